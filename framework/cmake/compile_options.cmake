@@ -1,0 +1,18 @@
+# Warnings, sanitizers and the compiler cache, for our targets only: link them to dovetail_options.
+add_library(dovetail_options INTERFACE)
+target_compile_options(
+  dovetail_options
+  INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wnon-virtual-dtor;-Werror>)
+target_include_directories(dovetail_options INTERFACE ${CMAKE_SOURCE_DIR})
+
+if(DOVETAIL_SANITIZE)
+  string(REPLACE ";" "," sanitizers "${DOVETAIL_SANITIZE}")
+  target_compile_options(dovetail_options INTERFACE -fsanitize=${sanitizers} -fno-omit-frame-pointer
+                                                    -fno-sanitize-recover=all)
+  target_link_options(dovetail_options INTERFACE -fsanitize=${sanitizers})
+endif()
+
+find_program(DOVETAIL_CCACHE ccache)
+if(DOVETAIL_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${DOVETAIL_CCACHE})
+endif()

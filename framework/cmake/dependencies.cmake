@@ -1,0 +1,24 @@
+# All find_package calls. Headers of others are SYSTEM, so that our warnings do not apply to them.
+find_package(Threads REQUIRED)
+find_package(yaml-cpp REQUIRED)
+if(NOT TARGET yaml-cpp::yaml-cpp) # yaml-cpp before 0.8 has no namespace
+  add_library(yaml-cpp::yaml-cpp ALIAS yaml-cpp)
+endif()
+find_package(nlohmann_json REQUIRED)
+set(HDF5_PREFER_PARALLEL OFF)
+find_package(HDF5 REQUIRED COMPONENTS C)
+
+# GoogleTest: the installed package, or the sources that Debian and Ubuntu put under /usr/src (one machine has no other).
+find_package(GTest QUIET)
+if(NOT GTest_FOUND)
+  set(BUILD_GMOCK OFF)
+  set(INSTALL_GTEST OFF)
+  add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
+endif()
+
+if(NOT DOVETAIL_CORE_ONLY)
+  find_package(CLI11 REQUIRED)
+  set(MPI_CXX_SKIP_MPICXX ON) # the deprecated C++ bindings
+  find_package(MPI REQUIRED COMPONENTS CXX)
+  include(torch)
+endif()

@@ -1,0 +1,123 @@
+// The interface between a step and a model: one call a phase. Models know no policies, ranks or
+// threads; the step (model_step.hpp) joins a model, an exchange and a batch into what the ops of a
+// schedule do.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/comm/exchange/exchange.hpp"
+#include "framework/plan/phase.hpp"
+
+namespace dovetail {
+
+/// The tokens of one request in one ubatch, as attention needs them. Keys and values of a request
+/// lie in consecutive cache slots from kv_start; its first context_length slots are filled by
+/// earlier steps or by earlier ubatches of this step.
+struct AttentionSegment {
+  std::int64_t token_start = 0;     ///< first row within the ubatch
+  std::int64_t query_length = 0;    ///< rows, >= 1
+  std::int64_t context_length = 0;  ///< keys before the first row
+  std::int64_t kv_start = 0;        ///< cache slot of the request's position 0
+};
+
+/// Inputs of one ubatch: views into the rank's batch, sliced by declared token dimension.
+struct UbatchInputs {
+  std::int64_t num_tokens = 0;
+  at::Tensor input_ids;     ///< [T] int64
+  at::Tensor positions;     ///< [T] int64, or [3, T] (M-RoPE)
+  at::Tensor slot_mapping;  ///< [T] int64: cache slot of each token; -1 = padding
+  std::vector<AttentionSegment> segments;
+};
+
+/// Keys and values of all layers of a rank's batch, one pair of tensors a layer: [slots, kv_heads,
+/// head_dim], activation dtype.
+struct KvCache {
+  std::vector<at::Tensor> keys;
+  std::vector<at::Tensor> values;
+};
+
+/// What flows between the phases of one ubatch. Each phase states which fields it reads and writes.
+struct UbatchState {
+  UbatchInputs inputs;
+  at::Tensor hidden;      ///< [T, H] residual stream
+  at::Tensor moe_input;   ///< [T, H] normed input of router, experts and shared experts
+  at::Tensor expert_ids;  ///< [T, k] int64
+  at::Tensor weights;     ///< [T, k] float32
+  at::Tensor margin;  ///< [T] float32: logit of the k-th choice minus the best logit not chosen;
+                      ///< +inf where all experts are chosen
+  at::Tensor shared_output;  ///< [T, H], undefined where the layer has no shared experts
+};
+
+/// Sizes that the parts around a model need.
+struct ModelDims {
+  std::int64_t hidden = 0;
+  std::int64_t vocabulary = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  int num_experts = 0;
+  int top_k = 0;
+  at::ScalarType dtype = at::kFloat;
+};
+
+/// Contents of the parameters as numbers that do not depend on the grid: sums (mod 2^64) over
+/// parameters of a hash of name and bytes.
+struct WeightsDigest {
+  std::uint64_t replicated = 0;  ///< parameters that every rank holds
+  std::uint64_t experts =
+      0;  ///< experts that this rank owns; summed over the ep group it covers all
+};
+
+/// A model on one rank: replicated attention, router and dense weights, and this rank's experts.
+/// All phases are const and may be called for different ubatches from different threads, one at a
+/// time; they enqueue on the current stream and never synchronise. Zero tokens are legal in every
+/// phase. All tensors live on the model's device and are contiguous.
+class Model {
+ public:
+  Model() = default;
+  virtual ~Model() = default;
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+  Model(Model&&) = delete;
+  Model& operator=(Model&&) = delete;
+
+  virtual const ModelShape& shape() const = 0;
+  virtual const ModelDims& dims() const = 0;
+  virtual WeightsDigest weights_digest() const = 0;
+  virtual std::int64_t weight_bytes() const = 0;
+
+  /// input_ids -> hidden.
+  virtual void embed(UbatchState& state) const = 0;
+
+  /// hidden -> hidden; norm, attention and residual; writes this ubatch's keys and values into the
+  /// cache at slot_mapping first.
+  virtual void attention(int layer, UbatchState& state, KvCache& cache) const = 0;
+
+  /// hidden -> moe_input, expert_ids (descending logits, ties by lower id), weights, margin. With
+  /// `replay_ids` [T, k] int64 defined, these experts are taken instead of the top-k; weights come
+  /// from the model's own logits of them; margin is +inf.
+  virtual void route(int layer, UbatchState& state, const at::Tensor& replay_ids) const = 0;
+
+  /// rows [R, H] grouped by local expert -> [R, H], weights of the routing not applied.
+  virtual at::Tensor experts(int layer, const ExpertRows& rows) const = 0;
+
+  /// moe_input -> shared_output.
+  virtual void shared_experts(int layer, UbatchState& state) const = 0;
+
+  /// hidden -> hidden: the dense layer's norm, feed-forward and residual.
+  virtual void mlp(int layer, UbatchState& state) const = 0;
+
+  /// hidden += combined (+ shared_output where there is one). combined [T, H].
+  virtual void add_moe(int layer, UbatchState& state, const at::Tensor& combined) const = 0;
+
+  /// hidden -> [T, H] after the final norm.
+  virtual at::Tensor output(const UbatchState& state) const = 0;
+
+  /// normed [n, H] (rows of output) -> [n, vocabulary].
+  virtual at::Tensor logits(const at::Tensor& normed) const = 0;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,34 @@
+// Times of the ops of one step, filled by the runner and the executor; preallocated, so that
+// recording allocates nothing.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace dovetail {
+
+/// Nanoseconds of the monotonic clock (CLOCK_MONOTONIC): comparable between processes of one host.
+inline std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// One entry an op of the schedule; -1 = the op did not run.
+struct OpTimes {
+  std::vector<std::int64_t> start_ns;     ///< the op begins to work (comm ops: on the comm worker)
+  std::vector<std::int64_t> end_ns;       ///< the op's work is done
+  std::vector<std::int64_t> enqueued_ns;  ///< its thread got the baton for the op
+  std::vector<std::int64_t> hand_off_wait_ns;  ///< from the release by the op before it to
+                                               ///< enqueued_ns; 0 without a change of thread
+
+  void reset(std::size_t num_ops) {
+    for (auto* column : {&start_ns, &end_ns, &enqueued_ns, &hand_off_wait_ns}) {
+      column->assign(num_ops, -1);
+    }
+  }
+};
+
+}  // namespace dovetail

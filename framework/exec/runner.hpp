@@ -1,0 +1,49 @@
+// The runner: walks a schedule over an executor, with one persistent thread per ubatch or inline,
+// from the same schedule.
+#pragma once
+
+#include <chrono>
+#include <memory>
+
+#include "framework/base/types.hpp"
+#include "framework/exec/executor.hpp"
+#include "framework/exec/op_times.hpp"
+#include "framework/exec/step_body.hpp"
+#include "framework/plan/schedule.hpp"
+
+namespace dovetail {
+
+struct RunnerOptions {
+  HandOff hand_off = HandOff::threads;
+  std::chrono::milliseconds timeout{60'000};  ///< bound of every wait in a step
+  bool next_may_spin =
+      true;  ///< the next thread in line spins briefly; set it only where the rank has a spare core
+};
+
+/// Owns the ubatch threads. Not copyable; one step at a time; `run` is called from the main thread
+/// only.
+class Runner {
+ public:
+  /// `executor` outlives the runner. Threads are made on first need and kept.
+  Runner(Executor& executor, RunnerOptions options);
+  ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+  Runner(Runner&&) = delete;
+  Runner& operator=(Runner&&) = delete;
+
+  /// Runs one step to its end. Ops are enqueued in the schedule's order, exactly one thread at a
+  /// time. Throws the first failure as OpError (ubatch, layer, phase named) after all threads are
+  /// parked again and the executor is idle; the runner can be used again. TimeoutError names the op
+  /// that was waited for.
+  void run(const Schedule& schedule,
+           StepBody& body,
+           PassKind pass = PassKind::full,
+           OpTimes* times = nullptr);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,73 @@
+// The per-step agreement of all ranks: a fixed-size message, the operator that reduces it, and the
+// pure decision on the result.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "framework/base/types.hpp"
+#include "framework/plan/policy.hpp"
+
+namespace dovetail {
+
+/// Why a step is not ubatched. The smallest non-zero reason over the ranks that veto is reported.
+enum class VetoReason : std::int64_t {
+  none = 0,
+  below_threshold = 1,  ///< the minimum over ranks that have work is under the policy's threshold
+  rank_veto = 2,        ///< a rank voted against (a test or a local limit)
+  no_work = 3,          ///< no rank has a token
+};
+
+std::string_view to_string(VetoReason reason);
+
+/// What every rank contributes, also an idle one; all fields int64 so that the message is one flat
+/// MPI datatype. Each field names its operator. Version 1: all ranks must run the same version.
+struct AgreementMessage {
+  std::int64_t version = 1;      ///< min and max must be equal: checked by decide()
+  std::int64_t version_max = 1;  ///< max
+  std::int64_t min_tokens =
+      0;  ///< min over ranks that have tokens (an idle rank contributes the largest int64)
+  std::int64_t max_tokens = 0;                                 ///< max
+  std::int64_t sum_tokens = 0;                                 ///< sum
+  std::int64_t max_requests = 0;                               ///< max
+  std::array<std::int64_t, kMaxUbatches> max_ubatch_tokens{};  ///< max of each
+  std::int64_t vetoes = 0;                                     ///< sum: ranks that vote against
+  std::int64_t veto_rank = 0;    ///< min: lowest rank that votes against (others: largest int64)
+  std::int64_t veto_reason = 0;  ///< of veto_rank: the reason (taken together with veto_rank)
+  std::int64_t graph_mode = 0;   ///< min
+  std::int64_t min_query_length = 0;     ///< min over ranks that have work; equal to max = uniform
+  std::int64_t max_query_length = 0;     ///< max
+  std::int64_t holds_graph = 0;          ///< min: 1 only if all hold it
+  std::int64_t schedule_digest_min = 0;  ///< min, of the schedule's digest as int64
+  std::int64_t schedule_digest_max =
+      0;                    ///< max: differs from the min = ranks disagree on the schedule
+  std::int64_t status = 0;  ///< max: 0 = well; 1 = this rank asks for a graceful stop; 2 = failed
+
+  friend bool operator==(const AgreementMessage&, const AgreementMessage&) = default;
+};
+
+/// The reduction of two messages: associative and commutative.
+AgreementMessage reduce(const AgreementMessage& a, const AgreementMessage& b);
+
+/// What all ranks do in this step; equal on all ranks because it is a function of the reduced
+/// message and agreed settings.
+struct StepDecision {
+  bool ubatched = false;
+  VetoReason reason = VetoReason::none;
+  int veto_rank = -1;
+  bool stop = false;               ///< a rank asks for a graceful stop after this step
+  std::int64_t padded_tokens = 0;  ///< maximum over ranks (used by captured graphs)
+};
+
+struct AgreementRule {
+  int num_ubatches = 1;
+  WorkPhase phase = WorkPhase::prefill;
+  std::int64_t prefill_threshold = 0;  ///< tokens; ubatch iff min_tokens >= threshold
+  std::int64_t decode_threshold = 0;   ///< used where every rank has a uniform query length of 1
+};
+
+/// Pure. Throws RunError where versions or schedules differ between ranks or a rank has failed.
+StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule);
+
+}  // namespace dovetail

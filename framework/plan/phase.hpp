@@ -1,0 +1,56 @@
+// The phases of a forward pass and the shape of a model as a policy sees it.
+#pragma once
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace dovetail {
+
+/// One kind of work of one layer of one ubatch. Exchange calls hidden in a phase: `route` ends with
+/// prepare, `experts` begins with arrange and ends with reduce; finish runs at the head of the next
+/// `attention` or `output` of the ubatch.
+enum class Phase {
+  embed,
+  attention,
+  route,
+  dispatch,
+  experts,
+  shared_experts,
+  combine,
+  mlp,
+  output
+};
+
+inline constexpr int kNumPhases = 9;
+
+/// Where an op runs: the thread that holds the baton / the compute stream, or the comm worker / the
+/// comm stream.
+enum class Lane { compute, comm };
+
+std::string_view to_string(Phase phase);
+std::string_view to_string(Lane lane);
+std::optional<Phase> parse_phase(std::string_view name);
+std::optional<Lane> parse_lane(std::string_view name);
+
+/// True for the phases that only move data between ranks (dispatch, combine).
+constexpr bool is_exchange(Phase phase) {
+  return phase == Phase::dispatch || phase == Phase::combine;
+}
+
+/// What a policy may know of a layer.
+struct LayerShape {
+  bool is_moe = true;
+  bool has_shared_experts = false;
+
+  friend bool operator==(const LayerShape&, const LayerShape&) = default;
+};
+
+/// What a policy may know of a model: its layers, first to last.
+struct ModelShape {
+  std::vector<LayerShape> layers;
+
+  int num_layers() const { return static_cast<int>(layers.size()); }
+};
+
+}  // namespace dovetail

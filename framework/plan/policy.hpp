@@ -1,0 +1,34 @@
+// Overlap policies: pure functions from (model shape, phase of work, number of ubatches, options)
+// to a schedule.
+#pragma once
+
+#include "framework/base/registry.hpp"
+#include "framework/base/types.hpp"
+#include "framework/plan/phase.hpp"
+#include "framework/plan/schedule.hpp"
+
+namespace dovetail {
+
+/// What a policy may look at. It never sees the batch, the rank, a stream or a thread.
+struct PolicyInput {
+  ModelShape model;
+  WorkPhase phase = WorkPhase::prefill;
+  int num_ubatches = 1;
+};
+
+/// Throws InputError when the input does not suit the policy (e.g. dual_batch with one ubatch).
+using PolicyFunction = Schedule (*)(const PolicyInput&);
+
+struct Policy {
+  PolicyFunction make_schedule = nullptr;
+  int min_ubatches = 1;
+  int max_ubatches = 1;
+  int default_ubatches = 1;
+};
+
+inline constexpr int kMaxUbatches = 8;
+
+/// All policies, by name: sequential, shared_expert, dual_batch.
+const Registry<Policy>& policies();
+
+}  // namespace dovetail

@@ -1,0 +1,38 @@
+// A schedule: the total order of all ops of a step. Plain data; policies make it, schedule_check
+// proves it, the runner walks it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/plan/phase.hpp"
+
+namespace dovetail {
+
+/// Layer of ops that belong to no layer (embed, output).
+inline constexpr int kNoLayer = -1;
+
+/// One phase of one layer of one ubatch. An op may start when all ops in `waits` are done and the
+/// op before it on the same lane is done. The position in Schedule::ops is the order in which ops
+/// are enqueued, on every rank.
+struct Op {
+  int layer = kNoLayer;
+  int ubatch = 0;
+  Phase phase = Phase::embed;
+  Lane lane = Lane::compute;
+  std::vector<int>
+      waits;  ///< indices into Schedule::ops, each smaller than this op's own index, ascending
+
+  friend bool operator==(const Op&, const Op&) = default;
+};
+
+struct Schedule {
+  std::string name;
+  int num_ubatches = 1;
+  std::vector<LayerShape> layers;
+  std::vector<Op> ops;
+
+  friend bool operator==(const Schedule&, const Schedule&) = default;
+};
+
+}  // namespace dovetail

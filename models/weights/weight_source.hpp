@@ -1,0 +1,42 @@
+// Where a model's weights come from: a checkpoint, a seeded generator, or a broadcast around
+// either.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace dovetail {
+
+/// One tensor, or rows [first_row, first_row + destination.size(0)) of its dimension 0, to be
+/// written to `destination`.
+struct WeightRequest {
+  std::string name;  ///< as in the checkpoint, e.g. "model.layers.0.self_attn.q_proj.weight"
+  std::vector<std::int64_t> shape;  ///< the whole tensor's shape; checked against the checkpoint
+  std::int64_t first_row = 0;
+  at::Tensor destination;  ///< contiguous, on the model's device, activation dtype; shape = whole
+                           ///< shape but for dimension 0
+};
+
+/// Calls are made in the same order on all ranks of a dp group.
+class WeightSource {
+ public:
+  WeightSource() = default;
+  virtual ~WeightSource() = default;
+  WeightSource(const WeightSource&) = delete;
+  WeightSource& operator=(const WeightSource&) = delete;
+  WeightSource(WeightSource&&) = delete;
+  WeightSource& operator=(WeightSource&&) = delete;
+
+  /// Whether a tensor of that name can be read (a seeded source has every name of transformers 4:
+  /// one tensor per expert).
+  virtual bool has(const std::string& name) const = 0;
+
+  /// Reads, converts and writes. Throws InputError naming file and tensor where it is missing, has
+  /// another shape or an unknown dtype.
+  virtual void read(const WeightRequest& request) = 0;
+};
+
+}  // namespace dovetail
