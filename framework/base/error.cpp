@@ -38,6 +38,6 @@ std::string FailurePlace::describe() const {
 }
 
 OpError::OpError(FailurePlace place, const std::string& message)
-    : RunError(place.describe() + ": " + message), place_(std::move(place)) {}
+    : RunError(place.describe() + ": " + message), place_(std::move(place)), detail_(message) {}
 
 }  // namespace dovetail

@@ -57,8 +57,12 @@ class OpError : public RunError {
 
   const FailurePlace& place() const { return place_; }
 
+  /// The message without the place.
+  const std::string& detail() const { return detail_; }
+
  private:
   FailurePlace place_;
+  std::string detail_;
 };
 
 /// A wait that ran into its deadline. Exit code 3.

@@ -2,10 +2,12 @@
 // library only.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <optional>
-#include <span>
 #include <string_view>
+
+#include "framework/base/enum_names.hpp"
 
 namespace dovetail {
 
@@ -28,21 +30,52 @@ enum class DeviceKind { automatic, cpu, cuda };
 /// time).
 enum class PassKind { full, compute_only, comm_only };
 
+/// Why a step is not ubatched. Of several ranks that vote against, the lowest one's is reported.
+enum class VetoReason : std::int64_t {
+  none = 0,
+  below_threshold = 1,  ///< the minimum over ranks that have work is under the policy's threshold
+  rank_veto = 2,        ///< a rank voted against (a test or a local limit)
+  no_work = 3,          ///< no rank has a token
+};
+
 /// Bytes of one element.
 std::size_t size_of(DType dtype);
 
-/// Names as written in experiment files and result files: "float32", "prefill", "inline", ...
-std::string_view to_string(DType value);
-std::string_view to_string(WorkPhase value);
-std::string_view to_string(HandOff value);
-std::string_view to_string(GraphMode value);
-std::string_view to_string(DeviceKind value);
-std::string_view to_string(PassKind value);
+template <>
+struct EnumNames<DType> {
+  static constexpr std::array<std::string_view, 7> kTable = {
+      "float32", "float16", "bfloat16", "float64", "int32", "int64", "uint8"};
+};
 
-/// The inverse of to_string; nothing where the name is unknown. `names<T>()` lists what is allowed.
-template <class Enum>
-std::optional<Enum> parse(std::string_view name);
-template <class Enum>
-std::span<const std::string_view> names();
+template <>
+struct EnumNames<WorkPhase> {
+  static constexpr std::array<std::string_view, 3> kTable = {"prefill", "decode", "mixed"};
+};
+
+template <>
+struct EnumNames<HandOff> {
+  static constexpr std::array<std::string_view, 2> kTable = {"threads", "inline"};
+};
+
+template <>
+struct EnumNames<GraphMode> {
+  static constexpr std::array<std::string_view, 3> kTable = {"none", "piecewise", "full"};
+};
+
+template <>
+struct EnumNames<DeviceKind> {
+  static constexpr std::array<std::string_view, 3> kTable = {"auto", "cpu", "cuda"};
+};
+
+template <>
+struct EnumNames<PassKind> {
+  static constexpr std::array<std::string_view, 3> kTable = {"full", "compute_only", "comm_only"};
+};
+
+template <>
+struct EnumNames<VetoReason> {
+  static constexpr std::array<std::string_view, 4> kTable = {
+      "none", "below_threshold", "rank_veto", "no_work"};
+};
 
 }  // namespace dovetail
