@@ -1,0 +1,87 @@
+// The choices that an experiment file offers by name, beside those of framework/base/types.hpp.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "framework/base/types.hpp"
+
+namespace dovetail {
+
+/// batch_invariant: a row's result does not depend on what else is in the batch.
+enum class Numerics { fast, batch_invariant };
+
+/// What the model is fed with.
+enum class InputKind { ids, embeds };
+
+/// 1-D positions, or [3, T] of multimodal RoPE.
+enum class PositionKind { text, mrope };
+
+/// How a KV cache with context is filled before the first iteration.
+enum class ContextFill { none, prefill, random };
+
+/// How a policy's outputs are compared with the baseline's; none = not at all.
+enum class VerifyMode { none, bitwise, tolerance };
+
+/// natural: every policy routes by its own logits; replay: the baseline's expert ids are taken.
+enum class VerifyRouting { natural, replay };
+
+/// A tensor that a run writes: `layers` gives /output/layer_<n>, `routing` gives /route.
+enum class RecordedOutput { hidden, logits, logits_all, layers, routing };
+
+/// steps: whole steps only; ops: also extra iterations with the times of each op.
+enum class TimingDetail { steps, ops };
+
+/// What an injected fault does: throws, never returns, kills its process, or votes against
+/// ubatching.
+enum class FaultKind { exception, hang, kill, veto };
+
+template <>
+struct EnumNames<Numerics> {
+  static constexpr std::array<std::string_view, 2> kTable = {"fast", "batch_invariant"};
+};
+
+template <>
+struct EnumNames<InputKind> {
+  static constexpr std::array<std::string_view, 2> kTable = {"ids", "embeds"};
+};
+
+template <>
+struct EnumNames<PositionKind> {
+  static constexpr std::array<std::string_view, 2> kTable = {"text", "mrope"};
+};
+
+template <>
+struct EnumNames<ContextFill> {
+  static constexpr std::array<std::string_view, 3> kTable = {"none", "prefill", "random"};
+};
+
+template <>
+struct EnumNames<VerifyMode> {
+  static constexpr std::array<std::string_view, 3> kTable = {"none", "bitwise", "tolerance"};
+};
+
+template <>
+struct EnumNames<VerifyRouting> {
+  static constexpr std::array<std::string_view, 2> kTable = {"natural", "replay"};
+};
+
+template <>
+struct EnumNames<RecordedOutput> {
+  static constexpr std::array<std::string_view, 5> kTable = {
+      "hidden", "logits", "logits_all", "layers", "routing"};
+};
+
+template <>
+struct EnumNames<TimingDetail> {
+  static constexpr std::array<std::string_view, 2> kTable = {"steps", "ops"};
+};
+
+template <>
+struct EnumNames<FaultKind> {
+  static constexpr std::array<std::string_view, 4> kTable = {"exception", "hang", "kill", "veto"};
+};
+
+}  // namespace dovetail

@@ -1,0 +1,41 @@
+// Rules that tie values of an experiment to each other, to the build and to the number of ranks.
+// What upper layers offer is passed in, so that config knows none of them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/config/load.hpp"
+
+namespace dovetail {
+
+/// An overlap policy and how many ubatches it takes.
+struct PolicyCapability {
+  std::string name;
+  int min_ubatches = 1;
+  int max_ubatches = 1;
+  int default_ubatches = 1;
+};
+
+/// What this build offers, by name.
+struct Capabilities {
+  std::vector<std::string> architectures;
+  std::vector<PolicyCapability> policies;
+  std::vector<std::string> splits;     ///< "sizes" among them: explicit sizes
+  std::vector<std::string> exchanges;  ///< "auto" is known without being named here
+  std::vector<std::string> phases;     ///< of an op, for `fault`
+  bool cuda = false;
+};
+
+/// Number of ubatches of a policy: as stated, or the overlap policy's default.
+int num_ubatches(const PolicyConfig& policy, const PolicyCapability& capability);
+
+/// Throws InputError, at the place of the value, for the first broken rule: names that are unknown
+/// (the known ones are listed) or not built yet, policy names, ubatches, splits, thresholds,
+/// verification, and, where num_ranks is known, the world, rank_scale and the fault's rank.
+void validate(const LoadedExperiment& loaded,
+              const Capabilities& capabilities,
+              std::optional<int> num_ranks = std::nullopt);
+
+}  // namespace dovetail

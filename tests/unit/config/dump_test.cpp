@@ -1,0 +1,101 @@
+// The dump states every key, and reads back as what it was made from.
+#include "framework/config/dump.hpp"
+
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include "framework/config/load.hpp"
+#include "tests/unit/config/config_samples.hpp"
+
+namespace dovetail {
+namespace {
+
+const std::string kGolden = DOVETAIL_SOURCE_DIR "/tests/unit/config/golden/";
+
+TEST(Dump, RandomExperimentsReadBackEqual) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 500; ++i) {
+    const Experiment experiment = testing::random_experiment(random);
+    const std::string text = dump(experiment);
+    LoadedExperiment loaded;
+    ASSERT_NO_THROW(loaded = parse_experiment(text, "dump")) << text;
+    ASSERT_EQ(loaded.experiment, experiment) << text;
+    ASSERT_EQ(dump(loaded.experiment), text);
+  }
+}
+
+/// The dump must tell experiments apart: equal text means equal experiments.
+TEST(Dump, DifferentExperimentsDiffer) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 200; ++i) {
+    const Experiment a = testing::random_experiment(random);
+    Experiment b = a;
+    b.workload.seed ^= 1U;
+    EXPECT_NE(dump(a), dump(b));
+    b = a;
+    b.policies.back().execution.timeout_s = a.policies.back().execution.timeout_s == 1 ? 2 : 1;
+    EXPECT_NE(a, b);
+    EXPECT_NE(dump(a), dump(b));
+  }
+}
+
+TEST(Dump, StatesEveryKey) {
+  const std::string text = dump(parse_experiment(testing::kSmall, "small").experiment);
+  for (const char* key : {"experiment:",     "architecture:",
+                          "config:",         "weights:",
+                          "layers:",         "expert_parallel:",
+                          "phase:",          "requests:",
+                          "context_length:", "seed:",
+                          "inputs:",         "positions:",
+                          "rank_scale:",     "routing:",
+                          "context:",        "steps:",
+                          "device:",         "dtype:",
+                          "numerics:",       "warmup:",
+                          "iterations:",     "graph:",
+                          "hand_off:",       "exchange:",
+                          "comm_sms:",       "timeout_s:",
+                          "name:",           "schedule:",
+                          "ubatches:",       "split:",
+                          "thresholds:",     "prefill:",
+                          "decode:",         "baseline:",
+                          "mode:",           "outputs:",
+                          "timing:",         "profiled_iterations:",
+                          "fault:"}) {
+    EXPECT_NE(text.find(key), std::string::npos) << key;
+  }
+}
+
+/// Every default is in the checked-in file: a changed default or key must be changed there, too.
+TEST(Dump, GoldenQuickstart) {
+  const Experiment experiment = load_experiment(kGolden + "quickstart.yaml").experiment;
+  const std::string fresh = dump(experiment);
+  std::ifstream stream(kGolden + "quickstart.resolved.yaml");
+  std::stringstream golden;
+  golden << stream.rdbuf();
+  const std::string fresh_file = ::testing::TempDir() + "quickstart.resolved.yaml";
+  if (fresh != golden.str()) {
+    std::ofstream(fresh_file) << fresh;
+  }
+  EXPECT_EQ(fresh, golden.str()) << "if the change is meant, copy " << fresh_file << " to "
+                                 << kGolden;
+  EXPECT_EQ(load_experiment(kGolden + "quickstart.resolved.yaml").experiment, experiment);
+}
+
+TEST(Dump, OverridesShow) {
+  const auto loaded = parse_experiment(
+      testing::kSmall, "small", {"execution.iterations=77", "policies.dual_batch.warmup=5"});
+  const std::string text = dump(loaded.experiment);
+  EXPECT_NE(text.find("iterations: 77"), std::string::npos);
+  EXPECT_NE(text.find("warmup: 5"), std::string::npos);
+  EXPECT_EQ(parse_experiment(text, "dump").experiment, loaded.experiment);
+}
+
+}  // namespace
+}  // namespace dovetail

@@ -1,0 +1,161 @@
+// Strict reading: what is accepted, and where and how everything else fails.
+#include "framework/config/load.hpp"
+
+#include <cstdio>
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/config/config_samples.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::kSmall;
+using testing::replaced;
+
+TEST(Load, ReadsWhatIsStatedAndLeavesDefaults) {
+  const Experiment experiment = parse_experiment(kSmall, "x").experiment;
+  Experiment expected;
+  expected.experiment = "small";
+  expected.model = {"qwen3_moe", "tiny.json", SeedWeights{42}, std::nullopt};
+  expected.parallel.expert_parallel = 2;
+  expected.workload.requests = UniformRequests{8, 128, 0};
+  expected.workload.rank_scale = {1.0, 0.75};
+  expected.policies.resize(2);
+  expected.policies[0].name = expected.policies[0].schedule = "sequential";
+  expected.policies[1].name = expected.policies[1].schedule = "dual_batch";
+  expected.policies[1].ubatches = 2;
+  expected.verify = {"sequential", VerifyMode::tolerance, VerifyRouting::natural};
+  EXPECT_EQ(experiment, expected);
+}
+
+TEST(Load, PolicyFieldsLieOverTheExperiments) {
+  std::string text =
+      replaced(kSmall, "{iterations: 10}", "{iterations: 11, warmup: 4, graph: full}");
+  text = replaced(text,
+                  "ubatches: 2}",
+                  "ubatches: 2, iterations: 3, hand_off: inline, split: {sizes: [5, 0]}}");
+  const Experiment experiment = parse_experiment(text, "x").experiment;
+  EXPECT_EQ(experiment.policies[0].execution, experiment.execution);
+  ExecutionConfig expected = experiment.execution;
+  EXPECT_EQ(expected.iterations, 11);
+  EXPECT_EQ(expected.graph, GraphMode::full);
+  expected.iterations = 3;
+  expected.hand_off = HandOff::inline_walk;
+  EXPECT_EQ(experiment.policies[1].execution, expected);
+  EXPECT_EQ(experiment.policies[1].split, (SplitConfig{"sizes", {5, 0}}));
+}
+
+/// The file of the design, with everything it can state.
+TEST(Load, TheWholeDesign) {
+  const std::string text = R"(# comment
+experiment: quickstart
+model:
+  architecture: qwen3_moe
+  config: models/configs/qwen3-moe-tiny.json
+  weights: {seed: 18446744073709551615}
+  layers: [0, 4]
+parallel: {expert_parallel: 2}
+workload:
+  phase: decode
+  requests: {count: 128, context_length: 1024}
+  seed: 7
+  inputs: embeds
+  positions: mrope
+  rank_scale: [1, 0]
+  routing: {zipf: 1.2}
+  context: random
+  steps: 4
+execution: {device: auto, dtype: float32, numerics: fast, warmup: 2, iterations: 10, graph: none, hand_off: threads, exchange: auto, comm_sms: 8, timeout_s: 60}
+policies:
+  - {name: sequential}
+  - {name: dual_batch, ubatches: 2, split: token_midpoint, thresholds: {prefill: 512, decode: 32}}
+  - {name: dual_inline, schedule: dual_batch, hand_off: inline}
+verify: {baseline: sequential, mode: bitwise, routing: replay}
+record: {outputs: [hidden, logits, logits_all, layers, routing], timing: ops, profiled_iterations: 5}
+fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
+)";
+  const Experiment experiment = parse_experiment(text, "x").experiment;
+  EXPECT_EQ(experiment.model.layers, (LayerRange{0, 4}));
+  EXPECT_EQ(experiment.model.weights, WeightsConfig(SeedWeights{18446744073709551615U}));
+  EXPECT_EQ(experiment.workload.requests, RequestsConfig(UniformRequests{128, 1, 1024}));
+  EXPECT_EQ(experiment.workload.routing, RoutingConfig(ZipfRouting{1.2}));
+  EXPECT_EQ(experiment.workload.rank_scale, (std::vector<double>{1.0, 0.0}));
+  EXPECT_EQ(experiment.policies[1].thresholds, (ThresholdsConfig{512, 32}));
+  EXPECT_EQ(experiment.policies[2].schedule, "dual_batch");
+  EXPECT_TRUE(experiment.record.has(RecordedOutput::routing));
+  EXPECT_EQ(experiment.fault, (FaultConfig{FaultKind::hang, 1, 1, -1, "embed", 3}));
+}
+
+TEST(Load, AnchorsAreCopies) {
+  std::string text = replaced(kSmall, "{iterations: 10}", "&e {iterations: 10}");
+  text = replaced(text, "ubatches: 2}", "ubatches: &n 2, thresholds: {prefill: *n, decode: *n}}");
+  const Experiment experiment = parse_experiment(text, "x").experiment;
+  EXPECT_EQ(experiment.policies[1].thresholds, (ThresholdsConfig{2, 2}));
+}
+
+TEST(Load, WindowsLineEndsAndByteOrderMark) {
+  std::string text = "\xef\xbb\xbf";
+  for (const char c : kSmall) {
+    text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  }
+  EXPECT_EQ(parse_experiment(text, "x").experiment, parse_experiment(kSmall, "x").experiment);
+}
+
+TEST(Load, WholeTexts) {
+  const auto error = [](const std::string& text) {
+    return testing::input_error([&] { parse_experiment(text, "bad.yaml"); });
+  };
+  EXPECT_EQ(error(""), "bad.yaml:1:1: no YAML document: the text is empty");
+  EXPECT_EQ(error("# nothing\n\n"), "bad.yaml:1:1: no YAML document: the text is empty");
+  EXPECT_TRUE(error("---\n").starts_with("bad.yaml:")) << error("---\n");
+  EXPECT_NE(error("---\n").find("expected a map"), std::string::npos);
+  EXPECT_TRUE(error("[1, 2]").starts_with("bad.yaml:1:1: expected a map with keys of experiment,"));
+  for (const std::string open : {"[", "{", "- ", "? ", "[{a: ", "a: &a "}) {
+    std::string deep;
+    for (int i = 0; i < 20'000; ++i) {
+      deep += open;
+    }
+    EXPECT_TRUE(error(deep).starts_with("bad.yaml:1:")) << open << error(deep);
+  }
+  // Ten levels of ten aliases: more values than any memory holds.
+  std::string bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 1; i < 10; ++i) {
+    const std::string alias = "*a" + std::to_string(i - 1);
+    bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [" + alias;
+    for (int k = 0; k < 9; ++k) {
+      bomb += ", " + alias;
+    }
+    bomb += "]\n";
+  }
+  EXPECT_NE(error(bomb).find("too many values; allowed: 100000"), std::string::npos);
+}
+
+TEST(Load, Files) {
+  const auto error = [](const std::string& path) {
+    return testing::input_error([&] { load_experiment(path); });
+  };
+  const std::string folder = ::testing::TempDir();
+  EXPECT_EQ(error(folder + "absent.yaml"),
+            folder + "absent.yaml: cannot be opened or read; allowed: a YAML file");
+  EXPECT_EQ(error(folder), folder + ": cannot be opened or read; allowed: a YAML file");
+
+  const std::string file = folder + "dovetail_load_test.yaml";
+  const auto write = [&file](const std::string& text) {
+    std::ofstream(file, std::ios::binary) << text;
+  };
+  write("");
+  EXPECT_EQ(error(file), file + ":1:1: no YAML document: the text is empty");
+  write(kSmall + "extra: 1\n");
+  EXPECT_TRUE(error(file).starts_with(file + ":17:1: unknown key 'extra'"));
+  write(std::string((1U << 20U) + 1, '#'));
+  EXPECT_EQ(error(file), file + ": larger than 1 MiB; allowed: an experiment in YAML");
+  write(kSmall);
+  EXPECT_EQ(load_experiment(file).experiment, parse_experiment(kSmall, "x").experiment);
+  EXPECT_EQ(read_experiment_file(file), kSmall);
+  std::remove(file.c_str());
+}
+
+}  // namespace
+}  // namespace dovetail
