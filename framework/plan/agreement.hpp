@@ -4,22 +4,15 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
+#include "framework/base/ids.hpp"
 #include "framework/base/types.hpp"
+#include "framework/plan/batch.hpp"
 #include "framework/plan/policy.hpp"
 
 namespace dovetail {
-
-/// Why a step is not ubatched. The smallest non-zero reason over the ranks that veto is reported.
-enum class VetoReason : std::int64_t {
-  none = 0,
-  below_threshold = 1,  ///< the minimum over ranks that have work is under the policy's threshold
-  rank_veto = 2,        ///< a rank voted against (a test or a local limit)
-  no_work = 3,          ///< no rank has a token
-};
-
-std::string_view to_string(VetoReason reason);
 
 /// What every rank contributes, also an idle one; all fields int64 so that the message is one flat
 /// MPI datatype. Each field names its operator. Version 1: all ranks must run the same version.
@@ -42,10 +35,26 @@ struct AgreementMessage {
   std::int64_t schedule_digest_min = 0;  ///< min, of the schedule's digest as int64
   std::int64_t schedule_digest_max =
       0;                    ///< max: differs from the min = ranks disagree on the schedule
-  std::int64_t status = 0;  ///< max: 0 = well; 1 = this rank asks for a graceful stop; 2 = failed
+  std::int64_t status = 0;  ///< max, of RankStatus
 
   friend bool operator==(const AgreementMessage&, const AgreementMessage&) = default;
 };
+
+/// How a rank stands before a step; the worst over all ranks counts.
+enum class RankStatus : std::int64_t { well = 0, stop_requested = 1, failed = 2 };
+
+/// What one rank knows before a step.
+struct RankStep {
+  Rank rank;
+  const Batch& batch;  ///< empty on an idle rank
+  std::span<const UbatchSlice> slices;
+  std::uint64_t schedule_digest = 0;
+  VetoReason veto = VetoReason::none;  ///< none = votes for ubatches
+  RankStatus status = RankStatus::well;
+};
+
+/// The message that this rank contributes. Graph fields stay 0: no graphs are built yet.
+AgreementMessage make_message(const RankStep& step);
 
 /// The reduction of two messages: associative and commutative.
 AgreementMessage reduce(const AgreementMessage& a, const AgreementMessage& b);
@@ -64,10 +73,12 @@ struct AgreementRule {
   int num_ubatches = 1;
   WorkPhase phase = WorkPhase::prefill;
   std::int64_t prefill_threshold = 0;  ///< tokens; ubatch iff min_tokens >= threshold
-  std::int64_t decode_threshold = 0;   ///< used where every rank has a uniform query length of 1
+  std::int64_t decode_threshold = 0;  ///< used instead where the phase is decode or mixed and every
+                                      ///< request of every rank has a query length of 1
 };
 
-/// Pure. Throws RunError where versions or schedules differ between ranks or a rank has failed.
+/// Pure. The first reason that holds is given: no_work, a rank's veto, below_threshold. Throws
+/// RunError where versions or schedules differ between ranks or a rank has failed.
 StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule);
 
 }  // namespace dovetail

@@ -1,9 +1,11 @@
 // The phases of a forward pass and the shape of a model as a policy sees it.
 #pragma once
 
-#include <optional>
+#include <array>
 #include <string_view>
 #include <vector>
+
+#include "framework/base/enum_names.hpp"
 
 namespace dovetail {
 
@@ -28,10 +30,23 @@ inline constexpr int kNumPhases = 9;
 /// comm stream.
 enum class Lane { compute, comm };
 
-std::string_view to_string(Phase phase);
-std::string_view to_string(Lane lane);
-std::optional<Phase> parse_phase(std::string_view name);
-std::optional<Lane> parse_lane(std::string_view name);
+template <>
+struct EnumNames<Phase> {
+  static constexpr std::array<std::string_view, kNumPhases> kTable = {"embed",
+                                                                      "attention",
+                                                                      "route",
+                                                                      "dispatch",
+                                                                      "experts",
+                                                                      "shared_experts",
+                                                                      "combine",
+                                                                      "mlp",
+                                                                      "output"};
+};
+
+template <>
+struct EnumNames<Lane> {
+  static constexpr std::array<std::string_view, 2> kTable = {"compute", "comm"};
+};
 
 /// True for the phases that only move data between ranks (dispatch, combine).
 constexpr bool is_exchange(Phase phase) {

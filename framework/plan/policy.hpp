@@ -2,6 +2,8 @@
 // to a schedule.
 #pragma once
 
+#include <string>
+
 #include "framework/base/registry.hpp"
 #include "framework/base/types.hpp"
 #include "framework/plan/phase.hpp"
@@ -30,5 +32,8 @@ inline constexpr int kMaxUbatches = 8;
 
 /// All policies, by name: sequential, shared_expert, dual_batch.
 const Registry<Policy>& policies();
+
+/// Throws InputError naming policy, number and what is allowed unless min <= num_ubatches <= max.
+void check_num_ubatches(const std::string& policy, int num_ubatches, int min, int max);
 
 }  // namespace dovetail

@@ -35,4 +35,7 @@ struct Schedule {
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
 
+/// "op 17 (experts, layer 2, ubatch 1)", for messages.
+std::string describe_op(int index, const Op& op);
+
 }  // namespace dovetail

@@ -1,0 +1,42 @@
+#include "framework/plan/policy.hpp"
+
+#include <string>
+
+#include "framework/plan/policies/dual_batch.hpp"
+#include "framework/plan/policies/sequential.hpp"
+#include "framework/plan/policies/shared_expert.hpp"
+
+namespace dovetail {
+namespace {
+
+Registry<Policy> make_policies() {
+  Registry<Policy> registry("policy");
+  registry.add("sequential",
+               "one ubatch, every phase in order on the compute lane: the baseline",
+               {make_sequential, 1, 1, 1});
+  registry.add("shared_expert",
+               "one ubatch, the exchange on the comm lane, shared experts beside the dispatch",
+               {make_shared_expert, 1, 1, 1});
+  registry.add("dual_batch",
+               "2 to 8 ubatches that hand over behind each dispatch and each combine",
+               {make_dual_batch, 2, kMaxUbatches, 2});
+  return registry;
+}
+
+}  // namespace
+
+const Registry<Policy>& policies() {
+  static const Registry<Policy> registry = make_policies();
+  return registry;
+}
+
+void check_num_ubatches(const std::string& policy, int num_ubatches, int min, int max) {
+  if (num_ubatches >= min && num_ubatches <= max) {
+    return;
+  }
+  throw InputError("policy " + policy + " with " + std::to_string(num_ubatches) +
+                   " ubatches; allowed: " + std::to_string(min) +
+                   (min == max ? "" : " to " + std::to_string(max)));
+}
+
+}  // namespace dovetail

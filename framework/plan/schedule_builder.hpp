@@ -1,0 +1,31 @@
+// Builds a schedule op by op and fills in the waits, so that a policy states orders and lanes only.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/plan/phase.hpp"
+#include "framework/plan/schedule.hpp"
+
+namespace dovetail {
+
+class ScheduleBuilder {
+ public:
+  ScheduleBuilder(std::string name, const ModelShape& model, int num_ubatches);
+
+  /// Appends an op. It waits for each of its data dependencies that runs on the other lane; those
+  /// on its own lane are met by the lane's order. Throws ContractError where a dependency has not
+  /// been added before.
+  void add(Phase phase, int layer, int ubatch, Lane lane = Lane::compute);
+
+  /// The schedule; the builder is empty afterwards.
+  Schedule finish();
+
+ private:
+  int& op_index(int layer, Phase phase, int ubatch);
+
+  Schedule schedule_;
+  std::vector<int> op_indices_;  ///< [layers + 1, kNumPhases, ubatches], -1 = not added
+};
+
+}  // namespace dovetail

@@ -1,0 +1,269 @@
+#include "framework/plan/schedule_check.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "framework/base/error.hpp"
+#include "framework/plan/dependency.hpp"
+#include "framework/plan/policy.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr std::size_t kNumLanes = 2;
+
+std::size_t lane_index(const Op& op) {
+  return static_cast<std::size_t>(op.lane);
+}
+
+/// Where each op of the model stands in the schedule.
+class OpTable {
+ public:
+  explicit OpTable(const Schedule& schedule)
+      : num_layers_(static_cast<int>(schedule.layers.size())),
+        num_ubatches_(schedule.num_ubatches),
+        indices_((schedule.layers.size() + 1) * kNumPhases *
+                     static_cast<std::size_t>(schedule.num_ubatches),
+                 kNoSuchOp) {
+    for (int ubatch = 0; ubatch < num_ubatches_; ++ubatch) {
+      at(kNoLayer, Phase::embed, ubatch) = kMissing;
+      at(kNoLayer, Phase::output, ubatch) = kMissing;
+      for (int layer = 0; layer < num_layers_; ++layer) {
+        for (const Phase phase : phases_of(schedule.layers[static_cast<std::size_t>(layer)])) {
+          at(layer, phase, ubatch) = kMissing;
+        }
+      }
+    }
+  }
+
+  static constexpr int kMissing = -1;
+  static constexpr int kNoSuchOp = -2;
+
+  bool in_range(const Op& op) const {
+    const auto phase = static_cast<int>(op.phase);
+    return op.layer >= kNoLayer && op.layer < num_layers_ && op.ubatch >= 0 &&
+           op.ubatch < num_ubatches_ && phase >= 0 && phase < kNumPhases;
+  }
+
+  int& at(int layer, Phase phase, int ubatch) {
+    const auto row =
+        static_cast<std::size_t>(layer + 1) * kNumPhases + static_cast<std::size_t>(phase);
+    return indices_.at(row * static_cast<std::size_t>(num_ubatches_) +
+                       static_cast<std::size_t>(ubatch));
+  }
+
+  /// Calls visit(layer, phase, ubatch, index) for every op of the model.
+  template <class Visit>
+  void for_each(const Visit& visit) {
+    for (int layer = kNoLayer; layer < num_layers_; ++layer) {
+      for (int phase = 0; phase < kNumPhases; ++phase) {
+        for (int ubatch = 0; ubatch < num_ubatches_; ++ubatch) {
+          const int index = at(layer, static_cast<Phase>(phase), ubatch);
+          if (index != kNoSuchOp) {
+            visit(layer, static_cast<Phase>(phase), ubatch, index);
+          }
+        }
+      }
+    }
+  }
+
+ private:
+  int num_layers_;
+  int num_ubatches_;
+  std::vector<int> indices_;
+};
+
+void check_waits(const Op& op, int index, std::vector<std::string>& errors) {
+  for (std::size_t i = 0; i < op.waits.size(); ++i) {
+    if (op.waits[i] < 0 || op.waits[i] >= index) {
+      errors.push_back(describe_op(index, op) + " waits for op " + std::to_string(op.waits[i]) +
+                       "; an op waits for ops before it only");
+    } else if (i > 0 && op.waits[i] <= op.waits[i - 1]) {
+      errors.push_back(describe_op(index, op) + " lists its waits out of order or twice");
+    }
+  }
+}
+
+void check_lane(const Op& op, int index, std::vector<std::string>& errors) {
+  if (lane_index(op) >= kNumLanes) {
+    errors.push_back(describe_op(index, op) + " is on no lane; allowed: compute, comm");
+  } else if (op.lane == Lane::comm && !is_exchange(op.phase)) {
+    errors.push_back(describe_op(index, op) +
+                     " is on the comm lane; only dispatch and combine may be");
+  }
+}
+
+/// Every op of the model once and no other; waits backwards; lanes allowed. Fills the table.
+void check_structure(const Schedule& schedule, OpTable& table, std::vector<std::string>& errors) {
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    const Op& op = schedule.ops[i];
+    const int index = static_cast<int>(i);
+    if (!table.in_range(op) || table.at(op.layer, op.phase, op.ubatch) == OpTable::kNoSuchOp) {
+      errors.push_back(describe_op(index, op) + " is not an op of this model");
+    } else if (int& first = table.at(op.layer, op.phase, op.ubatch); first != OpTable::kMissing) {
+      errors.push_back(describe_op(index, op) + " is there already as op " + std::to_string(first));
+    } else {
+      first = index;
+    }
+    check_waits(op, index, errors);
+    check_lane(op, index, errors);
+  }
+  table.for_each([&errors](int layer, Phase phase, int ubatch, int index) {
+    if (index == OpTable::kMissing) {
+      const std::string at = layer == kNoLayer ? "" : " of layer " + std::to_string(layer);
+      errors.push_back(std::string(to_string(phase)) + at + " of ubatch " + std::to_string(ubatch) +
+                       " is missing");
+    }
+  });
+}
+
+/// Which ops are done before an op starts, in every run: the order that lanes and waits imply. With
+/// a total order in each lane it is enough to keep, for each op, the last op of each lane that is
+/// done before it (a vector clock).
+class HappensBefore {
+ public:
+  explicit HappensBefore(std::span<const Op> ops) : ops_(ops), clocks_(ops.size()) {
+    std::array<int, kNumLanes> last_of_lane = {-1, -1};
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      Clock clock = {-1, -1};
+      int& last = last_of_lane[lane_index(ops[i])];
+      if (last >= 0) {
+        include(clock, last);
+      }
+      for (const int wait : ops[i].waits) {
+        include(clock, wait);
+      }
+      clocks_[i] = clock;
+      last = static_cast<int>(i);
+    }
+  }
+
+  bool operator()(int before, int after) const {
+    return before <= clocks_[static_cast<std::size_t>(after)]
+                            [lane_index(ops_[static_cast<std::size_t>(before)])];
+  }
+
+ private:
+  using Clock = std::array<int, kNumLanes>;
+
+  void include(Clock& clock, int done) const {
+    const auto i = static_cast<std::size_t>(done);
+    for (std::size_t lane = 0; lane < kNumLanes; ++lane) {
+      clock[lane] = std::max(clock[lane], clocks_[i][lane]);
+    }
+    int& own = clock[lane_index(ops_[i])];
+    own = std::max(own, done);
+  }
+
+  std::span<const Op> ops_;
+  std::vector<Clock> clocks_;
+};
+
+/// Requires a complete schedule. Buffers need no rule of their own: an exchange buffer of a ubatch
+/// is in use from route (prepare) to the next attention or output (finish), and the data
+/// dependencies order the next layer's route behind that attention.
+void check_order(const Schedule& schedule, OpTable& table, std::vector<std::string>& errors) {
+  const HappensBefore happens_before(schedule.ops);
+  const auto require = [&](int before, int after, const std::string& why) {
+    if (!happens_before(before, after)) {
+      errors.push_back(
+          describe_op(after, schedule.ops[static_cast<std::size_t>(after)]) + " can start before " +
+          describe_op(before, schedule.ops[static_cast<std::size_t>(before)]) + " is done, " + why);
+    }
+  };
+  table.for_each([&](int layer, Phase phase, int ubatch, int index) {
+    for (const auto& needed : data_dependencies(schedule.layers, {layer, phase})) {
+      require(table.at(needed.layer, needed.phase, ubatch), index, "whose result it needs");
+    }
+    if (phase == Phase::attention && ubatch > 0) {
+      require(table.at(layer, phase, ubatch - 1), index, "whose keys and values it may read");
+    }
+  });
+  int last_exchange = -1;
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (is_exchange(schedule.ops[i].phase)) {
+      if (last_exchange >= 0) {
+        require(last_exchange, static_cast<int>(i), "so ranks could exchange in different orders");
+      }
+      last_exchange = static_cast<int>(i);
+    }
+  }
+}
+
+class Fnv1a {
+ public:
+  void add(std::uint64_t value) {
+    for (int byte = 0; byte < 8; ++byte) {
+      hash_ = (hash_ ^ ((value >> (8 * byte)) & 0xff)) * 0x100000001b3ULL;
+    }
+  }
+
+  void add(int value) { add(static_cast<std::uint64_t>(value)); }
+
+  std::uint64_t value() const { return hash_; }
+
+ private:
+  std::uint64_t hash_ = 0xcbf29ce484222325ULL;
+};
+
+}  // namespace
+
+std::vector<std::string> schedule_errors(const Schedule& schedule) {
+  std::vector<std::string> errors;
+  if (schedule.num_ubatches < 1 || schedule.num_ubatches > kMaxUbatches) {
+    errors.push_back("the schedule has " + std::to_string(schedule.num_ubatches) +
+                     " ubatches; allowed: 1 to " + std::to_string(kMaxUbatches));
+    return errors;
+  }
+  OpTable table(schedule);
+  check_structure(schedule, table, errors);
+  if (errors.empty()) {
+    check_order(schedule, table, errors);
+  }
+  return errors;
+}
+
+void check_schedule(const Schedule& schedule) {
+  const auto errors = schedule_errors(schedule);
+  if (errors.empty()) {
+    return;
+  }
+  constexpr std::size_t shown = 5;
+  std::string text = "schedule '" + schedule.name + "' is wrong";
+  for (std::size_t i = 0; i < std::min(errors.size(), shown); ++i) {
+    text += (i == 0 ? ": " : "; ") + errors[i];
+  }
+  if (errors.size() > shown) {
+    text += "; and " + std::to_string(errors.size() - shown) + " more";
+  }
+  throw InputError(text);
+}
+
+std::uint64_t schedule_digest(const Schedule& schedule) {
+  Fnv1a hash;
+  hash.add(static_cast<std::uint64_t>(schedule.name.size()));
+  for (const char c : schedule.name) {
+    hash.add(static_cast<int>(c));
+  }
+  hash.add(schedule.num_ubatches);
+  hash.add(static_cast<std::uint64_t>(schedule.layers.size()));
+  for (const auto& layer : schedule.layers) {
+    hash.add((layer.is_moe ? 1 : 0) + (layer.has_shared_experts ? 2 : 0));
+  }
+  hash.add(static_cast<std::uint64_t>(schedule.ops.size()));
+  for (const auto& op : schedule.ops) {
+    hash.add(op.layer);
+    hash.add(op.ubatch);
+    hash.add(static_cast<int>(op.phase));
+    hash.add(static_cast<int>(op.lane));
+    hash.add(static_cast<std::uint64_t>(op.waits.size()));
+    for (const int wait : op.waits) {
+      hash.add(wait);
+    }
+  }
+  return hash.value();
+}
+
+}  // namespace dovetail
