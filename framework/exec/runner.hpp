@@ -24,7 +24,9 @@ struct RunnerOptions {
 /// only.
 class Runner {
  public:
-  /// `executor` outlives the runner. Threads are made on first need and kept.
+  /// `executor` outlives the runner. Threads are made on first need and kept. The destructor joins
+  /// them; one that a timed-out step left inside an op gets one more time-out, then it is left
+  /// behind, and body and executor must live until the process ends.
   Runner(Executor& executor, RunnerOptions options);
   ~Runner();
   Runner(const Runner&) = delete;
@@ -35,7 +37,10 @@ class Runner {
   /// Runs one step to its end. Ops are enqueued in the schedule's order, exactly one thread at a
   /// time. Throws the first failure as OpError (ubatch, layer, phase named) after all threads are
   /// parked again and the executor is idle; the runner can be used again. TimeoutError names the op
-  /// that was waited for.
+  /// that was waited for. After a TimeoutError a thread may still be inside an op (a body that
+  /// waits without a deadline): schedule, body and times must then live until a later run() gets
+  /// through; until then run() throws TimeoutError. An Error with an exit code other than 3 keeps
+  /// its type of failure (see op_failure.hpp).
   void run(const Schedule& schedule,
            StepBody& body,
            PassKind pass = PassKind::full,
@@ -43,7 +48,7 @@ class Runner {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  ///< shared with the threads: one that is stuck may outlive us
 };
 
 }  // namespace dovetail

@@ -1,0 +1,297 @@
+#include "framework/exec/runner.hpp"
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include "framework/base/check.hpp"
+#include "framework/base/error.hpp"
+#include "framework/base/log.hpp"
+#include "framework/exec/baton.hpp"
+#include "framework/exec/op_failure.hpp"
+#include "framework/exec/parker.hpp"
+
+namespace dovetail {
+
+struct Runner::Impl : std::enable_shared_from_this<Impl> {
+  Impl(Executor& step_executor, RunnerOptions runner_options)
+      : executor(step_executor),
+        options(runner_options),
+        baton(runner_options.timeout, runner_options.next_may_spin) {}
+
+  /// One ubatch's thread. `asked` and `done` count steps: main raises asked, the thread follows.
+  struct Worker {
+    Parker parker;
+    std::thread thread;
+    std::atomic<std::uint64_t> asked{0};
+    std::atomic<std::uint64_t> done{0};
+    bool entered = false;  ///< used by the thread only
+  };
+
+  Executor& executor;
+  const RunnerOptions options;
+  Baton baton;
+  std::array<Worker, kMaxUbatches> workers;
+  Parker main_parker;
+  std::atomic<bool> stop{false};
+  bool main_entered = false;
+  bool threads_stuck = false;  ///< an earlier step timed out and left a thread inside an op
+
+  // One step; written by main while all threads are parked.
+  const Schedule* schedule = nullptr;
+  OpTimes* times = nullptr;
+  std::int64_t released_ns = 0;  ///< when the baton was last passed; handed on with it
+  std::mutex error_mutex;
+  std::exception_ptr first_error;  ///< guarded by error_mutex, as is the next
+  bool is_standstill = false;      ///< first_error only says that nothing moved
+
+  int num_ops() const { return static_cast<int>(schedule->ops.size()); }
+
+  const Op& op(int index) const { return schedule->ops[static_cast<std::size_t>(index)]; }
+
+  /// Keeps the first error. One that says only that nothing moved gives way to what the thread
+  /// that did not move then reports.
+  void record_error(bool standstill) noexcept {
+    {
+      const std::lock_guard<std::mutex> lock(error_mutex);
+      if (!first_error || (is_standstill && !standstill)) {
+        first_error = std::current_exception();
+        is_standstill = standstill;
+      }
+    }
+    baton.poison();
+  }
+
+  void note_times(int index, bool changed_thread) const {
+    const auto i = static_cast<std::size_t>(index);
+    times->enqueued_ns[i] = now_ns();
+    times->hand_off_wait_ns[i] = changed_thread ? times->enqueued_ns[i] - released_ns : 0;
+  }
+
+  /// Enqueues one op; what is thrown names the op, except our own time-outs and broken promises,
+  /// which name ops in their text.
+  void enqueue(int index) const {
+    try {
+      executor.enqueue(index);
+    } catch (const Error&) {
+      throw;
+    } catch (...) {
+      rethrow_from_op(op(index));
+    }
+  }
+
+  void enter(int ubatch) const {
+    try {
+      executor.enter_thread(ubatch);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      std::throw_with_nested(
+          OpError({-1, ubatch, -1, ""}, std::string("thread start: ") + error.what()));
+    }
+  }
+
+  void walk_ubatch(int ubatch, bool& entered) noexcept {
+    bool waiting = false;
+    try {
+      if (!entered) {
+        enter(ubatch);
+        entered = true;
+      }
+      for (int i = 0; i < num_ops(); ++i) {
+        if (op(i).ubatch != ubatch) {
+          continue;
+        }
+        waiting = true;
+        if (!baton.acquire(i)) {
+          return;
+        }
+        waiting = false;
+        if (times != nullptr) {
+          note_times(i, i > 0 && op(i - 1).ubatch != ubatch);
+        }
+        enqueue(i);
+        if (times != nullptr) {
+          released_ns = now_ns();
+        }
+        baton.pass(i);
+      }
+    } catch (...) {
+      record_error(waiting);
+    }
+  }
+
+  void serve(int ubatch) noexcept {
+    Worker& self = workers[static_cast<std::size_t>(ubatch)];
+    std::uint64_t seen = 0;
+    for (;;) {
+      self.parker.wait_idle([&] { return stop.load() || self.asked.load() != seen; });
+      if (self.asked.load() == seen) {
+        return;
+      }
+      ++seen;
+      walk_ubatch(ubatch, self.entered);
+      self.done.store(seen);
+      main_parker.wake();
+    }
+  }
+
+  bool all_parked() const {
+    for (const Worker& worker : workers) {
+      if (worker.done.load() != worker.asked.load()) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool wait_parked() {
+    return main_parker.wait(
+        [this] { return all_parked(); }, 0, std::chrono::steady_clock::now() + options.timeout);
+  }
+
+  /// Waits for the threads as long as ops are passed on. On a standstill records a TimeoutError,
+  /// poisons the baton and gives the threads one more time-out to park.
+  void wait_for_step() {
+    int seen = baton.position();
+    while (!wait_parked()) {
+      const int now = baton.position();
+      if (now != seen && now != Baton::kPoisoned) {
+        seen = now;
+        continue;
+      }
+      if (now != Baton::kPoisoned) {
+        const std::string at = now < num_ops() ? describe_op(now, op(now)) : "the last op";
+        try {
+          throw TimeoutError("no progress for " + std::to_string(options.timeout.count()) +
+                             " ms; the baton is held for " + at);
+        } catch (...) {
+          record_error(true);
+        }
+      }
+      threads_stuck = !wait_parked();
+      return;
+    }
+  }
+
+  void start_threads(int num_threads) {
+    for (int u = 0; u < num_threads; ++u) {
+      std::thread& thread = workers[static_cast<std::size_t>(u)].thread;
+      if (thread.joinable()) {
+        continue;
+      }
+      try {
+        thread = std::thread([self = shared_from_this(), u] { self->serve(u); });
+      } catch (const std::system_error& error) {
+        throw RunError("cannot start the thread of ubatch " + std::to_string(u) + ": " +
+                       error.what());
+      }
+    }
+  }
+
+  void walk_threads() {
+    baton.start(*schedule);
+    for (int u = 0; u < schedule->num_ubatches; ++u) {
+      Worker& worker = workers[static_cast<std::size_t>(u)];
+      worker.asked.fetch_add(1);
+      worker.parker.wake();
+    }
+    wait_for_step();
+    const std::lock_guard<std::mutex> lock(error_mutex);
+    if (first_error) {
+      std::rethrow_exception(first_error);
+    }
+  }
+
+  void walk_inline() {
+    if (!main_entered) {
+      enter(-1);
+      main_entered = true;
+    }
+    for (int i = 0; i < num_ops(); ++i) {
+      if (times != nullptr) {
+        note_times(i, false);
+      }
+      enqueue(i);
+    }
+  }
+
+  /// After a failed step: the executor may only be touched when no thread is inside it.
+  void abort() noexcept {
+    if (threads_stuck) {
+      log_line("a ubatch thread is still inside an op after a failed step");
+    } else {
+      executor.abort_step();
+    }
+  }
+
+  /// Waits for threads that an earlier, timed-out step left inside an op.
+  void recover() {
+    if (!threads_stuck) {
+      return;
+    }
+    if (!wait_parked()) {
+      throw TimeoutError("a ubatch thread is still inside an op of an earlier step");
+    }
+    threads_stuck = false;
+    executor.abort_step();
+  }
+};
+
+Runner::Runner(Executor& executor, RunnerOptions options)
+    : impl_(std::make_shared<Impl>(executor, options)) {}
+
+Runner::~Runner() {
+  impl_->stop.store(true);
+  if (impl_->threads_stuck && !impl_->wait_parked()) {
+    log_line("a ubatch thread is still inside an op; its thread is left behind");
+    for (auto& worker : impl_->workers) {
+      if (worker.thread.joinable()) {
+        worker.parker.wake();
+        worker.thread.detach();
+      }
+    }
+    return;
+  }
+  for (auto& worker : impl_->workers) {
+    if (worker.thread.joinable()) {
+      worker.parker.wake();
+      worker.thread.join();
+    }
+  }
+}
+
+void Runner::run(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times) {
+  Impl& impl = *impl_;
+  DOVETAIL_CHECK(schedule.num_ubatches >= 1 && schedule.num_ubatches <= kMaxUbatches,
+                 "num_ubatches = " + std::to_string(schedule.num_ubatches));
+  impl.recover();
+  if (impl.options.hand_off == HandOff::threads) {
+    impl.start_threads(schedule.num_ubatches);
+  }
+  impl.schedule = &schedule;
+  impl.times = times;
+  impl.first_error = nullptr;
+  if (times != nullptr) {
+    times->reset(schedule.ops.size());
+  }
+  try {
+    impl.executor.begin_step(schedule, body, pass, times);
+    if (impl.options.hand_off == HandOff::threads) {
+      impl.walk_threads();
+    } else {
+      impl.walk_inline();
+    }
+    impl.executor.end_step();
+  } catch (...) {
+    impl.abort();
+    throw;
+  }
+}
+
+}  // namespace dovetail
