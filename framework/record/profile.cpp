@@ -1,0 +1,118 @@
+#include "framework/record/profile.hpp"
+
+#include "framework/base/error.hpp"
+
+namespace dovetail {
+namespace {
+
+/// The integer tables of /timing that describe profiled iterations.
+class ProfileTables {
+ public:
+  explicit ProfileTables(const RankFile& file)
+      : file_(file),
+        schedules_(file.schedules()),
+        offset_ns_(file.integer(attribute::kClockOffsetNs, path::kTiming)) {
+    num_profiled_ = file.shape(path::kOps).at(0);
+    max_ops_ = file.shape(path::kOps).at(1);
+    passes_ = {read(path::kOps, {num_profiled_, max_ops_, 2}),
+               read(path::kOpsComputeOnly, {num_profiled_, max_ops_, 2}),
+               read(path::kOpsCommOnly, {num_profiled_, max_ops_, 2})};
+    steps_ = read(path::kProfiledStepNs, {num_profiled_, 3, 2});
+    schedule_of_ = read(path::kProfiledSchedule, {num_profiled_});
+    enqueued_ = read(path::kEnqueuedNs, {num_profiled_, max_ops_});
+    hand_off_wait_ = read(path::kHandOffWaitNs, {num_profiled_, max_ops_});
+  }
+
+  std::vector<RecordedProfile> profiles() const {
+    std::vector<RecordedProfile> result;
+    for (std::int64_t i = 0; i < num_profiled_; ++i) {
+      const bool ran = span(steps_, i * 3, path::kProfiledStepNs).ran();
+      result.push_back(ran ? profile(i) : RecordedProfile{});
+    }
+    return result;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& message) const {
+    throw InputError(file_.path().string() + ": " + message);
+  }
+
+  std::vector<std::int64_t> read(const char* dataset, const hdf5::Shape& shape) const {
+    Array<std::int64_t> array = file_.read<std::int64_t>(dataset);
+    if (array.shape != shape) {
+      fail(std::string(dataset) + " has shape " + hdf5::to_string(array.shape) + ", but " +
+           path::kOps + " asks for " + hdf5::to_string(shape));
+    }
+    return std::move(array.values);
+  }
+
+  RecordedSpan span(const std::vector<std::int64_t>& table,
+                    std::int64_t index,
+                    const char* dataset) const {
+    const auto at = static_cast<std::size_t>(index) * 2;
+    const std::int64_t start = table[at];
+    const std::int64_t end = table[at + 1];
+    if (start < 0 || end < 0) {
+      return {};
+    }
+    if (end < start) {
+      fail(std::string(dataset) + ": entry " + std::to_string(index) + " ends at " +
+           std::to_string(end) + " ns, before its start at " + std::to_string(start) + " ns");
+    }
+    return {start + offset_ns_, end + offset_ns_};
+  }
+
+  RecordedProfile profile(std::int64_t i) const {
+    static constexpr std::array pass_paths = {
+        path::kOps, path::kOpsComputeOnly, path::kOpsCommOnly};
+    RecordedProfile result;
+    result.schedule = schedule_of_[static_cast<std::size_t>(i)];
+    if (result.schedule < 0 || result.schedule >= static_cast<std::int64_t>(schedules_.size())) {
+      fail(std::string(path::kProfiledSchedule) + ": iteration " + std::to_string(i) +
+           " ran schedule " + std::to_string(result.schedule) + ", but the file holds " +
+           std::to_string(schedules_.size()));
+    }
+    const auto num_ops =
+        static_cast<std::int64_t>(schedules_[static_cast<std::size_t>(result.schedule)].ops.size());
+    if (num_ops > max_ops_) {
+      fail(std::string(path::kOps) + " has room for " + std::to_string(max_ops_) +
+           " ops, but schedule " + std::to_string(result.schedule) + " has " +
+           std::to_string(num_ops));
+    }
+    for (std::size_t pass = 0; pass < result.passes.size(); ++pass) {
+      result.passes[pass].step =
+          span(steps_, i * 3 + static_cast<std::int64_t>(pass), path::kProfiledStepNs);
+      for (std::int64_t op = 0; op < num_ops; ++op) {
+        result.passes[pass].ops.push_back(span(passes_[pass], i * max_ops_ + op, pass_paths[pass]));
+      }
+    }
+    for (std::int64_t op = 0; op < num_ops; ++op) {
+      const auto at = static_cast<std::size_t>(i * max_ops_ + op);
+      result.enqueued_ns.push_back(enqueued_[at] < 0 ? -1 : enqueued_[at] + offset_ns_);
+      result.hand_off_wait_ns.push_back(hand_off_wait_[at]);
+    }
+    return result;
+  }
+
+  const RankFile& file_;
+  std::vector<ScheduleRecord> schedules_;
+  std::int64_t offset_ns_;
+  std::int64_t num_profiled_ = 0;
+  std::int64_t max_ops_ = 0;
+  std::array<std::vector<std::int64_t>, 3> passes_;
+  std::vector<std::int64_t> steps_;
+  std::vector<std::int64_t> schedule_of_;
+  std::vector<std::int64_t> enqueued_;
+  std::vector<std::int64_t> hand_off_wait_;
+};
+
+}  // namespace
+
+std::vector<RecordedProfile> read_profiles(const RankFile& file) {
+  if (!file.has(path::kOps) || file.shape(path::kOps).at(0) == 0) {
+    return {};
+  }
+  return ProfileTables(file).profiles();
+}
+
+}  // namespace dovetail

@@ -1,0 +1,222 @@
+#include "framework/record/reader.hpp"
+
+#include <algorithm>
+#include <span>
+
+#include "framework/base/check.hpp"
+#include "framework/record/half.hpp"
+#include "framework/record/reader_check.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+using detail::as_input_error;
+using detail::integer_of;
+using detail::open_numbers;
+using detail::text_of;
+
+template <class T>
+constexpr DType dtype_for();
+
+template <>
+constexpr DType dtype_for<std::int32_t>() {
+  return DType::int32;
+}
+
+template <>
+constexpr DType dtype_for<std::int64_t>() {
+  return DType::int64;
+}
+
+template <>
+constexpr DType dtype_for<std::uint8_t>() {
+  return DType::uint8;
+}
+
+template <>
+constexpr DType dtype_for<float>() {
+  return DType::float32;
+}
+
+template <>
+constexpr DType dtype_for<double>() {
+  return DType::float64;
+}
+
+std::vector<std::int32_t> parse_waits(const std::string& text, const std::string& where) {
+  const auto refuse = [&] {
+    throw InputError(where + ": waits '" + text + "' is not a list of indices");
+  };
+  std::vector<std::int32_t> waits;
+  std::size_t start = 0;
+  while (start < text.size()) {
+    const std::size_t end = std::min(text.find(',', start), text.size());
+    const std::string part = text.substr(start, end - start);
+    if (part.empty() || part.size() > 9 ||
+        part.find_first_not_of("0123456789") != std::string::npos) {
+      refuse();
+    }
+    waits.push_back(std::stoi(part));
+    start = end + 1;
+  }
+  return waits;
+}
+
+ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
+  const std::string where = file.path() + ": " + table;
+  const auto columns = as_input_error([&] { return file.read_table(table); });
+  const auto column = [&](std::size_t index, const char* name) -> const hdf5::Column& {
+    if (columns.size() != 5 || columns[index].name != name) {
+      throw InputError(where + ": columns are not layer, ubatch, phase, lane, waits");
+    }
+    return columns[index];
+  };
+  const auto* layers = std::get_if<std::vector<std::int32_t>>(&column(0, "layer").values);
+  const auto* ubatches = std::get_if<std::vector<std::int32_t>>(&column(1, "ubatch").values);
+  const auto* phases = std::get_if<std::vector<std::string>>(&column(2, "phase").values);
+  const auto* lanes = std::get_if<std::vector<std::string>>(&column(3, "lane").values);
+  const auto* waits = std::get_if<std::vector<std::string>>(&column(4, "waits").values);
+  if (!layers || !ubatches || !phases || !lanes || !waits) {
+    throw InputError(where + ": a column has another type than int32, int32, text, text, text");
+  }
+  ScheduleRecord schedule;
+  schedule.name = text_of(file, table, attribute::kName);
+  schedule.num_ubatches = integer_of(file, table, attribute::kNumUbatches);
+  schedule.digest = text_of(file, table, attribute::kDigest);
+  for (std::size_t i = 0; i < layers->size(); ++i) {
+    schedule.ops.push_back(
+        {(*layers)[i], (*ubatches)[i], (*phases)[i], (*lanes)[i], parse_waits((*waits)[i], where)});
+  }
+  return schedule;
+}
+
+}  // namespace
+
+RankFile::RankFile(const fs::path& path) : path_(path), file_(detail::open_for_reading(path)) {
+  detail::check_rank_file(file_);
+  status_ = parse_run_status(text(attribute::kStatus), path_.string());
+}
+
+std::string RankFile::text(const std::string& name, const std::string& object) const {
+  return text_of(file_, object, name);
+}
+
+std::int64_t RankFile::integer(const std::string& name, const std::string& object) const {
+  return integer_of(file_, object, name);
+}
+
+std::vector<hdf5::Attribute> RankFile::attributes() const {
+  return as_input_error([&] { return file_.attributes("/"); });
+}
+
+std::string RankFile::config() const {
+  return as_input_error([&] { return file_.read_text(path::kConfig); });
+}
+
+std::vector<ScheduleRecord> RankFile::schedules() const {
+  std::vector<ScheduleRecord> all;
+  for (std::string table = std::string(path::kSchedule) + "/0"; has(table);
+       table = std::string(path::kSchedule) + "/" + std::to_string(all.size())) {
+    all.push_back(read_schedule(file_, table));
+  }
+  return all;
+}
+
+std::vector<std::string> RankFile::outputs() const {
+  return as_input_error([&]() -> std::vector<std::string> {
+    return file_.exists(path::kOutput) ? file_.children(path::kOutput) : std::vector<std::string>{};
+  });
+}
+
+std::vector<std::string> RankFile::numeric_datasets() const {
+  return as_input_error([&] {
+    auto all = file_.datasets();
+    std::erase_if(all, [&](const std::string& dataset) { return !file_.dtype(dataset); });
+    return all;
+  });
+}
+
+bool RankFile::has(const std::string& dataset) const {
+  return as_input_error([&] { return file_.exists(dataset); });
+}
+
+hdf5::Dataset RankFile::open(const std::string& dataset) const {
+  return as_input_error([&] { return open_numbers(file_, dataset); });
+}
+
+hdf5::Shape RankFile::shape(const std::string& dataset) const {
+  return open(dataset).shape();
+}
+
+DType RankFile::dtype(const std::string& dataset) const {
+  return open(dataset).dtype();
+}
+
+std::vector<std::byte> RankFile::read_bytes(const std::string& dataset) const {
+  const auto source = open(dataset);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(source.num_bytes()));
+  as_input_error([&] { source.read(bytes); });
+  return bytes;
+}
+
+template <class T>
+Array<T> RankFile::read(const std::string& dataset) const {
+  const auto source = open(dataset);
+  if (source.dtype() != dtype_for<T>()) {
+    throw InputError(source.name() + ": element type " + std::string(to_string(source.dtype())) +
+                     " instead of " + std::string(to_string(dtype_for<T>())));
+  }
+  Array<T> array{source.shape(), {}};
+  array.values.resize(static_cast<std::size_t>(hdf5::num_elements(array.shape)));
+  as_input_error([&] { source.read(std::as_writable_bytes(std::span(array.values))); });
+  return array;
+}
+
+template Array<std::int32_t> RankFile::read(const std::string&) const;
+template Array<std::int64_t> RankFile::read(const std::string&) const;
+template Array<std::uint8_t> RankFile::read(const std::string&) const;
+template Array<float> RankFile::read(const std::string&) const;
+template Array<double> RankFile::read(const std::string&) const;
+
+Array<float> RankFile::read_floats(const std::string& dataset) const {
+  const auto all = shape(dataset);
+  if (all.empty()) {
+    throw InputError(path_.string() + ": " + dataset + ": is a scalar, not rows");
+  }
+  return read_floats(dataset, 0, all[0]);
+}
+
+Array<float> RankFile::read_floats(const std::string& dataset,
+                                   std::int64_t first_row,
+                                   std::int64_t num_rows) const {
+  const auto source = open(dataset);
+  const DType dtype = source.dtype();
+  if (dtype != DType::float32 && dtype != DType::float16 && dtype != DType::bfloat16) {
+    throw InputError(source.name() + ": element type " + std::string(to_string(dtype)) +
+                     " instead of float32, float16 or bfloat16");
+  }
+  DOVETAIL_CHECK(!source.shape().empty(), source.name() + " is a scalar");
+  Array<float> array{source.shape(), {}};
+  array.shape[0] = num_rows;
+  hdf5::Shape start(array.shape.size(), 0);
+  start[0] = first_row;
+  DOVETAIL_CHECK(num_rows >= 0, "negative number of rows");
+  array.values.resize(static_cast<std::size_t>(hdf5::num_elements(array.shape)));
+  if (dtype == DType::float32) {
+    as_input_error([&] {
+      source.read_box(start, array.shape, std::as_writable_bytes(std::span(array.values)));
+    });
+    return array;
+  }
+  std::vector<std::uint16_t> halves(array.values.size());
+  as_input_error(
+      [&] { source.read_box(start, array.shape, std::as_writable_bytes(std::span(halves))); });
+  std::transform(halves.begin(),
+                 halves.end(),
+                 array.values.begin(),
+                 dtype == DType::bfloat16 ? bfloat16_to_float : float16_to_float);
+  return array;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,86 @@
+// Reading rank files. What a file claims is checked against the schema when it is opened; what is
+// wrong is an InputError that names file and place.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "framework/base/types.hpp"
+#include "framework/record/hdf5.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+
+/// A dense row-major array in memory.
+template <class T>
+struct Array {
+  hdf5::Shape shape;
+  std::vector<T> values;  ///< num_elements(shape) values
+};
+
+/// One rank file, open for reading; also one that is being written, or whose writer was killed.
+/// Move-only; one thread at a time.
+class RankFile {
+ public:
+  /// InputError where the file is missing, cut, no HDF5 file, of another schema version, or where a
+  /// required attribute or dataset is missing or has another type.
+  explicit RankFile(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+
+  RunStatus status() const { return status_; }
+
+  /// Why the run failed; empty where it did not.
+  std::string failure() const { return text("failure"); }
+
+  std::int64_t rank() const { return integer("rank"); }
+
+  std::int64_t world_size() const { return integer("world_size"); }
+
+  /// An attribute of "/" or of another object; InputError where it is missing or of another kind.
+  std::string text(const std::string& name, const std::string& object = "/") const;
+  std::int64_t integer(const std::string& name, const std::string& object = "/") const;
+  /// All attributes of "/", ascending by name.
+  std::vector<hdf5::Attribute> attributes() const;
+
+  /// /config: the resolved experiment.
+  std::string config() const;
+  /// /schedule/0, 1, ...
+  std::vector<ScheduleRecord> schedules() const;
+  /// Names under /output, ascending.
+  std::vector<std::string> outputs() const;
+
+  /// Paths of all datasets of one of our element types (no text, no tables), ascending.
+  std::vector<std::string> numeric_datasets() const;
+
+  bool has(const std::string& dataset) const;
+  /// InputError naming file and dataset where it is missing.
+  hdf5::Shape shape(const std::string& dataset) const;
+  DType dtype(const std::string& dataset) const;
+
+  /// A whole dataset in its own element type; T is int32_t, int64_t, float, double or uint8_t.
+  /// InputError where the dataset is missing or of another type.
+  template <class T>
+  Array<T> read(const std::string& dataset) const;
+
+  /// A floating-point dataset (float32, float16, bfloat16) as float, exactly.
+  Array<float> read_floats(const std::string& dataset) const;
+  /// Rows [first_row, first_row + num_rows) of it.
+  Array<float> read_floats(const std::string& dataset,
+                           std::int64_t first_row,
+                           std::int64_t num_rows) const;
+
+  /// The bytes of a whole dataset in its own dtype (bitwise comparison).
+  std::vector<std::byte> read_bytes(const std::string& dataset) const;
+
+ private:
+  hdf5::Dataset open(const std::string& dataset) const;
+
+  std::filesystem::path path_;
+  hdf5::File file_;
+  RunStatus status_ = RunStatus::running;
+};
+
+}  // namespace dovetail

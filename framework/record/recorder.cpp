@@ -1,0 +1,289 @@
+#include "framework/record/recorder.hpp"
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <system_error>
+#include <unistd.h>
+#include <vector>
+
+#include "framework/base/check.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+
+void write_root_attributes(hdf5::File& file, const RankFileSpec& spec) {
+  file.create_fixed_text(
+      "/", attribute::kStatus, kStatusCapacity, std::string(to_string(RunStatus::running)));
+  file.create_fixed_text("/", attribute::kFailure, kFailureCapacity, "");
+  const std::vector<hdf5::Attribute> own = {
+      {attribute::kSchemaVersion, kSchemaVersion},
+      {attribute::kExperiment, spec.experiment},
+      {attribute::kPolicy, spec.policy},
+      {attribute::kRank, spec.rank},
+      {attribute::kWorldSize, spec.world_size},
+      {attribute::kDpRank, spec.dp_rank},
+      {attribute::kEpRank, spec.ep_rank},
+      {attribute::kExpertParallel, spec.expert_parallel},
+      {attribute::kHost, spec.host},
+      {attribute::kDevice, spec.device},
+      {attribute::kStartedAt, spec.started_at},
+      {attribute::kWeightsDigest, spec.weights_digest},
+      {attribute::kInputsDigest, spec.inputs_digest},
+  };
+  for (const auto* list : {&own, &spec.attributes}) {
+    for (const auto& one : *list) {
+      DOVETAIL_CHECK(!file.has_attribute("/", one.name), "attribute given twice: " + one.name);
+      file.create_attribute("/", one);
+    }
+  }
+}
+
+std::string join(const std::vector<std::int32_t>& waits) {
+  std::string text;
+  for (const auto wait : waits) {
+    text += (text.empty() ? "" : ",") + std::to_string(wait);
+  }
+  return text;
+}
+
+void write_schedules(hdf5::File& file, const std::vector<ScheduleRecord>& schedules) {
+  file.create_group(path::kSchedule);
+  for (std::size_t k = 0; k < schedules.size(); ++k) {
+    const auto& schedule = schedules[k];
+    std::vector<std::int32_t> layers;
+    std::vector<std::int32_t> ubatches;
+    std::vector<std::string> phases;
+    std::vector<std::string> lanes;
+    std::vector<std::string> waits;
+    for (const auto& op : schedule.ops) {
+      layers.push_back(op.layer);
+      ubatches.push_back(op.ubatch);
+      phases.push_back(op.phase);
+      lanes.push_back(op.lane);
+      waits.push_back(join(op.waits));
+    }
+    const std::string table = std::string(path::kSchedule) + "/" + std::to_string(k);
+    file.write_table(table,
+                     {{"layer", std::move(layers)},
+                      {"ubatch", std::move(ubatches)},
+                      {"phase", std::move(phases)},
+                      {"lane", std::move(lanes)},
+                      {"waits", std::move(waits)}});
+    file.create_attribute(table, {attribute::kName, schedule.name});
+    file.create_attribute(table, {attribute::kNumUbatches, schedule.num_ubatches});
+    file.create_attribute(table, {attribute::kDigest, schedule.digest});
+  }
+}
+
+void write_layout(hdf5::File& file, const RankFileSpec& spec) {
+  write_root_attributes(file, spec);
+  file.write_text(path::kConfig, spec.config);
+  write_schedules(file, spec.schedules);
+  file.create_group(path::kOutput);
+  for (const auto& dataset : rank_file_datasets(spec)) {
+    file.create_dataset(dataset.path, dataset.dtype, dataset.shape);
+  }
+  file.create_attribute(path::kDecision, {attribute::kColumns, std::string(kDecisionColumns)});
+  file.create_attribute(path::kTiming, {attribute::kClockOffsetNs, spec.clock_offset_ns});
+  file.create_attribute(path::kTiming, {attribute::kClockErrorNs, spec.clock_error_ns});
+  file.create_attribute(path::kTraffic, {attribute::kFirstExpert, spec.first_expert});
+}
+
+[[noreturn]] void refuse_existing(const fs::path& path) {
+  throw InputError(path.string() + ": exists; results are never overwritten");
+}
+
+/// Removes a file when it goes, whether the work on it succeeded or not.
+class TemporaryName {
+ public:
+  explicit TemporaryName(fs::path path) : path_(std::move(path)) {}
+
+  ~TemporaryName() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+  }
+
+  TemporaryName(const TemporaryName&) = delete;
+  TemporaryName& operator=(const TemporaryName&) = delete;
+  TemporaryName(TemporaryName&&) = delete;
+  TemporaryName& operator=(TemporaryName&&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+/// Builds the file under another name, closes it, and only then gives it its own: a process that is
+/// killed in between leaves no file that cannot be read. Closing also trims the file to its final
+/// length, so that nothing but the status changes its metadata later.
+void create_file(const fs::path& path, const RankFileSpec& spec) {
+  if (fs::exists(fs::symlink_status(path))) {
+    refuse_existing(path);
+  }
+  fs::path unfinished = path;
+  unfinished += ".creating";
+  if (fs::exists(fs::symlink_status(unfinished))) {
+    refuse_existing(unfinished);
+  }
+  const TemporaryName name(unfinished);
+  auto file = hdf5::File::create(name.path().string());
+  write_layout(file, spec);
+  file.close();
+  // A hard link fails where the name exists; a rename would replace the file.
+  if (::link(name.path().c_str(), path.c_str()) != 0) {
+    if (errno == EEXIST) {
+      refuse_existing(path);
+    }
+    throw RunError(path.string() + ": link: " + std::generic_category().message(errno));
+  }
+}
+
+/// Row-major pairs (start, end) of each op.
+std::vector<std::int64_t> interleave(std::span<const std::int64_t> start,
+                                     std::span<const std::int64_t> end) {
+  DOVETAIL_CHECK_EQ(start.size(), end.size());
+  std::vector<std::int64_t> pairs;
+  pairs.reserve(2 * start.size());
+  for (std::size_t i = 0; i < start.size(); ++i) {
+    pairs.push_back(start[i]);
+    pairs.push_back(end[i]);
+  }
+  return pairs;
+}
+
+const char* ops_path(PassKind pass) {
+  switch (pass) {
+    case PassKind::full:
+      return path::kOps;
+    case PassKind::compute_only:
+      return path::kOpsComputeOnly;
+    case PassKind::comm_only:
+      return path::kOpsCommOnly;
+  }
+  throw ContractError("unknown pass");
+}
+
+}  // namespace
+
+RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : path_(path) {
+  create_file(path, spec);
+  file_.emplace(hdf5::File::open(path.string(), hdf5::Access::read_write));
+  step_ns_.emplace(file_->open_dataset(path::kStepNs));
+  decision_.emplace(file_->open_dataset(path::kDecision));
+}
+
+hdf5::File& RankRecorder::file() {
+  DOVETAIL_CHECK(file_.has_value(), path_.string() + " is finished");
+  return *file_;
+}
+
+void RankRecorder::write_step(std::int64_t iteration,
+                              std::int64_t step,
+                              std::int64_t step_ns,
+                              const DecisionRow& decision) {
+  file();
+  const std::array<std::int64_t, kNumDecisionColumns> row = {
+      decision.ubatched, decision.graph, decision.schedule, decision.reason, decision.veto_rank};
+  decision_->write_box(
+      {iteration, step, 0}, {1, 1, kNumDecisionColumns}, std::as_bytes(std::span(row)));
+  step_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&step_ns, 1)));
+}
+
+void RankRecorder::write_profiled_pass(std::int64_t index, const ProfiledPass& pass) {
+  const auto pairs = interleave(pass.op_start_ns, pass.op_end_ns);
+  const auto num_ops = static_cast<std::int64_t>(pass.op_start_ns.size());
+  file()
+      .open_dataset(ops_path(pass.pass))
+      .write_box({index, 0, 0}, {1, num_ops, 2}, std::as_bytes(std::span(pairs)));
+  const std::array<std::int64_t, 2> step = {pass.step_start_ns, pass.step_end_ns};
+  file()
+      .open_dataset(path::kProfiledStepNs)
+      .write_box({index, static_cast<std::int64_t>(pass.pass), 0},
+                 {1, 1, 2},
+                 std::as_bytes(std::span(step)));
+}
+
+void RankRecorder::write_profiled_host(std::int64_t index, const ProfiledHost& host) {
+  const auto write_row = [&](const char* dataset, std::span<const std::int64_t> values) {
+    file().open_dataset(dataset).write_box(
+        {index, 0}, {1, static_cast<std::int64_t>(values.size())}, std::as_bytes(values));
+  };
+  const auto write_one = [&](const char* dataset, std::int64_t value) {
+    file().open_dataset(dataset).write_box({index}, {1}, std::as_bytes(std::span(&value, 1)));
+  };
+  write_row(path::kEnqueuedNs, host.enqueued_ns);
+  write_row(path::kHandOffWaitNs, host.hand_off_wait_ns);
+  write_one(path::kCountsWaitNs, host.counts_wait_ns);
+  write_one(path::kProfiledSchedule, host.schedule);
+}
+
+void RankRecorder::write(const std::string& dataset,
+                         DType dtype,
+                         std::span<const std::byte> bytes) {
+  auto target = file().open_dataset(dataset);
+  DOVETAIL_CHECK_EQ(to_string(target.dtype()), to_string(dtype));
+  target.write(bytes);
+}
+
+void RankRecorder::write(const std::string& dataset, std::span<const std::int64_t> values) {
+  write(dataset, DType::int64, std::as_bytes(values));
+}
+
+void RankRecorder::write(const std::string& dataset, std::span<const std::int32_t> values) {
+  write(dataset, DType::int32, std::as_bytes(values));
+}
+
+void RankRecorder::write(const std::string& dataset, std::span<const float> values) {
+  write(dataset, DType::float32, std::as_bytes(values));
+}
+
+void RankRecorder::write_scalar(const std::string& dataset, std::int64_t value) {
+  write(dataset, std::span<const std::int64_t>(&value, 1));
+}
+
+void RankRecorder::write_rows(const std::string& dataset,
+                              DType dtype,
+                              std::int64_t first_row,
+                              std::span<const std::byte> bytes) {
+  auto target = file().open_dataset(dataset);
+  DOVETAIL_CHECK_EQ(to_string(target.dtype()), to_string(dtype));
+  hdf5::Shape count = target.shape();
+  DOVETAIL_CHECK(!count.empty(), target.name() + " is a scalar");
+  count[0] = 1;
+  const std::int64_t row_bytes =
+      hdf5::num_elements(count) * static_cast<std::int64_t>(size_of(dtype));
+  const auto num_bytes = static_cast<std::int64_t>(bytes.size());
+  DOVETAIL_CHECK(row_bytes > 0 ? num_bytes % row_bytes == 0 : num_bytes == 0,
+                 target.name() + ": " + std::to_string(num_bytes) +
+                     " bytes are not whole rows of " + std::to_string(row_bytes));
+  count[0] = row_bytes > 0 ? num_bytes / row_bytes : 0;
+  hdf5::Shape start(count.size(), 0);
+  start[0] = first_row;
+  target.write_box(start, count, bytes);
+}
+
+void RankRecorder::set_attribute(const std::string& object, const hdf5::Attribute& attribute) {
+  DOVETAIL_CHECK(!std::holds_alternative<std::string>(attribute.value),
+                 "text attributes are given in the spec; the status is set by finish()");
+  file().update_attribute(object, attribute);
+  file().flush();
+}
+
+void RankRecorder::finish(RunStatus status, const std::string& failure) {
+  DOVETAIL_CHECK(status != RunStatus::running, "a finished run has another status");
+  auto& open_file = file();
+  step_ns_.reset();
+  decision_.reset();
+  open_file.update_attribute("/", {attribute::kFailure, failure});
+  open_file.flush();
+  open_file.update_attribute("/", {attribute::kStatus, std::string(to_string(status))});
+  open_file.flush();
+  open_file.close();
+  file_.reset();
+}
+
+}  // namespace dovetail

@@ -1,0 +1,93 @@
+// Writes one rank's file of a run. What a write call has returned from survives a killed process:
+// every dataset has its final place in the file before the first iteration, and nothing but raw
+// data (and at the end the status) is written after that.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "framework/base/types.hpp"
+#include "framework/record/hdf5.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+
+/// One pass of a profiled iteration; times in ns of this rank's clock. The op times are in the
+/// schedule's order, -1 where an op did not run.
+struct ProfiledPass {
+  PassKind pass = PassKind::full;
+  std::int64_t step_start_ns = -1;
+  std::int64_t step_end_ns = -1;
+  std::span<const std::int64_t> op_start_ns;
+  std::span<const std::int64_t> op_end_ns;
+};
+
+/// What the host did in the full pass of a profiled iteration.
+struct ProfiledHost {
+  std::int64_t schedule = -1;  ///< index into /schedule
+  std::span<const std::int64_t> enqueued_ns;
+  std::span<const std::int64_t> hand_off_wait_ns;
+  std::int64_t counts_wait_ns = -1;  ///< time blocked on row counts
+};
+
+/// Owns a rank file that is being written. Immovable; all calls from one thread. Failures to write
+/// throw hdf5::Hdf5Error, calls that contradict the spec ContractError. The destructor closes the
+/// file and leaves `status` as it is: a run that was not finished reads as "running".
+class RankRecorder {
+ public:
+  /// Creates the file with every dataset allocated and filled (-1, NaN) and status "running". The
+  /// name `path` appears only when the file is whole, and never replaces a file: InputError where
+  /// there is one.
+  RankRecorder(const std::filesystem::path& path, const RankFileSpec& spec);
+  ~RankRecorder() = default;
+  RankRecorder(const RankRecorder&) = delete;
+  RankRecorder& operator=(const RankRecorder&) = delete;
+  RankRecorder(RankRecorder&&) = delete;
+  RankRecorder& operator=(RankRecorder&&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+  /// A timed step. A step_ns that is not -1 implies that the decision is there, too.
+  void write_step(std::int64_t iteration,
+                  std::int64_t step,
+                  std::int64_t step_ns,
+                  const DecisionRow& decision);
+
+  /// `index` counts profiled iterations from 0.
+  void write_profiled_pass(std::int64_t index, const ProfiledPass& pass);
+  void write_profiled_host(std::int64_t index, const ProfiledHost& host);
+
+  /// A whole dataset (inputs, outputs, routes, traffic) in its own dtype.
+  void write(const std::string& dataset, DType dtype, std::span<const std::byte> bytes);
+  void write(const std::string& dataset, std::span<const std::int64_t> values);
+  void write(const std::string& dataset, std::span<const std::int32_t> values);
+  void write(const std::string& dataset, std::span<const float> values);
+  /// A scalar int64 (traffic).
+  void write_scalar(const std::string& dataset, std::int64_t value);
+
+  /// Rows [first_row, ...) of a dataset, as many as `bytes` holds.
+  void write_rows(const std::string& dataset,
+                  DType dtype,
+                  std::int64_t first_row,
+                  std::span<const std::byte> bytes);
+
+  /// Changes a number that is already there, e.g. clock_offset_ns on /timing.
+  void set_attribute(const std::string& object, const hdf5::Attribute& attribute);
+
+  /// Writes `failure` (cut to 1024 bytes), then the status, and closes the file. Nothing can be
+  /// written after that. `status` is not `running`.
+  void finish(RunStatus status, const std::string& failure = "");
+
+ private:
+  hdf5::File& file();
+
+  std::filesystem::path path_;
+  std::optional<hdf5::File> file_;  ///< nothing once finished
+  std::optional<hdf5::Dataset> step_ns_;
+  std::optional<hdf5::Dataset> decision_;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,192 @@
+#include "framework/record/run_folder.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <ctime>
+#include <fstream>
+#include <string_view>
+#include <system_error>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kRankPrefix = "rank-";
+
+std::string format_utc(std::chrono::system_clock::time_point time, const char* format) {
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  std::string text(32, '\0');
+  text.resize(std::strftime(text.data(), text.size(), format, &parts));
+  return text;
+}
+
+void check_folder_name(const std::string& name, const char* what) {
+  const bool good = !name.empty() && name.front() != '.' && name.size() <= 200 &&
+                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                      return c >= 0x20 && c != '/' && c != '\\' && c != 0x7f;
+                    });
+  if (!good) {
+    throw InputError(std::string(what) + " '" + name +
+                     "' cannot be a folder's name: 1 to 200 bytes, no '/', '\\' or control "
+                     "character, no '.' in front");
+  }
+}
+
+/// Makes a folder; false where the name is taken.
+bool make_folder(const fs::path& folder) {
+  std::error_code error;
+  const bool made = fs::create_directory(folder, error);
+  if (error && !fs::exists(folder)) {
+    throw InputError(folder.string() + ": cannot be made: " + error.message());
+  }
+  return made;
+}
+
+void make_parents(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw InputError(folder.string() + ": cannot be made: " + error.message());
+  }
+}
+
+bool holds_rank_files(const fs::path& folder) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (parse_rank_file_name(entry.path().filename().string())) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string utc_text(std::chrono::system_clock::time_point time) {
+  return format_utc(time, "%Y-%m-%dT%H:%M:%SZ");
+}
+
+fs::path create_run_folder(const fs::path& results,
+                           const std::string& experiment,
+                           std::chrono::system_clock::time_point time) {
+  check_folder_name(experiment, "experiment");
+  make_parents(results);
+  const std::string name = experiment + "-" + format_utc(time, "%Y%m%dT%H%M%SZ");
+  fs::path folder = results / name;
+  for (int number = 2; !make_folder(folder); ++number) {
+    folder = results / (name + "-" + std::to_string(number));
+  }
+  return folder;
+}
+
+void use_run_folder(const fs::path& folder) {
+  std::error_code error;
+  if (fs::exists(folder, error)) {
+    if (!fs::is_directory(folder)) {
+      throw InputError(folder.string() + ": the result folder is not a folder");
+    }
+    const bool empty = fs::is_empty(folder, error);
+    if (error) {
+      throw InputError(folder.string() + ": cannot be read: " + error.message());
+    }
+    if (!empty) {
+      throw InputError(folder.string() +
+                       ": the result folder is not empty; results are never overwritten: name a "
+                       "folder that is absent or empty");
+    }
+  }
+  make_parents(folder);
+}
+
+fs::path create_policy_folder(const fs::path& run, const std::string& policy) {
+  check_folder_name(policy, "policy");
+  fs::path folder = run / policy;
+  if (!make_folder(folder)) {
+    throw InputError(folder.string() + ": exists; results are never overwritten");
+  }
+  return folder;
+}
+
+std::string rank_file_name(std::int64_t rank) {
+  std::string digits = std::to_string(rank);
+  digits.insert(0, digits.size() < 5 ? 5 - digits.size() : 0, '0');
+  return "rank-" + digits + ".h5";
+}
+
+std::optional<std::int64_t> parse_rank_file_name(const std::string& name) {
+  if (!name.starts_with(kRankPrefix)) {
+    return std::nullopt;
+  }
+  std::int64_t rank = -1;
+  std::from_chars(name.data() + kRankPrefix.size(), name.data() + name.size(), rank);
+  // Only the one spelling that rank_file_name gives.
+  return rank >= 0 && rank_file_name(rank) == name ? std::optional(rank) : std::nullopt;
+}
+
+std::vector<std::pair<std::int64_t, fs::path>> list_rank_files(const fs::path& policy_folder) {
+  if (!fs::is_directory(policy_folder)) {
+    throw InputError(policy_folder.string() + ": no such folder");
+  }
+  std::vector<std::pair<std::int64_t, fs::path>> files;
+  for (const auto& entry : fs::directory_iterator(policy_folder)) {
+    if (const auto rank = parse_rank_file_name(entry.path().filename().string())) {
+      files.emplace_back(*rank, entry.path());
+    }
+  }
+  if (files.empty()) {
+    std::string policies;
+    for (const auto& folder : list_policy_folders(policy_folder)) {
+      policies += (policies.empty() ? "" : ", ") + folder.filename().string();
+    }
+    throw InputError(policy_folder.string() + ": holds no rank file (rank-00000.h5, ...)" +
+                     (policies.empty() ? "" : "; it is a run with the policies " + policies));
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<fs::path> list_policy_folders(const fs::path& run) {
+  if (!fs::is_directory(run)) {
+    throw InputError(run.string() + ": no such folder");
+  }
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(run)) {
+    if (entry.is_directory() && holds_rank_files(entry.path())) {
+      folders.push_back(entry.path());
+    }
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+void write_file_atomically(const fs::path& path, const std::string& text) {
+  // Its own name for each process, so that two writers never share a temporary.
+  fs::path temporary = path;
+  temporary += ".writing-" + std::to_string(::getpid());
+  std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
+  stream << text;
+  stream.close();
+  std::error_code error;
+  if (stream) {
+    fs::rename(temporary, path, error);
+  }
+  if (!stream || error) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw RunError(path.string() + ": cannot be written" + (error ? ": " + error.message() : ""));
+  }
+}
+
+void write_json(const fs::path& path, const nlohmann::json& document) {
+  write_file_atomically(path, document.dump(2) + "\n");
+}
+
+}  // namespace dovetail

@@ -1,0 +1,89 @@
+#include "framework/record/run_info.hpp"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <string_view>
+#include <unistd.h>
+
+#include <hdf5.h>
+
+namespace dovetail {
+namespace {
+
+std::string cpu_name() {
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.starts_with("model name")) {
+      return line.substr(line.find(':') + 2);
+    }
+  }
+  return "unknown";
+}
+
+std::string hdf5_loaded() {
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> build_facts() {
+  return {
+      {"git_revision", git_revision()},
+      {"compiler", "g++ " __VERSION__},
+      {"build_type", DOVETAIL_BUILD_TYPE},
+      {"hdf5_compiled",
+       std::to_string(H5_VERS_MAJOR) + "." + std::to_string(H5_VERS_MINOR) + "." +
+           std::to_string(H5_VERS_RELEASE)},
+      {"hdf5_loaded", hdf5_loaded()},
+      {"cpu", cpu_name()},
+      {"cores", std::to_string(sysconf(_SC_NPROCESSORS_ONLN))},
+  };
+}
+
+std::string relevant_environment() {
+  constexpr std::array<std::string_view, 8> prefixes = {
+      "OMP_", "OMPI_MCA_", "MKL_", "NCCL_", "CUDA_", "SLURM_", "DOVETAIL_", "LD_LIBRARY_PATH="};
+  std::vector<std::string> lines;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view line(*entry);
+    if (std::any_of(prefixes.begin(), prefixes.end(), [line](std::string_view prefix) {
+          return line.starts_with(prefix);
+        })) {
+      lines.emplace_back(line);
+    }
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (const auto& line : lines) {
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string command_line(int argc, const char* const* argv) {
+  std::string text;
+  for (int i = 0; i < argc; ++i) {
+    const std::string argument = argv[i];
+    const bool plain = !argument.empty() &&
+                       argument.find_first_of(" \t\n'\"\\$&;|<>()*?[]{}#~`!") == std::string::npos;
+    text += i > 0 ? " " : "";
+    if (plain) {
+      text += argument;
+      continue;
+    }
+    text += '\'';
+    for (const char character : argument) {
+      text += character == '\'' ? std::string("'\\''") : std::string(1, character);
+    }
+    text += '\'';
+  }
+  return text;
+}
+
+}  // namespace dovetail

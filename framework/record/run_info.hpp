@@ -1,0 +1,25 @@
+// What a result must say of where it comes from: versions, revision, host, command line,
+// environment.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace dovetail {
+
+/// Revision of the sources at build time, "-dirty" when they were changed.
+const char* git_revision();
+
+/// Name and value of each fact that needs neither MPI nor torch: compiler, build type, HDF5
+/// compiled and loaded, yaml-cpp, git revision, CPU.
+std::vector<std::pair<std::string, std::string>> build_facts();
+
+/// The variables of this process's environment that can change a result (OMP_*, OMPI_*, MKL_*,
+/// NCCL_*, CUDA_*, SLURM_*, DOVETAIL_*), as "NAME=value" lines, sorted.
+std::string relevant_environment();
+
+/// Arguments joined by blanks, quoted where needed, so that the line can be run again.
+std::string command_line(int argc, const char* const* argv);
+
+}  // namespace dovetail

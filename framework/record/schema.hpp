@@ -1,0 +1,198 @@
+// The layout of a rank file: names, element types, shapes and units, in one place for the recorder,
+// the readers and the view. A change that a reader could notice raises kSchemaVersion.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "framework/base/types.hpp"
+#include "framework/record/hdf5.hpp"
+
+namespace dovetail {
+
+inline constexpr std::int64_t kSchemaVersion = 1;
+
+/// Attributes of "/" that every rank file has.
+namespace attribute {
+inline constexpr const char* kSchemaVersion = "schema_version";    // int64
+inline constexpr const char* kStatus = "status";                   // text, at most 16 bytes
+inline constexpr const char* kFailure = "failure";                 // text, at most 1024 bytes
+inline constexpr const char* kExperiment = "experiment";           // text
+inline constexpr const char* kPolicy = "policy";                   // text
+inline constexpr const char* kRank = "rank";                       // int64
+inline constexpr const char* kWorldSize = "world_size";            // int64
+inline constexpr const char* kDpRank = "dp_rank";                  // int64
+inline constexpr const char* kEpRank = "ep_rank";                  // int64
+inline constexpr const char* kExpertParallel = "expert_parallel";  // int64
+inline constexpr const char* kHost = "host";                       // text
+inline constexpr const char* kDevice = "device";                   // text
+inline constexpr const char* kStartedAt = "started_at";            // text, ISO 8601, UTC
+inline constexpr const char* kWeightsDigest = "weights_digest";    // text, hexadecimal
+inline constexpr const char* kInputsDigest = "inputs_digest";      // text, hexadecimal
+// On /timing: what to add to this rank's clock to get rank 0's, and the bound of its error.
+inline constexpr const char* kClockOffsetNs = "clock_offset_ns";  // int64
+inline constexpr const char* kClockErrorNs = "clock_error_ns";    // int64
+inline constexpr const char* kColumns = "columns";                // text, on /timing/decision
+inline constexpr const char* kFirstExpert = "first_expert";       // int64, on /traffic
+// On /schedule/<k>.
+inline constexpr const char* kName = "name";                 // text
+inline constexpr const char* kNumUbatches = "num_ubatches";  // int64
+inline constexpr const char* kDigest = "digest";             // text
+}  // namespace attribute
+
+inline constexpr std::size_t kStatusCapacity = 16;
+inline constexpr std::size_t kFailureCapacity = 1024;
+
+/// How a rank's part of a run ended; `running` is also what a killed rank leaves.
+enum class RunStatus { running, complete, failed, invalid };
+
+template <>
+struct EnumNames<RunStatus> {
+  static constexpr std::array<std::string_view, 4> kTable = {
+      "running", "complete", "failed", "invalid"};
+};
+
+/// InputError naming `file` where the text is no status.
+RunStatus parse_run_status(const std::string& text, const std::string& file);
+
+/// Paths in a rank file.
+namespace path {
+inline constexpr const char* kConfig = "/config";
+inline constexpr const char* kSchedule = "/schedule";  // group of tables "0", "1", ...
+inline constexpr const char* kTiming = "/timing";
+inline constexpr const char* kStepNs = "/timing/step_ns";
+inline constexpr const char* kDecision = "/timing/decision";
+inline constexpr const char* kOps = "/timing/ops";
+inline constexpr const char* kOpsComputeOnly = "/timing/ops_compute_only";
+inline constexpr const char* kOpsCommOnly = "/timing/ops_comm_only";
+inline constexpr const char* kProfiledStepNs = "/timing/profiled_step_ns";
+inline constexpr const char* kProfiledSchedule = "/timing/profiled_schedule";
+inline constexpr const char* kEnqueuedNs = "/timing/host/enqueued_ns";
+inline constexpr const char* kHandOffWaitNs = "/timing/host/hand_off_wait_ns";
+inline constexpr const char* kCountsWaitNs = "/timing/host/counts_wait_ns";
+inline constexpr const char* kInputIds = "/input/input_ids";
+inline constexpr const char* kRequestId = "/input/request_id";
+inline constexpr const char* kPositions = "/input/positions";
+inline constexpr const char* kRequests = "/input/requests";
+inline constexpr const char* kOutput = "/output";  // group of tensors
+inline constexpr const char* kExpertIds = "/route/expert_ids";
+inline constexpr const char* kMargin = "/route/margin";
+inline constexpr const char* kTraffic = "/traffic";
+inline constexpr const char* kDispatchWireBytes = "/traffic/dispatch_wire_bytes";
+inline constexpr const char* kCombineWireBytes = "/traffic/combine_wire_bytes";
+inline constexpr const char* kDispatchLogicalBytes = "/traffic/dispatch_logical_bytes";
+inline constexpr const char* kCombineLogicalBytes = "/traffic/combine_logical_bytes";
+inline constexpr const char* kTrafficCountsWaitNs = "/traffic/counts_wait_ns";
+inline constexpr const char* kTokensPerExpert = "/traffic/tokens_per_expert";
+}  // namespace path
+
+/// The columns of /timing/decision, in order.
+inline constexpr const char* kDecisionColumns = "ubatched,graph,schedule,reason,veto_rank";
+inline constexpr int kNumDecisionColumns = 5;
+
+/// One row of /timing/decision: what the ranks agreed on for a step.
+struct DecisionRow {
+  std::int64_t ubatched = 0;    ///< 1 = cut into ubatches
+  std::int64_t graph = 0;       ///< GraphMode as a number
+  std::int64_t schedule = 0;    ///< index into /schedule
+  std::int64_t reason = 0;      ///< VetoReason as a number; 0 = no veto
+  std::int64_t veto_rank = -1;  ///< lowest rank that vetoed; -1 = none
+
+  friend bool operator==(const DecisionRow&, const DecisionRow&) = default;
+};
+
+/// One row of a schedule table. `layer` is -1 where the op belongs to no layer.
+struct OpRecord {
+  std::int32_t layer = -1;
+  std::int32_t ubatch = 0;
+  std::string phase;                ///< "attention", "dispatch", ...
+  std::string lane;                 ///< "compute" or "comm"
+  std::vector<std::int32_t> waits;  ///< indices of ops of the same table; stored as "12,14"
+
+  friend bool operator==(const OpRecord&, const OpRecord&) = default;
+};
+
+/// A schedule as it is recorded: /schedule/<k>.
+struct ScheduleRecord {
+  std::string name;
+  std::int64_t num_ubatches = 1;
+  std::string digest;
+  std::vector<OpRecord> ops;
+
+  friend bool operator==(const ScheduleRecord&, const ScheduleRecord&) = default;
+};
+
+/// A tensor under /output: rows in request order.
+struct OutputSpec {
+  std::string name;  ///< hidden, logits, logits_all, layer_<n>
+  DType dtype = DType::float32;
+  hdf5::Shape shape;  ///< [tokens or requests, width]
+};
+
+/// All that must be known of a rank's part of a run before it starts, so that every dataset has its
+/// final size from then on.
+struct RankFileSpec {
+  // Identity; every field becomes the attribute of "/" with its name.
+  std::string experiment;
+  std::string policy;
+  std::int64_t rank = 0;
+  std::int64_t world_size = 1;
+  std::int64_t dp_rank = 0;
+  std::int64_t ep_rank = 0;
+  std::int64_t expert_parallel = 1;
+  std::string host;
+  std::string device;
+  std::string started_at;  ///< ISO 8601, UTC
+  std::string weights_digest;
+  std::string inputs_digest;
+  /// More attributes of "/": versions, git revision, argv, environment, ...
+  std::vector<hdf5::Attribute> attributes;
+
+  std::string config;  ///< the resolved experiment
+  std::vector<ScheduleRecord> schedules;
+
+  std::int64_t iterations = 0;  ///< timed iterations
+  std::int64_t steps = 1;       ///< steps of an iteration
+  std::int64_t profiled = 0;    ///< profiled iterations
+  std::int64_t max_ops = 0;     ///< most ops of a schedule; 0 = taken from `schedules`
+  std::int64_t clock_offset_ns = 0;
+  std::int64_t clock_error_ns = 0;
+
+  std::int64_t tokens = 0;
+  std::int64_t requests = 0;
+  std::int64_t position_rows = 1;  ///< 1: positions is [tokens]; 3: [3, tokens]
+  std::vector<OutputSpec> outputs;
+
+  std::int64_t route_layers = 0;  ///< MoE layers whose routing is recorded; 0 = no /route
+  std::int64_t route_top_k = 0;
+
+  std::int64_t traffic_layers = 1;  ///< rows of tokens_per_expert
+  std::int64_t experts_per_rank = 0;
+  std::int64_t first_expert = 0;  ///< global index of this rank's first expert
+};
+
+/// A dataset of a rank file.
+struct DatasetSpec {
+  std::string path;
+  DType dtype = DType::int64;
+  hdf5::Shape shape;
+};
+
+/// All datasets of a rank file, but /config and the schedule tables.
+std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec);
+
+/// What a reader may rely on for a dataset with a fixed path.
+struct DatasetRule {
+  const char* path;
+  DType dtype;
+  int min_dimensions;
+  int max_dimensions;
+  bool required;
+};
+
+/// The rules of every dataset whose path is fixed (all but those under /output).
+const std::vector<DatasetRule>& dataset_rules();
+
+}  // namespace dovetail

@@ -1,0 +1,380 @@
+// A rank file from recorder to reader: what was written comes back, what was not shows the fill,
+// what breaks the schema is named.
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/record/reader.hpp"
+#include "framework/record/recorder.hpp"
+#include "tests/unit/record/record_support.hpp"
+
+namespace dovetail {
+namespace {
+
+using hdf5::Shape;
+using test::full_spec;
+using test::input_error_of;
+using test::origin;
+using test::TempFolder;
+
+std::span<const std::byte> bytes_of(const auto& values) {
+  return std::as_bytes(std::span(values));
+}
+
+TEST(RankFile, IdentityConfigAndSchedulesRoundTrip) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00001.h5";
+  auto spec = full_spec(1, 2);
+  test::write_full_file(path, spec);
+  const RankFile file(path);
+  EXPECT_EQ(file.status(), RunStatus::complete);
+  EXPECT_EQ(file.failure(), "");
+  EXPECT_EQ(file.rank(), 1);
+  EXPECT_EQ(file.world_size(), 2);
+  EXPECT_EQ(file.integer("schema_version"), 1);
+  EXPECT_EQ(file.integer("ep_rank"), 1);
+  EXPECT_EQ(file.integer("dp_rank"), 0);
+  EXPECT_EQ(file.integer("expert_parallel"), 2);
+  EXPECT_EQ(file.text("host"), "host-1");
+  EXPECT_EQ(file.text("weights_digest"), "00ff");
+  EXPECT_EQ(file.text("argv"), "dovetail run x.yaml");
+  EXPECT_EQ(file.integer("omp_threads"), 3);
+  EXPECT_EQ(file.integer("clock_offset_ns", "/timing"), -17);
+  EXPECT_EQ(file.integer("first_expert", "/traffic"), 4);
+  EXPECT_EQ(file.text("columns", "/timing/decision"), "ubatched,graph,schedule,reason,veto_rank");
+  EXPECT_EQ(file.config(), spec.config);
+  EXPECT_EQ(file.schedules(), spec.schedules);
+  EXPECT_EQ(file.outputs(), (std::vector<std::string>{"hidden", "layer_0", "logits"}));
+  EXPECT_NE(input_error_of([&] { file.text("absent"); }).find("'absent' is missing"),
+            std::string::npos);
+  EXPECT_NE(input_error_of([&] { file.integer("host"); }).find("'host' is not an integer"),
+            std::string::npos);
+}
+
+TEST(RankFile, EveryDatasetOfTheSpecIsThereWithItsShapeAndType) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  const auto spec = full_spec();
+  test::write_full_file(path, spec);
+  const RankFile file(path);
+  std::vector<std::string> names;
+  for (const auto& dataset : rank_file_datasets(spec)) {
+    names.push_back(dataset.path);
+    EXPECT_EQ(file.shape(dataset.path), dataset.shape) << dataset.path;
+    EXPECT_EQ(file.dtype(dataset.path), dataset.dtype) << dataset.path;
+  }
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(file.numeric_datasets(), names);
+  EXPECT_EQ(file.shape(path::kOps), (Shape{2, 3, 2}));  // as many as the longest schedule
+}
+
+TEST(RankFile, StepsAndProfilesLandInTheirRows) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  const auto spec = full_spec();
+  {
+    RankRecorder recorder(path, spec);
+    recorder.write_step(2, 1, 77, {1, 2, 1, 3, 5});
+    const std::vector<std::int64_t> start = {10, 20};
+    const std::vector<std::int64_t> end = {15, -1};
+    recorder.write_profiled_pass(1,
+                                 {.pass = PassKind::comm_only,
+                                  .step_start_ns = 9,
+                                  .step_end_ns = 16,
+                                  .op_start_ns = start,
+                                  .op_end_ns = end});
+    const std::vector<std::int64_t> enqueued = {1, 2, 3};
+    const std::vector<std::int64_t> waited = {4, 5, 6};
+    recorder.write_profiled_host(
+        0,
+        {.schedule = 1, .enqueued_ns = enqueued, .hand_off_wait_ns = waited, .counts_wait_ns = 8});
+    recorder.write_scalar(path::kDispatchWireBytes, 4096);
+    recorder.set_attribute("/timing", {"clock_offset_ns", std::int64_t{123}});
+  }
+  const RankFile file(path);
+  EXPECT_EQ(file.status(), RunStatus::running);  // nobody finished it
+  EXPECT_EQ(file.integer("clock_offset_ns", "/timing"), 123);
+  const auto expect = [&](const char* dataset, std::vector<std::int64_t> values) {
+    EXPECT_EQ(file.read<std::int64_t>(dataset).values, values) << dataset;
+  };
+  expect(path::kStepNs, {-1, -1, -1, -1, -1, 77, -1, -1});
+  std::vector<std::int64_t> decisions(40, -1);
+  std::copy_n(std::vector<std::int64_t>{1, 2, 1, 3, 5}.begin(), 5, decisions.begin() + 25);
+  expect(path::kDecision, decisions);
+  expect(path::kOpsCommOnly, {-1, -1, -1, -1, -1, -1, 10, 15, 20, -1, -1, -1});
+  expect(path::kOps, std::vector<std::int64_t>(12, -1));
+  expect(path::kOpsComputeOnly, std::vector<std::int64_t>(12, -1));
+  expect(path::kProfiledStepNs, {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 9, 16});
+  expect(path::kEnqueuedNs, {1, 2, 3, -1, -1, -1});
+  expect(path::kHandOffWaitNs, {4, 5, 6, -1, -1, -1});
+  expect(path::kCountsWaitNs, {8, -1});
+  expect(path::kProfiledSchedule, {1, -1});
+  expect(path::kDispatchWireBytes, {4096});
+  expect(path::kCombineWireBytes, {-1});
+  expect(path::kInputIds, std::vector<std::int64_t>(6, -1));
+  for (const auto* output : {"/output/hidden", "/output/layer_0", "/output/logits"}) {
+    for (const float value : file.read_floats(output).values) {
+      EXPECT_TRUE(std::isnan(value)) << output;
+    }
+  }
+  for (const auto id : file.read<std::int32_t>(path::kExpertIds).values) {
+    EXPECT_EQ(id, -1);
+  }
+}
+
+TEST(RankFile, RowsOfEveryFloatTypeComeBackAsFloat) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  const auto spec = full_spec();
+  const std::vector<std::uint16_t> bf16 = {0x3f80, 0xc000, 0x4049, 0x7f80, 0x0001};
+  const std::vector<std::uint16_t> fp16 = {0x3c00, 0xc000, 0x4248, 0x7c00, 0x0001};
+  {
+    RankRecorder recorder(path, spec);
+    recorder.write_rows("/output/hidden", DType::bfloat16, 2, bytes_of(bf16));
+    recorder.write_rows("/output/layer_0", DType::float16, 5, bytes_of(fp16));
+    recorder.finish(RunStatus::invalid);
+  }
+  const RankFile file(path);
+  EXPECT_EQ(file.status(), RunStatus::invalid);
+  const auto infinity = std::numeric_limits<float>::infinity();
+  const auto hidden = file.read_floats("/output/hidden", 2, 1);
+  EXPECT_EQ(hidden.shape, (Shape{1, 5}));
+  EXPECT_EQ(hidden.values, (std::vector<float>{1, -2, 3.140625F, infinity, 0x1p-133F}));
+  EXPECT_EQ(file.read_floats("/output/layer_0", 5, 1).values,
+            (std::vector<float>{1, -2, 3.140625F, infinity, 0x1p-24F}));
+  const auto all = file.read_floats("/output/hidden");
+  EXPECT_EQ(all.shape, (Shape{6, 5}));
+  EXPECT_TRUE(std::isnan(all.values[9]));
+  EXPECT_EQ(all.values[10], 1);
+  EXPECT_TRUE(std::isnan(all.values[15]));
+  EXPECT_EQ(file.read_bytes("/output/hidden").size(), 60U);
+  EXPECT_NE(
+      input_error_of([&] { file.read_floats(path::kStepNs); }).find("int64 instead of float32"),
+      std::string::npos);
+  EXPECT_NE(input_error_of([&] {
+              file.read<float>("/output/hidden");
+            }).find("bfloat16 instead of float32"),
+            std::string::npos);
+  EXPECT_NE(input_error_of([&] {
+              file.read<float>("/output/none");
+            }).find("/output/none: no such dataset"),
+            std::string::npos);
+  EXPECT_NE(input_error_of([&] { file.shape("/output"); }).find("is a group"), std::string::npos);
+}
+
+TEST(RankFile, IdleRankWithoutTokensIsLegal) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  auto spec = full_spec();
+  spec.tokens = 0;
+  spec.requests = 0;
+  spec.profiled = 0;
+  spec.position_rows = 3;
+  spec.outputs = {{"hidden", DType::bfloat16, {0, 5}}};
+  {
+    RankRecorder recorder(path, spec);
+    recorder.write("/output/hidden", DType::bfloat16, {});
+    recorder.write_rows("/output/hidden", DType::bfloat16, 0, {});
+    recorder.finish(RunStatus::complete);
+  }
+  const RankFile file(path);
+  EXPECT_EQ(file.read_floats("/output/hidden").shape, (Shape{0, 5}));
+  EXPECT_EQ(file.shape(path::kPositions), (Shape{3, 0}));
+}
+
+TEST(RankFile, FailureTextIsKeptAndCut) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  {
+    RankRecorder recorder(path, full_spec());
+    recorder.finish(RunStatus::failed, "rank 0, phase experts: " + std::string(2000, 'x'));
+    EXPECT_THROW(recorder.write_step(0, 0, 1, {}), ContractError);
+    EXPECT_THROW(recorder.finish(RunStatus::complete), ContractError);
+  }
+  const RankFile file(path);
+  EXPECT_EQ(file.status(), RunStatus::failed);
+  EXPECT_EQ(file.failure().substr(0, 30), "rank 0, phase experts: xxxxxxx");
+  EXPECT_EQ(file.failure().size(), 1024U);
+}
+
+TEST(RankRecorder, RefusesWhatContradictsTheSpec) {
+  TempFolder folder;
+  RankRecorder recorder(folder.path() / "rank-00000.h5", full_spec());
+  const std::vector<std::int64_t> wrong_length(7);
+  const std::vector<float> wrong_type(6);
+  EXPECT_THROW(recorder.write_step(4, 0, 1, {}), ContractError);
+  EXPECT_THROW(recorder.write_step(0, 2, 1, {}), ContractError);
+  EXPECT_THROW(recorder.write(path::kInputIds, wrong_length), ContractError);
+  EXPECT_THROW(recorder.write(path::kInputIds, wrong_type), ContractError);
+  EXPECT_THROW(recorder.write("/output/none", wrong_type), hdf5::Hdf5Error);
+  EXPECT_THROW(recorder.write_rows("/output/logits", DType::float32, 0, bytes_of(wrong_type)),
+               ContractError);
+  const std::vector<std::int64_t> too_many(4);
+  EXPECT_THROW(recorder.write_profiled_pass(0, {.op_start_ns = too_many, .op_end_ns = too_many}),
+               ContractError);
+  EXPECT_THROW(recorder.finish(RunStatus::running), ContractError);
+  EXPECT_THROW(recorder.set_attribute("/", {"policy", std::string("x")}), ContractError);
+  auto twice = full_spec();
+  twice.attributes.push_back({"rank", std::int64_t{3}});
+  EXPECT_THROW(RankRecorder(folder.path() / "rank-00001.h5", twice), ContractError);
+  // Nothing is left of a file that could not be made.
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()),
+                          std::filesystem::directory_iterator()),
+            1);
+}
+
+TEST(RankRecorder, NeverReplacesAFile) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  test::write_file(path, "precious");
+  const auto message = input_error_of([&] { RankRecorder recorder(path, full_spec()); });
+  EXPECT_EQ(message, path.string() + ": exists; results are never overwritten");
+  EXPECT_EQ(test::read_file(path), "precious");
+  EXPECT_THROW(RankRecorder(folder.path() / "absent" / "rank-00000.h5", full_spec()), RunError);
+}
+
+// Breaks one rule of the schema at a time in an otherwise good file.
+class BrokenFile : public ::testing::Test {
+ protected:
+  /// The message with which a file made of `spec` after `change` is refused.
+  template <class Change>
+  std::string refused(Change&& change) {
+    const auto path = folder_.path() / ("rank-" + std::to_string(count_++) + ".h5");
+    test::write_full_file(path, full_spec());
+    {
+      auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
+      change(file);
+    }
+    const auto message = input_error_of([&] { RankFile file(path); });
+    EXPECT_TRUE(message.empty() || message.starts_with(path.string()))
+        << "does not name the file: " << message;
+    return message;
+  }
+
+ private:
+  TempFolder folder_;
+  int count_ = 0;
+};
+
+TEST_F(BrokenFile, IsRefusedWithItsPlace) {
+  const auto has = [](const std::string& message, const std::string& part) {
+    return message.find(part) != std::string::npos
+               ? ::testing::AssertionSuccess()
+               : ::testing::AssertionFailure() << "'" << message << "' lacks '" << part << "'";
+  };
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.update_attribute("/", {"schema_version", std::int64_t{2}});
+                  }),
+                  "schema version 2; this build reads version 1"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.update_attribute("/", {"status", std::string("done")});
+                  }),
+                  "status 'done' is none of running, complete, failed, invalid"));
+  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kStepNs); }),
+                  "/timing/step_ns: no such dataset"));
+  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kTraffic); }), "/traffic: missing"));
+  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kMargin); }),
+                  "/route/margin: no such dataset"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.remove(path::kStepNs);
+                    file.create_dataset(path::kStepNs, DType::int32, {4, 2});
+                  }),
+                  "/timing/step_ns: element type int32 instead of int64"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.remove(path::kStepNs);
+                    file.create_dataset(path::kStepNs, DType::int64, {8});
+                  }),
+                  "/timing/step_ns: shape [8] instead of 2 dimensions"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.remove(path::kStepNs);
+                    file.create_dataset(path::kStepNs, DType::int64, {5, 2});
+                  }),
+                  "/timing/decision: shape [4, 2, 5] instead of [5, 2, 5]"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.remove(path::kRequestId);
+                    file.create_dataset(path::kRequestId, DType::int64, {5});
+                  }),
+                  "/input/request_id: shape [5] instead of [6]"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.remove(path::kPositions);
+                    file.create_dataset(path::kPositions, DType::int64, {6, 3});
+                  }),
+                  "/input/positions: shape [6, 3] with 6 tokens"));
+}
+
+TEST_F(BrokenFile, UnbrokenPasses) {
+  EXPECT_EQ(refused([](auto&) {}), "");
+}
+
+TEST(RankFile, MalformedScheduleIsRefused) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  test::write_full_file(path, full_spec());
+  const auto refused = [&](const char* waits) {
+    {
+      auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
+      file.remove("/schedule/1");
+      file.write_table("/schedule/1",
+                       {{"layer", std::vector<std::int32_t>{0}},
+                        {"ubatch", std::vector<std::int32_t>{0}},
+                        {"phase", std::vector<std::string>{"attention"}},
+                        {"lane", std::vector<std::string>{"compute"}},
+                        {"waits", std::vector<std::string>{waits}}});
+      file.create_attribute("/schedule/1", {"name", std::string("x")});
+      file.create_attribute("/schedule/1", {"num_ubatches", std::int64_t{1}});
+      file.create_attribute("/schedule/1", {"digest", std::string()});
+    }
+    return input_error_of([&] { static_cast<void>(RankFile(path).schedules()); });
+  };
+  EXPECT_EQ(refused("3,14"), "");
+  for (const auto* waits : {"3,x", "-1", ",", "3,,4", "99999999999"}) {
+    EXPECT_EQ(refused(waits),
+              path.string() + ": /schedule/1: waits '" + waits + "' is not a list of indices");
+  }
+}
+
+TEST(RankFile, ForeignFilesAreRefused) {
+  TempFolder folder;
+  const auto path = folder.path() / "a.h5";
+  EXPECT_EQ(input_error_of([&] { RankFile file(path); }), path.string() + ": no such file");
+  test::write_file(path, std::string(5000, 'x'));
+  EXPECT_EQ(input_error_of([&] { RankFile file(path); }).find(path.string() + ": not a readable"),
+            0U);
+  test::write_file(path, "");
+  EXPECT_EQ(input_error_of([&] { RankFile file(path); }).find(path.string() + ": not a readable"),
+            0U);
+  std::filesystem::remove(path);
+  hdf5::File::create(path.string());
+  EXPECT_EQ(input_error_of([&] { RankFile file(path); }),
+            path.string() + ": /: attribute 'schema_version' is missing");
+}
+
+TEST(RankFile, CutFileIsRefusedOrWhole) {
+  TempFolder folder;
+  const auto whole = folder.path() / "rank-00000.h5";
+  const auto cut = folder.path() / "rank-00001.h5";
+  test::write_full_file(whole, full_spec());
+  const std::string bytes = test::read_file(whole);
+  ::testing::internal::CaptureStderr();
+  int refused = 0;
+  for (std::size_t length = 0; length < bytes.size(); length += 512) {
+    test::write_file(cut, bytes.substr(0, length));
+    const auto message = input_error_of([&] { RankFile file(cut); });
+    EXPECT_EQ(message.find(cut.string()), 0U) << "cut at " << length << ": '" << message << "'";
+    refused += message.empty() ? 0 : 1;
+    if (length >= 512) {
+      EXPECT_NE(message.find("the file is cut"), std::string::npos) << message;
+    }
+  }
+  test::write_file(cut, bytes.substr(0, bytes.size() - 1));
+  EXPECT_NE(input_error_of([&] { RankFile file(cut); }), "");
+  EXPECT_GT(refused, 20);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+  test::write_file(cut, bytes);
+  EXPECT_EQ(RankFile(cut).read<std::int64_t>(path::kStepNs).values.back(), origin(1, 3, 1));
+}
+
+}  // namespace
+}  // namespace dovetail
