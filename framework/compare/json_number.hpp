@@ -1,0 +1,24 @@
+// Numbers in JSON reports: JSON has no NaN and no infinity.
+#pragma once
+
+#include <cmath>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+namespace dovetail {
+
+/// The number, or "nan", "inf", "-inf" as text.
+inline nlohmann::json json_number(double value) {
+  if (std::isfinite(value)) {
+    return value;
+  }
+  return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+}
+
+/// The number, or null.
+inline nlohmann::json json_number(const std::optional<double>& value) {
+  return value.has_value() ? json_number(*value) : nlohmann::json(nullptr);
+}
+
+}  // namespace dovetail

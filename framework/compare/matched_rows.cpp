@@ -1,0 +1,165 @@
+#include "framework/compare/matched_rows.hpp"
+
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "framework/base/error.hpp"
+
+namespace dovetail {
+namespace {
+
+using Key = std::pair<std::int64_t, std::array<std::int64_t, 3>>;  // request, position
+
+constexpr std::array<std::int64_t, 3> kNoPosition = {-1, -1, -1};
+
+struct Entry {
+  RowPlace place;
+  std::int64_t input_id = 0;
+};
+
+using Rows = std::map<Key, Entry>;
+
+/// Counts problems of one kind and keeps the first.
+struct Problems {
+  std::string first;
+  std::int64_t count = 0;
+
+  void add(const std::string& text) {
+    first = count == 0 ? text : first;
+    ++count;
+  }
+
+  void append_to(std::vector<std::string>& all) const {
+    if (count > 0) {
+      all.push_back(first + (count > 1 ? " (and " + std::to_string(count - 1) + " more)" : ""));
+    }
+  }
+};
+
+std::string name_of(const Key& key) {
+  return MatchedRow{key.first, key.second, {}, {}}.describe();
+}
+
+void insert(Rows& rows, const Key& key, const Entry& entry, Problems& duplicates) {
+  const auto [old, is_new] = rows.try_emplace(key, entry);
+  if (!is_new) {
+    duplicates.add(name_of(key) + " is there twice: rank " +
+                   std::to_string(old->second.place.rank) + " row " +
+                   std::to_string(old->second.place.row) + " and rank " +
+                   std::to_string(entry.place.rank) + " row " + std::to_string(entry.place.row));
+  }
+}
+
+std::array<std::int64_t, 3> position_at(const Array<std::int64_t>& positions,
+                                        std::size_t row,
+                                        std::size_t num_tokens) {
+  if (positions.shape.size() == 1) {
+    return {positions.values[row], 0, 0};
+  }
+  return {positions.values[row],
+          positions.values[num_tokens + row],
+          positions.values[2 * num_tokens + row]};
+}
+
+void add_tokens(const RankFile& file, Rows& tokens, Problems& duplicates) {
+  const auto ids = file.read<std::int64_t>(path::kInputIds);
+  const auto requests = file.read<std::int64_t>(path::kRequestId);
+  const auto positions = file.read<std::int64_t>(path::kPositions);
+  const hdf5::Shape mrope = {3, ids.shape.at(0)};
+  if (requests.shape != ids.shape || (positions.shape != ids.shape && positions.shape != mrope)) {
+    throw InputError(file.path().string() + ": /input: input_ids " + hdf5::to_string(ids.shape) +
+                     ", request_id " + hdf5::to_string(requests.shape) + ", positions " +
+                     hdf5::to_string(positions.shape) + " are not of one length");
+  }
+  const std::size_t num_tokens = ids.values.size();
+  for (std::size_t row = 0; row < num_tokens; ++row) {
+    insert(tokens,
+           {requests.values[row], position_at(positions, row, num_tokens)},
+           {{file.rank(), static_cast<std::int64_t>(row)}, ids.values[row]},
+           duplicates);
+  }
+}
+
+struct Folder {
+  Rows tokens;
+  Rows requests;
+};
+
+Folder read_folder(const PolicyFolder& folder, std::vector<std::string>& problems) {
+  Folder result;
+  Problems duplicates;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const RankFile& file = folder.rank(rank);
+    add_tokens(file, result.tokens, duplicates);
+    const auto requests = file.read<std::int64_t>(path::kRequests);
+    for (std::size_t row = 0; row < requests.values.size(); ++row) {
+      insert(result.requests,
+             {requests.values[row], kNoPosition},
+             {{rank, static_cast<std::int64_t>(row)}, 0},
+             duplicates);
+    }
+  }
+  duplicates.first = folder.path().string() + ": " + duplicates.first;
+  duplicates.append_to(problems);
+  return result;
+}
+
+std::vector<MatchedRow> match(const Rows& policy,
+                              const Rows& baseline,
+                              std::vector<std::string>& problems) {
+  std::vector<MatchedRow> matched;
+  Problems missing;
+  Problems extra;
+  Problems other_ids;
+  for (const auto& [key, entry] : baseline) {
+    const auto own = policy.find(key);
+    if (own == policy.end()) {
+      missing.add("inputs differ: " + name_of(key) + " of the baseline (rank " +
+                  std::to_string(entry.place.rank) + ") is not in the policy");
+      continue;
+    }
+    if (own->second.input_id != entry.input_id) {
+      other_ids.add("inputs differ: " + name_of(key) + " (rank " +
+                    std::to_string(own->second.place.rank) + ") has input id " +
+                    std::to_string(own->second.input_id) + " against " +
+                    std::to_string(entry.input_id));
+    }
+    matched.push_back({key.first, key.second, own->second.place, entry.place});
+  }
+  for (const auto& [key, entry] : policy) {
+    if (baseline.find(key) == baseline.end()) {
+      extra.add("inputs differ: " + name_of(key) + " of the policy (rank " +
+                std::to_string(entry.place.rank) + ") is not in the baseline");
+    }
+  }
+  for (const Problems& kind : {missing, extra, other_ids}) {
+    kind.append_to(problems);
+  }
+  return matched;
+}
+
+}  // namespace
+
+std::string MatchedRow::describe() const {
+  std::string text = "request " + std::to_string(request);
+  if (position == kNoPosition) {
+    return text;
+  }
+  text += ", position " + std::to_string(position[0]);
+  if (position[1] != 0 || position[2] != 0) {
+    text += "/" + std::to_string(position[1]) + "/" + std::to_string(position[2]);
+  }
+  return text;
+}
+
+MatchedRows match_rows(const PolicyFolder& policy, const PolicyFolder& baseline) {
+  MatchedRows rows;
+  const Folder own = read_folder(policy, rows.problems);
+  const Folder other = read_folder(baseline, rows.problems);
+  rows.tokens = match(own.tokens, other.tokens, rows.problems);
+  rows.requests = match(own.requests, other.requests, rows.problems);
+  return rows;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,232 @@
+#include "framework/compare/metrics.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "framework/base/check.hpp"
+
+namespace dovetail {
+namespace {
+
+bool ran(const Interval& op) {
+  return op.start_ns >= 0 && op.end_ns >= 0;
+}
+
+std::int64_t length(const Interval& interval) {
+  return std::max<std::int64_t>(0, interval.end_ns - interval.start_ns);
+}
+
+/// Per (exchange group, op): the latest start over the group's ranks.
+using LastStarts = std::map<std::int64_t, std::vector<std::int64_t>>;
+
+LastStarts last_starts(const StepProfile& profile, std::vector<Interval> RankProfile::*pass) {
+  LastStarts result;
+  for (const RankProfile& rank : profile.ranks) {
+    auto& starts = result[rank.exchange_group];
+    starts.resize(profile.is_exchange.size(), -1);
+    for (std::size_t i = 0; i < starts.size(); ++i) {
+      starts[i] = std::max(starts[i], (rank.*pass)[i].start_ns);
+    }
+  }
+  return result;
+}
+
+/// The ops of one pass of one rank, sorted into sets of time.
+struct PassSets {
+  IntervalSet compute;
+  IntervalSet moving;
+  IntervalSet waiting;  ///< not moving
+  std::vector<Interval> moving_of_op;
+};
+
+PassSets sort_pass(const std::vector<bool>& is_exchange,
+                   const std::vector<Interval>& ops,
+                   const std::vector<std::int64_t>& last_start) {
+  PassSets sets;
+  sets.moving_of_op.assign(ops.size(), kNotRun);
+  std::vector<Interval> compute;
+  std::vector<Interval> moving;
+  std::vector<Interval> waiting;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    if (!ran(ops[i])) {
+      continue;
+    }
+    if (!is_exchange[i]) {
+      compute.push_back(ops[i]);
+      continue;
+    }
+    const std::int64_t all_here =
+        std::clamp(last_start[i], ops[i].start_ns, std::max(ops[i].start_ns, ops[i].end_ns));
+    waiting.push_back({ops[i].start_ns, all_here});
+    moving.push_back({all_here, ops[i].end_ns});
+    sets.moving_of_op[i] = moving.back();
+  }
+  sets.compute = IntervalSet(std::move(compute));
+  sets.moving = IntervalSet(std::move(moving));
+  sets.waiting = IntervalSet(std::move(waiting)).minus(sets.moving);
+  return sets;
+}
+
+void check_sizes(const StepProfile& profile) {
+  const std::size_t num_ops = profile.is_exchange.size();
+  for (const RankProfile& rank : profile.ranks) {
+    DOVETAIL_CHECK(ran(rank.step), "a profiled step did not run on every rank");
+    for (const auto* pass : {&rank.ops, &rank.ops_compute_only, &rank.ops_comm_only}) {
+      DOVETAIL_CHECK_EQ(pass->size(), num_ops);
+    }
+    DOVETAIL_CHECK_EQ(rank.enqueued_ns.size(), num_ops);
+    DOVETAIL_CHECK_EQ(rank.hand_off_wait_ns.size(), num_ops);
+  }
+}
+
+/// Splits the time in which neither compute nor exchange ran.
+void account_idle(const RankProfile& rank, const IntervalSet& idle, RankMetrics& metrics) {
+  std::vector<Interval> hand_offs;
+  std::vector<Interval> launches;
+  for (std::size_t i = 0; i < rank.ops.size(); ++i) {
+    const std::int64_t enqueued = rank.enqueued_ns[i];
+    if (enqueued < 0) {
+      continue;
+    }
+    hand_offs.push_back({enqueued - std::max<std::int64_t>(0, rank.hand_off_wait_ns[i]), enqueued});
+    if (ran(rank.ops[i])) {
+      launches.push_back({enqueued, rank.ops[i].start_ns});
+    }
+  }
+  const IntervalSet hand_off = idle.intersected(IntervalSet(std::move(hand_offs)));
+  const IntervalSet launch = idle.intersected(IntervalSet(std::move(launches))).minus(hand_off);
+  metrics.hand_off_ns = hand_off.length_ns();
+  metrics.launch_ns = launch.length_ns();
+  metrics.other_idle_ns = idle.length_ns() - metrics.hand_off_ns - metrics.launch_ns;
+}
+
+/// True where at least half of `op` lies in `beside`.
+bool mostly_beside(const Interval& op, const IntervalSet& beside) {
+  const std::int64_t shared = IntervalSet({op}).intersected(beside).length_ns();
+  return shared > 0 && 2 * shared >= length(op);
+}
+
+void account_contention(const StepProfile& profile,
+                        const RankProfile& rank,
+                        const PassSets& full,
+                        const PassSets& comm_only,
+                        RankMetrics& metrics) {
+  for (std::size_t i = 0; i < rank.ops.size(); ++i) {
+    if (!ran(rank.ops[i])) {
+      continue;
+    }
+    if (!profile.is_exchange[i]) {
+      if (ran(rank.ops_compute_only[i]) && mostly_beside(rank.ops[i], full.moving)) {
+        metrics.overlapped_compute_ns += length(rank.ops[i]);
+        metrics.overlapped_compute_alone_ns += length(rank.ops_compute_only[i]);
+      }
+    } else if (ran(rank.ops_comm_only[i]) && mostly_beside(full.moving_of_op[i], full.compute)) {
+      metrics.overlapped_moving_ns += length(full.moving_of_op[i]);
+      metrics.overlapped_moving_alone_ns += length(comm_only.moving_of_op[i]);
+    }
+  }
+}
+
+RankMetrics metrics_of_rank(const StepProfile& profile,
+                            const RankProfile& rank,
+                            const std::vector<std::int64_t>& last_start,
+                            const std::vector<std::int64_t>& last_start_comm_only) {
+  const IntervalSet step({rank.step});
+  const PassSets full = sort_pass(profile.is_exchange, rank.ops, last_start);
+  const PassSets alone = sort_pass(profile.is_exchange,
+                                   rank.ops_compute_only,
+                                   std::vector<std::int64_t>(profile.is_exchange.size(), -1));
+  const PassSets comm_only =
+      sort_pass(profile.is_exchange, rank.ops_comm_only, last_start_comm_only);
+
+  // Clipped to the step, so that the terms add up whatever a clock did.
+  const IntervalSet compute = full.compute.intersected(step);
+  const IntervalSet moving = full.moving.intersected(step);
+  const IntervalSet waiting = full.waiting.intersected(step);
+  RankMetrics metrics;
+  metrics.step_ns = step.length_ns();
+  metrics.compute_ns = compute.length_ns();
+  metrics.moving_ns = moving.length_ns();
+  metrics.waiting_ns = waiting.length_ns();
+  metrics.comm_ns = metrics.moving_ns + metrics.waiting_ns;
+  metrics.hidden_ns = moving.intersected(compute).length_ns();
+  metrics.exposed_moving_ns = moving.minus(compute).length_ns();
+  metrics.exposed_waiting_ns = waiting.minus(compute).length_ns();
+  metrics.compute_only_ns = alone.compute.length_ns();
+  metrics.comm_only_moving_ns = comm_only.moving.length_ns();
+  metrics.comm_only_waiting_ns = comm_only.waiting.length_ns();
+  account_idle(rank, step.minus(compute.united(moving).united(waiting)), metrics);
+  account_contention(profile, rank, full, comm_only, metrics);
+  return metrics;
+}
+
+double percentile(const std::vector<double>& sorted, double share) {
+  const double place = share * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  const std::size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+}
+
+}  // namespace
+
+Statistics statistics(std::vector<double> sample) {
+  if (sample.empty()) {
+    return {};
+  }
+  std::sort(sample.begin(), sample.end());
+  const double sum = std::accumulate(sample.begin(), sample.end(), 0.0);
+  return {.count = static_cast<std::int64_t>(sample.size()),
+          .min = sample.front(),
+          .p50 = percentile(sample, 0.50),
+          .p95 = percentile(sample, 0.95),
+          .p99 = percentile(sample, 0.99),
+          .max = sample.back(),
+          .mean = sum / static_cast<double>(sample.size())};
+}
+
+Statistics step_statistics(const std::vector<std::vector<std::int64_t>>& step_ns) {
+  std::vector<double> slowest;
+  const std::size_t num_steps = step_ns.empty() ? 0 : step_ns.front().size();
+  for (const auto& rank : step_ns) {
+    DOVETAIL_CHECK_EQ(rank.size(), num_steps);
+  }
+  for (std::size_t step = 0; step < num_steps; ++step) {
+    std::int64_t least = step_ns.front()[step];
+    std::int64_t most = least;
+    for (const auto& rank : step_ns) {
+      least = std::min(least, rank[step]);
+      most = std::max(most, rank[step]);
+    }
+    if (least >= 0) {
+      slowest.push_back(static_cast<double>(most));
+    }
+  }
+  return statistics(std::move(slowest));
+}
+
+std::vector<RankMetrics> rank_metrics(const StepProfile& profile) {
+  check_sizes(profile);
+  const LastStarts full = last_starts(profile, &RankProfile::ops);
+  const LastStarts comm_only = last_starts(profile, &RankProfile::ops_comm_only);
+  std::vector<RankMetrics> result;
+  for (const RankProfile& rank : profile.ranks) {
+    result.push_back(metrics_of_rank(
+        profile, rank, full.at(rank.exchange_group), comm_only.at(rank.exchange_group)));
+  }
+  return result;
+}
+
+double imbalance(const std::vector<std::int64_t>& counts) {
+  const double sum = static_cast<double>(
+      std::accumulate(counts.begin(), counts.end(), static_cast<std::int64_t>(0)));
+  if (sum == 0) {
+    return 1;
+  }
+  const auto most = *std::max_element(counts.begin(), counts.end());
+  return static_cast<double>(most) * static_cast<double>(counts.size()) / sum;
+}
+
+}  // namespace dovetail

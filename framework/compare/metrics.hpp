@@ -1,0 +1,144 @@
+// Overlap metrics as pure functions on the op times of all ranks. All times are on one clock.
+//
+// On one rank, in one profiled step of length W: C = time in which an op that is not exchange runs,
+// M = time in which dispatch or combine runs. An exchange op *waits* from its own start until the
+// last rank of its group has started the same op, and *moves* from then to its end. Every
+// nanosecond of the step goes to the first of these that applies: compute, moving, waiting,
+// hand-off, launch, other. So, exactly:
+//
+//   W = |C| + exposed moving + exposed waiting + hand-off + launch + other idle
+//   |C| = compute of the baseline + split tax + contention,  where
+//     split tax  = compute-only pass of this policy - compute-only pass of the baseline
+//     contention = |C| - compute-only pass of this policy
+//
+//   exposed moving  = |moving \ C|               exposed waiting = |waiting \ moving \ C|
+//   hand-off = waits for the baton, launch = from getting the baton to the op's start; both only
+//   where neither compute nor exchange runs
+//
+// The timed steps carry no events, so the decomposed (profiled) step differs from the measured one;
+// that difference is the residual: p50 of the timed steps = sum of the terms + residual.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "framework/compare/intervals.hpp"
+
+namespace dovetail {
+
+/// What "not run" looks like in a times table.
+inline constexpr Interval kNotRun{-1, -1};
+
+/// Order statistics of a sample, with linear interpolation between neighbours (numpy's default).
+struct Statistics {
+  std::int64_t count = 0;
+  double min = 0;
+  double p50 = 0;
+  double p95 = 0;
+  double p99 = 0;
+  double max = 0;
+  double mean = 0;
+};
+
+/// All zero for an empty sample.
+Statistics statistics(std::vector<double> sample);
+
+/// Step times over ranks: for each step the maximum over ranks, then statistics. `step_ns` is
+/// [ranks][steps]; a step that some rank did not finish (negative) is left out. ContractError where
+/// ranks have different numbers of steps.
+Statistics step_statistics(const std::vector<std::vector<std::int64_t>>& step_ns);
+
+/// One rank in one profiled step; all vectors have one entry an op of the schedule.
+struct RankProfile {
+  std::int64_t exchange_group = 0;  ///< ranks of equal number exchange with each other (dp_rank)
+  Interval step = kNotRun;          ///< full pass
+  std::vector<Interval> ops;        ///< full pass; kNotRun where an op did not run
+  std::vector<Interval> ops_compute_only;
+  std::vector<Interval> ops_comm_only;
+  std::vector<std::int64_t> enqueued_ns;       ///< full pass; -1 = not known
+  std::vector<std::int64_t> hand_off_wait_ns;  ///< full pass; -1 = not known
+};
+
+/// One profiled step of all ranks; every rank walked the same schedule.
+struct StepProfile {
+  std::vector<bool> is_exchange;  ///< per op: dispatch or combine (whatever its lane)
+  std::vector<RankProfile> ranks;
+};
+
+/// The accounting of one rank in one profiled step, nanoseconds; see the head of the file.
+struct RankMetrics {
+  std::int64_t step_ns = 0;
+  std::int64_t compute_ns = 0;
+  std::int64_t comm_ns = 0;  ///< moving + waiting
+  std::int64_t moving_ns = 0;
+  std::int64_t waiting_ns = 0;
+  std::int64_t hidden_ns = 0;  ///< moving beside compute; moving = hidden + exposed moving
+  std::int64_t exposed_moving_ns = 0;
+  std::int64_t exposed_waiting_ns = 0;
+  std::int64_t hand_off_ns = 0;
+  std::int64_t launch_ns = 0;
+  std::int64_t other_idle_ns = 0;
+
+  std::int64_t compute_only_ns = 0;      ///< busy time of the compute-only pass
+  std::int64_t comm_only_moving_ns = 0;  ///< of the comm-only pass
+  std::int64_t comm_only_waiting_ns = 0;
+
+  /// Compute ops that spend at least half of their time beside moving exchange: their time, and the
+  /// time of the same ops in the compute-only pass. Likewise exchange ops beside compute.
+  std::int64_t overlapped_compute_ns = 0;
+  std::int64_t overlapped_compute_alone_ns = 0;
+  std::int64_t overlapped_moving_ns = 0;
+  std::int64_t overlapped_moving_alone_ns = 0;
+};
+
+/// One entry a rank. ContractError where vectors differ in length or a rank's step did not run.
+std::vector<RankMetrics> rank_metrics(const StepProfile& profile);
+
+/// The terms of a step, nanoseconds; they add up to `measured`.
+struct Decomposition {
+  double compute = 0;     ///< the baseline's compute-only pass (without a baseline: this policy's)
+  double split_tax = 0;   ///< 0 without a baseline
+  double contention = 0;  ///< negative where compute was faster in the full pass
+  double exposed_moving = 0;
+  double exposed_waiting = 0;
+  double hand_off = 0;
+  double launch = 0;
+  double other_idle = 0;
+  double residual = 0;  ///< measured minus all of the above
+  double measured = 0;  ///< p50 of the timed steps
+
+  /// Sum of the terms without the residual: the mean profiled step of the slowest rank.
+  double profiled() const;
+};
+
+/// Metrics of one policy. Nanoseconds are means over the profiled steps, of the slowest rank of
+/// each; shares and factors pool all ranks and steps.
+struct PolicyMetrics {
+  Decomposition decomposition;
+  double ideal_ns = 0;  ///< max over ranks of max(compute-only busy, comm-only moving)
+  /// M1 on moving time alone: hidden / moving. Nothing where nothing moved.
+  std::optional<double> hidden_share;
+  /// M1 as others define it, waiting included: |M and C| / |M|. A late peer raises it.
+  std::optional<double> hidden_share_with_waiting;
+  double waiting_ns = 0;                         ///< mean over ranks and steps, hidden or not
+  double moving_ns = 0;                          ///< mean over ranks and steps
+  std::optional<double> split_tax_factor;        ///< M7: compute-only over the baseline's
+  std::optional<double> comm_split_factor;       ///< M7 for moving time of the comm-only pass
+  std::optional<double> contention_factor;       ///< M8: overlapped compute over the same ops alone
+  std::optional<double> comm_contention_factor;  ///< M8 for exchange
+  Statistics hand_off_wait_ns;                   ///< of all hand-offs between threads
+  std::vector<RankMetrics> mean_of_rank;         ///< per rank, over the profiled steps
+};
+
+/// The compute-only and comm-only times of a baseline, per rank; from its mean_of_rank.
+/// `baseline` null, or of another number of ranks: no split tax. `measured_ns` is the p50 of the
+/// timed steps. ContractError without profiled steps.
+PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
+                             double measured_ns,
+                             const PolicyMetrics* baseline = nullptr);
+
+/// Load imbalance: max / mean; 1 for an empty or all-zero sample (M12, as a factor).
+double imbalance(const std::vector<std::int64_t>& counts);
+
+}  // namespace dovetail

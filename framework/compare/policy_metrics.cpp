@@ -1,0 +1,167 @@
+// From the accounting of single ranks and steps to the metrics of a policy.
+#include <algorithm>
+#include <array>
+
+#include "framework/base/check.hpp"
+#include "framework/compare/metrics.hpp"
+
+namespace dovetail {
+namespace {
+
+/// Every field, so that sums and means cannot forget one.
+constexpr std::array kFields = {&RankMetrics::step_ns,
+                                &RankMetrics::compute_ns,
+                                &RankMetrics::comm_ns,
+                                &RankMetrics::moving_ns,
+                                &RankMetrics::waiting_ns,
+                                &RankMetrics::hidden_ns,
+                                &RankMetrics::exposed_moving_ns,
+                                &RankMetrics::exposed_waiting_ns,
+                                &RankMetrics::hand_off_ns,
+                                &RankMetrics::launch_ns,
+                                &RankMetrics::other_idle_ns,
+                                &RankMetrics::compute_only_ns,
+                                &RankMetrics::comm_only_moving_ns,
+                                &RankMetrics::comm_only_waiting_ns,
+                                &RankMetrics::overlapped_compute_ns,
+                                &RankMetrics::overlapped_compute_alone_ns,
+                                &RankMetrics::overlapped_moving_ns,
+                                &RankMetrics::overlapped_moving_alone_ns};
+static_assert(sizeof(RankMetrics) == kFields.size() * sizeof(std::int64_t));
+
+void add(RankMetrics& sum, const RankMetrics& one) {
+  for (const auto field : kFields) {
+    sum.*field += one.*field;
+  }
+}
+
+std::optional<double> ratio(std::int64_t part, std::int64_t whole) {
+  if (whole == 0) {
+    return std::nullopt;
+  }
+  return static_cast<double>(part) / static_cast<double>(whole);
+}
+
+void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* baseline) {
+  const double own = static_cast<double>(rank.compute_only_ns);
+  const double whole = baseline == nullptr ? own : static_cast<double>(baseline->compute_only_ns);
+  sum.compute += whole;
+  sum.split_tax += own - whole;
+  sum.contention += static_cast<double>(rank.compute_ns) - own;
+  sum.exposed_moving += static_cast<double>(rank.exposed_moving_ns);
+  sum.exposed_waiting += static_cast<double>(rank.exposed_waiting_ns);
+  sum.hand_off += static_cast<double>(rank.hand_off_ns);
+  sum.launch += static_cast<double>(rank.launch_ns);
+  sum.other_idle += static_cast<double>(rank.other_idle_ns);
+}
+
+void divide(Decomposition& sum, double count) {
+  for (double* term : {&sum.compute,
+                       &sum.split_tax,
+                       &sum.contention,
+                       &sum.exposed_moving,
+                       &sum.exposed_waiting,
+                       &sum.hand_off,
+                       &sum.launch,
+                       &sum.other_idle}) {
+    *term /= count;
+  }
+}
+
+std::int64_t ideal_of(const std::vector<RankMetrics>& ranks) {
+  std::int64_t ideal = 0;
+  for (const RankMetrics& rank : ranks) {
+    ideal = std::max({ideal, rank.compute_only_ns, rank.comm_only_moving_ns});
+  }
+  return ideal;
+}
+
+std::vector<double> hand_off_waits(const std::vector<StepProfile>& profiles) {
+  std::vector<double> waits;
+  for (const StepProfile& profile : profiles) {
+    for (const RankProfile& rank : profile.ranks) {
+      for (const std::int64_t wait : rank.hand_off_wait_ns) {
+        if (wait > 0) {
+          waits.push_back(static_cast<double>(wait));
+        }
+      }
+    }
+  }
+  return waits;
+}
+
+void set_factors(const RankMetrics& pooled, PolicyMetrics& metrics) {
+  metrics.hidden_share = ratio(pooled.hidden_ns, pooled.moving_ns);
+  metrics.hidden_share_with_waiting =
+      ratio(pooled.comm_ns - pooled.exposed_moving_ns - pooled.exposed_waiting_ns, pooled.comm_ns);
+  metrics.contention_factor =
+      ratio(pooled.overlapped_compute_ns, pooled.overlapped_compute_alone_ns);
+  metrics.comm_contention_factor =
+      ratio(pooled.overlapped_moving_ns, pooled.overlapped_moving_alone_ns);
+}
+
+void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
+  RankMetrics own;
+  RankMetrics whole;
+  for (std::size_t rank = 0; rank < metrics.mean_of_rank.size(); ++rank) {
+    add(own, metrics.mean_of_rank[rank]);
+    add(whole, baseline.mean_of_rank[rank]);
+  }
+  metrics.split_tax_factor = ratio(own.compute_only_ns, whole.compute_only_ns);
+  metrics.comm_split_factor = ratio(own.comm_only_moving_ns, whole.comm_only_moving_ns);
+}
+
+}  // namespace
+
+double Decomposition::profiled() const {
+  return compute + split_tax + contention + exposed_moving + exposed_waiting + hand_off + launch +
+         other_idle;
+}
+
+PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
+                             double measured_ns,
+                             const PolicyMetrics* baseline) {
+  DOVETAIL_CHECK(!profiles.empty(), "no profiled steps");
+  const std::size_t num_ranks = profiles.front().ranks.size();
+  DOVETAIL_CHECK(num_ranks > 0, "no ranks");
+  const bool has_baseline = baseline != nullptr && baseline->mean_of_rank.size() == num_ranks;
+  const auto num_steps = static_cast<std::int64_t>(profiles.size());
+
+  PolicyMetrics metrics;
+  RankMetrics pooled;
+  metrics.mean_of_rank.resize(num_ranks);
+  for (const StepProfile& profile : profiles) {
+    DOVETAIL_CHECK_EQ(profile.ranks.size(), num_ranks);
+    const std::vector<RankMetrics> ranks = rank_metrics(profile);
+    std::size_t slowest = 0;
+    for (std::size_t rank = 0; rank < num_ranks; ++rank) {
+      add(pooled, ranks[rank]);
+      add(metrics.mean_of_rank[rank], ranks[rank]);
+      slowest = ranks[rank].step_ns > ranks[slowest].step_ns ? rank : slowest;
+    }
+    metrics.ideal_ns += static_cast<double>(ideal_of(ranks));
+    add_step(metrics.decomposition,
+             ranks[slowest],
+             has_baseline ? &baseline->mean_of_rank[slowest] : nullptr);
+  }
+  for (RankMetrics& rank : metrics.mean_of_rank) {
+    for (const auto field : kFields) {
+      rank.*field /= num_steps;
+    }
+  }
+  divide(metrics.decomposition, static_cast<double>(num_steps));
+  metrics.decomposition.measured = measured_ns;
+  metrics.decomposition.residual = measured_ns - metrics.decomposition.profiled();
+  metrics.ideal_ns /= static_cast<double>(num_steps);
+  const double samples = static_cast<double>(num_steps) * static_cast<double>(num_ranks);
+  metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
+  metrics.moving_ns = static_cast<double>(pooled.moving_ns) / samples;
+  metrics.hand_off_wait_ns = statistics(hand_off_waits(profiles));
+  set_factors(pooled, metrics);
+  if (has_baseline) {
+    set_split_factors(*baseline, metrics);
+  }
+  return metrics;
+}
+
+}  // namespace dovetail

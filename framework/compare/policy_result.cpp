@@ -1,0 +1,212 @@
+#include "framework/compare/policy_result.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "framework/base/error.hpp"
+#include "framework/record/profile.hpp"
+#include "framework/record/run_folder.hpp"
+
+namespace dovetail {
+namespace {
+
+std::vector<std::vector<std::int64_t>> read_step_times(const PolicyFolder& folder) {
+  std::vector<std::vector<std::int64_t>> all;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    all.push_back(folder.rank(rank).read<std::int64_t>(path::kStepNs).values);
+    if (all.back().size() != all.front().size()) {
+      throw InputError(folder.rank(rank).path().string() + ": " + path::kStepNs + " has " +
+                       std::to_string(all.back().size()) + " steps against " +
+                       std::to_string(all.front().size()) + " on rank 0");
+    }
+  }
+  return all;
+}
+
+DecisionCounts count_decisions(const RankFile& file) {
+  const auto table = file.read<std::int64_t>(path::kDecision).values;
+  const auto steps = file.read<std::int64_t>(path::kStepNs).values;
+  DecisionCounts counts;
+  if (table.size() != steps.size() * kNumDecisionColumns) {
+    throw InputError(file.path().string() + ": " + path::kDecision + " has not one row of " +
+                     std::to_string(kNumDecisionColumns) + " for each step");
+  }
+  for (std::size_t step = 0; step < steps.size(); ++step) {
+    if (steps[step] < 0) {
+      continue;
+    }
+    const std::int64_t* row = table.data() + step * kNumDecisionColumns;
+    ++counts.num_steps;
+    counts.num_ubatched += row[0] == 1 ? 1 : 0;
+    if (row[3] > 0) {
+      ++counts.num_vetoed;
+      ++counts.vetoes_by_reason[std::string(to_string(static_cast<VetoReason>(row[3])))];
+    }
+  }
+  return counts;
+}
+
+Interval to_interval(const RecordedSpan& span) {
+  return {span.start_ns, span.end_ns};
+}
+
+std::vector<Interval> to_intervals(const std::vector<RecordedSpan>& spans) {
+  std::vector<Interval> intervals;
+  std::transform(spans.begin(), spans.end(), std::back_inserter(intervals), to_interval);
+  return intervals;
+}
+
+bool ran_all_passes(const RecordedProfile& profile) {
+  return profile.ran() && std::all_of(profile.passes.begin(),
+                                      profile.passes.end(),
+                                      [](const RecordedPass& pass) { return pass.step.ran(); });
+}
+
+RankProfile to_rank_profile(const RankFile& file, const RecordedProfile& profile) {
+  return {.exchange_group = file.integer(attribute::kDpRank),
+          .step = to_interval(profile.pass(PassKind::full).step),
+          .ops = to_intervals(profile.pass(PassKind::full).ops),
+          .ops_compute_only = to_intervals(profile.pass(PassKind::compute_only).ops),
+          .ops_comm_only = to_intervals(profile.pass(PassKind::comm_only).ops),
+          .enqueued_ns = profile.enqueued_ns,
+          .hand_off_wait_ns = profile.hand_off_wait_ns};
+}
+
+std::vector<StepProfile> collect_profiles(const PolicyFolder& folder) {
+  std::vector<std::vector<RecordedProfile>> of_rank;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    of_rank.push_back(read_profiles(folder.rank(rank)));
+  }
+  const std::vector<ScheduleRecord> schedules = folder.rank(0).schedules();
+  std::vector<StepProfile> result;
+  for (std::size_t i = 0; i < of_rank.front().size(); ++i) {
+    const bool complete = std::all_of(of_rank.begin(), of_rank.end(), [i](const auto& profiles) {
+      return i < profiles.size() && ran_all_passes(profiles[i]);
+    });
+    if (!complete) {
+      continue;
+    }
+    StepProfile profile;
+    for (const OpRecord& op :
+         schedules[static_cast<std::size_t>(of_rank.front()[i].schedule)].ops) {
+      profile.is_exchange.push_back(op.phase == "dispatch" || op.phase == "combine");
+    }
+    for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+      const RecordedProfile& own = of_rank[static_cast<std::size_t>(rank)][i];
+      if (own.schedule != of_rank.front()[i].schedule ||
+          own.enqueued_ns.size() != profile.is_exchange.size()) {
+        throw InputError(folder.rank(rank).path().string() + ": profiled iteration " +
+                         std::to_string(i) + " ran another schedule than rank 0");
+      }
+      profile.ranks.push_back(to_rank_profile(folder.rank(rank), own));
+    }
+    result.push_back(std::move(profile));
+  }
+  return result;
+}
+
+/// A scalar of /traffic; what was not recorded counts as none.
+std::int64_t read_count(const RankFile& file, const char* dataset) {
+  return std::max<std::int64_t>(0, file.read<std::int64_t>(dataset).values.at(0));
+}
+
+TrafficTotals read_traffic(const PolicyFolder& folder) {
+  TrafficTotals traffic;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const RankFile& file = folder.rank(rank);
+    traffic.dispatch_wire_bytes += read_count(file, path::kDispatchWireBytes);
+    traffic.combine_wire_bytes += read_count(file, path::kCombineWireBytes);
+    traffic.dispatch_logical_bytes += read_count(file, path::kDispatchLogicalBytes);
+    traffic.combine_logical_bytes += read_count(file, path::kCombineLogicalBytes);
+    const auto table = file.read<std::int64_t>(path::kTokensPerExpert);
+    const auto layers = static_cast<std::size_t>(table.shape.at(0));
+    const auto experts = static_cast<std::size_t>(table.shape.at(1));
+    const std::int64_t first = file.integer(attribute::kFirstExpert, path::kTraffic);
+    if (first < 0) {
+      throw InputError(file.path().string() + ": " + attribute::kFirstExpert + " is negative");
+    }
+    traffic.tokens_per_expert.resize(std::max(layers, traffic.tokens_per_expert.size()));
+    std::int64_t own = 0;
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      auto& row = traffic.tokens_per_expert[layer];
+      row.resize(std::max(row.size(), static_cast<std::size_t>(first) + experts), 0);
+      for (std::size_t expert = 0; expert < experts; ++expert) {
+        const std::int64_t count =
+            std::max<std::int64_t>(0, table.values[layer * experts + expert]);
+        row[static_cast<std::size_t>(first) + expert] += count;
+        own += count;
+      }
+    }
+    traffic.tokens_per_rank.push_back(own);
+  }
+  return traffic;
+}
+
+/// The gravest status of any rank.
+std::string status_of(const PolicyFolder& folder) {
+  std::string status = "complete";
+  for (const RankEntry& entry : folder.ranks()) {
+    if (!entry.file.has_value()) {
+      return "incomplete";
+    }
+    if (entry.file->status() != RunStatus::complete && status != "failed") {
+      status = to_string(entry.file->status());
+    }
+  }
+  return status;
+}
+
+void read_identity(const PolicyFolder& folder, PolicyResult& result) {
+  const auto first = std::find_if(folder.ranks().begin(),
+                                  folder.ranks().end(),
+                                  [](const RankEntry& entry) { return entry.file.has_value(); });
+  const RankFile& file = *first->file;  // PolicyFolder has at least one
+  result.name = file.text(attribute::kPolicy);
+  result.experiment = file.text(attribute::kExperiment);
+  result.started_at = file.text(attribute::kStartedAt);
+  result.weights_digest = file.text(attribute::kWeightsDigest);
+  result.inputs_digest = file.text(attribute::kInputsDigest);
+  result.world_size = folder.world_size();
+  result.expert_parallel = file.integer(attribute::kExpertParallel);
+  for (const ScheduleRecord& schedule : file.schedules()) {
+    result.num_ubatches = std::max(result.num_ubatches, schedule.num_ubatches);
+  }
+}
+
+}  // namespace
+
+std::string DecisionCounts::describe_vetoes() const {
+  std::string text;
+  for (const auto& [reason, count] : vetoes_by_reason) {
+    text += (text.empty() ? "" : ", ") + reason + " x " + std::to_string(count);
+  }
+  return text;
+}
+
+PolicyResult read_policy_result(const std::filesystem::path& folder) {
+  static_cast<void>(list_rank_files(folder));  // a folder that is none is an error of the caller
+  PolicyResult result;
+  result.folder = folder;
+  result.name = folder.filename().string();
+  result.status = "unreadable";
+  try {
+    const PolicyFolder files(folder);
+    read_identity(files, result);
+    result.status = status_of(files);
+    files.require_complete();
+    const auto step_times = read_step_times(files);
+    result.step_ns = step_statistics(step_times);
+    result.decisions = count_decisions(files.rank(0));
+    result.profiles = collect_profiles(files);
+    result.traffic = read_traffic(files);
+  } catch (const InputError& error) {
+    result.status = result.status == "complete" ? "unreadable" : result.status;
+    result.problem = error.what();
+    result.step_ns = {};
+    result.decisions = {};
+    result.profiles.clear();
+  }
+  return result;
+}
+
+}  // namespace dovetail

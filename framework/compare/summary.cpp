@@ -1,0 +1,97 @@
+#include "framework/compare/summary.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+#include "framework/compare/compare.hpp"
+#include "framework/compare/json_number.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+
+/// The root attributes of the lowest readable rank.
+Json attributes_of(const std::filesystem::path& policy_dir) {
+  Json json = Json::object();
+  try {
+    const PolicyFolder folder(policy_dir);
+    for (const RankEntry& entry : folder.ranks()) {
+      if (!entry.file.has_value()) {
+        continue;
+      }
+      for (const hdf5::Attribute& one : entry.file->attributes()) {
+        std::visit([&](const auto& value) { json[one.name] = value; }, one.value);
+      }
+      break;
+    }
+  } catch (const InputError&) {
+    // No readable rank: the summary's status and problem say so.
+  }
+  return json;
+}
+
+Json traffic_json(const TrafficTotals& traffic) {
+  Json json = {{"dispatch_wire_bytes", traffic.dispatch_wire_bytes},
+               {"combine_wire_bytes", traffic.combine_wire_bytes},
+               {"dispatch_logical_bytes", traffic.dispatch_logical_bytes},
+               {"combine_logical_bytes", traffic.combine_logical_bytes},
+               {"tokens_per_rank", traffic.tokens_per_rank},
+               {"imbalance_ranks", imbalance(traffic.tokens_per_rank)},
+               {"tokens_per_expert", traffic.tokens_per_expert},
+               {"imbalance_experts", Json::array()}};
+  for (const auto& layer : traffic.tokens_per_expert) {
+    json["imbalance_experts"].push_back(imbalance(layer));
+  }
+  return json;
+}
+
+}  // namespace
+
+Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOptions& options) {
+  const PolicyResult result = read_policy_result(policy_dir);
+  const bool contradicted =
+      options.verification.has_value() && options.verification->verdict == Verdict::mismatch;
+  const bool valid = result.is_complete() && !contradicted;
+  Json json = {{"policy", result.name},
+               {"experiment", result.experiment},
+               {"status", result.status},
+               {"problem", result.problem},
+               {"timings", valid ? "valid" : "invalid"},
+               {"world_size", result.world_size},
+               {"expert_parallel", result.expert_parallel},
+               {"ubatches", result.num_ubatches},
+               {"step_ns", nullptr},
+               {"speed_up", nullptr},
+               {"metrics", nullptr},
+               {"decisions", nullptr},
+               {"traffic", nullptr},
+               {"verification",
+                options.verification.has_value() ? to_json(*options.verification) : Json(nullptr)},
+               {"attributes", attributes_of(policy_dir)}};
+  if (result.is_complete()) {
+    json["decisions"] = to_json(result.decisions);
+    json["traffic"] = traffic_json(result.traffic);
+  }
+  if (!valid) {
+    return json;
+  }
+  std::vector<std::filesystem::path> folders = {policy_dir};
+  if (!options.baseline_dir.empty()) {
+    folders.insert(folders.begin(), options.baseline_dir);
+  }
+  const CompareReport report = compare_policies(folders);
+  const PolicyComparison& own = report.policies.back();
+  if (result.step_ns.count > 0) {
+    json["step_ns"] = to_json(result.step_ns);
+  }
+  if (!options.baseline_dir.empty()) {
+    json["speed_up"] = json_number(own.speed_up);
+  }
+  if (own.metrics.has_value()) {
+    json["metrics"] = to_json(*own.metrics);
+  }
+  return json;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,141 @@
+#include "framework/compare/verify.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
+#include "framework/compare/routing_diff.hpp"
+#include "framework/compare/verify_context.hpp"
+
+namespace dovetail {
+namespace {
+
+using detail::VerifyContext;
+
+std::optional<std::string> attribute_text(const RankFile& file, const std::string& name) {
+  for (const hdf5::Attribute& one : file.attributes()) {
+    if (one.name == name) {
+      const auto* text = std::get_if<std::string>(&one.value);
+      return text == nullptr ? std::nullopt : std::optional(*text);
+    }
+  }
+  return std::nullopt;
+}
+
+/// The values of a text attribute over all ranks.
+std::set<std::string> values_of(const PolicyFolder& folder, const char* name) {
+  std::set<std::string> values;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    values.insert(folder.rank(rank).text(name));
+  }
+  return values;
+}
+
+void compare_digests(VerifyContext& context) {
+  for (const char* name : {attribute::kWeightsDigest, attribute::kInputsDigest}) {
+    const std::set<std::string> own = values_of(context.policy, name);
+    const std::set<std::string> other = values_of(context.baseline, name);
+    if (own != other) {
+      context.add_problem(std::string(name) + " differs: " + join_names(own) + " against " +
+                          join_names(other));
+    } else if (own.size() > 1) {
+      context.add_problem(std::string(name) +
+                          " differs between the ranks of a run: " + join_names(own));
+    }
+  }
+}
+
+std::int64_t num_layers_of(const RankFile& file) {
+  std::int64_t layers = 1;
+  for (const ScheduleRecord& schedule : file.schedules()) {
+    for (const OpRecord& op : schedule.ops) {
+      layers = std::max<std::int64_t>(layers, op.layer + 1);
+    }
+  }
+  return layers;
+}
+
+/// By the activation dtype, which may be coarser than a tensor's own (logits in float32).
+void choose_rule(VerifyContext& context) {
+  const RankFile& own = context.policy.rank(0);
+  const RankFile& other = context.baseline.rank(0);
+  const auto own_dtype = attribute_text(own, "dtype");
+  const auto other_dtype = attribute_text(other, "dtype");
+  if (own_dtype != other_dtype) {
+    context.add_problem("activation dtype differs: " + own_dtype.value_or("none") + " against " +
+                        other_dtype.value_or("none"));
+  }
+  context.activation_dtype = parse<DType>(other_dtype.value_or("float32")).value_or(DType::float32);
+  const bool same_grid =
+      own.world_size() == other.world_size() &&
+      own.integer(attribute::kExpertParallel) == other.integer(attribute::kExpertParallel);
+  context.report.grid = same_grid ? GridRelation::same : GridRelation::different;
+  context.num_layers = num_layers_of(other);
+  context.report.rule = tolerance_rule(
+      context.activation_dtype, context.report.grid, static_cast<int>(context.num_layers));
+}
+
+void verify(VerifyContext& context) {
+  compare_digests(context);
+  choose_rule(context);
+  context.rows = match_rows(context.policy, context.baseline);
+  for (const std::string& problem : context.rows.problems) {
+    context.add_problem(problem);
+  }
+  if (!context.report.problems.empty()) {
+    return;  // other weights or inputs: comparing outputs would only bury the cause
+  }
+  context.excluded_from.assign(context.rows.tokens.size(), kNeverExcluded);
+  compare_routing(context);
+  compare_outputs(context);
+}
+
+/// The folder, if all its ranks are there and complete; else nothing and a problem.
+std::optional<PolicyFolder> open_complete(const std::filesystem::path& path,
+                                          std::vector<std::string>& problems) {
+  try {
+    std::optional<PolicyFolder> folder(path);
+    folder->require_complete();
+    return folder;
+  } catch (const InputError& error) {
+    problems.emplace_back(error.what());
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
+                             const std::filesystem::path& policy_dir,
+                             const VerifyOptions& options) {
+  VerifyReport report;
+  report.baseline = baseline_dir.string();
+  report.policy = policy_dir.string();
+  report.mode = options.mode;
+  const auto baseline = open_complete(baseline_dir, report.problems);
+  const auto policy = open_complete(policy_dir, report.problems);
+  if (!baseline.has_value() || !policy.has_value()) {
+    return report;
+  }
+  try {
+    report.verdict = Verdict::verified;
+    VerifyContext context{
+        .baseline = *baseline,
+        .policy = *policy,
+        .exact = options.mode == CompareMode::bitwise,
+        .report = report,
+    };
+    verify(context);
+    if (!report.problems.empty() && report.verdict == Verdict::verified) {
+      report.verdict = Verdict::mismatch;
+    }
+  } catch (const InputError& error) {  // a file that contradicts itself, found while reading
+    report.verdict = Verdict::not_comparable;
+    report.problems.insert(report.problems.begin(), error.what());
+  }
+  return report;
+}
+
+}  // namespace dovetail

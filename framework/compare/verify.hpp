@@ -1,0 +1,97 @@
+// Verifies a policy's outputs against a baseline's: two policy folders of HDF5 rank files.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "framework/compare/tolerance.hpp"
+
+namespace dovetail {
+
+struct VerifyOptions {
+  CompareMode mode = CompareMode::tolerance;
+};
+
+/// not_comparable: a folder is no complete result (missing, unreadable, running or failed rank), or
+/// nothing was recorded that could be compared. mismatch: both are complete and differ.
+enum class Verdict { verified, mismatch, not_comparable };
+
+template <>
+struct EnumNames<Verdict> {
+  static constexpr std::array<std::string_view, 3> kTable = {
+      "verified", "mismatch", "not_comparable"};
+};
+
+/// One element of a tensor, by name.
+struct ElementPlace {
+  std::int64_t policy_rank = -1;  ///< -1: no element (e.g. all are equal)
+  std::int64_t baseline_rank = -1;
+  std::int64_t request = -1;
+  std::int64_t position = -1;  ///< first component; -1 for rows of logits
+  std::int64_t column = -1;
+  double policy_value = 0;
+  double baseline_value = 0;
+
+  /// "rank 1, request 3, position 17, element 5: 0.5 against 0.25".
+  std::string describe() const;
+};
+
+/// The comparison of one output over all ranks.
+struct TensorReport {
+  std::string name;         ///< as under /output
+  std::int64_t layer = -1;  ///< of layer_<n>; -1 for what follows the last layer
+  std::string dtype;
+  std::int64_t num_rows = 0;  ///< compared
+  std::int64_t num_excluded_rows = 0;
+  double error = 0;      ///< max|a-b| / max|b| over the compared rows
+  double max_error = 0;  ///< the bound; 0 in bitwise mode
+  std::int64_t num_different_bits = 0;
+  ElementPlace worst;   ///< largest |a-b|; where that is 0, the first element whose bits differ
+  std::string problem;  ///< empty = passed
+};
+
+struct RoutingReport {
+  std::int64_t num_judged = 0;  ///< token-layers
+  std::int64_t num_mismatches = 0;
+  std::int64_t num_flips = 0;
+  std::int64_t num_reordered = 0;
+  double flip_share = 0;      ///< of the judged token-layers
+  double excluded_share = 0;  ///< of the tokens, at the last layer
+  std::string problem;        ///< empty = passed
+};
+
+struct VerifyReport {
+  Verdict verdict = Verdict::not_comparable;
+  std::string baseline;  ///< folder
+  std::string policy;    ///< folder
+  CompareMode mode = CompareMode::tolerance;
+  GridRelation grid = GridRelation::same;
+  ToleranceRule rule;                    ///< of the activation dtype; used in tolerance mode
+  std::vector<std::string> problems;     ///< a sentence each, gravest kind first; empty = verified
+  std::optional<RoutingReport> routing;  ///< nothing where the baseline recorded none
+  std::vector<TensorReport> tensors;     ///< in the order of the data flow
+
+  /// The tensor that is furthest beyond (or nearest to) its bound; null without tensors.
+  const TensorReport* worst_tensor() const;
+};
+
+/// Compares, in this order: completeness of all ranks, digests of weights and inputs, the input
+/// rows themselves, routing, outputs. Rows are matched by (request id, position) over all ranks, so
+/// the grids may differ. Every output of the baseline must be in the policy. NaN or Inf anywhere is
+/// a mismatch. Problems of the input are reported (Verdict::not_comparable), not thrown.
+VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
+                             const std::filesystem::path& policy_dir,
+                             const VerifyOptions& options = {});
+
+/// A few lines for people: verdict, problems, table of tensors.
+std::string to_text(const VerifyReport& report);
+
+/// Non-finite numbers become text ("nan", "inf").
+nlohmann::json to_json(const VerifyReport& report);
+
+}  // namespace dovetail

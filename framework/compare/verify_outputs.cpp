@@ -1,0 +1,213 @@
+// The tensor part of a verification: every output of the baseline, row by matched row.
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <span>
+
+#include "framework/compare/table.hpp"
+#include "framework/compare/tensor_diff.hpp"
+#include "framework/compare/verify_context.hpp"
+
+namespace dovetail::detail {
+namespace {
+
+std::string output_path(const std::string& name) {
+  return std::string(path::kOutput) + "/" + name;
+}
+
+/// n of "layer_<n>"; -1 for any other name.
+std::int64_t layer_of(const std::string& name) {
+  static const std::string prefix = "layer_";
+  const std::string digits = name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : "";
+  const bool is_number = !digits.empty() && digits.size() < 10 &&
+                         digits.find_first_not_of("0123456789") == std::string::npos;
+  return is_number ? std::stoll(digits) : -1;
+}
+
+/// Rows of logits are requests, rows of all other outputs tokens.
+bool has_row_per_request(const std::string& name) {
+  return name == "logits";
+}
+
+ElementPlace place_of(const TensorDiff::Element& element, const std::vector<MatchedRow>& rows) {
+  if (element.row < 0) {
+    return {};
+  }
+  const MatchedRow& row = rows[static_cast<std::size_t>(element.row)];
+  return {.policy_rank = row.policy.rank,
+          .baseline_rank = row.baseline.rank,
+          .request = row.request,
+          .position = row.position[0],
+          .column = element.column,
+          .policy_value = element.a,
+          .baseline_value = element.b};
+}
+
+/// One output on every rank of a folder.
+using RankBytes = std::vector<std::vector<std::byte>>;
+
+class OutputComparison {
+ public:
+  explicit OutputComparison(VerifyContext& context)
+      : context_(context), baseline_(context.baseline.rank(0)) {
+    find_last_tokens();
+  }
+
+  TensorReport compare(const std::string& name) const {
+    const std::string dataset = output_path(name);
+    TensorReport tensor;
+    tensor.name = name;
+    tensor.layer = layer_of(name);
+    const DType dtype = baseline_.dtype(dataset);
+    tensor.dtype = to_string(dtype);
+    tensor.max_error = bound_for(dtype);
+    const RankBytes other = read(context_.baseline, name, tensor.problem);
+    const RankBytes own =
+        tensor.problem.empty() ? read(context_.policy, name, tensor.problem) : RankBytes{};
+    if (!tensor.problem.empty()) {
+      return tensor;
+    }
+    hdf5::Shape row_shape = baseline_.shape(dataset);
+    row_shape[0] = 1;
+    const std::size_t row_bytes =
+        static_cast<std::size_t>(hdf5::num_elements(row_shape)) * size_of(dtype);
+    const auto row_of = [row_bytes](const RankBytes& ranks, RowPlace place) {
+      return std::span(ranks[static_cast<std::size_t>(place.rank)])
+          .subspan(static_cast<std::size_t>(place.row) * row_bytes, row_bytes);
+    };
+    const auto& rows = has_row_per_request(name) ? context_.rows.requests : context_.rows.tokens;
+    TensorDiff diff(dtype);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      diff.add_row(static_cast<std::int64_t>(i),
+                   row_of(own, rows[i].policy),
+                   row_of(other, rows[i].baseline),
+                   is_excluded(name, i));
+    }
+    judge(diff, rows, tensor);
+    return tensor;
+  }
+
+ private:
+  /// The token whose hidden state makes a request's logits: its last row.
+  void find_last_tokens() {
+    const auto& tokens = context_.rows.tokens;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const auto entry = last_token_.try_emplace(tokens[i].request, i).first;
+      if (tokens[i].baseline.row > tokens[entry->second].baseline.row) {
+        entry->second = i;
+      }
+    }
+  }
+
+  double bound_for(DType dtype) const {
+    if (context_.exact) {
+      return 0;
+    }
+    const double own =
+        tolerance_rule(dtype, context_.report.grid, static_cast<int>(context_.num_layers))
+            .max_error;
+    return std::max(own, context_.report.rule.max_error);
+  }
+
+  /// Bytes of an output on every rank; fills `problem` where a rank lacks it or its shape or dtype
+  /// is not what the baseline's first rank and the rank's own rows ask for.
+  RankBytes read(const PolicyFolder& folder, const std::string& name, std::string& problem) const {
+    const std::string dataset = output_path(name);
+    RankBytes bytes;
+    for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+      const RankFile& file = folder.rank(rank);
+      const std::string where = " in " + file.path().string();
+      if (!file.has(dataset)) {
+        problem = "missing" + where;
+        return {};
+      }
+      if (file.dtype(dataset) != baseline_.dtype(dataset)) {
+        problem = "dtype " + std::string(to_string(file.dtype(dataset))) + where + " against " +
+                  std::string(to_string(baseline_.dtype(dataset))) + " in " +
+                  baseline_.path().string();
+        return {};
+      }
+      hdf5::Shape wanted = baseline_.shape(dataset);
+      if (!wanted.empty()) {
+        wanted[0] = file.shape(has_row_per_request(name) ? path::kRequests : path::kInputIds).at(0);
+      }
+      if (wanted.empty() || file.shape(dataset) != wanted) {
+        problem = "shape " + hdf5::to_string(file.shape(dataset)) + where + " instead of " +
+                  hdf5::to_string(wanted);
+        return {};
+      }
+      bytes.push_back(file.read_bytes(dataset));
+    }
+    return bytes;
+  }
+
+  /// Whether the row means something else on each side, because a near tie fell the other way.
+  bool is_excluded(const std::string& name, std::size_t row) const {
+    const std::int64_t layer = layer_of(name) >= 0 ? layer_of(name) : context_.num_layers - 1;
+    if (!has_row_per_request(name)) {
+      return context_.excluded_from[row] <= layer;
+    }
+    const auto token = last_token_.find(context_.rows.requests[row].request);
+    return token != last_token_.end() && context_.excluded_from[token->second] <= layer;
+  }
+
+  void judge(const TensorDiff& diff,
+             const std::vector<MatchedRow>& rows,
+             TensorReport& tensor) const {
+    tensor.num_rows = diff.num_rows();
+    tensor.num_excluded_rows = diff.num_excluded_rows();
+    tensor.error = diff.error();
+    tensor.num_different_bits = diff.num_different_bits();
+    tensor.worst =
+        place_of(diff.worst().row >= 0 ? diff.worst() : diff.first_different_bits(), rows);
+    const auto all = static_cast<double>(diff.num_rows() + diff.num_excluded_rows());
+    const double excluded = all == 0 ? 0 : static_cast<double>(diff.num_excluded_rows()) / all;
+    const double max_excluded = context_.report.rule.max_excluded_share;
+    if (diff.has_non_finite()) {
+      tensor.worst = place_of(diff.non_finite(), rows);
+      tensor.problem = "not finite: " + tensor.worst.describe();
+    } else if (context_.exact && tensor.num_different_bits > 0) {
+      tensor.problem = std::to_string(tensor.num_different_bits) +
+                       " elements differ in bits, the worst at " + tensor.worst.describe();
+    } else if (!context_.exact && tensor.error > tensor.max_error) {
+      tensor.problem = "error " + format_error(tensor.error) + " above " +
+                       format_error(tensor.max_error) + ", at " + tensor.worst.describe();
+    } else if (excluded > max_excluded) {
+      tensor.problem = format_percent(excluded) +
+                       " of the rows are excluded by near ties in routing; allowed are " +
+                       format_percent(max_excluded) +
+                       " (replay the baseline's routing to compare all)";
+    }
+  }
+
+  VerifyContext& context_;
+  const RankFile& baseline_;
+  std::map<std::int64_t, std::size_t> last_token_;  ///< request -> index into rows.tokens
+};
+
+}  // namespace
+
+void compare_outputs(VerifyContext& context) {
+  std::vector<std::string> names = context.baseline.rank(0).outputs();
+  if (names.empty() || context.rows.tokens.empty()) {
+    context.report.verdict = Verdict::not_comparable;
+    context.add_problem("nothing to compare: the baseline recorded no " +
+                        std::string(names.empty() ? "outputs" : "tokens"));
+    return;
+  }
+  // Layers first and in order, so that the first tensor that differs stands near the cause; -1
+  // (what follows the last layer) sorts last as an unsigned number.
+  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) {
+    return static_cast<std::uint64_t>(layer_of(a)) < static_cast<std::uint64_t>(layer_of(b));
+  });
+  const OutputComparison comparison(context);
+  for (const std::string& name : names) {
+    TensorReport tensor = comparison.compare(name);
+    if (!tensor.problem.empty()) {
+      context.add_problem(name + ": " + tensor.problem);
+    }
+    context.report.tensors.push_back(std::move(tensor));
+  }
+}
+
+}  // namespace dovetail::detail

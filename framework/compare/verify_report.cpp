@@ -1,0 +1,159 @@
+// A verification report as text and as JSON.
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/compare/json_number.hpp"
+#include "framework/compare/table.hpp"
+#include "framework/compare/verify.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+
+std::string print_value(double value) {
+  char buffer[40];
+  std::snprintf(buffer, sizeof(buffer), "%.9g", value);
+  return buffer;
+}
+
+/// How far beyond its bound a tensor is; comparable between tensors.
+double severity(const TensorReport& tensor) {
+  if (!tensor.problem.empty() && !(tensor.error > tensor.max_error)) {
+    return std::numeric_limits<double>::infinity();  // missing, not finite, another shape, bits
+  }
+  if (tensor.max_error == 0) {
+    return tensor.error == 0 ? 0 : std::numeric_limits<double>::max();
+  }
+  return tensor.error / tensor.max_error;
+}
+
+std::string routing_line(const RoutingReport& routing) {
+  std::string line = "routing: " + std::to_string(routing.num_judged) + " token-layers judged, " +
+                     std::to_string(routing.num_mismatches) + " wrong, " +
+                     std::to_string(routing.num_flips) + " near ties flipped (" +
+                     format_percent(routing.flip_share) + "), " +
+                     std::to_string(routing.num_reordered) + " in another order, " +
+                     format_percent(routing.excluded_share) + " of the tokens excluded";
+  return line + "\n";
+}
+
+Json place_json(const ElementPlace& place) {
+  if (place.policy_rank < 0) {
+    return nullptr;
+  }
+  return {{"rank", place.policy_rank},
+          {"baseline_rank", place.baseline_rank},
+          {"request", place.request},
+          {"position", place.position},
+          {"element", place.column},
+          {"policy_value", json_number(place.policy_value)},
+          {"baseline_value", json_number(place.baseline_value)}};
+}
+
+}  // namespace
+
+std::string ElementPlace::describe() const {
+  if (policy_rank < 0) {
+    return "no element";
+  }
+  return "rank " + std::to_string(policy_rank) + ", request " + std::to_string(request) +
+         (position >= 0 ? ", position " + std::to_string(position) : "") + ", element " +
+         std::to_string(column) + ": " + print_value(policy_value) + " against " +
+         print_value(baseline_value);
+}
+
+const TensorReport* VerifyReport::worst_tensor() const {
+  const auto worst =
+      std::max_element(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
+        return severity(a) < severity(b);
+      });
+  return worst == tensors.end() ? nullptr : &*worst;
+}
+
+std::string to_text(const VerifyReport& report) {
+  std::string text = std::string(to_string(report.verdict)) + ": " + report.policy + " against " +
+                     report.baseline + " (" + std::string(to_string(report.mode)) + ", " +
+                     (report.grid == GridRelation::same ? "same" : "different") + " grid)\n";
+  for (const std::string& problem : report.problems) {
+    text += "  " + problem + "\n";
+  }
+  if (report.routing.has_value()) {
+    text += routing_line(*report.routing);
+  }
+  if (report.tensors.empty()) {
+    return text;
+  }
+  TextTable table({{"output", TextTable::Align::left},
+                   {"dtype", TextTable::Align::left},
+                   {"rows"},
+                   {"excluded"},
+                   {"error"},
+                   {"bound"},
+                   {"bits differ"},
+                   {"worst element", TextTable::Align::left},
+                   {"", TextTable::Align::left}});
+  for (const TensorReport& tensor : report.tensors) {
+    table.add_row({tensor.name,
+                   tensor.dtype,
+                   std::to_string(tensor.num_rows),
+                   std::to_string(tensor.num_excluded_rows),
+                   format_error(tensor.error),
+                   format_error(tensor.max_error),
+                   std::to_string(tensor.num_different_bits),
+                   tensor.worst.policy_rank < 0 ? "-" : tensor.worst.describe(),
+                   tensor.problem.empty() ? "ok" : "MISMATCH"});
+  }
+  text += table.to_string();
+  if (report.mode == CompareMode::tolerance && !report.rule.reason.empty()) {
+    text += "rule: " + report.rule.reason + "\n";
+  }
+  return text;
+}
+
+nlohmann::json to_json(const VerifyReport& report) {
+  Json json = {{"verdict", to_string(report.verdict)},
+               {"baseline", report.baseline},
+               {"policy", report.policy},
+               {"mode", to_string(report.mode)},
+               {"grid", report.grid == GridRelation::same ? "same" : "different"},
+               {"problems", report.problems},
+               {"tensors", Json::array()}};
+  if (report.mode == CompareMode::tolerance) {
+    json["rule"] = {{"max_error", report.rule.max_error},
+                    {"max_margin", report.rule.max_margin},
+                    {"max_flip_share", report.rule.max_flip_share},
+                    {"max_excluded_share", report.rule.max_excluded_share},
+                    {"reason", report.rule.reason}};
+  }
+  for (const TensorReport& tensor : report.tensors) {
+    json["tensors"].push_back({{"name", tensor.name},
+                               {"dtype", tensor.dtype},
+                               {"rows", tensor.num_rows},
+                               {"excluded_rows", tensor.num_excluded_rows},
+                               {"error", json_number(tensor.error)},
+                               {"max_error", json_number(tensor.max_error)},
+                               {"different_bits", tensor.num_different_bits},
+                               {"worst", place_json(tensor.worst)},
+                               {"passed", tensor.problem.empty()},
+                               {"problem", tensor.problem}});
+  }
+  const TensorReport* worst = report.worst_tensor();
+  json["worst_tensor"] = worst == nullptr ? Json(nullptr) : Json(worst->name);
+  if (report.routing.has_value()) {
+    const RoutingReport& routing = *report.routing;
+    json["routing"] = {{"judged_token_layers", routing.num_judged},
+                       {"wrong", routing.num_mismatches},
+                       {"flips", routing.num_flips},
+                       {"reordered", routing.num_reordered},
+                       {"flip_share", routing.flip_share},
+                       {"excluded_share", routing.excluded_share},
+                       {"passed", routing.problem.empty()},
+                       {"problem", routing.problem}};
+  }
+  return json;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,258 @@
+#include "framework/compare/compare.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+#include "framework/compare/summary.hpp"
+#include "tests/unit/compare/synthetic_run.hpp"
+
+namespace dovetail {
+namespace {
+
+SyntheticRun timed_run(const std::string& policy, const std::string& started_at) {
+  SyntheticRun run = make_synthetic_run(2, policy);
+  run.started_at = started_at;
+  add_synthetic_profile(run);
+  return run;
+}
+
+/// A run folder with "b_sequential" (first by time), "a_dual" (first by name).
+class Compare : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    baseline_ = timed_run("b_sequential", "2025-01-01T00:00:00Z");
+    baseline_.ranks[0].step_ns = {100'000, 120'000, 110'000};
+    baseline_.ranks[1].step_ns = {105'000, 115'000, 90'000};
+    // The baseline's compute alone takes 60 us rather than 71.
+    for (SyntheticRank& rank : baseline_.ranks) {
+      rank.profiles[0].passes[1].op_end_ns[4] -= 11'000;
+    }
+    policy_ = timed_run("a_dual", "2025-01-01T00:01:00Z");
+    for (SyntheticRank& rank : policy_.ranks) {
+      rank.step_ns = {50'000, 55'000, 60'000};
+      rank.decision.ubatched = 1;
+    }
+  }
+
+  CompareReport compare(const CompareOptions& options = {}) {
+    baseline_.write(folder_.path());
+    policy_.write(folder_.path());
+    return compare_policies({folder_.path()}, options);
+  }
+
+  TemporaryFolder folder_;
+  SyntheticRun baseline_;
+  SyntheticRun policy_;
+};
+
+TEST_F(Compare, TimesAreOfTheSlowestRankAndTheFirstPolicyIsTheBaseline) {
+  const CompareReport report = compare();
+  ASSERT_EQ(report.policies.size(), 2U);
+  EXPECT_EQ(report.baseline, "b_sequential");
+  EXPECT_EQ(report.policies[0].result.name, "b_sequential") << "by start time, not by name";
+  EXPECT_EQ(report.policies[0].result.step_ns.count, 3);
+  EXPECT_EQ(report.policies[0].result.step_ns.p50, 110'000);
+  EXPECT_EQ(report.policies[0].result.step_ns.min, 105'000);
+  EXPECT_EQ(report.policies[0].result.step_ns.max, 120'000);
+  EXPECT_EQ(*report.policies[0].speed_up, 1);
+  EXPECT_EQ(*report.policies[1].speed_up, 2);
+  EXPECT_EQ(report.policies[1].result.decisions.num_ubatched, 3);
+  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  EXPECT_EQ(*compare_policies({folder_.path()}, {"a_dual"}).policies[0].speed_up, 0.5);
+}
+
+TEST_F(Compare, MetricsComeFromTheRecordedOpsOnOneClock) {
+  const CompareReport report = compare();
+  ASSERT_TRUE(report.policies[1].metrics.has_value());
+  const PolicyMetrics& metrics = *report.policies[1].metrics;
+  const Decomposition& terms = metrics.decomposition;
+  EXPECT_EQ(terms.compute, 60'000);
+  EXPECT_EQ(terms.split_tax, 11'000);
+  EXPECT_EQ(terms.contention, 7'000);
+  EXPECT_EQ(terms.exposed_moving, 4'000);
+  EXPECT_EQ(terms.exposed_waiting, 2'000);
+  EXPECT_EQ(terms.hand_off, 2'000);
+  EXPECT_EQ(terms.launch, 3'000);
+  EXPECT_EQ(terms.other_idle, 11'000);
+  EXPECT_EQ(terms.measured, 55'000);
+  EXPECT_EQ(terms.residual, -45'000);
+  EXPECT_EQ(metrics.ideal_ns, 71'000);
+  EXPECT_DOUBLE_EQ(*metrics.split_tax_factor, 71.0 / 60);
+  EXPECT_EQ(metrics.mean_of_rank[0].waiting_ns, 8'000) << "1 s between the clocks is taken out";
+  EXPECT_EQ(metrics.mean_of_rank[1].waiting_ns, 0);
+}
+
+TEST_F(Compare, RanksOfOtherReplicasAreNotWaitedFor) {
+  policy_.expert_parallel = 1;
+  const CompareReport report = compare();
+  EXPECT_EQ(report.policies[1].metrics->mean_of_rank[0].waiting_ns, 0);
+}
+
+TEST_F(Compare, FailedAndInvalidRunsAreShownAsSuchWithoutTimes) {
+  for (const auto& [status, word] :
+       std::vector<std::pair<RunStatus, std::string>>{{RunStatus::failed, "failed"},
+                                                      {RunStatus::invalid, "invalid"},
+                                                      {RunStatus::running, "running"}}) {
+    const TemporaryFolder folder;
+    policy_.ranks[1].status = status;
+    policy_.ranks[1].failure = status == RunStatus::failed ? "boom" : "";
+    baseline_.write(folder.path());
+    policy_.write(folder.path());
+    const CompareReport report = compare_policies({folder.path()});
+    const PolicyComparison& policy = report.policies.at(1);
+    EXPECT_EQ(policy.result.status, word);
+    EXPECT_EQ(policy.result.step_ns.count, 0);
+    EXPECT_FALSE(policy.speed_up.has_value());
+    EXPECT_FALSE(policy.metrics.has_value());
+    EXPECT_NE(policy.note.find("rank 1: status " + word), std::string::npos) << policy.note;
+    EXPECT_EQ(to_text(report).find("0.055"), std::string::npos) << "its p50 in ms";
+    EXPECT_TRUE(to_json(report).at("policies").at(1).at("step_ns").is_null());
+  }
+}
+
+TEST_F(Compare, MissingRankAndUnreadableFilesAreShown) {
+  policy_.ranks[1].is_missing = true;
+  const CompareReport report = compare();
+  EXPECT_EQ(report.policies[1].result.status, "incomplete");
+  EXPECT_NE(report.policies[1].note.find("rank 1: missing"), std::string::npos);
+  std::filesystem::resize_file(folder_.path() / "a_dual" / "rank-00000.h5", 10);
+  const CompareReport cut = compare_policies({folder_.path()});
+  EXPECT_EQ(cut.policies[1].result.name, "a_dual");
+  EXPECT_EQ(cut.policies[1].result.status, "unreadable");
+  EXPECT_NE(cut.policies[1].note.find("rank-00000.h5"), std::string::npos);
+}
+
+TEST_F(Compare, AFailedBaselineGivesNoSpeedUp) {
+  baseline_.ranks[0].status = RunStatus::failed;
+  const CompareReport report = compare();
+  EXPECT_FALSE(report.policies[1].speed_up.has_value());
+  EXPECT_EQ(report.policies[1].note, "no speed-up: the baseline has no times");
+  EXPECT_EQ(report.policies[1].result.step_ns.p50, 55'000);
+  ASSERT_TRUE(report.policies[1].metrics.has_value());
+  EXPECT_EQ(report.policies[1].metrics->decomposition.split_tax, 0);
+}
+
+TEST_F(Compare, OtherInputsGiveNoSpeedUp) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.inputs_digest = "others";
+  }
+  const CompareReport report = compare();
+  EXPECT_FALSE(report.policies[1].speed_up.has_value());
+  EXPECT_NE(report.policies[1].note.find("other weights or inputs"), std::string::npos);
+}
+
+TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.decision = {.ubatched = 0,
+                     .reason = static_cast<std::int64_t>(VetoReason::below_threshold),
+                     .veto_rank = 1};
+  }
+  const CompareReport report = compare();
+  EXPECT_EQ(report.policies[1].note, "vetoed in 3 of 3 steps: below_threshold x 3");
+  EXPECT_EQ(report.policies[1].result.decisions.num_ubatched, 0);
+  EXPECT_NE(to_text(report).find("below_threshold x 3"), std::string::npos);
+}
+
+TEST_F(Compare, UnfinishedStepsAreLeftOut) {
+  policy_.ranks[1].step_ns[2] = -1;
+  EXPECT_EQ(compare().policies[1].result.step_ns.count, 2);
+}
+
+TEST_F(Compare, RefusesWhatIsNotThere) {
+  compare();
+  EXPECT_THROW(compare_policies({}), InputError);
+  EXPECT_THROW(compare_policies({folder_.path() / "none"}), InputError);
+  std::filesystem::create_directory(folder_.path() / "empty");
+  EXPECT_THROW(compare_policies({folder_.path() / "empty"}), InputError);
+  try {
+    compare_policies({folder_.path()}, {"triple"});
+    FAIL() << "no exception";
+  } catch (const InputError& error) {
+    EXPECT_STREQ(error.what(),
+                 "no policy 'triple' to compare with; there are: b_sequential, a_dual");
+  }
+}
+
+TEST_F(Compare, PrintsTablesAndJson) {
+  const CompareReport report = compare();
+  const std::string text = to_text(report);
+  for (const char* part : {"speed-up", "2.00", "split tax", "0.011", "hidden", "84.0 %"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  const nlohmann::json json = nlohmann::json::parse(to_json(report).dump());
+  const auto& policy = json.at("policies").at(1);
+  EXPECT_EQ(policy.at("speed_up"), 2);
+  double sum = 0;
+  for (const auto& term : policy.at("metrics").at("terms_ns")) {
+    sum += term.get<double>();
+  }
+  EXPECT_DOUBLE_EQ(sum, policy.at("metrics").at("measured_ns").get<double>());
+  EXPECT_EQ(policy.at("metrics").at("ranks").size(), 2U);
+}
+
+TEST_F(Compare, WithoutProfiledIterationsThereAreTimesOnly) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.profiles.clear();
+  }
+  const CompareReport report = compare();
+  EXPECT_TRUE(report.policies[1].speed_up.has_value());
+  EXPECT_FALSE(report.policies[1].metrics.has_value());
+}
+
+TEST_F(Compare, AProfileWithoutAllPassesIsNotDecomposed) {
+  policy_.ranks[0].profiles[0].passes.pop_back();
+  EXPECT_FALSE(compare().policies[1].metrics.has_value());
+}
+
+TEST_F(Compare, SummaryHoldsTimesMetricsTrafficAndVerdict) {
+  compare();
+  const auto own = folder_.path() / "a_dual";
+  const auto other = folder_.path() / "b_sequential";
+  const nlohmann::json json =
+      policy_summary(own, {.baseline_dir = other, .verification = verify_policies(other, own)});
+  EXPECT_EQ(json.at("policy"), "a_dual");
+  EXPECT_EQ(json.at("timings"), "valid");
+  EXPECT_EQ(json.at("step_ns").at("p50"), 55'000);
+  EXPECT_EQ(json.at("speed_up"), 2);
+  EXPECT_EQ(json.at("metrics").at("terms_ns").at("split_tax"), 11'000);
+  EXPECT_EQ(json.at("decisions").at("ubatched"), 3);
+  EXPECT_EQ(json.at("verification").at("verdict"), "verified");
+  EXPECT_EQ(json.at("attributes").at("host"), "node7");
+  const auto& traffic = json.at("traffic");
+  EXPECT_EQ(traffic.at("combine_wire_bytes"), 400) << "two ranks";
+  EXPECT_EQ(traffic.at("tokens_per_expert"), nlohmann::json::parse("[[1, 3, 1, 3]]"));
+  EXPECT_EQ(traffic.at("imbalance_experts").at(0), 1.5);
+  EXPECT_EQ(traffic.at("imbalance_ranks"), 1);
+  EXPECT_TRUE(policy_summary(own).at("speed_up").is_null());
+}
+
+TEST_F(Compare, SummaryAddsUpTheReplicasOfAnExpert) {
+  policy_.expert_parallel = 1;
+  compare();
+  EXPECT_EQ(policy_summary(folder_.path() / "a_dual").at("traffic").at("tokens_per_expert"),
+            nlohmann::json::parse("[[2, 6]]"));
+}
+
+TEST_F(Compare, SummaryOfAMismatchOrAFailureHasNoTimes) {
+  policy_.ranks[0].outputs.at("hidden").values.at(0) += 1;
+  compare();
+  const auto own = folder_.path() / "a_dual";
+  const VerifyReport verdict = verify_policies(folder_.path() / "b_sequential", own);
+  const nlohmann::json json = policy_summary(own, {.baseline_dir = {}, .verification = verdict});
+  EXPECT_EQ(json.at("timings"), "invalid");
+  EXPECT_TRUE(json.at("step_ns").is_null());
+  EXPECT_TRUE(json.at("metrics").is_null());
+  EXPECT_EQ(json.at("verification").at("worst_tensor"), "hidden");
+
+  const TemporaryFolder folder;
+  policy_.ranks[1].status = RunStatus::failed;
+  const nlohmann::json failed = policy_summary(policy_.write(folder.path()));
+  EXPECT_EQ(failed.at("status"), "failed");
+  EXPECT_EQ(failed.at("timings"), "invalid");
+  EXPECT_TRUE(failed.at("step_ns").is_null());
+  EXPECT_TRUE(failed.at("traffic").is_null());
+}
+
+}  // namespace
+}  // namespace dovetail

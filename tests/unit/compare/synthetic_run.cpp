@@ -1,0 +1,261 @@
+#include "tests/unit/compare/synthetic_run.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <span>
+#include <stdexcept>
+#include <system_error>
+
+#include "framework/record/recorder.hpp"
+#include "framework/record/run_folder.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr std::array<std::int64_t, 6> kLengths = {4, 1, 7, 3, 5, 6};
+
+float value_at(std::int64_t request, std::int64_t position, std::int64_t column, int tensor) {
+  return static_cast<float>(std::sin(static_cast<double>(
+      1 + column + 31 * position + 517 * request + std::int64_t{7919} * tensor)));
+}
+
+void add_output(SyntheticRank& rank, const std::string& name, int tensor, bool per_request) {
+  SyntheticTensor output;
+  output.columns = per_request ? 11 : SyntheticRun::kHidden;
+  const auto& ids = per_request ? rank.requests : rank.request_id;
+  for (std::size_t row = 0; row < ids.size(); ++row) {
+    for (std::int64_t column = 0; column < output.columns; ++column) {
+      output.values.push_back(
+          value_at(ids[row], per_request ? -1 : rank.position[row], column, tensor));
+    }
+  }
+  rank.outputs[name] = output;
+}
+
+void add_request(SyntheticRank& rank, std::int64_t request) {
+  rank.requests.push_back(request);
+  for (std::int64_t position = 0; position < kLengths.at(static_cast<std::size_t>(request));
+       ++position) {
+    rank.request_id.push_back(request);
+    rank.position.push_back(position);
+    rank.input_ids.push_back(1000 * request + position);
+  }
+}
+
+void add_tensors(SyntheticRank& rank) {
+  add_output(rank, "layer_0", 0, false);
+  add_output(rank, "layer_2", 2, false);
+  add_output(rank, "hidden", 3, false);
+  add_output(rank, "logits", 4, true);
+  for (std::int64_t layer = 0; layer < SyntheticRun::kLayers; ++layer) {
+    for (std::size_t row = 0; row < rank.request_id.size(); ++row) {
+      const std::int64_t base = layer + rank.request_id[row] + rank.position[row];
+      rank.expert_ids.push_back(static_cast<std::int32_t>(base % 4));
+      rank.expert_ids.push_back(static_cast<std::int32_t>(4 + base % 3));
+      rank.margin.push_back(0.5F);
+    }
+  }
+}
+
+RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
+  const SyntheticRank& rank = run.ranks[index];
+  RankFileSpec spec;
+  spec.experiment = "synthetic";
+  spec.policy = run.policy;
+  spec.rank = static_cast<std::int64_t>(index);
+  spec.world_size = static_cast<std::int64_t>(run.ranks.size());
+  spec.expert_parallel = run.expert_parallel;
+  spec.dp_rank = spec.rank / run.expert_parallel;
+  spec.ep_rank = spec.rank % run.expert_parallel;
+  spec.host = "node7";
+  spec.device = "cpu";
+  spec.started_at = run.started_at;
+  spec.weights_digest = rank.weights_digest;
+  spec.inputs_digest = rank.inputs_digest;
+  spec.attributes = {{"dtype", rank.dtype}};
+  spec.config = "experiment: synthetic\n";
+  spec.schedules = {run.schedule};
+  spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());
+  spec.profiled = static_cast<std::int64_t>(rank.profiles.size());
+  spec.clock_offset_ns = rank.clock_offset_ns;
+  spec.tokens = static_cast<std::int64_t>(rank.request_id.size());
+  spec.position_rows = run.with_mrope ? 3 : 1;
+  spec.requests = static_cast<std::int64_t>(rank.requests.size());
+  for (const auto& [name, output] : rank.outputs) {
+    const std::int64_t rows = name == "logits" ? spec.requests : spec.tokens;
+    spec.outputs.push_back({name, output.dtype, {rows, output.columns}});
+  }
+  spec.route_layers = run.with_route ? SyntheticRun::kLayers : 0;
+  spec.route_top_k = SyntheticRun::kTopK;
+  spec.experts_per_rank = static_cast<std::int64_t>(rank.tokens_per_expert.size());
+  spec.first_expert = spec.ep_rank * spec.experts_per_rank;
+  return spec;
+}
+
+void write_profiles(RankRecorder& recorder, const SyntheticRank& rank) {
+  for (std::size_t i = 0; i < rank.profiles.size(); ++i) {
+    const SyntheticProfile& profile = rank.profiles[i];
+    const auto index = static_cast<std::int64_t>(i);
+    for (std::size_t kind = 0; kind < profile.passes.size(); ++kind) {
+      const SyntheticPass& pass = profile.passes[kind];
+      recorder.write_profiled_pass(index,
+                                   {.pass = static_cast<PassKind>(kind),
+                                    .step_start_ns = pass.start_ns,
+                                    .step_end_ns = pass.end_ns,
+                                    .op_start_ns = pass.op_start_ns,
+                                    .op_end_ns = pass.op_end_ns});
+    }
+    recorder.write_profiled_host(index,
+                                 {.schedule = profile.schedule,
+                                  .enqueued_ns = profile.enqueued_ns,
+                                  .hand_off_wait_ns = profile.hand_off_wait_ns,
+                                  .counts_wait_ns = 0});
+  }
+}
+
+std::vector<std::int64_t> positions_of(const SyntheticRun& run, const SyntheticRank& rank) {
+  if (!run.with_mrope) {
+    return rank.position;
+  }
+  std::vector<std::int64_t> positions;
+  for (const std::int64_t position : rank.position) {
+    positions.push_back(position / 2);
+  }
+  for (const std::int64_t position : rank.position) {
+    positions.push_back(position % 2);
+  }
+  positions.insert(positions.end(), rank.position.size(), 7);
+  return positions;
+}
+
+void write_rank(const SyntheticRun& run, std::size_t index, const std::filesystem::path& path) {
+  const SyntheticRank& rank = run.ranks[index];
+  RankRecorder recorder(path, spec_of(run, index));
+  for (std::size_t i = 0; i < rank.step_ns.size(); ++i) {
+    if (rank.step_ns[i] >= 0) {
+      recorder.write_step(static_cast<std::int64_t>(i), 0, rank.step_ns[i], rank.decision);
+    }
+  }
+  write_profiles(recorder, rank);
+  recorder.write(path::kInputIds, std::span<const std::int64_t>(rank.input_ids));
+  recorder.write(path::kRequestId, std::span<const std::int64_t>(rank.request_id));
+  recorder.write(path::kPositions, std::span<const std::int64_t>(positions_of(run, rank)));
+  recorder.write(path::kRequests, std::span<const std::int64_t>(rank.requests));
+  for (const auto& [name, output] : rank.outputs) {
+    recorder.write(std::string(path::kOutput) + "/" + name,
+                   output.dtype,
+                   output.bytes.empty() ? std::as_bytes(std::span(output.values))
+                                        : std::span<const std::byte>(output.bytes));
+  }
+  if (run.with_route) {
+    recorder.write(path::kExpertIds, std::span<const std::int32_t>(rank.expert_ids));
+    recorder.write(path::kMargin, std::span<const float>(rank.margin));
+  }
+  recorder.write(path::kTokensPerExpert, std::span<const std::int64_t>(rank.tokens_per_expert));
+  recorder.write_scalar(path::kDispatchWireBytes, 100);
+  recorder.write_scalar(path::kCombineWireBytes, 200);
+  recorder.write_scalar(path::kDispatchLogicalBytes, 300);
+  recorder.write_scalar(path::kCombineLogicalBytes, 400);
+  recorder.write_scalar(path::kTrafficCountsWaitNs, 50);
+  if (rank.status != RunStatus::running) {
+    recorder.finish(rank.status, rank.failure);
+  }
+}
+
+}  // namespace
+
+std::size_t SyntheticRank::row_of(std::int64_t request, std::int64_t at_position) const {
+  for (std::size_t row = 0; row < request_id.size(); ++row) {
+    if (request_id[row] == request && position[row] == at_position) {
+      return row;
+    }
+  }
+  throw std::out_of_range("no such token on this rank");
+}
+
+std::filesystem::path SyntheticRun::write(const std::filesystem::path& parent) const {
+  std::filesystem::path folder = parent / policy;
+  std::filesystem::create_directories(folder);
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    if (!ranks[i].is_missing) {
+      write_rank(*this, i, folder / rank_file_name(static_cast<std::int64_t>(i)));
+    }
+  }
+  return folder;
+}
+
+SyntheticRank& SyntheticRun::rank_of(std::int64_t request) {
+  for (SyntheticRank& rank : ranks) {
+    for (const std::int64_t id : rank.requests) {
+      if (id == request) {
+        return rank;
+      }
+    }
+  }
+  throw std::out_of_range("no such request");
+}
+
+SyntheticRun make_synthetic_run(int num_ranks, const std::string& policy) {
+  SyntheticRun run;
+  run.policy = policy;
+  run.expert_parallel = num_ranks;
+  run.schedule = {.name = policy,
+                  .num_ubatches = 1,
+                  .digest = "d",
+                  .ops = {{-1, 0, "embed", "compute", {}},
+                          {2, 0, "attention", "compute", {0}},
+                          {2, 0, "dispatch", "comm", {1}},
+                          {2, 0, "experts", "compute", {2}}}};
+  run.ranks.resize(static_cast<std::size_t>(num_ranks));
+  for (std::size_t request = 0; request < kLengths.size(); ++request) {
+    add_request(run.ranks[request * run.ranks.size() / kLengths.size()],
+                static_cast<std::int64_t>(request));
+  }
+  for (SyntheticRank& rank : run.ranks) {
+    add_tensors(rank);
+  }
+  return run;
+}
+
+void add_synthetic_profile(SyntheticRun& run) {
+  run.schedule = {.name = "dual_batch",
+                  .num_ubatches = 2,
+                  .digest = "d2",
+                  .ops = {{0, 0, "attention", "compute", {}},
+                          {0, 0, "dispatch", "comm", {0}},
+                          {0, 1, "attention", "compute", {}},
+                          {0, 1, "dispatch", "comm", {2}},
+                          {0, 0, "experts", "compute", {1}}}};
+  constexpr std::int64_t shared_origin = 5'000'000'000;
+  for (std::size_t i = 0; i < run.ranks.size(); ++i) {
+    SyntheticRank& rank = run.ranks[i];
+    rank.clock_offset_ns = i == 0 ? 0 : 1'000'000'000;
+    const auto at = [&](std::vector<std::int64_t> times) {
+      for (std::int64_t& time : times) {
+        time += time < 0 ? 0 : shared_origin - rank.clock_offset_ns;
+      }
+      return times;
+    };
+    const std::int64_t origin = shared_origin - rank.clock_offset_ns;
+    // Rank 1 comes to the first dispatch 8 us later.
+    SyntheticProfile profile;
+    profile.passes = {{origin,
+                       origin + 100'000,
+                       at({2'000, i == 0 ? 22'000 : 30'000, 24'000, 46'000, 50'000}),
+                       at({20'000, i == 0 ? 40'000 : 42'000, 44'000, 60'000, 90'000})},
+                      {origin + 200'000,
+                       origin + 280'000,
+                       at({200'000, -1, 215'000, -1, 231'000}),
+                       at({215'000, -1, 231'000, -1, 271'000})},
+                      {origin + 300'000,
+                       origin + 330'000,
+                       at({-1, i == 0 ? 300'000 : 304'000, -1, 312'000, -1}),
+                       at({-1, 312'000, -1, 324'000, -1})}};
+    profile.enqueued_ns = at({1'000, 21'000, 23'000, 45'000, 47'000});
+    profile.hand_off_wait_ns = {0, 1'000, 1'000, 1'000, 1'000};
+    rank.profiles = {profile};
+  }
+}
+
+}  // namespace dovetail

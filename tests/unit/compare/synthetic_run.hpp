@@ -1,0 +1,93 @@
+// Small policy folders for tests, written through the recorder. Every value is a function of
+// (request, position, column, tensor), so that a row names its origin and any grid gives the same.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "framework/base/scratch_folder.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+
+struct SyntheticTensor {
+  DType dtype = DType::float32;
+  std::int64_t columns = 0;
+  std::vector<float> values;     ///< row-major; used for float32
+  std::vector<std::byte> bytes;  ///< used instead where not empty (other dtypes)
+};
+
+/// Times of one pass: (start, end) of each op, and of the step.
+struct SyntheticPass {
+  std::int64_t start_ns = -1;
+  std::int64_t end_ns = -1;
+  std::vector<std::int64_t> op_start_ns;
+  std::vector<std::int64_t> op_end_ns;
+};
+
+struct SyntheticProfile {
+  std::int64_t schedule = 0;
+  std::vector<SyntheticPass> passes;  ///< full, compute_only, comm_only
+  std::vector<std::int64_t> enqueued_ns;
+  std::vector<std::int64_t> hand_off_wait_ns;
+};
+
+struct SyntheticRank {
+  std::vector<std::int64_t> request_id;  ///< per token
+  std::vector<std::int64_t> position;    ///< per token
+  std::vector<std::int64_t> input_ids;   ///< per token
+  std::vector<std::int64_t> requests;    ///< rows of logits
+  std::map<std::string, SyntheticTensor> outputs;
+  std::vector<std::int32_t> expert_ids;  ///< [layers, tokens, k]
+  std::vector<float> margin;             ///< [layers, tokens]
+  std::string weights_digest = "weights";
+  std::string inputs_digest = "inputs";
+  std::string dtype = "float32";
+  RunStatus status = RunStatus::complete;
+  std::string failure;
+  bool is_missing = false;
+  std::vector<std::int64_t> step_ns = {1000, 2000, 3000};  ///< -1: not finished
+  DecisionRow decision;                                    ///< of every step
+  std::int64_t clock_offset_ns = 0;
+  std::vector<SyntheticProfile> profiles;
+  std::vector<std::int64_t> tokens_per_expert = {1, 3};
+
+  /// Index of the row of a token.
+  std::size_t row_of(std::int64_t request, std::int64_t at_position) const;
+};
+
+struct SyntheticRun {
+  static constexpr std::int64_t kLayers = 3;
+  static constexpr std::int64_t kTopK = 2;
+  static constexpr std::int64_t kHidden = 8;
+
+  std::string policy = "sequential";
+  std::string started_at = "2025-01-01T00:00:00Z";
+  std::int64_t expert_parallel = 1;
+  bool with_route = true;
+  bool with_mrope = false;  ///< positions [3, tokens]: (position / 2, position % 2, 7)
+  ScheduleRecord schedule;
+  std::vector<SyntheticRank> ranks;
+
+  /// Writes <parent>/<policy>/rank-*.h5 and returns the folder.
+  std::filesystem::path write(const std::filesystem::path& parent) const;
+
+  /// The rank that holds a token.
+  SyntheticRank& rank_of(std::int64_t request);
+};
+
+/// Six requests of lengths 4, 1, 7, 3, 5, 6 in order over the ranks (1, 2 or 3), with routing of 3
+/// layers and the outputs layer_0, layer_2, hidden and logits. All margins are 0.5.
+SyntheticRun make_synthetic_run(int num_ranks, const std::string& policy);
+
+/// Gives a run of two ranks a schedule of two ubatches and one profiled iteration whose metrics are
+/// counted out by hand in compare_test.cpp. Times of rank 1 are written on a clock that is 1 s
+/// behind.
+void add_synthetic_profile(SyntheticRun& run);
+
+using TemporaryFolder = ScratchFolder;
+
+}  // namespace dovetail
