@@ -44,7 +44,7 @@ std::string MpiSession::library_version() {
   char text[MPI_MAX_LIBRARY_VERSION_STRING];
   int length = 0;
   MPI_Get_library_version(text, &length);
-  return {text, static_cast<std::size_t>(length)};
+  return text;  // ends at the first zero; Open MPI counts it in the length
 }
 
 }  // namespace dovetail

@@ -1,10 +1,12 @@
 #include "framework/mpi/wait.hpp"
 
+#include <algorithm>
 #include <string>
+#include <sys/prctl.h>
 #include <thread>
+#include <vector>
 
 #include "framework/base/error.hpp"
-#include "framework/mpi/check.hpp"
 
 namespace dovetail {
 namespace {
@@ -12,17 +14,50 @@ namespace {
 // Polls before the first sleep: short exchanges finish within them, long ones leave the core to the
 // compute beside them.
 constexpr int kSpinPolls = 64;
+// The longest sleep, in multiples of the policy's.
+constexpr int kLongestSleep = 10;
+
+constexpr unsigned long kTimerSlackNs = 1000;
+
+// The kernel may end a thread's sleeps late by its timer slack, 50 us by default: more than what we
+// sleep.
+void make_sleeps_exact() {
+  thread_local const bool done = prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0) == 0;
+  static_cast<void>(done);
+}
+
+[[noreturn]] void throw_wait_error(int code,
+                                   const std::vector<MPI_Status>& statuses,
+                                   std::string_view what) {
+  if (code == MPI_ERR_IN_STATUS) {
+    for (const MPI_Status& status : statuses) {
+      if (status.MPI_ERROR != MPI_SUCCESS && status.MPI_ERROR != MPI_ERR_PENDING) {
+        code = status.MPI_ERROR;
+      }
+    }
+  }
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  throw RunError(std::string(what) + ": " + std::string(text, static_cast<std::size_t>(length)));
+}
 
 }  // namespace
 
 void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::string_view what) {
   using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + policy.timeout;
-  auto next_poll_hook = Clock::now() + std::chrono::milliseconds(1);
+  make_sleeps_exact();
+  std::vector<MPI_Status> statuses(requests.size());  // they say which error
+  const auto start = Clock::now();
+  const auto deadline = start + policy.timeout;
+  auto next_poll_hook = start + std::chrono::milliseconds(1);
   for (int polls = 0;; ++polls) {
     int done = 0;
-    DOVETAIL_MPI(MPI_Testall(
-        static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE));
+    const int code =
+        MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, statuses.data());
+    if (code != MPI_SUCCESS) {
+      throw_wait_error(code, statuses, what);
+    }
     if (done != 0) {
       return;
     }
@@ -38,7 +73,10 @@ void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::st
       throw TimeoutError(std::string(what) + ": not done within " +
                          std::to_string(policy.timeout.count()) + " ms");
     }
-    std::this_thread::sleep_for(policy.sleep);
+    // In proportion to the time waited, so that a long wait costs the compute beside it little and
+    // is noticed at most a sixteenth late.
+    std::this_thread::sleep_for(std::clamp<Clock::duration>(
+        (now - start) / 16, policy.sleep, kLongestSleep * policy.sleep));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 
@@ -13,7 +14,8 @@ namespace dovetail {
 
 struct WaitPolicy {
   std::chrono::milliseconds timeout{60'000};
-  std::chrono::microseconds sleep{20};  ///< between polls, after a short spin
+  std::chrono::microseconds sleep{20};  ///< between polls, after a short spin; up to ten times as
+                                        ///< long in long waits
   std::function<void()>
       on_poll;  ///< called about once a millisecond; throws to end the wait (peer failure, signal)
 };
@@ -23,5 +25,20 @@ struct WaitPolicy {
 /// deadline, RunError on an MPI error, or what on_poll throws; the requests are then still pending
 /// and their buffers must stay alive until the process ends.
 void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::string_view what);
+
+/// wait_all for one request whose buffers `owner` holds. Where the wait throws, MPI may still write
+/// to them, so they are left allocated until the process ends.
+template <class Buffers>
+void wait_owning(std::unique_ptr<Buffers>& owner,
+                 MPI_Request& request,
+                 const WaitPolicy& policy,
+                 std::string_view what) {
+  try {
+    wait_all({&request, 1}, policy, what);
+  } catch (...) {
+    static_cast<void>(owner.release());
+    throw;
+  }
+}
 
 }  // namespace dovetail

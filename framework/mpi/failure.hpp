@@ -1,0 +1,94 @@
+// How a failure on one rank ends all ranks: told to the peers, recorded by everyone, then one
+// abort. On the control communicator, never blocking.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+#include "framework/base/error.hpp"
+#include "framework/base/ids.hpp"
+#include "framework/mpi/comm.hpp"
+
+namespace dovetail {
+
+/// Thrown by FailureChannel::poll: the job is ending because rank() has failed.
+class PeerFailure : public RunError {
+ public:
+  PeerFailure(Rank rank, int job_exit_code);
+
+  /// The rank that failed; this rank itself where another of its threads has reported.
+  Rank rank() const { return rank_; }
+
+  /// The exit code that the job will have (exit_code() is that of any failure while running).
+  int job_exit_code() const { return job_exit_code_; }
+
+ private:
+  Rank rank_;
+  int job_exit_code_;
+};
+
+/// One a process, over the control communicator, which must outlive it. Its use, in main:
+///
+///   try { ... waits call channel.poll() through WaitPolicy::on_poll ... }
+///   catch (const Error& e) { channel.report(e.exit_code(), e.what()); flush; channel.end(); }
+///
+/// The same catch serves a PeerFailure: report() then says nothing. A peer hears of a failure at
+/// its next poll. The failing rank gives its peers 2 s to flush and aborts all ranks; a peer that
+/// has flushed and sees no abort within 3 s aborts itself. So all end within 5 s, also where a peer
+/// is dead or busy.
+class FailureChannel {
+ public:
+  /// Sends nothing. Not collective.
+  explicit FailureChannel(const MpiComm& control);
+  ~FailureChannel() = default;
+  FailureChannel(const FailureChannel&) = delete;
+  FailureChannel& operator=(const FailureChannel&) = delete;
+  FailureChannel(FailureChannel&&) = delete;
+  FailureChannel& operator=(FailureChannel&&) = delete;
+
+  /// This rank has failed: prints the message and tells the peers; from now on poll() throws here,
+  /// too, which frees this rank's own waiting threads. Any thread; only the first call counts.
+  /// Prints and tells nothing where the message is empty (all ranks know already, see
+  /// all_ranks_ok), or where a poll here has thrown for a peer (the error comes from that).
+  void report(int exit_code, std::string_view message) noexcept;
+
+  /// report() of a signal, which most likely all ranks have got: only rank 0 prints, its own
+  /// message or that a peer was interrupted. One line, however many ranks report.
+  void report_interrupt(int exit_code, std::string_view message) noexcept;
+
+  /// Throws PeerFailure once a peer or this rank has failed. Any thread; about a microsecond.
+  void poll();
+
+  /// Ends the process, after the caller has flushed: tells the peers so, waits as said above,
+  /// aborts. Main thread. mpirun returns the exit code that was reported, of several that of one.
+  [[noreturn]] void end() noexcept;
+
+ private:
+  void report_as(int tag, int exit_code, std::string_view message) noexcept;
+  void print_once(std::string_view message) noexcept;
+  void note_failure(int rank, int exit_code);
+  void take_messages();
+  void send(int peer, int tag);
+  bool exchange_acknowledgements();
+
+  MPI_Comm comm_;
+  int rank_;
+
+  std::mutex mutex_;                // of MPI's matching here, and of the next four
+  std::vector<int> failed_peers_;   // not yet acknowledged
+  std::vector<bool> acknowledged_;  // by rank: has flushed after our failure
+  bool told_ = false;               // the peers know of our failure
+  std::vector<MPI_Request> sends_;  // four bytes each, never waited for: the process is ending
+
+  std::atomic<bool> reported_{false};
+  std::atomic<bool> printed_{false};
+  std::atomic<bool> thrown_for_peer_{false};
+  std::atomic<int> exit_code_{kExitRunFailure};
+  std::atomic<int> failed_rank_{-1};  // the first known here; set after exit_code_
+  int sent_code_ = kExitRunFailure;   // what pending sends read; written once, before them
+};
+
+}  // namespace dovetail
