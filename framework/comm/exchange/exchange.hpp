@@ -48,7 +48,8 @@ class ExchangePlan {
 
 /// Sums since construction or reset_traffic. Wire: bytes of all kinds (payload, metadata, counts)
 /// that left this rank for another one. Logical: payload bytes of one row per (token, expert)
-/// choice, own rank included (the convention of the DeepEP figures).
+/// choice of this rank's tokens, own rank included, padding left out, in both directions (the
+/// convention of the DeepEP figures). Read it while no call is in progress.
 struct Traffic {
   std::int64_t dispatch_wire_bytes = 0;
   std::int64_t combine_wire_bytes = 0;
@@ -91,14 +92,15 @@ class Exchange {
 
   /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order. Sums this rank's
   /// weighted rows of each token in ascending k in float32 and rounds once to the activation dtype.
+  /// The first term is stored, not added to zero; products are rounded before they are added.
   virtual void reduce(int ubatch, const at::Tensor& expert_rows) = 0;
 
   /// comm lane: the wire only. One row per (token, rank) back.
   virtual void combine(int ubatch) = 0;
 
-  /// compute lane, head of the ubatch's next op: the owner adds the partial rows in ascending rank
-  /// order in float32, rounds once. Returns [T, H] activation dtype; a token without experts gets
-  /// zeros.
+  /// compute lane, head of the ubatch's next op: the owner adds the partial rows of the ranks that
+  /// own at least one of the token's experts, in ascending ep rank order in float32, rounds once.
+  /// Returns [T, H] activation dtype; a token without experts gets zeros.
   virtual at::Tensor finish(int ubatch) = 0;
 
   /// The plan made by the ubatch's last prepare; complete once its dispatch is done.

@@ -1,0 +1,308 @@
+#include "framework/comm/exchange/mpi_exchange.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "framework/base/check.hpp"
+#include "framework/base/log.hpp"
+#include "framework/comm/exchange/mpi_exchange_state.hpp"
+
+namespace dovetail {
+namespace {
+
+// MPI guarantees tags up to 32767 only.
+constexpr int kMaxUbatches = 32767 / kNumMessageKinds;
+
+// By stage: the call that was made last.
+constexpr std::array<const char*, 6> kStageNames = {
+    "idle", "prepare", "dispatch", "arrange", "reduce", "combine"};
+
+ExchangeShape checked(const ExchangeShape& shape,
+                      const MpiComm& exchange_comm,
+                      const MpiComm& counts_comm) {
+  DOVETAIL_CHECK(
+      shape.ep_size >= 1 && shape.ep_rank >= 0 && shape.ep_rank < shape.ep_size,
+      "ep_rank " + std::to_string(shape.ep_rank) + " of " + std::to_string(shape.ep_size));
+  DOVETAIL_CHECK(shape.num_experts >= 1 && shape.num_experts % shape.ep_size == 0,
+                 std::to_string(shape.num_experts) + " experts over " +
+                     std::to_string(shape.ep_size) + " ranks");
+  DOVETAIL_CHECK(shape.top_k >= 1 && shape.top_k <= shape.num_experts,
+                 "top_k " + std::to_string(shape.top_k) + " of " +
+                     std::to_string(shape.num_experts) + " experts");
+  DOVETAIL_CHECK(shape.hidden >= 1, "hidden " + std::to_string(shape.hidden));
+  DOVETAIL_CHECK(
+      shape.dtype == at::kFloat || shape.dtype == at::kBFloat16 || shape.dtype == at::kHalf,
+      std::string("dtype ") + c10::toString(shape.dtype) + "; allowed: float32, bfloat16, float16");
+  DOVETAIL_CHECK(shape.num_ubatches >= 1 && shape.num_ubatches <= kMaxUbatches,
+                 std::to_string(shape.num_ubatches) + " ubatches");
+  for (const auto* comm : {&exchange_comm, &counts_comm}) {
+    DOVETAIL_CHECK_EQ(comm->size(), shape.ep_size);
+    DOVETAIL_CHECK_EQ(comm->rank(), shape.ep_rank);
+  }
+  return shape;
+}
+
+void check_tensor(const at::Tensor& tensor,
+                  at::IntArrayRef sizes,
+                  at::ScalarType dtype,
+                  const char* name) {
+  DOVETAIL_CHECK(tensor.defined() && tensor.device().is_cpu() && tensor.is_contiguous() &&
+                     tensor.scalar_type() == dtype && tensor.sizes() == sizes,
+                 std::string(name) + " must be a contiguous host tensor of " +
+                     c10::toString(dtype) + " with " + std::to_string(sizes[0]) + " rows of " +
+                     std::to_string(sizes[1]));
+}
+
+bool same_grid(const ExchangeShape& a, const ExchangeShape& b) {
+  return a.ep_size == b.ep_size && a.ep_rank == b.ep_rank && a.num_experts == b.num_experts &&
+         a.top_k == b.top_k;
+}
+
+}  // namespace
+
+MpiExchange::MpiExchange(const ExchangeShape& shape,
+                         RowSelection selection,
+                         const MpiComm& exchange_comm,
+                         const MpiComm& counts_comm,
+                         WaitPolicy policy)
+    : shape_(checked(shape, exchange_comm, counts_comm)),
+      selection_(selection),
+      exchange_comm_(exchange_comm.raw()),
+      counts_comm_(counts_comm.raw()),
+      policy_(std::move(policy)),
+      row_bytes_(shape.hidden * static_cast<std::int64_t>(c10::elementSize(shape.dtype))),
+      state_(std::make_unique<State>(shape, row_bytes_)) {
+  reset_traffic();
+}
+
+MpiExchange::~MpiExchange() {
+  bool idle = state_->wire.abandon();
+  for (auto& slot : state_->ubatches) {
+    idle = slot.counts.abandon() && idle;
+  }
+  if (!idle) {
+    log_line("exchange: messages still in flight; their buffers are kept until the process ends");
+    static_cast<void>(state_.release());
+  }
+}
+
+std::string MpiExchange::where(int ubatch, const char* call) const {
+  return std::string(call) + " of ubatch " + std::to_string(ubatch) + " on ep rank " +
+         std::to_string(shape_.ep_rank);
+}
+
+MpiExchange::Ubatch& MpiExchange::enter(int ubatch, Stage after, const char* call) {
+  DOVETAIL_CHECK(
+      ubatch >= 0 && ubatch < shape_.num_ubatches,
+      where(ubatch, call) + ": there are " + std::to_string(shape_.num_ubatches) + " ubatches");
+  if (failed_) {
+    throw RunError(where(ubatch, call) + ": the exchange failed earlier");
+  }
+  auto& slot = state_->ubatches[index(ubatch)];
+  // A new prepare may drop what came before, but not counts that are on their way.
+  const bool in_order = after == Stage::idle
+                            ? slot.counts.empty()
+                            : slot.stage == after || (slot.adopted && after != Stage::arranged);
+  DOVETAIL_CHECK(in_order,
+                 where(ubatch, call) + " must follow " +
+                     kStageNames.at(static_cast<std::size_t>(after)) + "; the last call was " +
+                     kStageNames.at(static_cast<std::size_t>(slot.stage)));
+  return slot;
+}
+
+template <class Body>
+void MpiExchange::on_wire(Body body) {
+  try {
+    body();
+  } catch (...) {
+    failed_ = true;
+    throw;
+  }
+}
+
+void MpiExchange::pack(Ubatch& slot, const at::Tensor& hidden) const {
+  const auto& plan = *slot.plan;
+  check_tensor(hidden, {plan.num_tokens, shape_.hidden}, shape_.dtype, "hidden");
+  slot.packed.reserve(static_cast<std::int64_t>(plan.packed_tokens.size()));
+  copy_rows(static_cast<const std::byte*>(hidden.const_data_ptr()),
+            plan.packed_tokens,
+            row_bytes_,
+            slot.packed.data());
+}
+
+void MpiExchange::prepare(int ubatch,
+                          const at::Tensor& hidden,
+                          const at::Tensor& expert_ids,
+                          const at::Tensor& weights) {
+  auto& slot = enter(ubatch, Stage::idle, "prepare");
+  const auto num_tokens = hidden.defined() && hidden.dim() == 2 ? hidden.size(0) : -1;
+  DOVETAIL_CHECK(num_tokens >= 0, where(ubatch, "prepare") + ": hidden must be [T, hidden]");
+  check_tensor(hidden, {num_tokens, shape_.hidden}, shape_.dtype, "hidden");
+  check_tensor(expert_ids, {num_tokens, shape_.top_k}, at::kLong, "expert_ids");
+  check_tensor(weights, {num_tokens, shape_.top_k}, at::kFloat, "weights");
+
+  // The stage is idle until all is well: a bad batch must not leave a half-made plan.
+  slot.stage = Stage::idle;
+  slot.adopted = false;
+  if (!slot.plan || slot.plan.use_count() > 1) {
+    slot.plan = std::make_shared<RoutingPlan>();
+  }
+  const auto num_choices = static_cast<std::size_t>(num_tokens * shape_.top_k);
+  plan_sends(shape_,
+             selection_,
+             {expert_ids.const_data_ptr<std::int64_t>(), num_choices},
+             {weights.const_data_ptr<float>(), num_choices},
+             *slot.plan);
+  on_wire([&] { post_counts(ubatch, slot); });
+  pack(slot, hidden);
+  slot.stage = Stage::prepared;
+}
+
+void MpiExchange::dispatch(int ubatch) {
+  auto& slot = enter(ubatch, Stage::prepared, "dispatch");
+  on_wire([&] {
+    if (!slot.adopted) {
+      wait_counts(ubatch, slot);
+    }
+    move_rows_out(ubatch, slot);
+    if (!slot.adopted) {
+      complete_plan(*slot.plan);
+    }
+  });
+  const auto& plan = *slot.plan;
+  const auto sent = sum_of(plan.packed_count) - plan.packed_count[index(shape_.ep_rank)];
+  const auto metadata_bytes =
+      static_cast<std::int64_t>(plan.metadata_width() * sizeof(std::int32_t));
+  traffic_.dispatch_wire_bytes += sent * (row_bytes_ + metadata_bytes);
+  traffic_.dispatch_logical_bytes += plan.num_choices * row_bytes_;
+  slot.stage = Stage::dispatched;
+}
+
+SplitRows MpiExchange::arrived_rows(const Ubatch& slot) const {
+  const auto& plan = *slot.plan;
+  return {.travelled = slot.received.data(),
+          .own = slot.packed.data() + plan.packed_begin[index(shape_.ep_rank)] * row_bytes_,
+          .own_begin = sum_before(plan.arrived_count, shape_.ep_rank),
+          .own_count = plan.arrived_count[index(shape_.ep_rank)],
+          .row_bytes = row_bytes_};
+}
+
+SplitRows MpiExchange::returned_rows(const Ubatch& slot) const {
+  const auto& plan = *slot.plan;
+  return {.travelled = slot.returned.data(),
+          .own = slot.partial.data() + sum_before(plan.slot_count, shape_.ep_rank) * row_bytes_,
+          .own_begin = sum_before(plan.return_count, shape_.ep_rank),
+          .own_count = plan.return_count[index(shape_.ep_rank)],
+          .row_bytes = row_bytes_};
+}
+
+ExpertRows MpiExchange::arrange(int ubatch) {
+  auto& slot = enter(ubatch, Stage::dispatched, "arrange");
+  arrange_choices(*slot.plan, slot.arrangement);
+  const auto& offsets = slot.arrangement.offsets;
+  const auto num_rows = static_cast<std::int64_t>(slot.arrangement.arrival.size());
+  slot.expert_rows.reserve(num_rows);
+  copy_rows(arrived_rows(slot), slot.arrangement.arrival, slot.expert_rows.data());
+  std::copy(offsets.begin(), offsets.end(), slot.offsets.mutable_data_ptr<std::int32_t>());
+  for (std::size_t e = 0; e < offsets.size(); ++e) {
+    traffic_.tokens_per_expert[e] += offsets[e] - (e == 0 ? 0 : offsets[e - 1]);
+  }
+  slot.stage = Stage::arranged;
+  return {.rows = slot.expert_rows.view(num_rows), .offsets = slot.offsets};
+}
+
+void MpiExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
+  auto& slot = enter(ubatch, Stage::arranged, "reduce");
+  const auto num_rows = static_cast<std::int64_t>(slot.arrangement.arrival.size());
+  check_tensor(expert_rows, {num_rows, shape_.hidden}, shape_.dtype, "expert_rows");
+  slot.partial.reserve(slot.plan->num_slots());
+  sum_choices(shape_.dtype,
+              shape_.hidden,
+              slot.arrangement,
+              expert_rows.const_data_ptr(),
+              slot.partial.data());
+  slot.stage = Stage::reduced;
+}
+
+void MpiExchange::combine(int ubatch) {
+  auto& slot = enter(ubatch, Stage::reduced, "combine");
+  on_wire([&] { move_parts_back(ubatch, slot); });
+  const auto& plan = *slot.plan;
+  const auto sent = plan.num_slots() - plan.slot_count[index(shape_.ep_rank)];
+  traffic_.combine_wire_bytes += sent * row_bytes_;
+  traffic_.combine_logical_bytes += plan.num_choices * row_bytes_;
+  slot.stage = Stage::combined;
+}
+
+at::Tensor MpiExchange::finish(int ubatch) {
+  auto& slot = enter(ubatch, Stage::combined, "finish");
+  const auto& plan = *slot.plan;
+  slot.output.reserve(plan.num_tokens);
+  sum_parts(shape_.dtype,
+            shape_.hidden,
+            plan.part_begin,
+            plan.parts,
+            returned_rows(slot),
+            slot.output.data());
+  slot.stage = Stage::idle;
+  return slot.output.view(plan.num_tokens);
+}
+
+std::shared_ptr<ExchangePlan> MpiExchange::plan(int ubatch) const {
+  DOVETAIL_CHECK(ubatch >= 0 && ubatch < shape_.num_ubatches, where(ubatch, "plan"));
+  const auto& plan = state_->ubatches[index(ubatch)].plan;
+  DOVETAIL_CHECK(plan != nullptr, where(ubatch, "plan") + ": nothing was prepared");
+  return plan;
+}
+
+void MpiExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
+  auto& slot = enter(ubatch, Stage::idle, "adopt");
+  auto ours = std::dynamic_pointer_cast<RoutingPlan>(std::move(plan));
+  DOVETAIL_CHECK(ours != nullptr && ours->selection == selection_ && same_grid(ours->shape, shape_),
+                 where(ubatch, "adopt") + ": the plan was made by another kind of exchange");
+  DOVETAIL_CHECK(ours->complete,
+                 where(ubatch, "adopt") + ": the plan is not complete: its dispatch has not run");
+  const auto rank = index(shape_.ep_rank);
+  slot.packed.reserve(static_cast<std::int64_t>(ours->packed_tokens.size()));
+  slot.received.reserve(ours->num_arrivals() - ours->arrived_count[rank]);
+  slot.partial.reserve(ours->num_slots());
+  slot.returned.reserve(sum_of(ours->return_count) - ours->return_count[rank]);
+  slot.plan = std::move(ours);
+  slot.adopted = true;
+  slot.stage = Stage::prepared;
+}
+
+void MpiExchange::prepare_again(int ubatch,
+                                const at::Tensor& hidden,
+                                std::shared_ptr<ExchangePlan> plan) {
+  adopt(ubatch, std::move(plan));
+  pack(state_->ubatches[index(ubatch)], hidden);
+}
+
+void MpiExchange::reset_traffic() {
+  traffic_ = Traffic{};
+  traffic_.tokens_per_expert.assign(index(shape_.experts_per_rank()), 0);
+}
+
+std::int64_t MpiExchange::buffer_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& slot : state_->ubatches) {
+    for (const auto* rows : {&slot.packed,
+                             &slot.received,
+                             &slot.expert_rows,
+                             &slot.partial,
+                             &slot.returned,
+                             &slot.output}) {
+      bytes += rows->bytes();
+    }
+    if (slot.plan) {
+      bytes += static_cast<std::int64_t>(
+          (slot.plan->packed_metadata.size() + slot.plan->arrived_metadata.size()) *
+          sizeof(std::int32_t));
+    }
+  }
+  return bytes;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,102 @@
+// The two back ends for host tensors over MPI, `gather` and `ragged`. They differ in which rows
+// travel to the experts (RowSelection); all else is shared.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "framework/comm/exchange/exchange.hpp"
+#include "framework/comm/exchange/peer_messages.hpp"
+#include "framework/comm/exchange/routing_plan.hpp"
+#include "framework/comm/exchange/row_kernels.hpp"
+#include "framework/mpi/comm.hpp"
+#include "framework/mpi/wait.hpp"
+
+namespace dovetail {
+
+/// Point-to-point only: tags name the ubatch and the kind of message, so nothing depends on the
+/// order in which two threads enter MPI, and a late peer can be named. Calls have to come in the
+/// order of exchange.hpp (ContractError otherwise). After a failed dispatch or combine the exchange
+/// refuses every further call with RunError.
+///
+/// `gather`: each rank sends all its routed rows to every other rank, which picks what its experts
+/// need. `ragged`: exact counts, one row per (token, destination rank). Partial sums come back the
+/// same way in both: one row per (token, rank that owns one of its experts).
+/// Counts travel on `counts_comm`, posted by prepare, completed at the head of dispatch.
+class MpiExchange final : public Exchange {
+ public:
+  /// Both communicators must be over the ep group, with shape.ep_rank as rank, and outlive the
+  /// exchange; nothing else may use them. Local.
+  MpiExchange(const ExchangeShape& shape,
+              RowSelection selection,
+              const MpiComm& exchange_comm,
+              const MpiComm& counts_comm,
+              WaitPolicy policy);
+
+  /// Local; never blocks. Messages that a failure left in flight are cancelled; where that cannot
+  /// be (a send that no peer took) the buffers are leaked on purpose, because MPI may still use
+  /// them.
+  ~MpiExchange() override;
+  MpiExchange(const MpiExchange&) = delete;
+  MpiExchange& operator=(const MpiExchange&) = delete;
+  MpiExchange(MpiExchange&&) = delete;
+  MpiExchange& operator=(MpiExchange&&) = delete;
+
+  void prepare(int ubatch,
+               const at::Tensor& hidden,
+               const at::Tensor& expert_ids,
+               const at::Tensor& weights) override;
+  void dispatch(int ubatch) override;
+  ExpertRows arrange(int ubatch) override;
+  void reduce(int ubatch, const at::Tensor& expert_rows) override;
+  void combine(int ubatch) override;
+  at::Tensor finish(int ubatch) override;
+
+  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
+  void prepare_again(int ubatch,
+                     const at::Tensor& hidden,
+                     std::shared_ptr<ExchangePlan> plan) override;
+  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+
+  /// Read it while no call is in progress.
+  const Traffic& traffic() const override { return traffic_; }
+
+  void reset_traffic() override;
+
+  /// Bytes of all row buffers held now, and of the metadata of the ubatches' plans.
+  std::int64_t buffer_bytes() const;
+
+ private:
+  struct Ubatch;
+  struct State;
+  enum class Stage { idle, prepared, dispatched, arranged, reduced, combined };
+
+  Ubatch& enter(int ubatch, Stage after, const char* call);
+  std::string where(int ubatch, const char* call) const;
+  void check_rows(const at::Tensor& rows, std::int64_t count, const char* name) const;
+  void pack(Ubatch& slot, const at::Tensor& hidden) const;
+  void post_counts(int ubatch, Ubatch& slot);
+  void wait_counts(int ubatch, Ubatch& slot);
+  void move_rows_out(int ubatch, Ubatch& slot);
+  void move_parts_back(int ubatch, Ubatch& slot);
+  SplitRows arrived_rows(const Ubatch& slot) const;
+  SplitRows returned_rows(const Ubatch& slot) const;
+  MessageKind message_kind(int ubatch, int kind) const;
+
+  /// Runs a wire call; a failure marks the exchange as unusable.
+  template <class Body>
+  void on_wire(Body body);
+
+  ExchangeShape shape_;
+  RowSelection selection_;
+  MPI_Comm exchange_comm_;
+  MPI_Comm counts_comm_;
+  WaitPolicy policy_;
+  std::int64_t row_bytes_;
+  std::unique_ptr<State> state_;  ///< everything that MPI may hold a pointer to
+  Traffic traffic_;
+  std::atomic<bool> failed_{false};
+};
+
+}  // namespace dovetail

@@ -1,0 +1,151 @@
+// Compiled with -O3 (vectorised row loops) and without contraction to fused multiply-adds, so that
+// sums are the same on every host (CMakeLists.txt).
+#include "framework/comm/exchange/row_kernels.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include "framework/base/check.hpp"
+
+namespace dovetail {
+namespace {
+
+// The accumulator of one row. The first term is stored, not added to zero, so that a single term is
+// kept as it is (-0 included).
+class RowSum {
+ public:
+  explicit RowSum(std::int64_t hidden) : sum_(static_cast<std::size_t>(hidden)) {}
+
+  template <class T>
+  void start(const T* row, float weight) {
+    float* sum = sum_.data();
+    for (std::size_t h = 0; h < sum_.size(); ++h) {
+      sum[h] = weight * static_cast<float>(row[h]);
+    }
+  }
+
+  template <class T>
+  void add(const T* row, float weight) {
+    float* sum = sum_.data();
+    for (std::size_t h = 0; h < sum_.size(); ++h) {
+      sum[h] += weight * static_cast<float>(row[h]);
+    }
+  }
+
+  template <class T>
+  void round_to(T* out) const {
+    const float* sum = sum_.data();
+    for (std::size_t h = 0; h < sum_.size(); ++h) {
+      out[h] = static_cast<T>(sum[h]);
+    }
+  }
+
+ private:
+  std::vector<float> sum_;
+};
+
+template <class T>
+void sum_choices_as(std::int64_t hidden, const Arrangement& order, const T* rows, T* out) {
+  RowSum sum(hidden);
+  for (std::size_t slot = 0; slot + 1 < order.slot_begin.size(); ++slot) {
+    const auto begin = static_cast<std::size_t>(order.slot_begin[slot]);
+    const auto end = static_cast<std::size_t>(order.slot_begin[slot + 1]);
+    sum.start(rows + order.choice_row[begin] * hidden, order.choice_weight[begin]);
+    for (auto i = begin + 1; i < end; ++i) {
+      sum.add(rows + order.choice_row[i] * hidden, order.choice_weight[i]);
+    }
+    sum.round_to(out + static_cast<std::int64_t>(slot) * hidden);
+  }
+}
+
+template <class T>
+void sum_parts_as(std::int64_t hidden,
+                  std::span<const std::int64_t> part_begin,
+                  std::span<const std::int32_t> parts,
+                  const SplitRows& rows,
+                  T* out) {
+  RowSum sum(hidden);
+  const auto row = [&](std::int64_t i) {
+    return reinterpret_cast<const T*>(rows.row(parts[static_cast<std::size_t>(i)]));
+  };
+  for (std::size_t token = 0; token + 1 < part_begin.size(); ++token, out += hidden) {
+    const auto begin = part_begin[token];
+    const auto end = part_begin[token + 1];
+    if (begin == end) {
+      std::fill_n(out, hidden, static_cast<T>(0.0F));
+    } else if (begin + 1 == end) {
+      std::copy_n(row(begin), hidden, out);
+    } else {
+      sum.start(row(begin), 1.0F);
+      for (auto i = begin + 1; i < end; ++i) {
+        sum.add(row(i), 1.0F);
+      }
+      sum.round_to(out);
+    }
+  }
+}
+
+// Calls body(T{}) with the C++ type of an activation dtype.
+template <class Body>
+void with_type(at::ScalarType dtype, Body body) {
+  switch (dtype) {
+    case at::kFloat:
+      return body(0.0F);
+    case at::kBFloat16:
+      return body(c10::BFloat16());
+    case at::kHalf:
+      return body(c10::Half());
+    default:
+      detail::fail_check(
+          __FILE__,
+          __LINE__,
+          "activation dtype",
+          std::string(c10::toString(dtype)) + "; allowed: float32, bfloat16, float16");
+  }
+}
+
+}  // namespace
+
+void copy_rows(const std::byte* source,
+               std::span<const std::int32_t> order,
+               std::int64_t row_bytes,
+               std::byte* out) {
+  for (const auto index : order) {
+    std::memcpy(out, source + index * row_bytes, static_cast<std::size_t>(row_bytes));
+    out += row_bytes;
+  }
+}
+
+void copy_rows(const SplitRows& source, std::span<const std::int32_t> order, std::byte* out) {
+  for (const auto index : order) {
+    std::memcpy(out, source.row(index), static_cast<std::size_t>(source.row_bytes));
+    out += source.row_bytes;
+  }
+}
+
+void sum_choices(at::ScalarType dtype,
+                 std::int64_t hidden,
+                 const Arrangement& arrangement,
+                 const void* rows,
+                 void* out) {
+  with_type(dtype, [&]<class T>(T) {
+    sum_choices_as(hidden, arrangement, static_cast<const T*>(rows), static_cast<T*>(out));
+  });
+}
+
+void sum_parts(at::ScalarType dtype,
+               std::int64_t hidden,
+               std::span<const std::int64_t> part_begin,
+               std::span<const std::int32_t> parts,
+               const SplitRows& rows,
+               void* out) {
+  with_type(dtype, [&]<class T>(T) {
+    sum_parts_as(hidden, part_begin, parts, rows, static_cast<T*>(out));
+  });
+}
+
+}  // namespace dovetail

@@ -1,0 +1,58 @@
+// Loops over rows on the host: copies and the two sums of an exchange. Raw pointers; sums are in
+// float32 in a fixed order and rounded once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <c10/core/ScalarType.h>
+
+#include "framework/comm/exchange/arrangement.hpp"
+
+namespace dovetail {
+
+/// Rows ordered by rank, of which this rank's own lie in a buffer of their own, because own rows
+/// never travel. Row n of the whole order is row(n).
+struct SplitRows {
+  const std::byte* travelled = nullptr;  ///< rows of the other ranks, without a gap
+  const std::byte* own = nullptr;        ///< first own row
+  std::int64_t own_begin = 0;            ///< own rows are [own_begin, own_begin + own_count)
+  std::int64_t own_count = 0;
+  std::int64_t row_bytes = 0;
+
+  const std::byte* row(std::int64_t n) const {
+    if (n < own_begin) {
+      return travelled + n * row_bytes;
+    }
+    return n < own_begin + own_count ? own + (n - own_begin) * row_bytes
+                                     : travelled + (n - own_count) * row_bytes;
+  }
+};
+
+/// out[i] = source[order[i]]; rows of row_bytes.
+void copy_rows(const std::byte* source,
+               std::span<const std::int32_t> order,
+               std::int64_t row_bytes,
+               std::byte* out);
+void copy_rows(const SplitRows& source, std::span<const std::int32_t> order, std::byte* out);
+
+/// One row per slot: the weighted sum of its expert rows in ascending k. rows [expert
+/// rows][hidden], out [slots][hidden], both of `dtype`.
+void sum_choices(at::ScalarType dtype,
+                 std::int64_t hidden,
+                 const Arrangement& arrangement,
+                 const void* rows,
+                 void* out);
+
+/// One row per token: the sum of its parts in the order of `parts`, zeros where it has none.
+/// part_begin [T + 1] into parts; parts are rows of `rows`; out [T][hidden], all of `dtype`.
+void sum_parts(at::ScalarType dtype,
+               std::int64_t hidden,
+               std::span<const std::int64_t> part_begin,
+               std::span<const std::int32_t> parts,
+               const SplitRows& rows,
+               void* out);
+
+}  // namespace dovetail

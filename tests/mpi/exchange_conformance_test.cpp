@@ -1,0 +1,377 @@
+// What every exchange must do, whatever its wire. A later back end adds its name to kBackEnds.
+#include <cstring>
+#include <string>
+#include <tuple>
+
+#include <ATen/ops/ones.h>
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/mpi/check.hpp"
+#include "tests/mpi/exchange_driver.hpp"
+
+namespace dovetail::test {
+namespace {
+
+constexpr const char* kBackEnds[] = {"gather", "ragged"};
+constexpr std::int64_t kMaxTokens = 12;
+
+class ExchangeConformance
+    : public ::testing::TestWithParam<std::tuple<const char*, at::ScalarType>> {
+ protected:
+  std::unique_ptr<Exchange> make(const ExchangeShape& shape) const {
+    return group_.make(std::get<0>(GetParam()), shape);
+  }
+
+  ExchangeShape shape(int experts_per_rank, int top_k, int num_ubatches = 1) const {
+    auto made = group_.shape(experts_per_rank, top_k);
+    made.dtype = std::get<1>(GetParam());
+    made.num_ubatches = num_ubatches;
+    return made;
+  }
+
+  /// Tokens per rank: all equal; uneven; none on one rank; all on one rank; none at all.
+  std::vector<std::int64_t> tokens(std::uint64_t variant) const {
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(group_.size), kMaxTokens);
+    for (std::size_t r = 0; r < counts.size(); ++r) {
+      const bool chosen = r == variant / 5 % counts.size();
+      switch (variant % 5) {
+        case 0:
+          break;
+        case 1:
+          counts[r] = static_cast<std::int64_t>((variant / 5 + r * 5) % (kMaxTokens + 1));
+          break;
+        case 2:
+          counts[r] = chosen ? 0 : 7;
+          break;
+        case 3:
+          counts[r] = chosen ? kMaxTokens : 0;
+          break;
+        default:
+          counts[r] = 0;
+      }
+    }
+    return counts;
+  }
+
+  static Weights weights(std::uint64_t variant) {
+    return variant % 3 == 2 ? Weights::order_shows : Weights::random;
+  }
+
+  TestGroup group_;
+  std::uint64_t seed_ = fresh_seed();
+};
+
+TEST_P(ExchangeConformance, EveryRoutingAndTokenCountForEveryK) {
+  CommLane lane(false);
+  for (const int experts_per_rank : {1, 3}) {
+    for (int k = 1; k <= group_.size * experts_per_rank; ++k) {
+      const auto made = shape(experts_per_rank, k);
+      const auto exchange = make(made);
+      poison(*exchange, made, kMaxTokens + 1);
+      std::vector<std::vector<GroupBatch>> layers;
+      std::uint64_t variant = seed_ % 1000;
+      for (const auto routing : kAllRoutings) {
+        for (int i = 0; i < 5; ++i) {
+          ++variant;
+          layers.push_back(
+              {make_batch(made, tokens(variant), routing, weights(variant), seed_ + variant)});
+        }
+      }
+      const auto problems = run_layers(*exchange, group_.rank, layers, lane);
+      EXPECT_TRUE(problems.empty())
+          << "k " << k << ", " << experts_per_rank << " experts per rank\n"
+          << join_problems(problems);
+    }
+  }
+}
+
+TEST_P(ExchangeConformance, UbatchesInFlightOnACommThread) {
+  for (int num_ubatches = 1; num_ubatches <= 8; ++num_ubatches) {
+    const auto made = shape(2, std::min(3, group_.size * 2), num_ubatches);
+    const auto exchange = make(made);
+    poison(*exchange, made, kMaxTokens);
+    CommLane lane(true);
+    std::vector<std::vector<GroupBatch>> layers(5);
+    std::uint64_t variant = seed_ % 1000;
+    for (auto& layer : layers) {
+      for (int u = 0; u < num_ubatches; ++u) {
+        ++variant;
+        layer.push_back(make_batch(made,
+                                   tokens(variant),
+                                   kAllRoutings[variant % std::size(kAllRoutings)],
+                                   weights(variant),
+                                   seed_ + variant));
+      }
+    }
+    const auto problems = run_layers(*exchange, group_.rank, layers, lane);
+    EXPECT_TRUE(problems.empty()) << num_ubatches << " ubatches\n" << join_problems(problems);
+  }
+}
+
+// The last rank dispatches ubatch 0 only after all others have prepared ubatch 1: so their prepare
+// runs while their dispatch of ubatch 0 is on the wire. (One rank alone has no wire.)
+TEST_P(ExchangeConformance, PrepareRunsBesideADispatch) {
+  const int last = group_.size - 1;
+  const auto made = shape(2, group_.size * 2, 2);
+  const auto exchange = make(made);
+  const auto first = make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_);
+  const auto second = make_batch(made, tokens(1), Routing::skewed, Weights::random, seed_ + 1);
+  const MpiComm control = MpiComm::duplicate(group_.exchange_comm.raw());
+  CommLane lane(true);
+
+  const auto in = to_tensors(first, group_.rank);
+  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  std::future<void> dispatched;
+  if (group_.rank != last) {
+    dispatched = lane.submit([&] { exchange->dispatch(0); });
+  }
+  const auto next = to_tensors(second, group_.rank);
+  exchange->prepare(1, next.hidden, next.expert_ids, next.weights);
+  if (group_.rank != last) {
+    int ready = 1;
+    MPI_Request request = MPI_REQUEST_NULL;
+    DOVETAIL_MPI(MPI_Isend(&ready, 1, MPI_INT, last, 0, control.raw(), &request));
+    wait_all({&request, 1}, group_.policy, "ready");
+  } else {
+    std::vector<int> ready(static_cast<std::size_t>(last));
+    std::vector<MPI_Request> requests(ready.size());
+    for (int r = 0; r < last; ++r) {
+      const auto i = static_cast<std::size_t>(r);
+      DOVETAIL_MPI(MPI_Irecv(&ready[i], 1, MPI_INT, r, 0, control.raw(), &requests[i]));
+    }
+    wait_all(requests, group_.policy, "all others ready");
+    dispatched = lane.submit([&] { exchange->dispatch(0); });
+  }
+  dispatched.get();
+  exchange->dispatch(1);
+  int ubatch = 0;
+  for (const auto* batch : {&first, &second}) {
+    const auto rows = exchange->arrange(ubatch);
+    EXPECT_EQ(join_problems(check_expert_rows(*batch, group_.rank, rows)), "");
+    exchange->reduce(ubatch, apply_experts(made, group_.rank, rows));
+    exchange->combine(ubatch);
+    EXPECT_EQ(join_problems(check_output(*batch, group_.rank, exchange->finish(ubatch))), "");
+    ++ubatch;
+  }
+}
+
+TEST_P(ExchangeConformance, PlanRunsAgainWithOtherRows) {
+  const auto made = shape(3, std::min(4, group_.size * 3), 2);
+  const auto exchange = make(made);
+  auto batch =
+      make_batch(made, tokens(1 + 5 * (seed_ % 7)), Routing::padding, Weights::random, seed_);
+  run_pass(*exchange, 0, batch, group_.rank);
+  const auto plan = exchange->plan(0);
+  // Other batches in between, in both ubatches: the plan must not depend on the exchange's state.
+  poison(*exchange, made, kMaxTokens);
+
+  for (auto& rank : batch.ranks) {
+    for (auto& value : rank.hidden) {
+      value = value >= 100 ? value - 99 : value + 3;
+    }
+  }
+  for (const int ubatch : {1, 0, 1}) {
+    exchange->prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
+    exchange->dispatch(ubatch);
+    const auto rows = exchange->arrange(ubatch);
+    EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
+    exchange->reduce(ubatch, apply_experts(made, group_.rank, rows));
+    exchange->combine(ubatch);
+    EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(ubatch))), "");
+  }
+}
+
+TEST_P(ExchangeConformance, AdoptedPlanRunsEitherLaneAlone) {
+  const auto made = shape(2, 2, 2);
+  std::shared_ptr<ExchangePlan> plan;
+  const auto batch = make_batch(made, tokens(1), Routing::uniform, Weights::random, seed_);
+  PassResult full;
+  {
+    const auto exchange = make(made);
+    full = run_pass(*exchange, 0, batch, group_.rank);
+    plan = exchange->plan(0);
+  }
+  const auto exchange = make(made);  // its buffers have no size yet
+  for (int pass = 0; pass < 2; ++pass) {
+    exchange->adopt(1, plan);
+    exchange->dispatch(1);
+    exchange->combine(1);
+  }
+  const auto wire = exchange->traffic();
+  exchange->adopt(0, plan);
+  const auto rows = exchange->arrange(0);
+  EXPECT_EQ(rows.rows.sizes(), full.rows.sizes());
+  EXPECT_TRUE(rows.offsets.equal(full.offsets));
+  exchange->reduce(0, rows.rows);
+  EXPECT_EQ(exchange->finish(0).sizes(), full.output.sizes());
+  EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
+  EXPECT_EQ(exchange->traffic().combine_wire_bytes, wire.combine_wire_bytes);
+
+  // A full pass over adopted buffers, and one with a new routing.
+  EXPECT_TRUE(run_pass(*exchange, 0, batch, group_.rank).output.equal(full.output));
+}
+
+TEST_P(ExchangeConformance, IncompleteOrForeignPlansAreRefused) {
+  const auto made = shape(2, 2);
+  const auto exchange = make(made);
+  const auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
+                             group_.rank);
+  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  const auto plan = exchange->plan(0);
+  exchange->dispatch(0);
+  EXPECT_NO_THROW(exchange->adopt(0, plan));
+  EXPECT_THROW(exchange->adopt(0, nullptr), ContractError);
+  EXPECT_THROW(exchange->prepare_again(0, in.hidden.narrow(0, 1, 3), plan), ContractError);
+  const auto other = make(shape(2, 1));
+  EXPECT_THROW(other->adopt(0, plan), ContractError);
+
+  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  const auto undispatched = exchange->plan(0);
+  EXPECT_THROW(other->adopt(0, undispatched), ContractError);
+  exchange->dispatch(0);  // leaves nothing in flight
+}
+
+TEST_P(ExchangeConformance, MalformedInputIsRefusedBeforeAnythingIsSent) {
+  const auto made = shape(2, 2);
+  const auto exchange = make(made);
+  const auto batch = make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_);
+  const auto good = to_tensors(batch, group_.rank);
+  const auto expect_refused = [&](const at::Tensor& hidden,
+                                  const at::Tensor& ids,
+                                  const at::Tensor& weights,
+                                  const std::string& named) {
+    try {
+      exchange->prepare(0, hidden, ids, weights);
+      ADD_FAILURE() << "accepted: " << named;
+    } catch (const ContractError& error) {
+      EXPECT_NE(std::string(error.what()).find(named), std::string::npos) << error.what();
+    }
+  };
+  const auto with_ids = [&](std::int64_t at, std::int64_t value) {
+    auto ids = good.expert_ids.clone();
+    ids.mutable_data_ptr<std::int64_t>()[at] = value;
+    return ids;
+  };
+  const auto first = good.expert_ids.const_data_ptr<std::int64_t>()[6];
+  expect_refused(good.hidden,
+                 with_ids(7, first),
+                 good.weights,
+                 "token 3 chooses expert " + std::to_string(first) + " twice");
+  expect_refused(
+      good.hidden, with_ids(4, made.num_experts), good.weights, "token 2 chooses expert");
+  expect_refused(good.hidden, with_ids(0, -2), good.weights, "token 0 chooses expert -2");
+  expect_refused(good.hidden.to(at::kDouble), good.expert_ids, good.weights, "hidden");
+  expect_refused(good.hidden.narrow(1, 0, 4), good.expert_ids, good.weights, "hidden");
+  expect_refused(good.hidden.t(), good.expert_ids, good.weights, "hidden");
+  expect_refused(at::Tensor(), good.expert_ids, good.weights, "hidden");
+  expect_refused(good.hidden, good.expert_ids.to(at::kInt), good.weights, "expert_ids");
+  expect_refused(good.hidden, good.expert_ids.narrow(0, 0, 3), good.weights, "expert_ids");
+  expect_refused(good.hidden, good.expert_ids, good.weights.to(at::kDouble), "weights");
+  expect_refused(good.hidden, good.expert_ids, good.weights.narrow(1, 0, 1), "weights");
+  EXPECT_THROW(exchange->prepare(1, good.hidden, good.expert_ids, good.weights), ContractError);
+
+  // Nothing was sent, nothing is broken.
+  exchange->prepare(0, good.hidden, good.expert_ids, good.weights);
+  exchange->dispatch(0);
+  const auto rows = exchange->arrange(0);
+  EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
+  const auto out = apply_experts(made, group_.rank, rows);
+  EXPECT_THROW(exchange->reduce(0, at::ones({out.size(0) + 1, made.hidden}, out.options())),
+               ContractError);
+  EXPECT_THROW(exchange->reduce(0, out.to(at::kDouble)), ContractError);
+  exchange->reduce(0, out);
+  exchange->combine(0);
+  EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(0))), "");
+}
+
+TEST_P(ExchangeConformance, CallsOutOfOrderAreRefused) {
+  const auto made = shape(2, 2);
+  const auto exchange = make(made);
+  EXPECT_THROW(exchange->dispatch(0), ContractError);
+  EXPECT_THROW(exchange->plan(0), ContractError);
+  const auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
+                             group_.rank);
+  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  EXPECT_THROW(exchange->arrange(0), ContractError);
+  EXPECT_THROW(exchange->combine(0), ContractError);
+  if (group_.size > 1) {  // counts are on their way
+    EXPECT_THROW(exchange->prepare(0, in.hidden, in.expert_ids, in.weights), ContractError);
+  }
+  exchange->dispatch(0);
+  EXPECT_THROW(exchange->dispatch(0), ContractError);
+  EXPECT_THROW(exchange->reduce(0, in.hidden), ContractError);
+  EXPECT_THROW(exchange->finish(0), ContractError);
+}
+
+TEST_P(ExchangeConformance, CountsLogicalBytesAndTokensPerExpert) {
+  const auto made = shape(3, std::min(3, group_.size * 3));
+  const auto exchange = make(made);
+  const auto mine = static_cast<std::size_t>(group_.rank);
+  std::int64_t choices = 0;
+  std::vector<std::int64_t> per_expert(static_cast<std::size_t>(made.num_experts));
+  for (std::uint64_t pass = 0; pass < 3; ++pass) {
+    const auto batch =
+        make_batch(made, tokens(pass), Routing::padding, Weights::random, seed_ + pass);
+    run_pass(*exchange, 0, batch, group_.rank);
+    for (std::size_t r = 0; r < batch.ranks.size(); ++r) {
+      for (const auto expert : batch.ranks[r].expert_ids) {
+        if (expert >= 0) {
+          ++per_expert[static_cast<std::size_t>(expert)];
+          choices += r == mine ? 1 : 0;
+        }
+      }
+    }
+  }
+  const auto bytes =
+      choices * made.hidden * static_cast<std::int64_t>(c10::elementSize(made.dtype));
+  const auto& traffic = exchange->traffic();
+  EXPECT_EQ(traffic.dispatch_logical_bytes, bytes);
+  EXPECT_EQ(traffic.combine_logical_bytes, bytes);
+  ASSERT_EQ(traffic.tokens_per_expert.size(), 3U);
+  for (std::size_t e = 0; e < 3; ++e) {
+    EXPECT_EQ(traffic.tokens_per_expert[e], per_expert[mine * 3 + e]);
+  }
+  EXPECT_EQ(traffic.dispatch_wire_bytes == 0, group_.size == 1);
+  exchange->reset_traffic();
+  EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, 0);
+  EXPECT_EQ(exchange->traffic().tokens_per_expert, std::vector<std::int64_t>(3, 0));
+}
+
+// Random payload, no integers: what the oracle rounds away must be equal, too.
+TEST_P(ExchangeConformance, AgreesWithTheOtherBackEndsToTheBit) {
+  const auto made = shape(3, std::min(4, group_.size * 3));
+  const auto exchange = make(made);
+  for (std::uint64_t pass = 0; pass < 6; ++pass) {
+    auto batch =
+        make_batch(made, tokens(seed_ + pass), kAllRoutings[pass], weights(pass), seed_ + pass);
+    std::uint64_t state = seed_ + pass;
+    for (auto& value : batch.ranks[static_cast<std::size_t>(group_.rank)].hidden) {
+      state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+      value = static_cast<float>(static_cast<double>(state >> 40) * 0x1p-23 - 1);
+    }
+    const auto here = run_pass(*exchange, 0, batch, group_.rank);
+    for (const auto* other : kBackEnds) {
+      const auto theirs = run_pass(*group_.make(other, made), 0, batch, group_.rank);
+      EXPECT_TRUE(here.rows.equal(theirs.rows));
+      EXPECT_TRUE(here.offsets.equal(theirs.offsets));
+      ASSERT_EQ(here.output.sizes(), theirs.output.sizes());
+      EXPECT_EQ(
+          std::memcmp(
+              here.output.const_data_ptr(), theirs.output.const_data_ptr(), here.output.nbytes()),
+          0);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    BackEnds,
+    ExchangeConformance,
+    ::testing::Combine(::testing::ValuesIn(kBackEnds),
+                       ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf)),
+    [](const auto& suite) {
+      return std::string(std::get<0>(suite.param)) + "_" + c10::toString(std::get<1>(suite.param));
+    });
+
+}  // namespace
+}  // namespace dovetail::test

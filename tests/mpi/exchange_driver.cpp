@@ -1,0 +1,177 @@
+#include "tests/mpi/exchange_driver.hpp"
+
+#include <cstdlib>
+#include <iostream>
+#include <limits>
+#include <random>
+
+#include <ATen/ops/full.h>
+
+#include "framework/comm/exchange/exchanges.hpp"
+#include "framework/mpi/check.hpp"
+#include "tests/support/mpi_world.hpp"
+
+namespace dovetail::test {
+
+CommLane::CommLane(bool threaded) {
+  if (threaded) {
+    thread_ = std::thread([this] { work(); });
+  }
+}
+
+CommLane::~CommLane() {
+  if (thread_.joinable()) {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+}
+
+std::future<void> CommLane::submit(std::function<void()> job) {
+  std::packaged_task<void()> task(std::move(job));
+  auto done = task.get_future();
+  if (!thread_.joinable()) {
+    task();
+    return done;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    jobs_.push_back(std::move(task));
+  }
+  wake_.notify_one();
+  return done;
+}
+
+void CommLane::work() {
+  for (;;) {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [this] { return done_ || !jobs_.empty(); });
+    if (jobs_.empty()) {
+      return;
+    }
+    auto job = std::move(jobs_.front());
+    jobs_.pop_front();
+    lock.unlock();
+    job();
+  }
+}
+
+TestGroup::TestGroup(std::chrono::milliseconds timeout)
+    : exchange_comm(session().world()),
+      counts_comm(session().world()),
+      rank(world_rank()),
+      size(world_size()) {
+  policy.timeout = timeout;
+}
+
+ExchangeShape TestGroup::shape(int experts_per_rank, int top_k) const {
+  return {.ep_size = size,
+          .ep_rank = rank,
+          .num_experts = size * experts_per_rank,
+          .top_k = top_k,
+          .hidden = 9};
+}
+
+std::unique_ptr<Exchange> TestGroup::make(const std::string& kind,
+                                          const ExchangeShape& shape) const {
+  return make_exchange(kind, shape, exchange_comm, counts_comm, policy);
+}
+
+std::uint64_t fresh_seed() {
+  std::uint64_t seed = std::random_device{}();
+  if (const char* text = std::getenv("DOVETAIL_TEST_SEED")) {  // NOLINT(concurrency-mt-unsafe)
+    seed = std::stoull(text);
+  }
+  const MpiComm comm = session().world();
+  DOVETAIL_MPI(MPI_Bcast(&seed, 1, MPI_UINT64_T, 0, comm.raw()));
+  if (comm.rank() == 0) {
+    std::cout << "DOVETAIL_TEST_SEED=" << seed << std::endl;
+  }
+  return seed;
+}
+
+bool on_any_rank(bool mine) {
+  const MpiComm comm = session().world();
+  int any = mine ? 1 : 0;
+  DOVETAIL_MPI(MPI_Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, comm.raw()));
+  return any != 0;
+}
+
+std::vector<std::string> run_layers(Exchange& exchange,
+                                    int rank,
+                                    const std::vector<std::vector<GroupBatch>>& layers,
+                                    CommLane& lane) {
+  std::vector<std::string> problems;
+  const auto collect = [&](std::size_t layer, int ubatch, const std::vector<std::string>& found) {
+    for (const auto& problem : found) {
+      problems.push_back("layer " + std::to_string(layer) + " ubatch " + std::to_string(ubatch) +
+                         ": " + problem);
+    }
+  };
+  std::vector<std::future<void>> on_wire(layers.at(0).size());
+  for (std::size_t layer = 0; layer <= layers.size(); ++layer) {
+    for (std::size_t i = 0; i < on_wire.size(); ++i) {
+      const int ubatch = static_cast<int>(i);
+      if (layer > 0) {
+        on_wire[i].get();
+        collect(
+            layer - 1, ubatch, check_output(layers[layer - 1][i], rank, exchange.finish(ubatch)));
+      }
+      if (layer < layers.size()) {
+        const auto tensors = to_tensors(layers[layer][i], rank);
+        exchange.prepare(ubatch, tensors.hidden, tensors.expert_ids, tensors.weights);
+        on_wire[i] = lane.submit([&exchange, ubatch] { exchange.dispatch(ubatch); });
+      }
+    }
+    for (std::size_t i = 0; layer < layers.size() && i < on_wire.size(); ++i) {
+      const int ubatch = static_cast<int>(i);
+      on_wire[i].get();
+      const auto rows = exchange.arrange(ubatch);
+      collect(layer, ubatch, check_expert_rows(layers[layer][i], rank, rows));
+      exchange.reduce(ubatch, apply_experts(layers[layer][i].shape, rank, rows));
+      on_wire[i] = lane.submit([&exchange, ubatch] { exchange.combine(ubatch); });
+    }
+  }
+  return problems;
+}
+
+PassResult run_pass(Exchange& exchange, int ubatch, const GroupBatch& batch, int rank) {
+  const auto tensors = to_tensors(batch, rank);
+  exchange.prepare(ubatch, tensors.hidden, tensors.expert_ids, tensors.weights);
+  exchange.dispatch(ubatch);
+  const auto rows = exchange.arrange(ubatch);
+  PassResult result{.rows = rows.rows.clone(), .offsets = rows.offsets.clone(), .output = {}};
+  exchange.reduce(ubatch, apply_experts(batch.shape, rank, rows));
+  exchange.combine(ubatch);
+  result.output = exchange.finish(ubatch).clone();
+  return result;
+}
+
+void poison(Exchange& exchange, const ExchangeShape& shape, std::int64_t max_tokens) {
+  const double not_a_number = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(shape.ep_size), max_tokens);
+  const auto batch = make_batch(shape, tokens, Routing::uniform, Weights::random, 1);
+  const auto tensors = to_tensors(batch, shape.ep_rank);
+  const auto nan = at::full(tensors.hidden.sizes(), not_a_number, tensors.hidden.options());
+  for (int ubatch = 0; ubatch < shape.num_ubatches; ++ubatch) {
+    exchange.prepare(ubatch, nan, tensors.expert_ids, tensors.weights);
+    exchange.dispatch(ubatch);
+    auto rows = exchange.arrange(ubatch);
+    exchange.reduce(ubatch, rows.rows);
+    exchange.combine(ubatch);
+    exchange.finish(ubatch);
+  }
+}
+
+std::string join_problems(const std::vector<std::string>& problems) {
+  std::string text;
+  for (const auto& problem : problems) {
+    text += problem + "\n";
+  }
+  return text;
+}
+
+}  // namespace dovetail::test

@@ -1,0 +1,177 @@
+// What is particular to the MPI back ends: bytes on the wire, bounded waits that name the late
+// peer, what a failure leaves behind, memory, and the names.
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
+#include "framework/comm/exchange/mpi_exchange.hpp"
+#include "framework/comm/exchange/peer_messages.hpp"
+#include "framework/mpi/check.hpp"
+#include "tests/mpi/exchange_driver.hpp"
+
+namespace dovetail::test {
+namespace {
+
+constexpr const char* kKinds[] = {"gather", "ragged"};
+
+std::vector<std::int64_t> equal_tokens(const TestGroup& group, std::int64_t tokens) {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(group.size), tokens);
+}
+
+// Rows that left this rank, from the byte counter: a row carries 8 bytes of metadata per choice,
+// and each peer got 8 bytes of counts.
+std::int64_t dispatched_rows(const ExchangeShape& shape, const Traffic& traffic) {
+  const auto row_bytes = shape.hidden * 4 + std::int64_t{8} * shape.top_k;
+  const auto payload = traffic.dispatch_wire_bytes - std::int64_t{8} * (shape.ep_size - 1);
+  EXPECT_EQ(payload % row_bytes, 0);
+  return payload / row_bytes;
+}
+
+TEST(ExchangeTraffic, RaggedSendsOneRowPerTokenAndRemoteRank) {
+  const TestGroup group;
+  const auto seed = fresh_seed();
+  std::uint64_t pass = 0;
+  for (const auto routing : kAllRoutings) {
+    const auto shape = group.shape(3, std::min(4, group.size * 3));
+    const auto batch =
+        make_batch(shape, equal_tokens(group, 50), routing, Weights::random, seed + ++pass);
+    const auto exchange = group.make("ragged", shape);
+    run_pass(*exchange, 0, batch, group.rank);
+    EXPECT_EQ(dispatched_rows(shape, exchange->traffic()), count_remote_rows(batch, group.rank));
+    // Back travel the rows of the others' tokens: over the group the same number.
+    std::int64_t rows[2] = {exchange->traffic().combine_wire_bytes / (shape.hidden * 4),
+                            count_remote_rows(batch, group.rank)};
+    DOVETAIL_MPI(
+        MPI_Allreduce(MPI_IN_PLACE, rows, 2, MPI_INT64_T, MPI_SUM, group.exchange_comm.raw()));
+    EXPECT_EQ(rows[0], rows[1]);
+  }
+}
+
+TEST(ExchangeTraffic, GatherSendsEveryRoutedRowToEveryPeer) {
+  const TestGroup group;
+  const auto shape = group.shape(3, 2);
+  const auto batch =
+      make_batch(shape, equal_tokens(group, 20), Routing::padding, Weights::random, fresh_seed());
+  const auto exchange = group.make("gather", shape);
+  run_pass(*exchange, 0, batch, group.rank);
+  const auto& mine = batch.ranks[static_cast<std::size_t>(group.rank)];
+  std::int64_t routed = 0;
+  for (std::size_t token = 0; token < 20; ++token) {
+    routed += mine.expert_ids[2 * token] >= 0 || mine.expert_ids[2 * token + 1] >= 0 ? 1 : 0;
+  }
+  EXPECT_EQ(dispatched_rows(shape, exchange->traffic()), routed * (group.size - 1));
+}
+
+// Expected number of distinct ranks per token under uniform routing without replacement,
+// R * (1 - C(E - E/R, k) / C(E, k)); without the own rank, R - 1 for R in front.
+TEST(ExchangeTraffic, RaggedMeetsTheExpectationOfUniformRouting) {
+  const TestGroup group;
+  constexpr std::int64_t num_tokens = 3000;
+  auto shape = group.shape(4, 3);
+  const auto batch = make_batch(
+      shape, equal_tokens(group, num_tokens), Routing::uniform, Weights::random, fresh_seed());
+  const auto exchange = group.make("ragged", shape);
+  run_pass(*exchange, 0, batch, group.rank);
+  double miss = 1;
+  for (int i = 0; i < shape.top_k; ++i) {
+    miss *= static_cast<double>(shape.num_experts - shape.experts_per_rank() - i) /
+            (shape.num_experts - i);
+  }
+  const double expected = (group.size - 1) * (1 - miss);
+  const auto rows = static_cast<double>(dispatched_rows(shape, exchange->traffic()));
+  // Rows per token lie in [0, 3], so a standard deviation is at most 1.5; six of them.
+  EXPECT_NEAR(rows / num_tokens, expected, 6 * 1.5 / std::sqrt(static_cast<double>(num_tokens)));
+  EXPECT_EQ(rows > 0, group.size > 1);
+}
+
+TEST(ExchangeMessages, CountsBeyondMpisIntAreRefused) {
+  EXPECT_EQ(message_count(std::numeric_limits<int>::max()), std::numeric_limits<int>::max());
+  EXPECT_THROW(message_count(1LL << 31), RunError);
+  EXPECT_THROW(message_count(-1), RunError);
+  EXPECT_THROW(RowDatatype(1LL << 31), ContractError);
+  EXPECT_THROW(RowDatatype(0), ContractError);
+  EXPECT_NO_THROW(RowDatatype{std::numeric_limits<int>::max()});
+}
+
+TEST(ExchangeShapes, ImpossibleShapesAreRefused) {
+  const TestGroup group;
+  const auto good = group.shape(2, 2);
+  const auto expect_refused = [&](auto change) {
+    auto shape = good;
+    change(shape);
+    EXPECT_THROW(group.make("ragged", shape), ContractError);
+  };
+  EXPECT_NO_THROW(group.make("ragged", good));
+  expect_refused([](ExchangeShape& shape) { shape.ep_size += 1; });
+  expect_refused([](ExchangeShape& shape) { shape.ep_rank = shape.ep_size; });
+  expect_refused([](ExchangeShape& shape) { shape.num_experts = 0; });
+  expect_refused([](ExchangeShape& shape) { shape.top_k = shape.num_experts + 1; });
+  expect_refused([](ExchangeShape& shape) { shape.top_k = 0; });
+  expect_refused([](ExchangeShape& shape) { shape.hidden = 0; });
+  expect_refused([](ExchangeShape& shape) { shape.dtype = at::kDouble; });
+  expect_refused([](ExchangeShape& shape) { shape.num_ubatches = 0; });
+  if (group.size > 1) {
+    expect_refused([](ExchangeShape& shape) { shape.num_experts += 1; });
+  }
+}
+
+// With k = E every bound of the estimate is reached; with less it holds.
+TEST(ExchangeMemory, EstimateIsReachedInTheWorstRoutingAndHoldsOtherwise) {
+  const TestGroup group;
+  const auto seed = fresh_seed();
+  for (const auto* kind : kKinds) {
+    for (const int k : {group.size * 2, 2, 1}) {
+      auto shape = group.shape(2, k);
+      shape.num_ubatches = 2;
+      const auto exchange = group.make(kind, shape);
+      for (int ubatch = 0; ubatch < 2; ++ubatch) {
+        for (const auto routing : kAllRoutings) {
+          const auto batch =
+              make_batch(shape, equal_tokens(group, 11), routing, Weights::random, seed);
+          run_pass(*exchange, ubatch, batch, group.rank);
+        }
+        const auto batch =
+            make_batch(shape, equal_tokens(group, 11), Routing::uniform, Weights::random, seed);
+        run_pass(*exchange, ubatch, batch, group.rank);
+      }
+      const auto held = dynamic_cast<const MpiExchange&>(*exchange).buffer_bytes();
+      const auto estimate = exchange_buffer_bytes(shape, 11, kind);
+      EXPECT_LE(held, estimate) << kind << " k " << k;
+      if (k == group.size * 2) {
+        EXPECT_EQ(held, estimate) << kind;
+      }
+    }
+  }
+}
+
+TEST(ExchangeNames, AutoIsRaggedAndWhatIsNotBuiltIsRefusedByName) {
+  const TestGroup group;
+  EXPECT_EQ(choose_exchange("auto").name, "ragged");
+  EXPECT_NE(choose_exchange("auto").reason, "");
+  EXPECT_EQ(choose_exchange("gather").name, "gather");
+  EXPECT_EQ(exchange_registry().names(),
+            (std::vector<std::string>{"gather", "ragged", "padded", "symmetric", "copy_engine"}));
+  const auto refusal = [](auto call) -> std::string {
+    try {
+      call();
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  for (const auto* name : {"padded", "symmetric", "copy_engine"}) {
+    const auto expected = "exchange '" + std::string(name) +
+                          "' needs NCCL and is not built yet; built: gather, ragged, and auto";
+    EXPECT_EQ(refusal([&] { group.make(name, group.shape(1, 1)); }), expected);
+    EXPECT_EQ(refusal([&] { choose_exchange(name); }), expected);
+    EXPECT_EQ(refusal([&] { exchange_buffer_bytes(group.shape(1, 1), 1, name); }), expected);
+  }
+  EXPECT_EQ(refusal([] { choose_exchange("raged"); }).substr(0, 30),
+            "unknown exchange 'raged'; know");
+}
+
+}  // namespace
+}  // namespace dovetail::test

@@ -1,0 +1,180 @@
+// Test doubles with one fault each: the checks of the conformance suite must catch every one, and
+// nothing where there is no fault.
+#include <utility>
+
+#include <ATen/ops/empty_like.h>
+#include <gtest/gtest.h>
+
+#include "tests/mpi/exchange_driver.hpp"
+
+namespace dovetail::test {
+namespace {
+
+enum class Fault {
+  none,
+  swaps_two_rows,        ///< arrange: first and last row change places
+  drops_a_row,           ///< arrange: the last row is zero
+  shifts_an_offset,      ///< arrange: one row counted for the expert before
+  sums_backwards,        ///< reduce: descending k
+  moves_a_weight,        ///< prepare: one weight by one unit in the last place
+  chooses_wrong_expert,  ///< prepare: one choice goes to another expert
+  swaps_two_tokens,      ///< finish: first and last token change places
+  changes_an_element,    ///< finish: one element by one unit in the last place
+  loses_a_part,          ///< finish: one token is zero
+  returns_stale_rows     ///< dispatch is left out on a later layer: rows of the layer before
+};
+
+/// Works on copies, so that the wrapped exchange stays whole.
+class FaultyExchange final : public Exchange {
+ public:
+  FaultyExchange(std::unique_ptr<Exchange> inner, Fault fault)
+      : inner_(std::move(inner)), fault_(fault) {}
+
+  void prepare(int ubatch,
+               const at::Tensor& hidden,
+               const at::Tensor& expert_ids,
+               const at::Tensor& weights) override {
+    auto ids = expert_ids.clone();
+    auto given = weights.clone();
+    if (fault_ == Fault::sums_backwards) {
+      ids = ids.flip({1}).contiguous();
+      given = given.flip({1}).contiguous();
+    } else if (fault_ == Fault::moves_a_weight && given.numel() > 0) {
+      bump(given);
+    } else if (fault_ == Fault::chooses_wrong_expert && ids.numel() > 0) {
+      // Exchanges the experts of the first two choices: the same rows travel.
+      std::swap(ids.mutable_data_ptr<std::int64_t>()[0], ids.mutable_data_ptr<std::int64_t>()[1]);
+    }
+    const auto rows = fault_ == Fault::returns_stale_rows && !first_ ? stale_ : hidden;
+    if (first_) {
+      stale_ = hidden.clone();
+      first_ = false;
+    }
+    inner_->prepare(ubatch, rows.sizes() == hidden.sizes() ? rows : hidden, ids, given);
+  }
+
+  void dispatch(int ubatch) override { inner_->dispatch(ubatch); }
+
+  ExpertRows arrange(int ubatch) override {
+    auto result = inner_->arrange(ubatch);
+    ExpertRows copy{.rows = result.rows.clone(), .offsets = result.offsets.clone()};
+    const auto last = copy.rows.size(0) - 1;
+    if (last > 0 && fault_ == Fault::swaps_two_rows) {
+      swap_rows(copy.rows);
+    } else if (last > 0 && fault_ == Fault::drops_a_row) {
+      copy.rows.narrow(0, last, 1).zero_();
+    } else if (last > 0 && fault_ == Fault::shifts_an_offset) {
+      ++copy.offsets.mutable_data_ptr<std::int32_t>()[0];
+    }
+    return copy;
+  }
+
+  void reduce(int ubatch, const at::Tensor& expert_rows) override {
+    inner_->reduce(ubatch, expert_rows);
+  }
+
+  void combine(int ubatch) override { inner_->combine(ubatch); }
+
+  at::Tensor finish(int ubatch) override {
+    auto output = inner_->finish(ubatch).clone();
+    if (output.size(0) > 1 && fault_ == Fault::swaps_two_tokens) {
+      swap_rows(output);
+    } else if (output.numel() > 0 && fault_ == Fault::changes_an_element) {
+      bump(output);
+    } else if (output.size(0) > 0 && fault_ == Fault::loses_a_part) {
+      output.narrow(0, output.size(0) - 1, 1).zero_();
+    }
+    return output;
+  }
+
+  std::shared_ptr<ExchangePlan> plan(int ubatch) const override { return inner_->plan(ubatch); }
+
+  void prepare_again(int ubatch,
+                     const at::Tensor& hidden,
+                     std::shared_ptr<ExchangePlan> plan) override {
+    inner_->prepare_again(ubatch, hidden, std::move(plan));
+  }
+
+  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override {
+    inner_->adopt(ubatch, std::move(plan));
+  }
+
+  const Traffic& traffic() const override { return inner_->traffic(); }
+
+  void reset_traffic() override { inner_->reset_traffic(); }
+
+ private:
+  static void swap_rows(at::Tensor& rows) {
+    const auto first = rows.narrow(0, 0, 1).clone();
+    auto last = rows.narrow(0, rows.size(0) - 1, 1);
+    rows.narrow(0, 0, 1).copy_(last);
+    last.copy_(first);
+  }
+
+  // The lowest bit of the last element.
+  static void bump(at::Tensor& tensor) {
+    auto* bytes = static_cast<unsigned char*>(tensor.mutable_data_ptr());
+    bytes[tensor.nbytes() - static_cast<std::size_t>(tensor.element_size())] ^= 1U;
+  }
+
+  std::unique_ptr<Exchange> inner_;
+  Fault fault_;
+  bool first_ = true;
+  at::Tensor stale_;
+};
+
+bool is_caught(const TestGroup& group, Fault fault, at::ScalarType dtype, Weights weights) {
+  auto shape = group.shape(4, 3);
+  shape.dtype = dtype;
+  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group.size), 9);
+  const auto seed = fresh_seed();
+  std::vector<std::vector<GroupBatch>> layers;
+  for (std::uint64_t layer = 0; layer < 3; ++layer) {
+    layers.push_back({make_batch(shape, tokens, Routing::one_rank, weights, seed + layer)});
+  }
+  FaultyExchange exchange(group.make("ragged", shape), fault);
+  CommLane lane(false);
+  return on_any_rank(!run_layers(exchange, group.rank, layers, lane).empty());
+}
+
+class ExchangeTwins : public ::testing::TestWithParam<at::ScalarType> {
+ protected:
+  TestGroup group_;
+};
+
+TEST_P(ExchangeTwins, FaultlessDoubleIsAccepted) {
+  EXPECT_FALSE(is_caught(group_, Fault::none, GetParam(), Weights::random));
+  EXPECT_FALSE(is_caught(group_, Fault::none, GetParam(), Weights::order_shows));
+}
+
+TEST_P(ExchangeTwins, EveryFaultIsCaught) {
+  for (const auto& [fault, name] : {std::pair{Fault::swaps_two_rows, "swaps_two_rows"},
+                                    std::pair{Fault::drops_a_row, "drops_a_row"},
+                                    std::pair{Fault::shifts_an_offset, "shifts_an_offset"},
+                                    std::pair{Fault::chooses_wrong_expert, "chooses_wrong_expert"},
+                                    std::pair{Fault::swaps_two_tokens, "swaps_two_tokens"},
+                                    std::pair{Fault::changes_an_element, "changes_an_element"},
+                                    std::pair{Fault::loses_a_part, "loses_a_part"},
+                                    std::pair{Fault::returns_stale_rows, "returns_stale_rows"}}) {
+    EXPECT_TRUE(is_caught(group_, fault, GetParam(), Weights::random)) << name;
+  }
+}
+
+TEST_P(ExchangeTwins, WrongOrderOfSummationIsCaught) {
+  EXPECT_TRUE(is_caught(group_, Fault::sums_backwards, GetParam(), Weights::order_shows));
+}
+
+// Rounding to 16 bits hides one unit in the last place of a float32 weight.
+TEST_P(ExchangeTwins, OneBitOfAWeightIsCaughtInFloat32) {
+  if (GetParam() == at::kFloat) {
+    EXPECT_TRUE(is_caught(group_, Fault::moves_a_weight, GetParam(), Weights::random));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes,
+                         ExchangeTwins,
+                         ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                         [](const auto& suite) { return c10::toString(suite.param); });
+
+}  // namespace
+}  // namespace dovetail::test
