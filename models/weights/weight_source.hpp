@@ -2,11 +2,14 @@
 // either.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+
+#include "framework/base/types.hpp"
 
 namespace dovetail {
 
@@ -19,6 +22,18 @@ struct WeightRequest {
   at::Tensor destination;  ///< contiguous, on the model's device, activation dtype; shape = whole
                            ///< shape but for dimension 0
 };
+
+/// A request in elements of the whole row-major tensor.
+struct RequestedElements {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  DType dtype = DType::float32;  ///< of the destination
+  std::byte* data = nullptr;     ///< of the destination, host memory
+};
+
+/// For sources: throws ContractError where the destination does not fit the shape and rows that
+/// the request states, RunError for a destination that is not in host memory.
+RequestedElements check_request(const WeightRequest& request);
 
 /// Calls are made in the same order on all ranks of a dp group.
 class WeightSource {

@@ -1,0 +1,38 @@
+// Weights read once per dp group: replicas take them from the group's first rank.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "framework/mpi/comm.hpp"
+#include "framework/mpi/wait.hpp"
+#include "models/weights/weight_source.hpp"
+
+namespace dovetail {
+
+/// Decorates the source of dp_rank 0. has() and read() are collective over the dp group, in the
+/// same order and with the same arguments on all of its ranks. Where the inner source throws, all
+/// ranks throw: rank 0 the original, the others an InputError (or RunError) of the same text. All
+/// waits are bounded by the wait policy, whose timeout must cover rank 0's reading of the largest
+/// tensor. For one thread.
+class BroadcastSource final : public WeightSource {
+ public:
+  /// `inner` is null on all ranks but rank 0 of `dp_group`. Both must outlive this; nothing else
+  /// may use the communicator meanwhile.
+  BroadcastSource(WeightSource* inner, const MpiComm& dp_group, WaitPolicy wait);
+
+  bool has(const std::string& name) const override;
+  void read(const WeightRequest& request) override;
+
+ private:
+  template <class Act>
+  std::int32_t share(const std::string& what, Act act) const;
+  void broadcast(std::byte* data, std::int64_t bytes, const std::string& what) const;
+
+  WeightSource* inner_;
+  const MpiComm& dp_group_;
+  WaitPolicy wait_;
+};
+
+}  // namespace dovetail

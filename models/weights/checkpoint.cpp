@@ -1,0 +1,157 @@
+#include "models/weights/checkpoint.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "framework/base/error.hpp"
+#include "models/weights/convert.hpp"
+#include "models/weights/strict_json.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingleFile = "model.safetensors";
+constexpr const char* kIndexFile = "model.safetensors.index.json";
+
+// Bytes converted between two releases of source pages: large enough to hide the system calls,
+// small beside any model.
+constexpr std::int64_t kPieceBytes = 4 << 20;
+
+bool is_file(const std::string& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
+/// A shard's name in the index must be a plain file name: the format has no folders, and a path
+/// could lead out of the checkpoint.
+void check_shard_name(const std::string& name, const std::string& tensor, const std::string& path) {
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
+      name.find('\0') != std::string::npos) {
+    throw InputError(path,
+                     0,
+                     0,
+                     "tensor '" + tensor + "': file '" + abbreviate(name) +
+                         "'; allowed: the name of a file in the same folder");
+  }
+}
+
+}  // namespace
+
+CheckpointSource::CheckpointSource(std::string folder) : folder_(std::move(folder)) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder_, ignored)) {
+    throw InputError(folder_, 0, 0, "no such checkpoint folder");
+  }
+  const std::string single = folder_ + "/" + kSingleFile;
+  const std::string index = folder_ + "/" + kIndexFile;
+  if (is_file(single)) {
+    auto file = std::make_unique<SafetensorsFile>(single);
+    for (const auto& item : file->tensors()) {
+      file_names_.emplace(item.first, kSingleFile);
+    }
+    files_.emplace(kSingleFile, std::move(file));
+  } else if (is_file(index)) {
+    read_index(index);
+  } else {
+    throw InputError(folder_,
+                     0,
+                     0,
+                     std::string("holds no weights; needed: ") + kSingleFile + ", or " +
+                         kIndexFile + " and its shards");
+  }
+}
+
+void CheckpointSource::read_index(const std::string& index_path) {
+  const MappedFile file(index_path);
+  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
+                              file.bytes().size());
+  const nlohmann::json index = parse_strict_json(text, index_path, 4);
+  if (!index.contains("weight_map") || !index["weight_map"].is_object()) {
+    throw InputError(index_path, 0, 0, "has no object 'weight_map' of tensor names to files");
+  }
+  std::set<std::string> shards;
+  for (const auto& item : index["weight_map"].items()) {
+    if (!item.value().is_string()) {
+      throw InputError(index_path,
+                       0,
+                       0,
+                       "tensor '" + abbreviate(item.key()) + "': file is " +
+                           abbreviate(item.value().dump()) + "; allowed: a string");
+    }
+    const auto shard = item.value().get<std::string>();
+    check_shard_name(shard, item.key(), index_path);
+    if (shards.insert(shard).second && !is_file(folder_ + "/" + shard)) {
+      throw InputError(index_path,
+                       0,
+                       0,
+                       "tensor '" + item.key() + "': shard '" + shard + "' is not in the folder");
+    }
+    file_names_.emplace(item.key(), shard);
+  }
+}
+
+bool CheckpointSource::has(const std::string& name) const {
+  return file_names_.count(name) != 0;
+}
+
+const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
+  const auto name = file_names_.find(tensor);
+  if (name == file_names_.end()) {
+    throw InputError(folder_, 0, 0, "no tensor '" + tensor + "' in this checkpoint");
+  }
+  std::unique_ptr<SafetensorsFile>& file = files_[name->second];
+  if (file == nullptr) {
+    const std::string path = folder_ + "/" + name->second;
+    try {
+      file = std::make_unique<SafetensorsFile>(path);
+    } catch (...) {
+      files_.erase(name->second);
+      throw;
+    }
+  }
+  return *file;
+}
+
+void CheckpointSource::read(const WeightRequest& request) {
+  const RequestedElements wanted = check_request(request);
+  const SafetensorsFile& file = file_of(request.name);
+  const auto found = file.tensors().find(request.name);
+  if (found == file.tensors().end()) {
+    throw InputError(file.path(),
+                     0,
+                     0,
+                     "no tensor '" + request.name + "', although " + kIndexFile +
+                         " says that it is in this file");
+  }
+  const StoredTensor& tensor = found->second;
+  if (tensor.shape != request.shape) {
+    throw InputError(file.path(),
+                     0,
+                     0,
+                     "tensor '" + request.name + "' has shape " + format_shape(tensor.shape) +
+                         "; the model needs " + format_shape(request.shape));
+  }
+  const DType from = readable_dtype(tensor, request.name, file.path());
+  const auto from_size = static_cast<std::int64_t>(size_of(from));
+  const auto to_size = static_cast<std::int64_t>(size_of(wanted.dtype));
+  const std::span<const std::byte> source =
+      file.data(tensor).subspan(static_cast<std::size_t>(wanted.first * from_size),
+                                static_cast<std::size_t>(wanted.count * from_size));
+  file.mapping().prefetch(source);
+  const std::int64_t piece_elements = kPieceBytes / from_size;
+  for (std::int64_t done = 0; done < wanted.count; done += piece_elements) {
+    const std::int64_t count = std::min(piece_elements, wanted.count - done);
+    const auto piece = source.subspan(static_cast<std::size_t>(done * from_size),
+                                      static_cast<std::size_t>(count * from_size));
+    convert_elements(piece.data(), from, wanted.data + done * to_size, wanted.dtype, count);
+    file.mapping().release(piece);
+    bytes_read_ += count * from_size;
+  }
+}
+
+}  // namespace dovetail

@@ -1,0 +1,45 @@
+// A Hugging Face folder of safetensors: one file, or an index and its shards.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "models/weights/safetensors.hpp"
+#include "models/weights/weight_source.hpp"
+
+namespace dovetail {
+
+/// Reads model.safetensors, or else the shards that model.safetensors.index.json names. A shard is
+/// mapped when a tensor of it is first read, so a rank maps only what it owns; values are converted
+/// from the mapping straight into the destination, in pieces whose pages are given back at once: no
+/// memory is needed beside the destinations. Names are as in the files. For one thread.
+class CheckpointSource final : public WeightSource {
+ public:
+  /// Reads the index, or maps the single file. Throws InputError naming file and place: no such
+  /// folder or files, a broken index, a shard that is missing or outside of the folder.
+  explicit CheckpointSource(std::string folder);
+
+  bool has(const std::string& name) const override;
+
+  /// Source types F32, F16, BF16; destination types float32, float16, bfloat16.
+  void read(const WeightRequest& request) override;
+
+  /// Bytes of tensor data read from files so far.
+  std::int64_t bytes_read() const { return bytes_read_; }
+
+  /// Files mapped so far.
+  int num_mapped_files() const { return static_cast<int>(files_.size()); }
+
+ private:
+  void read_index(const std::string& index_path);
+  const SafetensorsFile& file_of(const std::string& tensor);
+
+  std::string folder_;
+  std::map<std::string, std::string> file_names_;                  // of each tensor
+  std::map<std::string, std::unique_ptr<SafetensorsFile>> files_;  // by file name
+  std::int64_t bytes_read_ = 0;
+};
+
+}  // namespace dovetail
