@@ -44,6 +44,7 @@ struct KvCache {
 struct UbatchState {
   UbatchInputs inputs;
   at::Tensor hidden;      ///< [T, H] residual stream
+  at::Tensor rotary;      ///< [2, T, head_dim / 2] activation dtype: cos and sin of the positions
   at::Tensor moe_input;   ///< [T, H] normed input of router, experts and shared experts
   at::Tensor expert_ids;  ///< [T, k] int64
   at::Tensor weights;     ///< [T, k] float32
@@ -89,7 +90,7 @@ class Model {
   virtual WeightsDigest weights_digest() const = 0;
   virtual std::int64_t weight_bytes() const = 0;
 
-  /// input_ids -> hidden.
+  /// input_ids -> hidden; positions -> rotary, for every layer's attention.
   virtual void embed(UbatchState& state) const = 0;
 
   /// hidden -> hidden; norm, attention and residual; writes this ubatch's keys and values into the

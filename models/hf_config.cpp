@@ -1,0 +1,166 @@
+#include "models/hf_config.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <utility>
+
+#include "framework/base/error.hpp"
+#include "models/weights/strict_json.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kMaxDepth = 64;
+
+std::string quoted(const std::string& key) {
+  return "key '" + key + "'";
+}
+
+std::string describe(const Json& value) {
+  return abbreviate(value.dump());
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream.is_open() || !std::filesystem::is_regular_file(path)) {
+    throw InputError(path, 0, 0, "cannot be read; allowed: a config.json of Hugging Face");
+  }
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+}  // namespace
+
+HfConfig HfConfig::read(const std::string& path) {
+  return {path, "", parse_strict_json(read_text(path), path, kMaxDepth)};
+}
+
+HfConfig::HfConfig(std::string path, std::string prefix, Json values)
+    : path_(std::move(path)), prefix_(std::move(prefix)), values_(std::move(values)) {}
+
+void HfConfig::fail(const std::string& key, const std::string& message) const {
+  throw InputError(path_, 0, 0, quoted(prefix_ + key) + " " + message);
+}
+
+bool HfConfig::has(const std::string& key) const {
+  const auto found = values_.find(key);
+  return found != values_.end() && !found->is_null();
+}
+
+const Json& HfConfig::value(const std::string& key) const {
+  if (!has(key)) {
+    fail(key, "is missing");
+  }
+  return values_.at(key);
+}
+
+std::int64_t HfConfig::checked_integer(const std::string& key,
+                                       const Json& value,
+                                       IntRange range) const {
+  const auto allowed = [&] {
+    return "; allowed: a whole number from " + std::to_string(range.min) + " to " +
+           std::to_string(range.max);
+  };
+  if (!value.is_number_integer()) {
+    fail(key, "is " + describe(value) + allowed());
+  }
+  const bool too_large =
+      value.is_number_unsigned() &&
+      value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+  if (too_large || value.get<std::int64_t>() < range.min || value.get<std::int64_t>() > range.max) {
+    fail(key, "is " + describe(value) + allowed());
+  }
+  return value.get<std::int64_t>();
+}
+
+std::int64_t HfConfig::integer(const std::string& key, IntRange range) const {
+  return checked_integer(key, value(key), range);
+}
+
+bool HfConfig::boolean(const std::string& key) const {
+  const Json& found = value(key);
+  if (!found.is_boolean()) {
+    fail(key, "is " + describe(found) + "; allowed: true, false");
+  }
+  return found.get<bool>();
+}
+
+double HfConfig::positive_number(const std::string& key) const {
+  const Json& found = value(key);
+  if (!found.is_number() || !std::isfinite(found.get<double>()) || found.get<double>() <= 0) {
+    fail(key, "is " + describe(found) + "; allowed: a number > 0");
+  }
+  return found.get<double>();
+}
+
+std::string HfConfig::string(const std::string& key) const {
+  const Json& found = value(key);
+  if (!found.is_string()) {
+    fail(key, "is " + describe(found) + "; allowed: a string");
+  }
+  return found.get<std::string>();
+}
+
+std::int64_t HfConfig::integer_or(const std::string& key,
+                                  std::int64_t missing,
+                                  IntRange range) const {
+  return has(key) ? integer(key, range) : missing;
+}
+
+bool HfConfig::boolean_or(const std::string& key, bool missing) const {
+  return has(key) ? boolean(key) : missing;
+}
+
+std::optional<double> HfConfig::optional_positive_number(const std::string& key) const {
+  return has(key) ? std::optional(positive_number(key)) : std::nullopt;
+}
+
+std::string HfConfig::string_or(const std::string& key, const std::string& missing) const {
+  return has(key) ? string(key) : missing;
+}
+
+std::vector<std::int64_t> HfConfig::integers_or_empty(const std::string& key,
+                                                      IntRange range) const {
+  std::vector<std::int64_t> numbers;
+  if (!has(key)) {
+    return numbers;
+  }
+  if (!value(key).is_array()) {
+    fail(key, "is " + describe(value(key)) + "; allowed: a list of whole numbers");
+  }
+  for (const Json& element : value(key)) {
+    numbers.push_back(checked_integer(key, element, range));
+  }
+  return numbers;
+}
+
+std::vector<std::string> HfConfig::strings_or_empty(const std::string& key) const {
+  std::vector<std::string> texts;
+  if (!has(key)) {
+    return texts;
+  }
+  const Json& list = value(key);
+  const bool all_strings =
+      list.is_array() && std::all_of(list.begin(), list.end(), [](const Json& element) {
+        return element.is_string();
+      });
+  if (!all_strings) {
+    fail(key, "is " + describe(list) + "; allowed: a list of strings");
+  }
+  return list.get<std::vector<std::string>>();
+}
+
+HfConfig HfConfig::object(const std::string& key) const {
+  const Json& found = value(key);
+  if (!found.is_object()) {
+    fail(key, "is " + describe(found) + "; allowed: an object");
+  }
+  return {path_, prefix_ + key + ".", found};
+}
+
+}  // namespace dovetail

@@ -1,0 +1,66 @@
+// Strict reading of a Hugging Face config.json: every value that a model needs is there, has the
+// right type and lies in its range, or an InputError names file, key and what is allowed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace dovetail {
+
+/// Whole numbers that are allowed, both ends included.
+struct IntRange {
+  std::int64_t min = 1;
+  std::int64_t max = std::int64_t{1} << 30;
+};
+
+/// A JSON object of a config.json (the file itself, or an object inside it). Keys that nobody asks
+/// for are ignored, as Hugging Face files carry many that do not concern inference. A key whose
+/// value is null counts as absent.
+class HfConfig {
+ public:
+  /// Throws InputError where the file cannot be read, is not JSON (with line and column), repeats a
+  /// key, or is not an object.
+  static HfConfig read(const std::string& path);
+
+  const std::string& path() const { return path_; }
+
+  bool has(const std::string& key) const;
+
+  /// The values of a key that must be there.
+  std::int64_t integer(const std::string& key, IntRange range = {}) const;
+  bool boolean(const std::string& key) const;
+  /// Finite and > 0.
+  double positive_number(const std::string& key) const;
+  std::string string(const std::string& key) const;
+
+  /// The values of a key that may be missing.
+  std::int64_t integer_or(const std::string& key, std::int64_t missing, IntRange range = {}) const;
+  bool boolean_or(const std::string& key, bool missing) const;
+  std::optional<double> optional_positive_number(const std::string& key) const;
+  std::string string_or(const std::string& key, const std::string& missing) const;
+  std::vector<std::int64_t> integers_or_empty(const std::string& key, IntRange range) const;
+  std::vector<std::string> strings_or_empty(const std::string& key) const;
+
+  /// The object under a key that is there.
+  HfConfig object(const std::string& key) const;
+
+  /// Throws InputError "file: key 'x' message".
+  [[noreturn]] void fail(const std::string& key, const std::string& message) const;
+
+ private:
+  HfConfig(std::string path, std::string prefix, nlohmann::json values);
+  const nlohmann::json& value(const std::string& key) const;
+  std::int64_t checked_integer(const std::string& key,
+                               const nlohmann::json& value,
+                               IntRange range) const;
+
+  std::string path_;
+  std::string prefix_;  // of key names in messages: "rope_parameters."
+  nlohmann::json values_;
+};
+
+}  // namespace dovetail

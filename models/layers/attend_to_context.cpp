@@ -1,0 +1,71 @@
+// Why blocks: ATen's fused attention on the CPU sums over keys in blocks counted from key 0, so a
+// row's result does not depend on where its request is cut, but for the kernel that a GEMM picks by
+// its number of rows. Its `is_causal` assumes no context, and with a mask it visits every key; so
+// queries go in blocks that end at multiples of kQueryBlock of the position, each with the keys up
+// to its own end: at most kQueryBlock keys a row are visited in vain, a mask stays small, and a
+// cut leaves all other blocks as they were.
+#include <algorithm>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/le.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "framework/base/check.hpp"
+#include "models/layers/attention.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr std::int64_t kQueryBlock = 256;
+
+/// [rows, heads, head_dim] as [kv_heads, heads / kv_heads, rows, head_dim]. Keys and values (heads
+/// == kv_heads) are repeated over their group by a stride of 0. A view.
+at::Tensor by_group(const at::Tensor& x, std::int64_t kv_heads, std::int64_t group) {
+  return x.unflatten(1, {kv_heads, x.size(1) / kv_heads})
+      .permute({1, 2, 0, 3})
+      .expand({kv_heads, group, x.size(0), x.size(2)});
+}
+
+/// [rows, first + rows] bool: key j is visible to row i if j <= first + i.
+at::Tensor causal_mask(std::int64_t first, std::int64_t rows, const at::Tensor& like) {
+  const auto options = like.options().dtype(at::kLong);
+  return at::le(at::arange(first + rows, options).unsqueeze(0),
+                at::arange(first, first + rows, options).unsqueeze(1));
+}
+
+}  // namespace
+
+at::Tensor attend_to_context(const at::Tensor& queries,
+                             const std::vector<AttentionSegment>& segments,
+                             const at::Tensor& keys,
+                             const at::Tensor& values) {
+  const std::int64_t kv_heads = keys.size(1);
+  const std::int64_t group = queries.size(1) / kv_heads;
+  at::Tensor result = at::zeros_like(queries);
+  const at::Tensor all_queries = by_group(queries, kv_heads, group);
+  at::Tensor all_results = by_group(result, kv_heads, group);
+  for (const AttentionSegment& segment : segments) {
+    DOVETAIL_CHECK(segment.token_start + segment.query_length <= queries.size(0),
+                   "segment outside its ubatch");
+    const std::int64_t length = segment.context_length + segment.query_length;
+    const at::Tensor context_keys =
+        by_group(keys.narrow(0, segment.kv_start, length), kv_heads, group);
+    const at::Tensor context_values =
+        by_group(values.narrow(0, segment.kv_start, length), kv_heads, group);
+    std::int64_t first = segment.context_length;  // position within the request
+    while (first < length) {
+      const std::int64_t rows = std::min(length - first, kQueryBlock - first % kQueryBlock);
+      const std::int64_t row = segment.token_start + first - segment.context_length;
+      all_results.narrow(2, row, rows)
+          .copy_(at::scaled_dot_product_attention(all_queries.narrow(2, row, rows),
+                                                  context_keys.narrow(2, 0, first + rows),
+                                                  context_values.narrow(2, 0, first + rows),
+                                                  causal_mask(first, rows, queries)));
+      first += rows;
+    }
+  }
+  return result;
+}
+
+}  // namespace dovetail

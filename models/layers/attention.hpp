@@ -1,0 +1,50 @@
+// Grouped-query self-attention of a ubatch over the rank's key-value cache (Ainslie et al.,
+// arXiv:2305.13245), with the norms of queries and keys that Qwen3 has.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/device/model.hpp"
+
+namespace dovetail {
+
+struct AttentionDims {
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;  ///< divides heads; query head h reads kv head h / (heads / kv_heads)
+  std::int64_t head_dim = 0;
+  double norm_epsilon = 0;
+};
+
+/// Rows are output features, as in a checkpoint.
+struct AttentionWeights {
+  at::Tensor qkv;          ///< [(heads + 2 kv_heads) head_dim, H]: q_proj above k_proj above v_proj
+  at::Tensor qkv_bias;     ///< the same rows; undefined where the model has no biases
+  at::Tensor output;       ///< [H, heads head_dim]
+  at::Tensor output_bias;  ///< [H], or undefined
+  at::Tensor q_norm;       ///< [head_dim]
+  at::Tensor k_norm;       ///< [head_dim]
+};
+
+/// x [T, H] (normed) -> [T, H], residual not added. Writes the keys and values of the rows in
+/// segments at their slots first: keys, values [slots, kv_heads, head_dim]. `rotary` as written by
+/// Rotary::table. Rows outside all segments are padding: nothing is written, their result is that
+/// of zeros.
+at::Tensor self_attention(const AttentionDims& dims,
+                          const AttentionWeights& weights,
+                          const at::Tensor& x,
+                          const at::Tensor& rotary,
+                          const UbatchInputs& inputs,
+                          at::Tensor& keys,
+                          at::Tensor& values);
+
+/// softmax(q k^T / sqrt(head_dim)) v of each row over the keys of its request up to itself. queries
+/// [T, heads, head_dim] -> the same shape, new; zeros outside the segments.
+at::Tensor attend_to_context(const at::Tensor& queries,
+                             const std::vector<AttentionSegment>& segments,
+                             const at::Tensor& keys,
+                             const at::Tensor& values);
+
+}  // namespace dovetail

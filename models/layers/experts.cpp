@@ -1,0 +1,54 @@
+#include "models/layers/experts.hpp"
+
+#include <cstdint>
+#include <span>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+
+#include "framework/base/check.hpp"
+#include "models/layers/swiglu.hpp"
+
+namespace dovetail {
+namespace {
+
+/// output[r] = weight[expert of row r] @ input[r]; weight [E_local, out, in].
+void grouped_gemm(const at::Tensor& input,
+                  const at::Tensor& weight,
+                  std::span<const std::int32_t> ends,
+                  at::Tensor& output) {
+  std::int64_t begin = 0;
+  for (std::size_t expert = 0; expert < ends.size(); ++expert) {
+    const std::int64_t count = ends[expert] - begin;
+    if (count > 0) {
+      at::Tensor rows = output.narrow(0, begin, count);
+      at::mm_out(rows,
+                 input.narrow(0, begin, count),
+                 weight.select(0, static_cast<std::int64_t>(expert)).t());
+    }
+    begin = ends[expert];
+  }
+}
+
+std::span<const std::int32_t> ends_on_host(const ExpertRows& rows, std::int64_t num_experts) {
+  DOVETAIL_CHECK(rows.offsets.is_cpu(), "a grouped GEMM for devices is not built yet");
+  DOVETAIL_CHECK_EQ(rows.offsets.numel(), num_experts);
+  const std::span<const std::int32_t> ends(rows.offsets.const_data_ptr<std::int32_t>(),
+                                           static_cast<std::size_t>(num_experts));
+  DOVETAIL_CHECK_EQ(rows.rows.size(0), ends.back());
+  return ends;
+}
+
+}  // namespace
+
+at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {
+  const auto ends = ends_on_host(rows, weights.down.size(0));
+  at::Tensor gate_up = at::empty({rows.rows.size(0), weights.gate_up.size(1)}, rows.rows.options());
+  grouped_gemm(rows.rows, weights.gate_up, ends, gate_up);
+  at::Tensor output = at::empty_like(rows.rows);
+  grouped_gemm(swiglu(gate_up), weights.down, ends, output);
+  return output;
+}
+
+}  // namespace dovetail

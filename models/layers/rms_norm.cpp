@@ -1,0 +1,15 @@
+#include "models/layers/rms_norm.hpp"
+
+#include <ATen/ops/mean.h>
+#include <ATen/ops/mul.h>
+
+namespace dovetail {
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor scale =
+      at::mean(at::mul(wide, wide), /*dim=*/-1, /*keepdim=*/true).add_(epsilon).rsqrt_();
+  return at::mul(wide, scale).to(x.scalar_type()).mul_(weight);
+}
+
+}  // namespace dovetail

@@ -1,0 +1,70 @@
+#include "models/layers/rotary.hpp"
+
+#include <vector>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cos.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/pow.h>
+#include <ATen/ops/sin.h>
+#include <ATen/ops/tensor.h>
+
+#include "framework/base/check.hpp"
+
+namespace dovetail {
+namespace {
+
+at::Tensor row_of_each_frequency(const std::array<std::int64_t, 3>& mrope_section) {
+  std::vector<std::int64_t> rows;
+  for (std::size_t row = 0; row < mrope_section.size(); ++row) {
+    rows.insert(rows.end(), static_cast<std::size_t>(mrope_section.at(row)), static_cast<int>(row));
+  }
+  return at::tensor(rows, at::kLong);
+}
+
+}  // namespace
+
+Rotary::Rotary(std::int64_t head_dim,
+               double theta,
+               const std::array<std::int64_t, 3>& mrope_section,
+               at::Device device)
+    : position_row_(row_of_each_frequency(mrope_section).to(device)) {
+  DOVETAIL_CHECK_EQ(position_row_.size(0) * 2, head_dim);
+  // In float32 and in this order of steps, as transformers does: at position 2000 an angle in
+  // float32 is off by 1e-4, so only equal steps give equal angles.
+  const at::Tensor exponents =
+      at::arange(0, head_dim, 2, at::kFloat).div_(static_cast<double>(head_dim));
+  frequencies_ = at::pow(theta, exponents).reciprocal_().to(device);
+}
+
+at::Tensor Rotary::table(const at::Tensor& positions, at::ScalarType dtype) const {
+  const bool two_dimensional = positions.dim() == 2;
+  DOVETAIL_CHECK(positions.dim() == 1 || (two_dimensional && positions.size(0) == 3),
+                 "positions must be [T] or [3, T]");
+  const at::Tensor of_frequency =
+      two_dimensional ? at::index_select(positions, 0, position_row_).t() : positions.unsqueeze(1);
+  const at::Tensor angles = at::mul(of_frequency.to(at::kFloat), frequencies_);
+  at::Tensor result = at::empty({2, angles.size(0), angles.size(1)}, angles.options().dtype(dtype));
+  result.select(0, 0).copy_(at::cos(angles));
+  result.select(0, 1).copy_(at::sin(angles));
+  return result;
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& table) {
+  const std::int64_t half = x.size(-1) / 2;
+  const at::Tensor cosine = table.select(0, 0).unsqueeze(1);  // [T, 1, head_dim / 2]
+  const at::Tensor sine = table.select(0, 1).unsqueeze(1);
+  const at::Tensor first = x.narrow(-1, 0, half);
+  const at::Tensor second = x.narrow(-1, half, half);
+  at::Tensor result = at::empty_like(x, at::MemoryFormat::Contiguous);
+  at::Tensor turned_first = result.narrow(-1, 0, half);
+  at::Tensor turned_second = result.narrow(-1, half, half);
+  at::mul_out(turned_first, first, cosine).addcmul_(second, sine, -1);
+  at::mul_out(turned_second, second, cosine).addcmul_(first, sine);
+  return result;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,36 @@
+// Rotary position embedding (Su et al., arXiv:2104.09864), with the pairing of Hugging Face:
+// element i of a head turns with element i + head_dim / 2.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+namespace dovetail {
+
+/// The frequencies of one model. Frequency i is theta^(-2 i / head_dim).
+class Rotary {
+ public:
+  /// head_dim is even; mrope_section adds up to head_dim / 2: how many of the frequencies take
+  /// their angle from the temporal, the height and the width row of 2-D positions (M-RoPE,
+  /// arXiv:2409.12191).
+  Rotary(std::int64_t head_dim,
+         double theta,
+         const std::array<std::int64_t, 3>& mrope_section,
+         at::Device device);
+
+  /// cos and sin of every angle, [2, T, head_dim / 2] in `dtype`. positions [T], or [3, T]; int64.
+  at::Tensor table(const at::Tensor& positions, at::ScalarType dtype) const;
+
+ private:
+  at::Tensor frequencies_;   // [head_dim / 2] float32
+  at::Tensor position_row_;  // [head_dim / 2] int64: the row of 2-D positions of each frequency
+};
+
+/// x [T, heads, head_dim] turned by the angles of table [2, T, head_dim / 2]. Returns a new
+/// contiguous tensor.
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);
+
+}  // namespace dovetail

@@ -1,0 +1,52 @@
+#include "models/layers/router.hpp"
+
+#include <limits>
+#include <tuple>
+
+#include <ATen/ops/clamp_min.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/gather.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/sort.h>
+#include <ATen/ops/sub.h>
+#include <ATen/ops/sum.h>
+
+#include "framework/base/check.hpp"
+
+namespace dovetail {
+namespace {
+
+at::Tensor weights_of(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize) {
+  at::Tensor weights = at::gather(at::softmax(logits, -1), -1, expert_ids);
+  if (normalize) {
+    weights.div_(at::sum(weights, -1, /*keepdim=*/true));
+  }
+  return weights;
+}
+
+at::Tensor infinite_margin(const at::Tensor& logits) {
+  return at::full({logits.size(0)}, std::numeric_limits<float>::infinity(), logits.options());
+}
+
+}  // namespace
+
+Routing route_top_k(const at::Tensor& logits, std::int64_t k, bool normalize) {
+  const at::Tensor wide = logits.to(at::kFloat);
+  const auto [sorted, order] = at::sort(wide, /*stable=*/true, /*dim=*/-1, /*descending=*/true);
+  Routing routing;
+  routing.expert_ids = order.narrow(1, 0, k).contiguous();
+  routing.weights = weights_of(wide, routing.expert_ids, normalize);
+  routing.margin = k < wide.size(1) ? at::sub(sorted.select(1, k - 1), sorted.select(1, k))
+                                    : infinite_margin(wide);
+  return routing;
+}
+
+Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize) {
+  DOVETAIL_CHECK_EQ(expert_ids.size(0), logits.size(0));
+  const at::Tensor wide = logits.to(at::kFloat);
+  return {.expert_ids = expert_ids,
+          .weights = weights_of(wide, at::clamp_min(expert_ids, 0), normalize),
+          .margin = infinite_margin(wide)};
+}
+
+}  // namespace dovetail

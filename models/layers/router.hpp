@@ -1,0 +1,24 @@
+// The router's choice: softmax over all experts, then the k best, as in Qwen3-MoE.
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+namespace dovetail {
+
+struct Routing {
+  at::Tensor expert_ids;  ///< [T, k] int64, descending logits, ties by lower id
+  at::Tensor weights;     ///< [T, k] float32: probabilities, made to add up to 1 if asked
+  at::Tensor margin;      ///< [T] float32: k-th best logit minus the next; +inf where there is none
+};
+
+/// logits [T, experts], any float dtype; 1 <= k <= experts. A stable sort rather than a top-k:
+/// which of two equal logits wins must not depend on the device or the number of rows.
+Routing route_top_k(const at::Tensor& logits, std::int64_t k, bool normalize);
+
+/// The weights that these logits give to experts chosen before: expert_ids [T, k] int64, -1 =
+/// padding (stays -1, weight unspecified). margin is +inf: nothing was chosen here.
+Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize);
+
+}  // namespace dovetail

@@ -1,0 +1,14 @@
+#include "models/layers/swiglu.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/silu.h>
+
+namespace dovetail {
+
+at::Tensor swiglu(const at::Tensor& gate_up) {
+  const std::int64_t size = gate_up.size(1) / 2;
+  at::Tensor result = at::empty({gate_up.size(0), size}, gate_up.options());
+  return at::silu_out(result, gate_up.narrow(1, 0, size)).mul_(gate_up.narrow(1, size, size));
+}
+
+}  // namespace dovetail

@@ -1,0 +1,11 @@
+// The gate of SwiGLU feed-forward layers (Shazeer, arXiv:2002.05202).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace dovetail {
+
+/// silu(gate) * up for gate_up [T, 2 I] = gate beside up -> [T, I], new and contiguous.
+at::Tensor swiglu(const at::Tensor& gate_up);
+
+}  // namespace dovetail

@@ -1,0 +1,44 @@
+// Qwen3-MoE's part of a config.json: the sizes and switches that change what the model computes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dovetail {
+
+/// Field names and meaning as in Hugging Face's Qwen3MoeConfig.
+struct Qwen3MoeConfig {
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t intermediate_size = 0;  ///< of dense layers; 0 where there is none
+  std::int64_t num_hidden_layers = 0;
+  std::int64_t num_attention_heads = 0;
+  std::int64_t num_key_value_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t num_experts = 0;
+  std::int64_t num_experts_per_tok = 0;
+  std::int64_t moe_intermediate_size = 0;
+  /// Our extension, with DeepSeek's meaning: one shared feed-forward of n_shared_experts *
+  /// moe_intermediate_size beside the experts of each MoE layer.
+  std::int64_t n_shared_experts = 0;
+  bool norm_topk_prob = false;
+  bool attention_bias = false;
+  bool tie_word_embeddings = false;
+  double rms_norm_eps = 0;
+  double rope_theta = 0;
+  /// Frequencies turned by the temporal, height and width row of 2-D positions (M-RoPE); they add
+  /// up to head_dim / 2.
+  std::array<std::int64_t, 3> mrope_section = {};
+  std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
+
+  std::int64_t shared_intermediate_size() const { return n_shared_experts * moe_intermediate_size; }
+};
+
+/// Reads a config.json as transformers 4 or 5 writes it. Throws InputError naming file and key:
+/// what is missing, of the wrong type or out of range, sizes that do not divide, and features that
+/// change the outputs and are not built (sliding windows, RoPE scaling, quantization, ...).
+Qwen3MoeConfig read_qwen3_moe_config(const std::string& path);
+
+}  // namespace dovetail

@@ -1,0 +1,140 @@
+#include "models/qwen3_moe_model.hpp"
+
+#include <limits>
+#include <utility>
+
+#include <ATen/ops/add.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/lt.h>
+#include <ATen/ops/masked_fill.h>
+
+#include "framework/base/check.hpp"
+#include "models/layers/rms_norm.hpp"
+#include "models/layers/router.hpp"
+#include "models/weights/digest.hpp"
+
+namespace dovetail {
+
+Qwen3MoeModel::Qwen3MoeModel(Qwen3MoeConfig config,
+                             ModelShape shape,
+                             const ModelDims& dims,
+                             WeightSource& source,
+                             const ModelPlacement& placement)
+    : config_(std::move(config)),
+      shape_(std::move(shape)),
+      dims_(dims),
+      attention_dims_({.heads = config_.num_attention_heads,
+                       .kv_heads = config_.num_key_value_heads,
+                       .head_dim = config_.head_dim,
+                       .norm_epsilon = config_.rms_norm_eps}),
+      first_expert_(dims.num_experts / placement.ep_size * placement.ep_rank),
+      weights_(read_qwen3_moe(config_, source, placement)),
+      rotary_(config_.head_dim, config_.rope_theta, config_.mrope_section, placement.device) {
+  dims_.dtype = placement.dtype;
+}
+
+WeightsDigest Qwen3MoeModel::weights_digest() const {
+  WeightsDigest digest;
+  visit_qwen3_moe(
+      config_,
+      weights_,
+      {.replicated =
+           [&](Qwen3MoePart /*part*/, const std::string& name, const at::Tensor& values) {
+             digest.replicated += parameter_digest(name, values);
+           },
+       .experts =
+           [&](const std::string& prefix, const ExpertWeights& experts) {
+             digest.experts += experts_digest(prefix, first_expert_, experts.gate_up, experts.down);
+           }});
+  return digest;
+}
+
+std::int64_t Qwen3MoeModel::weight_bytes() const {
+  std::int64_t bytes = 0;
+  for (const MemoryPart& part : memory_of_qwen3_moe(config_, weights_)) {
+    bytes += part.bytes;
+  }
+  return bytes;
+}
+
+void Qwen3MoeModel::embed(UbatchState& state) const {
+  DOVETAIL_CHECK_EQ(state.inputs.input_ids.size(0), state.inputs.num_tokens);
+  state.hidden = at::index_select(weights_.embedding, 0, state.inputs.input_ids);
+  state.rotary = rotary_.table(state.inputs.positions, dims_.dtype);
+}
+
+void Qwen3MoeModel::attention(int layer, UbatchState& state, KvCache& cache) const {
+  const Qwen3MoeLayerWeights& weights = layer_weights(layer);
+  const at::Tensor normed = rms_norm(state.hidden, weights.input_norm, config_.rms_norm_eps);
+  state.hidden = self_attention(attention_dims_,
+                                weights.attention,
+                                normed,
+                                state.rotary,
+                                state.inputs,
+                                cache.keys.at(static_cast<std::size_t>(layer)),
+                                cache.values.at(static_cast<std::size_t>(layer)))
+                     .add_(state.hidden);
+}
+
+void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& replay_ids) const {
+  const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
+  state.moe_input = rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps);
+  const at::Tensor logits = at::linear(state.moe_input, weights.router);
+  const Routing routing =
+      replay_ids.defined()
+          ? route_replayed(logits, replay_ids, config_.norm_topk_prob)
+          : route_top_k(logits, config_.num_experts_per_tok, config_.norm_topk_prob);
+  const at::Tensor is_padding = at::lt(state.inputs.slot_mapping, 0);
+  state.expert_ids = at::masked_fill(routing.expert_ids, is_padding.unsqueeze(1), -1);
+  state.weights = routing.weights;
+  state.margin =
+      at::masked_fill(routing.margin, is_padding, std::numeric_limits<float>::infinity());
+  state.shared_output.reset();
+}
+
+at::Tensor Qwen3MoeModel::experts(int layer, const ExpertRows& rows) const {
+  return run_experts(moe_layer_weights(layer).experts, rows);
+}
+
+void Qwen3MoeModel::shared_experts(int layer, UbatchState& state) const {
+  const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
+  DOVETAIL_CHECK(weights.shared_experts.down.defined(), "the model has no shared experts");
+  state.shared_output = gated_mlp(weights.shared_experts, state.moe_input);
+}
+
+void Qwen3MoeModel::mlp(int layer, UbatchState& state) const {
+  const Qwen3MoeLayerWeights& weights = layer_weights(layer);
+  DOVETAIL_CHECK(weights.mlp.down.defined(), "the layer is not dense");
+  const at::Tensor normed =
+      rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps);
+  state.hidden = gated_mlp(weights.mlp, normed).add_(state.hidden);
+}
+
+void Qwen3MoeModel::add_moe(int layer, UbatchState& state, const at::Tensor& combined) const {
+  const bool has_shared = moe_layer_weights(layer).shared_experts.down.defined();
+  DOVETAIL_CHECK_EQ(state.shared_output.defined(), has_shared);
+  // The feed-forward's two halves first, as the sum is rounded in reduced precision.
+  const at::Tensor sum = has_shared ? at::add(combined, state.shared_output) : combined;
+  state.hidden = at::add(state.hidden, sum);
+}
+
+at::Tensor Qwen3MoeModel::output(const UbatchState& state) const {
+  return rms_norm(state.hidden, weights_.final_norm, config_.rms_norm_eps);
+}
+
+at::Tensor Qwen3MoeModel::logits(const at::Tensor& normed) const {
+  return at::linear(normed, weights_.lm_head);
+}
+
+const Qwen3MoeLayerWeights& Qwen3MoeModel::layer_weights(int layer) const {
+  return weights_.layers.at(static_cast<std::size_t>(layer));
+}
+
+const Qwen3MoeLayerWeights& Qwen3MoeModel::moe_layer_weights(int layer) const {
+  const Qwen3MoeLayerWeights& weights = layer_weights(layer);
+  DOVETAIL_CHECK(weights.router.defined(), "the layer is dense");
+  return weights;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,185 @@
+#include "models/qwen3_moe_weights.hpp"
+
+#include <array>
+
+#include <ATen/ops/empty.h>
+
+#include "models/weights/expert_weights.hpp"
+
+namespace dovetail {
+namespace {
+
+MlpWeights allocate_mlp(std::int64_t hidden, std::int64_t inner, const at::TensorOptions& options) {
+  return {.gate_up = at::empty({2 * inner, hidden}, options),
+          .down = at::empty({hidden, inner}, options)};
+}
+
+AttentionWeights allocate_attention(const Qwen3MoeConfig& config,
+                                    const at::TensorOptions& options) {
+  const std::int64_t query_rows = config.num_attention_heads * config.head_dim;
+  const std::int64_t qkv_rows = query_rows + 2 * config.num_key_value_heads * config.head_dim;
+  AttentionWeights weights;
+  weights.qkv = at::empty({qkv_rows, config.hidden_size}, options);
+  weights.output = at::empty({config.hidden_size, query_rows}, options);
+  if (config.attention_bias) {
+    weights.qkv_bias = at::empty({qkv_rows}, options);
+    weights.output_bias = at::empty({config.hidden_size}, options);
+  }
+  weights.q_norm = at::empty({config.head_dim}, options);
+  weights.k_norm = at::empty({config.head_dim}, options);
+  return weights;
+}
+
+void visit_attention(const Qwen3MoeConfig& config,
+                     const std::string& prefix,
+                     const AttentionWeights& weights,
+                     const Qwen3MoeVisitor& visitor) {
+  const std::int64_t query_rows = config.num_attention_heads * config.head_dim;
+  const std::int64_t kv_rows = config.num_key_value_heads * config.head_dim;
+  const auto visit_stacked = [&](const at::Tensor& stacked, const std::string& suffix) {
+    const auto part = Qwen3MoePart::attention;
+    visitor.replicated(part, prefix + ".q_proj" + suffix, stacked.narrow(0, 0, query_rows));
+    visitor.replicated(part, prefix + ".k_proj" + suffix, stacked.narrow(0, query_rows, kv_rows));
+    visitor.replicated(
+        part, prefix + ".v_proj" + suffix, stacked.narrow(0, query_rows + kv_rows, kv_rows));
+  };
+  visit_stacked(weights.qkv, ".weight");
+  visitor.replicated(Qwen3MoePart::attention, prefix + ".o_proj.weight", weights.output);
+  if (config.attention_bias) {
+    visit_stacked(weights.qkv_bias, ".bias");
+    visitor.replicated(Qwen3MoePart::attention, prefix + ".o_proj.bias", weights.output_bias);
+  }
+  visitor.replicated(Qwen3MoePart::norms, prefix + ".q_norm.weight", weights.q_norm);
+  visitor.replicated(Qwen3MoePart::norms, prefix + ".k_norm.weight", weights.k_norm);
+}
+
+void visit_mlp(Qwen3MoePart part,
+               const std::string& prefix,
+               const MlpWeights& weights,
+               const Qwen3MoeVisitor& visitor) {
+  const std::int64_t inner = weights.down.size(1);
+  visitor.replicated(part, prefix + ".gate_proj.weight", weights.gate_up.narrow(0, 0, inner));
+  visitor.replicated(part, prefix + ".up_proj.weight", weights.gate_up.narrow(0, inner, inner));
+  visitor.replicated(part, prefix + ".down_proj.weight", weights.down);
+}
+
+void visit_layer(const Qwen3MoeConfig& config,
+                 const std::string& prefix,
+                 const Qwen3MoeLayerWeights& layer,
+                 const Qwen3MoeVisitor& visitor) {
+  visitor.replicated(Qwen3MoePart::norms, prefix + ".input_layernorm.weight", layer.input_norm);
+  visit_attention(config, prefix + ".self_attn", layer.attention, visitor);
+  visitor.replicated(
+      Qwen3MoePart::norms, prefix + ".post_attention_layernorm.weight", layer.post_attention_norm);
+  if (!layer.router.defined()) {
+    visit_mlp(Qwen3MoePart::dense_layers, prefix + ".mlp", layer.mlp, visitor);
+    return;
+  }
+  visitor.replicated(Qwen3MoePart::router, prefix + ".mlp.gate.weight", layer.router);
+  visitor.experts(prefix + ".mlp", layer.experts);
+  if (layer.shared_experts.down.defined()) {
+    visit_mlp(Qwen3MoePart::shared_experts,
+              prefix + ".mlp.shared_experts",
+              layer.shared_experts,
+              visitor);
+  }
+}
+
+}  // namespace
+
+Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlacement& placement) {
+  const auto options = at::TensorOptions().dtype(placement.dtype).device(placement.device);
+  const std::int64_t hidden = config.hidden_size;
+  const std::int64_t inner = config.moe_intermediate_size;
+  const std::int64_t experts = config.num_experts / placement.ep_size;
+  Qwen3MoeWeights weights;
+  weights.embedding = at::empty({config.vocab_size, hidden}, options);
+  for (const bool is_moe : config.is_moe_layer) {
+    Qwen3MoeLayerWeights layer;
+    layer.input_norm = at::empty({hidden}, options);
+    layer.attention = allocate_attention(config, options);
+    layer.post_attention_norm = at::empty({hidden}, options);
+    if (is_moe) {
+      layer.router = at::empty({config.num_experts, hidden}, options);
+      layer.experts.gate_up = at::empty({experts, 2 * inner, hidden}, options);
+      layer.experts.down = at::empty({experts, hidden, inner}, options);
+      if (config.n_shared_experts > 0) {
+        layer.shared_experts = allocate_mlp(hidden, config.shared_intermediate_size(), options);
+      }
+    } else {
+      layer.mlp = allocate_mlp(hidden, config.intermediate_size, options);
+    }
+    weights.layers.push_back(std::move(layer));
+  }
+  weights.final_norm = at::empty({hidden}, options);
+  weights.lm_head = config.tie_word_embeddings ? weights.embedding
+                                               : at::empty({config.vocab_size, hidden}, options);
+  return weights;
+}
+
+void visit_qwen3_moe(const Qwen3MoeConfig& config,
+                     const Qwen3MoeWeights& weights,
+                     const Qwen3MoeVisitor& visitor) {
+  visitor.replicated(Qwen3MoePart::embedding, "model.embed_tokens.weight", weights.embedding);
+  for (std::size_t index = 0; index < weights.layers.size(); ++index) {
+    visit_layer(config, "model.layers." + std::to_string(index), weights.layers[index], visitor);
+  }
+  visitor.replicated(Qwen3MoePart::norms, "model.norm.weight", weights.final_norm);
+  if (!config.tie_word_embeddings) {
+    visitor.replicated(Qwen3MoePart::lm_head, "lm_head.weight", weights.lm_head);
+  }
+}
+
+Qwen3MoeWeights read_qwen3_moe(const Qwen3MoeConfig& config,
+                               WeightSource& source,
+                               const ModelPlacement& placement) {
+  Qwen3MoeWeights weights = allocate_qwen3_moe(config, placement);
+  const auto num_experts = static_cast<int>(config.num_experts);
+  const int first_expert = num_experts / placement.ep_size * placement.ep_rank;
+  visit_qwen3_moe(
+      config,
+      weights,
+      {.replicated =
+           [&](Qwen3MoePart /*part*/, const std::string& name, const at::Tensor& values) {
+             source.read({.name = name,
+                          .shape = values.sizes().vec(),
+                          .first_row = 0,
+                          .destination = values});
+           },
+       .experts =
+           [&](const std::string& prefix, const ExpertWeights& experts) {
+             read_experts(source, prefix, first_expert, num_experts, experts.gate_up, experts.down);
+           }});
+  return weights;
+}
+
+std::vector<MemoryPart> memory_of_qwen3_moe(const Qwen3MoeConfig& config,
+                                            const Qwen3MoeWeights& weights) {
+  std::vector<MemoryPart> parts;
+  for (const char* name : {"embedding",
+                           "norms",
+                           "attention",
+                           "router",
+                           "experts",
+                           "shared experts",
+                           "dense layers",
+                           "lm_head"}) {
+    parts.push_back({name, 0});
+  }
+  const auto add = [&](Qwen3MoePart part, const at::Tensor& values) {
+    parts.at(static_cast<std::size_t>(part)).bytes += static_cast<std::int64_t>(values.nbytes());
+  };
+  visit_qwen3_moe(config,
+                  weights,
+                  {.replicated = [&](Qwen3MoePart part,
+                                     const std::string& /*name*/,
+                                     const at::Tensor& values) { add(part, values); },
+                   .experts =
+                       [&](const std::string& /*prefix*/, const ExpertWeights& experts) {
+                         add(Qwen3MoePart::experts, experts.gate_up);
+                         add(Qwen3MoePart::experts, experts.down);
+                       }});
+  return parts;
+}
+
+}  // namespace dovetail

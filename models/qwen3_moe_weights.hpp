@@ -1,0 +1,74 @@
+// All weights of a Qwen3-MoE model on one rank: how they are laid out, named and read.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/architecture.hpp"
+#include "models/layers/attention.hpp"
+#include "models/layers/experts.hpp"
+#include "models/layers/mlp.hpp"
+#include "models/qwen3_moe_config.hpp"
+#include "models/weights/weight_source.hpp"
+
+namespace dovetail {
+
+struct Qwen3MoeLayerWeights {
+  at::Tensor input_norm;           ///< [H], before attention
+  at::Tensor post_attention_norm;  ///< [H], before the experts or the dense feed-forward
+  AttentionWeights attention;
+  at::Tensor router;          ///< [E, H]; MoE layers, as the next two
+  ExpertWeights experts;      ///< the rank's own
+  MlpWeights shared_experts;  ///< undefined where the model has none
+  MlpWeights mlp;             ///< dense layers
+};
+
+struct Qwen3MoeWeights {
+  at::Tensor embedding;  ///< [vocabulary, H]
+  std::vector<Qwen3MoeLayerWeights> layers;
+  at::Tensor final_norm;  ///< [H]
+  at::Tensor lm_head;     ///< [vocabulary, H]; the embedding itself where the two are tied
+};
+
+/// Parts of the memory estimate, in the order in which they are reported.
+enum class Qwen3MoePart {
+  embedding,
+  norms,
+  attention,
+  router,
+  experts,
+  shared_experts,
+  dense_layers,
+  lm_head
+};
+
+/// Receives every parameter once, in the order of the checkpoint's layers. Tensors are contiguous
+/// views that cover the rank's weights exactly.
+struct Qwen3MoeVisitor {
+  /// A parameter that every rank holds, under its name in a checkpoint.
+  std::function<void(Qwen3MoePart part, const std::string& name, const at::Tensor& values)>
+      replicated;
+  /// The rank's experts of one layer; `prefix` is e.g. "model.layers.3.mlp".
+  std::function<void(const std::string& prefix, const ExpertWeights& experts)> experts;
+};
+
+/// Tensors of one rank, values not set. On the meta device they cost no memory.
+Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlacement& placement);
+
+void visit_qwen3_moe(const Qwen3MoeConfig& config,
+                     const Qwen3MoeWeights& weights,
+                     const Qwen3MoeVisitor& visitor);
+
+/// Reads every parameter of the rank once, in the visitor's order.
+Qwen3MoeWeights read_qwen3_moe(const Qwen3MoeConfig& config,
+                               WeightSource& source,
+                               const ModelPlacement& placement);
+
+/// Bytes of each part, parts without any included.
+std::vector<MemoryPart> memory_of_qwen3_moe(const Qwen3MoeConfig& config,
+                                            const Qwen3MoeWeights& weights);
+
+}  // namespace dovetail

@@ -1,0 +1,253 @@
+// config.json: what transformers 4 and 5 write is read alike; everything else is an error that
+// names file and key.
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+#include "models/qwen3_moe.hpp"
+#include "models/qwen3_moe_config.hpp"
+#include "models/registry.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+
+const Json kGood = Json::parse(R"({
+  "model_type": "qwen3_moe", "vocab_size": 100, "hidden_size": 48, "intermediate_size": 64,
+  "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 10,
+  "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": true,
+  "rms_norm_eps": 1e-6, "rope_theta": 10000, "rope_scaling": null, "hidden_act": "silu",
+  "mlp_only_layers": [], "decoder_sparse_step": 1, "sliding_window": null,
+  "use_sliding_window": false})");
+
+class ConfigFile {
+ public:
+  explicit ConfigFile(const std::string& text)
+      : path_(testing::TempDir() + "config-" + std::to_string(getpid()) + ".json") {
+    std::ofstream(path_) << text;
+  }
+
+  ~ConfigFile() { std::remove(path_.c_str()); }
+
+  ConfigFile(const ConfigFile&) = delete;
+  ConfigFile& operator=(const ConfigFile&) = delete;
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+Qwen3MoeConfig read(const Json& values) {
+  return read_qwen3_moe_config(ConfigFile(values.dump(2)).path());
+}
+
+std::string error_of_text(const std::string& text) {
+  const ConfigFile file(text);
+  try {
+    read_qwen3_moe_config(file.path());
+  } catch (const InputError& error) {
+    const std::string message = error.what();
+    EXPECT_EQ(message.rfind(file.path() + ":", 0), 0U) << "file not named: " << message;
+    return message;
+  }
+  return "no error";
+}
+
+struct BadValue {
+  std::string key;      // "a.b" = key b of object a
+  std::string value;    // JSON; empty = the key is taken out
+  std::string message;  // a part of what must be said
+};
+
+Json with(const BadValue& change) {
+  Json values = kGood;
+  Json::json_pointer place;
+  std::string rest = change.key;
+  for (std::size_t dot = rest.find('.'); dot != std::string::npos; dot = rest.find('.')) {
+    place /= rest.substr(0, dot);
+    rest = rest.substr(dot + 1);
+  }
+  if (change.value.empty()) {
+    values.erase(change.key);
+  } else {
+    values[place / rest] = Json::parse(change.value);
+  }
+  return values;
+}
+
+const BadValue kBadValues[] = {
+    {"model_type", "", "is missing"},
+    {"vocab_size", "", "is missing"},
+    {"hidden_size", "", "is missing"},
+    {"num_hidden_layers", "", "is missing"},
+    {"num_attention_heads", "", "is missing"},
+    {"num_key_value_heads", "", "is missing"},
+    {"num_experts", "", "is missing"},
+    {"num_experts_per_tok", "", "is missing"},
+    {"moe_intermediate_size", "", "is missing"},
+    {"norm_topk_prob", "", "is missing"},
+    {"rms_norm_eps", "", "is missing"},
+    {"rope_theta", "", "is missing, at the top level and in rope_parameters"},
+    {"hidden_size", "null", "is missing"},
+    {"model_type", "\"qwen2_moe\"", "allowed: qwen3_moe"},
+    {"model_type", "3", "allowed: a string"},
+    {"vocab_size", "0", "from 1 to"},
+    {"vocab_size", "-5", "from 1 to"},
+    {"vocab_size", "\"100\"", "a whole number"},
+    {"vocab_size", "100.0", "a whole number"},
+    {"vocab_size", "true", "a whole number"},
+    {"vocab_size", "18446744073709551615", "a whole number"},
+    {"hidden_size", "1e3", "a whole number"},
+    {"hidden_size", "9999999999", "from 1 to"},
+    {"hidden_size", "[48]", "a whole number"},
+    {"num_hidden_layers", "0", "from 1 to"},
+    {"num_key_value_heads", "4", "a divisor of num_attention_heads 6"},
+    {"num_key_value_heads", "12", "a divisor of num_attention_heads 6"},
+    {"head_dim", "5", "an even number"},
+    {"head_dim", "0", "from 1 to"},
+    {"num_experts", "0", "from 1 to"},
+    {"num_experts_per_tok", "9", "from 1 to 8"},
+    {"num_experts_per_tok", "0", "from 1 to 8"},
+    {"num_local_experts", "16", "differs from num_experts"},
+    {"norm_topk_prob", "1", "allowed: true, false"},
+    {"norm_topk_prob", "\"true\"", "allowed: true, false"},
+    {"tie_word_embeddings", "0", "allowed: true, false"},
+    {"attention_bias", "\"no\"", "allowed: true, false"},
+    {"rms_norm_eps", "0", "a number > 0"},
+    {"rms_norm_eps", "-1e-6", "a number > 0"},
+    {"rms_norm_eps", "\"1e-6\"", "a number > 0"},
+    {"rope_theta", "0", "a number > 0"},
+    {"rope_theta", "{}", "a number > 0"},
+    {"rope_scaling", "\"default\"", "allowed: an object"},
+    {"rope_scaling", R"({"rope_type": "yarn", "factor": 4})", "allowed: default"},
+    {"rope_scaling", R"({"type": "linear", "factor": 4})", "allowed: default"},
+    {"rope_parameters", R"({"rope_type": "llama3", "rope_theta": 10000})", "allowed: default"},
+    {"rope_parameters", R"({"rope_type": "default", "rope_theta": 20000})", "allowed: one value"},
+    {"rope_parameters", R"({"partial_rotary_factor": 0.5})", "allowed: 1"},
+    {"rope_parameters", R"({"mrope_section": [1, 2]})", "add up to head_dim / 2 = 5"},
+    {"rope_parameters", R"({"mrope_section": [1, 2, 3]})", "add up to head_dim / 2 = 5"},
+    {"rope_parameters", R"({"mrope_section": [1, 2, 2], "mrope_interleaved": true})", "not built"},
+    {"partial_rotary_factor", "0.5", "allowed: 1"},
+    {"hidden_act", "\"gelu\"", "allowed: silu"},
+    {"use_sliding_window", "true", "allowed: false"},
+    {"layer_types", R"(["full_attention", "sliding_attention"])", "allowed: full_attention"},
+    {"layer_types", R"("full_attention")", "a list of strings"},
+    {"quantization_config", R"({"quant_method": "fp8"})", "allowed: none"},
+    {"qkv_bias", "true", "allowed: false"},
+    {"use_qk_norm", "false", "allowed: true"},
+    {"shared_expert_intermediate_size", "16", "allowed: 0"},
+    {"n_shared_experts", "-1", "from 0 to"},
+    {"decoder_sparse_step", "0", "from 1 to"},
+    {"mlp_only_layers", "1", "a list of whole numbers"},
+    {"mlp_only_layers", "[4]", "from 0 to 3"},
+    {"mlp_only_layers", "[-1]", "from 0 to 3"},
+    {"mlp_only_layers", "[1.5]", "from 0 to 3"},
+};
+
+TEST(Qwen3MoeConfig, BadValuesAreNamed) {
+  ASSERT_NO_THROW(read(kGood));
+  ASSERT_GE(std::size(kBadValues), 40U);
+  for (const BadValue& bad : kBadValues) {
+    const std::string message = error_of_text(with(bad).dump());
+    const bool names_key = message.find("key '" + bad.key) != std::string::npos;
+    EXPECT_TRUE(names_key) << bad.key << " = " << bad.value << ": " << message;
+    EXPECT_NE(message.find(bad.message), std::string::npos)
+        << bad.key << " = " << bad.value << ": " << message;
+  }
+}
+
+TEST(Qwen3MoeConfig, SizesThatOthersNeed) {
+  Json dense = kGood;
+  dense["decoder_sparse_step"] = 2;
+  EXPECT_NO_THROW(read(dense));
+  dense.erase("intermediate_size");
+  EXPECT_NE(error_of_text(dense.dump()).find("key 'intermediate_size' is missing"),
+            std::string::npos);
+  dense["decoder_sparse_step"] = 1;
+  EXPECT_NO_THROW(read(dense));
+
+  Json no_head_dim = kGood;
+  no_head_dim["head_dim"] = nullptr;
+  EXPECT_EQ(read(no_head_dim).head_dim, 8);
+  no_head_dim["hidden_size"] = 50;
+  EXPECT_NE(error_of_text(no_head_dim.dump()).find("a divisor of hidden_size"), std::string::npos);
+}
+
+TEST(Qwen3MoeConfig, BadFilesAreNamed) {
+  EXPECT_NE(error_of_text("").find("not JSON"), std::string::npos);
+  EXPECT_NE(error_of_text("[]").find("not a JSON object"), std::string::npos);
+  EXPECT_NE(error_of_text("{\n \"a\": 1,\n oops}").find("line 3"), std::string::npos);
+  EXPECT_NE(error_of_text(R"({"vocab_size": 1, "vocab_size": 2})").find("'vocab_size'"),
+            std::string::npos);
+  EXPECT_THROW(read_qwen3_moe_config("/nowhere/config.json"), InputError);
+  EXPECT_THROW(read_qwen3_moe_config("/"), InputError);
+}
+
+TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {
+  Json newer = kGood;
+  newer.erase("rope_theta");
+  newer.erase("rope_scaling");
+  newer.erase("num_experts");
+  newer["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "default"}};
+  newer["num_local_experts"] = 8;
+  for (const Json& values : {kGood, newer}) {
+    const Qwen3MoeConfig config = read(values);
+    EXPECT_EQ(config.rope_theta, 10000.0);
+    EXPECT_EQ(config.num_experts, 8);
+    EXPECT_EQ(config.head_dim, 10);
+    EXPECT_FALSE(config.attention_bias);
+    EXPECT_FALSE(config.tie_word_embeddings);
+    EXPECT_EQ(config.n_shared_experts, 0);
+    EXPECT_EQ(config.mrope_section, (std::array<std::int64_t, 3>{1, 2, 2}));
+  }
+  Json older = kGood;
+  older["rope_scaling"] = {{"type", "default"}, {"mrope_section", {3, 1, 1}}};
+  EXPECT_EQ(read(older).mrope_section, (std::array<std::int64_t, 3>{3, 1, 1}));
+}
+
+TEST(Qwen3MoeConfig, DenseLayersAsInTransformers) {
+  Json values = kGood;
+  values["num_hidden_layers"] = 7;
+  values["decoder_sparse_step"] = 3;
+  values["mlp_only_layers"] = {5, 0};
+  // MoE where (index + 1) % 3 == 0, which are 2 and 5, but 5 is listed.
+  EXPECT_EQ(read(values).is_moe_layer,
+            (std::vector<bool>{false, false, true, false, false, false, false}));
+}
+
+TEST(Qwen3MoeConfig, ConfigsOfThisRepository) {
+  const std::string folder = DOVETAIL_SOURCE_DIR "/models/configs/";
+  const auto tiny = architectures().at("qwen3_moe")(folder + "qwen3-moe-tiny.json");
+  EXPECT_EQ(tiny->shape().num_layers(), 4);
+  EXPECT_TRUE(tiny->shape().layers.at(3).has_shared_experts);
+  EXPECT_EQ(tiny->dims().num_experts, 16);
+  EXPECT_EQ(tiny->dims().top_k, 4);
+
+  const auto large = architectures().at("qwen3_moe")(folder + "qwen3-30b-a3b.json");
+  EXPECT_FALSE(large->shape().layers.at(0).has_shared_experts);
+  EXPECT_EQ(large->dims().head_dim, 128);
+  // The published model has 30.5 billion parameters.
+  std::int64_t bytes = 0;
+  for (const auto& part : large->weight_memory({.dtype = at::kBFloat16})) {
+    bytes += part.bytes;
+  }
+  EXPECT_EQ(bytes / 2, 30'532'122'624);
+  // A rank of 8 holds an eighth of the experts, and all of the rest.
+  const auto one = large->weight_memory({.dtype = at::kBFloat16});
+  const auto eighth = large->weight_memory({.ep_size = 8, .ep_rank = 3, .dtype = at::kBFloat16});
+  for (std::size_t part = 0; part < one.size(); ++part) {
+    EXPECT_EQ(one[part].name, eighth[part].name);
+    EXPECT_EQ(one[part].bytes, eighth[part].bytes * (one[part].name == "experts" ? 8 : 1));
+  }
+  EXPECT_THROW(large->weight_memory({.ep_size = 3}), InputError);
+}
+
+}  // namespace
+}  // namespace dovetail

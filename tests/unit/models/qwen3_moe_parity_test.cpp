@@ -1,0 +1,238 @@
+// Parity with transformers: the checkpoints of tests/fixtures, and what transformers computed with
+// them in float32 (tests/fixtures/make_fixtures.py).
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+
+#include "framework/base/check.hpp"
+#include "models/qwen3_moe.hpp"
+#include "models/registry.hpp"
+#include "models/weights/checkpoint.hpp"
+#include "models/weights/safetensors.hpp"
+#include "tests/unit/models/serial_step.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+
+/// Passes another source's tensors on, one of them changed on purpose.
+class ChangedSource final : public WeightSource {
+ public:
+  using Change = std::function<void(const WeightRequest& request)>;
+
+  ChangedSource(WeightSource& source, Change change)
+      : source_(source), change_(std::move(change)) {}
+
+  bool has(const std::string& name) const override { return source_.has(name); }
+
+  void read(const WeightRequest& request) override {
+    source_.read(request);
+    change_(request);
+  }
+
+ private:
+  WeightSource& source_;
+  Change change_;
+};
+
+struct Fixture {
+  std::string folder;
+  std::vector<std::vector<std::int64_t>> requests;
+  at::Tensor hidden;
+  at::Tensor logits;
+};
+
+at::Tensor stored(const SafetensorsFile& file, const std::string& name, at::ScalarType dtype) {
+  const StoredTensor& entry = file.tensors().at(name);
+  DOVETAIL_CHECK_EQ(entry.dtype, std::string(dtype == at::kFloat ? "F32" : "I64"));
+  at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(dtype));
+  const auto bytes = file.data(entry);
+  DOVETAIL_CHECK_EQ(bytes.size(), tensor.nbytes());
+  std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());
+  return tensor;
+}
+
+Fixture load_fixture(const std::string& name) {
+  Fixture fixture;
+  fixture.folder = std::string(DOVETAIL_SOURCE_DIR "/tests/fixtures/") + name;
+  const SafetensorsFile file(fixture.folder + "/expected.safetensors");
+  fixture.hidden = stored(file, "hidden", at::kFloat);
+  fixture.logits = stored(file, "logits", at::kFloat);
+  const at::Tensor ids = stored(file, "input_ids", at::kLong);
+  const at::Tensor lengths = stored(file, "lengths", at::kLong);
+  const std::int64_t* next = ids.const_data_ptr<std::int64_t>();
+  for (std::int64_t request = 0; request < lengths.numel(); ++request) {
+    const std::int64_t length = lengths.const_data_ptr<std::int64_t>()[request];
+    fixture.requests.emplace_back(next, next + length);
+    next += length;
+  }
+  return fixture;
+}
+
+std::vector<std::unique_ptr<Model>> make_models(const Fixture& fixture,
+                                                int ep_size,
+                                                at::ScalarType dtype,
+                                                const ChangedSource::Change& change = {}) {
+  const auto architecture = architectures().at("qwen3_moe")(fixture.folder + "/config.json");
+  std::vector<std::unique_ptr<Model>> ranks;
+  for (int rank = 0; rank < ep_size; ++rank) {
+    CheckpointSource source(fixture.folder);
+    ChangedSource changed(
+        source, change ? change : [](const WeightRequest&) {});
+    ranks.push_back(architecture->make_model(
+        changed, {.ep_size = ep_size, .ep_rank = rank, .dtype = dtype, .device = at::kCPU}));
+    EXPECT_EQ(source.bytes_read() > 0, true);
+  }
+  return ranks;
+}
+
+class Parity : public testing::TestWithParam<std::string> {};
+
+TEST_P(Parity, HiddenAndLogitsAreThoseOfTransformers) {
+  const Fixture fixture = load_fixture(GetParam());
+  const SerialResult result =
+      run_step(make_models(fixture, 1, at::kFloat), whole_step(fixture.requests));
+  const double hidden = relative_error(result.hidden, fixture.hidden);
+  const double logits = relative_error(result.logits, fixture.logits);
+  std::printf("%s: hidden %.2e, logits %.2e\n", GetParam().c_str(), hidden, logits);
+  EXPECT_LT(hidden, kTolerance);
+  EXPECT_LT(logits, kTolerance);
+}
+
+TEST_P(Parity, CutInTwoUbatches) {
+  const Fixture fixture = load_fixture(GetParam());
+  SerialStep step = whole_step(fixture.requests);
+  step.ubatch_ends.insert(step.ubatch_ends.begin(), step.ubatch_ends.back() / 2);
+  const SerialResult result = run_step(make_models(fixture, 1, at::kFloat), step);
+  EXPECT_LT(relative_error(result.logits, fixture.logits), kTolerance);
+}
+
+TEST_P(Parity, ReducedPrecisionIsClose) {
+  const Fixture fixture = load_fixture(GetParam());
+  const SerialStep whole = whole_step(fixture.requests);
+  const SerialResult exact = run_step(make_models(fixture, 1, at::kFloat), whole);
+  for (const auto& [dtype, bound] : {std::pair(at::kBFloat16, 0.06), std::pair(at::kHalf, 0.008)}) {
+    // With the same experts, so that a choice that flips is not taken for noise.
+    SerialStep step = whole;
+    step.replay_ids = exact.expert_ids;
+    const SerialResult result = run_step(make_models(fixture, 1, dtype), step);
+    EXPECT_EQ(result.logits.scalar_type(), dtype);
+    const double error = relative_error(result.logits, fixture.logits);
+    std::printf("%s %s: %.1e\n", GetParam().c_str(), c10::toString(dtype), error);
+    EXPECT_LT(error, bound);
+    EXPECT_GT(error, 0);
+    // Natural routing runs, too.
+    const SerialResult natural = run_step(make_models(fixture, 1, dtype), whole);
+    EXPECT_LT(relative_error(natural.logits, fixture.logits), 1.0);
+  }
+}
+
+TEST_P(Parity, PerturbedWeightsAreSeen) {
+  const Fixture fixture = load_fixture(GetParam());
+  for (const std::string name : {"model.layers.1.self_attn.q_norm.weight",
+                                 "model.layers.0.self_attn.v_proj.weight",
+                                 "model.layers.1.mlp.gate.weight",
+                                 "model.norm.weight"}) {
+    const auto ranks = make_models(fixture, 1, at::kFloat, [&](const WeightRequest& request) {
+      if (request.name == name) {
+        request.destination.view({-1})[0].add_(0.05);
+      }
+    });
+    const SerialResult result = run_step(ranks, whole_step(fixture.requests));
+    EXPECT_GT(relative_error(result.logits, fixture.logits), kTolerance) << name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures,
+                         Parity,
+                         testing::Values("qwen3-moe-tiny",
+                                         "odd-heads-stacked",
+                                         "tied-dense-sharded",
+                                         "all-experts-half"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST(ParityNegative, SwappedTokensAreSeen) {
+  const Fixture fixture = load_fixture("odd-heads-stacked");
+  auto requests = fixture.requests;
+  auto& request = requests.at(1);
+  const auto other = std::find_if(
+      request.begin() + 1, request.end(), [&](std::int64_t id) { return id != request.front(); });
+  std::swap(request.front(), *other);
+  const SerialResult result = run_step(make_models(fixture, 1, at::kFloat), whole_step(requests));
+  EXPECT_GT(relative_error(result.logits, fixture.logits), 1e-2);
+}
+
+TEST(ParityNegative, AWrongExpertForOneTokenIsSeen) {
+  const Fixture fixture = load_fixture("qwen3-moe-tiny");
+  SerialStep step = whole_step(fixture.requests);
+  step.after_route = [](int layer, UbatchState& state) {
+    if (layer == 2) {
+      auto* chosen = state.expert_ids.select(0, 5).mutable_data_ptr<std::int64_t>();
+      const std::int64_t next = (chosen[0] + 1) % 8;
+      chosen[0] = next == chosen[1] ? (next + 1) % 8 : next;
+    }
+  };
+  const SerialResult result = run_step(make_models(fixture, 1, at::kFloat), step);
+  EXPECT_GT(relative_error(result.logits, fixture.logits), 1e-3);
+}
+
+TEST(ParityNegative, RowsOfAnotherRequestAreSeen) {
+  const Fixture fixture = load_fixture("tied-dense-sharded");
+  auto requests = fixture.requests;
+  std::swap(requests.at(2), requests.at(3));  // of equal length
+  ASSERT_EQ(requests.at(2).size(), requests.at(3).size());
+  const SerialResult result = run_step(make_models(fixture, 1, at::kFloat), whole_step(requests));
+  EXPECT_GT(relative_error(result.logits, fixture.logits), 1e-2);
+}
+
+TEST(ParityRanks, ExpertsSpreadOverRanksGiveTheSame) {
+  const Fixture fixture = load_fixture("qwen3-moe-tiny");
+  for (const int ep_size : {2, 4, 8}) {
+    const SerialResult result =
+        run_step(make_models(fixture, ep_size, at::kFloat), whole_step(fixture.requests));
+    EXPECT_LT(relative_error(result.logits, fixture.logits), kTolerance) << ep_size;
+  }
+}
+
+TEST(ParityRanks, DigestsAddUpToThoseOfOneRank) {
+  for (const char* name : {"qwen3-moe-tiny", "odd-heads-stacked"}) {
+    const Fixture fixture = load_fixture(name);
+    const WeightsDigest whole = make_models(fixture, 1, at::kFloat).front()->weights_digest();
+    WeightsDigest sum;
+    for (const auto& rank : make_models(fixture, 2, at::kFloat)) {
+      EXPECT_EQ(rank->weights_digest().replicated, whole.replicated);
+      sum.experts += rank->weights_digest().experts;
+    }
+    EXPECT_EQ(sum.experts, whole.experts);
+    const auto change = [](const std::string& part) {
+      return [part](const WeightRequest& request) {
+        if (request.name.find(part) != std::string::npos) {
+          request.destination.view({-1})[0].add_(1e-3);
+        }
+      };
+    };
+    const auto digest_of = [&](const std::string& part) {
+      return make_models(fixture, 1, at::kFloat, change(part)).front()->weights_digest();
+    };
+    EXPECT_NE(digest_of("k_proj").replicated, whole.replicated);
+    EXPECT_EQ(digest_of("k_proj").experts, whole.experts);
+    EXPECT_NE(digest_of("mlp.experts").experts, whole.experts);
+  }
+}
+
+}  // namespace
+}  // namespace dovetail

@@ -1,0 +1,49 @@
+// A whole step in one process, for tests: every phase of every ubatch in a legal order, and an
+// exchange between the models of an ep group that is a plain loop over tokens.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/device/model.hpp"
+
+namespace dovetail {
+
+struct SerialStep {
+  /// Token ids of each request, one after another in the batch.
+  std::vector<std::vector<std::int64_t>> requests;
+  /// Ends of the ubatches in tokens of the batch; the last is the number of tokens. May cut inside
+  /// a request, and may repeat (an empty ubatch).
+  std::vector<std::int64_t> ubatch_ends;
+  /// Padding rows behind the tokens of each ubatch: slot -1, in no segment.
+  std::int64_t padding = 0;
+  /// Experts to take per layer [T, k], or empty.
+  std::vector<at::Tensor> replay_ids;
+  /// Changes the routed experts of a ubatch before they run; may be empty.
+  std::function<void(int layer, UbatchState& state)> after_route;
+};
+
+struct SerialResult {
+  at::Tensor hidden;                   ///< [T, H] after the final norm
+  at::Tensor logits;                   ///< [T, vocabulary]
+  std::vector<at::Tensor> expert_ids;  ///< per layer [T, k]; dense layers: undefined
+  std::vector<at::Tensor> weights;     ///< per layer [T, k]
+  std::vector<at::Tensor> margin;      ///< per layer [T]
+};
+
+/// One ubatch: all tokens.
+SerialStep whole_step(std::vector<std::vector<std::int64_t>> requests);
+
+/// `ranks` are the models of an ep group, in rank order; rank 0's replicated weights are used. Rows
+/// are in batch order, padding left out. The cache starts as NaN, requests lie in it in reverse
+/// order with holes between them.
+SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks, const SerialStep& step);
+
+/// max|a - b| / max|b|; NaN where either holds one.
+double relative_error(const at::Tensor& a, const at::Tensor& b);
+
+}  // namespace dovetail
