@@ -1,0 +1,62 @@
+#include "framework/cuda/devices.hpp"
+
+#ifdef DOVETAIL_WITH_CUDA
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#endif
+
+namespace dovetail {
+
+#ifdef DOVETAIL_WITH_CUDA
+
+namespace {
+
+std::string cuda_version(int version) {
+  return version == 0 ? "none"
+                      : std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace
+
+std::vector<std::string> gpu_descriptions() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    return {};
+  }
+  std::vector<std::string> lines;
+  for (int device = 0; device < count; ++device) {
+    cudaDeviceProp properties{};
+    if (cudaGetDeviceProperties(&properties, device) == cudaSuccess) {
+      lines.push_back(std::string(properties.name) + ", " +
+                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, compute " +
+                      std::to_string(properties.major) + "." + std::to_string(properties.minor));
+    }
+  }
+  return lines;
+}
+
+std::string cuda_versions() {
+  int runtime = 0;
+  int driver = 0;
+  int nccl = 0;
+  cudaRuntimeGetVersion(&runtime);
+  cudaDriverGetVersion(&driver);
+  ncclGetVersion(&nccl);
+  return "CUDA " + cuda_version(runtime) + " (driver: " + cuda_version(driver) + "), NCCL " +
+         std::to_string(nccl / 10000) + "." + std::to_string(nccl / 100 % 100) + "." +
+         std::to_string(nccl % 100);
+}
+
+#else
+
+std::vector<std::string> gpu_descriptions() {
+  return {};
+}
+
+std::string cuda_versions() {
+  return "built without CUDA";
+}
+
+#endif
+
+}  // namespace dovetail
