@@ -1,3 +1,141 @@
-int main() {
-  return 0;
+// dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
+// are in commands.hpp.
+#include <algorithm>
+#include <exception>
+#include <malloc.h>
+#include <thread>
+
+#include <ATen/Parallel.h>
+
+#include "framework/base/log.hpp"
+#include "framework/device/policy_run.hpp"
+#include "framework/mpi/clock.hpp"
+#include "framework/mpi/collectives.hpp"
+#include "framework/record/run_folder.hpp"
+#include "launch/command_line.hpp"
+#include "launch/conclude.hpp"
+#include "launch/progress.hpp"
+#include "launch/recording.hpp"
+#include "launch/run_setup.hpp"
+
+namespace dovetail {
+namespace {
+
+/// All stages from the model on. Collective over the world; returns the exit code, equal on all
+/// ranks.
+int run_stages(const RankContext& context, const RunOptions& options) {
+  const auto& experiment = context.experiment;
+  const auto architecture = read_architecture(context);
+  const auto model = load_model(context, *architecture);
+  const auto workload = make_workload(
+      experiment.workload, model->dims().vocabulary, context.grid.world_size, context.rank());
+  const auto inputs = make_step_inputs(workload, at::kCPU);
+  auto replay_ids = load_replay_routing(context, workload, *model);
+  const auto digests = agree_on_digests(context, *model, workload);
+  const auto clock = estimate_clock_offset(context.groups.world, context.wait);
+  const auto folder = make_run_folder(context, options);
+  Progress progress(context.is_first_rank());
+  for (const auto& policy : experiment.policies) {
+    const auto schedules = make_policy_schedules(policy, model->shape(), experiment.workload.phase);
+    auto outputs = make_step_outputs(
+        inputs, model->dims(), model->shape().num_layers(), select_outputs(experiment), at::kCPU);
+    RankRecorder recorder(
+        folder / policy.name / rank_file_name(context.rank().value),
+        rank_file_spec(context, policy, schedules, options, digests, clock, inputs, *model));
+    record_inputs(recorder, workload);
+    const auto result = run_policy(
+        {.rank_context = context,
+         .policy = policy,
+         .schedules = schedules,
+         .model = *model,
+         .inputs = inputs,
+         .outputs = outputs,
+         .replay_ids = replay_ids,
+         .on_iteration = [&](int finished, int all) { progress.show(policy.name, finished, all); }},
+        recorder);
+    if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
+      replay_ids = outputs.expert_ids.to(at::kLong);
+    }
+    if (result.stopped) {
+      break;
+    }
+  }
+  return conclude(context, folder);
+}
+
+/// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
+/// for their pages again, the more the earlier in the process's life: the first policy of a run
+/// then looked a third slower than the same policy later on. Call before threads start.
+void keep_freed_memory() {
+  constexpr int one_gibibyte = 1 << 30;
+  // NOLINTBEGIN(concurrency-mt-unsafe): one thread so far
+  mallopt(M_MMAP_THRESHOLD, one_gibibyte);
+  mallopt(M_TRIM_THRESHOLD, one_gibibyte);
+  mallopt(M_TOP_PAD, 64 << 20);
+  // NOLINTEND(concurrency-mt-unsafe)
+}
+
+/// Owns what lives as long as the run, in order of creation. Throws AgreedError only.
+int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const RunOptions& options) {
+  const auto experiment = agree_on_experiment(session, options);
+  const auto grid = make_grid(session.world_size(), experiment.parallel.expert_parallel);
+  const auto groups = make_rank_groups(session, grid);
+  FailureChannel failures(groups.control);
+  const RankContext context = {.session = session,
+                               .signals = signals,
+                               .experiment = experiment,
+                               .grid = grid,
+                               .groups = groups,
+                               .failures = failures,
+                               .wait = make_wait_policy(experiment, failures, signals)};
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  at::set_num_threads(std::max(1, cores / session.local_size()));
+  try {
+    return run_stages(context, options);
+  } catch (const AgreedError&) {
+    throw;
+  } catch (const Interrupted& error) {
+    failures.report_interrupt(error.exit_code(), error.what());
+  } catch (const Error& error) {
+    failures.report(error.exit_code(), error.what());
+  } catch (const std::exception& error) {
+    failures.report(kExitRunFailure, error.what());
+  }
+  failures.end();
+}
+
+int run_command(int argc, char** argv, const RunOptions& options) {
+  keep_freed_memory();
+  const SignalWatch signals;
+  const MpiSession session(&argc, &argv);
+  set_log_rank(session.rank().value);
+  try {
+    return run_on_ranks(session, signals, options);
+  } catch (const AgreedError& error) {
+    if (session.rank().value == 0) {
+      log_line(error.what());
+    }
+    return error.exit_code();
+  }
+}
+
+}  // namespace
+}  // namespace dovetail
+
+int main(int argc, char** argv) {
+  try {
+    int exit_code = 0;
+    const auto line = dovetail::parse_command_line(argc, argv, exit_code);
+    if (!line) {
+      return exit_code;
+    }
+    return line->command == "run" ? dovetail::run_command(argc, argv, line->run)
+                                  : dovetail::run_other_command(*line);
+  } catch (const dovetail::Error& error) {
+    dovetail::log_line(error.what());
+    return error.exit_code();
+  } catch (const std::exception& error) {
+    dovetail::log_line(error.what());
+    return dovetail::kExitRunFailure;
+  }
 }

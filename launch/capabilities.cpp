@@ -1,0 +1,58 @@
+#include "launch/capabilities.hpp"
+
+#include "framework/base/registry.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
+#include "framework/cuda/devices.hpp"
+#include "framework/plan/phase.hpp"
+#include "framework/plan/policy.hpp"
+#include "models/registry.hpp"
+
+namespace dovetail {
+
+Capabilities build_capabilities() {
+  Capabilities capabilities;
+  capabilities.architectures = architectures().names();
+  for (const auto& name : policies().names()) {
+    const auto& policy = policies().at(name);
+    capabilities.policies.push_back(
+        {name, policy.min_ubatches, policy.max_ubatches, policy.default_ubatches});
+  }
+  for (const auto& split : split_kinds()) {
+    capabilities.splits.push_back(split.name);
+  }
+  for (const auto& name : exchange_registry().names()) {
+    try {
+      capabilities.exchanges.push_back(choose_exchange(name).name);
+    } catch (const InputError&) {  // known, but not built yet
+    }
+  }
+  for (int phase = 0; phase < kNumPhases; ++phase) {
+    capabilities.phases.emplace_back(to_string(static_cast<Phase>(phase)));
+  }
+  return capabilities;
+}
+
+Experiment load_valid_experiment(const std::string& file,
+                                 const std::vector<std::string>& overrides,
+                                 std::optional<int> num_ranks) {
+  const auto loaded = load_experiment(file, overrides);
+  validate(loaded, build_capabilities(), num_ranks);
+  return loaded.experiment;
+}
+
+SplitRule split_rule(const PolicyConfig& policy) {
+  return {.kind = policy.split.kind, .sizes = policy.split.sizes};
+}
+
+const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name) {
+  std::vector<std::string> known;
+  for (const auto& policy : experiment.policies) {
+    if (policy.name == name) {
+      return policy;
+    }
+    known.push_back(policy.name);
+  }
+  throw InputError("unknown policy '" + name + "'; the experiment has: " + join_names(known));
+}
+
+}  // namespace dovetail

@@ -1,0 +1,27 @@
+// What this build can run, and an experiment loaded against it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/config/load.hpp"
+#include "framework/config/validate.hpp"
+#include "framework/plan/split.hpp"
+
+namespace dovetail {
+
+/// Names of everything that is registered, for the configuration's validation.
+Capabilities build_capabilities();
+
+/// Reads and validates an experiment file. Throws InputError.
+Experiment load_valid_experiment(const std::string& file,
+                                 const std::vector<std::string>& overrides,
+                                 std::optional<int> num_ranks);
+
+SplitRule split_rule(const PolicyConfig& policy);
+
+/// The policy of that name. Throws InputError that lists the experiment's policies.
+const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name);
+
+}  // namespace dovetail

@@ -1,0 +1,121 @@
+#include "launch/command_line.hpp"
+
+#include <cstdlib>
+#include <iostream>
+#include <map>
+
+#include <CLI/CLI.hpp>
+
+#include "framework/base/error.hpp"
+#include "framework/record/run_info.hpp"
+
+namespace dovetail {
+namespace {
+
+void add_format(CLI::App* command, OutputFormat& format, bool with_dot = false) {
+  std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::table},
+                                                 {"json", OutputFormat::json}};
+  if (with_dot) {
+    formats["dot"] = OutputFormat::dot;
+  }
+  command->add_option("--format", format, "how to print")
+      ->transform(CLI::CheckedTransformer(formats))
+      ->option_text(with_dot ? "table|json|dot" : "table|json");
+}
+
+void add_experiment(CLI::App* command, std::string& file, std::vector<std::string>& overrides) {
+  command->add_option("EXPERIMENT", file, "experiment file (YAML)")->required();
+  command->add_option("--set", overrides, "key.path=value, over the file's value")
+      ->allow_extra_args(false);
+}
+
+void add_run(CLI::App& app, RunOptions& options) {
+  auto* command = app.add_subcommand("run", "run an experiment; start it with mpirun or srun");
+  add_experiment(command, options.file, options.overrides);
+  command->add_option("--out", options.out, "result folder; must be absent or empty");
+  command->add_option("--policy", options.policies, "run only these policies, and the baseline")
+      ->allow_extra_args(false);
+}
+
+void add_commands(CLI::App& app, CommandLine& line) {
+  add_run(app, line.run);
+  auto* check = app.add_subcommand("check", "validate an experiment and print what would run");
+  add_experiment(check, line.check.file, line.check.overrides);
+  check->add_option("--ranks", line.check.num_ranks, "ranks of the world")->required();
+  add_format(check, line.check.format);
+  auto* plan = app.add_subcommand("plan", "print the schedule of a policy");
+  add_experiment(plan, line.plan.file, line.plan.overrides);
+  plan->add_option("--policy", line.plan.policy, "name of a policy of the experiment")->required();
+  add_format(plan, line.plan.format, true);
+  auto* verify = app.add_subcommand("verify", "compare the outputs of two policy folders");
+  verify->add_option("BASELINE_POLICY_DIR", line.verify.baseline)->required();
+  verify->add_option("POLICY_DIR", line.verify.policy)->required();
+  verify->add_option("--mode", line.verify.mode, "tolerance (default) or bitwise")
+      ->check(CLI::IsMember({"tolerance", "bitwise"}));
+  add_format(verify, line.verify.format);
+  auto* compare = app.add_subcommand("compare", "compare the times of policies or whole runs");
+  compare->add_option("DIR", line.compare.folders, "run folders or policy folders")->required();
+  compare->add_option("--baseline", line.compare.baseline, "policy that speed-ups refer to");
+  add_format(compare, line.compare.format);
+  auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");
+  bench->add_option("WHAT", line.bench.what, "handoff, runner, plan, record, load")->required();
+  add_format(bench, line.bench.format);
+  auto* info =
+      app.add_subcommand("info", "print versions, devices, and everything there is to choose");
+  add_format(info, line.info_format);
+  app.require_subcommand(1);
+}
+
+/// True on the rank that prints messages which all ranks would print alike, before MPI is there to
+/// ask.
+bool is_first_rank() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* rank =
+            std::getenv(variable)) {  // NOLINT(concurrency-mt-unsafe): no threads yet
+      return std::string(rank) == "0";
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int run_other_command(const CommandLine& line) {
+  if (line.command == "check") {
+    return check_command(line.check);
+  }
+  if (line.command == "plan") {
+    return plan_command(line.plan);
+  }
+  if (line.command == "verify") {
+    return verify_command(line.verify);
+  }
+  if (line.command == "compare") {
+    return compare_command(line.compare);
+  }
+  if (line.command == "bench") {
+    return bench_command(line.bench);
+  }
+  return info_command(line.info_format);
+}
+
+std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_code) {
+  CLI::App app("Experiments on overlapping communication with computation in MoE inference");
+  app.name("dovetail");
+  CommandLine line;
+  add_commands(app, line);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (is_first_rank()) {
+      app.exit(error, std::cout, std::cerr);
+    }
+    exit_code = error.get_exit_code() == 0 ? kExitDone : kExitBadInput;
+    return std::nullopt;
+  }
+  line.run.command_line = command_line(argc, argv);
+  line.command = app.get_subcommands().front()->get_name();
+  return line;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,29 @@
+// The command line of `dovetail`: what was asked for, as plain data.
+#pragma once
+
+#include <optional>
+
+#include "launch/commands.hpp"
+
+namespace dovetail {
+
+struct CommandLine {
+  /// Exactly one of these is chosen.
+  std::string command;
+  RunOptions run;
+  CheckOptions check;
+  PlanOptions plan;
+  VerifyCommandOptions verify;
+  CompareCommandOptions compare;
+  BenchOptions bench;
+  OutputFormat info_format = OutputFormat::table;
+};
+
+/// Parses; on bad usage, or after --help, prints once (on the first rank only) and returns the exit
+/// code in `exit_code`.
+std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_code);
+
+/// Runs any command but `run`. Returns the exit code.
+int run_other_command(const CommandLine& line);
+
+}  // namespace dovetail

@@ -1,0 +1,72 @@
+// The subcommands of `dovetail`, each with its options; all but `run` are functions here that
+// return the exit code.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace dovetail {
+
+struct RunOptions {
+  std::string file;
+  std::vector<std::string> overrides;  ///< "key.path=value"
+  std::vector<std::string> policies;   ///< run only these and the baseline; empty = all
+  std::string out;                     ///< result folder; empty = results/<experiment>-<UTC time>
+  std::string command_line;            ///< of the process, for the record
+};
+
+enum class OutputFormat { table, json, dot };
+
+struct CheckOptions {
+  std::string file;
+  std::vector<std::string> overrides;
+  int num_ranks = 1;
+  OutputFormat format = OutputFormat::table;
+};
+
+/// Validates an experiment for a number of ranks and prints grid, splits, schedule checks and
+/// memory by part and rank. Runs nothing.
+int check_command(const CheckOptions& options);
+
+struct PlanOptions {
+  std::string file;
+  std::vector<std::string> overrides;
+  std::string policy;
+  OutputFormat format = OutputFormat::table;
+};
+
+/// Prints the schedule of one of the experiment's policies.
+int plan_command(const PlanOptions& options);
+
+struct VerifyCommandOptions {
+  std::string baseline;
+  std::string policy;
+  std::string mode = "tolerance";
+  OutputFormat format = OutputFormat::table;
+};
+
+/// Compares two policy folders; kExitMismatch where the outputs differ.
+int verify_command(const VerifyCommandOptions& options);
+
+struct CompareCommandOptions {
+  std::vector<std::string> folders;
+  std::string baseline;
+  OutputFormat format = OutputFormat::table;
+};
+
+/// Prints times, speed-up and overlap of policy folders, or of all policies of run folders.
+int compare_command(const CompareCommandOptions& options);
+
+struct BenchOptions {
+  std::string what;
+  OutputFormat format = OutputFormat::table;
+};
+
+/// Micro-benchmarks of Dovetail's own costs: handoff, runner, plan, record, load.
+int bench_command(const BenchOptions& options);
+
+/// Prints versions, devices, and every architecture, policy, split and exchange with a line on
+/// each.
+int info_command(OutputFormat format);
+
+}  // namespace dovetail

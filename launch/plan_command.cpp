@@ -1,0 +1,34 @@
+// `dovetail plan`: the schedule of a policy, as it would be recorded and run.
+#include <iostream>
+
+#include "framework/device/policy_run.hpp"
+#include "framework/plan/schedule_json.hpp"
+#include "framework/plan/schedule_print.hpp"
+#include "launch/capabilities.hpp"
+#include "launch/commands.hpp"
+#include "models/registry.hpp"
+
+namespace dovetail {
+
+int plan_command(const PlanOptions& options) {
+  const auto experiment = load_valid_experiment(options.file, options.overrides, std::nullopt);
+  const auto& policy = find_policy(experiment, options.policy);
+  const auto architecture =
+      architectures().at(experiment.model.architecture)(experiment.model.config);
+  const auto schedules =
+      make_policy_schedules(policy, architecture->shape(), experiment.workload.phase);
+  switch (options.format) {
+    case OutputFormat::table:
+      std::cout << schedule_to_table(schedules.own);
+      break;
+    case OutputFormat::json:
+      std::cout << schedule_to_json(schedules.own);
+      break;
+    case OutputFormat::dot:
+      std::cout << schedule_to_dot(schedules.own);
+      break;
+  }
+  return kExitDone;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,23 @@
+#include "launch/progress.hpp"
+
+#include <cstdio>
+#include <unistd.h>
+
+namespace dovetail {
+
+Progress::Progress(bool is_first_rank) : is_shown_(is_first_rank && isatty(STDERR_FILENO) == 1) {}
+
+Progress::~Progress() {
+  if (is_shown_) {
+    std::fputs("\r\033[K", stderr);
+  }
+}
+
+void Progress::show(const std::string& policy, int finished, int all) {
+  if (is_shown_) {
+    std::fprintf(stderr, "\r\033[K%s: iteration %d of %d", policy.c_str(), finished, all);
+    std::fflush(stderr);
+  }
+}
+
+}  // namespace dovetail

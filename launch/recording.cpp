@@ -1,0 +1,133 @@
+#include "launch/recording.hpp"
+
+#include "framework/base/check.hpp"
+#include "framework/config/dump.hpp"
+#include "framework/device/torch_dtype.hpp"
+#include "framework/plan/schedule_check.hpp"
+#include "framework/record/run_folder.hpp"
+#include "framework/record/run_info.hpp"
+#include "launch/versions.hpp"
+
+namespace dovetail {
+namespace {
+
+ScheduleRecord schedule_record(const Schedule& schedule) {
+  ScheduleRecord record;
+  record.name = schedule.name;
+  record.num_ubatches = schedule.num_ubatches;
+  record.digest = std::to_string(schedule_digest(schedule));
+  for (const auto& op : schedule.ops) {
+    record.ops.push_back({.layer = op.layer,
+                          .ubatch = op.ubatch,
+                          .phase = std::string(to_string(op.phase)),
+                          .lane = std::string(to_string(op.lane)),
+                          .waits = {op.waits.begin(), op.waits.end()}});
+  }
+  return record;
+}
+
+std::vector<OutputSpec> output_specs(const RecordConfig& record,
+                                     const StepInputs& inputs,
+                                     const Model& model) {
+  const auto& dims = model.dims();
+  const auto dtype = from_torch(dims.dtype);
+  const auto tokens = inputs.batch.num_tokens();
+  const auto requests = static_cast<std::int64_t>(inputs.batch.requests.size());
+  std::vector<OutputSpec> specs;
+  if (record.has(RecordedOutput::hidden)) {
+    specs.push_back({"hidden", dtype, {tokens, dims.hidden}});
+  }
+  if (record.has(RecordedOutput::logits)) {
+    specs.push_back({"logits", dtype, {requests, dims.vocabulary}});
+  }
+  if (record.has(RecordedOutput::logits_all)) {
+    specs.push_back({"logits_all", dtype, {tokens, dims.vocabulary}});
+  }
+  for (int layer = 0; record.has(RecordedOutput::layers) && layer < model.shape().num_layers();
+       ++layer) {
+    specs.push_back({"layer_" + std::to_string(layer), dtype, {tokens, dims.hidden}});
+  }
+  return specs;
+}
+
+}  // namespace
+
+RankFileSpec rank_file_spec(const RankContext& context,
+                            const PolicyConfig& policy,
+                            const PolicySchedules& schedules,
+                            const RunOptions& options,
+                            const RunDigests& digests,
+                            const ClockOffset& clock,
+                            const StepInputs& inputs,
+                            const Model& model) {
+  const auto& experiment = context.experiment;
+  const auto& dims = model.dims();
+  RankFileSpec spec;
+  spec.experiment = experiment.experiment;
+  spec.policy = policy.name;
+  spec.rank = context.rank().value;
+  spec.world_size = context.grid.world_size;
+  spec.dp_rank = context.dp_rank().value;
+  spec.ep_rank = context.ep_rank().value;
+  spec.expert_parallel = context.grid.expert_parallel;
+  spec.host = context.session.host();
+  spec.device = "cpu";
+  spec.started_at = utc_text(std::chrono::system_clock::now());
+  spec.weights_digest = digests.weights;
+  spec.inputs_digest = digests.inputs;
+  for (const auto& [name, value] : all_versions()) {
+    spec.attributes.push_back({name, value});
+  }
+  spec.attributes.push_back({"argv", options.command_line});
+  spec.attributes.push_back({"environment", relevant_environment()});
+  spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
+  spec.config = dump(experiment);
+  spec.schedules = {schedule_record(schedules.own)};
+  if (!(schedules.plain == schedules.own)) {
+    spec.schedules.push_back(schedule_record(schedules.plain));
+  }
+  spec.iterations = policy.execution.iterations;
+  spec.profiled =
+      experiment.record.timing == TimingDetail::ops ? experiment.record.profiled_iterations : 0;
+  // The file says what to add to this rank's clock; the estimate is this clock minus rank 0's.
+  spec.clock_offset_ns = -clock.offset_ns;
+  spec.clock_error_ns = clock.error_bound_ns;
+  spec.tokens = inputs.batch.num_tokens();
+  spec.requests = static_cast<std::int64_t>(inputs.batch.requests.size());
+  spec.outputs = output_specs(experiment.record, inputs, model);
+  if (experiment.record.has(RecordedOutput::routing)) {
+    spec.route_layers = model.shape().num_layers();
+    spec.route_top_k = dims.top_k;
+  }
+  const auto [first, last] =
+      owned_experts(dims.num_experts, context.grid.expert_parallel, context.ep_rank());
+  spec.experts_per_rank = last - first;
+  spec.first_expert = first;
+  return spec;
+}
+
+void record_inputs(RankRecorder& recorder, const RankWorkload& workload) {
+  std::vector<std::int64_t> requests;
+  for (const auto& request : workload.batch.requests) {
+    requests.push_back(request.id);
+  }
+  recorder.write(path::kInputIds, workload.input_ids);
+  recorder.write(path::kRequestId, workload.request_ids);
+  recorder.write(path::kPositions, workload.positions);
+  recorder.write(path::kRequests, requests);
+}
+
+OutputSelection select_outputs(const Experiment& experiment) {
+  const auto& record = experiment.record;
+  return {.logits = record.has(RecordedOutput::logits),
+          .logits_all = record.has(RecordedOutput::logits_all),
+          .layers = record.has(RecordedOutput::layers),
+          .routing = record.has(RecordedOutput::routing) || replays_baseline(experiment)};
+}
+
+bool replays_baseline(const Experiment& experiment) {
+  return experiment.verify.mode != VerifyMode::none &&
+         experiment.verify.routing == VerifyRouting::replay;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,187 @@
+#include "launch/run_setup.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+#include <variant>
+
+#include <c10/core/InferenceMode.h>
+
+#include "framework/config/dump.hpp"
+#include "framework/config/load.hpp"
+#include "framework/device/torch_dtype.hpp"
+#include "framework/mpi/collectives.hpp"
+#include "framework/record/run_folder.hpp"
+#include "framework/record/run_info.hpp"
+#include "launch/capabilities.hpp"
+#include "launch/recording.hpp"
+#include "models/registry.hpp"
+#include "models/weights/broadcast.hpp"
+#include "models/weights/checkpoint.hpp"
+#include "models/weights/seeded.hpp"
+
+namespace dovetail {
+namespace {
+
+/// Only what `--policy` names, and the baseline that they are verified against.
+void select_policies(Experiment& experiment, const std::vector<std::string>& names) {
+  if (names.empty()) {
+    return;
+  }
+  for (const auto& name : names) {
+    find_policy(experiment, name);
+  }
+  std::erase_if(experiment.policies, [&](const PolicyConfig& policy) {
+    const bool named = std::find(names.begin(), names.end(), policy.name) != names.end();
+    const bool is_baseline =
+        experiment.verify.mode != VerifyMode::none && policy.name == experiment.verify.baseline;
+    return !named && !is_baseline;
+  });
+}
+
+/// With `verify: {routing: replay}` the others take the baseline's experts, so it runs first.
+void put_baseline_first(Experiment& experiment) {
+  if (!replays_baseline(experiment)) {
+    return;
+  }
+  std::stable_partition(
+      experiment.policies.begin(), experiment.policies.end(), [&](const PolicyConfig& policy) {
+        return policy.name == experiment.verify.baseline;
+      });
+}
+
+std::unique_ptr<WeightSource> open_weights(const WeightsConfig& config) {
+  if (const auto* checkpoint = std::get_if<CheckpointWeights>(&config)) {
+    return std::make_unique<CheckpointSource>(checkpoint->folder);
+  }
+  return std::make_unique<SeededSource>(std::get<SeedWeights>(config).seed);
+}
+
+std::string hexadecimal(std::uint64_t value) {
+  std::array<char, 17> text{};
+  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
+
+std::uint64_t sum_over(const MpiComm& comm, std::uint64_t value, const WaitPolicy& wait) {
+  std::array<std::int64_t, 1> values = {static_cast<std::int64_t>(value)};
+  all_reduce(comm, values, Reduction::sum, wait);
+  return static_cast<std::uint64_t>(values[0]);
+}
+
+}  // namespace
+
+Experiment agree_on_experiment(const MpiSession& session, const RunOptions& options) {
+  const auto world = session.world();
+  const WaitPolicy wait;
+  std::string text;
+  run_on_all_ranks(world, wait, [&] {
+    if (session.rank().value == 0) {
+      text = read_experiment_file(options.file);
+    }
+  });
+  broadcast_text(world, text, wait);
+  Experiment experiment;
+  run_on_all_ranks(world, wait, [&] {
+    const auto loaded = parse_experiment(text, options.file, options.overrides);
+    validate(loaded, build_capabilities(), session.world_size());
+    experiment = loaded.experiment;
+    select_policies(experiment, options.policies);
+    put_baseline_first(experiment);
+  });
+  return experiment;
+}
+
+WaitPolicy make_wait_policy(const Experiment& experiment,
+                            FailureChannel& failures,
+                            const SignalWatch& signals) {
+  return {.timeout = std::chrono::seconds(experiment.execution.timeout_s),
+          .on_poll = [&failures, &signals] {
+            signals.poll();
+            failures.poll();
+          }};
+}
+
+WaitPolicy patient(const WaitPolicy& wait) {
+  WaitPolicy longer = wait;
+  longer.timeout = std::max<std::chrono::milliseconds>(wait.timeout, std::chrono::minutes(10));
+  return longer;
+}
+
+std::unique_ptr<Architecture> read_architecture(const RankContext& context) {
+  const auto& model = context.experiment.model;
+  std::unique_ptr<Architecture> architecture;
+  run_on_all_ranks(context.groups.world, patient(context.wait), [&] {
+    architecture = architectures().at(model.architecture)(model.config);
+  });
+  return architecture;
+}
+
+std::unique_ptr<Model> load_model(const RankContext& context, const Architecture& architecture) {
+  const c10::InferenceMode inference;
+  const auto wait = patient(context.wait);
+  const bool has_replicas = context.grid.num_replicas() > 1;
+  std::unique_ptr<WeightSource> source;
+  run_on_all_ranks(context.groups.world, wait, [&] {
+    owned_experts(architecture.dims().num_experts, context.grid.expert_parallel, context.ep_rank());
+    if (context.dp_rank() == DpRank(0)) {
+      source = open_weights(context.experiment.model.weights);
+    }
+  });
+  std::unique_ptr<Model> model;
+  run_on_all_ranks(context.groups.world, wait, [&] {
+    const ModelPlacement placement = {.ep_size = context.grid.expert_parallel,
+                                      .ep_rank = context.ep_rank().value,
+                                      .dtype = to_torch(context.experiment.execution.dtype),
+                                      .device = at::kCPU};
+    if (has_replicas) {
+      BroadcastSource shared(source.get(), context.groups.dp, wait);
+      model = architecture.make_model(shared, placement);
+    } else {
+      model = architecture.make_model(*source, placement);
+    }
+  });
+  return model;
+}
+
+std::filesystem::path make_run_folder(const RankContext& context, const RunOptions& options) {
+  std::string path;
+  run_on_all_ranks(context.groups.world, context.wait, [&] {
+    if (!context.is_first_rank()) {
+      return;
+    }
+    std::filesystem::path folder = options.out;
+    if (folder.empty()) {
+      folder = create_run_folder(
+          "results", context.experiment.experiment, std::chrono::system_clock::now());
+    } else {
+      use_run_folder(folder);
+    }
+    write_file_atomically(folder / kExperimentFileName, dump(context.experiment));
+    for (const auto& policy : context.experiment.policies) {
+      create_policy_folder(folder, policy.name);
+    }
+    path = folder.string();
+  });
+  broadcast_text(context.groups.world, path, context.wait);
+  return path;
+}
+
+RunDigests agree_on_digests(const RankContext& context,
+                            const Model& model,
+                            const RankWorkload& workload) {
+  const auto own = model.weights_digest();
+  const auto& groups = context.groups;
+  const auto weights = own.replicated + sum_over(groups.ep, own.experts, context.wait);
+  std::array<std::int64_t, 1> smallest = {static_cast<std::int64_t>(weights)};
+  std::array<std::int64_t, 1> largest = smallest;
+  all_reduce(groups.world, smallest, Reduction::min, context.wait);
+  all_reduce(groups.world, largest, Reduction::max, context.wait);
+  if (smallest != largest) {
+    throw RunError("replicas hold different weights");
+  }
+  return {.weights = hexadecimal(weights),
+          .inputs = hexadecimal(sum_over(groups.world, workload.digest, context.wait))};
+}
+
+}  // namespace dovetail

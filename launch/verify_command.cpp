@@ -1,0 +1,36 @@
+// `dovetail verify`: compares the outputs of two policy folders, also of different runs and grids.
+#include <iostream>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+#include "framework/compare/verify.hpp"
+#include "launch/commands.hpp"
+#include "launch/verdict.hpp"
+
+namespace dovetail {
+
+int exit_code_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::verified:
+      return kExitDone;
+    case Verdict::mismatch:
+      return kExitMismatch;
+    case Verdict::not_comparable:
+      break;
+  }
+  return kExitBadInput;
+}
+
+int verify_command(const VerifyCommandOptions& options) {
+  const auto mode = options.mode == "bitwise" ? CompareMode::bitwise : CompareMode::tolerance;
+  const auto report = verify_policies(options.baseline, options.policy, {.mode = mode});
+  if (options.format == OutputFormat::json) {
+    std::cout << to_json(report).dump(2) << "\n";
+  } else {
+    std::cout << to_text(report);
+  }
+  return exit_code_of(report.verdict);
+}
+
+}  // namespace dovetail

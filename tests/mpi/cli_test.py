@@ -1,0 +1,443 @@
+#!/usr/bin/env python3
+"""The whole program from the command line: dovetail under mpirun, its exit codes, its last lines, and its files as h5py sees them.
+
+cli_test.py [unittest arguments]; DOVETAIL_BIN names the executable, DOVETAIL_MPIRUN the launch line.
+"""
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+TOP = Path(__file__).resolve().parents[2]
+BIN = os.environ["DOVETAIL_BIN"]
+MPIRUN = shlex.split(os.environ["DOVETAIL_MPIRUN"])
+FP32_BOUND = 2e-6
+
+PHASES = ["embed", "attention", "route", "dispatch", "experts", "shared_experts", "combine", "output"]
+
+SMALL = """
+experiment: small
+model: {architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}
+parallel: {expert_parallel: %(ep)d}
+workload: {phase: prefill, requests: {count: %(count)d, length: 24}, seed: 9}
+execution: {warmup: 1, iterations: 2, timeout_s: 20}
+policies:
+  - {name: sequential}
+  - {name: shared_expert}
+  - {name: dual_batch, ubatches: 2}
+  - {name: dual_inline, schedule: dual_batch, ubatches: 2, hand_off: inline}
+  - {name: dual_gather, schedule: dual_batch, ubatches: 2, exchange: gather}
+  - {name: dual_3, schedule: dual_batch, ubatches: 3, split: request}
+verify: {baseline: sequential, mode: tolerance}
+record: {outputs: [hidden, logits, layers, routing], timing: ops, profiled_iterations: 1}
+"""
+
+
+class Outcome:
+    def __init__(self, process, seconds):
+        self.code, self.out, self.err, self.seconds = process.returncode, process.stdout, process.stderr, seconds
+
+    def __str__(self):
+        return f"exit code {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def execute(command, limit_s=55):
+    begin = time.monotonic()
+    process = subprocess.run(command, cwd=TOP, capture_output=True, text=True, errors="replace", timeout=limit_s)
+    return Outcome(process, time.monotonic() - begin)
+
+
+def dovetail(*arguments, **options):
+    return execute([BIN, *map(str, arguments)], **options)
+
+
+def mpirun(ranks, *arguments, **options):
+    return execute([*MPIRUN, "-np", str(ranks), BIN, *map(str, arguments)], **options)
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="dovetail-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def experiment(self, text=SMALL, **values):
+        path = self.folder / "experiment.yaml"
+        path.write_text(text % {"ep": 2, "count": 4, **values} if "%(" in text else text)
+        return path
+
+    def run_experiment(self, ranks, path, name, *arguments, code=0):
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / name, *arguments)
+        self.assertEqual(outcome.code, code, str(outcome))
+        return self.folder / name, outcome
+
+    def assert_verified(self, baseline, policy, mode="tolerance"):
+        outcome = dovetail("verify", baseline, policy, "--mode", mode, "--format", "json")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        report = json.loads(outcome.out)
+        self.assertGreaterEqual(len(report["tensors"]), 2)
+        for tensor in report["tensors"]:
+            self.assertLessEqual(float(tensor["error"]), FP32_BOUND if mode == "tolerance" else 0.0, str(tensor))
+
+
+class Run(CliTest):
+    def test_quickstart_is_verified_and_readable(self):
+        run, outcome = self.run_experiment(2, "experiments/quickstart.yaml", "run")
+        lines = outcome.out.strip().splitlines()[-4:]
+        self.assertEqual(lines[0], f"results {run}")
+        for line, policy, verdict in zip(lines[1:], ["sequential", "dual_batch", "dual_inline"],
+                                         ["baseline", "verified", "verified"]):
+            self.assertRegex(line, rf"^policy {policy} step_ms \d+\.\d+ verdict {verdict}$")
+        with h5py.File(run / "dual_batch" / "rank-00001.h5") as file:
+            self.assertEqual(file.attrs["status"], b"complete")
+            self.assertEqual(file["output/hidden"].shape, (8 * 128, 64))
+            self.assertTrue(np.isfinite(file["output/hidden"][:]).all())
+            self.assertTrue((file["timing/step_ns"][:] > 0).all())
+            self.assertTrue((file["timing/decision"][:, :, 0] == 1).all())
+            self.assertEqual(list(file["input/requests"][:]), list(range(8, 16)))
+        with h5py.File(run / "dual_batch" / "view.h5") as view:
+            self.assertEqual(view["output/logits"].shape, (2, 8, 256))
+            with h5py.File(run / "dual_batch" / "rank-00001.h5") as file:
+                np.testing.assert_array_equal(view["output/logits"][1], file["output/logits"][:])
+        summary = json.loads((run / "dual_batch" / "summary.json").read_text())
+        self.assertEqual(summary["verification"]["verdict"], "verified")
+        events = json.loads((run / "dual_batch" / "trace.json").read_text())["traceEvents"]
+        self.assertTrue(any(event.get("name", "").startswith("dispatch") for event in events))
+
+    def test_the_recorded_experiment_resolves_to_itself(self):
+        first, _ = self.run_experiment(2, self.experiment(), "first", "--set", "execution.iterations=3")
+        second, _ = self.run_experiment(2, first / "experiment.yaml", "second")
+        self.assertEqual((first / "experiment.yaml").read_text(), (second / "experiment.yaml").read_text())
+        with h5py.File(second / "sequential" / "rank-00000.h5") as file:
+            self.assertEqual(file["timing/step_ns"].shape[0], 3)
+            self.assertEqual(file["config"][()].decode(), (first / "experiment.yaml").read_text())
+
+    def test_policies_agree_to_the_bit_where_they_must(self):
+        run, _ = self.run_experiment(2, self.experiment(), "run")
+        self.assert_verified(run / "dual_batch", run / "dual_inline", "bitwise")
+        self.assert_verified(run / "dual_batch", run / "dual_gather", "bitwise")
+        self.assert_verified(run / "sequential", run / "dual_3")
+
+    def test_uneven_and_idle_ranks(self):
+        run, _ = self.run_experiment(4, "experiments/uneven_ranks.yaml", "run", "--set", "execution.iterations=2")
+        with h5py.File(run / "dual_batch" / "rank-00002.h5") as idle:
+            self.assertEqual(idle["input/input_ids"].shape, (0,))
+            self.assertTrue((idle["timing/decision"][:, 0, 0] == 1).all())
+        with h5py.File(run / "dual_vetoed" / "rank-00000.h5") as vetoed:
+            self.assertTrue((vetoed["timing/decision"][:, 0, 0] == 0).all())
+            self.assertTrue((vetoed["timing/decision"][:, 0, 3] == 1).all())
+
+    def test_a_rank_vetoes_one_step(self):
+        run, outcome = self.run_experiment(2, self.experiment(), "run", "--policy", "dual_batch", "--set",
+                                           "fault={kind: veto, rank: 1, iteration: 2}")
+        self.assertIn("fault injected", outcome.out)
+        with h5py.File(run / "dual_batch" / "rank-00000.h5") as file:
+            self.assertEqual(file["timing/decision"][:, 0, :].tolist(), [[1, 0, 0, 0, -1], [0, 0, 1, 2, 1]])
+
+    def test_routing_is_replayed_within_a_run_and_from_an_earlier_one(self):
+        path = self.experiment()
+        within, _ = self.run_experiment(2, path, "within", "--set", "verify.routing=replay")
+        replay = f"workload.routing={{replay: {within / 'sequential'}}}"
+        later, _ = self.run_experiment(2, path, "later", "--set", replay)
+        self.assert_verified(within / "sequential", later / "dual_batch")
+        with h5py.File(later / "dual_batch" / "rank-00000.h5", "r") as file:
+            self.assertTrue(np.isposinf(file["route/margin"][:]).all())
+
+    def test_replay_takes_the_recorded_experts(self):
+        path = self.experiment()
+        first, _ = self.run_experiment(2, path, "first", "--policy", "sequential")
+        for name in ("rank-00000.h5", "rank-00001.h5"):  # other experts than the model would choose
+            with h5py.File(first / "sequential" / name, "r+") as file:
+                file["route/expert_ids"][:] = (file["route/expert_ids"][:] + 1) % 16
+        replay = f"workload.routing={{replay: {first / 'sequential'}}}"
+        second, _ = self.run_experiment(2, path, "second", "--policy", "sequential", "--set", replay)
+        with h5py.File(first / "sequential" / "rank-00000.h5") as a, h5py.File(second / "sequential" / "rank-00000.h5") as b:
+            np.testing.assert_array_equal(a["route/expert_ids"][:], b["route/expert_ids"][:])
+            self.assertGreater(np.abs(a["output/hidden"][:] - b["output/hidden"][:]).max(), 1e-3)
+
+    def test_reduced_precision_runs(self):
+        for dtype in ("bfloat16", "float16"):
+            run, _ = self.run_experiment(2, self.experiment(), dtype, "--set", f"execution.dtype={dtype}",
+                                         "--set", "verify.routing=replay")
+            with h5py.File(run / "sequential" / "rank-00000.h5") as file:
+                self.assertTrue(np.isfinite(file["output/logits"][:].astype(np.float32)).all())
+
+
+class Grids(CliTest):
+    def test_all_grids_compute_the_same(self):
+        # 8 requests in all, on 1, 2 and 4 ranks, with 1, 2 and 4 ranks in an ep group.
+        reference, _ = self.run_experiment(1, self.experiment(ep=1, count=8), "reference")
+        for ranks, ep in ((2, 1), (2, 2), (4, 1), (4, 2), (4, 4)):
+            with self.subTest(ranks=ranks, ep=ep):
+                run, _ = self.run_experiment(ranks, self.experiment(ep=ep, count=8 // ranks), f"run-{ranks}-{ep}")
+                for policy in ("sequential", "dual_batch", "dual_3"):
+                    self.assert_verified(reference / "sequential", run / policy)
+
+
+class Verdicts(CliTest):
+    """What verify must not pass: a run is damaged in one place and compared with itself as it was."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.base = Path(tempfile.mkdtemp(prefix="dovetail-cli-"))
+        path = cls.base / "experiment.yaml"
+        path.write_text(SMALL % {"ep": 2, "count": 4})
+        outcome = mpirun(2, "run", path, "--out", cls.base / "run", "--policy", "dual_batch")
+        assert outcome.code == 0, str(outcome)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.base, ignore_errors=True)
+
+    def damaged(self, damage):
+        policy = self.folder / "dual_batch"
+        shutil.copytree(self.base / "run" / "dual_batch", policy)
+        with h5py.File(policy / "rank-00001.h5", "r+") as file:
+            damage(file)
+        return dovetail("verify", self.base / "run" / "sequential", policy)
+
+    def test_untouched_passes(self):
+        self.assertEqual(self.damaged(lambda file: None).code, 0)
+
+    def test_one_element(self):
+        def damage(file):
+            file["output/hidden"][17, 5] += 0.01
+        outcome = self.damaged(damage)
+        self.assertEqual(outcome.code, 4, str(outcome))
+        self.assertIn("request 4, position 17, element 5", outcome.out)
+
+    def test_two_swapped_tokens(self):
+        def damage(file):
+            rows = file["output/hidden"][:]
+            rows[[3, 4]] = rows[[4, 3]]
+            file["output/hidden"][:] = rows
+        self.assertEqual(self.damaged(damage).code, 4)
+
+    def test_one_wrong_expert(self):
+        def damage(file):
+            ids = file["route/expert_ids"][:]
+            ids[1, 7, 0] = next(expert for expert in range(16) if expert not in ids[1, 7])
+            file["route/expert_ids"][:] = ids
+        outcome = self.damaged(damage)
+        self.assertEqual(outcome.code, 4, str(outcome))
+        self.assertIn("layer 1", outcome.out)
+
+    def test_a_nan(self):
+        def damage(file):
+            file["output/logits"][0, 0] = np.nan
+        self.assertEqual(self.damaged(damage).code, 4)
+
+    def test_other_weights(self):
+        def damage(file):
+            file.attrs.modify("weights_digest", np.bytes_(b"0" * 16))
+        self.assertNotEqual(self.damaged(damage).code, 0)
+
+    def test_a_missing_rank(self):
+        policy = self.folder / "dual_batch"
+        shutil.copytree(self.base / "run" / "dual_batch", policy)
+        (policy / "rank-00001.h5").unlink()
+        outcome = dovetail("verify", self.base / "run" / "sequential", policy)
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("rank 1", outcome.out + outcome.err)
+
+    def test_a_mismatch_ends_the_run_with_4_and_invalid_times(self):
+        # Bitwise equality with the whole run is not to be had for a ubatch of one token: its matrix products are vector products.
+        run, outcome = self.run_experiment(2, self.experiment(), "run", "--policy", "dual_3", "--set", "verify.mode=bitwise",
+                                           "--set", "policies.dual_3.split={sizes: [1, 2, 0]}", code=4)
+        self.assertIn("policy dual_3 step_ms invalid verdict mismatch", outcome.out)
+        self.assertEqual(json.loads((run / "dual_3" / "summary.json").read_text())["timings"], "invalid")
+
+
+class Failures(CliTest):
+    def fail(self, ranks, fault, code, *arguments):
+        path = self.experiment()
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", "--policy", "dual_batch", "--set", f"fault={fault}",
+                         "--set", "execution.timeout_s=4", *arguments)
+        self.assertEqual(outcome.code, code, str(outcome))
+        return outcome
+
+    def statuses(self, policy):
+        found = []
+        for path in sorted((self.folder / "run" / policy).glob("rank-*.h5")):
+            with h5py.File(path) as file:
+                found.append(file.attrs["status"].decode())
+        return found
+
+    def test_an_exception_in_every_phase_is_named_and_ends_all_ranks(self):
+        for number, phase in enumerate(PHASES):
+            for ubatch in (0, 1):
+                rank = (number + ubatch) % 2
+                layer = -1 if phase in ("embed", "output") else number % 4
+                with self.subTest(phase=phase, rank=rank, ubatch=ubatch):
+                    shutil.rmtree(self.folder / "run", ignore_errors=True)
+                    begin = time.monotonic()
+                    # Iteration 1 is the first timed one; only dual_batch has a ubatch 1.
+                    outcome = self.fail(2, f"{{kind: exception, rank: {rank}, ubatch: {ubatch}, layer: {layer}, phase: {phase}, iteration: 1}}", 3)
+                    self.assertLess(time.monotonic() - begin, 15)  # start, one policy, and at most 5 s for the end
+                    place = f"rank {rank}, ubatch {ubatch}, " + (f"layer {layer}, " if layer >= 0 else "") + f"phase {phase}"
+                    self.assertEqual(len(re.findall(f"{place}: injected fault", outcome.err)), 1, str(outcome))
+                    self.assertNotIn("verdict", outcome.out)
+                    policy = "sequential" if ubatch == 0 else "dual_batch"
+                    self.assertEqual(self.statuses(policy), ["failed", "failed"], str(outcome))
+                    verify = dovetail("verify", self.folder / "run" / policy, self.folder / "run" / policy)
+                    self.assertEqual(verify.code, 2, str(verify))
+
+    def test_a_hanging_rank_is_named_by_its_peer(self):
+        outcome = self.fail(2, "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}", 3)
+        self.assertRegex(outcome.err, "rank 0, ubatch 0, layer 0, phase dispatch: .*not done within 4000 ms.*ep rank 1")
+        self.assertLess(outcome.seconds, 20)
+
+    def test_a_killed_rank_ends_the_run(self):
+        outcome = self.fail(2, "{kind: kill, rank: 1, ubatch: 0, layer: 1, phase: experts, iteration: 2}", 137)
+        self.assertLess(outcome.seconds, 20)
+        with h5py.File(self.folder / "run" / "sequential" / "rank-00001.h5") as file:
+            self.assertEqual(file.attrs["status"], b"running")
+            self.assertGreater(file["timing/step_ns"][0, 0], 0)  # the finished iteration is there
+            self.assertEqual(file["timing/step_ns"][1, 0], -1)
+
+    def stop_with(self, name):
+        path = self.experiment()
+        arguments = ["run", path, "--out", self.folder / "run", "--policy", "sequential", "--set", "execution.iterations=100000"]
+        child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, *map(str, arguments)], cwd=TOP, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        file = self.folder / "run" / "sequential" / "rank-00001.h5"
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not self.has_finished_iterations(file):
+            time.sleep(0.05)
+        child.send_signal(name)
+        out, err = child.communicate(timeout=30)
+        return child.returncode, out, err
+
+    @staticmethod
+    def has_finished_iterations(path):
+        try:
+            with h5py.File(path) as file:
+                return file["timing/step_ns"][2, 0] > 0
+        except OSError:
+            return False
+
+    def test_sigusr1_finishes_the_iteration(self):
+        code, out, err = self.stop_with(signal.SIGUSR1)
+        self.assertEqual(code, 0, out + err)
+        with h5py.File(self.folder / "run" / "sequential" / "rank-00000.h5") as file:
+            finished = file["timing/step_ns"][:, 0] > 0
+            self.assertGreater(finished.sum(), 2)
+            self.assertFalse(finished.all())
+            self.assertEqual(file.attrs["status"], b"complete")
+            self.assertTrue(np.isfinite(file["output/hidden"][:]).all())
+
+    def test_sigterm_leaves_what_was_recorded(self):
+        code, out, err = self.stop_with(signal.SIGTERM)
+        self.assertNotEqual(code, 0, out + err)
+        with h5py.File(self.folder / "run" / "sequential" / "rank-00000.h5") as file:
+            self.assertIn(file.attrs["status"], (b"failed", b"running"))
+            self.assertGreater(file["timing/step_ns"][2, 0], 0)
+
+
+class BadInput(CliTest):
+    def refuse(self, expected, *arguments, ranks=2, text=SMALL, code=2):
+        path = self.experiment(text)
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", *arguments)
+        self.assertEqual(outcome.code, code, str(outcome))
+        self.assertEqual(len(re.findall(expected, outcome.err)), 1, f"want once: {expected}\n{outcome}")
+        self.assertFalse((self.folder / "run" / "sequential").exists(), str(outcome))
+
+    def test_settings(self):
+        for expected, setting in (
+            ("unknown.*architecture.*qwen3_moe", "model.architecture=llama"),
+            ("unknown.*sequential.*dual_batch", "policies[1].schedule=tripple"),
+            ("exchange.*gather", "execution.exchange=carrier_pigeon"),
+            ("padded.*not built yet", "execution.exchange=padded"),
+            ("unknown key.*iterations", "execution.iteration=3"),
+            ("decode.*not built yet", "workload.phase=decode"),
+            ("from 0 to 8, found .9", "policies.dual_batch.ubatches=9"),
+            ("no-such-config", "model.config=models/configs/no-such-config.json"),
+            ("no-such-folder", "model.weights={checkpoint: no-such-folder}"),
+        ):
+            with self.subTest(setting=setting):
+                self.refuse(expected, "--set", setting)
+
+    def test_ranks_and_experts(self):
+        self.refuse("multiple", ranks=3)
+        self.refuse("16.*3|3.*16", "--set", "parallel.expert_parallel=3", ranks=3)
+
+    def test_place_in_the_file(self):
+        self.refuse(r"experiment.yaml:4:\d+: ", text=SMALL.replace("expert_parallel", "expert_paralel"))
+
+    def test_truncated_checkpoint(self):
+        checkpoint = self.folder / "checkpoint"
+        shutil.copytree(TOP / "tests/fixtures/qwen3-moe-tiny", checkpoint)
+        with open(checkpoint / "model.safetensors", "r+b") as file:
+            file.truncate(400_000)
+        self.refuse("model.safetensors", "--set", f"model.config={checkpoint / 'config.json'}", "--set",
+                    f"model.weights={{checkpoint: {checkpoint}}}")
+
+    def test_a_folder_that_is_not_empty_stays_as_it_is(self):
+        out = self.folder / "run"
+        out.mkdir()
+        (out / "precious.txt").write_text("precious")
+        outcome = mpirun(2, "run", self.experiment(), "--out", out)
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("not empty", outcome.err)
+        self.assertEqual([path.name for path in out.iterdir()], ["precious.txt"])
+
+    def test_usage(self):
+        for arguments in (["run"], ["frobnicate"], ["run", "experiments/quickstart.yaml", "--frobnicate"],
+                          ["run", "experiments/no-such-file.yaml"]):
+            with self.subTest(arguments=arguments):
+                outcome = mpirun(2, *arguments)
+                self.assertEqual(outcome.code, 2, str(outcome))
+
+    def test_a_cut_result_file(self):
+        run, _ = self.run_experiment(2, self.experiment(), "run", "--policy", "sequential")
+        with open(run / "sequential" / "rank-00001.h5", "r+b") as file:
+            file.truncate(3000)
+        for command in (["verify", run / "sequential", run / "sequential"],):
+            outcome = dovetail(*command)
+            self.assertEqual(outcome.code, 2, str(outcome))
+            self.assertIn("rank-00001.h5", outcome.out + outcome.err)
+
+
+class Tools(CliTest):
+    def test_check_plan_info_print_json(self):
+        check = json.loads(dovetail("check", "experiments/uneven_ranks.yaml", "--ranks", 4, "--format", "json").out)
+        self.assertEqual([rank["tokens"] for rank in check["grid"]["ranks"]], [640, 320, 0, 160])
+        self.assertTrue(all(memory["total"] > 0 for memory in check["memory_bytes_by_rank"]))
+        plan = json.loads(dovetail("plan", "experiments/quickstart.yaml", "--policy", "dual_batch", "--format", "json").out)
+        self.assertEqual(plan["num_ubatches"], 2)
+        self.assertIn("digraph", dovetail("plan", "experiments/quickstart.yaml", "--policy", "dual_batch", "--format", "dot").out)
+        info = json.loads(dovetail("info", "--format", "json").out)
+        self.assertIn("qwen3_moe", info["architectures"])
+        self.assertIn("ragged", info["exchanges"])
+
+    def test_every_experiment_passes_the_check(self):
+        for path in sorted((TOP / "experiments").glob("*.yaml")):
+            with self.subTest(path=path.name):
+                outcome = dovetail("check", path, "--ranks", 4)
+                self.assertEqual(outcome.code, 0, str(outcome))
+
+    def test_compare_reports_a_run(self):
+        run, _ = self.run_experiment(2, self.experiment(), "run")
+        report = json.loads(dovetail("compare", run, "--baseline", "sequential", "--format", "json").out)
+        names = [policy["name"] for policy in report["policies"]]
+        self.assertEqual(sorted(names), sorted(["sequential", "shared_expert", "dual_batch", "dual_inline", "dual_gather", "dual_3"]))
+        table = dovetail("compare", run)
+        self.assertEqual(table.code, 0, str(table))
+
+    def test_without_mpirun_a_run_has_one_rank(self):
+        outcome = dovetail("run", self.experiment(ep=1), "--out", self.folder / "run")
+        self.assertEqual(outcome.code, 0, str(outcome))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
