@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Sets up, builds and tests. Arguments go to ctest, e.g. tests/run.sh -R exchange, tests/run.sh -L host
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/setup.sh
+dovetail_build host
+exec ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"
