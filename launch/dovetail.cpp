@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <malloc.h>
+#include <optional>
 #include <thread>
 
 #include <ATen/Parallel.h>
@@ -34,7 +35,7 @@ int run_stages(const RankContext& context, const RunOptions& options) {
   const auto digests = agree_on_digests(context, *model, workload);
   const auto clock = estimate_clock_offset(context.groups.world, context.wait);
   const auto folder = make_run_folder(context, options);
-  Progress progress(context.is_first_rank());
+  std::optional<Progress> progress(context.is_first_rank());
   for (const auto& policy : experiment.policies) {
     const auto schedules = make_policy_schedules(policy, model->shape(), experiment.workload.phase);
     auto outputs = make_step_outputs(
@@ -43,16 +44,17 @@ int run_stages(const RankContext& context, const RunOptions& options) {
         folder / policy.name / rank_file_name(context.rank().value),
         rank_file_spec(context, policy, schedules, options, digests, clock, inputs, *model));
     record_inputs(recorder, workload);
-    const auto result = run_policy(
-        {.rank_context = context,
-         .policy = policy,
-         .schedules = schedules,
-         .model = *model,
-         .inputs = inputs,
-         .outputs = outputs,
-         .replay_ids = replay_ids,
-         .on_iteration = [&](int finished, int all) { progress.show(policy.name, finished, all); }},
-        recorder);
+    const auto result =
+        run_policy({.rank_context = context,
+                    .policy = policy,
+                    .schedules = schedules,
+                    .model = *model,
+                    .inputs = inputs,
+                    .outputs = outputs,
+                    .replay_ids = replay_ids,
+                    .on_iteration = [&](int finished,
+                                        int all) { progress->show(policy.name, finished, all); }},
+                   recorder);
     if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
       replay_ids = outputs.expert_ids.to(at::kLong);
     }
@@ -60,6 +62,7 @@ int run_stages(const RankContext& context, const RunOptions& options) {
       break;
     }
   }
+  progress.reset();
   return conclude(context, folder);
 }
 

@@ -1,5 +1,5 @@
-// Progress of a run for a person at a terminal: one line that is written over, on rank 0 only.
-// Silent where stderr is no terminal.
+// Progress of a run for a person at a terminal: one line that is written over, on rank 0 only, and
+// removed at the end. Silent where stderr is no terminal and DOVETAIL_PROGRESS is not set.
 #pragma once
 
 #include <string>
