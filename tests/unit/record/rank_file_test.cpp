@@ -96,7 +96,7 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   const RankFile file(path);
   EXPECT_EQ(file.status(), RunStatus::running);  // nobody finished it
   EXPECT_EQ(file.integer("clock_offset_ns", "/timing"), 123);
-  const auto expect = [&](const char* dataset, std::vector<std::int64_t> values) {
+  const auto expect = [&](const char* dataset, const std::vector<std::int64_t>& values) {
     EXPECT_EQ(file.read<std::int64_t>(dataset).values, values) << dataset;
   };
   expect(path::kStepNs, {-1, -1, -1, -1, -1, 77, -1, -1});
@@ -247,7 +247,7 @@ class BrokenFile : public ::testing::Test {
       auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
       change(file);
     }
-    const auto message = input_error_of([&] { RankFile file(path); });
+    auto message = input_error_of([&] { RankFile file(path); });
     EXPECT_TRUE(message.empty() || message.starts_with(path.string()))
         << "does not name the file: " << message;
     return message;

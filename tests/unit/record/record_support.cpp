@@ -21,6 +21,7 @@ namespace dovetail::test {
 namespace fs = std::filesystem;
 
 std::uint64_t fresh_seed(const char* test) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): read before any thread starts
   const char* given = std::getenv("DOVETAIL_TEST_SEED");
   const std::uint64_t seed =
       given == nullptr ? std::random_device{}() : std::strtoull(given, nullptr, 10);
@@ -150,6 +151,7 @@ int run_program(const std::vector<std::string>& arguments, std::string& output) 
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
   std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
   for (const auto& argument : arguments) {
     pointers.push_back(const_cast<char*>(argument.c_str()));
   }
