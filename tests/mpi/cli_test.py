@@ -349,7 +349,8 @@ class BadInput(CliTest):
         path = self.experiment(text)
         outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", *arguments)
         self.assertEqual(outcome.code, code, str(outcome))
-        self.assertEqual(len(re.findall(expected, outcome.err)), 1, f"want once: {expected}\n{outcome}")
+        said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]  # not what mpirun adds
+        self.assertEqual(len([line for line in said if re.search(expected, line)]), 1, f"want once: {expected}\n{outcome}")
         self.assertFalse((self.folder / "run" / "sequential").exists(), str(outcome))
 
     def test_settings(self):
@@ -369,7 +370,7 @@ class BadInput(CliTest):
 
     def test_ranks_and_experts(self):
         self.refuse("multiple", ranks=3)
-        self.refuse("16.*3|3.*16", "--set", "parallel.expert_parallel=3", ranks=3)
+        self.refuse("16 experts.* multiple of parallel.expert_parallel = 3", "--set", "parallel.expert_parallel=3", ranks=3)
 
     def test_place_in_the_file(self):
         self.refuse(r"experiment.yaml:4:\d+: ", text=SMALL.replace("expert_parallel", "expert_paralel"))
