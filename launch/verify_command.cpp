@@ -23,7 +23,7 @@ int exit_code_of(Verdict verdict) {
 }
 
 int verify_command(const VerifyCommandOptions& options) {
-  const auto mode = options.mode == "bitwise" ? CompareMode::bitwise : CompareMode::tolerance;
+  const auto mode = parse<CompareMode>(options.mode).value();  // checked with the command line
   const auto report = verify_policies(options.baseline, options.policy, {.mode = mode});
   if (options.format == OutputFormat::json) {
     std::cout << to_json(report).dump(2) << "\n";
