@@ -13,14 +13,15 @@ namespace dovetail {
 /// batch_invariant: a row's result does not depend on what else is in the batch.
 enum class Numerics { fast, batch_invariant };
 
-/// What the model is fed with.
-enum class InputKind { ids, embeds };
+/// What the model is fed with; hidden: the hidden states that a pipeline stage has left.
+enum class InputKind { ids, embeds, hidden };
 
 /// 1-D positions, or [3, T] of multimodal RoPE.
 enum class PositionKind { text, mrope };
 
-/// How a KV cache with context is filled before the first iteration.
-enum class ContextFill { none, prefill, random };
+/// How the KV cache of requests with context is filled before the first iteration: by forward
+/// passes over seeded tokens, or with seeded random values.
+enum class ContextFill { prefill, random };
 
 /// How a policy's outputs are compared with the baseline's; none = not at all.
 enum class VerifyMode { none, bitwise, tolerance };
@@ -45,7 +46,7 @@ struct EnumNames<Numerics> {
 
 template <>
 struct EnumNames<InputKind> {
-  static constexpr std::array<std::string_view, 2> kTable = {"ids", "embeds"};
+  static constexpr std::array<std::string_view, 3> kTable = {"ids", "embeds", "hidden"};
 };
 
 template <>
@@ -55,7 +56,7 @@ struct EnumNames<PositionKind> {
 
 template <>
 struct EnumNames<ContextFill> {
-  static constexpr std::array<std::string_view, 3> kTable = {"none", "prefill", "random"};
+  static constexpr std::array<std::string_view, 2> kTable = {"prefill", "random"};
 };
 
 template <>

@@ -31,6 +31,8 @@ std::string write(const std::vector<T>& values) {
 
 /// One function for each alternative of the file's variants.
 struct WriteAlternative {
+  WorkPhase phase = WorkPhase::prefill;
+
   std::string operator()(const SeedWeights& weights) const {
     return "{seed: " + write(weights.seed) + "}";
   }
@@ -45,12 +47,19 @@ struct WriteAlternative {
   }
 
   std::string operator()(const RequestLengths& requests) const {
-    return "{lengths: " + write(requests.lengths) + "}";
+    const std::string contexts = requests.context_lengths.empty()
+                                     ? ""
+                                     : ", context_lengths: " + write(requests.context_lengths);
+    return "{lengths: " + write(requests.lengths) + contexts + "}";
   }
 
   std::string operator()(const LognormalRequests& requests) const {
+    const std::string context = phase == WorkPhase::decode
+                                    ? ""
+                                    : ", context_length: " + write(requests.context_length);
     return "{lognormal: {count: " + write(requests.count) + ", median: " + write(requests.median) +
-           ", sigma: " + write(requests.sigma) + "}}";
+           ", sigma: " + write(requests.sigma) + ", max_length: " + write(requests.max_length) +
+           context + "}}";
   }
 
   std::string operator()(const RequestFile& requests) const {
@@ -102,12 +111,23 @@ std::string dump_model(const ModelConfig& model) {
   return "model:\n" + lines.text();
 }
 
+std::string dump_requests(const WorkloadConfig& workload) {
+  std::string text;
+  for (const RequestGroup& group : workload.requests) {
+    text += (text.empty() ? "" : ", ") + std::visit(WriteAlternative{workload.phase}, group);
+  }
+  return workload.requests.size() == 1 ? text : "[" + text + "]";
+}
+
 std::string dump_workload(const WorkloadConfig& workload) {
   Lines lines("  ");
   lines.add("phase", workload.phase);
-  lines.add_raw("requests", std::visit(WriteAlternative{}, workload.requests));
+  lines.add_raw("requests", dump_requests(workload));
   lines.add("seed", workload.seed);
-  lines.add("inputs", workload.inputs);
+  lines.add_raw("inputs",
+                workload.inputs.kind == InputKind::hidden
+                    ? "{hidden: " + write(workload.inputs.folder) + "}"
+                    : write(workload.inputs.kind));
   lines.add("positions", workload.positions);
   lines.add("rank_scale", workload.rank_scale);
   lines.add_raw("routing", std::visit(WriteAlternative{}, workload.routing));
@@ -127,6 +147,12 @@ void dump_execution(const ExecutionConfig& execution, Lines& lines) {
   lines.add("exchange", execution.exchange);
   lines.add("comm_sms", execution.comm_sms);
   lines.add("timeout_s", execution.timeout_s);
+  lines.add("page_size", execution.page_size);
+  lines.add("cache_tokens", execution.cache_tokens);
+  lines.add_raw("link",
+                execution.link ? "{latency_us: " + write(execution.link->latency_us) +
+                                     ", gbytes_per_s: " + write(execution.link->gbytes_per_s) + "}"
+                               : "none");
 }
 
 std::string dump_policy(const PolicyConfig& policy) {

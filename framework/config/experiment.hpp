@@ -52,41 +52,51 @@ struct ParallelConfig {
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
 };
 
-/// `requests: {count: n, length: t}` per rank.
+/// `{count: n, length: t}`: requests of one size, per rank.
 struct UniformRequests {
   std::int64_t count = 1;
   std::int64_t length = 1;          ///< tokens computed in a step; decode: may be left out
-  std::int64_t context_length = 0;  ///< tokens in the KV cache before the step
+  std::int64_t context_length = 0;  ///< tokens in the KV cache before the first step
 
   friend bool operator==(const UniformRequests&, const UniformRequests&) = default;
 };
 
-/// `requests: {lengths: [t, ...]}` per rank.
+/// `{lengths: [t, ...], context_lengths: [c, ...]}`: requests one by one, per rank. Decode: lengths
+/// may be left out where there are context lengths.
 struct RequestLengths {
   std::vector<std::int64_t> lengths;
+  std::vector<std::int64_t> context_lengths;  ///< as many as lengths, or empty = all 0
 
   friend bool operator==(const RequestLengths&, const RequestLengths&) = default;
 };
 
-/// `requests: {lognormal: {count: n, median: t, sigma: s}}` per rank: lengths with that median and
-/// with a standard deviation sigma of their natural logarithm.
+/// `{lognormal: {count: n, median: t, sigma: s, max_length: m, context_length: c}}` per rank:
+/// lengths with that median and with a standard deviation sigma of their natural logarithm. In the
+/// phase decode, where each request computes one token a step, it is the distribution of the
+/// context lengths.
 struct LognormalRequests {
   std::int64_t count = 1;
   double median = 1.0;
   double sigma = 1.0;
+  std::int64_t max_length = 0;      ///< longer draws are cut to it; 0 = no bound
+  std::int64_t context_length = 0;  ///< of every request; not in the phase decode
 
   friend bool operator==(const LognormalRequests&, const LognormalRequests&) = default;
 };
 
-/// `requests: {file: trace.jsonl}`.
+/// `requests: {file: trace.jsonl}`, of all ranks together; format: framework/plan/request_trace.hpp.
 struct RequestFile {
   std::string path;
 
   friend bool operator==(const RequestFile&, const RequestFile&) = default;
 };
 
-using RequestsConfig =
+using RequestGroup =
     std::variant<UniformRequests, RequestLengths, LognormalRequests, RequestFile>;
+
+/// One group, or a list of groups (e.g. requests that decode beside requests that prefill). A file
+/// is alone.
+using RequestsConfig = std::vector<RequestGroup>;
 
 /// `routing: natural`: by the model's own logits.
 struct NaturalRouting {
@@ -114,19 +124,39 @@ struct ReplayRouting {
 
 using RoutingConfig = std::variant<NaturalRouting, BalancedRouting, ZipfRouting, ReplayRouting>;
 
+/// `inputs: ids`, `inputs: embeds` (seeded embeddings instead of ids), or `inputs: {hidden:
+/// POLICY_DIR}` (a pipeline stage behind another: the hidden states that the run of the stage
+/// before has recorded).
+struct InputsConfig {
+  InputKind kind = InputKind::ids;
+  std::string folder;  ///< for hidden only
+
+  friend bool operator==(const InputsConfig&, const InputsConfig&) = default;
+};
+
 struct WorkloadConfig {
   WorkPhase phase = WorkPhase::prefill;
   RequestsConfig requests;  ///< required
   std::uint64_t seed = 0;   ///< input ids where none are given
-  InputKind inputs = InputKind::ids;
+  InputsConfig inputs;
   PositionKind positions = PositionKind::text;
   std::vector<double> rank_scale;  ///< factor on the number of requests, by rank; 0 = an idle rank;
                                    ///< empty = 1 for all
   RoutingConfig routing;           ///< default: natural
-  ContextFill context = ContextFill::none;
-  int steps = 1;  ///< forward passes of an iteration
+  ContextFill context = ContextFill::prefill;
+  int steps = 1;  ///< forward passes of an iteration; each computes the next `length` tokens of
+                  ///< every request
 
   friend bool operator==(const WorkloadConfig&, const WorkloadConfig&) = default;
+};
+
+/// `link: {latency_us: l, gbytes_per_s: b}`: on CPU ranks an exchange op lasts at least l + bytes /
+/// b, so that a policy can be studied without a cluster.
+struct LinkConfig {
+  double latency_us = 0.0;
+  double gbytes_per_s = 1.0;  ///< 10^9 bytes a second, in each direction of a rank
+
+  friend bool operator==(const LinkConfig&, const LinkConfig&) = default;
 };
 
 /// How a step is executed; every field may be overridden in a policy.
@@ -141,6 +171,10 @@ struct ExecutionConfig {
   std::string exchange = "auto";
   int comm_sms = 8;    ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
   int timeout_s = 60;  ///< seconds; bound of every wait
+  int page_size = 16;  ///< tokens of a page of the KV cache
+  std::int64_t cache_tokens = 0;  ///< capacity of a rank's KV cache, a multiple of page_size; 0 = as
+                                  ///< much as the workload needs
+  std::optional<LinkConfig> link;  ///< emulated link; `none` = the machine's own
 
   friend bool operator==(const ExecutionConfig&, const ExecutionConfig&) = default;
 };
@@ -163,12 +197,37 @@ struct ThresholdsConfig {
   friend bool operator==(const ThresholdsConfig&, const ThresholdsConfig&) = default;
 };
 
+/// A phase in a stage, on a lane. The names are those of framework/plan/phase.hpp.
+struct StagePhase {
+  std::string phase;
+  std::string lane;  ///< "compute", "comm", or "" = comm for dispatch and combine, else compute
+
+  friend bool operator==(const StagePhase&, const StagePhase&) = default;
+};
+
+using StageList = std::vector<std::vector<StagePhase>>;
+
+/// `stages:` of the policy `staged`: where a layer of each kind is cut. One ubatch enqueues one
+/// stage, then the next ubatch has its turn.
+struct StagesConfig {
+  std::string preset;  ///< a preset's name, or empty: then the lists hold
+  StageList moe;       ///< phases that a layer does not have are left out (shared_experts)
+  StageList dense;
+  int delta = 0;  ///< ubatch u starts u * delta stages late
+
+  friend bool operator==(const StagesConfig&, const StagesConfig&) = default;
+};
+
 struct PolicyConfig {
   static constexpr int kMaxUbatches = 8;
 
   std::string name;      ///< required; label and result folder, unique
-  std::string schedule;  ///< overlap policy; default: the name
-  int ubatches = 0;      ///< 0 = the overlap policy's default
+  std::string schedule;  ///< overlap policy, or the path of a schedule file (*.json); default: the
+                         ///< name
+  int ubatches = 0;      ///< 0 = the overlap policy's (the schedule file's) own number
+  std::optional<StagesConfig> stages;  ///< for staged only; default: the preset of the phase of work
+  std::string candidate = "dual_batch";  ///< for auto only: what it chooses against sequential
+  std::string table;                     ///< for auto only, required: path of a table of step times
   SplitConfig split;
   ThresholdsConfig thresholds;
   ExecutionConfig execution;  ///< the experiment's, with this policy's own fields over it
@@ -215,6 +274,15 @@ struct FaultConfig {
   friend bool operator==(const FaultConfig&, const FaultConfig&) = default;
 };
 
+/// `sweep: {KEY: [value, ...]}`: one axis. The values are YAML, as --set takes them; under the key
+/// `policies` each value is the name of a policy of the experiment, or a list of names.
+struct SweepAxis {
+  std::string key;
+  std::vector<std::string> values;
+
+  friend bool operator==(const SweepAxis&, const SweepAxis&) = default;
+};
+
 struct Experiment {
   std::string experiment;  ///< required; name, part of the result folder's name
   ModelConfig model;       ///< required
@@ -225,6 +293,7 @@ struct Experiment {
   VerifyConfig verify;
   RecordConfig record;
   std::optional<FaultConfig> fault;  ///< `fault: none` (default) or a map
+  std::vector<SweepAxis> sweep;      ///< every combination of the axes is a run; empty = one run
 
   friend bool operator==(const Experiment&, const Experiment&) = default;
 };

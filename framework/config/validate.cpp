@@ -109,42 +109,6 @@ class Validator {
   }
 
   void check_workload() const {
-    const WorkloadConfig& workload = experiment_.workload;
-    refuse_if(workload.phase != WorkPhase::prefill,
-              "workload.phase",
-              "phase " + std::string(to_string(workload.phase)),
-              "prefill");
-    if (const auto* uniform = std::get_if<UniformRequests>(&workload.requests)) {
-      refuse_if(uniform->context_length > 0,
-                "workload.requests.context_length",
-                "a context before the step",
-                "0");
-    }
-    const std::string requests = "{count: n, length: tokens}, {lengths: [tokens, ...]}";
-    refuse_if(std::holds_alternative<LognormalRequests>(workload.requests),
-              "workload.requests.lognormal",
-              "lognormal",
-              requests);
-    refuse_if(std::holds_alternative<RequestFile>(workload.requests),
-              "workload.requests.file",
-              "a file of requests",
-              requests);
-    refuse_if(workload.inputs != InputKind::ids, "workload.inputs", "embeds", "ids");
-    refuse_if(workload.positions != PositionKind::text, "workload.positions", "mrope", "text");
-    const std::string routing = "natural, {replay: policy folder}";
-    refuse_if(std::holds_alternative<BalancedRouting>(workload.routing),
-              "workload.routing",
-              "balanced",
-              routing);
-    refuse_if(std::holds_alternative<ZipfRouting>(workload.routing),
-              "workload.routing.zipf",
-              "zipf",
-              routing);
-    refuse_if(workload.context != ContextFill::none,
-              "workload.context",
-              "a context before the step",
-              "none");
-    refuse_if(workload.steps > 1, "workload.steps", "more than one step", "1");
     check_rank_scale();
   }
 

@@ -34,7 +34,7 @@ std::int64_t request_length(const WorkloadConfig& config, std::int64_t id) {
                                                             requests.lengths.size());
                                },
                                [](const auto&) -> std::int64_t { return refuse_requests(); }},
-                    config.requests);
+                    config.requests.front());
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config, int wo
       Overloaded{[](const UniformRequests& requests) { return requests.count; },
                  [](const RequestLengths& requests) { return std::ssize(requests.lengths); },
                  [](const auto&) -> std::int64_t { return refuse_requests(); }},
-      config.requests);
+      config.requests.front());
   std::vector<std::int64_t> counts;
   for (int rank = 0; rank < world_size; ++rank) {
     const double scale =

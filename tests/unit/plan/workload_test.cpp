@@ -12,7 +12,7 @@ namespace {
 
 WorkloadConfig uniform(std::int64_t count, std::int64_t length) {
   WorkloadConfig config;
-  config.requests = UniformRequests{.count = count, .length = length};
+  config.requests = {UniformRequests{.count = count, .length = length}};
   config.seed = 7;
   return config;
 }
@@ -62,7 +62,7 @@ TEST(Workload, DigestSeesOneTokenAndItsPlace) {
 
 TEST(Workload, LengthsFollowTheGlobalRequestId) {
   WorkloadConfig config;
-  config.requests = RequestLengths{{5, 1, 9}};
+  config.requests = {RequestLengths{{5, 1, 9}, {}}};
   const auto second = make_workload(config, 100, 2, Rank(1));
   ASSERT_EQ(second.batch.requests.size(), 3U);
   EXPECT_EQ(second.batch.requests[0].id, 3);
@@ -82,7 +82,7 @@ TEST(Workload, ScaleGivesUnevenAndIdleRanks) {
 
 TEST(Workload, RequestsThatAreNotBuiltAreRefused) {
   WorkloadConfig config;
-  config.requests = LognormalRequests{};
+  config.requests = {LognormalRequests{}};
   EXPECT_THROW(make_workload(config, 100, 1, Rank(0)), InputError);
 }
 
