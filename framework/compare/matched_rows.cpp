@@ -9,9 +9,7 @@
 namespace dovetail {
 namespace {
 
-using Key = std::pair<std::int64_t, std::array<std::int64_t, 3>>;  // request, position
-
-constexpr std::array<std::int64_t, 3> kNoPosition = {-1, -1, -1};
+using Key = std::pair<std::int64_t, std::int64_t>;  // request, position
 
 struct Entry {
   RowPlace place;
@@ -51,31 +49,18 @@ void insert(Rows& rows, const Key& key, const Entry& entry, Problems& duplicates
   }
 }
 
-std::array<std::int64_t, 3> position_at(const Array<std::int64_t>& positions,
-                                        std::size_t row,
-                                        std::size_t num_tokens) {
-  if (positions.shape.size() == 1) {
-    return {positions.values[row], 0, 0};
-  }
-  return {positions.values[row],
-          positions.values[num_tokens + row],
-          positions.values[2 * num_tokens + row]};
-}
-
 void add_tokens(const RankFile& file, Rows& tokens, Problems& duplicates) {
   const auto ids = file.read<std::int64_t>(path::kInputIds);
   const auto requests = file.read<std::int64_t>(path::kRequestId);
   const auto positions = file.read<std::int64_t>(path::kPositions);
-  const hdf5::Shape mrope = {3, ids.shape.at(0)};
-  if (requests.shape != ids.shape || (positions.shape != ids.shape && positions.shape != mrope)) {
+  if (requests.shape != ids.shape || positions.shape != ids.shape) {
     throw InputError(file.path().string() + ": /input: input_ids " + hdf5::to_string(ids.shape) +
                      ", request_id " + hdf5::to_string(requests.shape) + ", positions " +
                      hdf5::to_string(positions.shape) + " are not of one length");
   }
-  const std::size_t num_tokens = ids.values.size();
-  for (std::size_t row = 0; row < num_tokens; ++row) {
+  for (std::size_t row = 0; row < ids.values.size(); ++row) {
     insert(tokens,
-           {requests.values[row], position_at(positions, row, num_tokens)},
+           {requests.values[row], positions.values[row]},
            {{file.rank(), static_cast<std::int64_t>(row)}, ids.values[row]},
            duplicates);
   }
@@ -93,9 +78,10 @@ Folder read_folder(const PolicyFolder& folder, std::vector<std::string>& problem
     const RankFile& file = folder.rank(rank);
     add_tokens(file, result.tokens, duplicates);
     const auto requests = file.read<std::int64_t>(path::kRequests);
+    const auto positions = file.read<std::int64_t>(path::kRequestPosition);
     for (std::size_t row = 0; row < requests.values.size(); ++row) {
       insert(result.requests,
-             {requests.values[row], kNoPosition},
+             {requests.values[row], positions.values.at(row)},
              {{rank, static_cast<std::int64_t>(row)}, 0},
              duplicates);
     }
@@ -142,15 +128,7 @@ std::vector<MatchedRow> match(const Rows& policy,
 }  // namespace
 
 std::string MatchedRow::describe() const {
-  std::string text = "request " + std::to_string(request);
-  if (position == kNoPosition) {
-    return text;
-  }
-  text += ", position " + std::to_string(position[0]);
-  if (position[1] != 0 || position[2] != 0) {
-    text += "/" + std::to_string(position[1]) + "/" + std::to_string(position[2]);
-  }
-  return text;
+  return "request " + std::to_string(request) + ", position " + std::to_string(position);
 }
 
 MatchedRows match_rows(const PolicyFolder& policy, const PolicyFolder& baseline) {

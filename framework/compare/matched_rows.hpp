@@ -2,7 +2,6 @@
 // (request id, position), so the grids of the runs may differ.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -17,20 +16,20 @@ struct RowPlace {
   std::int64_t row = 0;
 };
 
-/// One token or one request in both runs.
+/// One row in both runs: a token, or the last token of a request in a step.
 struct MatchedRow {
   std::int64_t request = 0;
-  std::array<std::int64_t, 3> position{};  ///< 1-D: the first only; M-RoPE: all three; requests: -1
+  std::int64_t position = 0;  ///< of the token within its request
   RowPlace policy;
   RowPlace baseline;
 
-  /// "request 3, position 17" or "request 3".
+  /// "request 3, position 17".
   std::string describe() const;
 };
 
 struct MatchedRows {
   std::vector<MatchedRow> tokens;    ///< ascending by (request, position): rows of hidden, layer_*
-  std::vector<MatchedRow> requests;  ///< ascending by request: rows of logits
+  std::vector<MatchedRow> requests;  ///< ascending by (request, position): rows of logits
   /// What keeps the runs from having the same rows: a row twice or on one side only, another input
   /// id. A sentence each, the first of its kind by name and the number of others.
   std::vector<std::string> problems;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <map>
 #include <span>
+#include <utility>
 
 #include "framework/compare/table.hpp"
 #include "framework/compare/tensor_diff.hpp"
@@ -24,7 +25,7 @@ std::int64_t layer_of(const std::string& name) {
   return is_number ? std::stoll(digits) : -1;
 }
 
-/// Rows of logits are requests, rows of all other outputs tokens.
+/// Rows of logits are the requests of each step, rows of all other outputs tokens.
 bool has_row_per_request(const std::string& name) {
   return name == "logits";
 }
@@ -37,7 +38,7 @@ ElementPlace place_of(const TensorDiff::Element& element, const std::vector<Matc
   return {.policy_rank = row.policy.rank,
           .baseline_rank = row.baseline.rank,
           .request = row.request,
-          .position = row.position[0],
+          .position = row.position,
           .column = element.column,
           .policy_value = element.a,
           .baseline_value = element.b};
@@ -50,7 +51,10 @@ class OutputComparison {
  public:
   explicit OutputComparison(VerifyContext& context)
       : context_(context), baseline_(context.baseline.rank(0)) {
-    find_last_tokens();
+    const auto& tokens = context_.rows.tokens;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      token_at_[{tokens[i].request, tokens[i].position}] = i;
+    }
   }
 
   TensorReport compare(const std::string& name) const {
@@ -88,17 +92,6 @@ class OutputComparison {
   }
 
  private:
-  /// The token whose hidden state makes a request's logits: its last row.
-  void find_last_tokens() {
-    const auto& tokens = context_.rows.tokens;
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      const auto entry = last_token_.try_emplace(tokens[i].request, i).first;
-      if (tokens[i].baseline.row > tokens[entry->second].baseline.row) {
-        entry->second = i;
-      }
-    }
-  }
-
   double bound_for(DType dtype) const {
     if (context_.exact) {
       return 0;
@@ -147,8 +140,9 @@ class OutputComparison {
     if (!has_row_per_request(name)) {
       return context_.excluded_from[row] <= layer;
     }
-    const auto token = last_token_.find(context_.rows.requests[row].request);
-    return token != last_token_.end() && context_.excluded_from[token->second] <= layer;
+    const MatchedRow& logits = context_.rows.requests[row];
+    const auto token = token_at_.find({logits.request, logits.position});
+    return token != token_at_.end() && context_.excluded_from[token->second] <= layer;
   }
 
   void judge(const TensorDiff& diff,
@@ -182,7 +176,8 @@ class OutputComparison {
 
   VerifyContext& context_;
   const RankFile& baseline_;
-  std::map<std::int64_t, std::size_t> last_token_;  ///< request -> index into rows.tokens
+  /// (request, position) -> index into rows.tokens.
+  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t> token_at_;
 };
 
 }  // namespace

@@ -112,8 +112,7 @@ void compare_routing(VerifyContext& context) {
   }
   for (const MatchedRow& row : context.rows.tokens) {
     pair.request.push_back(row.request);
-    // Rows of a request are in order on their rank, also where positions have three components.
-    pair.position.push_back(row.baseline.row);
+    pair.position.push_back(row.position);
   }
   context.num_layers = std::max(context.num_layers, pair.num_layers);
   const RoutingDiff diff = diff_routing(pair, context.report.rule.max_margin, context.exact);

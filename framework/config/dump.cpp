@@ -54,9 +54,8 @@ struct WriteAlternative {
   }
 
   std::string operator()(const LognormalRequests& requests) const {
-    const std::string context = phase == WorkPhase::decode
-                                    ? ""
-                                    : ", context_length: " + write(requests.context_length);
+    const std::string context =
+        phase == WorkPhase::decode ? "" : ", context_length: " + write(requests.context_length);
     return "{lognormal: {count: " + write(requests.count) + ", median: " + write(requests.median) +
            ", sigma: " + write(requests.sigma) + ", max_length: " + write(requests.max_length) +
            context + "}}";

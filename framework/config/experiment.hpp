@@ -84,15 +84,15 @@ struct LognormalRequests {
   friend bool operator==(const LognormalRequests&, const LognormalRequests&) = default;
 };
 
-/// `requests: {file: trace.jsonl}`, of all ranks together; format: framework/plan/request_trace.hpp.
+/// `requests: {file: trace.jsonl}`, of all ranks together; format:
+/// framework/plan/request_trace.hpp.
 struct RequestFile {
   std::string path;
 
   friend bool operator==(const RequestFile&, const RequestFile&) = default;
 };
 
-using RequestGroup =
-    std::variant<UniformRequests, RequestLengths, LognormalRequests, RequestFile>;
+using RequestGroup = std::variant<UniformRequests, RequestLengths, LognormalRequests, RequestFile>;
 
 /// One group, or a list of groups (e.g. requests that decode beside requests that prefill). A file
 /// is alone.
@@ -172,8 +172,8 @@ struct ExecutionConfig {
   int comm_sms = 8;    ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
   int timeout_s = 60;  ///< seconds; bound of every wait
   int page_size = 16;  ///< tokens of a page of the KV cache
-  std::int64_t cache_tokens = 0;  ///< capacity of a rank's KV cache, a multiple of page_size; 0 = as
-                                  ///< much as the workload needs
+  std::int64_t cache_tokens = 0;  ///< capacity of a rank's KV cache, a multiple of page_size; 0 =
+                                  ///< as much as the workload needs
   std::optional<LinkConfig> link;  ///< emulated link; `none` = the machine's own
 
   friend bool operator==(const ExecutionConfig&, const ExecutionConfig&) = default;
@@ -225,7 +225,8 @@ struct PolicyConfig {
   std::string schedule;  ///< overlap policy, or the path of a schedule file (*.json); default: the
                          ///< name
   int ubatches = 0;      ///< 0 = the overlap policy's (the schedule file's) own number
-  std::optional<StagesConfig> stages;  ///< for staged only; default: the preset of the phase of work
+  std::optional<StagesConfig>
+      stages;  ///< for staged only; default: the preset of the phase of work
   std::string candidate = "dual_batch";  ///< for auto only: what it chooses against sequential
   std::string table;                     ///< for auto only, required: path of a table of step times
   SplitConfig split;

@@ -10,12 +10,10 @@ constexpr double kMaxNumber = 1e6;
 RequestGroup read_lognormal(const Located& value, WorkPhase phase) {
   const bool of_contexts = phase == WorkPhase::decode;
   const MapReader map(value,
-                      of_contexts ? std::vector<std::string_view>{"count",
-                                                                  "median",
-                                                                  "sigma",
-                                                                  "max_length"}
-                                  : std::vector<std::string_view>{
-                                        "count", "median", "sigma", "max_length", "context_length"});
+                      of_contexts
+                          ? std::vector<std::string_view>{"count", "median", "sigma", "max_length"}
+                          : std::vector<std::string_view>{
+                                "count", "median", "sigma", "max_length", "context_length"});
   LognormalRequests requests;
   requests.count = map.at("count").as_int(1, kMaxCount);
   requests.median = map.at("median").as_number(1.0, kMaxNumber);

@@ -108,9 +108,7 @@ class Validator {
     }
   }
 
-  void check_workload() const {
-    check_rank_scale();
-  }
+  void check_workload() const { check_rank_scale(); }
 
   void check_rank_scale() const {
     const std::vector<double>& scale = experiment_.workload.rank_scale;

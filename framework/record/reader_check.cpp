@@ -114,11 +114,11 @@ void check_shapes(const hdf5::File& file) {
   expect(path::kCountsWaitNs, {ops[0]});
   const auto tokens = shape(path::kInputIds);
   expect(path::kRequestId, tokens);
-  const auto positions = shape(path::kPositions);
-  if (positions.back() != tokens[0]) {
-    throw InputError(file.path() + ": " + path::kPositions + ": shape " +
-                     hdf5::to_string(positions) + " with " + std::to_string(tokens[0]) + " tokens");
+  expect(path::kPositions, tokens);
+  if (file.exists(path::kMropePositions)) {
+    expect(path::kMropePositions, {3, tokens[0]});
   }
+  expect(path::kRequestPosition, shape(path::kRequests));
   if (file.exists(path::kExpertIds) || file.exists(path::kMargin)) {
     const auto expert_ids = shape(path::kExpertIds);
     expect(path::kExpertIds, {expert_ids[0], tokens[0], expert_ids[2]});

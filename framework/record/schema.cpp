@@ -29,10 +29,6 @@ std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {
   const auto int64 = DType::int64;
   const std::int64_t max_ops = most_ops(spec);
   const hdf5::Shape ops = {spec.profiled, max_ops, 2};
-  hdf5::Shape positions = {spec.tokens};
-  if (spec.position_rows > 1) {
-    positions = {spec.position_rows, spec.tokens};
-  }
   std::vector<DatasetSpec> all = {
       {path::kStepNs, int64, {spec.iterations, spec.steps}},
       {path::kDecision, int64, {spec.iterations, spec.steps, kNumDecisionColumns}},
@@ -46,8 +42,9 @@ std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {
       {path::kCountsWaitNs, int64, {spec.profiled}},
       {path::kInputIds, int64, {spec.tokens}},
       {path::kRequestId, int64, {spec.tokens}},
-      {path::kPositions, int64, positions},
+      {path::kPositions, int64, {spec.tokens}},
       {path::kRequests, int64, {spec.requests}},
+      {path::kRequestPosition, int64, {spec.requests}},
       {path::kDispatchWireBytes, int64, {}},
       {path::kCombineWireBytes, int64, {}},
       {path::kDispatchLogicalBytes, int64, {}},
@@ -55,6 +52,9 @@ std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {
       {path::kTrafficCountsWaitNs, int64, {}},
       {path::kTokensPerExpert, int64, {spec.traffic_layers, spec.experts_per_rank}},
   };
+  if (spec.has_mrope_positions) {
+    all.push_back({path::kMropePositions, int64, {3, spec.tokens}});
+  }
   for (const auto& output : spec.outputs) {
     all.push_back({std::string(path::kOutput) + "/" + output.name, output.dtype, output.shape});
   }
@@ -80,8 +80,10 @@ const std::vector<DatasetRule>& dataset_rules() {
       {path::kCountsWaitNs, DType::int64, 1, 1, true},
       {path::kInputIds, DType::int64, 1, 1, true},
       {path::kRequestId, DType::int64, 1, 1, true},
-      {path::kPositions, DType::int64, 1, 2, true},
+      {path::kPositions, DType::int64, 1, 1, true},
+      {path::kMropePositions, DType::int64, 2, 2, false},
       {path::kRequests, DType::int64, 1, 1, true},
+      {path::kRequestPosition, DType::int64, 1, 1, true},
       {path::kDispatchWireBytes, DType::int64, 0, 0, true},
       {path::kCombineWireBytes, DType::int64, 0, 0, true},
       {path::kDispatchLogicalBytes, DType::int64, 0, 0, true},

@@ -12,7 +12,7 @@
 
 namespace dovetail {
 
-inline constexpr std::int64_t kSchemaVersion = 1;
+inline constexpr std::int64_t kSchemaVersion = 2;
 
 /// Attributes of "/" that every rank file has.
 namespace attribute {
@@ -75,7 +75,9 @@ inline constexpr const char* kCountsWaitNs = "/timing/host/counts_wait_ns";
 inline constexpr const char* kInputIds = "/input/input_ids";
 inline constexpr const char* kRequestId = "/input/request_id";
 inline constexpr const char* kPositions = "/input/positions";
+inline constexpr const char* kMropePositions = "/input/mrope_positions";
 inline constexpr const char* kRequests = "/input/requests";
+inline constexpr const char* kRequestPosition = "/input/request_position";
 inline constexpr const char* kOutput = "/output";  // group of tensors
 inline constexpr const char* kExpertIds = "/route/expert_ids";
 inline constexpr const char* kMargin = "/route/margin";
@@ -124,11 +126,11 @@ struct ScheduleRecord {
   friend bool operator==(const ScheduleRecord&, const ScheduleRecord&) = default;
 };
 
-/// A tensor under /output: rows in request order.
+/// A tensor under /output: rows in order of steps, then requests, then tokens.
 struct OutputSpec {
   std::string name;  ///< hidden, logits, logits_all, layer_<n>
   DType dtype = DType::float32;
-  hdf5::Shape shape;  ///< [tokens or requests, width]
+  hdf5::Shape shape;  ///< [token rows or request rows, width]
 };
 
 /// All that must be known of a rank's part of a run before it starts, so that every dataset has its
@@ -160,9 +162,9 @@ struct RankFileSpec {
   std::int64_t clock_offset_ns = 0;
   std::int64_t clock_error_ns = 0;
 
-  std::int64_t tokens = 0;
-  std::int64_t requests = 0;
-  std::int64_t position_rows = 1;  ///< 1: positions is [tokens]; 3: [3, tokens]
+  std::int64_t tokens = 0;           ///< token rows: the tokens of all steps of an iteration
+  std::int64_t requests = 0;         ///< request rows: the requests of all steps of an iteration
+  bool has_mrope_positions = false;  ///< /input/mrope_positions [3, tokens] is there
   std::vector<OutputSpec> outputs;
 
   std::int64_t route_layers = 0;  ///< MoE layers whose routing is recorded; 0 = no /route

@@ -35,6 +35,7 @@ void add_output(SyntheticRank& rank, const std::string& name, int tensor, bool p
 
 void add_request(SyntheticRank& rank, std::int64_t request) {
   rank.requests.push_back(request);
+  rank.request_position.push_back(kLengths.at(static_cast<std::size_t>(request)) - 1);
   for (std::int64_t position = 0; position < kLengths.at(static_cast<std::size_t>(request));
        ++position) {
     rank.request_id.push_back(request);
@@ -80,7 +81,6 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   spec.profiled = static_cast<std::int64_t>(rank.profiles.size());
   spec.clock_offset_ns = rank.clock_offset_ns;
   spec.tokens = static_cast<std::int64_t>(rank.request_id.size());
-  spec.position_rows = run.with_mrope ? 3 : 1;
   spec.requests = static_cast<std::int64_t>(rank.requests.size());
   for (const auto& [name, output] : rank.outputs) {
     const std::int64_t rows = name == "logits" ? spec.requests : spec.tokens;
@@ -114,21 +114,6 @@ void write_profiles(RankRecorder& recorder, const SyntheticRank& rank) {
   }
 }
 
-std::vector<std::int64_t> positions_of(const SyntheticRun& run, const SyntheticRank& rank) {
-  if (!run.with_mrope) {
-    return rank.position;
-  }
-  std::vector<std::int64_t> positions;
-  for (const std::int64_t position : rank.position) {
-    positions.push_back(position / 2);
-  }
-  for (const std::int64_t position : rank.position) {
-    positions.push_back(position % 2);
-  }
-  positions.insert(positions.end(), rank.position.size(), 7);
-  return positions;
-}
-
 void write_rank(const SyntheticRun& run, std::size_t index, const std::filesystem::path& path) {
   const SyntheticRank& rank = run.ranks[index];
   RankRecorder recorder(path, spec_of(run, index));
@@ -140,8 +125,9 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
   write_profiles(recorder, rank);
   recorder.write(path::kInputIds, std::span<const std::int64_t>(rank.input_ids));
   recorder.write(path::kRequestId, std::span<const std::int64_t>(rank.request_id));
-  recorder.write(path::kPositions, std::span<const std::int64_t>(positions_of(run, rank)));
+  recorder.write(path::kPositions, std::span<const std::int64_t>(rank.position));
   recorder.write(path::kRequests, std::span<const std::int64_t>(rank.requests));
+  recorder.write(path::kRequestPosition, std::span<const std::int64_t>(rank.request_position));
   for (const auto& [name, output] : rank.outputs) {
     recorder.write(std::string(path::kOutput) + "/" + name,
                    output.dtype,

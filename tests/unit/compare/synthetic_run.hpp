@@ -36,10 +36,11 @@ struct SyntheticProfile {
 };
 
 struct SyntheticRank {
-  std::vector<std::int64_t> request_id;  ///< per token
-  std::vector<std::int64_t> position;    ///< per token
-  std::vector<std::int64_t> input_ids;   ///< per token
-  std::vector<std::int64_t> requests;    ///< rows of logits
+  std::vector<std::int64_t> request_id;        ///< per token
+  std::vector<std::int64_t> position;          ///< per token
+  std::vector<std::int64_t> input_ids;         ///< per token
+  std::vector<std::int64_t> requests;          ///< rows of logits: request
+  std::vector<std::int64_t> request_position;  ///< rows of logits: position of the token
   std::map<std::string, SyntheticTensor> outputs;
   std::vector<std::int32_t> expert_ids;  ///< [layers, tokens, k]
   std::vector<float> margin;             ///< [layers, tokens]
@@ -68,7 +69,6 @@ struct SyntheticRun {
   std::string started_at = "2025-01-01T00:00:00Z";
   std::int64_t expert_parallel = 1;
   bool with_route = true;
-  bool with_mrope = false;  ///< positions [3, tokens]: (position / 2, position % 2, 7)
   ScheduleRecord schedule;
   std::vector<SyntheticRank> ranks;
 

@@ -218,6 +218,7 @@ TEST_F(Verify, AVerdictMustRestOnHalfOfTheRows) {
       head(*column, tokens);
     }
     head(rank.requests, 1);
+    head(rank.request_position, 1);
     for (auto& [name, tensor] : rank.outputs) {
       head(tensor.values,
            (name == "logits" ? 1 : tokens) * static_cast<std::size_t>(tensor.columns));
@@ -333,7 +334,7 @@ TEST_F(Verify, OtherInputsAreNamed) {
   EXPECT_TRUE(names(row, {"request 4, position 4 of the baseline", "not in the policy"}));
   EXPECT_TRUE(names(row, {"request 4, position 50 of the policy", "not in the baseline"}));
   const VerifyReport request = verify([](SyntheticRun& run) { run.ranks[0].requests.at(0) = 77; });
-  EXPECT_TRUE(names(request, {"request 0 of the baseline", "not in the policy"}));
+  EXPECT_TRUE(names(request, {"request 0, position 3 of the baseline", "not in the policy"}));
 }
 
 TEST_F(Verify, DuplicatedRowIsNamed) {
@@ -419,22 +420,66 @@ TEST_F(Verify, ActivationDtypeSetsTheBoundOfCoarserRuns) {
   EXPECT_NEAR(report.rule.max_error, 4 * std::ldexp(1, -8) * std::sqrt(6), 1e-12);
 }
 
-TEST_F(Verify, ThreeComponentPositionsNameATokenTogether) {
-  const auto mrope = [](SyntheticRun& run) { run.with_mrope = true; };
-  EXPECT_EQ(verify(mrope, CompareMode::bitwise, 1, mrope).verdict, Verdict::verified)
-      << "the first component alone is not unique";
+/// A second row of logits for request 4, as an earlier step leaves it: of its token 1.
+void add_earlier_logits(SyntheticRun& run) {
+  SyntheticRank& rank = run.rank_of(4);
+  rank.requests.push_back(4);
+  rank.request_position.push_back(1);
+  auto& logits = rank.outputs.at("logits");
+  for (std::int64_t column = 0; column < logits.columns; ++column) {
+    logits.values.push_back(static_cast<float>(40 + column));
+  }
+}
+
+TEST_F(Verify, LogitsOfSeveralStepsAreMatchedByRequestAndPosition) {
+  const auto later_first = [](SyntheticRun& run) {
+    add_earlier_logits(run);
+    SyntheticRank& rank = run.rank_of(4);  // the same rows in another order
+    auto& logits = rank.outputs.at("logits");
+    const auto width = static_cast<std::size_t>(logits.columns);
+    const auto last = rank.requests.size() - 1;
+    std::swap(rank.requests.front(), rank.requests.at(last));
+    std::swap(rank.request_position.front(), rank.request_position.at(last));
+    for (std::size_t column = 0; column < width; ++column) {
+      std::swap(logits.values.at(column), logits.values.at(last * width + column));
+    }
+  };
+  EXPECT_EQ(verify(later_first, CompareMode::bitwise, 1, add_earlier_logits).verdict,
+            Verdict::verified);
+  // Twins: a step's row is missing; a row is taken for another step's.
+  EXPECT_EQ(verify([](SyntheticRun&) {}, CompareMode::bitwise, 1, add_earlier_logits).verdict,
+            Verdict::mismatch);
   const VerifyReport report = verify(
-      [&](SyntheticRun& run) {
-        mrope(run);
+      [](SyntheticRun& run) {
+        add_earlier_logits(run);
+        run.rank_of(4).request_position.back() = 2;
+      },
+      CompareMode::bitwise,
+      1,
+      add_earlier_logits);
+  EXPECT_TRUE(names(report, {"request 4, position 1 of the baseline"}));
+}
+
+TEST_F(Verify, AFlipExcludesTheLogitsOfLaterStepsOnly) {
+  const VerifyReport report = verify(
+      [](SyntheticRun& run) {
+        add_earlier_logits(run);
         SyntheticRank& rank = run.rank_of(4);
-        rank.input_ids.at(rank.row_of(4, 3)) = 5;
+        const std::size_t row = rank.row_of(4, 3);
+        rank.expert_ids.at(row * SyntheticRun::kTopK) = 9;
+        rank.margin.at(row) = 0;
+        for (std::int64_t position = 3; position < 5; ++position) {
+          for (const auto* output : {"layer_0", "layer_2", "hidden"}) {
+            if (position == 3 || std::string(output) != "layer_0") {
+              element(run, output, 4, position, 0) += 30;
+            }
+          }
+        }
       },
       CompareMode::tolerance,
       1,
-      mrope);
-  EXPECT_TRUE(names(report, {"request 4, position 1/1/7 (rank 2) has input id 5"}));
-  // One run with, one without: the rows are not the same.
-  EXPECT_EQ(verify(mrope).verdict, Verdict::mismatch);
+      add_earlier_logits);
+  EXPECT_EQ(report.tensors.back().num_excluded_rows, 1) << to_text(report);
 }
 
 TEST_F(Verify, IdleRankIsLegal) {

@@ -33,7 +33,7 @@ TEST(RankFile, IdentityConfigAndSchedulesRoundTrip) {
   EXPECT_EQ(file.failure(), "");
   EXPECT_EQ(file.rank(), 1);
   EXPECT_EQ(file.world_size(), 2);
-  EXPECT_EQ(file.integer("schema_version"), 1);
+  EXPECT_EQ(file.integer("schema_version"), kSchemaVersion);
   EXPECT_EQ(file.integer("ep_rank"), 1);
   EXPECT_EQ(file.integer("dp_rank"), 0);
   EXPECT_EQ(file.integer("expert_parallel"), 2);
@@ -171,7 +171,7 @@ TEST(RankFile, IdleRankWithoutTokensIsLegal) {
   spec.tokens = 0;
   spec.requests = 0;
   spec.profiled = 0;
-  spec.position_rows = 3;
+  spec.has_mrope_positions = true;
   spec.outputs = {{"hidden", DType::bfloat16, {0, 5}}};
   {
     RankRecorder recorder(path, spec);
@@ -181,7 +181,7 @@ TEST(RankFile, IdleRankWithoutTokensIsLegal) {
   }
   const RankFile file(path);
   EXPECT_EQ(file.read_floats("/output/hidden").shape, (Shape{0, 5}));
-  EXPECT_EQ(file.shape(path::kPositions), (Shape{3, 0}));
+  EXPECT_EQ(file.shape(path::kMropePositions), (Shape{3, 0}));
 }
 
 TEST(RankFile, FailureTextIsKeptAndCut) {
@@ -265,9 +265,9 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                : ::testing::AssertionFailure() << "'" << message << "' lacks '" << part << "'";
   };
   EXPECT_TRUE(has(refused([](auto& file) {
-                    file.update_attribute("/", {"schema_version", std::int64_t{2}});
+                    file.update_attribute("/", {"schema_version", std::int64_t{3}});
                   }),
-                  "schema version 2; this build reads version 1"));
+                  "schema version 3; this build reads version 2"));
   EXPECT_TRUE(has(refused([](auto& file) {
                     file.update_attribute("/", {"status", std::string("done")});
                   }),
@@ -301,7 +301,7 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                     file.remove(path::kPositions);
                     file.create_dataset(path::kPositions, DType::int64, {6, 3});
                   }),
-                  "/input/positions: shape [6, 3] with 6 tokens"));
+                  "/input/positions: shape [6, 3]"));
 }
 
 TEST_F(BrokenFile, UnbrokenPasses) {
