@@ -36,6 +36,8 @@ enum class VetoReason : std::int64_t {
   below_threshold = 1,  ///< the minimum over ranks that have work is under the policy's threshold
   rank_veto = 2,        ///< a rank voted against (a test or a local limit)
   no_work = 3,          ///< no rank has a token
+  table_prefers_plain = 4,  ///< auto: by its table of step times ubatches gain nothing
+  table_has_no_point = 5,   ///< auto: its table measured nothing like this step
 };
 
 /// Bytes of one element.
@@ -74,8 +76,12 @@ struct EnumNames<PassKind> {
 
 template <>
 struct EnumNames<VetoReason> {
-  static constexpr std::array<std::string_view, 4> kTable = {
-      "none", "below_threshold", "rank_veto", "no_work"};
+  static constexpr std::array<std::string_view, 6> kTable = {"none",
+                                                             "below_threshold",
+                                                             "rank_veto",
+                                                             "no_work",
+                                                             "table_prefers_plain",
+                                                             "table_has_no_point"};
 };
 
 }  // namespace dovetail

@@ -1,3 +1,4 @@
+#include <optional>
 #include <string_view>
 
 #include "framework/config/read_parts.hpp"
@@ -92,10 +93,12 @@ InputsConfig read_inputs(const Located& value) {
     const MapReader map(value, {"hidden"});
     return {InputKind::hidden, map.at("hidden").as_text("the folder of a policy's results")};
   }
-  if (value.is_word("hidden")) {
-    value.fail("ids, embeds, or {hidden: policy folder}");
+  const auto kind = value.node->kind == YamlNode::Kind::scalar ? parse<InputKind>(value.node->text)
+                                                               : std::nullopt;
+  if (!kind || *kind == InputKind::hidden) {
+    value.fail("one of ids, embeds, {hidden: policy folder}");
   }
-  return {value.as_choice<InputKind>(), ""};
+  return {*kind, ""};
 }
 
 RoutingConfig read_routing(const Located& value) {

@@ -1,6 +1,6 @@
-// A rank's share of the experiment's workload: its requests and their tokens, from the
-// configuration and seeds alone. A request has the same id, length and tokens on every grid, as
-// long as the requests of all ranks together are the same.
+// A rank's share of the experiment's workload: the inputs of its forward passes, from the
+// configuration, a trace and seeds alone. A request has the same id, length and tokens on every
+// grid, as long as the requests of all ranks together are the same (planned_requests.hpp).
 #pragma once
 
 #include <cstdint>
@@ -9,26 +9,59 @@
 #include "framework/base/ids.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/plan/batch.hpp"
+#include "framework/plan/request_trace.hpp"
 
 namespace dovetail {
 
-/// Host-side inputs of one rank; one entry a token, in batch order.
-struct RankWorkload {
+/// Most tokens of a rank in a forward pass that fills the KV cache.
+inline constexpr std::int64_t kMaxContextStepTokens = 8192;
+
+/// Most tokens of a rank over all forward passes of an iteration and of the context: they are all
+/// held in memory.
+inline constexpr std::int64_t kMaxRankTokens = 100'000'000;
+
+/// Host-side inputs of one forward pass of one rank; one entry a token, in batch order.
+struct StepWorkload {
+  /// All requests of the rank, in order of id, in every step; context_length as of this step.
   Batch batch;
-  std::vector<std::int64_t> input_ids;    ///< in [0, vocabulary)
-  std::vector<std::int64_t> positions;    ///< within the request
+  std::vector<std::int64_t> input_ids;  ///< in [0, vocabulary)
+  std::vector<std::int64_t> positions;  ///< index within the request, the key of verification
+  std::vector<std::int64_t>
+      mrope_positions;  ///< [3, tokens] row-major (mrope_positions.hpp); empty for text
   std::vector<std::int64_t> request_ids;  ///< global request id of each token
-  std::uint64_t digest = 0;  ///< sum (mod 2^64) over tokens of hash(request, position, id): add up
-                             ///< over ranks to compare runs
+  /// Place of the token among all tokens of the step, over all ranks, in order of request id. In a
+  /// context step: its place among all context tokens, so that it is the same on every grid.
+  std::vector<std::int64_t> global_index;
 };
 
-/// Number of requests of each rank: the configured count times its scale, rounded to the nearest; 0
-/// is an idle rank.
-std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config, int world_size);
+/// All forward passes of one rank. An iteration is `steps`, always from the same KV state; the
+/// context is filled before the first iteration.
+struct RankWorkload {
+  std::vector<StepWorkload> steps;  ///< each computes the next `length` tokens of every request
+  /// With `context: prefill`: forward passes that fill the KV cache, of at most
+  /// kMaxContextStepTokens tokens; requests are cut where needed. Equally many on all ranks: a rank
+  /// that has less context has batches whose requests have no tokens at the end. Empty where no
+  /// rank has context, and with `context: random`.
+  std::vector<StepWorkload> context_steps;
+  std::vector<std::int64_t> kv_tokens;  ///< by request of the rank: cache tokens that it needs,
+                                        ///< context_length + steps * length
+  /// Sum (mod 2^64) over requests and tokens: add up over ranks to compare runs. It covers ids,
+  /// lengths, contexts and how they are filled, steps, token ids, positions and the kind of inputs;
+  /// not the grid, the routing, nor the content of a folder of hidden states.
+  std::uint64_t digest = 0;
+};
 
-/// Request ids count up over ranks: rank 0 holds the first. Lengths come from the list, repeated as
-/// needed, by global id.
+/// Number of requests of each rank; 0 is an idle rank. Arguments and errors as for make_workload.
+std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config,
+                                            const RequestTrace* trace,
+                                            int world_size);
+
+/// Pure. Token ids are the hash of (seed, request, position) mod `vocabulary`, whatever the step or
+/// the rank, but for the ids that a trace states. `trace` is null unless requests are a file.
+/// Throws InputError as plan_requests does, for ids of a trace that are not in the vocabulary (of
+/// any rank, so that all ranks throw the same), and for more than kMaxRankTokens tokens on a rank.
 RankWorkload make_workload(const WorkloadConfig& config,
+                           const RequestTrace* trace,
                            std::int64_t vocabulary,
                            int world_size,
                            Rank rank);
