@@ -154,10 +154,42 @@ void dump_execution(const ExecutionConfig& execution, Lines& lines) {
                                : "none");
 }
 
+std::string dump_stage_list(const StageList& list) {
+  std::string stages;
+  for (const auto& stage : list) {
+    std::string phases;
+    for (const StagePhase& item : stage) {
+      phases += (phases.empty() ? "" : ", ") +
+                (item.lane.empty() ? write(item.phase)
+                                   : "{" + write(item.phase) + ": " + write(item.lane) + "}");
+    }
+    stages += (stages.empty() ? "[" : ", [") + phases + "]";
+  }
+  return "[" + stages + "]";
+}
+
+std::string dump_stages(const StagesConfig& stages) {
+  if (!stages.preset.empty()) {
+    return write(stages.preset);
+  }
+  return "{moe: " + dump_stage_list(stages.moe) + ", dense: " + dump_stage_list(stages.dense) +
+         ", delta: " + write(stages.delta) + "}";
+}
+
 std::string dump_policy(const PolicyConfig& policy) {
   Lines lines("    ");
   lines.add("schedule", policy.schedule);
   lines.add("ubatches", policy.ubatches);
+  if (policy.stages) {
+    lines.add_raw("stages", dump_stages(*policy.stages));
+  }
+  // Keys of one overlap policy only; validate refuses them in others.
+  if (policy.schedule == "auto" || policy.candidate != PolicyConfig().candidate) {
+    lines.add("candidate", policy.candidate);
+  }
+  if (!policy.table.empty()) {
+    lines.add("table", policy.table);
+  }
   lines.add_raw("split",
                 policy.split.kind == "sizes" ? "{sizes: " + write(policy.split.sizes) + "}"
                                              : write(policy.split.kind));
@@ -198,7 +230,31 @@ std::string dump_fault(const std::optional<FaultConfig>& fault) {
   return "fault:\n" + lines.text();
 }
 
+std::string dump_sweep(const std::vector<SweepAxis>& axes) {
+  std::string text = "sweep:\n";
+  for (const SweepAxis& axis : axes) {
+    std::string values;
+    for (const std::string& value : axis.values) {
+      values += (values.empty() ? "" : ", ") + value;  // YAML already
+    }
+    text += "  " + write_text(axis.key) + ": [" + values + "]\n";
+  }
+  return text;
+}
+
+/// As write_number, without ".0".
+std::string write_short(double value) {
+  auto text = write_number(value);
+  return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
+}
+
 }  // namespace
+
+std::string describe_link(const std::optional<LinkConfig>& link) {
+  return link ? "emulated: " + write_short(link->latency_us) + " us, " +
+                    write_short(link->gbytes_per_s) + " GB/s"
+              : "none";
+}
 
 std::string dump(const Experiment& experiment) {
   Lines execution("  ");
@@ -216,6 +272,9 @@ std::string dump(const Experiment& experiment) {
   text += dump_verify(experiment.verify);
   text += dump_record(experiment.record);
   text += dump_fault(experiment.fault);
+  if (!experiment.sweep.empty()) {
+    text += dump_sweep(experiment.sweep);
+  }
   return text;
 }
 

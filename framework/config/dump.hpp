@@ -1,13 +1,18 @@
 // An Experiment as YAML text that states every key: what a result file keeps as /config.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "framework/config/experiment.hpp"
 
 namespace dovetail {
 
-/// Reads back as an equal experiment, whose dump is equal to the byte.
+/// Reads back as an equal experiment (its sweep is there only where it has one), whose dump is
+/// equal to the byte.
 std::string dump(const Experiment& experiment);
+
+/// "none", or "emulated: 20 us, 1 GB/s": how results name the link that a policy ran over.
+std::string describe_link(const std::optional<LinkConfig>& link);
 
 }  // namespace dovetail

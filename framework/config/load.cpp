@@ -47,6 +47,10 @@ LoadedExperiment parse_experiment(const std::string& text,
   for (const std::string& setting : overrides) {
     apply_override(root, setting);
   }
+  return read_tree(root);
+}
+
+LoadedExperiment read_tree(const YamlNode& root) {
   LoadedExperiment loaded;
   loaded.experiment = read_experiment(root);
   collect_marks(root, "", loaded.marks);

@@ -31,6 +31,9 @@ LoadedExperiment parse_experiment(const std::string& text,
                                   const std::string& file,
                                   const std::vector<std::string>& overrides = {});
 
+/// What parse_experiment does after the overrides.
+LoadedExperiment read_tree(const YamlNode& root);
+
 /// read_experiment_file and parse_experiment.
 LoadedExperiment load_experiment(const std::string& path,
                                  const std::vector<std::string>& overrides = {});

@@ -65,14 +65,24 @@ YamlNode& item_at(YamlNode& list,
   return list.items[index];
 }
 
-YamlNode& policy_named(YamlNode& policies, const std::string& name, const SourceMark& mark) {
-  std::vector<std::string> known;
-  for (YamlNode& policy : policies.items) {
-    const YamlNode* own = policy.find("name");
+/// Of the policies' list; nothing where no policy has the name.
+std::optional<std::size_t> index_of_policy(const YamlNode& policies, const std::string& name) {
+  for (std::size_t i = 0; i < policies.items.size(); ++i) {
+    const YamlNode* own = policies.items[i].find("name");
     if (own != nullptr && own->text == name) {
-      return policy;
+      return i;
     }
-    if (own != nullptr) {
+  }
+  return std::nullopt;
+}
+
+YamlNode& policy_named(YamlNode& policies, const std::string& name, const SourceMark& mark) {
+  if (const auto index = index_of_policy(policies, name)) {
+    return policies.items[*index];
+  }
+  std::vector<std::string> known;
+  for (const YamlNode& policy : policies.items) {
+    if (const YamlNode* own = policy.find("name")) {
       known.push_back(own->text);
     }
   }
@@ -117,13 +127,15 @@ void apply_override(YamlNode& root, const std::string& setting) {
   if (equals == std::string::npos) {
     fail_at(mark, "no '='; allowed: key.path=value");
   }
-  const std::vector<PathStep> steps = parse_path(setting.substr(0, equals), mark);
   YamlNode value = parse_yaml(setting.substr(equals + 1), mark.file);
   set_marks(value, mark);
+  set_value(root, setting.substr(0, equals), std::move(value), mark);
+}
 
+void set_value(YamlNode& root, const std::string& path, YamlNode value, const SourceMark& mark) {
   YamlNode* node = &root;
   std::string at;  // the path so far
-  for (const PathStep& step : steps) {
+  for (const PathStep& step : parse_path(path, mark)) {
     if (step.index) {
       node = &item_at(*node, *step.index, at, mark);
       at += "[" + std::to_string(*step.index) + "]";
@@ -135,6 +147,20 @@ void apply_override(YamlNode& root, const std::string& setting) {
     }
   }
   *node = std::move(value);
+}
+
+std::string resolve_path(const YamlNode& root, const std::string& path, const SourceMark& mark) {
+  const YamlNode* policies = root.find("policies");
+  std::string resolved;
+  for (const PathStep& step : parse_path(path, mark)) {
+    auto index = step.index;
+    if (resolved == "policies" && !index && policies != nullptr) {
+      index = index_of_policy(*policies, step.key);
+    }
+    resolved +=
+        index ? "[" + std::to_string(*index) + "]" : (resolved.empty() ? "" : ".") + step.key;
+  }
+  return resolved;
 }
 
 }  // namespace dovetail

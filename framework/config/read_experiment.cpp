@@ -4,6 +4,8 @@
 
 #include "framework/config/map_reader.hpp"
 #include "framework/config/read_parts.hpp"
+#include "framework/config/read_sweep.hpp"
+#include "framework/config/yaml_write.hpp"
 
 namespace dovetail {
 namespace {
@@ -104,7 +106,8 @@ Experiment read_experiment(const YamlNode& root) {
                        "policies",
                        "verify",
                        "record",
-                       "fault"});
+                       "fault",
+                       "sweep"});
   Experiment experiment;
   experiment.experiment = map.at("experiment").as_text();
   read_model(map.at("model"), experiment.model);
@@ -132,6 +135,14 @@ Experiment read_experiment(const YamlNode& root) {
   }
   if (map.has("fault")) {
     experiment.fault = read_fault(map.at("fault"));
+  }
+  if (map.has("sweep")) {
+    for (const LocatedAxis& axis : read_sweep(map.at("sweep"), root)) {
+      experiment.sweep.push_back({axis.key, {}});
+      for (const YamlNode& one : axis.values) {
+        experiment.sweep.back().values.push_back(write_yaml(one));
+      }
+    }
   }
   return experiment;
 }

@@ -6,16 +6,16 @@
 #include <variant>
 
 #include "framework/base/registry.hpp"
+#include "framework/config/validate_policy.hpp"
+#include "framework/config/validate_workload.hpp"
 #include "framework/config/yaml_text.hpp"
 
 namespace dovetail {
 namespace {
 
 // Named by the design, not built yet: refused by name rather than as unknown.
-constexpr std::array<std::string_view, 2> kUnbuiltSchedules = {"staged", "auto"};
 constexpr std::array<std::string_view, 3> kUnbuiltExchanges = {
     "padded", "symmetric", "copy_engine"};
-constexpr std::array<std::string_view, 1> kUnbuiltSplits = {"balanced"};
 
 template <class Range>
 bool contains(const Range& names, std::string_view name) {
@@ -47,7 +47,7 @@ class Validator {
   void check_all() const {
     check_model();
     check_grid();
-    check_workload();
+    check_workload(loaded_, num_ranks_);
     check_execution("execution", experiment_.execution);
     for (std::size_t i = 0; i < experiment_.policies.size(); ++i) {
       check_policy("policies[" + std::to_string(i) + "]", experiment_.policies[i], i);
@@ -96,7 +96,6 @@ class Validator {
                experiment_.model.architecture,
                capabilities_.architectures,
                std::array<std::string_view, 0>{});
-    refuse_if(experiment_.model.layers.has_value(), "model.layers", "a range of layers", "all");
   }
 
   void check_grid() const {
@@ -105,25 +104,6 @@ class Validator {
       fail("parallel.expert_parallel",
            "the world of " + std::to_string(*num_ranks_) + " ranks is no multiple of " +
                std::to_string(expert_parallel));
-    }
-  }
-
-  void check_workload() const { check_rank_scale(); }
-
-  void check_rank_scale() const {
-    const std::vector<double>& scale = experiment_.workload.rank_scale;
-    if (scale.empty()) {
-      return;
-    }
-    const auto num_ranks = static_cast<std::size_t>(num_ranks_.value_or(0));
-    if (scale.size() < num_ranks) {
-      fail("workload.rank_scale",
-           std::to_string(scale.size()) + " values for a world of " + std::to_string(num_ranks) +
-               " ranks; allowed: one a rank, or none for 1 everywhere");
-    }
-    const auto end = num_ranks_ ? scale.begin() + *num_ranks_ : scale.end();
-    if (std::all_of(scale.begin(), end, [](double factor) { return factor == 0.0; })) {
-      fail("workload.rank_scale", "every rank is idle; allowed: at least one above 0");
     }
   }
 
@@ -141,6 +121,15 @@ class Validator {
     exchanges.insert(
         exchanges.end(), capabilities_.exchanges.begin(), capabilities_.exchanges.end());
     check_name(path + ".exchange", "exchange", execution.exchange, exchanges, kUnbuiltExchanges);
+    if (execution.cache_tokens % execution.page_size != 0) {
+      fail(path + ".cache_tokens",
+           std::to_string(execution.cache_tokens) + " tokens are no whole number of pages of " +
+               std::to_string(execution.page_size) +
+               "; allowed: a multiple of page_size, or 0 for as many as needed");
+    }
+    if (execution.link && execution.device == DeviceKind::cuda) {
+      fail(path + ".link", "an emulated link on device cuda; allowed: none, or device cpu");
+    }
   }
 
   void check_policy(const std::string& path, const PolicyConfig& policy, std::size_t index) const {
@@ -155,51 +144,12 @@ class Validator {
         fail(path + ".name", "'" + policy.name + "' is the name of two policies");
       }
     }
-    const std::string from =
-        loaded_.marks.count(path + ".schedule") > 0 ? path + ".schedule" : path + ".name";
-    refuse_if(policy.schedule.ends_with(".json") || policy.schedule.find('/') != std::string::npos,
-              from,
-              "a schedule from a file",
-              "the name of an overlap policy");
-    std::vector<std::string> schedules;
-    const PolicyCapability* capability = nullptr;
-    for (const PolicyCapability& known : capabilities_.policies) {
-      schedules.push_back(known.name);
-      if (known.name == policy.schedule) {
-        capability = &known;
-      }
-    }
-    check_name(from, "overlap policy", policy.schedule, schedules, kUnbuiltSchedules);
-    check_ubatches(path, policy, *capability);
+    check_policy_schedule(loaded_, capabilities_, path, policy);
     check_execution(path, policy.execution);
-  }
-
-  void check_ubatches(const std::string& path,
-                      const PolicyConfig& policy,
-                      const PolicyCapability& capability) const {
-    const int count = num_ubatches(policy, capability);
-    const int most = std::min(capability.max_ubatches, PolicyConfig::kMaxUbatches);
-    if (count < capability.min_ubatches || count > most) {
-      fail(path + ".ubatches",
-           std::to_string(count) + " ubatches in " + capability.name + "; allowed: " +
-               std::to_string(capability.min_ubatches) + " to " + std::to_string(most));
-    }
-    check_name(path + ".split", "split", policy.split.kind, capabilities_.splits, kUnbuiltSplits);
-    if (policy.split.kind == "sizes" &&
-        policy.split.sizes.size() != static_cast<std::size_t>(count)) {
-      fail(path + ".split",
-           std::to_string(policy.split.sizes.size()) + " sizes for " + std::to_string(count) +
-               " ubatches; allowed: one size an ubatch");
-    }
-    const auto check_threshold = [&](const std::string& name, std::int64_t threshold) {
-      if (threshold < 0 || (threshold > 0 && threshold < count)) {
-        fail(path + ".thresholds." + name,
-             std::to_string(threshold) + " tokens for " + std::to_string(count) +
-                 " ubatches; allowed: 0 (no threshold), or at least one token an ubatch");
-      }
-    };
-    check_threshold("prefill", policy.thresholds.prefill);
-    check_threshold("decode", policy.thresholds.decode);
+    refuse_if(policy.execution.dtype != experiment_.execution.dtype,
+              path + ".dtype",
+              "a dtype of a policy's own",
+              "the experiment's, " + std::string(to_string(experiment_.execution.dtype)));
   }
 
   void check_verify() const {

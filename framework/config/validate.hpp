@@ -2,6 +2,7 @@
 // What upper layers offer is passed in, so that config knows none of them.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,12 @@ struct PolicyCapability {
   int default_ubatches = 1;
 };
 
+/// What is wrong with a part of an experiment, and where in it ("moe[1][0]", "" = the whole).
+struct ConfigProblem {
+  std::string place;
+  std::string message;
+};
+
 /// What this build offers, by name.
 struct Capabilities {
   std::vector<std::string> architectures;
@@ -26,14 +33,17 @@ struct Capabilities {
   std::vector<std::string> exchanges;  ///< "auto" is known without being named here
   std::vector<std::string> phases;     ///< of an op, for `fault`
   bool cuda = false;
+  /// Finds what is wrong with the stages of a policy; empty = stages are not looked at.
+  std::function<std::optional<ConfigProblem>(const StagesConfig&)> find_stages_problem = nullptr;
 };
 
 /// Number of ubatches of a policy: as stated, or the overlap policy's default.
 int num_ubatches(const PolicyConfig& policy, const PolicyCapability& capability);
 
 /// Throws InputError, at the place of the value, for the first broken rule: names that are unknown
-/// (the known ones are listed) or not built yet, policy names, ubatches, splits, thresholds,
-/// verification, and, where num_ranks is known, the world, rank_scale and the fault's rank.
+/// (the known ones are listed) or not built yet, policy names, ubatches, stages, what auto needs,
+/// splits, thresholds, verification, and, where num_ranks is known, the world, rank_scale and the
+/// fault's rank.
 void validate(const LoadedExperiment& loaded,
               const Capabilities& capabilities,
               std::optional<int> num_ranks = std::nullopt);

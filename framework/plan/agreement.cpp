@@ -19,11 +19,25 @@ VetoReason reason_of(std::int64_t value) {
   return known ? static_cast<VetoReason>(value) : VetoReason::rank_veto;
 }
 
-/// Decode rules hold only where every token of every rank is a request's one new token.
+/// True where every token of every rank is a request's one new token.
+bool one_token_each(const AgreementMessage& reduced) {
+  return reduced.min_query_length == 1 && reduced.max_query_length == 1;
+}
+
+/// Decode rules hold only for one token each.
 std::int64_t threshold_of(const AgreementMessage& reduced, const AgreementRule& rule) {
-  const bool one_token_each = reduced.min_query_length == 1 && reduced.max_query_length == 1;
-  return rule.phase != WorkPhase::prefill && one_token_each ? rule.decode_threshold
-                                                            : rule.prefill_threshold;
+  return rule.phase != WorkPhase::prefill && one_token_each(reduced) ? rule.decode_threshold
+                                                                     : rule.prefill_threshold;
+}
+
+/// What the table of step times has against ubatches.
+VetoReason reason_of_table(const AgreementMessage& reduced, const StepTimeCurves& curves) {
+  const auto estimate = estimate_step_times(curves, load_of(reduced));
+  if (!estimate) {
+    return VetoReason::table_has_no_point;
+  }
+  return estimate->candidate_ms < estimate->plain_ms ? VetoReason::none
+                                                     : VetoReason::table_prefers_plain;
 }
 
 }  // namespace
@@ -49,6 +63,8 @@ AgreementMessage make_message(const RankStep& step) {
     if (request.query_length > 0) {
       message.min_query_length = std::min(message.min_query_length, request.query_length);
       message.max_query_length = std::max(message.max_query_length, request.query_length);
+      ++message.sum_requests;
+      message.sum_context_tokens += request.context_length;
     }
   }
   message.schedule_digest_min = std::bit_cast<std::int64_t>(step.schedule_digest);
@@ -82,7 +98,17 @@ AgreementMessage reduce(const AgreementMessage& a, const AgreementMessage& b) {
   out.schedule_digest_min = std::min(a.schedule_digest_min, b.schedule_digest_min);
   out.schedule_digest_max = std::max(a.schedule_digest_max, b.schedule_digest_max);
   out.status = std::max(a.status, b.status);
+  out.sum_requests = a.sum_requests + b.sum_requests;
+  out.sum_context_tokens = a.sum_context_tokens + b.sum_context_tokens;
   return out;
+}
+
+StepLoad load_of(const AgreementMessage& reduced) {
+  const double context_tokens = reduced.sum_requests > 0
+                                    ? static_cast<double>(reduced.sum_context_tokens) /
+                                          static_cast<double>(reduced.sum_requests)
+                                    : 0.0;
+  return {reduced.max_tokens, context_tokens, one_token_each(reduced)};
 }
 
 StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule) {
@@ -94,7 +120,7 @@ StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule) 
     throw RunError("a rank reports a failure before the step");
   }
   if (reduced.schedule_digest_min != reduced.schedule_digest_max) {
-    throw RunError("ranks hold different schedules for this step");
+    throw RunError("ranks hold different schedules or step times for this step");
   }
   StepDecision decision;
   decision.stop = reduced.status == static_cast<std::int64_t>(RankStatus::stop_requested);
@@ -109,6 +135,8 @@ StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule) 
     decision.veto_rank = static_cast<int>(reduced.veto_rank);
   } else if (reduced.min_tokens < threshold_of(reduced, rule)) {
     decision.reason = VetoReason::below_threshold;
+  } else if (rule.step_times != nullptr) {
+    decision.reason = reason_of_table(reduced, *rule.step_times);
   }
   decision.ubatched = decision.reason == VetoReason::none;
   return decision;

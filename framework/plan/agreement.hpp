@@ -11,14 +11,15 @@
 #include "framework/base/types.hpp"
 #include "framework/plan/batch.hpp"
 #include "framework/plan/policy.hpp"
+#include "framework/plan/step_time_curves.hpp"
 
 namespace dovetail {
 
 /// What every rank contributes, also an idle one; all fields int64 so that the message is one flat
-/// MPI datatype. Each field names its operator. Version 1: all ranks must run the same version.
+/// MPI datatype. Each field names its operator. Version 2: all ranks must run the same version.
 struct AgreementMessage {
-  std::int64_t version = 1;      ///< min and max must be equal: checked by decide()
-  std::int64_t version_max = 1;  ///< max
+  std::int64_t version = 2;      ///< min and max must be equal: checked by decide()
+  std::int64_t version_max = 2;  ///< max
   std::int64_t min_tokens =
       0;  ///< min over ranks that have tokens (an idle rank contributes the largest int64)
   std::int64_t max_tokens = 0;                                 ///< max
@@ -32,10 +33,12 @@ struct AgreementMessage {
   std::int64_t min_query_length = 0;     ///< min over ranks that have work; equal to max = uniform
   std::int64_t max_query_length = 0;     ///< max
   std::int64_t holds_graph = 0;          ///< min: 1 only if all hold it
-  std::int64_t schedule_digest_min = 0;  ///< min, of the schedule's digest as int64
+  std::int64_t schedule_digest_min = 0;  ///< min, of the policy's digest as int64
   std::int64_t schedule_digest_max =
-      0;                    ///< max: differs from the min = ranks disagree on the schedule
-  std::int64_t status = 0;  ///< max, of RankStatus
+      0;                          ///< max: differs from the min = ranks disagree on the schedule
+  std::int64_t status = 0;        ///< max, of RankStatus
+  std::int64_t sum_requests = 0;  ///< sum: requests that compute at least one token
+  std::int64_t sum_context_tokens = 0;  ///< sum, over these requests
 
   friend bool operator==(const AgreementMessage&, const AgreementMessage&) = default;
 };
@@ -48,7 +51,7 @@ struct RankStep {
   Rank rank;
   const Batch& batch;  ///< empty on an idle rank
   std::span<const UbatchSlice> slices;
-  std::uint64_t schedule_digest = 0;
+  std::uint64_t schedule_digest = 0;   ///< of the schedule and of what else the policy decides by
   VetoReason veto = VetoReason::none;  ///< none = votes for ubatches
   RankStatus status = RankStatus::well;
 };
@@ -75,9 +78,14 @@ struct AgreementRule {
   std::int64_t prefill_threshold = 0;  ///< tokens; ubatch iff min_tokens >= threshold
   std::int64_t decode_threshold = 0;  ///< used instead where the phase is decode or mixed and every
                                       ///< request of every rank has a query length of 1
+  const StepTimeCurves* step_times = nullptr;  ///< auto only; equal on all ranks
 };
 
-/// Pure. The first reason that holds is given: no_work, a rank's veto, below_threshold. Throws
+/// What a step time depends on, of the agreed step.
+StepLoad load_of(const AgreementMessage& reduced);
+
+/// Pure. The first reason that holds is given: no_work, a rank's veto, below_threshold; with step
+/// times: table_has_no_point, and table_prefers_plain where the candidate is not faster. Throws
 /// RunError where versions or schedules differ between ranks or a rank has failed.
 StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule);
 

@@ -5,6 +5,7 @@
 #include "framework/plan/policies/dual_batch.hpp"
 #include "framework/plan/policies/sequential.hpp"
 #include "framework/plan/policies/shared_expert.hpp"
+#include "framework/plan/policies/staged.hpp"
 
 namespace dovetail {
 namespace {
@@ -20,6 +21,13 @@ Registry<Policy> make_policies() {
   registry.add("dual_batch",
                "2 to 8 ubatches that hand over behind each dispatch and each combine",
                {make_dual_batch, 2, kMaxUbatches, 2});
+  registry.add("staged",
+               "1 to 8 ubatches that hand over where stage lists cut a layer, each ubatch `delta` "
+               "stages behind the one before; presets: prefill, decode",
+               {make_staged, 1, kMaxUbatches, 2});
+  registry.add("auto",
+               "its candidate where a table of step times says that it is faster, else sequential",
+               {nullptr, 2, kMaxUbatches, 2});
   return registry;
 }
 

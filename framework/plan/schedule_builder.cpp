@@ -29,13 +29,24 @@ void ScheduleBuilder::add(Phase phase, int layer, int ubatch, Lane lane) {
       op.waits.push_back(index);
     }
   }
+  const int index = static_cast<int>(schedule_.ops.size());
+  if (is_exchange(phase)) {
+    const bool other_lane =
+        last_exchange_ >= 0 && schedule_.ops[static_cast<std::size_t>(last_exchange_)].lane != lane;
+    const auto known = std::find(op.waits.begin(), op.waits.end(), last_exchange_);
+    if (other_lane && known == op.waits.end()) {
+      op.waits.push_back(last_exchange_);
+    }
+    last_exchange_ = index;
+  }
   std::sort(op.waits.begin(), op.waits.end());
-  op_index(layer, phase, ubatch) = static_cast<int>(schedule_.ops.size());
+  op_index(layer, phase, ubatch) = index;
   schedule_.ops.push_back(std::move(op));
 }
 
 Schedule ScheduleBuilder::finish() {
   op_indices_.clear();
+  last_exchange_ = -1;
   return std::move(schedule_);
 }
 

@@ -14,8 +14,9 @@ class ScheduleBuilder {
   ScheduleBuilder(std::string name, const ModelShape& model, int num_ubatches);
 
   /// Appends an op. It waits for each of its data dependencies that runs on the other lane; those
-  /// on its own lane are met by the lane's order. Throws ContractError where a dependency has not
-  /// been added before.
+  /// on its own lane are met by the lane's order. A dispatch or combine also waits for the one
+  /// before it where that is on the other lane, so that all ranks exchange in one order. Throws
+  /// ContractError where a dependency has not been added before.
   void add(Phase phase, int layer, int ubatch, Lane lane = Lane::compute);
 
   /// The schedule; the builder is empty afterwards.
@@ -26,6 +27,7 @@ class ScheduleBuilder {
 
   Schedule schedule_;
   std::vector<int> op_indices_;  ///< [layers + 1, kNumPhases, ubatches], -1 = not added
+  int last_exchange_ = -1;
 };
 
 }  // namespace dovetail

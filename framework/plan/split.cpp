@@ -133,6 +133,9 @@ std::vector<std::int64_t> ubatch_boundaries(const Batch& batch,
   if (rule.kind == "request") {
     return request_boundaries(starts, num_ubatches);
   }
+  if (rule.kind == "balanced") {
+    return balanced_boundaries(batch, rule.key_cost, num_ubatches);
+  }
   if (rule.kind == "sizes") {
     return size_boundaries(starts.back(), rule.sizes, num_ubatches);
   }
@@ -149,6 +152,7 @@ const std::vector<Description>& split_kinds() {
   static const std::vector<Description> kinds = {
       {"token_midpoint", "equal token counts; may cut inside a request"},
       {"request", "best balance on request boundaries"},
+      {"balanced", "equal cost of linear layers and attention; may cut inside a request"},
       {"sizes", "tokens of each ubatch as stated; the last takes the rest"},
   };
   return kinds;

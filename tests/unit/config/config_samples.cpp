@@ -66,17 +66,40 @@ class Draw {
                   : WeightsConfig(CheckpointWeights{text()});
   }
 
-  RequestsConfig requests() {
-    switch (whole(0, 3)) {
+  RequestGroup group(WorkPhase phase) {
+    switch (whole(0, 2)) {
       case 0:
         return UniformRequests{whole(1, 1'000'000), whole(1, 1'000'000'000), whole(0, 3)};
-      case 1:
-        return RequestLengths{counts(1)};
-      case 2:
-        return LognormalRequests{whole(1, 50), number(1.0, 1e6), number(0.0, 10.0)};
+      case 1: {
+        RequestLengths result{counts(1), {}};
+        for (std::size_t left = coin() ? result.lengths.size() : 0; left > 0; --left) {
+          result.context_lengths.push_back(whole(0, coin() ? 1'000'000'000 : 5));
+        }
+        return result;
+      }
       default:
-        return RequestFile{text()};
+        return LognormalRequests{whole(1, 1'000'000),
+                                 number(1.0, 1e6),
+                                 number(0.0, 10.0),
+                                 whole(0, 9),
+                                 phase == WorkPhase::decode ? 0 : whole(0, 1'000'000'000)};
     }
+  }
+
+  RequestsConfig requests(WorkPhase phase) {
+    if (whole(0, 5) == 0) {
+      return {RequestFile{text()}};
+    }
+    RequestsConfig result;
+    for (auto left = coin() ? 1 : whole(1, 4); left > 0; --left) {
+      result.push_back(group(phase));
+    }
+    return result;
+  }
+
+  InputsConfig inputs() {
+    const auto kind = choice<InputKind>();
+    return {kind, kind == InputKind::hidden ? text() : ""};
   }
 
   RoutingConfig routing() {
@@ -103,7 +126,11 @@ class Draw {
             .hand_off = choice<HandOff>(),
             .exchange = text(),
             .comm_sms = small(1, 1024),
-            .timeout_s = small(1, 86'400)};
+            .timeout_s = small(1, 86'400),
+            .page_size = small(1, 65'536),
+            .cache_tokens = whole(0, 1'000'000'000),
+            .link = coin() ? std::nullopt
+                           : std::optional(LinkConfig{number(0.0, 1e6), number(1e-3, 1e4)})};
   }
 
   PolicyConfig policy() {
@@ -176,9 +203,9 @@ Experiment random_experiment(std::mt19937_64& random) {
   }
   result.parallel.expert_parallel = draw.small(1, 1'000'000);
   result.workload.phase = draw.choice<WorkPhase>();
-  result.workload.requests = draw.requests();
+  result.workload.requests = draw.requests(result.workload.phase);
   result.workload.seed = random();
-  result.workload.inputs = draw.choice<InputKind>();
+  result.workload.inputs = draw.inputs();
   result.workload.positions = draw.choice<PositionKind>();
   for (auto left = draw.whole(0, 4); left > 0; --left) {
     result.workload.rank_scale.push_back(draw.coin() ? draw.number(0.0, 1000.0) : 0.0);

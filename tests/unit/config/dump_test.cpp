@@ -48,25 +48,47 @@ TEST(Dump, DifferentExperimentsDiffer) {
 
 TEST(Dump, StatesEveryKey) {
   const std::string text = dump(parse_experiment(testing::kSmall, "small").experiment);
-  for (const char* key : {"experiment:",     "architecture:",
-                          "config:",         "weights:",
-                          "layers:",         "expert_parallel:",
-                          "phase:",          "requests:",
-                          "context_length:", "seed:",
-                          "inputs:",         "positions:",
-                          "rank_scale:",     "routing:",
-                          "context:",        "steps:",
-                          "device:",         "dtype:",
-                          "numerics:",       "warmup:",
-                          "iterations:",     "graph:",
-                          "hand_off:",       "exchange:",
-                          "comm_sms:",       "timeout_s:",
-                          "name:",           "schedule:",
-                          "ubatches:",       "split:",
-                          "thresholds:",     "prefill:",
-                          "decode:",         "baseline:",
-                          "mode:",           "outputs:",
-                          "timing:",         "profiled_iterations:",
+  for (const char* key : {"experiment:",
+                          "architecture:",
+                          "config:",
+                          "weights:",
+                          "layers:",
+                          "expert_parallel:",
+                          "phase:",
+                          "requests:",
+                          "context_length:",
+                          "seed:",
+                          "inputs:",
+                          "positions:",
+                          "rank_scale:",
+                          "routing:",
+                          "context:",
+                          "steps:",
+                          "device:",
+                          "dtype:",
+                          "numerics:",
+                          "warmup:",
+                          "iterations:",
+                          "graph:",
+                          "hand_off:",
+                          "exchange:",
+                          "comm_sms:",
+                          "timeout_s:",
+                          "page_size:",
+                          "cache_tokens:",
+                          "link:",
+                          "name:",
+                          "schedule:",
+                          "ubatches:",
+                          "split:",
+                          "thresholds:",
+                          "prefill:",
+                          "decode:",
+                          "baseline:",
+                          "mode:",
+                          "outputs:",
+                          "timing:",
+                          "profiled_iterations:",
                           "fault:"}) {
     EXPECT_NE(text.find(key), std::string::npos) << key;
   }
@@ -86,6 +108,14 @@ TEST(Dump, GoldenQuickstart) {
   EXPECT_EQ(fresh, golden.str()) << "if the change is meant, copy " << fresh_file << " to "
                                  << kGolden;
   EXPECT_EQ(load_experiment(kGolden + "quickstart.resolved.yaml").experiment, experiment);
+}
+
+TEST(Dump, LinksAreNamed) {
+  EXPECT_EQ(describe_link(std::nullopt), "none");
+  EXPECT_EQ(describe_link(LinkConfig{.latency_us = 20.0, .gbytes_per_s = 1.0}),
+            "emulated: 20 us, 1 GB/s");
+  EXPECT_EQ(describe_link(LinkConfig{.latency_us = 2.5, .gbytes_per_s = 0.125}),
+            "emulated: 2.5 us, 0.125 GB/s");
 }
 
 TEST(Dump, OverridesShow) {

@@ -20,7 +20,7 @@ TEST(Load, ReadsWhatIsStatedAndLeavesDefaults) {
   expected.experiment = "small";
   expected.model = {"qwen3_moe", "tiny.json", SeedWeights{42}, std::nullopt};
   expected.parallel.expert_parallel = 2;
-  expected.workload.requests = UniformRequests{8, 128, 0};
+  expected.workload.requests = {UniformRequests{8, 128, 0}};
   expected.workload.rank_scale = {1.0, 0.75};
   expected.policies.resize(2);
   expected.policies[0].name = expected.policies[0].schedule = "sequential";
@@ -67,11 +67,11 @@ workload:
   routing: {zipf: 1.2}
   context: random
   steps: 4
-execution: {device: auto, dtype: float32, numerics: fast, warmup: 2, iterations: 10, graph: none, hand_off: threads, exchange: auto, comm_sms: 8, timeout_s: 60}
+execution: {device: auto, dtype: float32, numerics: fast, warmup: 2, iterations: 10, graph: none, hand_off: threads, exchange: auto, comm_sms: 8, timeout_s: 60, page_size: 32, cache_tokens: 65536, link: {latency_us: 20, gbytes_per_s: 2.5}}
 policies:
   - {name: sequential}
   - {name: dual_batch, ubatches: 2, split: token_midpoint, thresholds: {prefill: 512, decode: 32}}
-  - {name: dual_inline, schedule: dual_batch, hand_off: inline}
+  - {name: dual_inline, schedule: dual_batch, hand_off: inline, link: none, page_size: 8}
 verify: {baseline: sequential, mode: bitwise, routing: replay}
 record: {outputs: [hidden, logits, logits_all, layers, routing], timing: ops, profiled_iterations: 5}
 fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
@@ -79,13 +79,52 @@ fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
   const Experiment experiment = parse_experiment(text, "x").experiment;
   EXPECT_EQ(experiment.model.layers, (LayerRange{0, 4}));
   EXPECT_EQ(experiment.model.weights, WeightsConfig(SeedWeights{18446744073709551615U}));
-  EXPECT_EQ(experiment.workload.requests, RequestsConfig(UniformRequests{128, 1, 1024}));
+  EXPECT_EQ(experiment.workload.requests, (RequestsConfig{UniformRequests{128, 1, 1024}}));
   EXPECT_EQ(experiment.workload.routing, RoutingConfig(ZipfRouting{1.2}));
   EXPECT_EQ(experiment.workload.rank_scale, (std::vector<double>{1.0, 0.0}));
+  EXPECT_EQ(experiment.workload.inputs, (InputsConfig{InputKind::embeds, ""}));
+  EXPECT_EQ(experiment.workload.context, ContextFill::random);
+  EXPECT_EQ(experiment.workload.steps, 4);
+  EXPECT_EQ(experiment.execution.page_size, 32);
+  EXPECT_EQ(experiment.execution.cache_tokens, 65536);
+  EXPECT_EQ(experiment.execution.link, (LinkConfig{20.0, 2.5}));
+  EXPECT_EQ(experiment.policies[1].execution.link, experiment.execution.link);
+  EXPECT_EQ(experiment.policies[2].execution.link, std::nullopt);
+  EXPECT_EQ(experiment.policies[2].execution.page_size, 8);
   EXPECT_EQ(experiment.policies[1].thresholds, (ThresholdsConfig{512, 32}));
   EXPECT_EQ(experiment.policies[2].schedule, "dual_batch");
   EXPECT_TRUE(experiment.record.has(RecordedOutput::routing));
   EXPECT_EQ(experiment.fault, (FaultConfig{FaultKind::hang, 1, 1, -1, "embed", 3}));
+}
+
+TEST(Load, Requests) {
+  const auto requests = [](const std::string& phase, const std::string& requests_text) {
+    std::string text = replaced(kSmall, "phase: prefill", "phase: " + phase);
+    text = replaced(text, "requests: {count: 8, length: 128}", "requests: " + requests_text);
+    return parse_experiment(text, "x").experiment.workload.requests;
+  };
+  EXPECT_EQ(requests("decode", "{count: 3, context_length: 9}"),
+            (RequestsConfig{UniformRequests{3, 1, 9}}));
+  EXPECT_EQ(requests("decode", "{context_lengths: [5, 0]}"),
+            (RequestsConfig{RequestLengths{{1, 1}, {5, 0}}}));
+  EXPECT_EQ(requests("prefill", "{lengths: [3, 4], context_lengths: [5, 0]}"),
+            (RequestsConfig{RequestLengths{{3, 4}, {5, 0}}}));
+  EXPECT_EQ(requests("decode", "{lognormal: {count: 2, median: 80, sigma: 0.5}}"),
+            (RequestsConfig{LognormalRequests{2, 80.0, 0.5, 0, 0}}));
+  EXPECT_EQ(
+      requests("mixed",
+               "{lognormal: {count: 2, median: 80, sigma: 0.5, max_length: 7, context_length: 6}}"),
+      (RequestsConfig{LognormalRequests{2, 80.0, 0.5, 7, 6}}));
+  EXPECT_EQ(requests("mixed", "{file: a.jsonl}"), (RequestsConfig{RequestFile{"a.jsonl"}}));
+  EXPECT_EQ(requests("mixed", "[{count: 2, length: 1, context_length: 9}, {lengths: [30]}]"),
+            (RequestsConfig{UniformRequests{2, 1, 9}, RequestLengths{{30}, {}}}));
+}
+
+TEST(Load, HiddenInputs) {
+  const std::string text =
+      replaced(kSmall, "phase: prefill", "inputs: {hidden: results/a/sequential}");
+  EXPECT_EQ(parse_experiment(text, "x").experiment.workload.inputs,
+            (InputsConfig{InputKind::hidden, "results/a/sequential"}));
 }
 
 TEST(Load, AnchorsAreCopies) {

@@ -47,6 +47,15 @@ TEST(Validate, GoodExperiments) {
       {"count: 8, length: 128", "lengths: [1, 2, 300]"},
       {"phase: prefill", "routing: {replay: results/a/sequential}"},
       {"phase: prefill", "routing: natural"},
+      {"phase: prefill", "routing: balanced"},
+      {"phase: prefill", "routing: {zipf: 1.2}"},
+      {"phase: prefill", "phase: mixed"},
+      {"phase: prefill", "steps: 2\n  context: random"},
+      {"phase: prefill", "inputs: embeds\n  positions: mrope"},
+      {"count: 8, length: 128", "count: 8, length: 128, context_length: 64"},
+      {"count: 8, length: 128", "lognormal: {count: 8, median: 100, sigma: 1}"},
+      {"count: 8, length: 128", "file: trace.jsonl"},
+      {"iterations: 10", "page_size: 8, cache_tokens: 40"},
       {"0.75", "0"},
       {"iterations: 10", "device: cpu, exchange: gather"},
       {"iterations: 10", "exchange: ragged"},
@@ -101,49 +110,6 @@ TEST(Validate, UnknownNames) {
 
 TEST(Validate, NotBuiltYet) {
   expect_errors({
-      {"phase: prefill",
-       "phase: decode",
-       "8:10",
-       "workload.phase: phase decode is not built yet; allowed: prefill"},
-      {"phase: prefill", "phase: mixed", "8:10", "phase mixed is not built yet"},
-      {"phase: prefill", "steps: 2", "8:10", "workload.steps: more than one step is not built yet"},
-      {"phase: prefill",
-       "context: prefill",
-       "8:12",
-       "workload.context: a context before the step is not built yet"},
-      {"phase: prefill", "context: random", "8:12", "a context before the step is not built yet"},
-      {"length: 128",
-       "length: 128, context_length: 1",
-       "9:53",
-       "workload.requests.context_length: a context before the step is not built yet"},
-      {"phase: prefill",
-       "inputs: embeds",
-       "8:11",
-       "workload.inputs: embeds is not built yet; allowed: ids"},
-      {"phase: prefill",
-       "positions: mrope",
-       "8:14",
-       "workload.positions: mrope is not built yet; allowed: text"},
-      {"phase: prefill",
-       "routing: balanced",
-       "8:12",
-       "workload.routing: balanced is not built yet; allowed: natural"},
-      {"phase: prefill",
-       "routing: {zipf: 1.2}",
-       "8:19",
-       "workload.routing.zipf: zipf is not built yet"},
-      {"count: 8, length: 128",
-       "lognormal: {count: 8, median: 100, sigma: 1}",
-       "9:25",
-       "workload.requests.lognormal: lognormal is not built yet"},
-      {"count: 8, length: 128",
-       "file: trace.jsonl",
-       "9:20",
-       "workload.requests.file: a file of requests is not built yet"},
-      {"  config: tiny.json",
-       "  config: tiny.json\n  layers: [0, 4]",
-       "5:11",
-       "model.layers: a range of layers is not built yet; allowed: all"},
       {"iterations: 10",
        "graph: piecewise",
        "11:20",
@@ -158,10 +124,10 @@ TEST(Validate, NotBuiltYet) {
        "11:23",
        "execution.numerics: batch_invariant is not built yet"},
       {"ubatches: 2",
-       "split: balanced",
+       "dtype: bfloat16",
        "14:31",
-       "policies[1].split: split 'balanced' is not built yet; allowed: token_midpoint, request, "
-       "sizes"},
+       "policies[1].dtype: a dtype of a policy's own is not built yet; allowed: the experiment's, "
+       "float32"},
       {"iterations: 10",
        "exchange: padded",
        "11:23",
@@ -171,18 +137,6 @@ TEST(Validate, NotBuiltYet) {
        "exchange: copy_engine",
        "14:34",
        "policies[1].exchange: exchange 'copy_engine' is not built yet"},
-      {"ubatches: 2",
-       "schedule: staged",
-       "14:34",
-       "policies[1].schedule: overlap policy 'staged' is not built yet"},
-      {"{name: sequential}",
-       "{name: auto}",
-       "13:12",
-       "policies[0].name: overlap policy 'auto' is not built yet"},
-      {"ubatches: 2",
-       "schedule: plans/a.json",
-       "14:34",
-       "policies[1].schedule: a schedule from a file is not built yet"},
   });
 }
 
@@ -243,6 +197,102 @@ TEST(Validate, RulesBetweenValues) {
        "16:27",
        "fault.rank: rank 2 in a world of 2 ranks, counted from 0"},
   });
+}
+
+TEST(Validate, RulesOfTheWorkload) {
+  const std::string stage = "tiny.json\n  layers: [2, 4]";
+  const std::string hidden = "phase: prefill\n  inputs: {hidden: results/a/sequential}";
+  const std::string later =
+      replaced(replaced(kSmall, "tiny.json", stage), "phase: prefill", hidden);
+  const auto with_requests = [](const std::string& text, const std::string& requests) {
+    return error_of(replaced(text, "{count: 8, length: 128}", requests));
+  };
+  expect_errors({
+      {"phase: prefill",
+       "phase: decode",
+       "9:32",
+       "workload.requests.length: more than one token in the phase decode; allowed: 1, or none"},
+      {"phase: prefill",
+       hidden,
+       "9:11",
+       "workload.inputs: hidden states go into a stage that is not the first; allowed: ids, "
+       "embeds, or model.layers with a first above 0"},
+      {"tiny.json",
+       stage,
+       "9:3",
+       "workload.inputs: ids for a stage that begins at layer 2; allowed: {hidden: policy folder}"},
+  });
+  EXPECT_NE(error_of(replaced(replaced(kSmall, "tiny.json", "tiny.json\n  layers: [0, 4]"),
+                              "phase: prefill",
+                              hidden))
+                .find("hidden states go into a stage that is not the first"),
+            std::string::npos);
+  EXPECT_EQ(error_of(later), "");
+  EXPECT_EQ(error_of(replaced(kSmall, "tiny.json", "tiny.json\n  layers: [0, 4]")), "");
+
+  const std::string context = "a context with workload.inputs hidden; allowed: 0, or workload.cont";
+  EXPECT_NE(with_requests(later, "{count: 8, length: 128, context_length: 1}")
+                .find("workload.requests.context_length: " + context),
+            std::string::npos);
+  EXPECT_NE(with_requests(later, "{lengths: [5, 6], context_lengths: [0, 1]}")
+                .find("workload.requests.context_lengths[1]: " + context),
+            std::string::npos);
+  EXPECT_NE(with_requests(later, "[{lengths: [5]}, {count: 1, length: 1, context_length: 7}]")
+                .find("workload.requests[1].context_length: " + context),
+            std::string::npos);
+  EXPECT_NE(with_requests(later, "{lognormal: {count: 1, median: 9, sigma: 1, context_length: 1}}")
+                .find("workload.requests.lognormal.context_length: " + context),
+            std::string::npos);
+  const std::string decode = replaced(later, "phase: prefill", "phase: decode");
+  EXPECT_NE(with_requests(decode, "{lognormal: {count: 1, median: 9, sigma: 1}}")
+                .find("workload.requests.lognormal: " + context),
+            std::string::npos);
+  EXPECT_EQ(with_requests(replaced(decode, "phase: decode", "phase: decode\n  context: random"),
+                          "{lognormal: {count: 1, median: 9, sigma: 1}}"),
+            "");
+  EXPECT_EQ(with_requests(later, "{lengths: [5, 6], context_lengths: [0, 0]}"), "");
+  EXPECT_EQ(with_requests(later, "{file: a.jsonl}"), "");
+
+  const std::string first_decode = replaced(kSmall, "phase: prefill", "phase: decode");
+  EXPECT_NE(with_requests(first_decode, "{lengths: [1, 2]}")
+                .find("workload.requests.lengths[1]: more than one token"),
+            std::string::npos);
+  EXPECT_NE(with_requests(first_decode, "[{count: 1}, {count: 1, length: 2}]")
+                .find("workload.requests[1].length: more than one token"),
+            std::string::npos);
+  for (const char* good : {"{count: 2, context_length: 9}",
+                           "{count: 2, length: 1}",
+                           "{context_lengths: [3, 4]}",
+                           "{lengths: [1, 1]}",
+                           "{lognormal: {count: 2, median: 80, sigma: 1}}",
+                           "{file: a.jsonl}"}) {
+    EXPECT_EQ(with_requests(first_decode, good), "") << good;
+  }
+}
+
+TEST(Validate, RulesOfTheCacheAndTheLink) {
+  expect_errors({
+      {"iterations: 10",
+       "page_size: 16, cache_tokens: 40",
+       "11:42",
+       "execution.cache_tokens: 40 tokens are no whole number of pages of 16; allowed: a multiple "
+       "of page_size, or 0"},
+      {"ubatches: 2",
+       "ubatches: 2, cache_tokens: 8",
+       "14:51",
+       "policies[1].cache_tokens: 8 tokens are no whole number of pages of 16"},
+  });
+  Capabilities cuda = host_capabilities();
+  cuda.cuda = true;
+  const std::string linked = replaced(kSmall, "iterations: 10", "link: {gbytes_per_s: 1}");
+  EXPECT_EQ(error_of(linked, 2, cuda), "");
+  EXPECT_EQ(error_of(replaced(linked, "link:", "device: cpu, link:"), 2, cuda), "");
+  EXPECT_TRUE(error_of(replaced(linked, "link:", "device: cuda, link:"), 2, cuda)
+                  .starts_with("bad.yaml:11:33: execution.link: an emulated link on device cuda; "
+                               "allowed: none, or device cpu"));
+  EXPECT_TRUE(error_of(replaced(linked, "ubatches: 2", "device: cuda"), 2, cuda)
+                  .starts_with("bad.yaml:14:5: policies[1].link: an emulated link on device cuda"));
+  EXPECT_EQ(error_of(replaced(linked, "ubatches: 2", "device: cuda, link: none"), 2, cuda), "");
 }
 
 TEST(Validate, RulesOfTheWorldNeedTheWorld) {

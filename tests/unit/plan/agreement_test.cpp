@@ -58,6 +58,8 @@ TEST(Agreement, ReducesWithEachFieldsOwnOperator) {
   EXPECT_EQ(reduced.max_ubatch_tokens[1], 15);
   EXPECT_EQ(reduced.min_query_length, 7);
   EXPECT_EQ(reduced.max_query_length, 20);
+  EXPECT_EQ(reduced.sum_requests, 3) << "requests without tokens do not count";
+  EXPECT_EQ(reduced.sum_context_tokens, 0);
   EXPECT_EQ(reduced.vetoes, 0);
   EXPECT_EQ(reduced.veto_rank, kLargest);
 }
@@ -84,6 +86,8 @@ AgreementMessage random_message(std::mt19937_64& random) {
   m.schedule_digest_min = small();
   m.schedule_digest_max = small();
   m.status = small();
+  m.sum_requests = small();
+  m.sum_context_tokens = small();
   return m;
 }
 
@@ -164,7 +168,7 @@ TEST(Agreement, ThrowsWhereSchedulesOrVersionsDiffer) {
   ranks[1].digest += 1;
   EXPECT_THROW(decide(reduce_all(ranks), kRule), RunError);
   AgreementMessage other = message_of(ranks[0], 0);
-  other.version = other.version_max = 2;
+  other.version = other.version_max = 1;
   EXPECT_THROW(decide(reduce(message_of(ranks[0], 0), other), kRule), RunError);
 }
 
@@ -173,6 +177,8 @@ TEST(Agreement, ReasonsHaveNames) {
   EXPECT_EQ(to_string(VetoReason::below_threshold), "below_threshold");
   EXPECT_EQ(to_string(VetoReason::rank_veto), "rank_veto");
   EXPECT_EQ(to_string(VetoReason::no_work), "no_work");
+  EXPECT_EQ(to_string(VetoReason::table_prefers_plain), "table_prefers_plain");
+  EXPECT_EQ(to_string(VetoReason::table_has_no_point), "table_has_no_point");
 }
 
 }  // namespace

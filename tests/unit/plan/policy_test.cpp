@@ -33,7 +33,8 @@ std::vector<std::string> order(const Schedule& schedule) {
 using Names = std::vector<std::string>;
 
 TEST(Policies, AreRegisteredWithSummaries) {
-  EXPECT_EQ(policies().names(), (Names{"sequential", "shared_expert", "dual_batch"}));
+  EXPECT_EQ(policies().names(),
+            (Names{"sequential", "shared_expert", "dual_batch", "staged", "auto"}));
   for (const auto& description : policies().descriptions()) {
     EXPECT_FALSE(description.summary.empty()) << description.name;
   }

@@ -74,6 +74,9 @@ std::vector<std::vector<LayerShape>> layer_mixes() {
 std::vector<Schedule> all_policy_schedules(const std::vector<LayerShape>& layers) {
   std::vector<Schedule> schedules;
   for (const auto& name : policies().names()) {
+    if (name == "auto") {  // the schedules of other policies
+      continue;
+    }
     const Policy& policy = policies().at(name);
     for (int n = policy.min_ubatches; n <= policy.max_ubatches; ++n) {
       schedules.push_back(policy.make_schedule({{layers}, WorkPhase::prefill, n}));

@@ -1,0 +1,85 @@
+#include "framework/plan/step_time_setting.hpp"
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/hash.hpp"
+#include "framework/base/text_file.hpp"
+
+namespace dovetail {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMaxBytes = std::size_t{16} << 20U;
+
+json model_of(const ModelConfig& model) {
+  std::uint64_t digest = 0;
+  for (const char byte : read_text_file(model.config, kMaxBytes, "a Hugging Face config.json")) {
+    digest = combine_hash(digest, static_cast<unsigned char>(byte));
+  }
+  std::array<char, 17> hexadecimal{};
+  std::snprintf(
+      hexadecimal.data(), hexadecimal.size(), "%016llx", static_cast<unsigned long long>(digest));
+  return model.architecture + " " + std::filesystem::path(model.config).filename().string() + " " +
+         hexadecimal.data();
+}
+
+json layers_of(const ModelConfig& model) {
+  return model.layers ? json{model.layers->first, model.layers->last} : json("all");
+}
+
+json link_of(const std::optional<LinkConfig>& link) {
+  return link ? json{{"latency_us", link->latency_us}, {"gbytes_per_s", link->gbytes_per_s}}
+              : json("none");
+}
+
+struct DescribeRouting {
+  json operator()(const NaturalRouting& /*routing*/) const { return "natural"; }
+
+  json operator()(const BalancedRouting& /*routing*/) const { return "balanced"; }
+
+  json operator()(const ZipfRouting& routing) const { return {{"zipf", routing.exponent}}; }
+
+  json operator()(const ReplayRouting& routing) const { return {{"replay", routing.folder}}; }
+};
+
+}  // namespace
+
+StepTimeSetting step_time_setting(const Experiment& experiment,
+                                  const ExecutionConfig& execution,
+                                  const StepTimeRun& run) {
+  const std::map<std::string, json> values = {
+      {"model", model_of(experiment.model)},
+      {"layers", layers_of(experiment.model)},
+      {"dtype", to_string(execution.dtype)},
+      {"world_size", run.world_size},
+      {"expert_parallel", experiment.parallel.expert_parallel},
+      {"exchange", run.exchange},
+      {"device", run.device},
+      {"link", experiment.parallel.expert_parallel == 1 ? "none" : link_of(execution.link)},
+      {"hand_off", to_string(execution.hand_off)},
+      {"numerics", to_string(execution.numerics)},
+      {"graph", to_string(execution.graph)},
+      {"phase", to_string(experiment.workload.phase)},
+      {"routing", std::visit(DescribeRouting{}, experiment.workload.routing)},
+  };
+  StepTimeSetting setting;
+  for (const auto& [name, value] : values) {
+    setting[name] = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+  return setting;
+}
+
+std::string step_time_split(const SplitConfig& split) {
+  std::string text = split.kind;
+  for (std::size_t i = 0; i < split.sizes.size(); ++i) {
+    text += (i == 0 ? ": " : ", ") + std::to_string(split.sizes[i]);
+  }
+  return text;
+}
+
+}  // namespace dovetail

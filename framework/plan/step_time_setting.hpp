@@ -1,0 +1,29 @@
+// The conditions that a run times its steps under, as a table of step times states them.
+#pragma once
+
+#include <string>
+
+#include "framework/config/experiment.hpp"
+#include "framework/plan/step_time_table.hpp"
+
+namespace dovetail {
+
+/// What an experiment does not say of a run.
+struct StepTimeRun {
+  int world_size = 1;
+  std::string exchange;  ///< the one that `auto` became
+  std::string device;    ///< "cpu", or the name of the GPU
+};
+
+/// The setting of the steps that `execution` runs (the experiment's, or a policy's): model (file
+/// name and digest of the bytes of its config.json), layers, dtype, world_size, expert_parallel,
+/// exchange, device, link, hand_off, numerics, graph, phase, routing. Whoever times steps for a
+/// table and whoever uses a table call this. Throws InputError where config.json cannot be read.
+StepTimeSetting step_time_setting(const Experiment& experiment,
+                                  const ExecutionConfig& execution,
+                                  const StepTimeRun& run);
+
+/// A split as a table of step times states it: its kind, or "sizes: 3, 5".
+std::string step_time_split(const SplitConfig& split);
+
+}  // namespace dovetail

@@ -1,0 +1,400 @@
+// Stage lists: orders of the presets, the rules of lists of one's own, and random lists, which must
+// all be proven and give the same results.
+#include <algorithm>
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/config/schedule_rules.hpp"
+#include "framework/exec/runner.hpp"
+#include "framework/exec/simulated_executor.hpp"
+#include "framework/plan/policies/automatic.hpp"
+#include "framework/plan/policy.hpp"
+#include "framework/plan/schedule_check.hpp"
+#include "framework/plan/stages.hpp"
+#include "tests/unit/exec/recording_body.hpp"
+#include "tests/unit/plan/random_schedule.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::kDense;
+using testing::kMoe;
+using testing::kShared;
+using testing::RecordingBody;
+using Names = std::vector<std::string>;
+
+std::vector<StagePhase> stage(const Names& names) {
+  std::vector<StagePhase> phases;
+  for (const auto& name : names) {
+    phases.push_back({name, ""});
+  }
+  return phases;
+}
+
+const StageList kNoCut = {stage({"attention", "mlp"})};
+
+/// The cuts of dual_batch as lists.
+StagesConfig dual_batch_lists() {
+  return {"",
+          {stage({"attention", "route", "dispatch"}),
+           stage({"experts", "combine", "shared_experts"}),
+           {}},
+          kNoCut,
+          0};
+}
+
+Schedule staged(const std::vector<LayerShape>& layers,
+                int num_ubatches,
+                std::optional<StagesConfig> stages,
+                WorkPhase phase = WorkPhase::prefill) {
+  return policies().at("staged").make_schedule({{layers}, phase, num_ubatches, std::move(stages)});
+}
+
+StagesConfig preset(const std::string& name) {
+  StagesConfig stages;
+  stages.preset = name;
+  return stages;
+}
+
+/// Turns: what a ubatch enqueues before another has the baton, "0: attention0 route0 [dispatch0]".
+Names turns(const Schedule& schedule) {
+  Names all;
+  int ubatch = -1;
+  for (const auto& op : schedule.ops) {
+    std::string name(to_string(op.phase));
+    name += op.layer == kNoLayer ? "" : std::to_string(op.layer);
+    name = op.lane == Lane::comm ? "[" + name + "]" : name;
+    if (op.ubatch != ubatch) {
+      all.push_back(std::to_string(op.ubatch) + ":");
+    }
+    ubatch = op.ubatch;
+    all.back() += " " + name;
+  }
+  return all;
+}
+
+TEST(Staged, WithTheCutsOfDualBatchIsDualBatch) {
+  for (const auto& layers : testing::layer_mixes()) {
+    for (int n = 2; n <= kMaxUbatches; ++n) {
+      const auto expected =
+          policies().at("dual_batch").make_schedule({{layers}, WorkPhase::prefill, n});
+      EXPECT_EQ(staged(layers, n, dual_batch_lists()).ops, expected.ops);
+      // The preset differs in the place of the shared experts only.
+      const bool shared = std::count(layers.begin(), layers.end(), kShared) > 0;
+      EXPECT_EQ(staged(layers, n, preset("prefill")).ops == expected.ops, !shared);
+    }
+  }
+  auto other = dual_batch_lists();
+  other.moe.pop_back();
+  EXPECT_NE(staged({kMoe, kMoe}, 2, other).ops, staged({kMoe, kMoe}, 2, dual_batch_lists()).ops);
+}
+
+TEST(Staged, PrefillRunsSharedExpertsBesideTheOtherCombine) {
+  EXPECT_EQ(turns(staged({kShared, kDense}, 2, preset("prefill"))),
+            (Names{"0: embed attention0 route0 [dispatch0]",
+                   "1: embed attention0 route0 [dispatch0]",
+                   "0: experts0 [combine0]",
+                   "1: experts0 [combine0]",
+                   "0: shared_experts0 attention1 mlp1 output",
+                   "1: shared_experts0 attention1 mlp1 output"}));
+}
+
+TEST(Staged, DecodeAlternatesAttentionAndExperts) {
+  EXPECT_EQ(turns(staged({kShared, kMoe, kMoe}, 2, preset("decode"))),
+            (Names{"0: embed attention0 route0 [dispatch0] shared_experts0 experts0 [combine0]",
+                   "1: embed attention0 route0 [dispatch0] shared_experts0",
+                   "0: attention1 route1 [dispatch1]",
+                   "1: experts0 [combine0]",
+                   "0: experts1 [combine1]",
+                   "1: attention1 route1 [dispatch1]",
+                   "0: attention2 route2 [dispatch2]",
+                   "1: experts1 [combine1]",
+                   "0: experts2 [combine2]",
+                   "1: attention2 route2 [dispatch2]",
+                   "0: output",
+                   "1: experts2 [combine2] output"}));
+}
+
+TEST(Staged, TakesThePresetOfThePhaseOfWork) {
+  const std::vector<LayerShape> layers = {kMoe, kShared};
+  const auto made = [&](WorkPhase phase) { return staged(layers, 2, std::nullopt, phase).ops; };
+  EXPECT_EQ(made(WorkPhase::prefill), staged(layers, 2, preset("prefill")).ops);
+  EXPECT_EQ(made(WorkPhase::mixed), staged(layers, 2, preset("prefill")).ops);
+  EXPECT_EQ(made(WorkPhase::decode), staged(layers, 2, preset("decode")).ops);
+  EXPECT_NE(made(WorkPhase::decode), made(WorkPhase::prefill));
+}
+
+TEST(Staged, EveryPresetIsProven) {
+  for (const auto& layers : testing::layer_mixes()) {
+    for (const auto& description : stage_presets()) {
+      EXPECT_FALSE(description.summary.empty());
+      for (int n = 1; n <= kMaxUbatches; ++n) {
+        EXPECT_EQ(schedule_errors(staged(layers, n, preset(description.name))), Names{});
+      }
+    }
+  }
+}
+
+TEST(Staged, ADeltaBeyondTheStagesRunsUbatchesOneByOne) {
+  auto stages = dual_batch_lists();
+  stages.delta = 7;  // 2 layers are 5 stages
+  const auto schedule = staged({kMoe, kMoe}, 3, stages);
+  EXPECT_EQ(schedule_errors(schedule), Names{});
+  EXPECT_EQ(turns(schedule).size(), 3U);
+}
+
+TEST(Staged, EmptyListsAreTurnsInWhichNothingIsEnqueued) {
+  auto stages = dual_batch_lists();
+  stages.moe.insert(stages.moe.begin() + 1, std::vector<StagePhase>{});
+  EXPECT_EQ(staged({kMoe, kShared}, 3, stages).ops,
+            staged({kMoe, kShared}, 3, dual_batch_lists()).ops)
+      << "without a head start they change nothing";
+  auto late = dual_batch_lists();
+  stages.delta = late.delta = 1;
+  EXPECT_NE(staged({kMoe, kShared}, 3, stages).ops, staged({kMoe, kShared}, 3, late).ops);
+}
+
+/// Costs of one layer: attention and experts 100, exchanges `exchange`, the rest nothing.
+double simulated_ns(const Schedule& schedule, double exchange) {
+  const auto cost = [=](const Op& op) -> double {
+    if (is_exchange(op.phase)) {
+      return exchange;
+    }
+    return op.phase == Phase::attention || op.phase == Phase::experts ? 100 : 0;
+  };
+  return static_cast<double>(simulate(schedule, cost, {}).total_ns);
+}
+
+/// On the host executor a ubatch that needs rows waits in its own turn. With exchanges as long as
+/// the compute of a stage, all but the first and the last ones run beside the other ubatch.
+TEST(Staged, PresetsHideTheExchange) {
+  const int num_layers = 20;
+  const std::vector<LayerShape> layers(num_layers, kMoe);
+  const double compute = 2 * num_layers * 200;
+  EXPECT_EQ(simulated_ns(staged(layers, 2, preset("prefill")), 100), compute + 100);
+  // The head start leaves ubatch 0 alone at the first dispatch, ubatch 1 at its last two exchanges.
+  EXPECT_EQ(simulated_ns(staged(layers, 2, preset("decode")), 100), compute + 300);
+  auto uncut = dual_batch_lists();
+  uncut.moe.pop_back();  // the next attention stands right behind the combine that it waits for
+  EXPECT_GT(simulated_ns(staged(layers, 2, uncut), 100), compute + num_layers * 100);
+}
+
+// ---- rules ----
+
+struct BadStages {
+  StageList moe;
+  StageList dense;
+  std::string place;
+  std::string fragment;
+};
+
+TEST(Stages, RefuseListsThatBreakARule) {
+  const auto full = dual_batch_lists().moe;
+  const auto changed = [&](std::size_t i, const std::vector<StagePhase>& by) {
+    auto moe = full;
+    moe[i] = by;
+    return moe;
+  };
+  const std::vector<BadStages> cases = {
+      {changed(0, stage({"attention", "rout", "dispatch"})),
+       kNoCut,
+       "moe[0][1]",
+       "unknown phase 'rout'; allowed: attention, route, dispatch, experts, combine, "
+       "shared_experts"},
+      {changed(0, stage({"embed", "attention", "route", "dispatch"})),
+       kNoCut,
+       "moe[0][0]",
+       "phase 'embed' is none of these layers"},
+      {full, {stage({"attention"}), stage({"route", "mlp"})}, "dense[1][0]", "phase 'route' is"},
+      {changed(2, stage({"experts"})), kNoCut, "moe[2][0]", "experts is there twice"},
+      {changed(0, stage({"attention", "dispatch", "route"})),
+       kNoCut,
+       "moe[0][1]",
+       "dispatch comes before route, whose result it needs"},
+      {changed(0, stage({"shared_experts", "attention", "route", "dispatch"})),
+       kNoCut,
+       "moe[0][0]",
+       "shared_experts comes before route"},
+      {full, {stage({"mlp", "attention"})}, "dense[0][0]", "mlp comes before attention"},
+      {changed(1, stage({"experts"})),
+       kNoCut,
+       "moe",
+       "combine is missing; needed, in this order: attention, route, dispatch, experts, combine"},
+      {{}, kNoCut, "moe", "attention is missing"},
+      {full, {}, "dense", "attention is missing; needed, in this order: attention, mlp"},
+      {full, {stage({"attention"})}, "dense", "mlp is missing"},
+      {changed(1, {{"experts", "comm"}, {"combine", ""}}),
+       kNoCut,
+       "moe[1][0]",
+       "experts on the comm lane; allowed there: dispatch, combine"},
+      {changed(1, {{"experts", ""}, {"combine", "com"}}),
+       kNoCut,
+       "moe[1][1]",
+       "unknown lane 'com'; allowed: compute, comm"},
+  };
+  for (const auto& bad : cases) {
+    const StagesConfig stages{"", bad.moe, bad.dense, 0};
+    const auto problem = find_stages_problem(stages);
+    ASSERT_TRUE(problem) << bad.fragment;
+    EXPECT_EQ(problem->place, bad.place) << bad.fragment;
+    EXPECT_TRUE(problem->message.starts_with(bad.fragment)) << problem->message;
+    try {
+      staged({kMoe}, 2, stages);
+      FAIL() << bad.fragment;
+    } catch (const InputError& error) {
+      EXPECT_EQ(std::string(error.what()), "stages." + problem->place + ": " + problem->message);
+    }
+  }
+  EXPECT_FALSE(find_stages_problem(dual_batch_lists()));
+}
+
+TEST(Stages, RefuseUnknownPresetsAndDeltas) {
+  EXPECT_EQ(find_stages_problem(preset("decod"))->message,
+            "unknown preset 'decod'; known: prefill, decode, or stage lists {moe: [...], dense: "
+            "[...], delta: n}");
+  auto stages = dual_batch_lists();
+  for (const int delta : {-1, kMaxStageDelta + 1}) {
+    stages.delta = delta;
+    EXPECT_EQ(find_stages_problem(stages)->place, "delta");
+  }
+  stages.delta = kMaxStageDelta;
+  EXPECT_FALSE(find_stages_problem(stages));
+}
+
+TEST(Stages, MustNameTheSharedExpertsOfALayerThatHasThem) {
+  auto stages = dual_batch_lists();
+  stages.moe[1] = stage({"experts", "combine"});
+  EXPECT_NO_THROW(staged({kMoe, kDense}, 2, stages));
+  EXPECT_THROW(staged({kMoe, kShared}, 2, stages), InputError);
+}
+
+// ---- random lists ----
+
+StageList random_cuts(std::mt19937_64& random, const std::vector<StagePhase>& phases) {
+  StageList list(1);
+  for (const auto& phase : phases) {
+    for (auto cuts = random() % 3; cuts > 1; --cuts) {
+      list.emplace_back();
+    }
+    list.back().push_back(phase);
+  }
+  for (auto cuts = random() % 3; cuts > 0; --cuts) {
+    list.emplace_back();
+  }
+  return list;
+}
+
+StagesConfig random_stages(std::mt19937_64& random) {
+  auto moe = stage({"attention", "route", "dispatch", "experts", "combine"});
+  moe.insert(moe.begin() + 2 + static_cast<std::ptrdiff_t>(random() % 4), {"shared_experts", ""});
+  for (auto& item : moe) {
+    if (item.phase == "dispatch" || item.phase == "combine") {
+      item.lane = Names{"", "comm", "compute"}.at(random() % 3);
+    }
+  }
+  return {"",
+          random_cuts(random, moe),
+          random_cuts(random, stage({"attention", "mlp"})),
+          static_cast<int>(random() % 5)};
+}
+
+std::vector<LayerShape> random_layers(std::mt19937_64& random) {
+  std::vector<LayerShape> layers;
+  for (auto left = random() % 5; left > 0; --left) {
+    layers.push_back(std::vector{kDense, kMoe, kShared}.at(random() % 3));
+  }
+  return layers;
+}
+
+std::array<std::uint64_t, kMaxUbatches> results_of(const Schedule& schedule) {
+  SimulatedExecutor executor([](const Op& op) { return 1.0 + static_cast<double>(op.phase); },
+                             {.compute_contention = 1.5, .comm_contention = 2.0});
+  Runner runner(executor, {.hand_off = HandOff::inline_walk});
+  RecordingBody body(schedule);
+  runner.run(schedule, body);
+  return body.result();
+}
+
+TEST(Staged, RandomListsAreProvenAndGiveTheSameResults) {
+  std::mt19937_64 random(testing::fresh_seed());
+  for (int round = 0; round < 600; ++round) {
+    const auto layers = random_layers(random);
+    const int n = 1 + static_cast<int>(random() % kMaxUbatches);
+    const auto stages = random_stages(random);
+    ASSERT_FALSE(find_stages_problem(stages));
+    const auto schedule = staged(layers, n, stages);
+    ASSERT_EQ(schedule_errors(schedule), Names{}) << "round " << round;
+    auto expected =
+        n == 1 ? policies().at("sequential").make_schedule({{layers}})
+               : policies().at("dual_batch").make_schedule({{layers}, WorkPhase::prefill, n});
+    EXPECT_EQ(results_of(schedule), results_of(expected)) << "round " << round;
+  }
+}
+
+/// The results tell when an order is violated.
+TEST(Staged, ResultsDependOnTheOrderOfAttentions) {
+  auto schedule = staged({kMoe}, 2, dual_batch_lists());
+  const auto expected = results_of(schedule);
+  for (auto& op : schedule.ops) {
+    op.ubatch = op.phase == Phase::attention ? 1 - op.ubatch : op.ubatch;
+    op.waits.clear();
+  }
+  EXPECT_FALSE(schedule_errors(schedule).empty());
+  EXPECT_NE(results_of(schedule), expected);
+}
+
+/// Whatever is done to lists: a problem is found, or the schedule is proven.
+TEST(Stages, MutationsAreRefusedOrProven) {
+  std::mt19937_64 random(testing::fresh_seed());
+  int refused = 0;
+  const int rounds = 3000;
+  for (int round = 0; round < rounds; ++round) {
+    auto stages = random_stages(random);
+    auto& list = random() % 4 == 0 ? stages.dense : stages.moe;
+    auto& one = list[random() % list.size()];
+    switch (random() % 4) {
+      case 0:
+        list.erase(list.begin() + static_cast<std::ptrdiff_t>(random() % list.size()));
+        break;
+      case 1:
+        std::swap(list[random() % list.size()], list[random() % list.size()]);
+        break;
+      case 2:
+        one.push_back({std::string(to_string(static_cast<Phase>(random() % kNumPhases))), ""});
+        break;
+      default:
+        if (!one.empty()) {
+          one[random() % one.size()].lane = Names{"comm", "compute", "gpu"}.at(random() % 3);
+        }
+    }
+    const auto problem = find_stages_problem(stages);
+    refused += problem ? 1 : 0;
+    if (problem) {
+      EXPECT_THROW(staged({kDense, kMoe}, 3, stages), InputError);
+    } else {
+      EXPECT_EQ(schedule_errors(staged({kDense, kMoe, kMoe}, 3, stages)), Names{});
+    }
+  }
+  EXPECT_GT(refused, rounds / 10);
+  EXPECT_LT(refused, rounds - rounds / 10);
+}
+
+TEST(Automatic, HasACandidateOfTwoUbatches) {
+  EXPECT_EQ(policies().at("auto").make_schedule, nullptr) << "it has no schedule of its own";
+  EXPECT_EQ(&find_candidate("staged"), &policies().at("staged"));
+  for (const char* bad : {"auto", "sequential", "shared_expert", "nothing"}) {
+    try {
+      find_candidate(bad);
+      FAIL() << bad;
+    } catch (const InputError& error) {
+      EXPECT_EQ(std::string(error.what()),
+                std::string("policy auto cannot have '") + bad +
+                    "' as its candidate; allowed: dual_batch, staged");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dovetail
