@@ -28,7 +28,8 @@ struct MemoryPart {
   std::int64_t bytes = 0;
 };
 
-/// A model's configuration, before any weight is read.
+/// The configuration of a model, or of a stage of it (a range of layers), before any weight is
+/// read.
 class Architecture {
  public:
   Architecture() = default;
@@ -38,6 +39,7 @@ class Architecture {
   Architecture(Architecture&&) = delete;
   Architecture& operator=(Architecture&&) = delete;
 
+  /// Layers of the stage.
   virtual const ModelShape& shape() const = 0;
 
   /// dims().dtype is float32; the placement decides.

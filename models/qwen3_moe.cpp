@@ -1,5 +1,6 @@
 #include "models/qwen3_moe.hpp"
 
+#include <string>
 #include <utility>
 
 #include "framework/base/check.hpp"
@@ -12,11 +13,35 @@ namespace {
 
 ModelShape shape_of(const Qwen3MoeConfig& config) {
   ModelShape shape;
-  for (const bool is_moe : config.is_moe_layer) {
+  for (int number = config.stage().first; number < config.stage().last; ++number) {
+    const bool is_moe = config.is_moe_layer.at(static_cast<std::size_t>(number));
     shape.layers.push_back(
         {.is_moe = is_moe, .has_shared_experts = is_moe && config.n_shared_experts > 0});
   }
   return shape;
+}
+
+/// Multiplications and additions of one token in the linear layers of the stage.
+double linear_flops(const Qwen3MoeConfig& config) {
+  const std::int64_t attention = config.hidden_size * config.head_dim *
+                                 (2 * config.num_attention_heads + 2 * config.num_key_value_heads);
+  const std::int64_t experts =
+      config.hidden_size *
+      (config.num_experts + 3 * config.num_experts_per_tok * config.moe_intermediate_size +
+       3 * config.shared_intermediate_size());
+  const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
+  double products = 0;
+  for (const LayerShape& layer : shape_of(config).layers) {
+    products += static_cast<double>(attention + (layer.is_moe ? experts : dense));
+  }
+  return 2 * products;
+}
+
+/// q k^T and the weighted sum of v, for one query and one key.
+double attention_flops(const Qwen3MoeConfig& config) {
+  const LayerRange stage = config.stage();
+  return 4.0 * static_cast<double>(config.num_attention_heads * config.head_dim) *
+         (stage.last - stage.first);
 }
 
 ModelDims dims_of(const Qwen3MoeConfig& config) {
@@ -26,7 +51,12 @@ ModelDims dims_of(const Qwen3MoeConfig& config) {
           .head_dim = config.head_dim,
           .num_experts = static_cast<int>(config.num_experts),
           .top_k = static_cast<int>(config.num_experts_per_tok),
-          .dtype = at::kFloat};
+          .dtype = at::kFloat,
+          .first_layer = config.stage().first,
+          .is_first_stage = config.is_first_stage(),
+          .is_last_stage = config.is_last_stage(),
+          .flops_per_token = linear_flops(config),
+          .flops_per_key = attention_flops(config)};
 }
 
 void check_placement(const Qwen3MoeConfig& config, const ModelPlacement& placement) {
@@ -59,8 +89,18 @@ std::unique_ptr<Model> Qwen3MoeArchitecture::make_model(WeightSource& weights,
   return std::make_unique<Qwen3MoeModel>(config_, shape_, dims_, weights, placement);
 }
 
-std::unique_ptr<Architecture> make_qwen3_moe(const std::string& config_path) {
-  return std::make_unique<Qwen3MoeArchitecture>(read_qwen3_moe_config(config_path));
+std::unique_ptr<Architecture> make_qwen3_moe(const ModelConfig& model) {
+  Qwen3MoeConfig config = read_qwen3_moe_config(model.config);
+  config.layers = model.layers;
+  const LayerRange stage = config.stage();
+  if (stage.first < 0 || stage.first >= stage.last || stage.last > config.num_hidden_layers) {
+    throw InputError("model.layers is [" + std::to_string(stage.first) + ", " +
+                     std::to_string(stage.last) + "], and the model of " + model.config + " has " +
+                     std::to_string(config.num_hidden_layers) +
+                     " layers; allowed: [first, last) with 0 <= first < last <= " +
+                     std::to_string(config.num_hidden_layers) + ", or all");
+  }
+  return std::make_unique<Qwen3MoeArchitecture>(std::move(config));
 }
 
 }  // namespace dovetail

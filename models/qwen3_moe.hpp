@@ -1,10 +1,11 @@
-// The architecture qwen3_moe: Qwen3-MoE models as published (e.g. Qwen/Qwen3-30B-A3B), prefill.
-// Reference: modeling_qwen3_moe.py of transformers 5.17.
+// The architecture qwen3_moe: Qwen3-MoE models as published (e.g. Qwen/Qwen3-30B-A3B), whole or a
+// range of their layers. Reference: modeling_qwen3_moe.py of transformers 5.17, and for M-RoPE
+// modeling_qwen3_vl_moe.py.
 #pragma once
 
 #include <memory>
-#include <string>
 
+#include "framework/config/experiment.hpp"
 #include "models/architecture.hpp"
 #include "models/qwen3_moe_config.hpp"
 
@@ -30,7 +31,8 @@ class Qwen3MoeArchitecture final : public Architecture {
   ModelDims dims_;
 };
 
-/// Reads a config.json. Throws InputError naming file and key.
-std::unique_ptr<Architecture> make_qwen3_moe(const std::string& config_path);
+/// Reads the config.json. Throws InputError naming file and key, also for layers that the model
+/// does not have.
+std::unique_ptr<Architecture> make_qwen3_moe(const ModelConfig& model);
 
 }  // namespace dovetail

@@ -100,16 +100,31 @@ void read_mrope_section(const HfConfig& rope, Qwen3MoeConfig& config) {
               "must hold three numbers that add up to head_dim / 2 = " +
                   std::to_string(config.head_dim / 2));
   }
-  std::copy(sections.begin(), sections.end(), config.mrope_section.begin());
-  if (rope.boolean_or("mrope_interleaved", false)) {
-    rope.fail("mrope_interleaved", "is true, which is not built yet; allowed: false");
+  std::copy(sections.begin(), sections.end(), config.mrope.section.begin());
+}
+
+/// Interleaved, the frequencies of height and width are every third one from 1 and from 2.
+void read_mrope_interleaved(const HfConfig& rope, Qwen3MoeConfig& config) {
+  config.mrope.interleaved = rope.boolean_or("mrope_interleaved", false);
+  if (!config.mrope.interleaved) {
+    return;
+  }
+  const std::int64_t num_frequencies = config.head_dim / 2;
+  const std::int64_t most_height = (num_frequencies + 1) / 3;
+  const std::int64_t most_width = num_frequencies / 3;
+  const auto& section = config.mrope.section;
+  if (section[1] > most_height || section[2] > most_width) {
+    rope.fail("mrope_section",
+              "with mrope_interleaved and head_dim " + std::to_string(config.head_dim) +
+                  " must hold at most " + std::to_string(most_height) + " for the height and " +
+                  std::to_string(most_width) + " for the width");
   }
 }
 
 // transformers 4: rope_theta beside rope_scaling (null, or {"rope_type" or "type", ...}).
 // transformers 5: rope_parameters {"rope_theta", "rope_type"}.
 void read_rope(const HfConfig& file, Qwen3MoeConfig& config) {
-  config.mrope_section = default_mrope_section(config.head_dim / 2);
+  config.mrope.section = default_mrope_section(config.head_dim / 2);
   std::optional<double> theta = file.optional_positive_number("rope_theta");
   for (const std::string key : {"rope_scaling", "rope_parameters"}) {
     if (!file.has(key)) {
@@ -133,6 +148,11 @@ void read_rope(const HfConfig& file, Qwen3MoeConfig& config) {
     }
     if (rope.has("mrope_section")) {
       read_mrope_section(rope, config);
+    } else if (rope.boolean_or("mrope_interleaved", false)) {
+      rope.fail("mrope_section", "is missing, which mrope_interleaved needs");
+    }
+    if (rope.has("mrope_interleaved")) {
+      read_mrope_interleaved(rope, config);
     }
   }
   if (!theta) {

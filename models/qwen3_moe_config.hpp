@@ -1,10 +1,13 @@
 // Qwen3-MoE's part of a config.json: the sizes and switches that change what the model computes.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "framework/config/experiment.hpp"
+#include "models/layers/rotary.hpp"
 
 namespace dovetail {
 
@@ -28,12 +31,20 @@ struct Qwen3MoeConfig {
   bool tie_word_embeddings = false;
   double rms_norm_eps = 0;
   double rope_theta = 0;
-  /// Frequencies turned by the temporal, height and width row of 2-D positions (M-RoPE); they add
-  /// up to head_dim / 2.
-  std::array<std::int64_t, 3> mrope_section = {};
+  MropeLayout mrope;               ///< mrope_section and mrope_interleaved
   std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
+  /// The stage of the model that runs; none = all layers. Not from the file.
+  std::optional<LayerRange> layers;
 
   std::int64_t shared_intermediate_size() const { return n_shared_experts * moe_intermediate_size; }
+
+  LayerRange stage() const {
+    return layers.value_or(LayerRange{.first = 0, .last = static_cast<int>(num_hidden_layers)});
+  }
+
+  bool is_first_stage() const { return stage().first == 0; }
+
+  bool is_last_stage() const { return stage().last == num_hidden_layers; }
 };
 
 /// Reads a config.json as transformers 4 or 5 writes it. Throws InputError naming file and key:

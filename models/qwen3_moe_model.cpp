@@ -30,7 +30,7 @@ Qwen3MoeModel::Qwen3MoeModel(Qwen3MoeConfig config,
                        .norm_epsilon = config_.rms_norm_eps}),
       first_expert_(dims.num_experts / placement.ep_size * placement.ep_rank),
       weights_(read_qwen3_moe(config_, source, placement)),
-      rotary_(config_.head_dim, config_.rope_theta, config_.mrope_section, placement.device) {
+      rotary_(config_.head_dim, config_.rope_theta, config_.mrope, placement.device) {
   dims_.dtype = placement.dtype;
 }
 
@@ -59,8 +59,18 @@ std::int64_t Qwen3MoeModel::weight_bytes() const {
 }
 
 void Qwen3MoeModel::embed(UbatchState& state) const {
-  DOVETAIL_CHECK_EQ(state.inputs.input_ids.size(0), state.inputs.num_tokens);
-  state.hidden = at::index_select(weights_.embedding, 0, state.inputs.input_ids);
+  const UbatchInputs& inputs = state.inputs;
+  if (inputs.embeds.defined()) {
+    DOVETAIL_CHECK(inputs.embeds.dim() == 2 && inputs.embeds.size(0) == inputs.num_tokens &&
+                       inputs.embeds.size(1) == dims_.hidden,
+                   "embeds must be [tokens, hidden]");
+    DOVETAIL_CHECK(inputs.embeds.scalar_type() == dims_.dtype, "embeds have another dtype");
+    state.hidden = inputs.embeds;
+  } else {
+    DOVETAIL_CHECK(dims_.is_first_stage, "a stage behind another reads embeds");
+    DOVETAIL_CHECK_EQ(inputs.input_ids.size(0), inputs.num_tokens);
+    state.hidden = at::index_select(weights_.embedding, 0, inputs.input_ids);
+  }
   state.rotary = rotary_.table(state.inputs.positions, dims_.dtype);
 }
 
@@ -120,10 +130,12 @@ void Qwen3MoeModel::add_moe(int layer, UbatchState& state, const at::Tensor& com
 }
 
 at::Tensor Qwen3MoeModel::output(const UbatchState& state) const {
-  return rms_norm(state.hidden, weights_.final_norm, config_.rms_norm_eps);
+  return dims_.is_last_stage ? rms_norm(state.hidden, weights_.final_norm, config_.rms_norm_eps)
+                             : state.hidden;
 }
 
 at::Tensor Qwen3MoeModel::logits(const at::Tensor& normed) const {
+  DOVETAIL_CHECK(dims_.is_last_stage, "only the last stage has logits");
   return at::linear(normed, weights_.lm_head);
 }
 

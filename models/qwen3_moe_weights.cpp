@@ -85,6 +85,12 @@ void visit_layer(const Qwen3MoeConfig& config,
   }
 }
 
+/// Whether one tensor of the rank is both: a last stage behind another reads tied embeddings as its
+/// lm_head.
+bool lm_head_is_embedding(const Qwen3MoeConfig& config) {
+  return config.tie_word_embeddings && config.is_first_stage();
+}
+
 }  // namespace
 
 Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlacement& placement) {
@@ -93,13 +99,15 @@ Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlac
   const std::int64_t inner = config.moe_intermediate_size;
   const std::int64_t experts = config.num_experts / placement.ep_size;
   Qwen3MoeWeights weights;
-  weights.embedding = at::empty({config.vocab_size, hidden}, options);
-  for (const bool is_moe : config.is_moe_layer) {
+  if (config.is_first_stage()) {
+    weights.embedding = at::empty({config.vocab_size, hidden}, options);
+  }
+  for (int number = config.stage().first; number < config.stage().last; ++number) {
     Qwen3MoeLayerWeights layer;
     layer.input_norm = at::empty({hidden}, options);
     layer.attention = allocate_attention(config, options);
     layer.post_attention_norm = at::empty({hidden}, options);
-    if (is_moe) {
+    if (config.is_moe_layer.at(static_cast<std::size_t>(number))) {
       layer.router = at::empty({config.num_experts, hidden}, options);
       layer.experts.gate_up = at::empty({experts, 2 * inner, hidden}, options);
       layer.experts.down = at::empty({experts, hidden, inner}, options);
@@ -111,22 +119,35 @@ Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlac
     }
     weights.layers.push_back(std::move(layer));
   }
-  weights.final_norm = at::empty({hidden}, options);
-  weights.lm_head = config.tie_word_embeddings ? weights.embedding
-                                               : at::empty({config.vocab_size, hidden}, options);
+  if (config.is_last_stage()) {
+    weights.final_norm = at::empty({hidden}, options);
+    weights.lm_head = lm_head_is_embedding(config)
+                          ? weights.embedding
+                          : at::empty({config.vocab_size, hidden}, options);
+  }
   return weights;
 }
 
 void visit_qwen3_moe(const Qwen3MoeConfig& config,
                      const Qwen3MoeWeights& weights,
                      const Qwen3MoeVisitor& visitor) {
-  visitor.replicated(Qwen3MoePart::embedding, "model.embed_tokens.weight", weights.embedding);
-  for (std::size_t index = 0; index < weights.layers.size(); ++index) {
-    visit_layer(config, "model.layers." + std::to_string(index), weights.layers[index], visitor);
+  const std::string embedding = "model.embed_tokens.weight";
+  if (config.is_first_stage()) {
+    visitor.replicated(Qwen3MoePart::embedding, embedding, weights.embedding);
+  }
+  int number = config.stage().first;
+  for (const Qwen3MoeLayerWeights& layer : weights.layers) {
+    visit_layer(config, "model.layers." + std::to_string(number), layer, visitor);
+    ++number;
+  }
+  if (!config.is_last_stage()) {
+    return;
   }
   visitor.replicated(Qwen3MoePart::norms, "model.norm.weight", weights.final_norm);
-  if (!config.tie_word_embeddings) {
-    visitor.replicated(Qwen3MoePart::lm_head, "lm_head.weight", weights.lm_head);
+  if (!lm_head_is_embedding(config)) {
+    visitor.replicated(Qwen3MoePart::lm_head,
+                       config.tie_word_embeddings ? embedding : "lm_head.weight",
+                       weights.lm_head);
   }
 }
 

@@ -27,10 +27,11 @@ struct Qwen3MoeLayerWeights {
 };
 
 struct Qwen3MoeWeights {
-  at::Tensor embedding;  ///< [vocabulary, H]
-  std::vector<Qwen3MoeLayerWeights> layers;
-  at::Tensor final_norm;  ///< [H]
-  at::Tensor lm_head;     ///< [vocabulary, H]; the embedding itself where the two are tied
+  at::Tensor embedding;                      ///< [vocabulary, H]; of the first stage
+  std::vector<Qwen3MoeLayerWeights> layers;  ///< of the stage
+  at::Tensor final_norm;                     ///< [H]; of the last stage, as the next
+  at::Tensor lm_head;  ///< [vocabulary, H]; the embedding itself where the two are tied and the
+                       ///< stage is the first, too
 };
 
 /// Parts of the memory estimate, in the order in which they are reported.
@@ -45,8 +46,8 @@ enum class Qwen3MoePart {
   lm_head
 };
 
-/// Receives every parameter once, in the order of the checkpoint's layers. Tensors are contiguous
-/// views that cover the rank's weights exactly.
+/// Receives every parameter of the stage once, in the order of the checkpoint's layers, under the
+/// model's own layer numbers. Tensors are contiguous views that cover the rank's weights exactly.
 struct Qwen3MoeVisitor {
   /// A parameter that every rank holds, under its name in a checkpoint.
   std::function<void(Qwen3MoePart part, const std::string& name, const at::Tensor& values)>

@@ -8,7 +8,7 @@ const Registry<ArchitectureFactory>& architectures() {
   static const Registry<ArchitectureFactory> all = [] {
     Registry<ArchitectureFactory> registry("architecture");
     registry.add("qwen3_moe",
-                 "Qwen3-MoE: grouped-query attention with q/k norm, softmax top-k experts; prefill",
+                 "Qwen3-MoE: grouped-query attention with q/k norm, softmax top-k experts",
                  make_qwen3_moe);
     return registry;
   }();

@@ -4,16 +4,16 @@
 
 #include <functional>
 #include <memory>
-#include <string>
 
 #include "framework/base/registry.hpp"
+#include "framework/config/experiment.hpp"
 #include "models/architecture.hpp"
 
 namespace dovetail {
 
-/// Reads a Hugging Face config.json. Throws InputError naming file and key.
-using ArchitectureFactory =
-    std::function<std::unique_ptr<Architecture>(const std::string& config_path)>;
+/// Reads the Hugging Face config.json of an experiment's model, for its range of layers. Throws
+/// InputError naming file and key, or the layers that are allowed.
+using ArchitectureFactory = std::function<std::unique_ptr<Architecture>(const ModelConfig& model)>;
 
 const Registry<ArchitectureFactory>& architectures();
 

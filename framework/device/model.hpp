@@ -14,27 +14,31 @@
 
 namespace dovetail {
 
-/// The tokens of one request in one ubatch, as attention needs them. Keys and values of a request
-/// lie in consecutive cache slots from kv_start; its first context_length slots are filled by
-/// earlier steps or by earlier ubatches of this step.
+/// The tokens of one request in one ubatch, as attention needs them. The keys and values of the
+/// request's first context_length positions are in the cache: filled by earlier steps, or by
+/// earlier ubatches of this step.
 struct AttentionSegment {
   std::int64_t token_start = 0;     ///< first row within the ubatch
   std::int64_t query_length = 0;    ///< rows, >= 1
   std::int64_t context_length = 0;  ///< keys before the first row
-  std::int64_t kv_start = 0;        ///< cache slot of the request's position 0
 };
 
 /// Inputs of one ubatch: views into the rank's batch, sliced by declared token dimension.
 struct UbatchInputs {
   std::int64_t num_tokens = 0;
   at::Tensor input_ids;     ///< [T] int64
+  at::Tensor embeds;        ///< [T, H] activation dtype; defined = taken instead of looking up
+                            ///< input_ids; in a later stage: the hidden states of the stage before
   at::Tensor positions;     ///< [T] int64, or [3, T] (M-RoPE)
   at::Tensor slot_mapping;  ///< [T] int64: cache slot of each token; -1 = padding
+  at::Tensor block_tables;  ///< [segments, max pages] int32: the pages of the request of each
+                            ///< segment, in order of position; -1 = none
   std::vector<AttentionSegment> segments;
 };
 
-/// Keys and values of all layers of a rank's batch, one pair of tensors a layer: [slots, kv_heads,
-/// head_dim], activation dtype.
+/// Keys and values of a rank's requests, one pair of tensors for each layer of the stage: [pages,
+/// page_size, kv_heads, head_dim], activation dtype. Slot s is place s % page_size of page s /
+/// page_size.
 struct KvCache {
   std::vector<at::Tensor> keys;
   std::vector<at::Tensor> values;
@@ -62,6 +66,13 @@ struct ModelDims {
   int num_experts = 0;
   int top_k = 0;
   at::ScalarType dtype = at::kFloat;
+  int first_layer = 0;         ///< the model's own number of the stage's layer 0
+  bool is_first_stage = true;  ///< looks up input_ids; others read embeds
+  bool is_last_stage = true;   ///< norms its output and has logits
+  double flops_per_token = 0;  ///< of one token's linear layers of this stage: projections, router,
+                               ///< the chosen and the shared experts, dense layers; not lm_head
+  double flops_per_key =
+      0;  ///< of one query against one key, over all heads and layers of the stage
 };
 
 /// Contents of the parameters as numbers that do not depend on the grid: sums (mod 2^64) over
@@ -72,7 +83,8 @@ struct WeightsDigest {
       0;  ///< experts that this rank owns; summed over the ep group it covers all
 };
 
-/// A model on one rank: replicated attention, router and dense weights, and this rank's experts.
+/// A model, or a stage of it, on one rank: replicated attention, router and dense weights, and this
+/// rank's experts. Layers count from 0 within the stage.
 /// All phases are const and may be called for different ubatches from different threads, one at a
 /// time; they enqueue on the current stream and never synchronise. Zero tokens are legal in every
 /// phase. All tensors live on the model's device and are contiguous.
@@ -90,11 +102,12 @@ class Model {
   virtual WeightsDigest weights_digest() const = 0;
   virtual std::int64_t weight_bytes() const = 0;
 
-  /// input_ids -> hidden; positions -> rotary, for every layer's attention.
+  /// input_ids, or embeds where they are defined, -> hidden; positions -> rotary, for every layer's
+  /// attention. A stage that is not the first needs embeds.
   virtual void embed(UbatchState& state) const = 0;
 
   /// hidden -> hidden; norm, attention and residual; writes this ubatch's keys and values into the
-  /// cache at slot_mapping first.
+  /// cache at slot_mapping first, then reads those of each segment by its row of block_tables.
   virtual void attention(int layer, UbatchState& state, KvCache& cache) const = 0;
 
   /// hidden -> moe_input, expert_ids (descending logits, ties by lower id), weights, margin. With
@@ -114,10 +127,10 @@ class Model {
   /// hidden += combined (+ shared_output where there is one). combined [T, H].
   virtual void add_moe(int layer, UbatchState& state, const at::Tensor& combined) const = 0;
 
-  /// hidden -> [T, H] after the final norm.
+  /// hidden -> [T, H] after the final norm; in a stage that is not the last: hidden as it is.
   virtual at::Tensor output(const UbatchState& state) const = 0;
 
-  /// normed [n, H] (rows of output) -> [n, vocabulary].
+  /// normed [n, H] (rows of output) -> [n, vocabulary]. Of the last stage only.
   virtual at::Tensor logits(const at::Tensor& normed) const = 0;
 };
 

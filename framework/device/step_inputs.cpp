@@ -1,11 +1,16 @@
 #include "framework/device/step_inputs.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
+#include <string>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
+
+#include "framework/base/check.hpp"
 
 namespace dovetail {
 namespace {
@@ -14,6 +19,41 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 at::Tensor int64_tensor(const std::vector<std::int64_t>& values, at::Device device) {
   return at::tensor(values, at::TensorOptions().dtype(at::kLong)).to(device);
+}
+
+/// Cache slot of each token of the batch.
+std::vector<std::int64_t> slots_of(const StepWorkload& workload, const KvPages& pages) {
+  const auto& requests = workload.batch.requests;
+  DOVETAIL_CHECK_EQ(requests.size(), pages.pages.size());
+  std::vector<std::int64_t> slots;
+  for (std::size_t index = 0; index < requests.size(); ++index) {
+    const auto& request = requests[index];
+    const auto capacity = std::ssize(pages.pages[index]) * pages.page_size;
+    const auto end = request.context_length + request.query_length;
+    DOVETAIL_CHECK(end <= capacity,
+                   "request " + std::to_string(request.id) + " has pages for " +
+                       std::to_string(capacity) + " tokens and needs " + std::to_string(end));
+    for (auto position = request.context_length; position < end; ++position) {
+      DOVETAIL_CHECK_EQ(workload.positions[slots.size()], position);
+      slots.push_back(pages.slot(index, position));
+    }
+  }
+  return slots;
+}
+
+at::Tensor make_block_tables(const KvPages& pages, at::Device device) {
+  std::size_t max_pages = 0;
+  for (const auto& of_request : pages.pages) {
+    max_pages = std::max(max_pages, of_request.size());
+  }
+  const auto num_requests = std::ssize(pages.pages);
+  at::Tensor tables = at::full({num_requests, static_cast<std::int64_t>(max_pages)}, -1, at::kInt);
+  auto* row = tables.mutable_data_ptr<std::int32_t>();
+  for (const auto& of_request : pages.pages) {
+    std::copy(of_request.begin(), of_request.end(), row);
+    row += max_pages;
+  }
+  return tables.to(device);
 }
 
 }  // namespace
@@ -32,18 +72,26 @@ void StepOutputs::poison() {
   }
 }
 
-StepInputs make_step_inputs(const RankWorkload& workload, at::Device device) {
+StepInputs make_step_inputs(const StepWorkload& workload,
+                            const KvPages& pages,
+                            const at::Tensor& embeds,
+                            at::Device device) {
+  const auto tokens = workload.batch.num_tokens();
+  DOVETAIL_CHECK_EQ(std::ssize(workload.input_ids), tokens);
+  DOVETAIL_CHECK_EQ(std::ssize(workload.positions), tokens);
   StepInputs inputs;
   inputs.batch = workload.batch;
   inputs.input_ids = int64_tensor(workload.input_ids, device);
-  inputs.positions = int64_tensor(workload.positions, device);
-  for (const auto& request : workload.batch.requests) {
-    inputs.kv_start.push_back(inputs.num_slots);
-    inputs.num_slots += request.query_length;
+  if (embeds.defined()) {
+    DOVETAIL_CHECK(embeds.dim() == 2 && embeds.size(0) == tokens, "embeds must be [tokens, H]");
+    inputs.embeds = embeds.to(device).contiguous();
   }
-  // Without cached context the slots of a batch are its tokens, in order.
-  inputs.slot_mapping =
-      at::arange(inputs.num_slots, at::TensorOptions().dtype(at::kLong).device(device));
+  inputs.positions = int64_tensor(workload.positions, device);
+  if (!workload.mrope_positions.empty()) {
+    inputs.positions = int64_tensor(workload.mrope_positions, device).view({3, tokens});
+  }
+  inputs.slot_mapping = int64_tensor(slots_of(workload, pages), device);
+  inputs.block_tables = make_block_tables(pages, device);
   return inputs;
 }
 
@@ -56,11 +104,11 @@ StepOutputs make_step_outputs(const StepInputs& inputs,
   const auto options = at::TensorOptions().dtype(dims.dtype).device(device);
   StepOutputs outputs;
   outputs.hidden = at::empty({tokens, dims.hidden}, options);
-  if (selection.logits) {
+  if (selection.logits && dims.is_last_stage) {
     const auto requests = static_cast<std::int64_t>(inputs.batch.requests.size());
     outputs.logits = at::empty({requests, dims.vocabulary}, options);
   }
-  if (selection.logits_all) {
+  if (selection.logits_all && dims.is_last_stage) {
     outputs.logits_all = at::empty({tokens, dims.vocabulary}, options);
   }
   for (int layer = 0; selection.layers && layer < num_layers; ++layer) {
@@ -74,34 +122,25 @@ StepOutputs make_step_outputs(const StepInputs& inputs,
   return outputs;
 }
 
-KvCache make_kv_cache(std::int64_t num_slots,
-                      const ModelDims& dims,
-                      int num_layers,
-                      at::Device device) {
-  const auto options = at::TensorOptions().dtype(dims.dtype).device(device);
-  KvCache cache;
-  for (int layer = 0; layer < num_layers; ++layer) {
-    for (auto* tensors : {&cache.keys, &cache.values}) {
-      tensors->push_back(at::full({num_slots, dims.kv_heads, dims.head_dim}, kNan, options));
-    }
-  }
-  return cache;
-}
-
 UbatchInputs slice_inputs(const StepInputs& inputs, const UbatchSlice& slice) {
   UbatchInputs ubatch;
   ubatch.num_tokens = slice.num_tokens;
   ubatch.input_ids = inputs.input_ids.narrow(0, slice.token_start, slice.num_tokens);
+  if (inputs.embeds.defined()) {
+    ubatch.embeds = inputs.embeds.narrow(0, slice.token_start, slice.num_tokens);
+  }
   ubatch.positions = inputs.positions.narrow(-1, slice.token_start, slice.num_tokens);
   ubatch.slot_mapping = inputs.slot_mapping.narrow(0, slice.token_start, slice.num_tokens);
+  std::vector<std::int64_t> requests;
   for (const auto& segment : slice.segments) {
-    const auto request = static_cast<std::size_t>(segment.request);
-    ubatch.segments.push_back(
-        {.token_start = segment.token_start - slice.token_start,
-         .query_length = segment.query_length,
-         .context_length = inputs.batch.requests[request].context_length + segment.query_start,
-         .kv_start = inputs.kv_start[request]});
+    requests.push_back(segment.request);
+    const auto& request = inputs.batch.requests[static_cast<std::size_t>(segment.request)];
+    ubatch.segments.push_back({.token_start = segment.token_start - slice.token_start,
+                               .query_length = segment.query_length,
+                               .context_length = request.context_length + segment.query_start});
   }
+  ubatch.block_tables = at::index_select(
+      inputs.block_tables, 0, int64_tensor(requests, inputs.block_tables.device()));
   return ubatch;
 }
 

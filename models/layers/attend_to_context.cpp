@@ -5,10 +5,15 @@
 // to its own end: at most kQueryBlock keys a row are visited in vain, a mask stays small, and a
 // cut leaves all other blocks as they were.
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <string>
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/le.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "framework/base/check.hpp"
@@ -34,25 +39,70 @@ at::Tensor causal_mask(std::int64_t first, std::int64_t rows, const at::Tensor& 
                 at::arange(first, first + rows, options).unsqueeze(1));
 }
 
+/// The pages of a request that hold its first `length` tokens.
+struct RequestPages {
+  std::vector<std::int64_t> pages;
+  bool are_neighbours = true;  ///< they lie one after another
+};
+
+RequestPages pages_of(const at::Tensor& table,
+                      std::int64_t length,
+                      std::int64_t page_size,
+                      std::int64_t num_pages) {
+  RequestPages result;
+  const std::int64_t needed = (length + page_size - 1) / page_size;
+  DOVETAIL_CHECK(needed <= table.size(0), "the block table has too few pages");
+  const auto* entries = table.const_data_ptr<std::int32_t>();
+  for (std::int64_t i = 0; i < needed; ++i) {
+    DOVETAIL_CHECK(entries[i] >= 0 && entries[i] < num_pages,
+                   "page " + std::to_string(entries[i]) + " is not in the cache");
+    result.are_neighbours = result.are_neighbours && (i == 0 || entries[i] == entries[i - 1] + 1);
+    result.pages.push_back(entries[i]);
+  }
+  return result;
+}
+
+/// A request's first `length` keys or values, [length, kv_heads, head_dim]. A view where the pages
+/// are neighbours, else a copy. As the kernels that a GEMM picks may depend on the alignment, the
+/// view has the one of a new tensor.
+at::Tensor gather(const at::Tensor& cache, const RequestPages& request, std::int64_t length) {
+  constexpr std::uintptr_t alignment = 64;
+  if (request.are_neighbours) {
+    at::Tensor view = cache.flatten(0, 1).narrow(0, request.pages.front() * cache.size(1), length);
+    if (reinterpret_cast<std::uintptr_t>(view.const_data_ptr()) % alignment == 0) {
+      return view;
+    }
+  }
+  return at::index_select(cache, 0, at::tensor(request.pages, at::kLong))
+      .flatten(0, 1)
+      .narrow(0, 0, length);
+}
+
 }  // namespace
 
 at::Tensor attend_to_context(const at::Tensor& queries,
                              const std::vector<AttentionSegment>& segments,
+                             const at::Tensor& block_tables,
                              const at::Tensor& keys,
                              const at::Tensor& values) {
-  const std::int64_t kv_heads = keys.size(1);
+  const std::int64_t kv_heads = keys.size(2);
   const std::int64_t group = queries.size(1) / kv_heads;
+  DOVETAIL_CHECK_EQ(block_tables.size(0), std::ssize(segments));
   at::Tensor result = at::zeros_like(queries);
   const at::Tensor all_queries = by_group(queries, kv_heads, group);
   at::Tensor all_results = by_group(result, kv_heads, group);
-  for (const AttentionSegment& segment : segments) {
+  for (std::size_t index = 0; index < segments.size(); ++index) {
+    const AttentionSegment& segment = segments[index];
+    DOVETAIL_CHECK(segment.query_length >= 1, "an empty segment");
     DOVETAIL_CHECK(segment.token_start + segment.query_length <= queries.size(0),
                    "segment outside its ubatch");
     const std::int64_t length = segment.context_length + segment.query_length;
-    const at::Tensor context_keys =
-        by_group(keys.narrow(0, segment.kv_start, length), kv_heads, group);
-    const at::Tensor context_values =
-        by_group(values.narrow(0, segment.kv_start, length), kv_heads, group);
+    const RequestPages pages = pages_of(block_tables.select(0, static_cast<std::int64_t>(index)),
+                                        length,
+                                        keys.size(1),
+                                        keys.size(0));
+    const at::Tensor context_keys = by_group(gather(keys, pages, length), kv_heads, group);
+    const at::Tensor context_values = by_group(gather(values, pages, length), kv_heads, group);
     std::int64_t first = segment.context_length;  // position within the request
     while (first < length) {
       const std::int64_t rows = std::min(length - first, kQueryBlock - first % kQueryBlock);

@@ -15,12 +15,18 @@ std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
-/// cache[slot of row] = rows, for the rows that segments name: padding rows have no slot.
+/// cache[slot of row] = rows, for the rows that segments name: padding rows have no slot. Segments
+/// that follow one another are written at once.
 void write_cache(const UbatchInputs& inputs, const at::Tensor& rows, at::Tensor& cache) {
-  for (const AttentionSegment& segment : inputs.segments) {
-    cache.index_copy_(0,
-                      inputs.slot_mapping.narrow(0, segment.token_start, segment.query_length),
-                      rows.narrow(0, segment.token_start, segment.query_length));
+  at::Tensor by_slot = cache.flatten(0, 1);
+  for (auto segment = inputs.segments.begin(); segment != inputs.segments.end();) {
+    const std::int64_t start = segment->token_start;
+    std::int64_t end = start;
+    for (; segment != inputs.segments.end() && segment->token_start == end; ++segment) {
+      end += segment->query_length;
+    }
+    by_slot.index_copy_(
+        0, inputs.slot_mapping.narrow(0, start, end - start), rows.narrow(0, start, end - start));
   }
 }
 
@@ -45,7 +51,8 @@ at::Tensor self_attention(const AttentionDims& dims,
   const at::Tensor queries = normed_and_turned(0, dims.heads, weights.q_norm);
   write_cache(inputs, normed_and_turned(dims.heads, dims.kv_heads, weights.k_norm), keys);
   write_cache(inputs, qkv.narrow(1, dims.heads + dims.kv_heads, dims.kv_heads), values);
-  const at::Tensor attended = attend_to_context(queries, inputs.segments, keys, values);
+  const at::Tensor attended =
+      attend_to_context(queries, inputs.segments, inputs.block_tables, keys, values);
   return at::linear(attended.view({num_tokens, dims.heads * dims.head_dim}),
                     weights.output,
                     if_defined(weights.output_bias));

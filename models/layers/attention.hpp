@@ -29,9 +29,9 @@ struct AttentionWeights {
 };
 
 /// x [T, H] (normed) -> [T, H], residual not added. Writes the keys and values of the rows in
-/// segments at their slots first: keys, values [slots, kv_heads, head_dim]. `rotary` as written by
-/// Rotary::table. Rows outside all segments are padding: nothing is written, their result is that
-/// of zeros.
+/// segments at their slots first: keys, values [pages, page_size, kv_heads, head_dim]. `rotary` as
+/// written by Rotary::table. Rows outside all segments are padding: nothing is written, their
+/// result is that of zeros.
 at::Tensor self_attention(const AttentionDims& dims,
                           const AttentionWeights& weights,
                           const at::Tensor& x,
@@ -41,9 +41,14 @@ at::Tensor self_attention(const AttentionDims& dims,
                           at::Tensor& values);
 
 /// softmax(q k^T / sqrt(head_dim)) v of each row over the keys of its request up to itself. queries
-/// [T, heads, head_dim] -> the same shape, new; zeros outside the segments.
+/// [T, heads, head_dim] -> the same shape, new; zeros outside the segments. block_tables [segments,
+/// max pages] int32 names the pages of each segment's request, keys and values are [pages,
+/// page_size, kv_heads, head_dim]. A row's result depends neither on the page size nor on where the
+/// pages lie, to the bit. Throws ContractError where a table names too few pages, or one that is
+/// not in the cache.
 at::Tensor attend_to_context(const at::Tensor& queries,
                              const std::vector<AttentionSegment>& segments,
+                             const at::Tensor& block_tables,
                              const at::Tensor& keys,
                              const at::Tensor& values);
 

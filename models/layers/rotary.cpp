@@ -17,22 +17,30 @@
 namespace dovetail {
 namespace {
 
-at::Tensor row_of_each_frequency(const std::array<std::int64_t, 3>& mrope_section) {
-  std::vector<std::int64_t> rows;
-  for (std::size_t row = 0; row < mrope_section.size(); ++row) {
-    rows.insert(rows.end(), static_cast<std::size_t>(mrope_section.at(row)), static_cast<int>(row));
+std::int64_t row_of_frequency(const MropeLayout& mrope, std::int64_t frequency) {
+  const auto& section = mrope.section;
+  if (!mrope.interleaved) {
+    return frequency < section[0] ? 0 : frequency < section[0] + section[1] ? 1 : 2;
   }
+  const std::int64_t row = frequency % 3;
+  return frequency < 3 * section.at(static_cast<std::size_t>(row)) ? row : 0;
+}
+
+at::Tensor row_of_each_frequency(const MropeLayout& mrope, std::int64_t num_frequencies) {
+  std::vector<std::int64_t> rows;
+  std::array<std::int64_t, 3> counts = {};
+  for (std::int64_t frequency = 0; frequency < num_frequencies; ++frequency) {
+    rows.push_back(row_of_frequency(mrope, frequency));
+    ++counts.at(static_cast<std::size_t>(rows.back()));
+  }
+  DOVETAIL_CHECK(counts == mrope.section, "mrope_section does not fit the number of frequencies");
   return at::tensor(rows, at::kLong);
 }
 
 }  // namespace
 
-Rotary::Rotary(std::int64_t head_dim,
-               double theta,
-               const std::array<std::int64_t, 3>& mrope_section,
-               at::Device device)
-    : position_row_(row_of_each_frequency(mrope_section).to(device)) {
-  DOVETAIL_CHECK_EQ(position_row_.size(0) * 2, head_dim);
+Rotary::Rotary(std::int64_t head_dim, double theta, const MropeLayout& mrope, at::Device device)
+    : position_row_(row_of_each_frequency(mrope, head_dim / 2).to(device)) {
   // In float32 and in this order of steps, as transformers does: at position 2000 an angle in
   // float32 is off by 1e-4, so only equal steps give equal angles.
   const at::Tensor exponents =

@@ -10,16 +10,23 @@
 
 namespace dovetail {
 
+/// Which row of 2-D positions a frequency takes its angle from (M-RoPE, arXiv:2409.12191).
+struct MropeLayout {
+  /// How many frequencies take it from the temporal, the height and the width row; they add up to
+  /// head_dim / 2.
+  std::array<std::int64_t, 3> section = {};
+  /// false: the first section[0] frequencies are temporal, the next are height, the last are width
+  /// (Qwen2-VL). true: they take turns (Qwen3-VL): frequency i is of the height if i % 3 == 1 and i
+  /// < 3 section[1], of the width if i % 3 == 2 and i < 3 section[2], else temporal.
+  bool interleaved = false;
+};
+
 /// The frequencies of one model. Frequency i is theta^(-2 i / head_dim).
 class Rotary {
  public:
-  /// head_dim is even; mrope_section adds up to head_dim / 2: how many of the frequencies take
-  /// their angle from the temporal, the height and the width row of 2-D positions (M-RoPE,
-  /// arXiv:2409.12191).
-  Rotary(std::int64_t head_dim,
-         double theta,
-         const std::array<std::int64_t, 3>& mrope_section,
-         at::Device device);
+  /// head_dim is even. Throws ContractError where the layout does not give each row the number of
+  /// frequencies that its section states.
+  Rotary(std::int64_t head_dim, double theta, const MropeLayout& mrope, at::Device device);
 
   /// cos and sin of every angle, [2, T, head_dim / 2] in `dtype`. positions [T], or [3, T]; int64.
   at::Tensor table(const at::Tensor& positions, at::ScalarType dtype) const;

@@ -133,7 +133,14 @@ const BadValue kBadValues[] = {
     {"rope_parameters", R"({"partial_rotary_factor": 0.5})", "allowed: 1"},
     {"rope_parameters", R"({"mrope_section": [1, 2]})", "add up to head_dim / 2 = 5"},
     {"rope_parameters", R"({"mrope_section": [1, 2, 3]})", "add up to head_dim / 2 = 5"},
-    {"rope_parameters", R"({"mrope_section": [1, 2, 2], "mrope_interleaved": true})", "not built"},
+    {"rope_parameters",
+     R"({"mrope_section": [0, 3, 2], "mrope_interleaved": true})",
+     "at most 2 for the height and 1 for the width"},
+    {"rope_parameters",
+     R"({"mrope_section": [3, 0, 2], "mrope_interleaved": true})",
+     "at most 2 for the height and 1 for the width"},
+    {"rope_parameters", R"({"mrope_interleaved": true})", "mrope_interleaved needs"},
+    {"rope_parameters", R"({"mrope_section": [1, 2, 2], "mrope_interleaved": 1})", "true, false"},
     {"partial_rotary_factor", "0.5", "allowed: 1"},
     {"hidden_act", "\"gelu\"", "allowed: silu"},
     {"use_sliding_window", "true", "allowed: false"},
@@ -205,11 +212,16 @@ TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {
     EXPECT_FALSE(config.attention_bias);
     EXPECT_FALSE(config.tie_word_embeddings);
     EXPECT_EQ(config.n_shared_experts, 0);
-    EXPECT_EQ(config.mrope_section, (std::array<std::int64_t, 3>{1, 2, 2}));
+    EXPECT_EQ(config.mrope.section, (std::array<std::int64_t, 3>{1, 2, 2}));
   }
   Json older = kGood;
   older["rope_scaling"] = {{"type", "default"}, {"mrope_section", {3, 1, 1}}};
-  EXPECT_EQ(read(older).mrope_section, (std::array<std::int64_t, 3>{3, 1, 1}));
+  EXPECT_EQ(read(older).mrope.section, (std::array<std::int64_t, 3>{3, 1, 1}));
+  EXPECT_FALSE(read(older).mrope.interleaved);
+  older["rope_scaling"] = {
+      {"rope_type", "default"}, {"mrope_section", {2, 2, 1}}, {"mrope_interleaved", true}};
+  EXPECT_EQ(read(older).mrope.section, (std::array<std::int64_t, 3>{2, 2, 1}));
+  EXPECT_TRUE(read(older).mrope.interleaved);
 }
 
 TEST(Qwen3MoeConfig, DenseLayersAsInTransformers) {
@@ -224,13 +236,15 @@ TEST(Qwen3MoeConfig, DenseLayersAsInTransformers) {
 
 TEST(Qwen3MoeConfig, ConfigsOfThisRepository) {
   const std::string folder = DOVETAIL_SOURCE_DIR "/models/configs/";
-  const auto tiny = architectures().at("qwen3_moe")(folder + "qwen3-moe-tiny.json");
+  const auto tiny =
+      architectures().at("qwen3_moe")({"qwen3_moe", folder + "qwen3-moe-tiny.json", {}, {}});
   EXPECT_EQ(tiny->shape().num_layers(), 4);
   EXPECT_TRUE(tiny->shape().layers.at(3).has_shared_experts);
   EXPECT_EQ(tiny->dims().num_experts, 16);
   EXPECT_EQ(tiny->dims().top_k, 4);
 
-  const auto large = architectures().at("qwen3_moe")(folder + "qwen3-30b-a3b.json");
+  const auto large =
+      architectures().at("qwen3_moe")({"qwen3_moe", folder + "qwen3-30b-a3b.json", {}, {}});
   EXPECT_FALSE(large->shape().layers.at(0).has_shared_experts);
   EXPECT_EQ(large->dims().head_dim, 128);
   // The published model has 30.5 billion parameters.

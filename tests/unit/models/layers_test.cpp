@@ -15,7 +15,6 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
-#include "models/layers/attention.hpp"
 #include "models/layers/experts.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/rotary.hpp"
@@ -40,7 +39,7 @@ TEST(RmsNorm, OfKnownRows) {
 }
 
 TEST(Rotary, TurnsPairsByPositionAndFrequency) {
-  const Rotary rotary(6, 100.0, {1, 1, 1}, at::kCPU);
+  const Rotary rotary(6, 100.0, {.section = {1, 1, 1}}, at::kCPU);
   const at::Tensor x = at::arange(1.0, 25.0, at::kFloat).view({2, 2, 6});
   const at::Tensor positions = at::tensor({5, 700}, at::kLong);
   const at::Tensor y = rotate(x, rotary.table(positions, at::kFloat));
@@ -58,20 +57,51 @@ TEST(Rotary, TurnsPairsByPositionAndFrequency) {
   }
 }
 
-TEST(Rotary, TakesEachFrequencyFromItsRowOfPositions) {
-  const Rotary rotary(12, 100.0, {1, 2, 3}, at::kCPU);
-  const at::Tensor rows = at::tensor({1, 2, 30, 40, 500, 600}, at::kLong).view({3, 2});
-  const at::Tensor mixed = rotary.table(rows, at::kFloat);
-  const int row_of[] = {0, 1, 1, 2, 2, 2};
-  for (int i = 0; i < 6; ++i) {
-    const at::Tensor alone = rotary.table(rows[row_of[i]], at::kFloat);
-    EXPECT_TRUE(at::equal(mixed.select(2, i), alone.select(2, i))) << i;
+/// The row of positions that each frequency of a layout takes its angle from, as the table shows.
+std::vector<int> rows_of(std::int64_t head_dim, const MropeLayout& mrope) {
+  const Rotary rotary(head_dim, 100.0, mrope, at::kCPU);
+  const at::Tensor positions = at::tensor({1, 2, 30, 40, 500, 600}, at::kLong).view({3, 2});
+  const at::Tensor mixed = rotary.table(positions, at::kFloat);
+  std::vector<int> rows;
+  for (std::int64_t i = 0; i < head_dim / 2; ++i) {
+    for (int row = 0; row < 3; ++row) {
+      const at::Tensor alone = rotary.table(positions[row], at::kFloat);
+      if (at::equal(mixed.select(2, i), alone.select(2, i))) {
+        rows.push_back(row);
+      }
+    }
   }
-  // Equal rows are text positions.
+  return rows;
+}
+
+TEST(Rotary, TakesEachFrequencyFromItsRowOfPositions) {
+  EXPECT_EQ(rows_of(12, {.section = {1, 2, 3}}), (std::vector<int>{0, 1, 1, 2, 2, 2}));
+  EXPECT_EQ(rows_of(12, {.section = {6, 0, 0}}), (std::vector<int>(6, 0)));
+  EXPECT_EQ(rows_of(12, {.section = {2, 2, 2}, .interleaved = true}),
+            (std::vector<int>{0, 1, 2, 0, 1, 2}));
+  // Qwen3-VL's proportions: what height and width leave is temporal.
+  EXPECT_EQ(rows_of(16, {.section = {4, 2, 2}, .interleaved = true}),
+            (std::vector<int>{0, 1, 2, 0, 1, 2, 0, 0}));
+  EXPECT_EQ(rows_of(16, {.section = {4, 3, 1}, .interleaved = true}),
+            (std::vector<int>{0, 1, 2, 0, 1, 0, 0, 1}));
+}
+
+TEST(Rotary, EqualRowsAreTextPositions) {
   const at::Tensor text = at::tensor({7, 9}, at::kLong);
-  EXPECT_TRUE(at::equal(rotary.table(at::stack({text, text, text}), at::kFloat),
-                        rotary.table(text, at::kFloat)));
-  EXPECT_THROW(rotary.table(at::zeros({2, 4}, at::kLong), at::kFloat), ContractError);
+  for (const bool interleaved : {false, true}) {
+    const Rotary rotary(12, 100.0, {.section = {3, 2, 1}, .interleaved = interleaved}, at::kCPU);
+    EXPECT_TRUE(at::equal(rotary.table(at::stack({text, text, text}), at::kFloat),
+                          rotary.table(text, at::kFloat)));
+    EXPECT_THROW(rotary.table(at::zeros({2, 4}, at::kLong), at::kFloat), ContractError);
+  }
+}
+
+TEST(Rotary, LayoutsThatDoNotFitAreRefused) {
+  const auto make = [](const MropeLayout& mrope) { Rotary(12, 100.0, mrope, at::kCPU); };
+  EXPECT_THROW(make({.section = {1, 2, 2}}), ContractError);
+  EXPECT_THROW(make({.section = {1, 2, 4}}), ContractError);
+  EXPECT_THROW(make({.section = {1, 2, 3}, .interleaved = true}), ContractError);
+  EXPECT_THROW(make({.section = {1, 3, 2}, .interleaved = true}), ContractError);
 }
 
 TEST(Router, TakesLowerIdsOnTiesAndStatesTheMargin) {
@@ -133,95 +163,6 @@ TEST(Experts, EachRowGoesThroughItsExpert) {
   const at::Tensor none = at::zeros({kExperts}, at::kInt);
   EXPECT_EQ(run_experts(weights, {.rows = x.narrow(0, 0, 0), .offsets = none}).size(0), 0);
   EXPECT_THROW(run_experts(weights, {.rows = x, .offsets = none}), ContractError);
-}
-
-/// Element by element in double precision.
-at::Tensor slow_attention(const at::Tensor& queries,
-                          const AttentionSegment& segment,
-                          const at::Tensor& keys,
-                          const at::Tensor& values) {
-  const auto query = queries.accessor<float, 3>();
-  const auto key = keys.accessor<float, 3>();
-  const auto value = values.accessor<float, 3>();
-  const std::int64_t size = queries.size(2);
-  const std::int64_t group = queries.size(1) / keys.size(1);
-  at::Tensor result = at::zeros(queries.sizes(), at::kDouble);
-  auto out = result.accessor<double, 3>();
-  for (std::int64_t row = 0; row < segment.query_length; ++row) {
-    const std::int64_t token = segment.token_start + row;
-    for (std::int64_t head = 0; head < queries.size(1); ++head) {
-      double total = 0;
-      std::vector<double> sum(static_cast<std::size_t>(size), 0.0);
-      for (std::int64_t t = 0; t <= segment.context_length + row; ++t) {
-        const std::int64_t slot = segment.kv_start + t;
-        double score = 0;
-        for (std::int64_t i = 0; i < size; ++i) {
-          score += double{query[token][head][i]} * double{key[slot][head / group][i]};
-        }
-        const double share = std::exp(score / std::sqrt(static_cast<double>(size)));
-        total += share;
-        for (std::int64_t i = 0; i < size; ++i) {
-          sum[static_cast<std::size_t>(i)] += share * double{value[slot][head / group][i]};
-        }
-      }
-      for (std::int64_t i = 0; i < size; ++i) {
-        out[token][head][i] = sum[static_cast<std::size_t>(i)] / total;
-      }
-    }
-  }
-  return result;
-}
-
-class AttendToContext : public testing::TestWithParam<AttentionSegment> {};
-
-TEST_P(AttendToContext, EqualsPlainLoopsAndTouchesNothingElse) {
-  const AttentionSegment segment = GetParam();
-  const std::int64_t length = segment.context_length + segment.query_length;
-  const double poison = std::numeric_limits<double>::quiet_NaN();
-  at::Tensor keys = at::full({segment.kv_start + length + 5, 2, 10}, poison, at::kFloat);
-  at::Tensor values = keys.clone();
-  keys.narrow(0, segment.kv_start, length).copy_(at::randn({length, 2, 10}));
-  values.narrow(0, segment.kv_start, length).copy_(at::randn({length, 2, 10}));
-  const at::Tensor queries = at::randn({segment.token_start + segment.query_length + 2, 6, 10});
-  const at::Tensor fast = attend_to_context(queries, {segment}, keys, values).to(at::kDouble);
-  const at::Tensor slow = slow_attention(queries, segment, keys, values);
-  EXPECT_LT((fast - slow).abs().max().item<double>(), 2e-6);
-  // Keys and values read one slot too early are seen.
-  AttentionSegment shifted = segment;
-  shifted.kv_start -= 1;
-  keys[shifted.kv_start].zero_();
-  values[shifted.kv_start].fill_(1000);
-  const at::Tensor wrong = attend_to_context(queries, {shifted}, keys, values).to(at::kDouble);
-  EXPECT_GT((wrong - slow).abs().max().item<double>(), 1e-2);
-}
-
-INSTANTIATE_TEST_SUITE_P(Segments,
-                         AttendToContext,
-                         testing::Values(AttentionSegment{0, 1, 0, 1},
-                                         AttentionSegment{3, 1, 300, 4},
-                                         AttentionSegment{2, 7, 0, 2},
-                                         AttentionSegment{0, 255, 1, 9},
-                                         AttentionSegment{1, 256, 0, 1},
-                                         AttentionSegment{0, 257, 255, 3},
-                                         AttentionSegment{4, 600, 11, 1}),
-                         [](const auto& test) {
-                           return "query" + std::to_string(test.param.query_length) + "context" +
-                                  std::to_string(test.param.context_length);
-                         });
-
-TEST(AttendToContext, SegmentsOfOneUbatchAreApart) {
-  const at::Tensor keys = at::randn({20, 2, 4});
-  const at::Tensor values = at::randn({20, 2, 4});
-  const at::Tensor queries = at::randn({9, 4, 4});
-  const AttentionSegment first{0, 4, 2, 10};
-  const AttentionSegment second{5, 3, 0, 1};  // row 4 and row 8 are padding
-  const at::Tensor both = attend_to_context(queries, {first, second}, keys, values);
-  const at::Tensor apart = attend_to_context(queries, {first}, keys, values) +
-                           attend_to_context(queries, {second}, keys, values);
-  EXPECT_TRUE(at::equal(both, apart));
-  EXPECT_EQ(both[4].abs().max().item<float>(), 0);
-  EXPECT_EQ(both[8].abs().max().item<float>(), 0);
-  EXPECT_THROW(attend_to_context(queries, {{7, 3, 0, 1}}, keys, values), ContractError);
 }
 
 }  // namespace

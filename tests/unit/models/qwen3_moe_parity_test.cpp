@@ -2,99 +2,19 @@
 // them in float32 (tests/fixtures/make_fixtures.py).
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
-#include <functional>
-#include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
-#include "framework/base/check.hpp"
-#include "models/qwen3_moe.hpp"
-#include "models/registry.hpp"
-#include "models/weights/checkpoint.hpp"
-#include "models/weights/safetensors.hpp"
+#include "tests/unit/models/fixture.hpp"
 #include "tests/unit/models/serial_step.hpp"
 
 namespace dovetail {
 namespace {
 
 constexpr double kTolerance = 1e-5;
-
-/// Passes another source's tensors on, one of them changed on purpose.
-class ChangedSource final : public WeightSource {
- public:
-  using Change = std::function<void(const WeightRequest& request)>;
-
-  ChangedSource(WeightSource& source, Change change)
-      : source_(source), change_(std::move(change)) {}
-
-  bool has(const std::string& name) const override { return source_.has(name); }
-
-  void read(const WeightRequest& request) override {
-    source_.read(request);
-    change_(request);
-  }
-
- private:
-  WeightSource& source_;
-  Change change_;
-};
-
-struct Fixture {
-  std::string folder;
-  std::vector<std::vector<std::int64_t>> requests;
-  at::Tensor hidden;
-  at::Tensor logits;
-};
-
-at::Tensor stored(const SafetensorsFile& file, const std::string& name, at::ScalarType dtype) {
-  const StoredTensor& entry = file.tensors().at(name);
-  DOVETAIL_CHECK_EQ(entry.dtype, std::string(dtype == at::kFloat ? "F32" : "I64"));
-  at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(dtype));
-  const auto bytes = file.data(entry);
-  DOVETAIL_CHECK_EQ(bytes.size(), tensor.nbytes());
-  std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());
-  return tensor;
-}
-
-Fixture load_fixture(const std::string& name) {
-  Fixture fixture;
-  fixture.folder = std::string(DOVETAIL_SOURCE_DIR "/tests/fixtures/") + name;
-  const SafetensorsFile file(fixture.folder + "/expected.safetensors");
-  fixture.hidden = stored(file, "hidden", at::kFloat);
-  fixture.logits = stored(file, "logits", at::kFloat);
-  const at::Tensor ids = stored(file, "input_ids", at::kLong);
-  const at::Tensor lengths = stored(file, "lengths", at::kLong);
-  const std::int64_t* next = ids.const_data_ptr<std::int64_t>();
-  for (std::int64_t request = 0; request < lengths.numel(); ++request) {
-    const std::int64_t length = lengths.const_data_ptr<std::int64_t>()[request];
-    fixture.requests.emplace_back(next, next + length);
-    next += length;
-  }
-  return fixture;
-}
-
-std::vector<std::unique_ptr<Model>> make_models(const Fixture& fixture,
-                                                int ep_size,
-                                                at::ScalarType dtype,
-                                                const ChangedSource::Change& change = {}) {
-  const auto architecture = architectures().at("qwen3_moe")(fixture.folder + "/config.json");
-  std::vector<std::unique_ptr<Model>> ranks;
-  for (int rank = 0; rank < ep_size; ++rank) {
-    CheckpointSource source(fixture.folder);
-    ChangedSource changed(
-        source, change ? change : [](const WeightRequest&) {});
-    ranks.push_back(architecture->make_model(
-        changed, {.ep_size = ep_size, .ep_rank = rank, .dtype = dtype, .device = at::kCPU}));
-    EXPECT_EQ(source.bytes_read() > 0, true);
-  }
-  return ranks;
-}
 
 class Parity : public testing::TestWithParam<std::string> {};
 

@@ -19,58 +19,12 @@
 #include "models/weights/seeded.hpp"
 #include "tests/unit/models/memory_source.hpp"
 #include "tests/unit/models/serial_step.hpp"
+#include "tests/unit/models/small_model.hpp"
 
 namespace dovetail {
 namespace {
 
 constexpr double kTolerance = 2e-6;  // whole against cut, one rank against several
-
-Qwen3MoeConfig small_config() {
-  Qwen3MoeConfig config;
-  config.vocab_size = 50;
-  config.hidden_size = 48;
-  config.intermediate_size = 40;
-  config.num_hidden_layers = 3;
-  config.num_attention_heads = 6;
-  config.num_key_value_heads = 2;
-  config.head_dim = 12;
-  config.num_experts = 8;
-  config.num_experts_per_tok = 3;
-  config.moe_intermediate_size = 24;
-  config.n_shared_experts = 2;
-  config.norm_topk_prob = true;
-  config.rms_norm_eps = 1e-6;
-  config.rope_theta = 1000;
-  config.mrope_section = {2, 2, 2};
-  config.is_moe_layer = {true, false, true};
-  return config;
-}
-
-std::vector<std::vector<std::int64_t>> random_requests(std::uint64_t seed,
-                                                       const std::vector<int>& lengths) {
-  std::mt19937_64 random(seed);
-  std::vector<std::vector<std::int64_t>> requests;
-  for (const int length : lengths) {
-    requests.emplace_back();
-    for (int token = 0; token < length; ++token) {
-      requests.back().push_back(static_cast<std::int64_t>(random() % 50));
-    }
-  }
-  return requests;
-}
-
-std::vector<std::unique_ptr<Model>> make_ranks(const Qwen3MoeConfig& config,
-                                               MemorySource& source,
-                                               int ep_size = 1,
-                                               at::ScalarType dtype = at::kFloat) {
-  const Qwen3MoeArchitecture architecture(config);
-  std::vector<std::unique_ptr<Model>> ranks;
-  for (int rank = 0; rank < ep_size; ++rank) {
-    ranks.push_back(architecture.make_model(
-        source, {.ep_size = ep_size, .ep_rank = rank, .dtype = dtype, .device = at::kCPU}));
-  }
-  return ranks;
-}
 
 TEST(Qwen3Moe, CutsAtEveryTokenGiveTheWhole) {
   MemorySource source(1);
@@ -271,8 +225,8 @@ TEST(Qwen3Moe, PhasesOfAnotherKindOfLayerAreRefused) {
 }
 
 TEST(Qwen3Moe, SeededWeightsGiveUsefulActivations) {
-  const auto architecture =
-      make_qwen3_moe(DOVETAIL_SOURCE_DIR "/models/configs/qwen3-moe-tiny.json");
+  const auto architecture = make_qwen3_moe(
+      {"qwen3_moe", DOVETAIL_SOURCE_DIR "/models/configs/qwen3-moe-tiny.json", {}, {}});
   SeededSource source(42);
   std::vector<std::unique_ptr<Model>> ranks;
   ranks.push_back(architecture->make_model(source, {}));

@@ -1,7 +1,7 @@
 #include "tests/unit/models/serial_step.hpp"
 
-#include <algorithm>
-#include <limits>
+#include <iterator>
+#include <utility>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -11,99 +11,49 @@
 #include <ATen/ops/zeros.h>
 
 #include "framework/base/check.hpp"
+#include "framework/device/step_inputs.hpp"
+#include "framework/plan/split.hpp"
 
 namespace dovetail {
 namespace {
 
-constexpr std::int64_t kHole = 3;  // slots between two requests
+std::vector<std::int64_t> context_lengths(const SerialStep& step) {
+  return step.context_lengths.empty() ? std::vector<std::int64_t>(step.requests.size(), 0)
+                                      : step.context_lengths;
+}
 
-struct Batch {
+/// Rows of value `fill` behind the last token.
+at::Tensor pad(const at::Tensor& x, std::int64_t dimension, std::int64_t rows, double fill) {
+  auto sizes = x.sizes().vec();
+  sizes.at(static_cast<std::size_t>(dimension)) = rows;
+  return at::cat({x, at::full(sizes, fill, x.options())}, dimension);
+}
+
+void pad_ubatch(UbatchInputs& ubatch, std::int64_t rows) {
+  ubatch.num_tokens += rows;
+  ubatch.input_ids = pad(ubatch.input_ids, 0, rows, 0);
+  ubatch.positions = pad(ubatch.positions, ubatch.positions.dim() - 1, rows, 0);
+  ubatch.slot_mapping = pad(ubatch.slot_mapping, 0, rows, -1);
+  if (ubatch.embeds.defined()) {
+    ubatch.embeds = pad(ubatch.embeds, 0, rows, 0);
+  }
+}
+
+std::vector<UbatchState> make_ubatches(const SerialStep& step, const KvPages& pages) {
+  StepInputs inputs = make_step_inputs(workload_of(step), pages, step.embeds, at::kCPU);
+  if (step.mrope_positions.defined()) {
+    inputs.positions = step.mrope_positions;
+  }
   std::vector<UbatchState> ubatches;
-  std::int64_t num_slots = 0;
-};
-
-struct RequestPlace {
-  std::int64_t start = 0;
-  std::int64_t length = 0;
-  std::int64_t kv_start = 0;
-};
-
-std::vector<RequestPlace> place_requests(const SerialStep& step, std::int64_t& num_slots) {
-  std::vector<RequestPlace> places;
-  std::int64_t start = 0;
-  for (const auto& request : step.requests) {
-    const auto length = static_cast<std::int64_t>(request.size());
-    places.push_back({.start = start, .length = length, .kv_start = 0});
-    start += length;
-  }
-  num_slots = kHole;
-  for (auto place = places.rbegin(); place != places.rend(); ++place) {
-    place->kv_start = num_slots;
-    num_slots += place->length + kHole;
-  }
-  return places;
-}
-
-UbatchState make_ubatch(const SerialStep& step,
-                        const std::vector<RequestPlace>& places,
-                        std::int64_t begin,
-                        std::int64_t end) {
-  std::vector<std::int64_t> ids;
-  std::vector<std::int64_t> positions;
-  std::vector<std::int64_t> slots;
-  UbatchState state;
-  for (std::size_t r = 0; r < places.size(); ++r) {
-    const RequestPlace& place = places[r];
-    const std::int64_t first = std::max(begin, place.start) - place.start;
-    const std::int64_t last = std::min(end, place.start + place.length) - place.start;
-    if (first >= last) {
-      continue;
-    }
-    state.inputs.segments.push_back({.token_start = static_cast<std::int64_t>(ids.size()),
-                                     .query_length = last - first,
-                                     .context_length = first,
-                                     .kv_start = place.kv_start});
-    for (std::int64_t position = first; position < last; ++position) {
-      ids.push_back(step.requests[r][static_cast<std::size_t>(position)]);
-      positions.push_back(position);
-      slots.push_back(place.kv_start + position);
-    }
-  }
-  for (std::int64_t row = 0; row < step.padding; ++row) {
-    ids.push_back(0);
-    positions.push_back(0);
-    slots.push_back(-1);
-  }
-  state.inputs.num_tokens = static_cast<std::int64_t>(ids.size());
-  state.inputs.input_ids = at::tensor(ids, at::kLong);
-  state.inputs.positions = at::tensor(positions, at::kLong);
-  state.inputs.slot_mapping = at::tensor(slots, at::kLong);
-  return state;
-}
-
-Batch make_batch(const SerialStep& step) {
-  Batch batch;
-  const auto places = place_requests(step, batch.num_slots);
   std::int64_t begin = 0;
   for (const std::int64_t end : step.ubatch_ends) {
-    batch.ubatches.push_back(make_ubatch(step, places, begin, end));
+    ubatches.emplace_back();
+    ubatches.back().inputs = slice_inputs(inputs, slice_tokens(inputs.batch, begin, end - begin));
+    pad_ubatch(ubatches.back().inputs, step.padding);
     begin = end;
   }
-  DOVETAIL_CHECK_EQ(begin, places.empty() ? 0 : places.back().start + places.back().length);
-  return batch;
-}
-
-KvCache poisoned_cache(const Model& model, std::int64_t num_slots) {
-  KvCache cache;
-  const auto options = at::TensorOptions().dtype(model.dims().dtype);
-  const double poison = std::numeric_limits<double>::quiet_NaN();
-  for (int layer = 0; layer < model.shape().num_layers(); ++layer) {
-    for (auto* side : {&cache.keys, &cache.values}) {
-      side->push_back(
-          at::full({num_slots, model.dims().kv_heads, model.dims().head_dim}, poison, options));
-    }
-  }
-  return cache;
+  DOVETAIL_CHECK_EQ(begin, inputs.batch.num_tokens());
+  return ubatches;
 }
 
 /// What `rank`'s experts add to each token: rounded once to the activation dtype.
@@ -192,26 +142,66 @@ SerialStep whole_step(std::vector<std::vector<std::int64_t>> requests) {
   return step;
 }
 
+SerialCache make_serial_cache(const Model& model,
+                              const std::vector<std::int64_t>& kv_tokens,
+                              int page_size,
+                              std::uint64_t seed) {
+  constexpr std::int64_t kSparePages = 3;
+  const auto needed = allocate_kv_pages(kv_tokens, page_size, 0, seed).num_pages;
+  SerialCache cache;
+  cache.pages = allocate_kv_pages(kv_tokens, page_size, (needed + kSparePages) * page_size, seed);
+  cache.cache = make_kv_cache(cache.pages, model.dims(), model.shape().num_layers(), at::kCPU);
+  return cache;
+}
+
+StepWorkload workload_of(const SerialStep& step) {
+  StepWorkload workload;
+  const auto contexts = context_lengths(step);
+  for (std::size_t index = 0; index < step.requests.size(); ++index) {
+    const auto& ids = step.requests[index];
+    const auto id = static_cast<std::int64_t>(100 + index);
+    workload.batch.requests.push_back(
+        {.id = id, .query_length = std::ssize(ids), .context_length = contexts.at(index)});
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      workload.global_index.push_back(std::ssize(workload.input_ids));
+      workload.input_ids.push_back(ids[i]);
+      workload.positions.push_back(contexts[index] + static_cast<std::int64_t>(i));
+      workload.request_ids.push_back(id);
+    }
+  }
+  return workload;
+}
+
 SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks, const SerialStep& step) {
+  auto kv_tokens = context_lengths(step);
+  for (std::size_t index = 0; index < kv_tokens.size(); ++index) {
+    kv_tokens[index] += std::ssize(step.requests[index]);
+  }
+  SerialCache cache = make_serial_cache(*ranks.front(), kv_tokens, 3);
+  return run_step(ranks, step, cache);
+}
+
+SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks,
+                      const SerialStep& step,
+                      SerialCache& cache) {
   const Model& model = *ranks.front();
-  Batch batch = make_batch(step);
-  KvCache cache = poisoned_cache(model, batch.num_slots);
+  std::vector<UbatchState> ubatches = make_ubatches(step, cache.pages);
   SerialResult result;
   const auto gather = [&](const auto& rows_of) {
     std::vector<at::Tensor> parts;
-    for (const UbatchState& state : batch.ubatches) {
+    for (const UbatchState& state : ubatches) {
       parts.push_back(rows_of(state).narrow(0, 0, state.inputs.num_tokens - step.padding));
     }
     return at::cat(parts);
   };
-  for (UbatchState& state : batch.ubatches) {
+  for (UbatchState& state : ubatches) {
     model.embed(state);
   }
   for (int layer = 0; layer < model.shape().num_layers(); ++layer) {
     const LayerShape& shape = model.shape().layers[static_cast<std::size_t>(layer)];
     std::int64_t begin = 0;
-    for (UbatchState& state : batch.ubatches) {
-      model.attention(layer, state, cache);
+    for (UbatchState& state : ubatches) {
+      model.attention(layer, state, cache.cache);
       if (!shape.is_moe) {
         model.mlp(layer, state);
         continue;
@@ -235,7 +225,9 @@ SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks, const Se
     result.margin.push_back(of_moe(&UbatchState::margin));
   }
   result.hidden = gather([&](const UbatchState& state) { return model.output(state); });
-  result.logits = model.logits(result.hidden);
+  if (model.dims().is_last_stage) {
+    result.logits = model.logits(result.hidden);
+  }
   return result;
 }
 

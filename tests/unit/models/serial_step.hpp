@@ -9,13 +9,19 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "framework/device/kv_cache.hpp"
 #include "framework/device/model.hpp"
 
 namespace dovetail {
 
 struct SerialStep {
-  /// Token ids of each request, one after another in the batch.
+  /// Token ids of each request that this step computes, one after another in the batch.
   std::vector<std::vector<std::int64_t>> requests;
+  /// Tokens of each request that earlier steps have put into the cache; empty = none.
+  std::vector<std::int64_t> context_lengths;
+  /// [T, H] instead of the ids, and [3, T] instead of text positions; undefined = not.
+  at::Tensor embeds;
+  at::Tensor mrope_positions;
   /// Ends of the ubatches in tokens of the batch; the last is the number of tokens. May cut inside
   /// a request, and may repeat (an empty ubatch).
   std::vector<std::int64_t> ubatch_ends;
@@ -27,9 +33,15 @@ struct SerialStep {
   std::function<void(int layer, UbatchState& state)> after_route;
 };
 
+/// The cache of some requests, for several steps.
+struct SerialCache {
+  KvPages pages;
+  KvCache cache;
+};
+
 struct SerialResult {
-  at::Tensor hidden;                   ///< [T, H] after the final norm
-  at::Tensor logits;                   ///< [T, vocabulary]
+  at::Tensor hidden;                   ///< [T, H] after the final norm, or of a stage's last layer
+  at::Tensor logits;                   ///< [T, vocabulary]; last stage only
   std::vector<at::Tensor> expert_ids;  ///< per layer [T, k]; dense layers: undefined
   std::vector<at::Tensor> weights;     ///< per layer [T, k]
   std::vector<at::Tensor> margin;      ///< per layer [T]
@@ -38,9 +50,23 @@ struct SerialResult {
 /// One ubatch: all tokens.
 SerialStep whole_step(std::vector<std::vector<std::int64_t>> requests);
 
+/// A poisoned cache of scattered pages with room for `kv_tokens` of each request, and some pages
+/// that belong to nobody.
+SerialCache make_serial_cache(const Model& model,
+                              const std::vector<std::int64_t>& kv_tokens,
+                              int page_size,
+                              std::uint64_t seed = 1);
+
+/// The step's inputs on the host; request i has the id 100 + i.
+StepWorkload workload_of(const SerialStep& step);
+
 /// `ranks` are the models of an ep group, in rank order; rank 0's replicated weights are used. Rows
-/// are in batch order, padding left out. The cache starts as NaN, requests lie in it in reverse
-/// order with holes between them.
+/// are in batch order, padding left out.
+SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks,
+                      const SerialStep& step,
+                      SerialCache& cache);
+
+/// On a cache of its own, with pages of 3 tokens.
 SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks, const SerialStep& step);
 
 /// max|a - b| / max|b|; NaN where either holds one.

@@ -1,0 +1,26 @@
+// A small model with every kind of layer, for tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "models/qwen3_moe.hpp"
+#include "tests/unit/models/memory_source.hpp"
+
+namespace dovetail {
+
+/// Three layers: MoE, dense, MoE, with shared experts; 50 tokens of vocabulary.
+Qwen3MoeConfig small_config();
+
+/// Token ids of requests of these lengths, for a vocabulary of 50.
+std::vector<std::vector<std::int64_t>> random_requests(std::uint64_t seed,
+                                                       const std::vector<int>& lengths);
+
+/// The models of an ep group.
+std::vector<std::unique_ptr<Model>> make_ranks(const Qwen3MoeConfig& config,
+                                               WeightSource& source,
+                                               int ep_size = 1,
+                                               at::ScalarType dtype = at::kFloat);
+
+}  // namespace dovetail
