@@ -15,7 +15,7 @@ namespace {
 // compute beside them.
 constexpr int kSpinPolls = 64;
 // The longest sleep, in multiples of the policy's.
-constexpr int kLongestSleep = 10;
+constexpr int kLongestSleep = 2;
 
 constexpr unsigned long kTimerSlackNs = 1000;
 
@@ -73,11 +73,17 @@ void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::st
       throw TimeoutError(std::string(what) + ": not done within " +
                          std::to_string(policy.timeout.count()) + " ms");
     }
-    // In proportion to the time waited, so that a long wait costs the compute beside it little and
-    // is noticed at most a sixteenth late.
+    // In proportion to the time waited, within bounds: a large message takes several answers of
+    // this thread, each late by up to a sleep.
     std::this_thread::sleep_for(std::clamp<Clock::duration>(
         (now - start) / 16, policy.sleep, kLongestSleep * policy.sleep));
   }
+}
+
+WaitPolicy patient(const WaitPolicy& wait) {
+  WaitPolicy longer = wait;
+  longer.timeout = std::max<std::chrono::milliseconds>(wait.timeout, std::chrono::minutes(10));
+  return longer;
 }
 
 }  // namespace dovetail

@@ -14,7 +14,7 @@ namespace dovetail {
 
 struct WaitPolicy {
   std::chrono::milliseconds timeout{60'000};
-  std::chrono::microseconds sleep{20};  ///< between polls, after a short spin; up to ten times as
+  std::chrono::microseconds sleep{20};  ///< between polls, after a short spin; up to twice as
                                         ///< long in long waits
   std::function<void()>
       on_poll;  ///< called about once a millisecond; throws to end the wait (peer failure, signal)
@@ -40,5 +40,9 @@ void wait_owning(std::unique_ptr<Buffers>& owner,
     throw;
   }
 }
+
+/// As `wait`, for the stages in which ranks legitimately wait for one another's disk: ten minutes
+/// at least.
+WaitPolicy patient(const WaitPolicy& wait);
 
 }  // namespace dovetail

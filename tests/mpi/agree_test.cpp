@@ -39,6 +39,8 @@ AgreementMessage random_message(std::mt19937_64& random, int rank) {
   message.max_tokens = number(5000);
   message.sum_tokens = number(5000);
   message.max_requests = number(50);
+  message.sum_requests = number(50);
+  message.sum_context_tokens = number(100'000);
   for (auto& tokens : message.max_ubatch_tokens) {
     tokens = number(5000);
   }

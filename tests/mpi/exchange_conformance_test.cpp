@@ -13,7 +13,7 @@
 namespace dovetail::test {
 namespace {
 
-constexpr const char* kBackEnds[] = {"gather", "ragged"};
+constexpr const char* kBackEnds[] = {"gather", "ragged", kRaggedOverLink};
 constexpr std::int64_t kMaxTokens = 12;
 
 class ExchangeConformance
@@ -293,6 +293,7 @@ TEST_P(ExchangeConformance, CallsOutOfOrderAreRefused) {
   const auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
                              group_.rank);
   exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  EXPECT_THROW(exchange->plan(0)->tokens_per_expert(), ContractError);
   EXPECT_THROW(exchange->arrange(0), ContractError);
   EXPECT_THROW(exchange->combine(0), ContractError);
   if (group_.size > 1) {  // counts are on their way
@@ -309,10 +310,12 @@ TEST_P(ExchangeConformance, CountsLogicalBytesAndTokensPerExpert) {
   const auto exchange = make(made);
   const auto mine = static_cast<std::size_t>(group_.rank);
   std::int64_t choices = 0;
-  std::vector<std::int64_t> per_expert(static_cast<std::size_t>(made.num_experts));
+  std::vector<std::shared_ptr<ExchangePlan>> plans;
+  std::vector<std::vector<std::int64_t>> expected;
   for (std::uint64_t pass = 0; pass < 3; ++pass) {
     const auto batch =
         make_batch(made, tokens(pass), Routing::padding, Weights::random, seed_ + pass);
+    std::vector<std::int64_t> per_expert(static_cast<std::size_t>(made.num_experts));
     run_pass(*exchange, 0, batch, group_.rank);
     for (std::size_t r = 0; r < batch.ranks.size(); ++r) {
       for (const auto expert : batch.ranks[r].expert_ids) {
@@ -322,20 +325,22 @@ TEST_P(ExchangeConformance, CountsLogicalBytesAndTokensPerExpert) {
         }
       }
     }
+    const auto first = per_expert.begin() + group_.rank * 3;
+    expected.emplace_back(first, first + 3);
+    plans.push_back(exchange->plan(0));
+  }
+  // A plan keeps its counts whatever came after it.
+  for (std::size_t pass = 0; pass < plans.size(); ++pass) {
+    EXPECT_EQ(plans[pass]->tokens_per_expert(), expected[pass]) << "pass " << pass;
   }
   const auto bytes =
       choices * made.hidden * static_cast<std::int64_t>(c10::elementSize(made.dtype));
   const auto& traffic = exchange->traffic();
   EXPECT_EQ(traffic.dispatch_logical_bytes, bytes);
   EXPECT_EQ(traffic.combine_logical_bytes, bytes);
-  ASSERT_EQ(traffic.tokens_per_expert.size(), 3U);
-  for (std::size_t e = 0; e < 3; ++e) {
-    EXPECT_EQ(traffic.tokens_per_expert[e], per_expert[mine * 3 + e]);
-  }
   EXPECT_EQ(traffic.dispatch_wire_bytes == 0, group_.size == 1);
   exchange->reset_traffic();
   EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, 0);
-  EXPECT_EQ(exchange->traffic().tokens_per_expert, std::vector<std::int64_t>(3, 0));
 }
 
 // Random payload, no integers: what the oracle rounds away must be equal, too.

@@ -7,6 +7,7 @@
 
 #include <ATen/ops/full.h>
 
+#include "framework/comm/exchange/emulated_link.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/mpi/check.hpp"
 #include "tests/support/mpi_world.hpp"
@@ -77,6 +78,10 @@ ExchangeShape TestGroup::shape(int experts_per_rank, int top_k) const {
 
 std::unique_ptr<Exchange> TestGroup::make(const std::string& kind,
                                           const ExchangeShape& shape) const {
+  if (kind == kRaggedOverLink) {
+    return emulate_link(
+        make("ragged", shape), shape, {.latency_us = 30.0, .gbytes_per_s = 0.05}, policy);
+  }
   return make_exchange(kind, shape, exchange_comm, counts_comm, policy);
 }
 

@@ -43,6 +43,9 @@ class CommLane {
   std::thread thread_;
 };
 
+/// The name, in tests only, of `ragged` over an emulated link.
+inline constexpr const char* kRaggedOverLink = "ragged_over_link";
+
 /// One exchange over the world with communicators of its own.
 struct TestGroup {
   explicit TestGroup(std::chrono::milliseconds timeout = std::chrono::seconds(15));
@@ -50,6 +53,7 @@ struct TestGroup {
   /// A shape for this rank; experts_per_rank experts on each rank of the world.
   ExchangeShape shape(int experts_per_rank, int top_k) const;
 
+  /// `kind`: a back end's name, or kRaggedOverLink.
   std::unique_ptr<Exchange> make(const std::string& kind, const ExchangeShape& shape) const;
 
   WaitPolicy policy;

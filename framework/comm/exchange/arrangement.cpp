@@ -36,15 +36,10 @@ void for_each_local_choice(const RoutingPlan& plan, Visit visit, EndOfSlot end_o
 }  // namespace
 
 void arrange_choices(const RoutingPlan& plan, Arrangement& out) {
-  DOVETAIL_CHECK(plan.complete, "nothing has arrived yet: dispatch comes before arrange");
-  std::vector<std::int64_t> rows_of(static_cast<std::size_t>(plan.shape.experts_per_rank()), 0);
-  for_each_local_choice(
-      plan, [&](std::int32_t, std::size_t local, float) { ++rows_of[local]; }, [] {});
-
   std::int64_t num_rows = 0;
   std::vector<std::int64_t> next;
   out.offsets.clear();
-  for (const auto rows : rows_of) {
+  for (const auto rows : plan.tokens_per_expert()) {
     next.push_back(num_rows);
     num_rows += rows;
     DOVETAIL_CHECK(num_rows <= std::numeric_limits<std::int32_t>::max(),

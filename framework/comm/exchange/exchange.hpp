@@ -44,20 +44,25 @@ class ExchangePlan {
   ExchangePlan& operator=(const ExchangePlan&) = delete;
   ExchangePlan(ExchangePlan&&) = delete;
   ExchangePlan& operator=(ExchangePlan&&) = delete;
+
+  /// Rows that each of this rank's experts computes, [experts_per_rank]. Local; for a complete plan
+  /// only (ContractError otherwise).
+  virtual std::vector<std::int64_t> tokens_per_expert() const = 0;
 };
 
 /// Sums since construction or reset_traffic. Wire: bytes of all kinds (payload, metadata, counts)
-/// that left this rank for another one. Logical: payload bytes of one row per (token, expert)
-/// choice of this rank's tokens, own rank included, padding left out, in both directions (the
-/// convention of the DeepEP figures). Read it while no call is in progress.
+/// that left this rank for another one; received: those that came from another one. Logical:
+/// payload bytes of one row per (token, expert) choice of this rank's tokens, own rank included,
+/// padding left out, in both directions (the convention of the DeepEP figures). Read it while no
+/// call is in progress.
 struct Traffic {
   std::int64_t dispatch_wire_bytes = 0;
   std::int64_t combine_wire_bytes = 0;
+  std::int64_t dispatch_received_bytes = 0;
+  std::int64_t combine_received_bytes = 0;
   std::int64_t dispatch_logical_bytes = 0;
   std::int64_t combine_logical_bytes = 0;
   std::int64_t counts_wait_ns = 0;  ///< time blocked on counts
-  std::vector<std::int64_t>
-      tokens_per_expert;  ///< [experts_per_rank] rows that this rank's experts received
 };
 
 /// Per ubatch the order is prepare, dispatch, arrange, reduce, combine, finish, and then the next

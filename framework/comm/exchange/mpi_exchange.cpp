@@ -72,9 +72,7 @@ MpiExchange::MpiExchange(const ExchangeShape& shape,
       counts_comm_(counts_comm.raw()),
       policy_(std::move(policy)),
       row_bytes_(shape.hidden * static_cast<std::int64_t>(c10::elementSize(shape.dtype))),
-      state_(std::make_unique<State>(shape, row_bytes_)) {
-  reset_traffic();
-}
+      state_(std::make_unique<State>(shape, row_bytes_)) {}
 
 MpiExchange::~MpiExchange() {
   bool idle = state_->wire.abandon();
@@ -174,7 +172,9 @@ void MpiExchange::dispatch(int ubatch) {
   const auto sent = sum_of(plan.packed_count) - plan.packed_count[index(shape_.ep_rank)];
   const auto metadata_bytes =
       static_cast<std::int64_t>(plan.metadata_width() * sizeof(std::int32_t));
+  const auto received = plan.num_arrivals() - plan.arrived_count[index(shape_.ep_rank)];
   traffic_.dispatch_wire_bytes += sent * (row_bytes_ + metadata_bytes);
+  traffic_.dispatch_received_bytes += received * (row_bytes_ + metadata_bytes);
   traffic_.dispatch_logical_bytes += plan.num_choices * row_bytes_;
   slot.stage = Stage::dispatched;
 }
@@ -205,9 +205,6 @@ ExpertRows MpiExchange::arrange(int ubatch) {
   slot.expert_rows.reserve(num_rows);
   copy_rows(arrived_rows(slot), slot.arrangement.arrival, slot.expert_rows.data());
   std::copy(offsets.begin(), offsets.end(), slot.offsets.mutable_data_ptr<std::int32_t>());
-  for (std::size_t e = 0; e < offsets.size(); ++e) {
-    traffic_.tokens_per_expert[e] += offsets[e] - (e == 0 ? 0 : offsets[e - 1]);
-  }
   slot.stage = Stage::arranged;
   return {.rows = slot.expert_rows.view(num_rows), .offsets = slot.offsets};
 }
@@ -230,7 +227,9 @@ void MpiExchange::combine(int ubatch) {
   on_wire([&] { move_parts_back(ubatch, slot); });
   const auto& plan = *slot.plan;
   const auto sent = plan.num_slots() - plan.slot_count[index(shape_.ep_rank)];
+  const auto received = sum_of(plan.return_count) - plan.return_count[index(shape_.ep_rank)];
   traffic_.combine_wire_bytes += sent * row_bytes_;
+  traffic_.combine_received_bytes += received * row_bytes_;
   traffic_.combine_logical_bytes += plan.num_choices * row_bytes_;
   slot.stage = Stage::combined;
 }
@@ -282,7 +281,6 @@ void MpiExchange::prepare_again(int ubatch,
 
 void MpiExchange::reset_traffic() {
   traffic_ = Traffic{};
-  traffic_.tokens_per_expert.assign(index(shape_.experts_per_rank()), 0);
 }
 
 std::int64_t MpiExchange::buffer_bytes() const {

@@ -43,8 +43,9 @@ void MpiExchange::wait_counts(int ubatch, Ubatch& slot) {
   traffic_.counts_wait_ns +=
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
           .count();
-  traffic_.dispatch_wire_bytes +=
-      (shape_.ep_size - 1) * static_cast<std::int64_t>(sizeof(std::int64_t));
+  const auto counts_bytes = (shape_.ep_size - 1) * static_cast<std::int64_t>(sizeof(std::int64_t));
+  traffic_.dispatch_wire_bytes += counts_bytes;
+  traffic_.dispatch_received_bytes += counts_bytes;
   slot.plan->arrived_count = slot.counts_in;
 }
 

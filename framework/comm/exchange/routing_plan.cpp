@@ -138,6 +138,22 @@ void plan_sends(const ExchangeShape& shape,
   pack_metadata(expert_ids, weights, plan);
 }
 
+std::vector<std::int64_t> RoutingPlan::tokens_per_expert() const {
+  DOVETAIL_CHECK(complete, "nothing has arrived yet: dispatch comes first");
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(shape.experts_per_rank()), 0);
+  const auto width = metadata_width();
+  const auto* row = arrived_metadata.data();
+  for (auto left = num_arrivals(); left > 0; --left, row += width) {
+    for (int j = 0; j < shape.top_k; ++j) {
+      const int local = local_expert(shape, row[j]);
+      if (local >= 0) {
+        ++counts[static_cast<std::size_t>(local)];
+      }
+    }
+  }
+  return counts;
+}
+
 void complete_plan(RoutingPlan& plan) {
   const auto width = plan.metadata_width();
   const auto k = static_cast<std::size_t>(plan.shape.top_k);

@@ -44,6 +44,7 @@ struct RoutingPlan final : public ExchangePlan {
 
   std::int64_t num_arrivals() const;
   std::int64_t num_slots() const;
+  std::vector<std::int64_t> tokens_per_expert() const override;
 
   /// Int32 values of metadata per row: k expert ids (-1 = none), then k weights as float bits.
   std::size_t metadata_width() const { return 2 * static_cast<std::size_t>(shape.top_k); }

@@ -1,0 +1,144 @@
+#include "framework/comm/exchange/emulated_link.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <string>
+#include <utility>
+
+#include "framework/base/error.hpp"
+
+namespace dovetail {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The longest sleep between two looks at what has happened elsewhere.
+constexpr std::chrono::milliseconds kLongestSleep{1};
+
+void sleep_until(Clock::time_point end) {
+  const auto ns =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(end.time_since_epoch()).count();
+  constexpr std::int64_t second = 1'000'000'000;
+  const timespec at = {.tv_sec = static_cast<std::time_t>(ns / second),
+                       .tv_nsec = static_cast<long>(ns % second)};
+  // steady_clock is CLOCK_MONOTONIC. A signal ends the sleep early; the caller looks at the clock.
+  clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, nullptr);
+}
+
+/// Sleeps to the end, without a tail that yields: where compute keeps the cores busy, a yield gives
+/// away a whole slice of milliseconds. The exchange has made this thread's sleeps exact.
+void wait_until(Clock::time_point end, const WaitPolicy& policy) {
+  for (auto now = Clock::now(); now < end; now = Clock::now()) {
+    if (policy.on_poll) {
+      policy.on_poll();
+    }
+    sleep_until(std::min<Clock::time_point>(now + kLongestSleep, end));
+  }
+}
+
+/// Waits for what is left of the link's time since `start`. `what` for messages.
+void wait_for_link(const LinkConfig& link,
+                   Clock::time_point start,
+                   std::int64_t sent_bytes,
+                   std::int64_t received_bytes,
+                   const WaitPolicy& policy,
+                   const std::string& what) {
+  const auto duration = link_duration(link, sent_bytes, received_bytes);
+  if (duration > policy.timeout) {
+    throw TimeoutError(what + ": the emulated link needs " +
+                       std::to_string(duration.count() / 1'000'000) + " ms for " +
+                       std::to_string(std::max(sent_bytes, received_bytes)) +
+                       " bytes; not done within " + std::to_string(policy.timeout.count()) + " ms");
+  }
+  wait_until(start + duration, policy);
+}
+
+}  // namespace
+
+std::chrono::nanoseconds link_duration(const LinkConfig& link,
+                                       std::int64_t sent_bytes,
+                                       std::int64_t received_bytes) {
+  // A byte at 1 GB/s takes 1 ns.
+  const double ns = link.latency_us * 1e3 +
+                    static_cast<double>(std::max(sent_bytes, received_bytes)) / link.gbytes_per_s;
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::ceil(ns)));
+}
+
+EmulatedLink::EmulatedLink(std::unique_ptr<Exchange> exchange,
+                           const LinkConfig& link,
+                           WaitPolicy policy)
+    : exchange_(std::move(exchange)), link_(link), policy_(std::move(policy)) {}
+
+void EmulatedLink::prepare(int ubatch,
+                           const at::Tensor& hidden,
+                           const at::Tensor& expert_ids,
+                           const at::Tensor& weights) {
+  exchange_->prepare(ubatch, hidden, expert_ids, weights);
+}
+
+void EmulatedLink::dispatch(int ubatch) {
+  const auto start = Clock::now();
+  const auto& traffic = exchange_->traffic();
+  const auto sent = traffic.dispatch_wire_bytes;
+  const auto received = traffic.dispatch_received_bytes;
+  exchange_->dispatch(ubatch);
+  wait_for_link(link_,
+                start,
+                traffic.dispatch_wire_bytes - sent,
+                traffic.dispatch_received_bytes - received,
+                policy_,
+                "dispatch of ubatch " + std::to_string(ubatch));
+}
+
+ExpertRows EmulatedLink::arrange(int ubatch) {
+  return exchange_->arrange(ubatch);
+}
+
+void EmulatedLink::reduce(int ubatch, const at::Tensor& expert_rows) {
+  exchange_->reduce(ubatch, expert_rows);
+}
+
+void EmulatedLink::combine(int ubatch) {
+  const auto start = Clock::now();
+  const auto& traffic = exchange_->traffic();
+  const auto sent = traffic.combine_wire_bytes;
+  const auto received = traffic.combine_received_bytes;
+  exchange_->combine(ubatch);
+  wait_for_link(link_,
+                start,
+                traffic.combine_wire_bytes - sent,
+                traffic.combine_received_bytes - received,
+                policy_,
+                "combine of ubatch " + std::to_string(ubatch));
+}
+
+at::Tensor EmulatedLink::finish(int ubatch) {
+  return exchange_->finish(ubatch);
+}
+
+std::shared_ptr<ExchangePlan> EmulatedLink::plan(int ubatch) const {
+  return exchange_->plan(ubatch);
+}
+
+void EmulatedLink::prepare_again(int ubatch,
+                                 const at::Tensor& hidden,
+                                 std::shared_ptr<ExchangePlan> plan) {
+  exchange_->prepare_again(ubatch, hidden, std::move(plan));
+}
+
+void EmulatedLink::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
+  exchange_->adopt(ubatch, std::move(plan));
+}
+
+std::unique_ptr<Exchange> emulate_link(std::unique_ptr<Exchange> exchange,
+                                       const ExchangeShape& shape,
+                                       const LinkConfig& link,
+                                       const WaitPolicy& policy) {
+  if (shape.ep_size == 1) {
+    return exchange;
+  }
+  return std::make_unique<EmulatedLink>(std::move(exchange), link, policy);
+}
+
+}  // namespace dovetail

@@ -1,0 +1,67 @@
+// A slower link than the machine's own: CPU ranks of one host can study a policy as if a network
+// lay between them. The rows travel as ever; what is emulated is only how long that takes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "framework/comm/exchange/exchange.hpp"
+#include "framework/config/experiment.hpp"
+#include "framework/mpi/wait.hpp"
+
+namespace dovetail {
+
+/// How long a link takes for a call in which a rank sends and receives that many bytes; both
+/// directions at once, so the larger number counts.
+std::chrono::nanoseconds link_duration(const LinkConfig& link,
+                                       std::int64_t sent_bytes,
+                                       std::int64_t received_bytes);
+
+/// Lets dispatch and combine of another exchange last at least link_duration of the bytes that
+/// crossed the wire in the call, counted from the call's own beginning on this rank; all other
+/// calls pass through. The wait sleeps, so the core is free for compute. It polls the policy and
+/// ends with what that throws; TimeoutError where the link would take longer than the policy's
+/// time-out.
+///
+/// What it leaves out: a row of a peer that came late is there a link_duration after this rank's
+/// call, not after the peer's (but never before the peer has sent it). The counts of rows belong to
+/// dispatch: their bytes are among the call's, and it waits for them within its link_duration; that
+/// they travel before the rows, with a latency of their own, is not added.
+class EmulatedLink final : public Exchange {
+ public:
+  EmulatedLink(std::unique_ptr<Exchange> exchange, const LinkConfig& link, WaitPolicy policy);
+
+  void prepare(int ubatch,
+               const at::Tensor& hidden,
+               const at::Tensor& expert_ids,
+               const at::Tensor& weights) override;
+  void dispatch(int ubatch) override;
+  ExpertRows arrange(int ubatch) override;
+  void reduce(int ubatch, const at::Tensor& expert_rows) override;
+  void combine(int ubatch) override;
+  at::Tensor finish(int ubatch) override;
+
+  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
+  void prepare_again(int ubatch,
+                     const at::Tensor& hidden,
+                     std::shared_ptr<ExchangePlan> plan) override;
+  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+
+  const Traffic& traffic() const override { return exchange_->traffic(); }
+
+  void reset_traffic() override { exchange_->reset_traffic(); }
+
+ private:
+  std::unique_ptr<Exchange> exchange_;
+  LinkConfig link_;
+  WaitPolicy policy_;
+};
+
+/// `exchange` over an emulated link; as it is where the group has one rank, which has no link.
+std::unique_ptr<Exchange> emulate_link(std::unique_ptr<Exchange> exchange,
+                                       const ExchangeShape& shape,
+                                       const LinkConfig& link,
+                                       const WaitPolicy& policy);
+
+}  // namespace dovetail
