@@ -144,6 +144,22 @@ void ModelStep::output(Ubatch& ubatch) {
   }
 }
 
+void ModelStep::add_tokens_per_expert(std::span<std::int64_t> counts) const {
+  const auto num_layers = static_cast<std::size_t>(model_.shape().num_layers());
+  const auto num_experts = counts.size() / num_layers;
+  for (std::size_t i = 0; i < plans_.size(); ++i) {
+    if (plans_[i] == nullptr) {
+      continue;
+    }
+    const auto layer = i / ubatches_.size();
+    const auto own = plans_[i]->tokens_per_expert();
+    DOVETAIL_CHECK_EQ(own.size(), num_experts);
+    for (std::size_t expert = 0; expert < num_experts; ++expert) {
+      counts[layer * num_experts + expert] += own[expert];
+    }
+  }
+}
+
 std::shared_ptr<ExchangePlan>& ModelStep::plan(const Op& op) {
   const auto index =
       static_cast<std::size_t>(op.layer) * ubatches_.size() + static_cast<std::size_t>(op.ubatch);

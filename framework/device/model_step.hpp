@@ -2,7 +2,9 @@
 // no policy, thread or stream.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "framework/base/types.hpp"
@@ -44,6 +46,10 @@ class ModelStep final : public StepBody {
   void set_fault(FaultHook* fault) { fault_ = fault; }
 
   void run(const Op& op) override;
+
+  /// Adds the rows that each local expert computed in the last full pass, over all ubatches, to
+  /// `counts` [layers, experts_per_rank] row-major; dense layers add nothing. Between passes.
+  void add_tokens_per_expert(std::span<std::int64_t> counts) const;
 
  private:
   struct Ubatch {

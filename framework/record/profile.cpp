@@ -5,7 +5,7 @@
 namespace dovetail {
 namespace {
 
-/// The integer tables of /timing that describe profiled iterations.
+/// The integer tables of /timing that describe profiled steps.
 class ProfileTables {
  public:
   explicit ProfileTables(const RankFile& file)

@@ -1,4 +1,4 @@
-// The profiled iterations of a rank file as a table of times on rank 0's clock: what the trace and
+// The profiled steps of a rank file as a table of times on rank 0's clock: what the trace and
 // the metrics are made of.
 #pragma once
 
@@ -27,7 +27,7 @@ struct RecordedPass {
   std::vector<RecordedSpan> ops;  ///< one an op of the schedule
 };
 
-/// One profiled iteration of one rank: the same schedule in full, compute-only and comm-only.
+/// One profiled step of one rank: the same schedule in full, compute-only and comm-only.
 struct RecordedProfile {
   std::int64_t schedule = -1;             ///< index into RankFile::schedules(); -1 = did not run
   std::array<RecordedPass, 3> passes;     ///< by PassKind
@@ -39,10 +39,10 @@ struct RecordedProfile {
   const RecordedPass& pass(PassKind kind) const { return passes[static_cast<std::size_t>(kind)]; }
 };
 
-/// All profiled iterations, in order; empty where none was asked for. One whose full pass did not
-/// run to its end has schedule -1 and no ops. The attribute clock_offset_ns of /timing is added to
-/// every time. Throws InputError naming file and dataset where shapes contradict one another, a
-/// schedule is not in the file, or an end lies before its start.
+/// All profiled steps, in order of iterations, then steps; empty where none was asked for. One
+/// whose full pass did not run to its end has schedule -1 and no ops. The attribute clock_offset_ns
+/// of /timing is added to every time. Throws InputError naming file and dataset where shapes
+/// contradict one another, a schedule is not in the file, or an end lies before its start.
 std::vector<RecordedProfile> read_profiles(const RankFile& file);
 
 }  // namespace dovetail

@@ -98,6 +98,10 @@ RankFile::RankFile(const fs::path& path) : path_(path), file_(detail::open_for_r
   status_ = parse_run_status(text(attribute::kStatus), path_.string());
 }
 
+std::string RankFile::link() const {
+  return file_.has_attribute("/", attribute::kLink) ? text(attribute::kLink) : kNoLink;
+}
+
 std::string RankFile::text(const std::string& name, const std::string& object) const {
   return text_of(file_, object, name);
 }

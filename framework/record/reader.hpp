@@ -39,6 +39,9 @@ class RankFile {
 
   std::int64_t world_size() const { return integer("world_size"); }
 
+  /// "none", or how the link was emulated.
+  std::string link() const;
+
   /// An attribute of "/" or of another object; InputError where it is missing or of another kind.
   std::string text(const std::string& name, const std::string& object = "/") const;
   std::int64_t integer(const std::string& name, const std::string& object = "/") const;

@@ -15,7 +15,7 @@
 
 namespace dovetail {
 
-/// One pass of a profiled iteration; times in ns of this rank's clock. The op times are in the
+/// One pass of a profiled step; times in ns of this rank's clock. The op times are in the
 /// schedule's order, -1 where an op did not run.
 struct ProfiledPass {
   PassKind pass = PassKind::full;
@@ -25,7 +25,7 @@ struct ProfiledPass {
   std::span<const std::int64_t> op_end_ns;
 };
 
-/// What the host did in the full pass of a profiled iteration.
+/// What the host did in the full pass of a profiled step.
 struct ProfiledHost {
   std::int64_t schedule = -1;  ///< index into /schedule
   std::span<const std::int64_t> enqueued_ns;
@@ -56,7 +56,7 @@ class RankRecorder {
                   std::int64_t step_ns,
                   const DecisionRow& decision);
 
-  /// `index` counts profiled iterations from 0.
+  /// `index` counts profiled steps from 0: profiled iteration * steps + step.
   void write_profiled_pass(std::int64_t index, const ProfiledPass& pass);
   void write_profiled_host(std::int64_t index, const ProfiledHost& host);
 

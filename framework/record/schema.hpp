@@ -31,6 +31,8 @@ inline constexpr const char* kDevice = "device";                   // text
 inline constexpr const char* kStartedAt = "started_at";            // text, ISO 8601, UTC
 inline constexpr const char* kWeightsDigest = "weights_digest";    // text, hexadecimal
 inline constexpr const char* kInputsDigest = "inputs_digest";      // text, hexadecimal
+// "none", or that and how the link is emulated; a file without it had none.
+inline constexpr const char* kLink = "link";  // text
 // On /timing: what to add to this rank's clock to get rank 0's, and the bound of its error.
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";  // int64
 inline constexpr const char* kClockErrorNs = "clock_error_ns";    // int64
@@ -41,6 +43,9 @@ inline constexpr const char* kName = "name";                 // text
 inline constexpr const char* kNumUbatches = "num_ubatches";  // int64
 inline constexpr const char* kDigest = "digest";             // text
 }  // namespace attribute
+
+/// The link of a run over the machine's own wires.
+inline constexpr const char* kNoLink = "none";
 
 inline constexpr std::size_t kStatusCapacity = 16;
 inline constexpr std::size_t kFailureCapacity = 1024;
@@ -87,6 +92,7 @@ inline constexpr const char* kCombineWireBytes = "/traffic/combine_wire_bytes";
 inline constexpr const char* kDispatchLogicalBytes = "/traffic/dispatch_logical_bytes";
 inline constexpr const char* kCombineLogicalBytes = "/traffic/combine_logical_bytes";
 inline constexpr const char* kTrafficCountsWaitNs = "/traffic/counts_wait_ns";
+// [layers, experts_per_rank], steps and ubatches added up; a dense layer has zeros.
 inline constexpr const char* kTokensPerExpert = "/traffic/tokens_per_expert";
 }  // namespace path
 
@@ -157,7 +163,7 @@ struct RankFileSpec {
 
   std::int64_t iterations = 0;  ///< timed iterations
   std::int64_t steps = 1;       ///< steps of an iteration
-  std::int64_t profiled = 0;    ///< profiled iterations
+  std::int64_t profiled = 0;    ///< profiled steps: profiled iterations x steps
   std::int64_t max_ops = 0;     ///< most ops of a schedule; 0 = taken from `schedules`
   std::int64_t clock_offset_ns = 0;
   std::int64_t clock_error_ns = 0;
@@ -170,7 +176,7 @@ struct RankFileSpec {
   std::int64_t route_layers = 0;  ///< MoE layers whose routing is recorded; 0 = no /route
   std::int64_t route_top_k = 0;
 
-  std::int64_t traffic_layers = 1;  ///< rows of tokens_per_expert
+  std::int64_t traffic_layers = 1;  ///< rows of tokens_per_expert: layers of the model (stage)
   std::int64_t experts_per_rank = 0;
   std::int64_t first_expert = 0;  ///< global index of this rank's first expert
 };

@@ -118,11 +118,14 @@ std::vector<Json> names_of(const PolicyFolder& folder, const std::vector<Event>&
       continue;
     }
     const std::string host = entry.file->text(attribute::kHost);
-    lines.push_back(metadata(
-        "process_name",
-        entry.rank,
-        0,
-        {{"name", "rank " + std::to_string(entry.rank) + (host.empty() ? "" : " on " + host)}}));
+    const std::string link = entry.file->link();
+    lines.push_back(
+        metadata("process_name",
+                 entry.rank,
+                 0,
+                 {{"name",
+                   "rank " + std::to_string(entry.rank) + (host.empty() ? "" : " on " + host) +
+                       (link == kNoLink ? "" : " (link " + link + ")")}}));
     lines.push_back(metadata("process_sort_index", entry.rank, 0, {{"sort_index", entry.rank}}));
     int last_thread = -1;
     for (const Event& event : events) {
@@ -142,6 +145,16 @@ std::vector<Json> names_of(const PolicyFolder& folder, const std::vector<Event>&
   return lines;
 }
 
+/// The link of the ranks, which is the same on all of them.
+std::string link_of(const PolicyFolder& folder) {
+  for (const RankEntry& entry : folder.ranks()) {
+    if (entry.file.has_value()) {
+      return entry.file->link();
+    }
+  }
+  return kNoLink;
+}
+
 double microseconds(std::int64_t ns) {
   return static_cast<double>(ns) / 1000;
 }
@@ -151,7 +164,9 @@ double microseconds(std::int64_t ns) {
 std::string chrome_trace(const PolicyFolder& folder) {
   const std::vector<Event> events = collect(folder);
   const std::int64_t origin = events.empty() ? 0 : events.front().start_ns;
-  std::string text = "{\"displayTimeUnit\": \"ns\", \"traceEvents\": [";
+  std::string text =
+      "{\"displayTimeUnit\": \"ns\", \"otherData\": " + Json{{"link", link_of(folder)}}.dump() +
+      ", \"traceEvents\": [";
   const char* separator = "\n";
   const auto add_line = [&](const Json& line) {
     text += separator + line.dump();

@@ -1,4 +1,4 @@
-// Chrome trace of the profiled iterations of a policy folder; Perfetto (ui.perfetto.dev) and
+// Chrome trace of the profiled steps of a policy folder; Perfetto (ui.perfetto.dev) and
 // chrome://tracing open it.
 #pragma once
 
@@ -12,7 +12,8 @@ namespace dovetail {
 /// The trace as JSON text: a process a rank; in it a thread for the steps, the compute lane, the
 /// comm lane and each ubatch's hand-off waits. Complete events ("X", microseconds from the earliest
 /// event, ascending) named "experts l3 u1", with layer, ubatch, phase, op and iteration as
-/// arguments; times of all ranks are on rank 0's clock. Ranks without a readable file are left out.
+/// arguments; times of all ranks are on rank 0's clock; an emulated link is named with every rank
+/// and in otherData. Ranks without a readable file are left out.
 /// Throws InputError as read_profiles.
 std::string chrome_trace(const PolicyFolder& folder);
 

@@ -98,6 +98,7 @@ fs::path write_view(const fs::path& policy_folder) {
     for (const auto* name : {attribute::kExperiment, attribute::kPolicy}) {
       view.create_attribute("/", {name, first->text(name)});
     }
+    view.create_attribute("/", {attribute::kLink, first->link()});
     view.create_attribute("/", {attribute::kWorldSize, folder.world_size()});
     write_ranks(view, folder);
     for (const auto& [dataset, joined] : all) {

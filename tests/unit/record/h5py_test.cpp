@@ -65,7 +65,7 @@ TEST(H5py, ReadsEveryDatasetAsWeDo) {
   EXPECT_EQ(found.at("datasets").at("/output/layer_0").at("dtype"), "float16");
   EXPECT_EQ(found.at("datasets").at("/config").at("values").at(0), spec.config);
   EXPECT_EQ(found.at("attributes").at("status"), "complete");
-  EXPECT_EQ(found.at("attributes").at("schema_version"), 1);
+  EXPECT_EQ(found.at("attributes").at("schema_version"), kSchemaVersion);
   EXPECT_EQ(found.at("attributes").at("argv"), "dovetail run x.yaml");
   EXPECT_EQ(dump.at(untouched.string()).at("attributes").at("status"), "running");
   const nlohmann::json row = {{"layer", 0},

@@ -19,10 +19,14 @@ using test::full_spec;
 using test::TempFolder;
 
 /// A world of 4: rank 0 complete, rank 1 missing, rank 2 with fewer tokens and failed, rank 3 idle
-/// and never finished.
-void write_ranks(const fs::path& policy) {
+/// and never finished. An empty `link` is left out.
+void write_ranks(const fs::path& policy, const std::string& link = "") {
   fs::create_directories(policy);
-  test::write_full_file(policy / rank_file_name(0), full_spec(0, 4));
+  auto whole = full_spec(0, 4);
+  if (!link.empty()) {
+    whole.attributes.push_back({attribute::kLink, link});
+  }
+  test::write_full_file(policy / rank_file_name(0), whole);
   auto shorter = full_spec(2, 4);
   shorter.tokens = 4;
   shorter.requests = 1;
@@ -65,7 +69,7 @@ OwnData own_data(const fs::path& policy) {
           file.read_bytes("/output/hidden")};
 }
 
-void expect_view(const fs::path& policy) {
+void expect_view(const fs::path& policy, const std::string& link = kNoLink) {
   const auto own = own_data(policy);
   const auto view = hdf5::File::open((policy / kViewFileName).string(), hdf5::Access::read);
   EXPECT_EQ(view.read_table("/ranks"),
@@ -103,6 +107,16 @@ void expect_view(const fs::path& policy) {
   }
   EXPECT_EQ(view.attribute("/", "world_size"), hdf5::AttributeValue(std::int64_t{4}));
   EXPECT_EQ(view.attribute("/", "policy"), hdf5::AttributeValue(std::string("dual_batch")));
+  EXPECT_EQ(view.attribute("/", "link"), hdf5::AttributeValue(link));
+}
+
+TEST(View, SaysHowTheLinkWasEmulated) {
+  TempFolder folder;
+  const auto policy = folder.path() / "run" / "dual_batch";
+  const std::string link = "emulated: 20 us, 1 GB/s";
+  write_ranks(policy, link);
+  write_view(policy);
+  expect_view(policy, link);
 }
 
 TEST(View, ShowsAllRanksAndMoves) {
