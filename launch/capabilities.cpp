@@ -5,6 +5,8 @@
 #include "framework/cuda/devices.hpp"
 #include "framework/plan/phase.hpp"
 #include "framework/plan/policy.hpp"
+#include "framework/plan/split.hpp"
+#include "framework/plan/stages.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
@@ -26,6 +28,12 @@ Capabilities build_capabilities() {
     } catch (const InputError&) {  // known, but not built yet
     }
   }
+  capabilities.find_stages_problem =
+      [](const StagesConfig& stages) -> std::optional<ConfigProblem> {
+    const auto problem = find_stages_problem(stages);
+    return problem ? std::optional<ConfigProblem>({problem->place, problem->message})
+                   : std::nullopt;
+  };
   for (int phase = 0; phase < kNumPhases; ++phase) {
     capabilities.phases.emplace_back(to_string(static_cast<Phase>(phase)));
   }
@@ -38,10 +46,6 @@ Experiment load_valid_experiment(const std::string& file,
   const auto loaded = load_experiment(file, overrides);
   validate(loaded, build_capabilities(), num_ranks);
   return loaded.experiment;
-}
-
-SplitRule split_rule(const PolicyConfig& policy) {
-  return {.kind = policy.split.kind, .sizes = policy.split.sizes};
 }
 
 const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name) {

@@ -7,7 +7,6 @@
 
 #include "framework/config/load.hpp"
 #include "framework/config/validate.hpp"
-#include "framework/plan/split.hpp"
 
 namespace dovetail {
 
@@ -18,8 +17,6 @@ Capabilities build_capabilities();
 Experiment load_valid_experiment(const std::string& file,
                                  const std::vector<std::string>& overrides,
                                  std::optional<int> num_ranks);
-
-SplitRule split_rule(const PolicyConfig& policy);
 
 /// The policy of that name. Throws InputError that lists the experiment's policies.
 const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name);

@@ -1,17 +1,22 @@
 // `dovetail check`: everything about a run that can be known before it, and nothing run.
 #include <iostream>
+#include <optional>
+#include <variant>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
-#include "framework/device/policy_run.hpp"
-#include "framework/device/torch_dtype.hpp"
-#include "framework/plan/grid.hpp"
-#include "framework/plan/workload.hpp"
+#include "framework/config/dump.hpp"
+#include "framework/plan/request_trace.hpp"
 #include "launch/capabilities.hpp"
+#include "launch/check_memory.hpp"
+#include "launch/check_sweep.hpp"
 #include "launch/commands.hpp"
+#include "launch/policy_checks.hpp"
+#include "launch/run_setup.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
@@ -19,24 +24,26 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct CheckedRun {
-  Experiment experiment;
-  RankGrid grid;
-  std::unique_ptr<Architecture> architecture;
-  std::vector<RankWorkload> workloads;  ///< of each rank
-};
-
-CheckedRun load_run(const CheckOptions& options) {
+CheckedRun load_run(const Experiment& experiment, int num_ranks) {
   CheckedRun run;
-  run.experiment = load_valid_experiment(options.file, options.overrides, options.num_ranks);
-  run.grid = make_grid(options.num_ranks, run.experiment.parallel.expert_parallel);
-  run.architecture =
-      architectures().at(run.experiment.model.architecture)(run.experiment.model.config);
+  run.experiment = experiment;
+  run.grid = make_grid(num_ranks, run.experiment.parallel.expert_parallel);
+  run.architecture = architectures().at(run.experiment.model.architecture)(run.experiment.model);
   const auto& dims = run.architecture->dims();
   owned_experts(dims.num_experts, run.grid.expert_parallel, EpRank(0));
-  for (int rank = 0; rank < options.num_ranks; ++rank) {
+  check_recorded_outputs(experiment.record, dims);
+  const auto& workload = run.experiment.workload;
+  std::optional<RequestTrace> trace;
+  if (const auto* file = std::get_if<RequestFile>(&workload.requests.front())) {
+    trace = read_request_trace(file->path);
+  }
+  for (int rank = 0; rank < num_ranks; ++rank) {
     run.workloads.push_back(
-        make_workload(run.experiment.workload, dims.vocabulary, options.num_ranks, Rank(rank)));
+        make_workload(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks, Rank(rank)));
+  }
+  for (const auto& policy : experiment.policies) {
+    run.schedules.push_back(
+        make_checked_schedules(experiment, policy, run.architecture->shape(), num_ranks));
   }
   return run;
 }
@@ -47,13 +54,20 @@ Json describe_grid(const CheckedRun& run) {
     const auto ep_rank = run.grid.ep_rank(Rank(rank));
     const auto [first, last] =
         owned_experts(run.architecture->dims().num_experts, run.grid.expert_parallel, ep_rank);
-    const auto& batch = run.workloads[static_cast<std::size_t>(rank)].batch;
+    const auto& workload = run.workloads[static_cast<std::size_t>(rank)];
+    const auto& batch = workload.steps.front().batch;
+    std::int64_t context_tokens = 0;
+    for (const auto& request : batch.requests) {
+      context_tokens += request.context_length;
+    }
     ranks.push_back({{"rank", rank},
                      {"dp_rank", run.grid.dp_rank(Rank(rank)).value},
                      {"ep_rank", ep_rank.value},
                      {"experts", {first, last}},
                      {"requests", batch.requests.size()},
-                     {"tokens", batch.num_tokens()}});
+                     {"tokens", batch.num_tokens()},
+                     {"context_tokens", context_tokens},
+                     {"steps", workload.steps.size()}});
   }
   return {{"world_size", run.grid.world_size},
           {"expert_parallel", run.grid.expert_parallel},
@@ -61,15 +75,16 @@ Json describe_grid(const CheckedRun& run) {
           {"ranks", ranks}};
 }
 
-Json describe_policy(const CheckedRun& run, const PolicyConfig& policy) {
-  const auto schedules =
-      make_policy_schedules(policy, run.architecture->shape(), run.experiment.workload.phase);
+Json describe_policy(const CheckedRun& run,
+                     const PolicyConfig& policy,
+                     const PolicySchedules& schedules) {
   const auto exchange = choose_exchange(policy.execution.exchange);
   auto splits = Json::array();
   for (const auto& workload : run.workloads) {
     auto tokens = Json::array();
-    for (const auto& slice :
-         split_batch(workload.batch, split_rule(policy), schedules.own.num_ubatches)) {
+    for (const auto& slice : split_batch(workload.steps.front().batch,
+                                         split_rule(policy.split, run.architecture->dims()),
+                                         schedules.own.num_ubatches)) {
       tokens.push_back(slice.num_tokens);
     }
     splits.push_back(tokens);
@@ -81,58 +96,8 @@ Json describe_policy(const CheckedRun& run, const PolicyConfig& policy) {
           {"schedule_check", "proven"},  // an unproven schedule is refused above
           {"exchange", exchange.name},
           {"exchange_reason", exchange.reason},
+          {"link", describe_link(policy.execution.link)},
           {"tokens_of_ubatches_by_rank", splits}};
-}
-
-/// Parts of one rank's memory, bytes, in the policy that needs most.
-std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
-  const auto& experiment = run.experiment;
-  const auto dtype = to_torch(experiment.execution.dtype);
-  const auto& dims = run.architecture->dims();
-  const auto element = static_cast<std::int64_t>(size_of(experiment.execution.dtype));
-  const auto layers = static_cast<std::int64_t>(run.architecture->shape().num_layers());
-  const auto& batch = run.workloads[static_cast<std::size_t>(rank)].batch;
-  const auto tokens = batch.num_tokens();
-  std::int64_t max_tokens = 0;
-  for (const auto& workload : run.workloads) {
-    max_tokens = std::max(max_tokens, workload.batch.num_tokens());
-  }
-  auto parts = run.architecture->weight_memory({.ep_size = run.grid.expert_parallel,
-                                                .ep_rank = run.grid.ep_rank(Rank(rank)).value,
-                                                .dtype = dtype,
-                                                .device = at::kCPU});
-  parts.push_back({"kv cache", 2 * layers * tokens * dims.kv_heads * dims.head_dim * element});
-  std::int64_t exchange_bytes = 0;
-  for (const auto& policy : experiment.policies) {
-    const auto num_ubatches =
-        make_policy_schedules(policy, run.architecture->shape(), experiment.workload.phase)
-            .own.num_ubatches;
-    const ExchangeShape shape = {.ep_size = run.grid.expert_parallel,
-                                 .ep_rank = run.grid.ep_rank(Rank(rank)).value,
-                                 .num_experts = dims.num_experts,
-                                 .top_k = dims.top_k,
-                                 .hidden = dims.hidden,
-                                 .dtype = dtype,
-                                 .num_ubatches = num_ubatches};
-    const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
-    exchange_bytes = std::max(
-        exchange_bytes,
-        exchange_buffer_bytes(shape, per_ubatch, choose_exchange(policy.execution.exchange).name));
-  }
-  parts.push_back({"exchange buffers (worst case)", exchange_bytes});
-  std::int64_t outputs = tokens * dims.hidden;
-  const auto& record = experiment.record;
-  if (record.has(RecordedOutput::logits)) {
-    outputs += static_cast<std::int64_t>(batch.requests.size()) * dims.vocabulary;
-  }
-  if (record.has(RecordedOutput::logits_all)) {
-    outputs += tokens * dims.vocabulary;
-  }
-  if (record.has(RecordedOutput::layers)) {
-    outputs += layers * tokens * dims.hidden;
-  }
-  parts.push_back({"outputs", outputs * element});
-  return parts;
 }
 
 Json describe_memory(const CheckedRun& run) {
@@ -161,7 +126,14 @@ std::string join_numbers(const Json& numbers) {
 void print_grid(const Json& grid) {
   std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"] << " replicas x "
             << grid["expert_parallel"] << " expert parallel\n\n";
-  TextTable table({{"rank"}, {"dp_rank"}, {"ep_rank"}, {"experts"}, {"requests"}, {"tokens"}});
+  TextTable table({{"rank"},
+                   {"dp_rank"},
+                   {"ep_rank"},
+                   {"experts"},
+                   {"requests"},
+                   {"tokens a step"},
+                   {"context tokens"},
+                   {"steps"}});
   for (const auto& rank : grid["ranks"]) {
     table.add_row(
         {rank["rank"].dump(),
@@ -169,12 +141,19 @@ void print_grid(const Json& grid) {
          rank["ep_rank"].dump(),
          rank["experts"][0].dump() + ".." + std::to_string(rank["experts"][1].get<int>() - 1),
          rank["requests"].dump(),
-         rank["tokens"].dump()});
+         rank["tokens"].dump(),
+         rank["context_tokens"].dump(),
+         rank["steps"].dump()});
   }
   std::cout << table.to_string() << "\n";
 }
 
 void print_policies(const Json& policies) {
+  std::vector<PolicyLink> links;
+  for (const auto& policy : policies) {
+    links.push_back({policy["name"], policy["link"]});
+  }
+  std::cout << link_note(links);
   TextTable table({{"policy", TextTable::Align::left},
                    {"schedule", TextTable::Align::left},
                    {"ubatches"},
@@ -216,16 +195,25 @@ void print_memory(const Json& memory) {
 
 }  // namespace
 
-int check_command(const CheckOptions& options) {
-  const auto run = load_run(options);
+Json check_experiment(const Experiment& experiment, int num_ranks) {
+  const auto run = load_run(experiment, num_ranks);
   auto policies = Json::array();
-  for (const auto& policy : run.experiment.policies) {
-    policies.push_back(describe_policy(run, policy));
+  for (std::size_t i = 0; i < run.schedules.size(); ++i) {
+    policies.push_back(describe_policy(run, run.experiment.policies[i], run.schedules[i]));
   }
-  const Json report = {{"experiment", run.experiment.experiment},
-                       {"grid", describe_grid(run)},
-                       {"policies", policies},
-                       {"memory_bytes_by_rank", describe_memory(run)}};
+  return {{"experiment", run.experiment.experiment},
+          {"grid", describe_grid(run)},
+          {"policies", policies},
+          {"memory_bytes_by_rank", describe_memory(run)}};
+}
+
+int check_command(const CheckOptions& options) {
+  const Sweep sweep(read_experiment_file(options.file), options.file, options.overrides);
+  if (sweep.is_sweep()) {
+    return check_sweep(sweep, options);
+  }
+  const auto report =
+      check_experiment(point_experiment(sweep, 0, options.num_ranks), options.num_ranks);
   if (options.format == OutputFormat::json) {
     std::cout << report.dump(2) << "\n";
   } else {

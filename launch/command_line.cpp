@@ -32,7 +32,9 @@ void add_experiment(CLI::App* command, std::string& file, std::vector<std::strin
 void add_run(CLI::App& app, RunOptions& options) {
   auto* command = app.add_subcommand("run", "run an experiment; start it with mpirun or srun");
   add_experiment(command, options.file, options.overrides);
-  command->add_option("--out", options.out, "result folder; must be absent or empty");
+  command->add_option("--out",
+                      options.out,
+                      "result folder; absent or empty, or of the same sweep, which then goes on");
   command->add_option("--policy", options.policies, "run only these policies, and the baseline")
       ->allow_extra_args(false);
 }
@@ -54,7 +56,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
       ->check(CLI::IsMember({"tolerance", "bitwise"}));
   add_format(verify, line.verify.format);
   auto* compare = app.add_subcommand("compare", "compare the times of policies or whole runs");
-  compare->add_option("DIR", line.compare.folders, "run folders or policy folders")->required();
+  compare->add_option("DIR", line.compare.folders, "run folders or policy folders, or one sweep")
+      ->required();
   compare->add_option("--baseline", line.compare.baseline, "policy that speed-ups refer to");
   add_format(compare, line.compare.format);
   auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");

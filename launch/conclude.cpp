@@ -11,6 +11,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/compare/compare.hpp"
+#include "framework/compare/link_note.hpp"
 #include "framework/compare/summary.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/compare/verify.hpp"
@@ -78,7 +79,12 @@ void print_last_lines(const Experiment& experiment,
       std::cout << to_text(*outcome.verification);
     }
   }
-  std::cout << "results " << run_folder.string() << "\n";
+  std::vector<PolicyLink> links;
+  links.reserve(outcomes.size());
+  for (const auto& outcome : outcomes) {
+    links.push_back({outcome.name, outcome.summary.at("link").get<std::string>()});
+  }
+  std::cout << link_note(links) << "results " << run_folder.string() << "\n";
   for (const auto& outcome : outcomes) {
     const auto& step = outcome.summary.at("step_ns");
     std::cout << "policy " << outcome.name << " step_ms "

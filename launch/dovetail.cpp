@@ -15,48 +15,56 @@
 #include "framework/record/run_folder.hpp"
 #include "launch/command_line.hpp"
 #include "launch/conclude.hpp"
+#include "launch/given_inputs.hpp"
+#include "launch/model_holder.hpp"
 #include "launch/progress.hpp"
 #include "launch/recording.hpp"
 #include "launch/run_setup.hpp"
+#include "launch/sweep_run.hpp"
 
 namespace dovetail {
 namespace {
 
 /// All stages from the model on. Collective over the world; returns the exit code, equal on all
 /// ranks.
-int run_stages(const RankContext& context, const RunOptions& options) {
+int run_stages(const RankContext& context, const RunOptions& options, ModelHolder& models) {
   const auto& experiment = context.experiment;
-  const auto architecture = read_architecture(context);
-  const auto model = load_model(context, *architecture);
-  const auto workload = make_workload(
-      experiment.workload, model->dims().vocabulary, context.grid.world_size, context.rank());
-  const auto inputs = make_step_inputs(workload, at::kCPU);
-  auto replay_ids = load_replay_routing(context, workload, *model);
+  const auto architecture = models.read_architecture(context);
+  const auto workload = read_workload(context, *architecture);
+  check_policies(context, *architecture, workload);
+  const auto model = models.load_model(context);
   const auto digests = agree_on_digests(context, *model, workload);
+  auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(context.groups.world, context.wait);
   const auto folder = make_run_folder(context, options);
+  std::optional<Iteration> iteration;
   std::optional<Progress> progress(context.is_first_rank());
   for (const auto& policy : experiment.policies) {
     const auto schedules = make_policy_schedules(policy, model->shape(), experiment.workload.phase);
-    auto outputs = make_step_outputs(
-        inputs, model->dims(), model->shape().num_layers(), select_outputs(experiment), at::kCPU);
+    if (!iteration || !iteration->suits(policy.execution)) {
+      iteration.reset();  // two caches need not fit
+      iteration.emplace(
+          workload, given, policy.execution, *model, experiment.workload.seed, at::kCPU);
+    }
+    auto outputs = make_outputs(*iteration, *model, select_outputs(experiment));
     RankRecorder recorder(
         folder / policy.name / rank_file_name(context.rank().value),
-        rank_file_spec(context, policy, schedules, options, digests, clock, inputs, *model));
-    record_inputs(recorder, workload);
+        rank_file_spec(context, policy, schedules, options, digests, clock, workload, *model));
+    record_inputs(recorder, workload, experiment.workload.positions);
     const auto result =
         run_policy({.rank_context = context,
                     .policy = policy,
                     .schedules = schedules,
                     .model = *model,
-                    .inputs = inputs,
+                    .workload = workload,
+                    .given = given,
+                    .iteration = *iteration,
                     .outputs = outputs,
-                    .replay_ids = replay_ids,
                     .on_iteration = [&](int finished,
                                         int all) { progress->show(policy.name, finished, all); }},
                    recorder);
     if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
-      replay_ids = outputs.expert_ids.to(at::kLong);
+      given.expert_ids = routing_of(outputs);
     }
     if (result.stopped) {
       break;
@@ -78,23 +86,13 @@ void keep_freed_memory() {
   // NOLINTEND(concurrency-mt-unsafe)
 }
 
-/// Owns what lives as long as the run, in order of creation. Throws AgreedError only.
-int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const RunOptions& options) {
-  const auto experiment = agree_on_experiment(session, options);
-  const auto grid = make_grid(session.world_size(), experiment.parallel.expert_parallel);
-  const auto groups = make_rank_groups(session, grid);
-  FailureChannel failures(groups.control);
-  const RankContext context = {.session = session,
-                               .signals = signals,
-                               .experiment = experiment,
-                               .grid = grid,
-                               .groups = groups,
-                               .failures = failures,
-                               .wait = make_wait_policy(experiment, failures, signals)};
+/// run_stages; a failure of this rank alone ends all ranks. Throws AgreedError only.
+int run_point(const RankContext& context, const RunOptions& options, ModelHolder& models) {
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / session.local_size()));
+  at::set_num_threads(std::max(1, cores / context.session.local_size()));
+  auto& failures = context.failures;
   try {
-    return run_stages(context, options);
+    return run_stages(context, options, models);
   } catch (const AgreedError&) {
     throw;
   } catch (const Interrupted& error) {
@@ -105,6 +103,16 @@ int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const Ru
     failures.report(kExitRunFailure, error.what());
   }
   failures.end();
+}
+
+/// Owns what lives as long as the process's work, in order of creation. Throws AgreedError only.
+int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const RunOptions& options) {
+  const auto sweep = agree_on_sweep(session, options);
+  ModelHolder models;
+  const auto run = sweep.is_sweep() ? run_sweep : run_single;
+  return run(session, signals, sweep, options, [&](const auto& context, const auto& own) {
+    return run_point(context, own, models);
+  });
 }
 
 int run_command(int argc, char** argv, const RunOptions& options) {

@@ -9,6 +9,7 @@
 #include "framework/mpi/session.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/plan/split.hpp"
+#include "framework/plan/stages.hpp"
 #include "framework/record/run_info.hpp"
 #include "launch/commands.hpp"
 #include "launch/versions.hpp"
@@ -36,6 +37,7 @@ std::vector<Section> sections() {
           {"devices", devices},
           {"architectures", architectures().descriptions()},
           {"policies", policies().descriptions()},
+          {"stage presets", stage_presets()},
           {"splits", split_kinds()},
           {"exchanges", exchange_registry().descriptions()}};
 }

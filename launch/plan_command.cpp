@@ -13,8 +13,7 @@ namespace dovetail {
 int plan_command(const PlanOptions& options) {
   const auto experiment = load_valid_experiment(options.file, options.overrides, std::nullopt);
   const auto& policy = find_policy(experiment, options.policy);
-  const auto architecture =
-      architectures().at(experiment.model.architecture)(experiment.model.config);
+  const auto architecture = architectures().at(experiment.model.architecture)(experiment.model);
   const auto schedules =
       make_policy_schedules(policy, architecture->shape(), experiment.workload.phase);
   switch (options.format) {

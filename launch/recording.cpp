@@ -1,6 +1,9 @@
 #include "launch/recording.hpp"
 
-#include "framework/base/check.hpp"
+#include <iterator>
+#include <tuple>
+#include <utility>
+
 #include "framework/config/dump.hpp"
 #include "framework/device/torch_dtype.hpp"
 #include "framework/plan/schedule_check.hpp"
@@ -26,13 +29,23 @@ ScheduleRecord schedule_record(const Schedule& schedule) {
   return record;
 }
 
+/// Rows of all steps: tokens and requests.
+std::pair<std::int64_t, std::int64_t> count_rows(const RankWorkload& workload) {
+  std::int64_t tokens = 0;
+  std::int64_t requests = 0;
+  for (const auto& step : workload.steps) {
+    tokens += step.batch.num_tokens();
+    requests += std::ssize(step.batch.requests);
+  }
+  return {tokens, requests};
+}
+
 std::vector<OutputSpec> output_specs(const RecordConfig& record,
-                                     const StepInputs& inputs,
+                                     const RankWorkload& workload,
                                      const Model& model) {
   const auto& dims = model.dims();
   const auto dtype = from_torch(dims.dtype);
-  const auto tokens = inputs.batch.num_tokens();
-  const auto requests = static_cast<std::int64_t>(inputs.batch.requests.size());
+  const auto [tokens, requests] = count_rows(workload);
   std::vector<OutputSpec> specs;
   if (record.has(RecordedOutput::hidden)) {
     specs.push_back({"hidden", dtype, {tokens, dims.hidden}});
@@ -58,7 +71,7 @@ RankFileSpec rank_file_spec(const RankContext& context,
                             const RunOptions& options,
                             const RunDigests& digests,
                             const ClockOffset& clock,
-                            const StepInputs& inputs,
+                            const RankWorkload& workload,
                             const Model& model) {
   const auto& experiment = context.experiment;
   const auto& dims = model.dims();
@@ -81,40 +94,72 @@ RankFileSpec rank_file_spec(const RankContext& context,
   spec.attributes.push_back({"argv", options.command_line});
   spec.attributes.push_back({"environment", relevant_environment()});
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
+  // A group of one rank has no link to emulate.
+  spec.attributes.push_back(
+      {attribute::kLink,
+       context.grid.expert_parallel == 1 ? kNoLink : describe_link(policy.execution.link)});
   spec.config = dump(experiment);
   spec.schedules = {schedule_record(schedules.own)};
   if (!(schedules.plain == schedules.own)) {
     spec.schedules.push_back(schedule_record(schedules.plain));
   }
   spec.iterations = policy.execution.iterations;
-  spec.profiled =
-      experiment.record.timing == TimingDetail::ops ? experiment.record.profiled_iterations : 0;
+  spec.steps = static_cast<std::int64_t>(workload.steps.size());
+  spec.profiled = experiment.record.timing == TimingDetail::ops
+                      ? experiment.record.profiled_iterations * spec.steps
+                      : 0;
   // The file says what to add to this rank's clock; the estimate is this clock minus rank 0's.
   spec.clock_offset_ns = -clock.offset_ns;
   spec.clock_error_ns = clock.error_bound_ns;
-  spec.tokens = inputs.batch.num_tokens();
-  spec.requests = static_cast<std::int64_t>(inputs.batch.requests.size());
-  spec.outputs = output_specs(experiment.record, inputs, model);
+  std::tie(spec.tokens, spec.requests) = count_rows(workload);
+  spec.has_mrope_positions = experiment.workload.positions == PositionKind::mrope;
+  spec.outputs = output_specs(experiment.record, workload, model);
   if (experiment.record.has(RecordedOutput::routing)) {
     spec.route_layers = model.shape().num_layers();
     spec.route_top_k = dims.top_k;
   }
   const auto [first, last] =
       owned_experts(dims.num_experts, context.grid.expert_parallel, context.ep_rank());
+  spec.traffic_layers = model.shape().num_layers();
   spec.experts_per_rank = last - first;
   spec.first_expert = first;
   return spec;
 }
 
-void record_inputs(RankRecorder& recorder, const RankWorkload& workload) {
+void record_inputs(RankRecorder& recorder, const RankWorkload& workload, PositionKind positions) {
+  StepWorkload all;
   std::vector<std::int64_t> requests;
-  for (const auto& request : workload.batch.requests) {
-    requests.push_back(request.id);
+  std::vector<std::int64_t> request_positions;
+  const auto append = [](std::vector<std::int64_t>& to, const std::vector<std::int64_t>& from) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  for (const auto& step : workload.steps) {
+    append(all.input_ids, step.input_ids);
+    append(all.request_ids, step.request_ids);
+    append(all.positions, step.positions);
+    for (const auto& request : step.batch.requests) {
+      requests.push_back(request.id);
+      request_positions.push_back(request.context_length + request.query_length - 1);
+    }
   }
-  recorder.write(path::kInputIds, workload.input_ids);
-  recorder.write(path::kRequestId, workload.request_ids);
-  recorder.write(path::kPositions, workload.positions);
+  recorder.write(path::kInputIds, all.input_ids);
+  recorder.write(path::kRequestId, all.request_ids);
+  recorder.write(path::kPositions, all.positions);
   recorder.write(path::kRequests, requests);
+  recorder.write(path::kRequestPosition, request_positions);
+  if (positions != PositionKind::mrope) {
+    return;
+  }
+  for (std::size_t row = 0; row < 3; ++row) {  // [3, tokens of a step] each -> [3, tokens]
+    for (const auto& step : workload.steps) {
+      const auto first =
+          step.mrope_positions.begin() + static_cast<std::ptrdiff_t>(row * step.positions.size());
+      all.mrope_positions.insert(all.mrope_positions.end(),
+                                 first,
+                                 first + static_cast<std::ptrdiff_t>(step.positions.size()));
+    }
+  }
+  recorder.write(path::kMropePositions, all.mrope_positions);
 }
 
 OutputSelection select_outputs(const Experiment& experiment) {

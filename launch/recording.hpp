@@ -5,7 +5,6 @@
 
 #include "framework/device/policy_run.hpp"
 #include "framework/device/rank_context.hpp"
-#include "framework/device/step_inputs.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/plan/workload.hpp"
 #include "framework/record/recorder.hpp"
@@ -21,11 +20,11 @@ RankFileSpec rank_file_spec(const RankContext& context,
                             const RunOptions& options,
                             const RunDigests& digests,
                             const ClockOffset& clock,
-                            const StepInputs& inputs,
+                            const RankWorkload& workload,
                             const Model& model);
 
 /// Writes /input.
-void record_inputs(RankRecorder& recorder, const RankWorkload& workload);
+void record_inputs(RankRecorder& recorder, const RankWorkload& workload, PositionKind positions);
 
 /// Which outputs a step must keep for what the experiment records and replays.
 OutputSelection select_outputs(const Experiment& experiment);

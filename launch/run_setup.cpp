@@ -11,9 +11,12 @@
 #include "framework/config/load.hpp"
 #include "framework/device/torch_dtype.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/plan/kv_pages.hpp"
+#include "framework/plan/request_trace.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/run_info.hpp"
 #include "launch/capabilities.hpp"
+#include "launch/policy_checks.hpp"
 #include "launch/recording.hpp"
 #include "models/registry.hpp"
 #include "models/weights/broadcast.hpp"
@@ -69,9 +72,31 @@ std::uint64_t sum_over(const MpiComm& comm, std::uint64_t value, const WaitPolic
   return static_cast<std::uint64_t>(values[0]);
 }
 
+bool equal_on_all_ranks(const MpiComm& comm, std::uint64_t value, const WaitPolicy& wait) {
+  std::array<std::int64_t, 1> smallest = {static_cast<std::int64_t>(value)};
+  std::array<std::int64_t, 1> largest = smallest;
+  all_reduce(comm, smallest, Reduction::min, wait);
+  all_reduce(comm, largest, Reduction::max, wait);
+  return smallest == largest;
+}
+
+/// Every rank reads the files that an experiment names for itself, and all must read the same.
+/// Collective. Throws AgreedError that says `problem`, with the exit code of bad input.
+void require_equal_files(const MpiComm& comm,
+                         std::uint64_t digest,
+                         const std::string& problem,
+                         const WaitPolicy& wait) {
+  const bool are_equal = equal_on_all_ranks(comm, digest, wait);
+  run_on_all_ranks(comm, wait, [&] {
+    if (!are_equal) {
+      throw InputError(problem);
+    }
+  });
+}
+
 }  // namespace
 
-Experiment agree_on_experiment(const MpiSession& session, const RunOptions& options) {
+Sweep agree_on_sweep(const MpiSession& session, const RunOptions& options) {
   const auto world = session.world();
   const WaitPolicy wait;
   std::string text;
@@ -81,15 +106,28 @@ Experiment agree_on_experiment(const MpiSession& session, const RunOptions& opti
     }
   });
   broadcast_text(world, text, wait);
-  Experiment experiment;
+  std::optional<Sweep> sweep;
   run_on_all_ranks(world, wait, [&] {
-    const auto loaded = parse_experiment(text, options.file, options.overrides);
-    validate(loaded, build_capabilities(), session.world_size());
-    experiment = loaded.experiment;
-    select_policies(experiment, options.policies);
-    put_baseline_first(experiment);
+    sweep.emplace(text, options.file, options.overrides, options.policies);
+    for (std::size_t point = 0; point < sweep->num_points(); ++point) {
+      point_experiment(*sweep, point, session.world_size());
+    }
   });
-  return experiment;
+  return std::move(*sweep);
+}
+
+Experiment point_experiment(const Sweep& sweep, std::size_t point, int num_ranks) {
+  auto loaded = sweep.load(point);
+  try {
+    validate(loaded, build_capabilities(), num_ranks);
+  } catch (const InputError& error) {
+    throw sweep.is_sweep()
+        ? InputError(std::string(error.what()) + " (" + sweep.describe(point) + ")")
+        : error;
+  }
+  select_policies(loaded.experiment, sweep.policies(point));
+  put_baseline_first(loaded.experiment);
+  return std::move(loaded.experiment);
 }
 
 WaitPolicy make_wait_policy(const Experiment& experiment,
@@ -102,19 +140,68 @@ WaitPolicy make_wait_policy(const Experiment& experiment,
           }};
 }
 
-WaitPolicy patient(const WaitPolicy& wait) {
-  WaitPolicy longer = wait;
-  longer.timeout = std::max<std::chrono::milliseconds>(wait.timeout, std::chrono::minutes(10));
-  return longer;
-}
-
 std::unique_ptr<Architecture> read_architecture(const RankContext& context) {
   const auto& model = context.experiment.model;
   std::unique_ptr<Architecture> architecture;
   run_on_all_ranks(context.groups.world, patient(context.wait), [&] {
-    architecture = architectures().at(model.architecture)(model.config);
+    architecture = architectures().at(model.architecture)(model);
   });
   return architecture;
+}
+
+RankWorkload read_workload(const RankContext& context, const Architecture& architecture) {
+  const auto& config = context.experiment.workload;
+  const auto& world = context.groups.world;
+  std::optional<RequestTrace> trace;
+  RankWorkload workload;
+  run_on_all_ranks(world, patient(context.wait), [&] {
+    if (const auto* file = std::get_if<RequestFile>(&config.requests.front())) {
+      trace = read_request_trace(file->path);
+    }
+    workload = make_workload(config,
+                             trace ? &*trace : nullptr,
+                             architecture.dims().vocabulary,
+                             context.grid.world_size,
+                             context.rank());
+  });
+  if (trace) {
+    require_equal_files(
+        world, trace->digest, "ranks read different contents of " + trace->file, context.wait);
+  }
+  return workload;
+}
+
+void check_policies(const RankContext& context,
+                    const Architecture& architecture,
+                    const RankWorkload& workload) {
+  const auto& experiment = context.experiment;
+  const auto& world = context.groups.world;
+  std::vector<std::uint64_t> digests;
+  run_on_all_ranks(world, context.wait, [&] {
+    check_recorded_outputs(experiment.record, architecture.dims());
+    for (const auto& policy : experiment.policies) {
+      digests.push_back(
+          make_checked_schedules(experiment, policy, architecture.shape(), context.grid.world_size)
+              .digest());
+      try {
+        allocate_kv_pages(workload.kv_tokens,
+                          policy.execution.page_size,
+                          policy.execution.cache_tokens,
+                          experiment.workload.seed);
+      } catch (const InputError& error) {
+        throw InputError("policy " + policy.name + ", rank " +
+                         std::to_string(context.rank().value) + ": " + error.what());
+      }
+    }
+  });
+  for (std::size_t i = 0; i < digests.size(); ++i) {
+    const auto& policy = experiment.policies[i];
+    require_equal_files(world,
+                        digests[i],
+                        "policy " + policy.name + ": ranks read different contents of " +
+                            describe_policy_files(experiment, policy),
+                        context.wait);
+  }
 }
 
 std::unique_ptr<Model> load_model(const RankContext& context, const Architecture& architecture) {
@@ -173,11 +260,7 @@ RunDigests agree_on_digests(const RankContext& context,
   const auto own = model.weights_digest();
   const auto& groups = context.groups;
   const auto weights = own.replicated + sum_over(groups.ep, own.experts, context.wait);
-  std::array<std::int64_t, 1> smallest = {static_cast<std::int64_t>(weights)};
-  std::array<std::int64_t, 1> largest = smallest;
-  all_reduce(groups.world, smallest, Reduction::min, context.wait);
-  all_reduce(groups.world, largest, Reduction::max, context.wait);
-  if (smallest != largest) {
+  if (!equal_on_all_ranks(groups.world, weights, context.wait)) {
     throw RunError("replicas hold different weights");
   }
   return {.weights = hexadecimal(weights),

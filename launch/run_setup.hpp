@@ -7,6 +7,7 @@
 #include <string>
 
 #include "framework/config/experiment.hpp"
+#include "framework/config/sweep.hpp"
 #include "framework/device/rank_context.hpp"
 #include "framework/plan/workload.hpp"
 #include "launch/commands.hpp"
@@ -14,22 +15,33 @@
 
 namespace dovetail {
 
-/// Rank 0 reads the file and broadcasts it; every rank parses and validates the same text.
-/// Collective over the world. Throws AgreedError.
-Experiment agree_on_experiment(const MpiSession& session, const RunOptions& options);
+/// Rank 0 reads the file and broadcasts it; every rank parses and validates the same text, in a
+/// sweep every point. Collective over the world. Throws AgreedError.
+Sweep agree_on_sweep(const MpiSession& session, const RunOptions& options);
+
+/// The experiment of a point as it is run: validated, with the policies that the point has chosen
+/// and the baseline. Pure. Throws InputError.
+Experiment point_experiment(const Sweep& sweep, std::size_t point, int num_ranks);
 
 /// Bounded by the experiment's timeout_s; polls for signals and failed peers.
 WaitPolicy make_wait_policy(const Experiment& experiment,
                             FailureChannel& failures,
                             const SignalWatch& signals);
 
-/// As `wait`, for the stages in which ranks legitimately wait for one another's disk: ten minutes
-/// at least.
-WaitPolicy patient(const WaitPolicy& wait);
-
 /// The experiment's architecture, from its config.json. Collective over the world. Throws
 /// AgreedError.
 std::unique_ptr<Architecture> read_architecture(const RankContext& context);
+
+/// This rank's requests and tokens. Collective over the world. Throws AgreedError where a trace is
+/// wrong or ranks read different ones.
+RankWorkload read_workload(const RankContext& context, const Architecture& architecture);
+
+/// All that can be known to fail before weights are read: outputs that the stage does not have,
+/// schedules, caches that are too small, and files of schedules or step times that differ between
+/// ranks. Collective over the world. Throws AgreedError.
+void check_policies(const RankContext& context,
+                    const Architecture& architecture,
+                    const RankWorkload& workload);
 
 /// The model of this rank: dp_rank 0 reads the weights, its replicas receive them. Collective over
 /// the world. Throws AgreedError.
@@ -49,13 +61,5 @@ struct RunDigests {
 RunDigests agree_on_digests(const RankContext& context,
                             const Model& model,
                             const RankWorkload& workload);
-
-/// Expert ids [layers, tokens, k] int64 for `workload.routing: {replay: DIR}`, from the routing
-/// that a policy folder has recorded, matched by request and position; undefined where the
-/// experiment routes naturally. Collective over the world. Throws AgreedError where the folder
-/// holds no such routing.
-at::Tensor load_replay_routing(const RankContext& context,
-                               const RankWorkload& workload,
-                               const Model& model);
 
 }  // namespace dovetail

@@ -2,6 +2,7 @@
 # Sets up what a build needs and is silent about what is already there: Debian packages, and LibTorch from the torch wheel in a cached
 # virtual environment. Sourced by quickstart.sh and tests/run.sh; exports DOVETAIL_TORCH. Run alone it only sets up.
 #   DOVETAIL_TORCH   a torch package folder (site-packages/torch) that is already there: nothing is downloaded
+#   dovetail_more_packages   array of further Debian packages, set before this is sourced
 #   XDG_CACHE_HOME   where the virtual environment lies (default ~/.cache), in dovetail/venv
 set -euo pipefail
 
@@ -24,7 +25,7 @@ dovetail_as_root() {
 dovetail_setup_packages() {
   local package missing=() log
   command -v dpkg-query >/dev/null || return 0 # another distribution: CMake names what it does not find
-  for package in "${dovetail_packages[@]}"; do
+  for package in "${dovetail_packages[@]}" ${dovetail_more_packages[@]+"${dovetail_more_packages[@]}"}; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0

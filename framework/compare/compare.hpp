@@ -20,7 +20,7 @@ struct CompareOptions {
 struct PolicyComparison {
   PolicyResult result;
   std::optional<double> speed_up;        ///< baseline p50 over own p50
-  std::optional<PolicyMetrics> metrics;  ///< nothing without profiled iterations
+  std::optional<PolicyMetrics> metrics;  ///< nothing without profiled steps
   std::string note;  ///< vetoes, why there is no speed-up, what is wrong with the run
 };
 
@@ -36,7 +36,7 @@ struct CompareReport {
 CompareReport compare_policies(const std::vector<std::filesystem::path>& folders,
                                const CompareOptions& options = {});
 
-/// The metrics of a complete result; nothing without profiled iterations.
+/// The metrics of a complete result; nothing without profiled steps.
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result,
                                         const PolicyMetrics* baseline = nullptr);
 

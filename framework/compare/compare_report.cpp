@@ -5,6 +5,7 @@
 
 #include "framework/compare/compare.hpp"
 #include "framework/compare/json_number.hpp"
+#include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
 
 namespace dovetail {
@@ -99,6 +100,7 @@ std::string factor_table(const CompareReport& report) {
                    {"comm split [x]"},
                    {"contention [x]"},
                    {"comm contention [x]"},
+                   {"imbalance [x]"},
                    {"hand-offs"},
                    {"hand-off p50 [us]"},
                    {"p99 [us]"}});
@@ -116,6 +118,7 @@ std::string factor_table(const CompareReport& report) {
                    factor(metrics.comm_split_factor),
                    factor(metrics.contention_factor),
                    factor(metrics.comm_contention_factor),
+                   factor(imbalance_over_layers(policy.result.traffic.tokens_per_rank)),
                    std::to_string(metrics.hand_off_wait_ns.count),
                    format_us(handed ? metrics.hand_off_wait_ns.p50 : kNaN),
                    format_us(handed ? metrics.hand_off_wait_ns.p99 : kNaN)});
@@ -142,7 +145,12 @@ Json rank_json(const RankMetrics& rank) {
 }  // namespace
 
 std::string to_text(const CompareReport& report) {
-  std::string text = "Step time: the slowest rank of each step. Baseline: " + report.baseline +
+  std::vector<PolicyLink> links;
+  for (const PolicyComparison& policy : report.policies) {
+    links.push_back({policy.result.name, policy.result.link});
+  }
+  std::string text = link_note(links) +
+                     "Step time: the slowest rank of each step. Baseline: " + report.baseline +
                      "\n" + step_table(report);
   for (const PolicyComparison& policy : report.policies) {
     if (policy.metrics.has_value()) {
@@ -217,6 +225,7 @@ Json to_json(const CompareReport& report) {
          {"world_size", result.world_size},
          {"expert_parallel", result.expert_parallel},
          {"ubatches", result.num_ubatches},
+         {"link", result.link},
          {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
          {"speed_up", json_number(policy.speed_up)},
          {"decisions", result.is_complete() ? to_json(result.decisions) : Json(nullptr)},

@@ -229,4 +229,19 @@ double imbalance(const std::vector<std::int64_t>& counts) {
   return static_cast<double>(most) * static_cast<double>(counts.size()) / sum;
 }
 
+double imbalance_over_layers(const std::vector<std::vector<std::int64_t>>& counts) {
+  double sum_of_most = 0;
+  double sum_of_means = 0;
+  for (const auto& layer : counts) {
+    if (layer.empty()) {
+      continue;
+    }
+    sum_of_most += static_cast<double>(*std::max_element(layer.begin(), layer.end()));
+    sum_of_means += static_cast<double>(
+                        std::accumulate(layer.begin(), layer.end(), static_cast<std::int64_t>(0))) /
+                    static_cast<double>(layer.size());
+  }
+  return sum_of_means == 0 ? 1 : sum_of_most / sum_of_means;
+}
+
 }  // namespace dovetail

@@ -141,4 +141,9 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
 /// Load imbalance: max / mean; 1 for an empty or all-zero sample (M12, as a factor).
 double imbalance(const std::vector<std::int64_t>& counts);
 
+/// Likewise over layers that wait for their own fullest one each: sum over layers of the max / sum
+/// over layers of the mean, counts [layers][ranks]. What one layer has more of than another changes
+/// nothing, and layers without rows count for nothing.
+double imbalance_over_layers(const std::vector<std::vector<std::int64_t>>& counts);
+
 }  // namespace dovetail

@@ -95,7 +95,7 @@ std::vector<StepProfile> collect_profiles(const PolicyFolder& folder) {
       const RecordedProfile& own = of_rank[static_cast<std::size_t>(rank)][i];
       if (own.schedule != of_rank.front()[i].schedule ||
           own.enqueued_ns.size() != profile.is_exchange.size()) {
-        throw InputError(folder.rank(rank).path().string() + ": profiled iteration " +
+        throw InputError(folder.rank(rank).path().string() + ": profiled step " +
                          std::to_string(i) + " ran another schedule than rank 0");
       }
       profile.ranks.push_back(to_rank_profile(folder.rank(rank), own));
@@ -126,8 +126,11 @@ TrafficTotals read_traffic(const PolicyFolder& folder) {
       throw InputError(file.path().string() + ": " + attribute::kFirstExpert + " is negative");
     }
     traffic.tokens_per_expert.resize(std::max(layers, traffic.tokens_per_expert.size()));
-    std::int64_t own = 0;
+    traffic.tokens_per_rank.resize(
+        traffic.tokens_per_expert.size(),
+        std::vector<std::int64_t>(static_cast<std::size_t>(folder.world_size()), 0));
     for (std::size_t layer = 0; layer < layers; ++layer) {
+      auto& own = traffic.tokens_per_rank[layer][static_cast<std::size_t>(rank)];
       auto& row = traffic.tokens_per_expert[layer];
       row.resize(std::max(row.size(), static_cast<std::size_t>(first) + experts), 0);
       for (std::size_t expert = 0; expert < experts; ++expert) {
@@ -137,7 +140,6 @@ TrafficTotals read_traffic(const PolicyFolder& folder) {
         own += count;
       }
     }
-    traffic.tokens_per_rank.push_back(own);
   }
   return traffic;
 }
@@ -166,6 +168,7 @@ void read_identity(const PolicyFolder& folder, PolicyResult& result) {
   result.started_at = file.text(attribute::kStartedAt);
   result.weights_digest = file.text(attribute::kWeightsDigest);
   result.inputs_digest = file.text(attribute::kInputsDigest);
+  result.link = file.link();
   result.world_size = folder.world_size();
   result.expert_parallel = file.integer(attribute::kExpertParallel);
   for (const ScheduleRecord& schedule : file.schedules()) {

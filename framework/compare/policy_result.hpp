@@ -29,8 +29,10 @@ struct TrafficTotals {
   std::int64_t combine_wire_bytes = 0;
   std::int64_t dispatch_logical_bytes = 0;
   std::int64_t combine_logical_bytes = 0;
-  std::vector<std::vector<std::int64_t>> tokens_per_expert;  ///< [layers][experts], replicas added
-  std::vector<std::int64_t> tokens_per_rank;                 ///< for the rank's own experts
+  std::vector<std::vector<std::int64_t>>
+      tokens_per_expert;  ///< [layers][experts], replicas added; a dense layer has zeros
+  std::vector<std::vector<std::int64_t>>
+      tokens_per_rank;  ///< [layers][ranks]: for the rank's own experts
 };
 
 struct PolicyResult {
@@ -40,6 +42,7 @@ struct PolicyResult {
   std::string started_at;
   std::string weights_digest;
   std::string inputs_digest;
+  std::string link = kNoLink;  ///< "none", or how the link was emulated
   std::int64_t world_size = 0;
   std::int64_t expert_parallel = 0;
   std::int64_t num_ubatches = 1;  ///< most of any schedule

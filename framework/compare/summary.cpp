@@ -37,7 +37,7 @@ Json traffic_json(const TrafficTotals& traffic) {
                {"dispatch_logical_bytes", traffic.dispatch_logical_bytes},
                {"combine_logical_bytes", traffic.combine_logical_bytes},
                {"tokens_per_rank", traffic.tokens_per_rank},
-               {"imbalance_ranks", imbalance(traffic.tokens_per_rank)},
+               {"imbalance_ranks", imbalance_over_layers(traffic.tokens_per_rank)},
                {"tokens_per_expert", traffic.tokens_per_expert},
                {"imbalance_experts", Json::array()}};
   for (const auto& layer : traffic.tokens_per_expert) {
@@ -61,6 +61,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"world_size", result.world_size},
                {"expert_parallel", result.expert_parallel},
                {"ubatches", result.num_ubatches},
+               {"link", result.link},
                {"step_ns", nullptr},
                {"speed_up", nullptr},
                {"metrics", nullptr},

@@ -18,8 +18,20 @@ struct SummaryOptions {
 };
 
 /// Identity, versions and environment (the root attributes of rank 0), step statistics, metrics,
-/// decisions, traffic with tokens per expert and imbalance (max / mean), verdict. A run that is not
-/// complete, or whose verification found a mismatch, has null for all times ("timings": "invalid").
+/// decisions, traffic, verdict. A run that is not complete, or whose verification found a mismatch,
+/// has null for all times ("timings": "invalid").
+///
+/// Traffic is of the last timed iteration, over all of its steps and ubatches. Rows are counted in
+/// each layer apart, because a layer waits for its own fullest rank, whatever the next one does:
+///   tokens_per_expert  rows that each expert computed, n[layer][expert], replicas added; zeros in
+///                      a layer without experts
+///   imbalance_experts  [layer]: max_e n[layer][e] * experts / sum_e n[layer][e]; 1 in a layer
+///                      without rows
+///   tokens_per_rank    rows that the experts of each rank computed, m[layer][rank]
+///   imbalance_ranks    sum_layer max_r m[layer][r] / sum_layer (sum_r m[layer][r] / ranks): how
+///                      much longer the experts take than if all ranks had the same in each layer;
+///                      1 where nothing was computed
+///
 /// Throws InputError where `policy_dir` does not exist or has no rank files.
 nlohmann::json policy_summary(const std::filesystem::path& policy_dir,
                               const SummaryOptions& options = {});

@@ -119,6 +119,8 @@ VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
   if (!baseline.has_value() || !policy.has_value()) {
     return report;
   }
+  report.baseline_link = baseline->rank(0).link();
+  report.policy_link = policy->rank(0).link();
   try {
     report.verdict = Verdict::verified;
     VerifyContext context{

@@ -10,6 +10,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "framework/compare/tolerance.hpp"
+#include "framework/record/schema.hpp"
 
 namespace dovetail {
 
@@ -71,6 +72,8 @@ struct VerifyReport {
   std::string policy;    ///< folder
   CompareMode mode = CompareMode::tolerance;
   GridRelation grid = GridRelation::same;
+  std::string baseline_link = kNoLink;  ///< "none", or how the link was emulated
+  std::string policy_link = kNoLink;
   ToleranceRule rule;                    ///< of the activation dtype; used in tolerance mode
   std::vector<std::string> problems;     ///< a sentence each, gravest kind first; empty = verified
   std::optional<RoutingReport> routing;  ///< nothing where the baseline recorded none

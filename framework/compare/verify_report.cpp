@@ -77,6 +77,9 @@ std::string to_text(const VerifyReport& report) {
   std::string text = std::string(to_string(report.verdict)) + ": " + report.policy + " against " +
                      report.baseline + " (" + std::string(to_string(report.mode)) + ", " +
                      (report.grid == GridRelation::same ? "same" : "different") + " grid)\n";
+  if (report.policy_link != kNoLink || report.baseline_link != kNoLink) {
+    text += "link " + report.policy_link + ", of the baseline " + report.baseline_link + "\n";
+  }
   for (const std::string& problem : report.problems) {
     text += "  " + problem + "\n";
   }
@@ -119,6 +122,8 @@ nlohmann::json to_json(const VerifyReport& report) {
                {"policy", report.policy},
                {"mode", to_string(report.mode)},
                {"grid", report.grid == GridRelation::same ? "same" : "different"},
+               {"link", report.policy_link},
+               {"baseline_link", report.baseline_link},
                {"problems", report.problems},
                {"tensors", Json::array()}};
   if (report.mode == CompareMode::tolerance) {

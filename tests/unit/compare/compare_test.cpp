@@ -46,6 +46,33 @@ class Compare : public ::testing::Test {
   SyntheticRun policy_;
 };
 
+void set_link(SyntheticRun& run, const std::string& link) {
+  for (SyntheticRank& rank : run.ranks) {
+    rank.link = link;
+  }
+}
+
+TEST_F(Compare, ALineAboveTheTableNamesAnEmulatedLink) {
+  EXPECT_EQ(to_text(compare()).find("Link"), std::string::npos);
+}
+
+TEST_F(Compare, OneLineWhereAllPoliciesHadTheSameLink) {
+  set_link(baseline_, "emulated: 20 us, 1 GB/s");
+  set_link(policy_, "emulated: 20 us, 1 GB/s");
+  const CompareReport report = compare();
+  EXPECT_TRUE(to_text(report).starts_with("Link emulated: 20 us, 1 GB/s\nStep time"));
+  EXPECT_EQ(to_json(report).at("policies").at(0).at("link"), "emulated: 20 us, 1 GB/s");
+}
+
+TEST_F(Compare, ALineForEachPolicyWhereLinksDiffer) {
+  set_link(baseline_, "none");
+  set_link(policy_, "emulated: 20 us, 1 GB/s");
+  const CompareReport report = compare();
+  EXPECT_TRUE(to_text(report).starts_with("Link of a_dual emulated: 20 us, 1 GB/s\nStep time"));
+  EXPECT_EQ(policy_summary(report.policies[1].result.folder).at("link"), "emulated: 20 us, 1 GB/s");
+  EXPECT_EQ(policy_summary(report.policies[0].result.folder).at("link"), "none");
+}
+
 TEST_F(Compare, TimesAreOfTheSlowestRankAndTheFirstPolicyIsTheBaseline) {
   const CompareReport report = compare();
   ASSERT_EQ(report.policies.size(), 2U);
@@ -232,6 +259,54 @@ TEST_F(Compare, SummaryAddsUpTheReplicasOfAnExpert) {
   compare();
   EXPECT_EQ(policy_summary(folder_.path() / "a_dual").at("traffic").at("tokens_per_expert"),
             nlohmann::json::parse("[[2, 6]]"));
+}
+
+/// Counts that name their origin: (1 + 3) on rank 0, (5 + 7) on rank 1.
+TEST_F(Compare, ImbalanceIsMaxOverMeanOfExpertsAndOfRanks) {
+  policy_.ranks[1].tokens_per_expert = {5, 7};
+  const std::string text = to_text(compare());
+  EXPECT_NE(text.find("imbalance [x]"), std::string::npos) << text;
+  EXPECT_NE(text.find(" 1.50 "), std::string::npos) << text;
+  const nlohmann::json traffic = policy_summary(folder_.path() / "a_dual").at("traffic");
+  EXPECT_EQ(traffic.at("tokens_per_expert"), nlohmann::json::parse("[[1, 3, 5, 7]]"));
+  EXPECT_EQ(traffic.at("tokens_per_rank"), nlohmann::json::parse("[[4, 12]]"));
+  EXPECT_EQ(traffic.at("imbalance_experts"), nlohmann::json::parse("[1.75]"));
+  EXPECT_EQ(traffic.at("imbalance_ranks"), 1.5);
+}
+
+TEST_F(Compare, ReplicasAddUpForExpertsButNotForRanks) {
+  policy_.expert_parallel = 1;
+  policy_.ranks[1].tokens_per_expert = {5, 7};
+  compare();
+  const nlohmann::json traffic = policy_summary(folder_.path() / "a_dual").at("traffic");
+  EXPECT_EQ(traffic.at("tokens_per_expert"), nlohmann::json::parse("[[6, 10]]"));
+  EXPECT_EQ(traffic.at("imbalance_experts"), nlohmann::json::parse("[1.25]"));
+  EXPECT_EQ(traffic.at("imbalance_ranks"), 1.5);
+}
+
+/// Over both layers each expert and each rank has the same; in each layer one has three times as
+/// much as the other. The third layer has no experts.
+TEST_F(Compare, SkewsOfLayersDoNotCancel) {
+  policy_.ranks[0].tokens_per_expert = {3, 3, 1, 1, 0, 0};
+  policy_.ranks[1].tokens_per_expert = {1, 1, 3, 3, 0, 0};
+  const std::string text = to_text(compare());
+  EXPECT_NE(text.find(" 1.50 "), std::string::npos) << text;
+  const nlohmann::json traffic = policy_summary(folder_.path() / "a_dual").at("traffic");
+  EXPECT_EQ(traffic.at("tokens_per_expert"),
+            nlohmann::json::parse("[[3, 3, 1, 1], [1, 1, 3, 3], [0, 0, 0, 0]]"));
+  EXPECT_EQ(traffic.at("tokens_per_rank"), nlohmann::json::parse("[[6, 2], [2, 6], [0, 0]]"));
+  EXPECT_EQ(traffic.at("imbalance_experts"), nlohmann::json::parse("[1.5, 1.5, 1.0]"));
+  EXPECT_EQ(traffic.at("imbalance_ranks"), 1.5);
+}
+
+TEST_F(Compare, AnIdlePolicyIsBalanced) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.tokens_per_expert = {0, 0};
+  }
+  compare();
+  const nlohmann::json traffic = policy_summary(folder_.path() / "a_dual").at("traffic");
+  EXPECT_EQ(traffic.at("imbalance_experts"), nlohmann::json::parse("[1.0]"));
+  EXPECT_EQ(traffic.at("imbalance_ranks"), 1);
 }
 
 TEST_F(Compare, SummaryOfAMismatchOrAFailureHasNoTimes) {

@@ -338,6 +338,13 @@ TEST(Imbalance, IsMaxOverMean) {
   EXPECT_DOUBLE_EQ(imbalance({5, 5}), 1);
   EXPECT_DOUBLE_EQ(imbalance({}), 1);
   EXPECT_DOUBLE_EQ(imbalance({0, 0}), 1);
+  EXPECT_DOUBLE_EQ(imbalance_over_layers({{1, 1, 4}}), imbalance({1, 1, 4}));
+  EXPECT_DOUBLE_EQ(imbalance_over_layers({{3, 1}, {1, 3}}), 1.5) << "summed first: 1";
+  EXPECT_DOUBLE_EQ(imbalance_over_layers({{3, 1}, {0, 0}, {1, 3}}), 1.5);
+  EXPECT_DOUBLE_EQ(imbalance_over_layers({{30, 10}, {2, 2}}), 32.0 / 22)
+      << "large layers weigh more";
+  EXPECT_DOUBLE_EQ(imbalance_over_layers({}), 1);
+  EXPECT_DOUBLE_EQ(imbalance_over_layers({{}, {0, 0}}), 1);
 }
 
 }  // namespace

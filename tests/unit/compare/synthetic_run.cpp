@@ -75,6 +75,9 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   spec.weights_digest = rank.weights_digest;
   spec.inputs_digest = rank.inputs_digest;
   spec.attributes = {{"dtype", rank.dtype}};
+  if (!rank.link.empty()) {
+    spec.attributes.push_back({attribute::kLink, rank.link});
+  }
   spec.config = "experiment: synthetic\n";
   spec.schedules = {run.schedule};
   spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());
@@ -88,7 +91,9 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   }
   spec.route_layers = run.with_route ? SyntheticRun::kLayers : 0;
   spec.route_top_k = SyntheticRun::kTopK;
-  spec.experts_per_rank = static_cast<std::int64_t>(rank.tokens_per_expert.size());
+  spec.experts_per_rank = SyntheticRun::kExpertsPerRank;
+  spec.traffic_layers =
+      static_cast<std::int64_t>(rank.tokens_per_expert.size()) / spec.experts_per_rank;
   spec.first_expert = spec.ep_rank * spec.experts_per_rank;
   return spec;
 }

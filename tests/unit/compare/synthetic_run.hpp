@@ -47,6 +47,7 @@ struct SyntheticRank {
   std::string weights_digest = "weights";
   std::string inputs_digest = "inputs";
   std::string dtype = "float32";
+  std::string link;  ///< empty: the file says nothing of a link
   RunStatus status = RunStatus::complete;
   std::string failure;
   bool is_missing = false;
@@ -54,7 +55,7 @@ struct SyntheticRank {
   DecisionRow decision;                                    ///< of every step
   std::int64_t clock_offset_ns = 0;
   std::vector<SyntheticProfile> profiles;
-  std::vector<std::int64_t> tokens_per_expert = {1, 3};
+  std::vector<std::int64_t> tokens_per_expert = {1, 3};  ///< [traffic layers, 2]
 
   /// Index of the row of a token.
   std::size_t row_of(std::int64_t request, std::int64_t at_position) const;
@@ -64,6 +65,7 @@ struct SyntheticRun {
   static constexpr std::int64_t kLayers = 3;
   static constexpr std::int64_t kTopK = 2;
   static constexpr std::int64_t kHidden = 8;
+  static constexpr std::int64_t kExpertsPerRank = 2;
 
   std::string policy = "sequential";
   std::string started_at = "2025-01-01T00:00:00Z";

@@ -89,6 +89,25 @@ TEST(ChromeTrace, ProcessesAndThreadsAreNamed) {
   EXPECT_EQ(names.at("thread_name0.4"), "hand-off waits of ubatch 1");
 }
 
+TEST(ChromeTrace, AnEmulatedLinkIsNamed) {
+  SyntheticRun run = traced_run();
+  EXPECT_EQ(trace_of(run).at("otherData").at("link"), "none");
+  for (SyntheticRank& rank : run.ranks) {
+    rank.link = "emulated: 20 us, 1 GB/s";
+  }
+  const Json trace = trace_of(run);
+  EXPECT_EQ(trace.at("otherData").at("link"), "emulated: 20 us, 1 GB/s");
+  int named = 0;
+  for (const Json& event : trace.at("traceEvents")) {
+    named += event.at("name") == "process_name" &&
+                     event.at("args").at("name").get<std::string>().ends_with(
+                         " (link emulated: 20 us, 1 GB/s)")
+                 ? 1
+                 : 0;
+  }
+  EXPECT_EQ(named, 2);
+}
+
 TEST(ChromeTrace, OpsThatDidNotRunAndMissingRanksAreLeftOut) {
   SyntheticRun run = traced_run();
   run.ranks[1].is_missing = true;

@@ -80,6 +80,21 @@ class Verify : public ::testing::Test {
 
 void no_change(SyntheticRun& /*run*/) {}
 
+TEST_F(Verify, TheReportNamesAnEmulatedLink) {
+  const auto none = [](SyntheticRun&) {};
+  EXPECT_EQ(to_text(verify(none)).find("link"), std::string::npos);
+  const VerifyReport report = verify([](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.link = "emulated: 20 us, 1 GB/s";
+    }
+  });
+  EXPECT_EQ(report.verdict, Verdict::verified) << "a link changes no outputs";
+  EXPECT_NE(to_text(report).find("link emulated: 20 us, 1 GB/s, of the baseline none\n"),
+            std::string::npos);
+  EXPECT_EQ(to_json(report).at("link"), "emulated: 20 us, 1 GB/s");
+  EXPECT_EQ(to_json(report).at("baseline_link"), "none");
+}
+
 TEST_F(Verify, EqualRunsAreVerifiedInBothModesAndOnOtherGrids) {
   for (const int baseline_ranks : {1, 2, 3}) {
     for (const CompareMode mode : {CompareMode::bitwise, CompareMode::tolerance}) {

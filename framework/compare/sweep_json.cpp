@@ -1,0 +1,157 @@
+// A sweep's results as JSON, in both directions.
+#include "framework/base/error.hpp"
+#include "framework/base/json_reader.hpp"
+#include "framework/base/registry.hpp"
+#include "framework/base/text_file.hpp"
+#include "framework/compare/json_number.hpp"
+#include "framework/compare/sweep_result.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kVersion = 2;
+constexpr std::size_t kMaxBytes = std::size_t{256} << 20U;
+
+// Numbers and truth values as such, the rest as text.
+Json value_json(const std::string& value) {
+  const Json parsed = Json::parse(value, nullptr, false);
+  return parsed.is_number() || parsed.is_boolean() ? parsed : Json(value);
+}
+
+Json policy_json(const SweepPolicy& policy) {
+  Json step = nullptr;
+  if (policy.step_ns) {
+    step = {{"count", policy.step_ns->count},
+            {"min", policy.step_ns->min},
+            {"p50", policy.step_ns->p50},
+            {"p95", policy.step_ns->p95},
+            {"p99", policy.step_ns->p99},
+            {"max", policy.step_ns->max},
+            {"mean", policy.step_ns->mean}};
+  }
+  return {{"policy", policy.name},
+          {"schedule", policy.schedule},
+          {"schedule_digest", policy.schedule_digest},
+          {"ubatches", policy.ubatches},
+          {"link", policy.link},
+          {"tokens", {policy.max_tokens, policy.total_tokens}},
+          {"context_tokens", policy.context_tokens},
+          {"one_token_each", policy.one_token_each},
+          {"vetoed_steps", policy.vetoed_steps},
+          {"step_ns", step},
+          {"speed_up", json_number(policy.speed_up)},
+          {"hidden_share", json_number(policy.hidden_share)},
+          {"split_tax", json_number(policy.split_tax)},
+          {"hand_off_p50_ns", json_number(policy.hand_off_p50_ns)},
+          {"verdict", policy.verdict}};
+}
+
+std::optional<double> optional_number(const Json& json) {
+  return json.is_number() ? std::optional(json.get<double>()) : std::nullopt;
+}
+
+SweepPolicy read_policy(const Json& json) {
+  SweepPolicy policy{.name = json.at("policy"),
+                     .schedule = json.at("schedule"),
+                     .schedule_digest = json.at("schedule_digest"),
+                     .ubatches = json.at("ubatches"),
+                     .link = json.at("link"),
+                     .max_tokens = json.at("tokens").at(0),
+                     .total_tokens = json.at("tokens").at(1),
+                     .context_tokens = json.at("context_tokens"),
+                     .one_token_each = json.at("one_token_each"),
+                     .vetoed_steps = json.at("vetoed_steps"),
+                     .step_ns = std::nullopt,
+                     .speed_up = optional_number(json.at("speed_up")),
+                     .hidden_share = optional_number(json.at("hidden_share")),
+                     .split_tax = optional_number(json.at("split_tax")),
+                     .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),
+                     .verdict = json.at("verdict")};
+  if (const Json& step = json.at("step_ns"); !step.is_null()) {
+    policy.step_ns = Statistics{.count = step.at("count"),
+                                .min = step.at("min"),
+                                .p50 = step.at("p50"),
+                                .p95 = step.at("p95"),
+                                .p99 = step.at("p99"),
+                                .max = step.at("max"),
+                                .mean = step.at("mean")};
+  }
+  return policy;
+}
+
+SweepPointResult read_point(const Json& json, const std::vector<std::string>& keys) {
+  SweepPointResult point;
+  point.folder = json.at("folder");
+  point.problem = json.at("problem");
+  const std::string status = json.at("status");
+  const auto parsed = parse<SweepPointStatus>(status);
+  if (!parsed) {
+    throw InputError("status '" + status + "' is none of " + join_names(names<SweepPointStatus>()));
+  }
+  point.status = *parsed;
+  for (const std::string& key : keys) {
+    const Json& value = json.at("values").at(key);
+    point.values.push_back(value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  for (const Json& policy : json.at("policies")) {
+    point.policies.push_back(read_policy(policy));
+  }
+  return point;
+}
+
+}  // namespace
+
+Json to_json(const SweepResult& result) {
+  Json json = {{"version", kVersion},
+               {"experiment", result.experiment},
+               {"world_size", result.world_size},
+               {"keys", result.keys},
+               {"points", Json::array()},
+               {"step_times", result.step_times}};
+  for (std::size_t i = 0; i < result.points.size(); ++i) {
+    const SweepPointResult& point = result.points[i];
+    Json values = Json::object();
+    for (std::size_t axis = 0; axis < result.keys.size(); ++axis) {
+      values[result.keys[axis]] = value_json(point.values[axis]);
+    }
+    json["points"].push_back({{"point", i},
+                              {"folder", point.folder},
+                              {"values", values},
+                              {"status", std::string(to_string(point.status))},
+                              {"problem", point.problem},
+                              {"policies", Json::array()}});
+    for (const SweepPolicy& policy : point.policies) {
+      json["points"].back()["policies"].push_back(policy_json(policy));
+    }
+  }
+  return json;
+}
+
+SweepResult read_sweep_result(const std::filesystem::path& sweep_folder) {
+  const auto file = sweep_folder / kSweepFileName;
+  const Json json = parse_unique_json(
+      read_text_file(file.string(), kMaxBytes, "the results of a sweep in JSON"), file.string());
+  try {
+    if (json.at("version") != kVersion) {
+      throw InputError("version " + json.at("version").dump() + "; this build reads version " +
+                       std::to_string(kVersion));
+    }
+    SweepResult result{.experiment = json.at("experiment"),
+                       .world_size = json.at("world_size"),
+                       .keys = json.at("keys"),
+                       .points = {},
+                       .step_times = json.at("step_times")};
+    for (const Json& point : json.at("points")) {
+      result.points.push_back(read_point(point, result.keys));
+    }
+    return result;
+  } catch (const Json::exception& error) {
+    throw InputError(file.string() + ": no results of a sweep: " + error.what());
+  } catch (const InputError& error) {
+    throw InputError(file.string() + ": " + error.what());
+  }
+}
+
+}  // namespace dovetail

@@ -1,0 +1,182 @@
+// A sweep's results as a table and as CSV.
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "framework/compare/sweep_result.hpp"
+#include "framework/compare/table.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+using Align = TextTable::Align;
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+std::set<std::string> links_of(const SweepResult& result) {
+  std::set<std::string> links;
+  for (const SweepPointResult& point : result.points) {
+    for (const SweepPolicy& policy : point.policies) {
+      links.insert(policy.link);
+    }
+  }
+  return links;
+}
+
+bool is_emulated(const std::string& link) {
+  return link != kNoLink;
+}
+
+std::string link_line(const std::set<std::string>& links) {
+  if (std::none_of(links.begin(), links.end(), is_emulated)) {
+    return "";
+  }
+  return links.size() == 1 ? "Link " + *links.begin() + "\n"
+                           : "Link emulated: see the column link\n";
+}
+
+std::string ms(const SweepPolicy& policy, double Statistics::*member) {
+  return format_ms(policy.step_ns ? (*policy.step_ns).*member : kNaN);
+}
+
+std::string csv_cell(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) {
+    return text;
+  }
+  std::string quoted = "\"";
+  for (const char c : text) {
+    quoted += c == '"' ? "\"\"" : std::string(1, c);
+  }
+  return quoted + "\"";
+}
+
+std::string csv_line(const std::vector<std::string>& cells) {
+  std::string line;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    line += (i == 0 ? "" : ",") + csv_cell(cells[i]);
+  }
+  return line + "\n";
+}
+
+/// The shortest decimal that reads back as `value` * `unit`; empty where there is none.
+std::string csv_number(const std::optional<double>& value, double unit = 1) {
+  return value ? Json(*value * unit).dump() : "";
+}
+
+std::vector<std::string> csv_policy(const SweepPolicy& policy) {
+  const auto step = [&](double Statistics::*member) {
+    return csv_number(policy.step_ns ? std::optional((*policy.step_ns).*member) : std::nullopt,
+                      1e-6);
+  };
+  return {policy.name,
+          policy.schedule,
+          std::to_string(policy.ubatches),
+          policy.link,
+          std::to_string(policy.max_tokens),
+          std::to_string(policy.total_tokens),
+          csv_number(policy.context_tokens),
+          policy.one_token_each ? "true" : "false",
+          policy.step_ns ? std::to_string(policy.step_ns->count) : "0",
+          step(&Statistics::p50),
+          step(&Statistics::p95),
+          step(&Statistics::p99),
+          step(&Statistics::min),
+          step(&Statistics::max),
+          csv_number(policy.speed_up),
+          csv_number(policy.hidden_share),
+          csv_number(policy.split_tax),
+          csv_number(policy.hand_off_p50_ns, 1e-3),
+          policy.verdict};
+}
+
+}  // namespace
+
+std::string to_text(const SweepResult& result) {
+  const auto links = links_of(result);
+  std::vector<TextTable::Column> columns = {{"point"}};
+  for (const std::string& key : result.keys) {
+    columns.push_back({key});
+  }
+  columns.insert(columns.end(), {{"tokens"}, {"policy", Align::left}, {"p50 [ms]"}});
+  columns.insert(columns.end(), {{"speed-up"}, {"hidden"}, {"verdict", Align::left}});
+  if (links.size() > 1) {
+    columns.push_back({"link", Align::left});
+  }
+  TextTable table(columns);
+  for (std::size_t i = 0; i < result.points.size(); ++i) {
+    const SweepPointResult& point = result.points[i];
+    std::vector<std::string> head = {std::to_string(i)};
+    head.insert(head.end(), point.values.begin(), point.values.end());
+    if (point.policies.empty()) {
+      head.insert(head.end(), {"-", "-", "-", "-", "-", std::string(to_string(point.status))});
+      head.resize(columns.size());
+      table.add_row(head);
+    }
+    for (const SweepPolicy& policy : point.policies) {
+      auto row = head;
+      row.insert(row.end(), {std::to_string(policy.max_tokens), policy.name});
+      row.push_back(ms(policy, &Statistics::p50));
+      row.push_back(format_fixed(policy.speed_up.value_or(kNaN), 2));
+      row.push_back(format_percent(policy.hidden_share.value_or(kNaN)));
+      row.push_back(policy.verdict + (point.status == SweepPointStatus::incomplete ||
+                                              point.status == SweepPointStatus::running
+                                          ? " (" + std::string(to_string(point.status)) + ")"
+                                          : ""));
+      if (links.size() > 1) {
+        row.push_back(policy.link);
+      }
+      table.add_row(row);
+    }
+  }
+  return link_line(links) + "Sweep " + result.experiment +
+         ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over the "
+         "baseline of the point\n" +
+         table.to_string();
+}
+
+std::string to_csv(const SweepResult& result) {
+  std::vector<std::string> header = {"point", "folder", "status"};
+  header.insert(header.end(), result.keys.begin(), result.keys.end());
+  const std::vector<std::string> policy_columns = {"policy",
+                                                   "schedule",
+                                                   "ubatches",
+                                                   "link",
+                                                   "max_tokens",
+                                                   "total_tokens",
+                                                   "context_tokens",
+                                                   "one_token_each",
+                                                   "steps",
+                                                   "p50_ms",
+                                                   "p95_ms",
+                                                   "p99_ms",
+                                                   "min_ms",
+                                                   "max_ms",
+                                                   "speed_up",
+                                                   "hidden_share",
+                                                   "split_tax",
+                                                   "hand_off_p50_us",
+                                                   "verdict"};
+  header.insert(header.end(), policy_columns.begin(), policy_columns.end());
+  std::string text = csv_line(header);
+  for (std::size_t i = 0; i < result.points.size(); ++i) {
+    const SweepPointResult& point = result.points[i];
+    std::vector<std::string> head = {
+        std::to_string(i), point.folder, std::string(to_string(point.status))};
+    head.insert(head.end(), point.values.begin(), point.values.end());
+    if (point.policies.empty()) {
+      head.resize(header.size());
+      text += csv_line(head);
+    }
+    for (const SweepPolicy& policy : point.policies) {
+      auto row = head;
+      const auto cells = csv_policy(policy);
+      row.insert(row.end(), cells.begin(), cells.end());
+      text += csv_line(row);
+    }
+  }
+  return text;
+}
+
+}  // namespace dovetail

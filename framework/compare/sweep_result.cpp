@@ -1,0 +1,213 @@
+// From the run folder of a point to its rows.
+#include "framework/compare/sweep_result.hpp"
+
+#include <limits>
+#include <map>
+
+#include "framework/base/error.hpp"
+#include "framework/base/json_reader.hpp"
+#include "framework/base/text_file.hpp"
+#include "framework/config/dump.hpp"
+#include "framework/record/policy_folder.hpp"
+#include "framework/record/run_folder.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
+
+std::optional<double> number_at(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_number() ? std::optional(found->get<double>())
+                                                   : std::nullopt;
+}
+
+Statistics read_statistics(const Json& json) {
+  return {.count = json.at("count"),
+          .min = json.at("min"),
+          .p50 = json.at("p50"),
+          .p95 = json.at("p95"),
+          .p99 = json.at("p99"),
+          .max = json.at("max"),
+          .mean = json.at("mean")};
+}
+
+/// The rows that a request has in the record of one iteration, whose first one is at `position`.
+struct RecordedRequest {
+  std::int64_t rows = 0;
+  std::int64_t position = std::numeric_limits<std::int64_t>::max();
+};
+
+/// Tokens and contexts of a step, from what the ranks recorded of all steps of an iteration.
+void read_tokens(const PolicyFolder& folder, SweepPolicy& policy) {
+  double contexts = 0;
+  std::int64_t num_requests = 0;
+  policy.one_token_each = true;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const RankFile& file = folder.rank(rank);
+    const std::int64_t steps = std::max<std::int64_t>(1, file.shape(path::kStepNs).at(1));
+    const auto ids = file.read<std::int64_t>(path::kRequestId).values;
+    const auto positions = file.read<std::int64_t>(path::kPositions).values;
+    std::map<std::int64_t, RecordedRequest> requests;
+    for (std::size_t row = 0; row < ids.size(); ++row) {
+      RecordedRequest& request = requests[ids[row]];
+      ++request.rows;
+      request.position = std::min(request.position, positions.at(row));
+    }
+    for (const auto& [id, request] : requests) {
+      const double length = static_cast<double>(request.rows) / static_cast<double>(steps);
+      contexts += static_cast<double>(request.position) +
+                  length * static_cast<double>(steps - 1) / 2;  // the mean over the steps
+      policy.one_token_each = policy.one_token_each && request.rows == steps;
+      ++num_requests;
+    }
+    const std::int64_t tokens = static_cast<std::int64_t>(ids.size()) / steps;
+    policy.max_tokens = std::max(policy.max_tokens, tokens);
+    policy.total_tokens += tokens;
+  }
+  policy.context_tokens = num_requests == 0 ? 0 : contexts / static_cast<double>(num_requests);
+}
+
+std::string verdict_of(const Json& summary, const Experiment& experiment) {
+  const Json& verification = summary.at("verification");
+  if (!verification.is_null()) {
+    return verification.at("verdict");
+  }
+  const bool is_baseline = experiment.verify.mode != VerifyMode::none &&
+                           summary.at("policy") == experiment.verify.baseline;
+  return is_baseline ? "baseline" : "not_verified";
+}
+
+SweepPolicy read_policy_row(const fs::path& folder,
+                            const Json& summary,
+                            const Experiment& experiment) {
+  SweepPolicy policy;
+  policy.name = summary.at("policy");
+  policy.ubatches = summary.at("ubatches");
+  policy.link = summary.at("link");
+  policy.verdict = verdict_of(summary, experiment);
+  if (const Json& decisions = summary.at("decisions"); !decisions.is_null()) {
+    policy.vetoed_steps = decisions.at("vetoed");
+  }
+  if (const Json& step = summary.at("step_ns"); !step.is_null()) {
+    policy.step_ns = read_statistics(step);
+  }
+  if (const Json& metrics = summary.at("metrics"); !metrics.is_null()) {
+    policy.hidden_share = number_at(metrics, "hidden_share");
+    policy.split_tax = number_at(metrics, "split_tax_factor");
+    if (const Json& waits = metrics.at("hand_off_wait_ns"); waits.at("count") > 0) {
+      policy.hand_off_p50_ns = number_at(waits, "p50");
+    }
+  }
+  const PolicyFolder files(folder);
+  const ScheduleRecord schedule = files.rank(0).schedules().at(0);
+  policy.schedule = schedule.name;
+  policy.schedule_digest = schedule.digest;
+  read_tokens(files, policy);
+  return policy;
+}
+
+/// What is missing from a policy's summary for it to be done; empty = nothing.
+std::string problem_of(const Json& summary,
+                       const PolicyConfig& policy,
+                       const WorkloadConfig& workload) {
+  if (summary.at("status") != "complete") {
+    return summary.at("problem");
+  }
+  const std::int64_t expected = std::int64_t{policy.execution.iterations} * workload.steps;
+  const std::int64_t finished = summary.at("decisions").at("steps");
+  return finished == expected ? ""
+                              : "policy " + policy.name + ": " + std::to_string(finished) + " of " +
+                                    std::to_string(expected) + " timed steps";
+}
+
+void add_speed_ups(const Experiment& experiment, std::vector<SweepPolicy>& policies) {
+  const SweepPolicy* baseline = policies.empty() ? nullptr : &policies.front();
+  for (const SweepPolicy& policy : policies) {
+    if (experiment.verify.mode != VerifyMode::none && policy.name == experiment.verify.baseline) {
+      baseline = &policy;
+    }
+  }
+  if (baseline == nullptr || !baseline->step_ns) {
+    return;
+  }
+  const double p50 = baseline->step_ns->p50;
+  for (SweepPolicy& policy : policies) {
+    if (policy.step_ns && policy.step_ns->p50 > 0) {
+      policy.speed_up = p50 / policy.step_ns->p50;
+    }
+  }
+}
+
+/// Fills the rows; returns the first problem.
+std::string read_policies(const fs::path& folder,
+                          const Experiment& experiment,
+                          SweepPointResult& point) {
+  std::string problem;
+  for (const PolicyConfig& policy : experiment.policies) {
+    const fs::path file = folder / policy.name / kSummaryFileName;
+    std::string found;
+    if (!fs::exists(file)) {
+      found = "policy " + policy.name + ": no " + kSummaryFileName;
+    } else {
+      const Json summary = parse_unique_json(
+          read_text_file(file.string(), kMaxBytes, "a summary in JSON"), file.string());
+      found = problem_of(summary, policy, experiment.workload);
+      point.policies.push_back(read_policy_row(file.parent_path(), summary, experiment));
+    }
+    problem = problem.empty() ? found : problem;
+  }
+  return problem;
+}
+
+/// As read_policies, for a folder that may be of another experiment.
+std::string read_run(const fs::path& folder,
+                     const Experiment& experiment,
+                     SweepPointResult& point) {
+  if (!fs::exists(folder / kExperimentFileName)) {
+    return std::string("no ") + kExperimentFileName;
+  }
+  if (read_text_file((folder / kExperimentFileName).string(), kMaxBytes, "an experiment") !=
+      dump(experiment)) {
+    return "it is of another experiment";
+  }
+  return read_policies(folder, experiment, point);
+}
+
+}  // namespace
+
+SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {
+  SweepPointResult point;
+  try {
+    if (!fs::exists(folder)) {
+      return point;
+    }
+    point.status = SweepPointStatus::incomplete;
+    point.problem = read_run(folder, experiment, point);
+  } catch (const InputError& error) {
+    point.problem = error.what();
+  } catch (const Json::exception& error) {
+    point.problem = (folder / kSummaryFileName).string() + ": " + error.what();
+  } catch (const std::exception& error) {
+    point.status = SweepPointStatus::incomplete;
+    point.problem = folder.string() + ": " + error.what();
+  }
+  add_speed_ups(experiment, point.policies);
+  if (point.problem.empty()) {
+    point.status = SweepPointStatus::complete;
+    for (const SweepPolicy& policy : point.policies) {
+      if (policy.verdict == "mismatch") {
+        point.status = SweepPointStatus::mismatch;
+      } else if (policy.verdict == "not_comparable") {
+        point.status = SweepPointStatus::incomplete;
+        point.problem = "policy " + policy.name + " cannot be compared with the baseline";
+      }
+    }
+  }
+  return point;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,87 @@
+// What the points of a sweep gave: one table over all of them. Written as sweep.json and sweep.csv
+// after each point.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/types.hpp"
+#include "framework/compare/metrics.hpp"
+#include "framework/config/experiment.hpp"
+
+namespace dovetail {
+
+inline constexpr const char* kSweepFileName = "sweep.json";
+inline constexpr const char* kSweepTableName = "sweep.csv";
+
+/// `running` is also what a killed sweep leaves; `incomplete`: ended early (a signal, a failure),
+/// or made from another experiment. Only `complete` is done: finished, and verified where the
+/// experiment asks for it.
+enum class SweepPointStatus { pending, running, complete, mismatch, incomplete };
+
+template <>
+struct EnumNames<SweepPointStatus> {
+  static constexpr std::array<std::string_view, 5> kTable = {
+      "pending", "running", "complete", "mismatch", "incomplete"};
+};
+
+/// One policy at one point.
+struct SweepPolicy {
+  std::string name;
+  std::string schedule;         ///< name of the schedule that ran
+  std::string schedule_digest;  ///< of that schedule, as the rank files record it
+  std::int64_t ubatches = 1;
+  std::string link;
+  std::int64_t max_tokens = 0;        ///< tokens of a step on the rank that has most
+  std::int64_t total_tokens = 0;      ///< over all ranks
+  double context_tokens = 0;          ///< mean over all requests and steps
+  bool one_token_each = false;        ///< every request computed one token a step
+  std::int64_t vetoed_steps = 0;      ///< timed steps that ran the plain schedule instead
+  std::optional<Statistics> step_ns;  ///< nothing where the times are not valid
+  std::optional<double> speed_up;     ///< p50 of the baseline (else the first policy) over own p50
+  std::optional<double> hidden_share;
+  std::optional<double> split_tax;  ///< factor
+  std::optional<double> hand_off_p50_ns;
+  std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_verified
+};
+
+struct SweepPointResult {
+  std::vector<std::string> values;  ///< one a key, as YAML
+  std::string folder;               ///< name within the sweep's folder; empty = none yet
+  SweepPointStatus status = SweepPointStatus::pending;
+  std::string problem;  ///< why it is incomplete
+  std::vector<SweepPolicy> policies;
+};
+
+struct SweepResult {
+  std::string experiment;
+  std::int64_t world_size = 0;    ///< ranks of every point
+  std::vector<std::string> keys;  ///< of the axes
+  std::vector<SweepPointResult> points;
+  nlohmann::json step_times;  ///< table for the policy auto; null = none
+};
+
+/// What the run folder of a point holds against the experiment that it has to be of (its dump is
+/// the folder's experiment.yaml). Never throws for what it finds there: the status says it. Leaves
+/// `values` and `folder` empty.
+SweepPointResult read_sweep_point(const std::filesystem::path& folder,
+                                  const Experiment& experiment);
+
+/// The table for people, below a line that names an emulated link.
+std::string to_text(const SweepResult& result);
+
+/// A header and a row for each point and policy (RFC 4180); points without results have a row, too.
+std::string to_csv(const SweepResult& result);
+
+nlohmann::json to_json(const SweepResult& result);
+
+/// Reads sweep.json of a sweep's folder. Throws InputError that names the file.
+SweepResult read_sweep_result(const std::filesystem::path& sweep_folder);
+
+}  // namespace dovetail

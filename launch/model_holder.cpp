@@ -1,0 +1,28 @@
+#include "launch/model_holder.hpp"
+
+#include "launch/run_setup.hpp"
+
+namespace dovetail {
+
+std::shared_ptr<const Architecture> ModelHolder::read_architecture(const RankContext& context) {
+  const auto& experiment = context.experiment;
+  const Key key{experiment.model,
+                experiment.parallel,
+                experiment.execution.dtype,
+                experiment.execution.device};
+  if (key_ != key) {
+    model_.reset();
+    architecture_ = dovetail::read_architecture(context);
+    key_ = key;
+  }
+  return architecture_;
+}
+
+std::shared_ptr<const Model> ModelHolder::load_model(const RankContext& context) {
+  if (!model_) {
+    model_ = dovetail::load_model(context, *architecture_);
+  }
+  return model_;
+}
+
+}  // namespace dovetail

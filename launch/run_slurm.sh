@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Runs dovetail under Slurm, one rank a GPU, or a CPU slot where the job has no GPUs:
+#   sbatch --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 launch/run_slurm.sh run experiments/quickstart.yaml --out results/quickstart
+# or the same within salloc. Prints the srun line before it runs. DOVETAIL_BIN names another executable than build/bin/dovetail.
+#SBATCH --job-name dovetail
+#SBATCH --signal USR1@120
+set -euo pipefail
+# Slurm runs a copy of this file; the job begins in the folder of sbatch.
+top=${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
+[ -f "$top/launch/env.sh" ] || { echo "start sbatch in the top folder of Dovetail; $top has no launch/env.sh" >&2; exit 2; }
+source "$top/launch/env.sh"
+[ $# -ge 1 ] || { echo "usage: sbatch [OPTIONS] launch/run_slurm.sh COMMAND..." >&2; exit 2; }
+[ -n "${SLURM_JOB_ID:-}" ] || { echo "no Slurm job; start this with sbatch, or within salloc" >&2; exit 2; }
+dovetail=${DOVETAIL_BIN:-$top/build/bin/dovetail}
+[ -x "$dovetail" ] || { echo "$dovetail is not there; build it first (launch/quickstart.sh does)" >&2; exit 2; }
+# PMIx starts the ranks as mpirun would. A rank may use all CPUs of its task: its comm lane runs beside its compute. --kill-on-bad-exit: a
+# failed rank has said what is wrong, the others need not wait for Slurm. Two minutes before its time is up, a job gets SIGUSR1 and ends
+# after the iteration; a sweep goes on where it is started again with the same --out.
+command=(srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none "$dovetail" "$@")
+echo "+ ${command[*]}" >&2
+exec "${command[@]}"

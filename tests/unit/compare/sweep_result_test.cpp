@@ -1,0 +1,320 @@
+#include "framework/compare/sweep_result.hpp"
+
+#include <fstream>
+#include <functional>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/compare/summary.hpp"
+#include "framework/compare/verify.hpp"
+#include "framework/config/dump.hpp"
+#include "framework/record/run_folder.hpp"
+#include "tests/unit/compare/synthetic_run.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A run folder of a point, as a run would leave it.
+class SweepPoint : public ::testing::Test {
+ protected:
+  SweepPoint() {
+    experiment_.experiment = "synthetic";
+    experiment_.execution.iterations = 3;
+    for (const auto* name : {"sequential", "dual_batch"}) {
+      PolicyConfig policy;
+      policy.name = name;
+      policy.schedule = name;
+      policy.execution = experiment_.execution;
+      experiment_.policies.push_back(policy);
+    }
+    experiment_.verify = {.baseline = "sequential", .mode = VerifyMode::tolerance};
+  }
+
+  void write(const std::function<void(SyntheticRun&)>& change = {}) {
+    write_text(kExperimentFileName, dump(experiment_));
+    for (const auto& policy : experiment_.policies) {
+      SyntheticRun run = make_synthetic_run(2, policy.name);
+      add_synthetic_profile(run);
+      if (policy.name == "dual_batch") {
+        for (SyntheticRank& rank : run.ranks) {
+          rank.step_ns = {500, 1000, 1500};
+        }
+        if (change) {
+          change(run);
+        }
+      }
+      const auto baseline = folder_.path() / "sequential";
+      const auto own = run.write(folder_.path());
+      SummaryOptions options;
+      if (policy.name != "sequential" && experiment_.verify.mode != VerifyMode::none) {
+        options = {.baseline_dir = baseline, .verification = verify_policies(baseline, own)};
+      }
+      write_json(own / kSummaryFileName, policy_summary(own, options));
+    }
+  }
+
+  void write_text(const fs::path& name, const std::string& text) {
+    std::ofstream(folder_.path() / name) << text;
+  }
+
+  SweepPointResult read() { return read_sweep_point(folder_.path(), experiment_); }
+
+  TemporaryFolder folder_;
+  Experiment experiment_;
+};
+
+TEST_F(SweepPoint, ACompletePointGivesARowForEachPolicy) {
+  write([](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.link = "emulated: 20 us, 1 GB/s";
+    }
+  });
+  const auto point = read();
+  EXPECT_EQ(point.status, SweepPointStatus::complete) << point.problem;
+  ASSERT_EQ(point.policies.size(), 2U);
+  const SweepPolicy& plain = point.policies[0];
+  const SweepPolicy& dual = point.policies[1];
+  EXPECT_EQ(plain.name, "sequential");
+  EXPECT_EQ(plain.verdict, "baseline");
+  EXPECT_EQ(plain.link, "none");
+  EXPECT_EQ(dual.verdict, "verified");
+  EXPECT_EQ(dual.link, "emulated: 20 us, 1 GB/s");
+  EXPECT_EQ(dual.ubatches, 2);
+  EXPECT_EQ(dual.total_tokens, 4 + 1 + 7 + 3 + 5 + 6);
+  EXPECT_EQ(dual.max_tokens, 3 + 5 + 6) << "of the second rank";
+  EXPECT_FALSE(dual.one_token_each);
+  EXPECT_EQ(dual.context_tokens, 0);
+  ASSERT_TRUE(dual.step_ns && plain.step_ns);
+  EXPECT_EQ(dual.step_ns->p50, 1000);
+  EXPECT_EQ(*dual.speed_up, plain.step_ns->p50 / 1000);
+  EXPECT_TRUE(dual.hidden_share.has_value());
+  EXPECT_TRUE(dual.hand_off_p50_ns.has_value());
+}
+
+TEST_F(SweepPoint, WithoutVerificationTheFirstPolicyIsTheBaseline) {
+  experiment_.verify = {};
+  write();
+  const auto point = read();
+  EXPECT_EQ(point.status, SweepPointStatus::complete);
+  EXPECT_EQ(point.policies[0].verdict, "not_verified");
+  EXPECT_EQ(*point.policies[0].speed_up, 1);
+  EXPECT_EQ(*point.policies[1].speed_up, 2);
+}
+
+TEST_F(SweepPoint, AMismatchIsOneAndHasNoTimes) {
+  write([](SyntheticRun& run) { run.ranks[0].outputs.at("hidden").values[3] += 100; });
+  const auto point = read();
+  EXPECT_EQ(point.status, SweepPointStatus::mismatch);
+  EXPECT_EQ(point.policies[1].verdict, "mismatch");
+  EXPECT_FALSE(point.policies[1].step_ns || point.policies[1].speed_up);
+}
+
+TEST_F(SweepPoint, WhatIsNotThereYetIsPending) {
+  EXPECT_EQ(read_sweep_point(folder_.path() / "none", experiment_).status,
+            SweepPointStatus::pending);
+}
+
+TEST_F(SweepPoint, AnythingLessThanAllIsIncompleteAndSaysWhy) {
+  const auto expect = [&](const std::string& problem) {
+    const auto point = read();
+    EXPECT_EQ(point.status, SweepPointStatus::incomplete) << problem;
+    EXPECT_NE(point.problem.find(problem), std::string::npos) << point.problem;
+  };
+  expect("no experiment.yaml");
+  write();
+  ASSERT_EQ(read().status, SweepPointStatus::complete);
+
+  experiment_.workload.seed = 7;
+  expect("another experiment");
+  experiment_.workload.seed = 0;
+
+  const auto summary = folder_.path() / "dual_batch" / kSummaryFileName;
+  fs::rename(summary, folder_.path() / "kept.json");
+  expect("policy dual_batch: no summary.json");
+  write_text("dual_batch/summary.json", "{\"policy\": 3");
+  expect("summary.json");
+  write_text("dual_batch/summary.json", "{}");
+  expect("summary.json");
+  fs::remove(summary);
+  fs::rename(folder_.path() / "kept.json", summary);
+  ASSERT_EQ(read().status, SweepPointStatus::complete);
+
+  fs::remove(folder_.path() / "dual_batch" / "rank-00001.h5");
+  expect("rank 1");
+}
+
+TEST_F(SweepPoint, StepsThatAreMissingMakeItIncomplete) {
+  write([](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.step_ns[2] = -1;
+    }
+  });
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete);
+  EXPECT_EQ(read().problem, "policy dual_batch: 2 of 3 timed steps");
+}
+
+/// Whatever the file system says is the point's problem, not the sweep's end.
+TEST_F(SweepPoint, WhatCannotBeReadMakesItIncomplete) {
+  const auto point = read_sweep_point(folder_.path() / std::string(300, 'x'), experiment_);
+  EXPECT_EQ(point.status, SweepPointStatus::incomplete);
+  EXPECT_NE(point.problem.find("File name too long"), std::string::npos) << point.problem;
+  write();
+  const auto summary = folder_.path() / "dual_batch" / kSummaryFileName;
+  fs::remove(summary);
+  fs::create_symlink(summary, summary);
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete);
+  EXPECT_NE(read().problem.find(summary.string()), std::string::npos) << read().problem;
+}
+
+TEST_F(SweepPoint, AFailedRankMakesItIncomplete) {
+  write([](SyntheticRun& run) {
+    run.ranks[1].status = RunStatus::failed;
+    run.ranks[1].failure = "out of luck";
+  });
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete);
+  EXPECT_NE(read().problem.find("out of luck"), std::string::npos) << read().problem;
+}
+
+SweepPolicy policy_row(const std::string& name, double p50_ms, const std::string& link) {
+  SweepPolicy policy;
+  policy.name = name;
+  policy.schedule = name;
+  policy.link = link;
+  policy.max_tokens = 12;
+  policy.total_tokens = 20;
+  policy.step_ns = Statistics{.count = 3,
+                              .min = p50_ms * 5e5,
+                              .p50 = p50_ms * 1e6,
+                              .p95 = p50_ms * 2e6,
+                              .p99 = p50_ms * 2e6,
+                              .max = p50_ms * 3e6,
+                              .mean = p50_ms * 1e6};
+  policy.hidden_share = 0.25;
+  policy.verdict = "verified";
+  return policy;
+}
+
+SweepResult sample(const std::string& second_link) {
+  SweepResult result{.experiment = "e",
+                     .world_size = 2,
+                     .keys = {"a.b", "c"},
+                     .points = {},
+                     .step_times = nullptr};
+  result.points.push_back(
+      {.values = {"4", "[x, \"y\"]"},
+       .folder = "point-0000",
+       .status = SweepPointStatus::complete,
+       .problem = "",
+       .policies = {policy_row("p", 2, "none"), policy_row("q", 1.5, second_link)}});
+  result.points.push_back({.values = {"8", "true"},
+                           .folder = "",
+                           .status = SweepPointStatus::pending,
+                           .problem = "",
+                           .policies = {}});
+  return result;
+}
+
+TEST(SweepReport, TheTableHasARowForEachPolicyAndForWhatIsPending) {
+  EXPECT_EQ(to_text(sample("none")),
+            "Sweep e: tokens of a step on the rank that has most; p50 of the slowest rank; "
+            "speed-up over the baseline of the point\n"
+            "point  a.b         c  tokens  policy  p50 [ms]  speed-up  hidden  verdict\n"
+            "-----  ---  --------  ------  ------  --------  --------  ------  --------\n"
+            "    0    4  [x, \"y\"]      12  p          2.000         -  25.0 %  verified\n"
+            "    0    4  [x, \"y\"]      12  q          1.500         -  25.0 %  verified\n"
+            "    1    8      true       -  -              -         -       -  pending\n");
+}
+
+TEST(SweepReport, LinksAreNamedAboveOrInAColumn) {
+  SweepResult result = sample("emulated: 1 us, 1 GB/s");
+  const std::string differing = to_text(result);
+  EXPECT_TRUE(differing.starts_with("Link emulated: see the column link\n")) << differing;
+  EXPECT_NE(differing.find("verified  emulated: 1 us, 1 GB/s\n"), std::string::npos) << differing;
+  result.points[0].policies[0].link = "emulated: 1 us, 1 GB/s";
+  const std::string same = to_text(result);
+  EXPECT_TRUE(same.starts_with("Link emulated: 1 us, 1 GB/s\nSweep e")) << same;
+  EXPECT_EQ(same.find("verified  emulated"), std::string::npos);
+}
+
+TEST(SweepReport, CsvQuotesWhatNeedsIt) {
+  const std::string text = to_csv(sample("none"));
+  EXPECT_TRUE(text.starts_with("point,folder,status,a.b,c,policy,schedule,")) << text;
+  EXPECT_NE(
+      text.find("\n0,point-0000,complete,4,\"[x, \"\"y\"\"]\",q,q,1,none,12,20,0.0,false,3,1.5,"),
+      std::string::npos)
+      << text;
+  EXPECT_NE(text.find("\n1,,pending,8,true,,"), std::string::npos) << text;
+  std::size_t lines = 0;
+  std::size_t commas_of_last = 0;
+  for (const char c : text) {
+    lines += c == '\n' ? 1 : 0;
+    commas_of_last += lines == 3 && c == ',' ? 1 : 0;
+  }
+  EXPECT_EQ(lines, 4U);
+  EXPECT_EQ(commas_of_last, 5U - 1 + 19) << "as many cells as the header";
+}
+
+TEST(SweepReport, JsonReadsBack) {
+  const TemporaryFolder folder;
+  SweepResult result = sample("emulated: 1 us, 1 GB/s");
+  result.points[0].policies[1].speed_up = 4.0 / 3;
+  result.points[0].policies[1].one_token_each = true;
+  result.points[0].policies[0].step_ns.reset();
+  result.points[1].problem = "a \"reason\"";
+  write_json(folder.path() / kSweepFileName, to_json(result));
+  const SweepResult again = read_sweep_result(folder.path());
+  EXPECT_EQ(to_json(again), to_json(result));
+  EXPECT_EQ(to_text(again), to_text(result));
+  EXPECT_EQ(to_csv(again), to_csv(result));
+  EXPECT_EQ(to_json(result).at("points").at(0).at("values").at("a.b"), 4);
+  EXPECT_EQ(to_json(result).at("points").at(1).at("values").at("c"), true);
+}
+
+TEST(SweepReport, RefusesValuesTooDeepWithinEachOther) {
+  const TemporaryFolder folder;
+  auto text = to_json(sample("none")).dump();
+  const std::string none = "\"step_times\":null";
+  const auto at = text.find(none);
+  ASSERT_NE(at, std::string::npos);
+  text.replace(
+      at, none.size(), "\"step_times\":" + std::string(60'000, '[') + std::string(60'000, ']'));
+  std::ofstream(folder.path() / kSweepFileName) << text;
+  try {
+    read_sweep_result(folder.path());
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("sweep.json: line 1, byte "), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("too deep within each other"), std::string::npos);
+  }
+}
+
+TEST(SweepReport, RefusesWhatIsNoSweep) {
+  const TemporaryFolder folder;
+  EXPECT_THROW(read_sweep_result(folder.path()), InputError);
+  auto json = to_json(sample("none"));
+  for (const auto& change :
+       std::vector<std::function<void()>>{[&] { json["version"] = 1; },
+                                          [&] { json.erase("keys"); },
+                                          [&] { json["points"][0]["status"] = "splendid"; },
+                                          [&] { json["points"][0]["values"].erase("c"); },
+                                          [&] { json["points"][0]["policies"][0]["tokens"] = 3; },
+                                          [&] { json["points"] = 3; }}) {
+    json = to_json(sample("none"));
+    write_json(folder.path() / kSweepFileName, json);
+    EXPECT_NO_THROW(read_sweep_result(folder.path()));
+    change();
+    write_json(folder.path() / kSweepFileName, json);
+    try {
+      read_sweep_result(folder.path());
+      ADD_FAILURE() << "accepted " << json.dump();
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find("sweep.json: "), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dovetail
