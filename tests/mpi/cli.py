@@ -1,0 +1,78 @@
+"""What the tests of the whole program share: starting dovetail, alone and under mpirun, and judging its verdicts.
+
+DOVETAIL_BIN names the executable, DOVETAIL_MPIRUN the launch line.
+"""
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+BIN = os.environ["DOVETAIL_BIN"]
+MPIRUN = shlex.split(os.environ["DOVETAIL_MPIRUN"])
+FP32_BOUND = 2e-6
+
+
+class Outcome:
+    def __init__(self, process, seconds):
+        self.code, self.out, self.err, self.seconds = process.returncode, process.stdout, process.stderr, seconds
+
+    def __str__(self):
+        return f"exit code {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def execute(command, limit_s=55):
+    begin = time.monotonic()
+    process = subprocess.run(command, cwd=TOP, capture_output=True, text=True, errors="replace", timeout=limit_s)
+    return Outcome(process, time.monotonic() - begin)
+
+
+def dovetail(*arguments, **options):
+    return execute([BIN, *map(str, arguments)], **options)
+
+
+def mpirun(ranks, *arguments, **options):
+    return execute([*MPIRUN, "-np", str(ranks), BIN, *map(str, arguments)], **options)
+
+
+def mpirun_apart(folders, *arguments, **options):
+    """One rank in each folder, so that a relative path is another file on each."""
+    ranks = [["-np", "1", "-wdir", str(folder), BIN, *map(str, arguments)] for folder in folders]
+    return execute(MPIRUN + [word for rank in ranks for word in [":", *rank]][1:], **options)
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="dovetail-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def write(self, text, name="experiment.yaml"):
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def write_apart(self, name, *texts):
+        """A file of the same name in a folder for each rank; returns the folders."""
+        folders = [self.folder / f"rank-{rank}" for rank in range(len(texts))]
+        for folder, text in zip(folders, texts):
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        return folders
+
+    def run_experiment(self, ranks, path, name, *arguments, code=0):
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / name, *arguments)
+        self.assertEqual(outcome.code, code, str(outcome))
+        return self.folder / name, outcome
+
+    def assert_verified(self, baseline, policy, mode="tolerance"):
+        outcome = dovetail("verify", baseline, policy, "--mode", mode, "--format", "json")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        report = json.loads(outcome.out)
+        self.assertGreaterEqual(len(report["tensors"]), 2)
+        for tensor in report["tensors"]:
+            self.assertLessEqual(float(tensor["error"]), FP32_BOUND if mode == "tolerance" else 0.0, str(tensor))

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""launch/plot.py on real runs: the pictures are made, show what was recorded, and name an emulated link.
+
+plot_test.py [unittest arguments]; cli.py has the environment. Needs matplotlib beside h5py; without it everything but the message about
+that is skipped.
+"""
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cli import BIN, MPIRUN, TOP, execute
+from sweep_test import BASE, LINK
+
+PLOT = TOP / "launch" / "plot.py"
+HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
+NAMES = ["step_time", "hidden_share", "timeline"]
+
+
+def plot(*arguments, **environment):
+    os.environ.update(environment)
+    try:
+        return execute([sys.executable, str(PLOT), *map(str, arguments)])
+    finally:
+        for name in environment:
+            os.environ.pop(name)
+
+
+def texts(path):
+    return [element.text for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text") if element.text]
+
+
+@unittest.skipUnless(HAS_MATPLOTLIB, "matplotlib is not installed")
+class Plots(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="dovetail-plot-"))
+        axes = "sweep:\n  workload.requests.count: [1, 2, 9]\n"
+        timing = ["--set", "record.timing=ops", "--set", "execution.link={latency_us: 20, gbytes_per_s: 0.5}"]
+        for name, end, arguments in (("sweep", axes, timing), ("run", "", timing), ("untimed", "", [])):
+            file = cls.folder / f"{name}.yaml"
+            file.write_text(BASE + end)
+            outcome = execute([*MPIRUN, "-np", "2", BIN, "run", str(file), "--out", str(cls.folder / name), *arguments])
+            assert outcome.code == 0, str(outcome)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder, ignore_errors=True)
+
+    def pictures(self, name, kind, *arguments, made=NAMES):
+        out = self.folder / f"{name}-{kind}"
+        outcome = plot(self.folder / name, "--out", out, "--format", kind, *arguments)
+        self.assertEqual(outcome.code, 0, str(outcome))
+        paths = [out / f"{one}.{kind}" for one in made]
+        self.assertEqual(outcome.out.split(), [str(path) for path in paths])
+        self.assertEqual(sorted(out.iterdir()), sorted(paths))
+        for path in paths:
+            self.assertLess(path.stat().st_size, 100_000, path)
+        return paths
+
+    def test_every_picture_names_policies_and_the_emulated_link(self):
+        for name in ("sweep", "run"):
+            for path in self.pictures(name, "svg"):
+                found = texts(path)
+                self.assertIn(f"link {LINK}", found, path)
+                for policy in ("sequential", "dual_batch"):
+                    self.assertTrue(any(text.startswith(policy) for text in found), f"{path}: {found}")
+
+    def test_without_a_link_or_profiled_steps(self):
+        (path,) = self.pictures("untimed", "svg", made=["step_time"])
+        self.assertFalse(any("link" in text for text in texts(path)), texts(path))
+
+    def test_the_timeline_has_lanes_ubatches_and_phases(self):
+        found = texts(self.pictures("run", "svg")[2])
+        for expected in ("rank 0 compute", "rank 1 comm", "ubatch 0", "ubatch 1"):
+            self.assertIn(expected, found)
+        # Which phases are wide enough for a label depends on their times.
+        self.assertTrue({"attention", "att", "experts", "exp", "dispatch", "dis", "combine", "com"} & set(found), found)
+        shorter = texts(self.pictures("run", "svg", "--layers", "1")[2])
+        self.assertTrue(any("layers 0 to 0 of" in text for text in shorter), shorter)
+
+    def test_pixels(self):
+        from matplotlib.image import imread
+        for name in ("sweep", "run"):
+            for path in self.pictures(name, "png"):
+                pixels = imread(path)
+                self.assertGreater(pixels.shape[1], 400)
+                self.assertGreater(len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)), 20, path)
+
+    def test_the_numbers_are_those_of_the_record(self):
+        spec = importlib.util.spec_from_file_location("plot", PLOT)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        policy = module.Policy(self.folder / "run" / "dual_batch")
+        summary = json.loads((policy.folder / "summary.json").read_text())
+        self.assertAlmostEqual(np.median(policy.step_ms()) * 1e6, summary["step_ns"]["p50"])
+        self.assertEqual(len(policy.step_ms()), summary["step_ns"]["count"])
+        self.assertEqual(policy.tokens(), 24)
+        steps = policy.profiled_step()
+        self.assertEqual(len(steps), 2)
+        with h5py.File(policy.folder / "rank-00001.h5") as file:
+            ops, times = file["schedule/0"][:], file["timing/ops"][:]
+        self.assertEqual(len(steps[1]), len(ops))
+        lengths = [end - start for _, start, end in steps[1]]
+        recorded = (times[:, :, 1] - times[:, :, 0]) / 1e6
+        self.assertTrue(any(np.allclose(lengths, one, atol=1e-9, rtol=1e-6) for one in recorded), "one of the profiled steps")
+        self.assertEqual(min(start for rank in steps for _, start, _ in rank), 0)
+        self.assertEqual([op["phase"] for op, _, _ in steps[1]], [module.text_of(op["phase"]) for op in ops])
+        series, is_sweep = module.read_series(self.folder / "sweep")
+        self.assertTrue(is_sweep)
+        self.assertEqual({label: [one.tokens() for one in policies] for label, policies in series.items()},
+                         {"sequential": [12, 24, 108], "dual_batch": [12, 24, 108]})
+
+    def test_bad_input(self):
+        empty = self.folder / "empty"
+        empty.mkdir()
+        damaged = self.folder / "damaged"
+        shutil.copytree(self.folder / "run", damaged)
+        (damaged / "dual_batch" / "summary.json").write_text("{")
+        for expected, arguments in (("no such folder", [self.folder / "none"]), ("no policy with valid times", [empty]),
+                                    ("summary.json", [damaged]), ("--layers", [self.folder / "run", "--layers", "0"])):
+            outcome = plot(*arguments)
+            self.assertEqual(outcome.code, 2, str(outcome))
+            self.assertRegex(outcome.err, f"^plot: .*{expected}")
+        self.assertEqual(plot(self.folder / "run", "--format", "gif").code, 2)
+
+
+class PlotPackages(unittest.TestCase):
+    def test_missing_ones_are_named(self):
+        with tempfile.TemporaryDirectory(prefix="dovetail-plot-") as folder:
+            (Path(folder) / "matplotlib.py").write_text("raise ImportError(\"No module named 'matplotlib'\")\n")
+            outcome = plot(folder, PYTHONPATH=folder)
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertEqual(len(outcome.err.splitlines()), 1)
+        self.assertIn("apt-get install python3-h5py python3-matplotlib", outcome.err)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
