@@ -96,7 +96,7 @@ Json describe_policy(const CheckedRun& run,
           {"schedule_check", "proven"},  // an unproven schedule is refused above
           {"exchange", exchange.name},
           {"exchange_reason", exchange.reason},
-          {"link", describe_link(policy.execution.link)},
+          {"link", describe_link(policy.execution.link, run.grid.expert_parallel)},
           {"tokens_of_ubatches_by_rank", splits}};
 }
 

@@ -96,8 +96,7 @@ RankFileSpec rank_file_spec(const RankContext& context,
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
   // A group of one rank has no link to emulate.
   spec.attributes.push_back(
-      {attribute::kLink,
-       context.grid.expert_parallel == 1 ? kNoLink : describe_link(policy.execution.link)});
+      {attribute::kLink, describe_link(policy.execution.link, context.grid.expert_parallel)});
   spec.config = dump(experiment);
   spec.schedules = {schedule_record(schedules.own)};
   if (!(schedules.plain == schedules.own)) {

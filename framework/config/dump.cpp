@@ -250,10 +250,10 @@ std::string write_short(double value) {
 
 }  // namespace
 
-std::string describe_link(const std::optional<LinkConfig>& link) {
-  return link ? "emulated: " + write_short(link->latency_us) + " us, " +
-                    write_short(link->gbytes_per_s) + " GB/s"
-              : "none";
+std::string describe_link(const std::optional<LinkConfig>& link, int expert_parallel) {
+  return link && expert_parallel > 1 ? "emulated: " + write_short(link->latency_us) + " us, " +
+                                           write_short(link->gbytes_per_s) + " GB/s"
+                                     : "none";
 }
 
 std::string dump(const Experiment& experiment) {

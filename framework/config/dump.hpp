@@ -12,7 +12,8 @@ namespace dovetail {
 /// equal to the byte.
 std::string dump(const Experiment& experiment);
 
-/// "none", or "emulated: 20 us, 1 GB/s": how results name the link that a policy ran over.
-std::string describe_link(const std::optional<LinkConfig>& link);
+/// "none", or "emulated: 20 us, 1 GB/s": how results name the link that a policy ran over. An ep
+/// group of one rank has no link, so nothing is emulated.
+std::string describe_link(const std::optional<LinkConfig>& link, int expert_parallel);
 
 }  // namespace dovetail

@@ -111,10 +111,11 @@ TEST(Dump, GoldenQuickstart) {
 }
 
 TEST(Dump, LinksAreNamed) {
-  EXPECT_EQ(describe_link(std::nullopt), "none");
-  EXPECT_EQ(describe_link(LinkConfig{.latency_us = 20.0, .gbytes_per_s = 1.0}),
+  EXPECT_EQ(describe_link(std::nullopt, 2), "none");
+  EXPECT_EQ(describe_link(LinkConfig{}, 1), "none");
+  EXPECT_EQ(describe_link(LinkConfig{.latency_us = 20.0, .gbytes_per_s = 1.0}, 2),
             "emulated: 20 us, 1 GB/s");
-  EXPECT_EQ(describe_link(LinkConfig{.latency_us = 2.5, .gbytes_per_s = 0.125}),
+  EXPECT_EQ(describe_link(LinkConfig{.latency_us = 2.5, .gbytes_per_s = 0.125}, 2),
             "emulated: 2.5 us, 0.125 GB/s");
 }
 
