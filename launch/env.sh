@@ -7,3 +7,12 @@ export OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none
 # Idle OpenMP threads sleep instead of spinning: the cores belong to the ranks and to the comm workers.
 export OMP_WAIT_POLICY=passive
+# NVLink multicast (NVLS) belongs to the switches of the whole host: a virtual machine that holds only some of its GPUs must leave it alone.
+export NCCL_NVLS_ENABLE=${NCCL_NVLS_ENABLE:-0}
+# NCCL would register the buffers of captured collectives with peers. That has hung and read freed memory together with growing allocator
+# segments, and a graph that dies must leave nothing registered behind.
+export NCCL_GRAPH_REGISTER=${NCCL_GRAPH_REGISTER:-0}
+# Libraries of a prefix that holds what the machine lacks (launch/check_gpus.sh).
+if [ -n "${DOVETAIL_PREFIX:-}" ]; then
+  export LD_LIBRARY_PATH=$DOVETAIL_PREFIX/lib/x86_64-linux-gnu:$DOVETAIL_PREFIX/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi

@@ -2,6 +2,8 @@
 # Sets up what a build needs and is silent about what is already there: Debian packages, and LibTorch from the torch wheel in a cached
 # virtual environment. Sourced by quickstart.sh and tests/run.sh; exports DOVETAIL_TORCH. Run alone it only sets up.
 #   DOVETAIL_TORCH   a torch package folder (site-packages/torch) that is already there: nothing is downloaded
+#   DOVETAIL_CUDA=1  also what the preset cuda needs: the wheel's CUDA libraries (2.7 GB unpacked, in the same environment); nvcc must be there
+#   DOVETAIL_PREFIX  a folder with yaml-cpp, CLI11 and nlohmann-json: no packages are installed
 #   dovetail_more_packages   array of further Debian packages, set before this is sourced
 #   XDG_CACHE_HOME   where the virtual environment lies (default ~/.cache), in dovetail/venv
 set -euo pipefail
@@ -12,6 +14,9 @@ dovetail_torch_version=2.11.0
 dovetail_torch_build=$dovetail_torch_version+cu130
 # The wheel without its dependencies, and the two CUDA libraries that its CPU part loads.
 dovetail_wheels=(torch==$dovetail_torch_version nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+# What else its GPU part loads, and NCCL's header: as the wheel pins them.
+dovetail_cuda_wheels=("cuda-toolkit[cublas,cudart,cufft,cufile,cupti,curand,cusolver,cusparse,nvjitlink,nvrtc,nvtx]==13.0.2"
+  nvidia-cudnn-cu13==9.19.0.56 nvidia-cusparselt-cu13==0.8.0 nvidia-nccl-cu13==2.28.9 nvidia-nvshmem-cu13==3.4.5)
 
 dovetail_say() { printf 'setup: %s\n' "$*" >&2; }
 dovetail_die() { dovetail_say "$*"; exit 2; }
@@ -25,6 +30,10 @@ dovetail_as_root() {
 dovetail_setup_packages() {
   local package missing=() log
   command -v dpkg-query >/dev/null || return 0 # another distribution: CMake names what it does not find
+  if [ -n "${DOVETAIL_PREFIX:-}" ]; then       # a machine without network: the prefix has what it lacks
+    export CMAKE_PREFIX_PATH=$DOVETAIL_PREFIX${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}
+    return 0
+  fi
   for package in "${dovetail_packages[@]}" ${dovetail_more_packages[@]+"${dovetail_more_packages[@]}"}; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
   done
@@ -75,8 +84,23 @@ dovetail_setup_torch() {
   export DOVETAIL_TORCH
 }
 
+dovetail_setup_cuda() {
+  local nvcc python
+  nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null) ||
+    dovetail_die "DOVETAIL_CUDA needs nvcc of CUDA 13.0, which this script does not install: put it on the PATH, or its folder into CUDA_HOME"
+  "$nvcc" --version | grep -q 'release 13\.' || dovetail_die "$nvcc is not of CUDA 13: $("$nvcc" --version | grep release)"
+  # All that the wheel's GPU part loads is there once NCCL and cuDNN are: they come in one transaction.
+  if [ -e "$DOVETAIL_TORCH/../nvidia/nccl/include/nccl.h" ] && [ -e "$DOVETAIL_TORCH/../nvidia/cudnn/lib/libcudnn.so.9" ]; then return 0; fi
+  python=$(cd "$DOVETAIL_TORCH/../../../.." && pwd)/bin/python
+  [ -x "$python" ] || dovetail_die "the CUDA libraries of $DOVETAIL_TORCH are missing, and $python is not there to install them"
+  dovetail_say "downloading the CUDA libraries of torch $dovetail_torch_version, 2.7 GB unpacked"
+  "$python" -m pip install -q --disable-pip-version-check "${dovetail_cuda_wheels[@]}" ||
+    dovetail_die "pip could not install ${dovetail_cuda_wheels[*]}"
+}
+
 dovetail_setup_packages
 dovetail_setup_torch
+if [ "${DOVETAIL_CUDA:-0}" != 0 ]; then dovetail_setup_cuda; fi
 
 # Configures a preset and builds targets (all without any); quiet unless it fails or takes a while.
 dovetail_build() {

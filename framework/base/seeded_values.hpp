@@ -4,11 +4,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define DOVETAIL_HOST_DEVICE __host__ __device__
-#else
-#define DOVETAIL_HOST_DEVICE
-#endif
+#include "framework/base/host_device.hpp"
 
 namespace dovetail {
 

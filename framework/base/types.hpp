@@ -40,6 +40,16 @@ enum class VetoReason : std::int64_t {
   table_has_no_point = 5,   ///< auto: its table measured nothing like this step
 };
 
+/// Why a step did not run as a graph.
+enum class EagerReason : std::int64_t {
+  none = 0,               ///< it did
+  mode_none = 1,          ///< the policy asks for no graphs
+  warm_up = 2,            ///< runs before a capture
+  capture_failed = 3,     ///< a rank could not capture it
+  pass_not_captured = 4,  ///< a profiled pass that is not captured
+  no_work = 5,            ///< no rank has a token
+};
+
 /// Bytes of one element.
 std::size_t size_of(DType dtype);
 
@@ -82,6 +92,12 @@ struct EnumNames<VetoReason> {
                                                              "no_work",
                                                              "table_prefers_plain",
                                                              "table_has_no_point"};
+};
+
+template <>
+struct EnumNames<EagerReason> {
+  static constexpr std::array<std::string_view, 6> kTable = {
+      "none", "mode_none", "warm_up", "capture_failed", "pass_not_captured", "no_work"};
 };
 
 }  // namespace dovetail

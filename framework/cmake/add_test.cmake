@@ -1,5 +1,6 @@
 # Tests, one line each: add_host_test(name TIMEOUT s SOURCES ... LIBRARIES ...), add_mpi_test(name RANKS 1 2 4 TIMEOUT s SOURCES ... LIBRARIES ...).
-# Labels: host, mpi (and np1, np2, np4). An MPI test that skips everything shows as skipped; host tests have nothing to skip.
+# add_gpu_test(name RANKS 1 2 4 ...) as add_mpi_test, one GPU a rank: shows as skipped where there are fewer GPUs than ranks, and in a build
+# without CUDA. Labels: host, mpi (and np1, np2, np4), gpu. An MPI test that skips everything shows as skipped; host tests have nothing to skip.
 
 function(add_host_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
@@ -16,7 +17,8 @@ endfunction()
 # Launch line and environment of a test under mpirun, in one place.
 set(DOVETAIL_MPIRUN ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none)
 set(DOVETAIL_MPI_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
-                             OMPI_MCA_btl_vader_single_copy_mechanism=none GTEST_COLOR=no OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive)
+                             OMPI_MCA_btl_vader_single_copy_mechanism=none GTEST_COLOR=no OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+                             NCCL_NVLS_ENABLE=0 NCCL_GRAPH_REGISTER=0) # launch/env.sh has the reasons
 
 function(add_mpi_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
@@ -35,5 +37,25 @@ function(add_mpi_test name)
       PROPERTIES TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ranks} LABELS "mpi;np${ranks};${ARG_LABELS}"
                  ENVIRONMENT "${DOVETAIL_MPI_ENVIRONMENT};DOVETAIL_TEST_LIMIT_S=${limit}"
                  SKIP_REGULAR_EXPRESSION "ALL PASSED OR SKIPPED")
+  endforeach()
+endfunction()
+
+if(DOVETAIL_CUDA)
+  add_custom_target(gpu_tests) # builds the GPU tests and nothing else
+endif()
+
+function(add_gpu_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
+  if(DOVETAIL_CUDA)
+    add_mpi_test(${ARGV} LABELS gpu)
+    add_dependencies(gpu_tests test_${name})
+    foreach(ranks ${ARG_RANKS})
+      set_tests_properties(${name}.np${ranks} PROPERTIES RESOURCE_LOCK gpus LABELS "gpu;np${ranks}")
+    endforeach()
+    return()
+  endif()
+  foreach(ranks ${ARG_RANKS})
+    add_test(NAME ${name}.np${ranks} COMMAND ${CMAKE_COMMAND} -E echo "ALL PASSED OR SKIPPED: built without CUDA")
+    set_tests_properties(${name}.np${ranks} PROPERTIES LABELS "gpu;np${ranks}" SKIP_REGULAR_EXPRESSION "ALL PASSED OR SKIPPED")
   endforeach()
 endfunction()

@@ -3,6 +3,12 @@ add_library(dovetail_options INTERFACE)
 target_compile_options(
   dovetail_options
   INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion;-Wnon-virtual-dtor;-Werror>)
+# Members that a designated initializer leaves out have their defaults.
+target_compile_options(dovetail_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  # Takes every reference that a function with a temporary argument returns for one to the temporary.
+  target_compile_options(dovetail_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-dangling-reference>)
+endif()
 target_include_directories(dovetail_options INTERFACE ${CMAKE_SOURCE_DIR})
 
 if(DOVETAIL_SANITIZE)

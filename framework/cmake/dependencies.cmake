@@ -24,12 +24,5 @@ if(NOT DOVETAIL_CORE_ONLY)
 endif()
 
 if(DOVETAIL_CUDA)
-  find_package(CUDAToolkit 13.0 REQUIRED)
-  # NCCL of the wheel where it is installed, so that only one is loaded; otherwise the toolkit's.
-  find_path(DOVETAIL_NCCL_INCLUDE nccl.h HINTS "${DOVETAIL_TORCH}/../nvidia/nccl/include" ${CUDAToolkit_INCLUDE_DIRS} REQUIRED)
-  find_file(DOVETAIL_NCCL_LIBRARY libnccl.so.2 HINTS "${DOVETAIL_TORCH}/../nvidia/nccl/lib" ${CUDAToolkit_LIBRARY_DIR}
-            PATHS ${CUDAToolkit_LIBRARY_ROOT}/lib REQUIRED)
-  add_library(dovetail_nccl SHARED IMPORTED)
-  set_target_properties(dovetail_nccl PROPERTIES IMPORTED_LOCATION ${DOVETAIL_NCCL_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES
-                                                 ${DOVETAIL_NCCL_INCLUDE})
+  include(cuda)
 endif()

@@ -34,3 +34,11 @@ set(torch_lib "${DOVETAIL_TORCH}/lib")
 set(wheel_cuda_lib "${DOVETAIL_TORCH}/../nvidia/cu13/lib")
 target_link_libraries(dovetail_torch INTERFACE "${torch_lib}/libc10.so" "${torch_lib}/libtorch_cpu.so")
 target_link_options(dovetail_torch INTERFACE "LINKER:-rpath,${torch_lib}" "LINKER:-rpath-link,${wheel_cuda_lib}")
+
+# LibTorch loads the system's libstdc++.so.6. A compiler that has only a static one would put a second copy into the program, whose locales
+# the first one frees when the process ends.
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libstdc++.so OUTPUT_VARIABLE shared_libstdcxx OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(NOT IS_ABSOLUTE "${shared_libstdcxx}")
+  find_file(DOVETAIL_LIBSTDCXX libstdc++.so.6 PATHS /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE} /usr/lib/x86_64-linux-gnu /usr/lib64 REQUIRED)
+  target_link_libraries(dovetail_torch INTERFACE "${DOVETAIL_LIBSTDCXX}")
+endif()

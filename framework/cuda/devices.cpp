@@ -2,7 +2,8 @@
 
 #ifdef DOVETAIL_WITH_CUDA
 #include <cuda_runtime_api.h>
-#include <nccl.h>
+
+#include "framework/cuda/nccl_version.hpp"
 #endif
 
 namespace dovetail {
@@ -38,13 +39,10 @@ std::vector<std::string> gpu_descriptions() {
 std::string cuda_versions() {
   int runtime = 0;
   int driver = 0;
-  int nccl = 0;
   cudaRuntimeGetVersion(&runtime);
   cudaDriverGetVersion(&driver);
-  ncclGetVersion(&nccl);
-  return "CUDA " + cuda_version(runtime) + " (driver: " + cuda_version(driver) + "), NCCL " +
-         std::to_string(nccl / 10000) + "." + std::to_string(nccl / 100 % 100) + "." +
-         std::to_string(nccl % 100);
+  return "CUDA " + cuda_version(runtime) + " (driver: " + cuda_version(driver) + "), " +
+         describe(find_nccl());
 }
 
 #else
