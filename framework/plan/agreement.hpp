@@ -11,34 +11,50 @@
 #include "framework/base/types.hpp"
 #include "framework/plan/batch.hpp"
 #include "framework/plan/policy.hpp"
+#include "framework/plan/step_bounds.hpp"
 #include "framework/plan/step_time_curves.hpp"
 
 namespace dovetail {
 
 /// What every rank contributes, also an idle one; all fields int64 so that the message is one flat
-/// MPI datatype. Each field names its operator. Version 2: all ranks must run the same version.
+/// MPI datatype. Each field names its operator. All ranks must run the same version.
+///
+/// The message does not ask "do you hold this graph?": keys, captures and evictions follow from
+/// agreed values only, so the caches of all ranks evolve alike, and what one holds all hold. The
+/// digest of the caches proves it before every step.
 struct AgreementMessage {
-  std::int64_t version = 2;      ///< min and max must be equal: checked by decide()
-  std::int64_t version_max = 2;  ///< max
+  static constexpr std::int64_t kVersion = 3;
+
+  std::int64_t version = kVersion;      ///< min and max must be equal: checked by decide()
+  std::int64_t version_max = kVersion;  ///< max
   std::int64_t min_tokens =
       0;  ///< min over ranks that have tokens (an idle rank contributes the largest int64)
-  std::int64_t max_tokens = 0;                                 ///< max
-  std::int64_t sum_tokens = 0;                                 ///< sum
-  std::int64_t max_requests = 0;                               ///< max
-  std::array<std::int64_t, kMaxUbatches> max_ubatch_tokens{};  ///< max of each
-  std::int64_t vetoes = 0;                                     ///< sum: ranks that vote against
+  std::int64_t max_tokens = 0;      ///< max
+  std::int64_t sum_tokens = 0;      ///< sum
+  std::int64_t max_requests = 0;    ///< max
+  std::int64_t max_segments = 0;    ///< max: requests that compute at least one token
+  std::int64_t max_keys = 0;        ///< max: sum over these requests of context and query length
+  std::int64_t max_context = 0;     ///< max: longest context of such a request
+  std::int64_t max_key_length = 0;  ///< max: longest context and query length of one
+  std::array<std::int64_t, kMaxUbatches> max_ubatch_tokens{};    ///< max of each
+  std::array<std::int64_t, kMaxUbatches> max_ubatch_segments{};  ///< max of each
+  std::array<std::int64_t, kMaxUbatches> max_ubatch_keys{};      ///< max of each: sum over segments
+  std::array<std::int64_t, kMaxUbatches> max_ubatch_context{};   ///< max of each: longest of a
+                                                                 ///< segment, what lies in earlier
+                                                                 ///< ubatches included
+  std::int64_t vetoes = 0;                                       ///< sum: ranks that vote against
   std::int64_t veto_rank = 0;    ///< min: lowest rank that votes against (others: largest int64)
   std::int64_t veto_reason = 0;  ///< of veto_rank: the reason (taken together with veto_rank)
-  std::int64_t graph_mode = 0;   ///< min
   std::int64_t min_query_length = 0;     ///< min over ranks that have work; equal to max = uniform
   std::int64_t max_query_length = 0;     ///< max
-  std::int64_t holds_graph = 0;          ///< min: 1 only if all hold it
   std::int64_t schedule_digest_min = 0;  ///< min, of the policy's digest as int64
   std::int64_t schedule_digest_max =
-      0;                          ///< max: differs from the min = ranks disagree on the schedule
-  std::int64_t status = 0;        ///< max, of RankStatus
-  std::int64_t sum_requests = 0;  ///< sum: requests that compute at least one token
-  std::int64_t sum_context_tokens = 0;  ///< sum, over these requests
+      0;  ///< max: differs from the min = ranks disagree on the schedule
+  std::int64_t graph_cache_digest_min = 0;  ///< min, of the cache's digest as int64
+  std::int64_t graph_cache_digest_max = 0;  ///< max: differs from the min = graphs differ
+  std::int64_t status = 0;                  ///< max, of RankStatus
+  std::int64_t sum_requests = 0;            ///< sum: requests that compute at least one token
+  std::int64_t sum_context_tokens = 0;      ///< sum, over these requests
 
   friend bool operator==(const AgreementMessage&, const AgreementMessage&) = default;
 };
@@ -54,9 +70,10 @@ struct RankStep {
   std::uint64_t schedule_digest = 0;   ///< of the schedule and of what else the policy decides by
   VetoReason veto = VetoReason::none;  ///< none = votes for ubatches
   RankStatus status = RankStatus::well;
+  std::uint64_t graph_cache_digest = 0;  ///< of the rank's GraphCache; 0 where there is none
 };
 
-/// The message that this rank contributes. Graph fields stay 0: no graphs are built yet.
+/// The message that this rank contributes. Throws ContractError for more than kMaxUbatches slices.
 AgreementMessage make_message(const RankStep& step);
 
 /// The reduction of two messages: associative and commutative.
@@ -68,8 +85,10 @@ struct StepDecision {
   bool ubatched = false;
   VetoReason reason = VetoReason::none;
   int veto_rank = -1;
-  bool stop = false;               ///< a rank asks for a graceful stop after this step
-  std::int64_t padded_tokens = 0;  ///< maximum over ranks (used by captured graphs)
+  bool stop = false;  ///< a rank asks for a graceful stop after this step
+  StepBounds bounds;  ///< rounded (padded_bounds); of the split where ubatched, else of the whole
+                      ///< batch as one ubatch
+  bool graphs_differ = false;  ///< ranks hold different graphs: every rank drops all of its own
 };
 
 struct AgreementRule {

@@ -52,7 +52,7 @@ struct DescribeRouting {
 StepTimeSetting step_time_setting(const Experiment& experiment,
                                   const ExecutionConfig& execution,
                                   const StepTimeRun& run) {
-  const std::map<std::string, json> values = {
+  std::map<std::string, json> values = {
       {"model", model_of(experiment.model)},
       {"layers", layers_of(experiment.model)},
       {"dtype", to_string(execution.dtype)},
@@ -67,6 +67,10 @@ StepTimeSetting step_time_setting(const Experiment& experiment,
       {"phase", to_string(experiment.workload.phase)},
       {"routing", std::visit(DescribeRouting{}, experiment.workload.routing)},
   };
+  if (run.device != "cpu") {
+    values["comm_sms"] = execution.comm_sms;
+    values["padded_capacity"] = execution.padded_capacity;
+  }
   StepTimeSetting setting;
   for (const auto& [name, value] : values) {
     setting[name] = value.dump(-1, ' ', false, json::error_handler_t::replace);

@@ -17,7 +17,8 @@ struct StepTimeRun {
 
 /// The setting of the steps that `execution` runs (the experiment's, or a policy's): model (file
 /// name and digest of the bytes of its config.json), layers, dtype, world_size, expert_parallel,
-/// exchange, device, link, hand_off, numerics, graph, phase, routing. Whoever times steps for a
+/// exchange, device, link, hand_off, numerics, graph, phase, routing; on a GPU also comm_sms and
+/// padded_capacity. Whoever times steps for a
 /// table and whoever uses a table call this. Throws InputError where config.json cannot be read.
 StepTimeSetting step_time_setting(const Experiment& experiment,
                                   const ExecutionConfig& execution,

@@ -41,17 +41,26 @@ AgreementMessage random_message(std::mt19937_64& random, int rank) {
   message.max_requests = number(50);
   message.sum_requests = number(50);
   message.sum_context_tokens = number(100'000);
-  for (auto& tokens : message.max_ubatch_tokens) {
-    tokens = number(5000);
+  message.max_segments = number(50);
+  message.max_keys = number(100'000);
+  message.max_context = number(5000);
+  message.max_key_length = number(5000);
+  for (auto* each : {&message.max_ubatch_tokens,
+                     &message.max_ubatch_segments,
+                     &message.max_ubatch_keys,
+                     &message.max_ubatch_context}) {
+    for (auto& value : *each) {
+      value = number(5000);
+    }
   }
   const bool veto = number(1) == 1;
   message.vetoes = veto ? 1 : 0;
   message.veto_rank = veto ? rank : kLargest;
   message.veto_reason = veto ? 1 + number(2) : 0;
-  message.graph_mode = number(2);
   message.min_query_length = number(1) == 0 ? kLargest : number(100);
   message.max_query_length = number(100);
-  message.holds_graph = number(1);
+  message.graph_cache_digest_min = number(kLargest) - number(kLargest);
+  message.graph_cache_digest_max = message.graph_cache_digest_min;
   message.schedule_digest_min = number(kLargest) - number(kLargest);
   message.schedule_digest_max = message.schedule_digest_min;
   message.status = number(2);

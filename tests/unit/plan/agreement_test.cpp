@@ -22,11 +22,18 @@ struct TestRank {
   VetoReason veto = VetoReason::none;
   RankStatus status = RankStatus::well;
   std::uint64_t digest = 0xfedcba9876543210ULL;
+  std::uint64_t graph_cache_digest = 0xfedcba9876543210ULL;
 };
 
 AgreementMessage message_of(const TestRank& rank, int number) {
   const auto slices = split_batch(rank.batch, {}, 2);
-  return make_message({Rank(number), rank.batch, slices, rank.digest, rank.veto, rank.status});
+  return make_message({Rank(number),
+                       rank.batch,
+                       slices,
+                       rank.digest,
+                       rank.veto,
+                       rank.status,
+                       rank.graph_cache_digest});
 }
 
 AgreementMessage reduce_all(const std::vector<TestRank>& ranks) {
@@ -73,16 +80,23 @@ AgreementMessage random_message(std::mt19937_64& random) {
   m.max_tokens = small();
   m.sum_tokens = small();
   m.max_requests = small();
-  for (auto& tokens : m.max_ubatch_tokens) {
-    tokens = small();
+  m.max_segments = small();
+  m.max_keys = small();
+  m.max_context = small();
+  m.max_key_length = small();
+  for (auto* each :
+       {&m.max_ubatch_tokens, &m.max_ubatch_segments, &m.max_ubatch_keys, &m.max_ubatch_context}) {
+    for (auto& value : *each) {
+      value = small();
+    }
   }
   m.vetoes = small();
   m.veto_rank = small();
   m.veto_reason = small();
-  m.graph_mode = small();
   m.min_query_length = small();
   m.max_query_length = small();
-  m.holds_graph = small();
+  m.graph_cache_digest_min = small();
+  m.graph_cache_digest_max = small();
   m.schedule_digest_min = small();
   m.schedule_digest_max = small();
   m.status = small();
@@ -107,7 +121,7 @@ TEST(Agreement, ThresholdIsOnTheMinimumOverRanksWithWork) {
   const auto below = decide(reduce_all({rank_with({600}), rank_with({511})}), kRule);
   EXPECT_FALSE(below.ubatched);
   EXPECT_EQ(below.reason, VetoReason::below_threshold);
-  EXPECT_EQ(below.padded_tokens, 600);
+  EXPECT_EQ(below.bounds.tokens[0], 600);
   EXPECT_TRUE(decide(reduce_all({rank_with({600}), rank_with({})}), kRule).ubatched)
       << "an idle rank does not veto";
 }
@@ -142,7 +156,7 @@ TEST(Agreement, NoWorkAnywhereIsNotUbatched) {
   const auto decision = decide(reduce_all({rank_with({}), rank_with({0})}), kRule);
   EXPECT_FALSE(decision.ubatched);
   EXPECT_EQ(decision.reason, VetoReason::no_work);
-  EXPECT_EQ(decision.padded_tokens, 0);
+  EXPECT_EQ(decision.bounds.tokens[0], 0);
 }
 
 TEST(Agreement, OneUbatchNeedsNoReason) {
@@ -168,8 +182,20 @@ TEST(Agreement, ThrowsWhereSchedulesOrVersionsDiffer) {
   ranks[1].digest += 1;
   EXPECT_THROW(decide(reduce_all(ranks), kRule), RunError);
   AgreementMessage other = message_of(ranks[0], 0);
-  other.version = other.version_max = 1;
+  EXPECT_EQ(other.version, 3);
+  other.version = other.version_max = 2;
   EXPECT_THROW(decide(reduce(message_of(ranks[0], 0), other), kRule), RunError);
+}
+
+TEST(Agreement, DifferentGraphsAreSeenAndAreNoError) {
+  std::vector<TestRank> ranks(3, rank_with({1000}));
+  EXPECT_FALSE(decide(reduce_all(ranks), kRule).graphs_differ);
+  ranks[2].graph_cache_digest += 1;
+  EXPECT_TRUE(decide(reduce_all(ranks), kRule).graphs_differ);
+  ranks[2].graph_cache_digest = 0;  // the sign of the digest as int64 differs, too
+  const auto decision = decide(reduce_all(ranks), kRule);
+  EXPECT_TRUE(decision.graphs_differ);
+  EXPECT_TRUE(decision.ubatched) << "the step itself is decided as ever";
 }
 
 TEST(Agreement, ReasonsHaveNames) {
