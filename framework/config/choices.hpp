@@ -35,9 +35,9 @@ enum class RecordedOutput { hidden, logits, logits_all, layers, routing };
 /// steps: whole steps only; ops: also extra iterations with the times of each op.
 enum class TimingDetail { steps, ops };
 
-/// What an injected fault does: throws, never returns, kills its process, or votes against
-/// ubatching.
-enum class FaultKind { exception, hang, kill, veto };
+/// What an injected fault does: throws, never returns, kills its process, votes against ubatching,
+/// or throws only while its step is captured, which the run survives.
+enum class FaultKind { exception, hang, kill, veto, capture };
 
 template <>
 struct EnumNames<Numerics> {
@@ -82,7 +82,8 @@ struct EnumNames<TimingDetail> {
 
 template <>
 struct EnumNames<FaultKind> {
-  static constexpr std::array<std::string_view, 4> kTable = {"exception", "hang", "kill", "veto"};
+  static constexpr std::array<std::string_view, 5> kTable = {
+      "exception", "hang", "kill", "veto", "capture"};
 };
 
 }  // namespace dovetail

@@ -145,6 +145,7 @@ void dump_execution(const ExecutionConfig& execution, Lines& lines) {
   lines.add("hand_off", execution.hand_off);
   lines.add("exchange", execution.exchange);
   lines.add("comm_sms", execution.comm_sms);
+  lines.add("padded_capacity", execution.padded_capacity);
   lines.add("timeout_s", execution.timeout_s);
   lines.add("page_size", execution.page_size);
   lines.add("cache_tokens", execution.cache_tokens);

@@ -169,9 +169,11 @@ struct ExecutionConfig {
   GraphMode graph = GraphMode::none;
   HandOff hand_off = HandOff::threads;
   std::string exchange = "auto";
-  int comm_sms = 8;    ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
-  int timeout_s = 60;  ///< seconds; bound of every wait
-  int page_size = 16;  ///< tokens of a page of the KV cache
+  int comm_sms = 8;  ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
+  double padded_capacity = 1.0;    ///< of `padded`: a block to one peer holds that share of the
+                                   ///< largest ubatch's tokens; above 0, at most 1
+  int timeout_s = 60;              ///< seconds; bound of every wait
+  int page_size = 16;              ///< tokens of a page of the KV cache
   std::int64_t cache_tokens = 0;   ///< capacity of a rank's KV cache, a multiple of page_size; 0 =
                                    ///< as much as the workload needs
   std::optional<LinkConfig> link;  ///< emulated link; `none` = the machine's own

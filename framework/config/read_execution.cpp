@@ -8,6 +8,7 @@ namespace {
 constexpr std::int64_t kMaxSms = 1024;
 constexpr std::int64_t kMaxTimeout = 86'400;
 constexpr std::int64_t kMaxPageSize = 65'536;
+constexpr double kMinCapacity = 1e-3;
 
 std::optional<LinkConfig> read_link(const Located& value) {
   if (value.is_word("none")) {
@@ -32,6 +33,7 @@ const std::vector<std::string_view>& execution_keys() {
                                                      "hand_off",
                                                      "exchange",
                                                      "comm_sms",
+                                                     "padded_capacity",
                                                      "timeout_s",
                                                      "page_size",
                                                      "cache_tokens",
@@ -51,6 +53,7 @@ void read_execution(const MapReader& map, ExecutionConfig& execution) {
   map.read_choice("hand_off", execution.hand_off);
   map.read_text("exchange", execution.exchange);
   map.read_int("comm_sms", execution.comm_sms, 1, kMaxSms);
+  map.read_number("padded_capacity", execution.padded_capacity, kMinCapacity, 1.0);
   map.read_int("timeout_s", execution.timeout_s, 1, kMaxTimeout);
   map.read_int("page_size", execution.page_size, 1, kMaxPageSize);
   map.read_int("cache_tokens", execution.cache_tokens, 0, kMaxTokens);

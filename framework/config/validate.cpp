@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "framework/base/registry.hpp"
+#include "framework/config/validate_execution.hpp"
 #include "framework/config/validate_policy.hpp"
 #include "framework/config/validate_workload.hpp"
 #include "framework/config/yaml_text.hpp"
@@ -14,8 +15,7 @@ namespace dovetail {
 namespace {
 
 // Named by the design, not built yet: refused by name rather than as unknown.
-constexpr std::array<std::string_view, 3> kUnbuiltExchanges = {
-    "padded", "symmetric", "copy_engine"};
+constexpr std::array<std::string_view, 2> kUnbuiltExchanges = {"symmetric", "copy_engine"};
 
 template <class Range>
 bool contains(const Range& names, std::string_view name) {
@@ -108,18 +108,11 @@ class Validator {
   }
 
   void check_execution(const std::string& path, const ExecutionConfig& execution) const {
-    refuse_if(execution.device == DeviceKind::cuda && !capabilities_.cuda,
-              path + ".device",
-              "cuda",
-              "auto, cpu");
     refuse_if(execution.numerics != Numerics::fast, path + ".numerics", "batch_invariant", "fast");
-    refuse_if(execution.graph != GraphMode::none,
-              path + ".graph",
-              "graph " + std::string(to_string(execution.graph)),
-              "none");
     std::vector<std::string> exchanges = {"auto"};
-    exchanges.insert(
-        exchanges.end(), capabilities_.exchanges.begin(), capabilities_.exchanges.end());
+    for (const auto& exchange : capabilities_.exchanges) {
+      exchanges.push_back(exchange.name);
+    }
     check_name(path + ".exchange", "exchange", execution.exchange, exchanges, kUnbuiltExchanges);
     if (execution.cache_tokens % execution.page_size != 0) {
       fail(path + ".cache_tokens",
@@ -127,8 +120,8 @@ class Validator {
                std::to_string(execution.page_size) +
                "; allowed: a multiple of page_size, or 0 for as many as needed");
     }
-    if (execution.link && execution.device == DeviceKind::cuda) {
-      fail(path + ".link", "an emulated link on device cuda; allowed: none, or device cpu");
+    if (const auto problem = find_execution_problem(execution.device, execution, capabilities_)) {
+      fail(path + "." + problem->place, problem->message);
     }
   }
 
@@ -145,6 +138,10 @@ class Validator {
       }
     }
     check_policy_schedule(loaded_, capabilities_, path, policy);
+    refuse_if(policy.execution.device != experiment_.execution.device,
+              path + ".device",
+              "a device of a policy's own",
+              "the experiment's, " + std::string(to_string(experiment_.execution.device)));
     check_execution(path, policy.execution);
     refuse_if(policy.execution.dtype != experiment_.execution.dtype,
               path + ".dtype",
@@ -192,6 +189,35 @@ class Validator {
                fault.phase,
                capabilities_.phases,
                std::array<std::string_view, 0>{});
+    check_fault_in_graphs(fault);
+  }
+
+  /// The host takes no part in the ops of a replayed step, so a fault there would never happen.
+  void check_fault_in_graphs(const FaultConfig& fault) const {
+    const bool has_graphs = std::any_of(
+        experiment_.policies.begin(), experiment_.policies.end(), [](const PolicyConfig& policy) {
+          return policy.execution.graph != GraphMode::none;
+        });
+    if (fault.kind == FaultKind::capture && !has_graphs) {
+      fail("fault.kind", "capture, and no policy has graphs; allowed: graph piecewise or full");
+    }
+    const bool has_full_graphs = std::any_of(
+        experiment_.policies.begin(), experiment_.policies.end(), [](const PolicyConfig& policy) {
+          return policy.execution.graph == GraphMode::full;
+        });
+    if (fault.kind == FaultKind::capture && !has_full_graphs &&
+        (fault.phase == "dispatch" || fault.phase == "combine")) {
+      fail("fault.phase",
+           fault.phase +
+               ", which graph piecewise does not capture; allowed: phases of the compute "
+               "lane, or graph full");
+    }
+    if (fault.kind != FaultKind::veto && has_graphs && fault.iteration > 0) {
+      fail("fault.iteration",
+           std::to_string(fault.iteration) +
+               ", where policies have graphs: a replayed step has no ops in which it could happen; "
+               "allowed: 0, or graph none");
+    }
   }
 
   const LoadedExperiment& loaded_;

@@ -19,6 +19,14 @@ struct PolicyCapability {
   int default_ubatches = 1;
 };
 
+/// An exchange back end and what it needs.
+struct ExchangeCapability {
+  std::string name;
+  bool on_cpu = true;
+  bool on_gpu = false;
+  GraphMode max_graph = GraphMode::none;  ///< on a GPU: how much of a step can be captured
+};
+
 /// What is wrong with a part of an experiment, and where in it ("moe[1][0]", "" = the whole).
 struct ConfigProblem {
   std::string place;
@@ -29,10 +37,10 @@ struct ConfigProblem {
 struct Capabilities {
   std::vector<std::string> architectures;
   std::vector<PolicyCapability> policies;
-  std::vector<std::string> splits;     ///< "sizes" among them: explicit sizes
-  std::vector<std::string> exchanges;  ///< "auto" is known without being named here
-  std::vector<std::string> phases;     ///< of an op, for `fault`
-  bool cuda = false;
+  std::vector<std::string> splits;            ///< "sizes" among them: explicit sizes
+  std::vector<ExchangeCapability> exchanges;  ///< "auto" is known without being named here
+  std::vector<std::string> phases;            ///< of an op, for `fault`
+  bool cuda = false;  ///< built with CUDA; whether there is a GPU is not asked
   /// Finds what is wrong with the stages of a policy; empty = stages are not looked at.
   std::function<std::optional<ConfigProblem>(const StagesConfig&)> find_stages_problem = nullptr;
 };
@@ -42,7 +50,8 @@ int num_ubatches(const PolicyConfig& policy, const PolicyCapability& capability)
 
 /// Throws InputError, at the place of the value, for the first broken rule: names that are unknown
 /// (the known ones are listed) or not built yet, policy names, ubatches, stages, what auto needs,
-/// splits, thresholds, verification, and, where num_ranks is known, the world, rank_scale and the
+/// splits, thresholds, what the device can run (leniently for `auto`: validate_execution.hpp),
+/// verification, and, where num_ranks is known, the world, rank_scale and the
 /// fault's rank.
 void validate(const LoadedExperiment& loaded,
               const Capabilities& capabilities,

@@ -126,6 +126,7 @@ class Draw {
             .hand_off = choice<HandOff>(),
             .exchange = text(),
             .comm_sms = small(1, 1024),
+            .padded_capacity = number(1e-3, 1.0),
             .timeout_s = small(1, 86'400),
             .page_size = small(1, 65'536),
             .cache_tokens = whole(0, 1'000'000'000),
@@ -187,7 +188,9 @@ Capabilities host_capabilities() {
       .architectures = {"qwen3_moe"},
       .policies = {{"sequential", 1, 1, 1}, {"shared_expert", 1, 1, 1}, {"dual_batch", 2, 8, 2}},
       .splits = {"token_midpoint", "request", "sizes"},
-      .exchanges = {"gather", "ragged"},
+      .exchanges = {{"gather", true, true, GraphMode::full},
+                    {"ragged", true, true, GraphMode::piecewise},
+                    {"padded", false, true, GraphMode::full}},
       .phases = {"embed", "attention", "experts", "output"},
       .cuda = false};
 }

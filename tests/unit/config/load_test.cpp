@@ -67,11 +67,11 @@ workload:
   routing: {zipf: 1.2}
   context: random
   steps: 4
-execution: {device: auto, dtype: float32, numerics: fast, warmup: 2, iterations: 10, graph: none, hand_off: threads, exchange: auto, comm_sms: 8, timeout_s: 60, page_size: 32, cache_tokens: 65536, link: {latency_us: 20, gbytes_per_s: 2.5}}
+execution: {device: auto, dtype: float32, numerics: fast, warmup: 2, iterations: 10, graph: none, hand_off: threads, exchange: auto, comm_sms: 8, padded_capacity: 0.5, timeout_s: 60, page_size: 32, cache_tokens: 65536, link: {latency_us: 20, gbytes_per_s: 2.5}}
 policies:
   - {name: sequential}
   - {name: dual_batch, ubatches: 2, split: token_midpoint, thresholds: {prefill: 512, decode: 32}}
-  - {name: dual_inline, schedule: dual_batch, hand_off: inline, link: none, page_size: 8}
+  - {name: dual_inline, schedule: dual_batch, hand_off: inline, link: none, page_size: 8, padded_capacity: 1}
 verify: {baseline: sequential, mode: bitwise, routing: replay}
 record: {outputs: [hidden, logits, logits_all, layers, routing], timing: ops, profiled_iterations: 5}
 fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
@@ -91,6 +91,8 @@ fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
   EXPECT_EQ(experiment.policies[1].execution.link, experiment.execution.link);
   EXPECT_EQ(experiment.policies[2].execution.link, std::nullopt);
   EXPECT_EQ(experiment.policies[2].execution.page_size, 8);
+  EXPECT_EQ(experiment.policies[1].execution.padded_capacity, 0.5);
+  EXPECT_EQ(experiment.policies[2].execution.padded_capacity, 1.0);
   EXPECT_EQ(experiment.policies[1].thresholds, (ThresholdsConfig{512, 32}));
   EXPECT_EQ(experiment.policies[2].schedule, "dual_batch");
   EXPECT_TRUE(experiment.record.has(RecordedOutput::routing));

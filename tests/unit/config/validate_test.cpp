@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/config/validate_execution.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -91,7 +92,7 @@ TEST(Validate, UnknownNames) {
       {"iterations: 10",
        "exchange: nccl",
        "11:23",
-       "execution.exchange: unknown exchange 'nccl'; known: auto, gather, ragged"},
+       "execution.exchange: unknown exchange 'nccl'; known: auto, gather, ragged, padded"},
       {"ubatches: 2", "exchange: nccl", "14:34", "policies[1].exchange: unknown exchange 'nccl'"},
       {"ubatches: 2",
        "split: middle",
@@ -111,15 +112,6 @@ TEST(Validate, UnknownNames) {
 TEST(Validate, NotBuiltYet) {
   expect_errors({
       {"iterations: 10",
-       "graph: piecewise",
-       "11:20",
-       "execution.graph: graph piecewise is not built yet; allowed: none"},
-      {"ubatches: 2", "graph: full", "14:31", "policies[1].graph: graph full is not built yet"},
-      {"iterations: 10",
-       "device: cuda",
-       "11:21",
-       "execution.device: cuda is not built yet; allowed: auto, cpu"},
-      {"iterations: 10",
        "numerics: batch_invariant",
        "11:23",
        "execution.numerics: batch_invariant is not built yet"},
@@ -128,11 +120,17 @@ TEST(Validate, NotBuiltYet) {
        "14:31",
        "policies[1].dtype: a dtype of a policy's own is not built yet; allowed: the experiment's, "
        "float32"},
+      {"ubatches: 2",
+       "device: cpu",
+       "14:32",
+       "policies[1].device: a device of a policy's own is not built yet; allowed: the "
+       "experiment's, "
+       "auto"},
       {"iterations: 10",
-       "exchange: padded",
+       "exchange: symmetric",
        "11:23",
-       "execution.exchange: exchange 'padded' is not built yet; allowed: auto, gather, ragged"},
-      {"iterations: 10", "exchange: symmetric", "11:23", "exchange 'symmetric' is not built yet"},
+       "execution.exchange: exchange 'symmetric' is not built yet; allowed: auto, gather, ragged, "
+       "padded"},
       {"ubatches: 2",
        "exchange: copy_engine",
        "14:34",
@@ -290,9 +288,147 @@ TEST(Validate, RulesOfTheCacheAndTheLink) {
   EXPECT_TRUE(error_of(replaced(linked, "link:", "device: cuda, link:"), 2, cuda)
                   .starts_with("bad.yaml:11:33: execution.link: an emulated link on device cuda; "
                                "allowed: none, or device cpu"));
-  EXPECT_TRUE(error_of(replaced(linked, "ubatches: 2", "device: cuda"), 2, cuda)
-                  .starts_with("bad.yaml:14:5: policies[1].link: an emulated link on device cuda"));
-  EXPECT_EQ(error_of(replaced(linked, "ubatches: 2", "device: cuda, link: none"), 2, cuda), "");
+  const std::string of_a_policy = replaced(
+      replaced(kSmall, "iterations: 10", "device: cuda"), "ubatches: 2", "link: {gbytes_per_s: 1}");
+  EXPECT_TRUE(
+      error_of(of_a_policy, 2, cuda)
+          .starts_with("bad.yaml:14:30: policies[1].link: an emulated link on device cuda"));
+}
+
+/// The experiment with other values of `execution`.
+std::string executed(const std::string& execution) {
+  return replaced(kSmall, "iterations: 10", execution);
+}
+
+TEST(Validate, WhatABuildWithoutCudaCanRun) {
+  expect_errors({
+      {"iterations: 10",
+       "device: cuda",
+       "11:21",
+       "execution.device: cuda in a build without CUDA; allowed: auto, cpu"},
+      {"iterations: 10",
+       "graph: piecewise",
+       "11:20",
+       "execution.graph: graph piecewise on device cpu (this build has no CUDA); allowed: none, or "
+       "device cuda"},
+      {"ubatches: 2",
+       "graph: full",
+       "14:31",
+       "policies[1].graph: graph full on device cpu (this build has no CUDA)"},
+      {"iterations: 10",
+       "exchange: padded",
+       "11:23",
+       "execution.exchange: exchange 'padded' on device cpu (this build has no CUDA); allowed: "
+       "auto, gather, ragged, or device cuda"},
+  });
+  for (const char* good : {"device: cpu, dtype: float16", "device: auto", "exchange: ragged"}) {
+    EXPECT_EQ(error_of(executed(good)), "") << good;
+  }
+}
+
+TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
+  Capabilities cuda = host_capabilities();
+  cuda.cuda = true;
+  for (const char* good : {
+           "device: cuda",
+           "device: cuda, dtype: bfloat16, graph: full",
+           "device: cuda, dtype: bfloat16, graph: full, exchange: padded",
+           "device: cuda, dtype: bfloat16, graph: full, exchange: gather",
+           "device: cuda, dtype: bfloat16, graph: piecewise, exchange: ragged",
+           "device: cuda, exchange: padded, padded_capacity: 0.25",
+           "device: cuda, comm_sms: 64",
+           "device: cpu, comm_sms: 12",
+           // auto: what one of the devices can run
+           "device: auto, dtype: bfloat16, graph: full, exchange: padded",
+           "dtype: float16",
+           "link: {gbytes_per_s: 1}",
+           "exchange: padded",
+       }) {
+    EXPECT_EQ(error_of(executed(good), 2, cuda), "") << good;
+  }
+  const std::vector<std::pair<std::string, std::string>> bad = {
+      {"device: cpu, graph: full",
+       "execution.graph: graph full on device cpu; allowed: none, or device cuda"},
+      {"device: cpu, exchange: padded",
+       "execution.exchange: exchange 'padded' on device cpu; allowed: auto, gather, ragged, or "
+       "device cuda"},
+      {"device: cuda, dtype: float16",
+       "execution.dtype: float16 on device cuda is not built yet; allowed: bfloat16, float32"},
+      {"device: cuda, comm_sms: 12", "execution.comm_sms: 12 on device cuda; allowed: 1, 2, 4, 8"},
+      {"device: cuda, comm_sms: 128", "execution.comm_sms: 128 on device cuda; allowed: 1, 2, 4"},
+      {"device: cuda, graph: piecewise",
+       "execution.graph: graph piecewise with dtype float32; allowed: none, or dtype bfloat16"},
+      {"device: cuda, dtype: bfloat16, graph: full, exchange: ragged",
+       "execution.graph: graph full with exchange ragged; allowed: graph up to piecewise, or "
+       "another exchange"},
+      {"graph: full", "execution.graph: graph full with dtype float32"},
+      {"dtype: bfloat16, graph: full, exchange: ragged", "execution.graph: graph full with exchan"},
+      {"dtype: float16, exchange: padded", "execution.dtype: float16 on device cuda"},
+      {"exchange: padded, link: {gbytes_per_s: 1}", "execution.link: an emulated link on device"},
+  };
+  for (const auto& [text, fragment] : bad) {
+    const std::string what = error_of(executed(text), 2, cuda);
+    EXPECT_NE(what.find(fragment), std::string::npos) << text << "\n" << what;
+  }
+}
+
+TEST(Validate, FaultsMustBeAbleToHappenInCapturedSteps) {
+  Capabilities cuda = host_capabilities();
+  cuda.cuda = true;
+  cuda.phases.emplace_back("dispatch");
+  const auto error_with = [&](const std::string& execution, const std::string& fault) {
+    return error_of(
+        replaced(executed(execution), "record:", "fault: {rank: 1, " + fault + "}\nrecord:"),
+        2,
+        cuda);
+  };
+  const std::string graph = "device: cuda, dtype: bfloat16, graph: full";
+  for (const char* good : {"kind: capture", "kind: exception", "kind: veto, iteration: 3"}) {
+    EXPECT_EQ(error_with(graph, good), "") << good;
+  }
+  EXPECT_EQ(error_with("device: cuda", "kind: exception, iteration: 3"), "");
+  EXPECT_NE(error_with("device: cuda", "kind: capture").find("fault.kind: capture, and no policy"),
+            std::string::npos);
+  EXPECT_EQ(error_with(graph, "kind: capture, phase: dispatch"), "");
+  const std::string pieces = "device: cuda, dtype: bfloat16, graph: piecewise, exchange: ragged";
+  EXPECT_EQ(error_with(pieces, "kind: capture"), "");
+  EXPECT_NE(error_with(pieces, "kind: capture, phase: dispatch").find("fault.phase: dispatch, "),
+            std::string::npos);
+  for (const char* bad : {"kind: exception, iteration: 3", "kind: capture, iteration: 1"}) {
+    EXPECT_NE(error_with(graph, bad).find("fault.iteration: "), std::string::npos) << bad;
+  }
+}
+
+/// Once a run knows its device, nothing is lenient any more.
+TEST(Validate, TheResolvedDeviceIsCheckedStrictly) {
+  Capabilities cuda = host_capabilities();
+  cuda.cuda = true;
+  const auto error_on = [&](DeviceKind device, const std::string& text) {
+    const auto experiment = parse_experiment(executed(text), "x").experiment;
+    return testing::input_error(
+        [&] { check_execution_on(device, experiment.execution, cuda, "policies[1]"); });
+  };
+  const std::string graph = "dtype: bfloat16, graph: full";
+  EXPECT_EQ(error_on(DeviceKind::cuda, graph), "");
+  EXPECT_EQ(error_on(DeviceKind::cpu, graph),
+            "policies[1].graph: graph full on device cpu; allowed: none, or device cuda");
+  EXPECT_EQ(error_on(DeviceKind::cpu, "dtype: float16"), "");
+  EXPECT_EQ(error_on(DeviceKind::cuda, "dtype: float16"),
+            "policies[1].dtype: float16 on device cuda is not built yet; allowed: bfloat16, "
+            "float32");
+  EXPECT_EQ(error_on(DeviceKind::cpu, "link: {gbytes_per_s: 1}"), "");
+  EXPECT_NE(error_on(DeviceKind::cuda, "link: {gbytes_per_s: 1}"), "");
+  Capabilities no_gpu_ragged = cuda;
+  no_gpu_ragged.exchanges[1].on_gpu = false;
+  const auto experiment = parse_experiment(executed("exchange: ragged"), "x").experiment;
+  EXPECT_EQ(
+      testing::input_error([&] {
+        check_execution_on(DeviceKind::cuda, experiment.execution, no_gpu_ragged, "execution");
+      }),
+      "execution.exchange: exchange 'ragged' on device cuda is not built yet; allowed: device "
+      "cpu");
+  EXPECT_THROW(check_execution_on(DeviceKind::automatic, experiment.execution, cuda, "execution"),
+               ContractError);
 }
 
 TEST(Validate, RulesOfTheWorldNeedTheWorld) {
@@ -322,7 +458,8 @@ TEST(Validate, DefaultsAreNamedAtTheValueAround) {
 TEST(Validate, OverridesAreNamed) {
   EXPECT_EQ(
       error_of(kSmall, 2, host_capabilities(), {"execution.graph=full"}),
-      "--set execution.graph=full: execution.graph: graph full is not built yet; allowed: none");
+      "--set execution.graph=full: execution.graph: graph full on device cpu (this build has no "
+      "CUDA); allowed: none, or device cuda");
   EXPECT_EQ(error_of(kSmall, 2, host_capabilities(), {"policies.dual_batch.ubatches=1"}),
             "--set policies.dual_batch.ubatches=1: policies[1].ubatches: 1 ubatches in dual_batch; "
             "allowed: 2 to 8");
@@ -332,10 +469,10 @@ TEST(Validate, OverridesAreNamed) {
 TEST(Validate, CapabilitiesDecide) {
   Capabilities capabilities = host_capabilities();
   capabilities.cuda = true;
-  capabilities.exchanges.emplace_back("padded");
+  capabilities.exchanges.push_back({"direct", false, true, GraphMode::full});
   capabilities.splits.emplace_back("balanced");
   capabilities.policies.push_back({"staged", 1, 8, 2});
-  std::string text = replaced(kSmall, "iterations: 10", "device: cuda, exchange: padded");
+  std::string text = replaced(kSmall, "iterations: 10", "device: cuda, exchange: direct");
   text = replaced(text, "ubatches: 2", "schedule: staged, split: balanced");
   EXPECT_EQ(error_of(text, 2, capabilities), "");
 }
