@@ -66,6 +66,9 @@ void compare_with(const PolicyComparison& baseline, PolicyComparison& policy) {
                  std::to_string(own.decisions.num_steps) +
                  " steps: " + own.decisions.describe_vetoes());
   }
+  if (other.is_complete() && own.device != other.device) {
+    add_note(policy, "on " + own.device + ", the baseline on " + other.device);
+  }
   if (own.step_ns.count == 0) {
     add_note(policy, "no timed step");
   } else if (!other.is_complete() || other.step_ns.count == 0) {

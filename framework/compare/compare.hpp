@@ -40,12 +40,16 @@ CompareReport compare_policies(const std::vector<std::filesystem::path>& folders
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result,
                                         const PolicyMetrics* baseline = nullptr);
 
-/// Tables for people: step times; the terms that add up to the step; factors.
+/// Tables for people: step times; where a policy ran on a GPU its graphs, the host's share and
+/// memory; the terms that add up to the step; factors.
 std::string to_text(const CompareReport& report);
 
 nlohmann::json to_json(const CompareReport& report);
 nlohmann::json to_json(const Statistics& statistics);
 nlohmann::json to_json(const PolicyMetrics& metrics);
 nlohmann::json to_json(const DecisionCounts& counts);
+nlohmann::json to_json(const GraphTotals& graphs);
+/// Bytes; null where not known.
+nlohmann::json to_json(const MemoryTotals& memory);
 
 }  // namespace dovetail

@@ -1,4 +1,5 @@
 // A comparison as tables and as JSON.
+#include <algorithm>
 #include <limits>
 
 #include <nlohmann/json.hpp>
@@ -53,6 +54,55 @@ std::string step_table(const CompareReport& report) {
                    ms(result.step_ns.max),
                    factor(policy.speed_up),
                    policy.note});
+  }
+  return table.to_string();
+}
+
+/// "12.3", or "-" where not known.
+std::string gib(std::int64_t bytes) {
+  return format_fixed(bytes < 0 ? kNaN : static_cast<double>(bytes) / (1LL << 30), 2);
+}
+
+std::string count_or_dash(std::int64_t count) {
+  return count < 0 ? "-" : std::to_string(count);
+}
+
+bool ran_on_gpu(const PolicyComparison& policy) {
+  return policy.result.is_complete() &&
+         policy.result.device.find(to_string(DeviceKind::cuda)) != std::string::npos;
+}
+
+std::string device_table(const CompareReport& report) {
+  TextTable table({{"policy", Align::left},
+                   {"device", Align::left},
+                   {"graph", Align::left},
+                   {"captures"},
+                   {"replays"},
+                   {"host share"},
+                   {"peak [GiB]"},
+                   {"allocated"},
+                   {"owned"},
+                   {"weights"},
+                   {"cache"},
+                   {"exchange"}});
+  for (const PolicyComparison& policy : report.policies) {
+    const PolicyResult& result = policy.result;
+    if (!result.is_complete()) {
+      continue;
+    }
+    const MemoryRecord& memory = result.memory.largest;
+    table.add_row({result.name,
+                   result.device,
+                   result.decisions.describe_graphs(),
+                   count_or_dash(result.graphs.captures),
+                   count_or_dash(result.graphs.replays),
+                   share(result.host_share),
+                   gib(memory.peak_reserved),
+                   gib(memory.peak_allocated),
+                   gib(result.memory.owned),
+                   gib(memory.weights),
+                   gib(memory.cache),
+                   gib(memory.exchange)});
   }
   return table.to_string();
 }
@@ -126,6 +176,11 @@ std::string factor_table(const CompareReport& report) {
   return table.to_string();
 }
 
+/// null for -1.
+Json known(std::int64_t value) {
+  return value < 0 ? Json(nullptr) : Json(value);
+}
+
 Json rank_json(const RankMetrics& rank) {
   return {{"step_ns", rank.step_ns},
           {"compute_ns", rank.compute_ns},
@@ -152,6 +207,12 @@ std::string to_text(const CompareReport& report) {
   std::string text = link_note(links) +
                      "Step time: the slowest rank of each step. Baseline: " + report.baseline +
                      "\n" + step_table(report);
+  if (std::any_of(report.policies.begin(), report.policies.end(), ran_on_gpu)) {
+    text +=
+        "\nGraphs of the timed steps; captures and replays of all steps; time to enqueue over "
+        "step time; memory of the fullest rank\n" +
+        device_table(report);
+  }
   for (const PolicyComparison& policy : report.policies) {
     if (policy.metrics.has_value()) {
       text += "\nWhere the step goes (slowest rank, profiled steps; the terms add up to the p50)\n";
@@ -177,7 +238,27 @@ Json to_json(const DecisionCounts& counts) {
   return {{"steps", counts.num_steps},
           {"ubatched", counts.num_ubatched},
           {"vetoed", counts.num_vetoed},
-          {"reasons", counts.vetoes_by_reason}};
+          {"reasons", counts.vetoes_by_reason},
+          {"graphs", counts.steps_by_graph},
+          {"eager_reasons", counts.eager_by_reason},
+          {"captured", counts.num_captured}};
+}
+
+Json to_json(const GraphTotals& graphs) {
+  return {{"captures", known(graphs.captures)},
+          {"replays", known(graphs.replays)},
+          {"evictions", known(graphs.evictions)},
+          {"failures", known(graphs.failures)},
+          {"eager_reasons", graphs.eager_by_reason}};
+}
+
+Json to_json(const MemoryTotals& memory) {
+  return {{"peak_reserved_bytes", known(memory.largest.peak_reserved)},
+          {"peak_allocated_bytes", known(memory.largest.peak_allocated)},
+          {"weights_bytes", known(memory.largest.weights)},
+          {"cache_bytes", known(memory.largest.cache)},
+          {"exchange_bytes", known(memory.largest.exchange)},
+          {"owned_bytes", known(memory.owned)}};
 }
 
 Json to_json(const PolicyMetrics& metrics) {
@@ -228,6 +309,10 @@ Json to_json(const CompareReport& report) {
          {"link", result.link},
          {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
          {"speed_up", json_number(policy.speed_up)},
+         {"device", result.device},
+         {"host_share", json_number(result.host_share)},
+         {"graphs", result.is_complete() ? to_json(result.graphs) : Json(nullptr)},
+         {"memory", result.is_complete() ? to_json(result.memory) : Json(nullptr)},
          {"decisions", result.is_complete() ? to_json(result.decisions) : Json(nullptr)},
          {"metrics", policy.metrics.has_value() ? to_json(*policy.metrics) : Json(nullptr)}});
   }

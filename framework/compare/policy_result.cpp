@@ -4,6 +4,7 @@
 #include <array>
 
 #include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
 #include "framework/record/profile.hpp"
 #include "framework/record/run_folder.hpp"
 
@@ -26,24 +27,116 @@ std::vector<std::vector<std::int64_t>> read_step_times(const PolicyFolder& folde
 DecisionCounts count_decisions(const RankFile& file) {
   const auto table = file.read<std::int64_t>(path::kDecision).values;
   const auto steps = file.read<std::int64_t>(path::kStepNs).values;
+  const auto columns = static_cast<std::size_t>(num_decision_columns(file.schema_version()));
   DecisionCounts counts;
-  if (table.size() != steps.size() * kNumDecisionColumns) {
+  if (table.size() != steps.size() * columns) {
     throw InputError(file.path().string() + ": " + path::kDecision + " has not one row of " +
-                     std::to_string(kNumDecisionColumns) + " for each step");
+                     std::to_string(columns) + " for each step");
   }
   for (std::size_t step = 0; step < steps.size(); ++step) {
     if (steps[step] < 0) {
       continue;
     }
-    const std::int64_t* row = table.data() + step * kNumDecisionColumns;
+    const std::int64_t* row = table.data() + step * columns;
     ++counts.num_steps;
     counts.num_ubatched += row[0] == 1 ? 1 : 0;
     if (row[3] > 0) {
       ++counts.num_vetoed;
       ++counts.vetoes_by_reason[std::string(to_string(static_cast<VetoReason>(row[3])))];
     }
+    ++counts.steps_by_graph[std::string(to_string(static_cast<GraphMode>(row[1])))];
+    if (columns > 5) {
+      if (row[5] > 0) {
+        ++counts.eager_by_reason[std::string(to_string(static_cast<EagerReason>(row[5])))];
+      }
+      counts.num_captured += row[6] == 1 ? 1 : 0;
+    }
   }
   return counts;
+}
+
+GraphTotals read_graphs(const RankFile& file) {
+  GraphTotals graphs;
+  graphs.captures = file.scalar(path::kGraphCaptures);
+  graphs.replays = file.scalar(path::kGraphReplays);
+  graphs.evictions = file.scalar(path::kGraphEvictions);
+  graphs.failures = file.scalar(path::kGraphFailures);
+  if (file.has(path::kGraphEagerSteps)) {
+    const auto counts = file.read<std::int64_t>(path::kGraphEagerSteps).values;
+    for (std::size_t reason = 0; reason < counts.size(); ++reason) {
+      if (counts[reason] > 0) {
+        graphs.eager_by_reason[std::string(to_string(static_cast<EagerReason>(reason)))] =
+            counts[reason];
+      }
+    }
+  }
+  return graphs;
+}
+
+MemoryTotals read_memory(const PolicyFolder& folder) {
+  MemoryTotals memory;
+  const auto raise = [](std::int64_t& largest, std::int64_t own) {
+    largest = std::max(largest, own);
+  };
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const RankFile& file = folder.rank(rank);
+    const MemoryRecord own = {.peak_reserved = file.scalar(path::kPeakReservedBytes),
+                              .peak_allocated = file.scalar(path::kPeakAllocatedBytes),
+                              .weights = file.scalar(path::kWeightsBytes),
+                              .cache = file.scalar(path::kCacheBytes),
+                              .exchange = file.scalar(path::kExchangeBytes)};
+    for (const auto field : {&MemoryRecord::peak_reserved,
+                             &MemoryRecord::peak_allocated,
+                             &MemoryRecord::weights,
+                             &MemoryRecord::cache,
+                             &MemoryRecord::exchange}) {
+      raise(memory.largest.*field, own.*field);
+    }
+    if (own.weights >= 0 && own.cache >= 0 && own.exchange >= 0) {
+      raise(memory.owned, own.weights + own.cache + own.exchange);
+    }
+  }
+  return memory;
+}
+
+std::optional<double> read_host_share(const PolicyFolder& folder) {
+  std::vector<double> shares;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const RankFile& file = folder.rank(rank);
+    if (!file.has(path::kStepEnqueueNs)) {
+      continue;
+    }
+    const auto enqueue = file.read<std::int64_t>(path::kStepEnqueueNs).values;
+    const auto steps = file.read<std::int64_t>(path::kStepNs).values;
+    for (std::size_t i = 0; i < std::min(steps.size(), enqueue.size()); ++i) {
+      if (enqueue[i] >= 0 && steps[i] > 0) {
+        shares.push_back(static_cast<double>(enqueue[i]) / static_cast<double>(steps[i]));
+      }
+    }
+  }
+  return shares.empty() ? std::nullopt : std::optional(statistics(std::move(shares)).p50);
+}
+
+/// Of all ranks, each kind once.
+std::string devices_of(const PolicyFolder& folder) {
+  std::vector<std::string> kinds;
+  for (const RankEntry& entry : folder.ranks()) {
+    if (entry.file.has_value()) {
+      const auto kind = device_kind(entry.file->text(attribute::kDevice));
+      if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) {
+        kinds.push_back(kind);
+      }
+    }
+  }
+  return join_names(kinds);
+}
+
+std::string describe_counts(const std::map<std::string, std::int64_t>& counts) {
+  std::string text;
+  for (const auto& [name, count] : counts) {
+    text += (text.empty() ? "" : ", ") + name + " x " + std::to_string(count);
+  }
+  return text;
 }
 
 Interval to_interval(const RecordedSpan& span) {
@@ -168,6 +261,7 @@ void read_identity(const PolicyFolder& folder, PolicyResult& result) {
   result.started_at = file.text(attribute::kStartedAt);
   result.weights_digest = file.text(attribute::kWeightsDigest);
   result.inputs_digest = file.text(attribute::kInputsDigest);
+  result.device = devices_of(folder);
   result.link = file.link();
   result.world_size = folder.world_size();
   result.expert_parallel = file.integer(attribute::kExpertParallel);
@@ -179,11 +273,23 @@ void read_identity(const PolicyFolder& folder, PolicyResult& result) {
 }  // namespace
 
 std::string DecisionCounts::describe_vetoes() const {
-  std::string text;
-  for (const auto& [reason, count] : vetoes_by_reason) {
-    text += (text.empty() ? "" : ", ") + reason + " x " + std::to_string(count);
+  return describe_counts(vetoes_by_reason);
+}
+
+std::string DecisionCounts::describe_graphs() const {
+  const std::string none(to_string(GraphMode::none));
+  const bool all_eager = steps_by_graph.empty() ||
+                         (steps_by_graph.size() == 1 && steps_by_graph.begin()->first == none);
+  return all_eager ? none : describe_counts(steps_by_graph);
+}
+
+std::string device_kind(const std::string& device) {
+  const auto colon = device.find(':');
+  if (colon == std::string::npos) {
+    return device;
   }
-  return text;
+  const auto end = device.find_first_not_of("0123456789", colon + 1);
+  return device.substr(0, colon) + (end == std::string::npos ? "" : device.substr(end));
 }
 
 PolicyResult read_policy_result(const std::filesystem::path& folder) {
@@ -200,6 +306,9 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     const auto step_times = read_step_times(files);
     result.step_ns = step_statistics(step_times);
     result.decisions = count_decisions(files.rank(0));
+    result.graphs = read_graphs(files.rank(0));
+    result.memory = read_memory(files);
+    result.host_share = read_host_share(files);
     result.profiles = collect_profiles(files);
     result.traffic = read_traffic(files);
   } catch (const InputError& error) {
@@ -207,6 +316,9 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     result.problem = error.what();
     result.step_ns = {};
     result.decisions = {};
+    result.graphs = {};
+    result.memory = {};
+    result.host_share.reset();
     result.profiles.clear();
   }
   return result;

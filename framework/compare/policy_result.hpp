@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,8 +20,30 @@ struct DecisionCounts {
   std::int64_t num_vetoed = 0;
   std::map<std::string, std::int64_t> vetoes_by_reason;
 
+  std::map<std::string, std::int64_t> steps_by_graph;   ///< by GraphMode; none = eager
+  std::map<std::string, std::int64_t> eager_by_reason;  ///< empty in a file of version 2
+  std::int64_t num_captured = 0;  ///< steps whose graph was captured just before
+
   /// "below_threshold x 3, rank_veto x 1"; empty without vetoes.
   std::string describe_vetoes() const;
+  /// "full x 9, none x 1"; "none" where no step ran as a graph.
+  std::string describe_graphs() const;
+};
+
+/// Graphs of the whole policy, warm-up and profiled steps included, as rank 0 counted them; -1 =
+/// not known.
+struct GraphTotals {
+  std::int64_t captures = -1;
+  std::int64_t replays = -1;
+  std::int64_t evictions = -1;
+  std::int64_t failures = -1;
+  std::map<std::string, std::int64_t> eager_by_reason;
+};
+
+/// Bytes of a device, each the largest over ranks; -1 = not known.
+struct MemoryTotals {
+  MemoryRecord largest;
+  std::int64_t owned = -1;  ///< weights, cache and exchange buffers of one rank
 };
 
 /// Rows and bytes that the exchange moved, over all ranks.
@@ -42,6 +65,8 @@ struct PolicyResult {
   std::string started_at;
   std::string weights_digest;
   std::string inputs_digest;
+  std::string device;          ///< of the ranks, without their numbers ("cuda NVIDIA H200"); where
+                               ///< they differ joined by ", "
   std::string link = kNoLink;  ///< "none", or how the link was emulated
   std::int64_t world_size = 0;
   std::int64_t expert_parallel = 0;
@@ -52,11 +77,19 @@ struct PolicyResult {
   // Filled only for complete results: times of others are never shown.
   Statistics step_ns;
   DecisionCounts decisions;
+  GraphTotals graphs;
+  MemoryTotals memory;
+  /// Median over the timed steps of all ranks of the host's time to enqueue a step over the step's;
+  /// nothing where it is not known (on the CPU).
+  std::optional<double> host_share;
   std::vector<StepProfile> profiles;  ///< those that ran all three passes on all ranks
   TrafficTotals traffic;
 
   bool is_complete() const { return problem.empty(); }
 };
+
+/// The device of a rank without its number: "cuda:3 NVIDIA H200" -> "cuda NVIDIA H200".
+std::string device_kind(const std::string& device);
 
 /// Reads a policy folder. A folder that is no complete result is returned as such, with its
 /// problem. Throws InputError only where `folder` does not exist or has no rank files.

@@ -62,7 +62,11 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"expert_parallel", result.expert_parallel},
                {"ubatches", result.num_ubatches},
                {"link", result.link},
+               {"device", result.device},
                {"step_ns", nullptr},
+               {"host_share", nullptr},
+               {"graphs", nullptr},
+               {"memory", nullptr},
                {"speed_up", nullptr},
                {"metrics", nullptr},
                {"decisions", nullptr},
@@ -72,6 +76,8 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"attributes", attributes_of(policy_dir)}};
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);
+    json["graphs"] = to_json(result.graphs);
+    json["memory"] = to_json(result.memory);
     json["traffic"] = traffic_json(result.traffic);
   }
   if (!valid) {
@@ -86,6 +92,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   if (result.step_ns.count > 0) {
     json["step_ns"] = to_json(result.step_ns);
   }
+  json["host_share"] = json_number(result.host_share);
   if (!options.baseline_dir.empty()) {
     json["speed_up"] = json_number(own.speed_up);
   }

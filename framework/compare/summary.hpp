@@ -21,6 +21,11 @@ struct SummaryOptions {
 /// decisions, traffic, verdict. A run that is not complete, or whose verification found a mismatch,
 /// has null for all times ("timings": "invalid").
 ///
+/// `decisions` counts the timed steps: how many ran as which graph, and why others were eager;
+/// `graphs` counts all steps of the policy. `host_share` is the median of the host's time to
+/// enqueue a step over the step's. `memory` holds bytes of the device, each of the fullest rank:
+/// peaks beside what a rank owns (weights, cache, exchange buffers). What is not known is null.
+///
 /// Traffic is of the last timed iteration, over all of its steps and ubatches. Rows are counted in
 /// each layer apart, because a layer waits for its own fullest rank, whatever the next one does:
 ///   tokens_per_expert  rows that each expert computed, n[layer][expert], replicas added; zeros in

@@ -102,6 +102,17 @@ std::string RankFile::link() const {
   return file_.has_attribute("/", attribute::kLink) ? text(attribute::kLink) : kNoLink;
 }
 
+std::int64_t RankFile::clock_error_ns() const {
+  const std::int64_t own = integer(attribute::kClockErrorNs, path::kTiming);
+  return file_.has_attribute(path::kTiming, attribute::kDeviceClockErrorNs)
+             ? own + integer(attribute::kDeviceClockErrorNs, path::kTiming)
+             : own;
+}
+
+std::int64_t RankFile::scalar(const std::string& dataset) const {
+  return has(dataset) ? read<std::int64_t>(dataset).values.at(0) : -1;
+}
+
 std::string RankFile::text(const std::string& name, const std::string& object) const {
   return text_of(file_, object, name);
 }

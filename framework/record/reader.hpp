@@ -39,6 +39,15 @@ class RankFile {
 
   std::int64_t world_size() const { return integer("world_size"); }
 
+  std::int64_t schema_version() const { return integer(attribute::kSchemaVersion); }
+
+  /// Bound of the error of this rank's recorded times on rank 0's clock: of the host's clock and,
+  /// on a GPU, of the device's against it.
+  std::int64_t clock_error_ns() const;
+
+  /// A scalar int64; -1 = not there, as in a file of an older version.
+  std::int64_t scalar(const std::string& dataset) const;
+
   /// "none", or how the link was emulated.
   std::string link() const;
 

@@ -59,9 +59,10 @@ T attribute_of(const hdf5::File& file,
 
 void check_attributes(const hdf5::File& file) {
   const auto version = integer_of(file, "/", attribute::kSchemaVersion);
-  if (version != kSchemaVersion) {
+  if (version < kOldestSchemaVersion || version > kSchemaVersion) {
     throw InputError(file.path() + ": schema version " + std::to_string(version) +
-                     "; this build reads version " + std::to_string(kSchemaVersion));
+                     "; this build reads versions " + std::to_string(kOldestSchemaVersion) +
+                     " to " + std::to_string(kSchemaVersion));
   }
   for (const auto& rule : kRequiredAttributes) {
     if (rule.kind == Kind::text) {
@@ -73,7 +74,9 @@ void check_attributes(const hdf5::File& file) {
 }
 
 void check_dataset(const hdf5::File& file, const DatasetRule& rule) {
-  if (!rule.required && !file.exists(rule.path)) {
+  const bool required =
+      rule.required && integer_of(file, "/", attribute::kSchemaVersion) >= rule.since;
+  if (!required && !file.exists(rule.path)) {
     return;
   }
   const auto dataset = open_numbers(file, rule.path);
@@ -102,7 +105,11 @@ void check_shapes(const hdf5::File& file) {
     }
   };
   const auto steps = shape(path::kStepNs);
-  expect(path::kDecision, {steps[0], steps[1], kNumDecisionColumns});
+  const auto version = integer_of(file, "/", attribute::kSchemaVersion);
+  expect(path::kDecision, {steps[0], steps[1], num_decision_columns(version)});
+  if (file.exists(path::kStepEnqueueNs)) {
+    expect(path::kStepEnqueueNs, steps);
+  }
   const auto ops = shape(path::kOps);
   expect(path::kOps, {ops[0], ops[1], 2});
   expect(path::kOpsComputeOnly, ops);

@@ -87,6 +87,12 @@ void write_layout(hdf5::File& file, const RankFileSpec& spec) {
     file.create_dataset(dataset.path, dataset.dtype, dataset.shape);
   }
   file.create_attribute(path::kDecision, {attribute::kColumns, std::string(kDecisionColumns)});
+  std::string reasons;
+  for (const auto name : names<EagerReason>()) {
+    reasons += (reasons.empty() ? "" : ",") + std::string(name);
+  }
+  file.create_attribute(path::kGraphEagerSteps, {attribute::kColumns, reasons});
+  file.create_attribute(path::kTiming, {attribute::kDeviceClockErrorNs, std::int64_t{0}});
   file.create_attribute(path::kTiming, {attribute::kClockOffsetNs, spec.clock_offset_ns});
   file.create_attribute(path::kTiming, {attribute::kClockErrorNs, spec.clock_error_ns});
   file.create_attribute(path::kTraffic, {attribute::kFirstExpert, spec.first_expert});
@@ -173,6 +179,7 @@ RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : pat
   create_file(path, spec);
   file_.emplace(hdf5::File::open(path.string(), hdf5::Access::read_write));
   step_ns_.emplace(file_->open_dataset(path::kStepNs));
+  enqueue_ns_.emplace(file_->open_dataset(path::kStepEnqueueNs));
   decision_.emplace(file_->open_dataset(path::kDecision));
 }
 
@@ -184,10 +191,19 @@ hdf5::File& RankRecorder::file() {
 void RankRecorder::write_step(std::int64_t iteration,
                               std::int64_t step,
                               std::int64_t step_ns,
-                              const DecisionRow& decision) {
+                              const DecisionRow& decision,
+                              std::int64_t enqueue_ns) {
   file();
-  const std::array<std::int64_t, kNumDecisionColumns> row = {
-      decision.ubatched, decision.graph, decision.schedule, decision.reason, decision.veto_rank};
+  const std::array<std::int64_t, kNumDecisionColumns> row = {decision.ubatched,
+                                                             decision.graph,
+                                                             decision.schedule,
+                                                             decision.reason,
+                                                             decision.veto_rank,
+                                                             decision.eager_reason,
+                                                             decision.captured};
+  if (enqueue_ns >= 0) {
+    enqueue_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&enqueue_ns, 1)));
+  }
   decision_->write_box(
       {iteration, step, 0}, {1, 1, kNumDecisionColumns}, std::as_bytes(std::span(row)));
   step_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&step_ns, 1)));
@@ -245,6 +261,22 @@ void RankRecorder::write_scalar(const std::string& dataset, std::int64_t value) 
   write(dataset, std::span<const std::int64_t>(&value, 1));
 }
 
+void RankRecorder::write_graph_counters(const GraphCounters& counters) {
+  write_scalar(path::kGraphCaptures, counters.captures);
+  write_scalar(path::kGraphReplays, counters.replays);
+  write_scalar(path::kGraphEvictions, counters.evictions);
+  write_scalar(path::kGraphFailures, counters.failures);
+  write(path::kGraphEagerSteps, std::span<const std::int64_t>(counters.eager_by_reason));
+}
+
+void RankRecorder::write_memory(const MemoryRecord& memory) {
+  write_scalar(path::kPeakReservedBytes, memory.peak_reserved);
+  write_scalar(path::kPeakAllocatedBytes, memory.peak_allocated);
+  write_scalar(path::kWeightsBytes, memory.weights);
+  write_scalar(path::kCacheBytes, memory.cache);
+  write_scalar(path::kExchangeBytes, memory.exchange);
+}
+
 void RankRecorder::write_rows(const std::string& dataset,
                               DType dtype,
                               std::int64_t first_row,
@@ -277,6 +309,7 @@ void RankRecorder::finish(RunStatus status, const std::string& failure) {
   DOVETAIL_CHECK(status != RunStatus::running, "a finished run has another status");
   auto& open_file = file();
   step_ns_.reset();
+  enqueue_ns_.reset();
   decision_.reset();
   open_file.update_attribute("/", {attribute::kFailure, failure});
   open_file.flush();

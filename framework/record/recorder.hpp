@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "framework/base/graph_counters.hpp"
 #include "framework/base/types.hpp"
 #include "framework/record/hdf5.hpp"
 #include "framework/record/schema.hpp"
@@ -50,11 +51,13 @@ class RankRecorder {
 
   const std::filesystem::path& path() const { return path_; }
 
-  /// A timed step. A step_ns that is not -1 implies that the decision is there, too.
+  /// A timed step. A step_ns that is not -1 implies that the decision is there, too. `enqueue_ns`:
+  /// host time until everything was enqueued; -1 = not known (on the CPU).
   void write_step(std::int64_t iteration,
                   std::int64_t step,
                   std::int64_t step_ns,
-                  const DecisionRow& decision);
+                  const DecisionRow& decision,
+                  std::int64_t enqueue_ns = -1);
 
   /// `index` counts profiled steps from 0: profiled iteration * steps + step.
   void write_profiled_pass(std::int64_t index, const ProfiledPass& pass);
@@ -67,6 +70,10 @@ class RankRecorder {
   void write(const std::string& dataset, std::span<const float> values);
   /// A scalar int64 (traffic).
   void write_scalar(const std::string& dataset, std::int64_t value);
+
+  /// How often steps of the policy ran as graphs; all zero without graphs.
+  void write_graph_counters(const GraphCounters& counters);
+  void write_memory(const MemoryRecord& memory);
 
   /// Rows [first_row, ...) of a dataset, as many as `bytes` holds.
   void write_rows(const std::string& dataset,
@@ -87,6 +94,7 @@ class RankRecorder {
   std::filesystem::path path_;
   std::optional<hdf5::File> file_;  ///< nothing once finished
   std::optional<hdf5::Dataset> step_ns_;
+  std::optional<hdf5::Dataset> enqueue_ns_;
   std::optional<hdf5::Dataset> decision_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "framework/base/registry.hpp"
 
@@ -32,6 +33,7 @@ std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {
   std::vector<DatasetSpec> all = {
       {path::kStepNs, int64, {spec.iterations, spec.steps}},
       {path::kDecision, int64, {spec.iterations, spec.steps, kNumDecisionColumns}},
+      {path::kStepEnqueueNs, int64, {spec.iterations, spec.steps}},
       {path::kOps, int64, ops},
       {path::kOpsComputeOnly, int64, ops},
       {path::kOpsCommOnly, int64, ops},
@@ -51,6 +53,16 @@ std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {
       {path::kCombineLogicalBytes, int64, {}},
       {path::kTrafficCountsWaitNs, int64, {}},
       {path::kTokensPerExpert, int64, {spec.traffic_layers, spec.experts_per_rank}},
+      {path::kGraphCaptures, int64, {}},
+      {path::kGraphReplays, int64, {}},
+      {path::kGraphEvictions, int64, {}},
+      {path::kGraphFailures, int64, {}},
+      {path::kGraphEagerSteps, int64, {std::ssize(names<EagerReason>())}},
+      {path::kPeakReservedBytes, int64, {}},
+      {path::kPeakAllocatedBytes, int64, {}},
+      {path::kWeightsBytes, int64, {}},
+      {path::kCacheBytes, int64, {}},
+      {path::kExchangeBytes, int64, {}},
   };
   if (spec.has_mrope_positions) {
     all.push_back({path::kMropePositions, int64, {3, spec.tokens}});
@@ -90,6 +102,17 @@ const std::vector<DatasetRule>& dataset_rules() {
       {path::kCombineLogicalBytes, DType::int64, 0, 0, true},
       {path::kTrafficCountsWaitNs, DType::int64, 0, 0, true},
       {path::kTokensPerExpert, DType::int64, 2, 2, true},
+      {path::kStepEnqueueNs, DType::int64, 2, 2, true, 3},
+      {path::kGraphCaptures, DType::int64, 0, 0, true, 3},
+      {path::kGraphReplays, DType::int64, 0, 0, true, 3},
+      {path::kGraphEvictions, DType::int64, 0, 0, true, 3},
+      {path::kGraphFailures, DType::int64, 0, 0, true, 3},
+      {path::kGraphEagerSteps, DType::int64, 1, 1, true, 3},
+      {path::kPeakReservedBytes, DType::int64, 0, 0, true, 3},
+      {path::kPeakAllocatedBytes, DType::int64, 0, 0, true, 3},
+      {path::kWeightsBytes, DType::int64, 0, 0, true, 3},
+      {path::kCacheBytes, DType::int64, 0, 0, true, 3},
+      {path::kExchangeBytes, DType::int64, 0, 0, true, 3},
       {path::kExpertIds, DType::int32, 3, 3, false},
       {path::kMargin, DType::float32, 2, 2, false},
   };

@@ -12,7 +12,11 @@
 
 namespace dovetail {
 
-inline constexpr std::int64_t kSchemaVersion = 2;
+/// 3 added to 2: the last two columns of /timing/decision, /timing/enqueue_ns,
+/// device_clock_error_ns, /graph and /memory. Files of version 2 are still read: theirs are not
+/// known (-1).
+inline constexpr std::int64_t kSchemaVersion = 3;
+inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
 /// Attributes of "/" that every rank file has.
 namespace attribute {
@@ -36,8 +40,11 @@ inline constexpr const char* kLink = "link";  // text
 // On /timing: what to add to this rank's clock to get rank 0's, and the bound of its error.
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";  // int64
 inline constexpr const char* kClockErrorNs = "clock_error_ns";    // int64
-inline constexpr const char* kColumns = "columns";                // text, on /timing/decision
-inline constexpr const char* kFirstExpert = "first_expert";       // int64, on /traffic
+// What aligning the device's clock with the host's adds to that bound; 0 on the CPU.
+inline constexpr const char* kDeviceClockErrorNs = "device_clock_error_ns";  // int64
+// Text, on /timing/decision and /graph/eager_steps.
+inline constexpr const char* kColumns = "columns";
+inline constexpr const char* kFirstExpert = "first_expert";  // int64, on /traffic
 // On /schedule/<k>.
 inline constexpr const char* kName = "name";                 // text
 inline constexpr const char* kNumUbatches = "num_ubatches";  // int64
@@ -69,6 +76,7 @@ inline constexpr const char* kSchedule = "/schedule";  // group of tables "0", "
 inline constexpr const char* kTiming = "/timing";
 inline constexpr const char* kStepNs = "/timing/step_ns";
 inline constexpr const char* kDecision = "/timing/decision";
+inline constexpr const char* kStepEnqueueNs = "/timing/enqueue_ns";
 inline constexpr const char* kOps = "/timing/ops";
 inline constexpr const char* kOpsComputeOnly = "/timing/ops_compute_only";
 inline constexpr const char* kOpsCommOnly = "/timing/ops_comm_only";
@@ -86,6 +94,18 @@ inline constexpr const char* kRequestPosition = "/input/request_position";
 inline constexpr const char* kOutput = "/output";  // group of tensors
 inline constexpr const char* kExpertIds = "/route/expert_ids";
 inline constexpr const char* kMargin = "/route/margin";
+inline constexpr const char* kGraph = "/graph";  // group; of the whole policy, warm-up included
+inline constexpr const char* kGraphCaptures = "/graph/captures";
+inline constexpr const char* kGraphReplays = "/graph/replays";
+inline constexpr const char* kGraphEvictions = "/graph/evictions";
+inline constexpr const char* kGraphFailures = "/graph/failures";
+inline constexpr const char* kGraphEagerSteps = "/graph/eager_steps";  // [reasons]
+inline constexpr const char* kMemory = "/memory";  // group of scalars, bytes of this rank's device
+inline constexpr const char* kPeakReservedBytes = "/memory/peak_reserved_bytes";
+inline constexpr const char* kPeakAllocatedBytes = "/memory/peak_allocated_bytes";
+inline constexpr const char* kWeightsBytes = "/memory/weights_bytes";
+inline constexpr const char* kCacheBytes = "/memory/cache_bytes";
+inline constexpr const char* kExchangeBytes = "/memory/exchange_bytes";
 inline constexpr const char* kTraffic = "/traffic";
 inline constexpr const char* kDispatchWireBytes = "/traffic/dispatch_wire_bytes";
 inline constexpr const char* kCombineWireBytes = "/traffic/combine_wire_bytes";
@@ -97,18 +117,37 @@ inline constexpr const char* kTokensPerExpert = "/traffic/tokens_per_expert";
 }  // namespace path
 
 /// The columns of /timing/decision, in order.
-inline constexpr const char* kDecisionColumns = "ubatched,graph,schedule,reason,veto_rank";
-inline constexpr int kNumDecisionColumns = 5;
+inline constexpr const char* kDecisionColumns =
+    "ubatched,graph,schedule,reason,veto_rank,eager_reason,captured";
+inline constexpr int kNumDecisionColumns = 7;
 
-/// One row of /timing/decision: what the ranks agreed on for a step.
+/// Of a file of that schema version: version 2 had the first five.
+constexpr int num_decision_columns(std::int64_t schema_version) {
+  return schema_version < 3 ? 5 : kNumDecisionColumns;
+}
+
+/// One row of /timing/decision: what the ranks agreed on for a step, and how it ran.
 struct DecisionRow {
   std::int64_t ubatched = 0;    ///< 1 = cut into ubatches
-  std::int64_t graph = 0;       ///< GraphMode as a number
+  std::int64_t graph = 0;       ///< GraphMode, as a number, that ran the step; none = eager
   std::int64_t schedule = 0;    ///< index into /schedule
   std::int64_t reason = 0;      ///< VetoReason as a number; 0 = no veto
   std::int64_t veto_rank = -1;  ///< lowest rank that vetoed; -1 = none
+  std::int64_t eager_reason = static_cast<std::int64_t>(EagerReason::mode_none);
+  std::int64_t captured = 0;  ///< 1 = its graph was captured just before this step
 
   friend bool operator==(const DecisionRow&, const DecisionRow&) = default;
+};
+
+/// Bytes of a rank's device; -1 = not known.
+struct MemoryRecord {
+  std::int64_t peak_reserved = -1;   ///< most that the allocator held of the device
+  std::int64_t peak_allocated = -1;  ///< most of it that tensors held
+  std::int64_t weights = -1;
+  std::int64_t cache = -1;     ///< of keys and values
+  std::int64_t exchange = -1;  ///< buffers of the exchange
+
+  friend bool operator==(const MemoryRecord&, const MemoryRecord&) = default;
 };
 
 /// One row of a schedule table. `layer` is -1 where the op belongs to no layer.
@@ -198,6 +237,7 @@ struct DatasetRule {
   int min_dimensions;
   int max_dimensions;
   bool required;
+  std::int64_t since = kOldestSchemaVersion;  ///< required from that schema version on
 };
 
 /// The rules of every dataset whose path is fixed (all but those under /output).

@@ -119,12 +119,15 @@ std::vector<Json> names_of(const PolicyFolder& folder, const std::vector<Event>&
     }
     const std::string host = entry.file->text(attribute::kHost);
     const std::string link = entry.file->link();
+    const std::string device = entry.file->text(attribute::kDevice);
+    const bool on_gpu = device.starts_with(to_string(DeviceKind::cuda));
     lines.push_back(
         metadata("process_name",
                  entry.rank,
                  0,
                  {{"name",
                    "rank " + std::to_string(entry.rank) + (host.empty() ? "" : " on " + host) +
+                       (on_gpu ? " (" + device + ")" : "") +
                        (link == kNoLink ? "" : " (link " + link + ")")}}));
     lines.push_back(metadata("process_sort_index", entry.rank, 0, {{"sort_index", entry.rank}}));
     int last_thread = -1;
@@ -134,9 +137,9 @@ std::vector<Json> names_of(const PolicyFolder& folder, const std::vector<Event>&
     for (int thread = 0; thread <= last_thread; ++thread) {
       const std::string name =
           thread == kStepThread      ? "steps"
-          : thread == kComputeThread ? "compute lane"
+          : thread == kComputeThread ? (on_gpu ? "compute stream" : "compute lane")
           : thread == kCommThread
-              ? "comm lane"
+              ? (on_gpu ? "comm stream" : "comm lane")
               : "hand-off waits of ubatch " + std::to_string(thread - kFirstHandOffThread);
       lines.push_back(metadata("thread_name", entry.rank, thread, {{"name", name}}));
       lines.push_back(metadata("thread_sort_index", entry.rank, thread, {{"sort_index", thread}}));
@@ -155,6 +158,17 @@ std::string link_of(const PolicyFolder& folder) {
   return kNoLink;
 }
 
+/// By rank: how far its times may be off rank 0's clock.
+Json clock_errors_of(const PolicyFolder& folder) {
+  Json errors = Json::object();
+  for (const RankEntry& entry : folder.ranks()) {
+    if (entry.file.has_value()) {
+      errors["rank " + std::to_string(entry.rank)] = entry.file->clock_error_ns();
+    }
+  }
+  return errors;
+}
+
 double microseconds(std::int64_t ns) {
   return static_cast<double>(ns) / 1000;
 }
@@ -165,7 +179,8 @@ std::string chrome_trace(const PolicyFolder& folder) {
   const std::vector<Event> events = collect(folder);
   const std::int64_t origin = events.empty() ? 0 : events.front().start_ns;
   std::string text =
-      "{\"displayTimeUnit\": \"ns\", \"otherData\": " + Json{{"link", link_of(folder)}}.dump() +
+      "{\"displayTimeUnit\": \"ns\", \"otherData\": " +
+      Json{{"link", link_of(folder)}, {"clock_error_ns", clock_errors_of(folder)}}.dump() +
       ", \"traceEvents\": [";
   const char* separator = "\n";
   const auto add_line = [&](const Json& line) {

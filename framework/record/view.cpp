@@ -94,7 +94,7 @@ fs::path write_view(const fs::path& policy_folder) {
   unfinished += ".writing-" + std::to_string(::getpid());
   try {
     auto view = hdf5::File::create(unfinished.string());
-    view.create_attribute("/", {attribute::kSchemaVersion, kSchemaVersion});
+    view.create_attribute("/", {attribute::kSchemaVersion, first->schema_version()});
     for (const auto* name : {attribute::kExperiment, attribute::kPolicy}) {
       view.create_attribute("/", {name, first->text(name)});
     }
@@ -104,7 +104,8 @@ fs::path write_view(const fs::path& policy_folder) {
     for (const auto& [dataset, joined] : all) {
       write_joined(view, dataset, joined, folder.world_size());
     }
-    view.create_attribute(path::kDecision, {attribute::kColumns, std::string(kDecisionColumns)});
+    view.create_attribute(path::kDecision,
+                          {attribute::kColumns, first->text(attribute::kColumns, path::kDecision)});
     view.close();
     fs::rename(unfinished, path);
   } catch (...) {

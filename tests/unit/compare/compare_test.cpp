@@ -254,6 +254,73 @@ TEST_F(Compare, SummaryHoldsTimesMetricsTrafficAndVerdict) {
   EXPECT_TRUE(policy_summary(own).at("speed_up").is_null());
 }
 
+/// Two GPUs: 2 of 3 steps as graphs, memory of the fullest rank, the host's share.
+TEST_F(Compare, GraphsMemoryAndTheHostsShareOfGpus) {
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    SyntheticRank& own = policy_.ranks[rank];
+    own.device = "cuda:" + std::to_string(rank) + " NVIDIA H200";
+    own.step_ns = {1000, 1000, 1000};
+    own.enqueue_ns = rank == 0 ? std::vector<std::int64_t>{100, 200, 300}
+                               : std::vector<std::int64_t>{400, 500, -1};
+    own.decision.graph = static_cast<std::int64_t>(GraphMode::full);
+    own.decision.eager_reason = static_cast<std::int64_t>(EagerReason::none);
+    own.graphs.captures = 1;
+    own.graphs.replays = 7;
+    own.graphs.eager(EagerReason::warm_up) = 2;
+    const std::int64_t gib = std::int64_t{1} << 30;
+    own.memory = {.peak_reserved = rank == 0 ? 9 * gib : 8 * gib,
+                  .peak_allocated = rank == 0 ? 6 * gib : 7 * gib,
+                  .weights = gib,
+                  .cache = rank == 0 ? 2 * gib : 3 * gib,
+                  .exchange = gib / 2};
+  }
+  const CompareReport report = compare();
+  const PolicyResult& result = report.policies[1].result;
+  EXPECT_EQ(result.device, "cuda NVIDIA H200");
+  EXPECT_EQ(result.decisions.describe_graphs(), "full x 3");
+  EXPECT_DOUBLE_EQ(result.host_share.value_or(-1), 0.3) << "of 0.1 to 0.5; one is not known";
+  EXPECT_EQ(result.memory.owned, 4.5 * (1LL << 30)) << "of rank 1";
+  EXPECT_EQ(report.policies[1].note, "on cuda NVIDIA H200, the baseline on cpu");
+  EXPECT_TRUE(report.policies[0].note.empty());
+  EXPECT_TRUE(report.policies[1].speed_up.has_value());
+  const std::string text = to_text(report);
+  for (const char* part : {"host share", "30.0 %", "full x 3", "9.00", "7.00", "4.50"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  const auto json = to_json(report).at("policies").at(1);
+  EXPECT_EQ(json.at("graphs").at("replays"), 7);
+  EXPECT_EQ(json.at("memory").at("peak_reserved_bytes"), 9LL << 30);
+  const nlohmann::json summary = policy_summary(folder_.path() / "a_dual");
+  EXPECT_EQ(summary.at("device"), "cuda NVIDIA H200");
+  EXPECT_EQ(summary.at("decisions").at("graphs"), nlohmann::json::parse(R"({"full": 3})"));
+  EXPECT_EQ(summary.at("decisions").at("eager_reasons"), nlohmann::json::object());
+  EXPECT_EQ(summary.at("graphs").at("captures"), 1);
+  EXPECT_EQ(summary.at("graphs").at("eager_reasons"), nlohmann::json::parse(R"({"warm_up": 2})"));
+  EXPECT_EQ(summary.at("memory").at("cache_bytes"), 3LL << 30);
+  EXPECT_DOUBLE_EQ(summary.at("host_share").get<double>(), 0.3);
+}
+
+TEST_F(Compare, OnTheCpuThereIsNoTableOfDevices) {
+  policy_.ranks[0].decision.captured = 1;
+  const CompareReport report = compare();
+  const std::string text = to_text(report);
+  EXPECT_EQ(text.find("host share"), std::string::npos) << text;
+  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  const nlohmann::json summary = policy_summary(folder_.path() / "a_dual");
+  EXPECT_TRUE(summary.at("host_share").is_null());
+  EXPECT_TRUE(summary.at("memory").at("owned_bytes").is_null());
+  EXPECT_EQ(summary.at("decisions").at("graphs"), nlohmann::json::parse(R"({"none": 3})"));
+  EXPECT_EQ(summary.at("decisions").at("eager_reasons"),
+            nlohmann::json::parse(R"({"mode_none": 3})"));
+  EXPECT_EQ(summary.at("decisions").at("captured"), 3);
+}
+
+TEST(DeviceKind, IsTheDeviceWithoutItsNumber) {
+  EXPECT_EQ(device_kind("cpu"), "cpu");
+  EXPECT_EQ(device_kind("cuda:0"), "cuda");
+  EXPECT_EQ(device_kind("cuda:12 NVIDIA H200"), "cuda NVIDIA H200");
+}
+
 TEST_F(Compare, SummaryAddsUpTheReplicasOfAnExpert) {
   policy_.expert_parallel = 1;
   compare();

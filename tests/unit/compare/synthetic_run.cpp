@@ -70,7 +70,7 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   spec.dp_rank = spec.rank / run.expert_parallel;
   spec.ep_rank = spec.rank % run.expert_parallel;
   spec.host = "node7";
-  spec.device = "cpu";
+  spec.device = rank.device;
   spec.started_at = run.started_at;
   spec.weights_digest = rank.weights_digest;
   spec.inputs_digest = rank.inputs_digest;
@@ -83,6 +83,7 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());
   spec.profiled = static_cast<std::int64_t>(rank.profiles.size());
   spec.clock_offset_ns = rank.clock_offset_ns;
+  spec.clock_error_ns = rank.clock_error_ns;
   spec.tokens = static_cast<std::int64_t>(rank.request_id.size());
   spec.requests = static_cast<std::int64_t>(rank.requests.size());
   for (const auto& [name, output] : rank.outputs) {
@@ -124,9 +125,17 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
   RankRecorder recorder(path, spec_of(run, index));
   for (std::size_t i = 0; i < rank.step_ns.size(); ++i) {
     if (rank.step_ns[i] >= 0) {
-      recorder.write_step(static_cast<std::int64_t>(i), 0, rank.step_ns[i], rank.decision);
+      recorder.write_step(static_cast<std::int64_t>(i),
+                          0,
+                          rank.step_ns[i],
+                          rank.decision,
+                          rank.enqueue_ns.empty() ? -1 : rank.enqueue_ns.at(i));
     }
   }
+  recorder.write_graph_counters(rank.graphs);
+  recorder.write_memory(rank.memory);
+  recorder.set_attribute(path::kTiming,
+                         {attribute::kDeviceClockErrorNs, rank.device_clock_error_ns});
   write_profiles(recorder, rank);
   recorder.write(path::kInputIds, std::span<const std::int64_t>(rank.input_ids));
   recorder.write(path::kRequestId, std::span<const std::int64_t>(rank.request_id));

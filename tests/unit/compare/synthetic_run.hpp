@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/base/graph_counters.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/schema.hpp"
 
@@ -47,13 +48,19 @@ struct SyntheticRank {
   std::string weights_digest = "weights";
   std::string inputs_digest = "inputs";
   std::string dtype = "float32";
+  std::string device = "cpu";
   std::string link;  ///< empty: the file says nothing of a link
   RunStatus status = RunStatus::complete;
   std::string failure;
   bool is_missing = false;
   std::vector<std::int64_t> step_ns = {1000, 2000, 3000};  ///< -1: not finished
   DecisionRow decision;                                    ///< of every step
+  std::vector<std::int64_t> enqueue_ns;                    ///< of each step; empty: not known
+  GraphCounters graphs;
+  MemoryRecord memory;
   std::int64_t clock_offset_ns = 0;
+  std::int64_t clock_error_ns = 0;
+  std::int64_t device_clock_error_ns = 0;
   std::vector<SyntheticProfile> profiles;
   std::vector<std::int64_t> tokens_per_expert = {1, 3};  ///< [traffic layers, 2]
 

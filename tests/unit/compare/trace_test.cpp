@@ -89,6 +89,30 @@ TEST(ChromeTrace, ProcessesAndThreadsAreNamed) {
   EXPECT_EQ(names.at("thread_name0.4"), "hand-off waits of ubatch 1");
 }
 
+TEST(ChromeTrace, GpusAndTheErrorOfTheOneClockAreNamed) {
+  SyntheticRun run = traced_run();
+  run.ranks[0].clock_error_ns = 10;
+  run.ranks[1].clock_error_ns = 20;
+  EXPECT_EQ(trace_of(run).at("otherData").at("clock_error_ns"),
+            Json::parse(R"({"rank 0": 10, "rank 1": 20})"));
+  run.ranks[1].device = "cuda:1 NVIDIA H200";
+  run.ranks[1].device_clock_error_ns = 1500;
+  const Json trace = trace_of(run);
+  EXPECT_EQ(trace.at("otherData").at("clock_error_ns").at("rank 1"), 1520) << "host and device";
+  std::map<std::string, std::string> names;
+  for (const Json& event : trace.at("traceEvents")) {
+    if (event.at("ph") == "M" && event.at("args").contains("name")) {
+      names[event.at("name").get<std::string>() + event.at("pid").dump() + "." +
+            event.at("tid").dump()] = event.at("args").at("name");
+    }
+  }
+  EXPECT_EQ(names.at("process_name0.0"), "rank 0 on node7");
+  EXPECT_EQ(names.at("process_name1.0"), "rank 1 on node7 (cuda:1 NVIDIA H200)");
+  EXPECT_EQ(names.at("thread_name0.2"), "comm lane");
+  EXPECT_EQ(names.at("thread_name1.1"), "compute stream");
+  EXPECT_EQ(names.at("thread_name1.2"), "comm stream");
+}
+
 TEST(ChromeTrace, AnEmulatedLinkIsNamed) {
   SyntheticRun run = traced_run();
   EXPECT_EQ(trace_of(run).at("otherData").at("link"), "none");

@@ -128,6 +128,17 @@ TEST_F(Verify, OnePerturbedElementIsNamedAlsoAcrossGrids) {
   }
 }
 
+TEST_F(Verify, DevicesMayDiffer) {
+  const VerifyReport report = verify(
+      [](SyntheticRun& run) {
+        for (SyntheticRank& rank : run.ranks) {
+          rank.device = "cuda:0 NVIDIA H200";
+        }
+      },
+      CompareMode::bitwise);
+  EXPECT_EQ(report.verdict, Verdict::verified) << to_text(report);
+}
+
 TEST_F(Verify, TheBoundSeparatesToleranceFromBitwise) {
   const auto change = [](SyntheticRun& run) {
     float& value = element(run, "layer_2", 4, 0, 1);

@@ -162,8 +162,8 @@ std::string check_decisions(const std::vector<std::int64_t>& steps,
   for (std::size_t place = 0; place < steps.size(); ++place) {
     const auto wanted = test::decision_of(static_cast<std::int64_t>(place / 2),
                                           static_cast<std::int64_t>(place % 2));
-    const auto* row = decisions.data() + 5 * place;
-    const DecisionRow found{row[0], row[1], row[2], row[3], row[4]};
+    const auto* row = decisions.data() + kNumDecisionColumns * place;
+    const DecisionRow found{row[0], row[1], row[2], row[3], row[4], row[5], row[6]};
     if (steps[place] != -1 && !(found == wanted)) {
       return "decision of iteration " + std::to_string(place / 2);
     }

@@ -43,7 +43,11 @@ TEST(RankFile, IdentityConfigAndSchedulesRoundTrip) {
   EXPECT_EQ(file.integer("omp_threads"), 3);
   EXPECT_EQ(file.integer("clock_offset_ns", "/timing"), -17);
   EXPECT_EQ(file.integer("first_expert", "/traffic"), 4);
-  EXPECT_EQ(file.text("columns", "/timing/decision"), "ubatched,graph,schedule,reason,veto_rank");
+  EXPECT_EQ(file.text("columns", "/timing/decision"),
+            "ubatched,graph,schedule,reason,veto_rank,eager_reason,captured");
+  EXPECT_EQ(file.text("columns", "/graph/eager_steps"),
+            "none,mode_none,warm_up,capture_failed,pass_not_captured,no_work");
+  EXPECT_EQ(file.clock_error_ns(), 5);
   EXPECT_EQ(file.config(), spec.config);
   EXPECT_EQ(file.schedules(), spec.schedules);
   EXPECT_EQ(file.outputs(), (std::vector<std::string>{"hidden", "layer_0", "logits"}));
@@ -76,7 +80,8 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   const auto spec = full_spec();
   {
     RankRecorder recorder(path, spec);
-    recorder.write_step(2, 1, 77, {1, 2, 1, 3, 5});
+    recorder.write_step(2, 1, 77, {1, 2, 1, 3, 5, 4, 1}, 55);
+    recorder.write_step(0, 1, 66, {});
     const std::vector<std::int64_t> start = {10, 20};
     const std::vector<std::int64_t> end = {15, -1};
     recorder.write_profiled_pass(1,
@@ -99,9 +104,11 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   const auto expect = [&](const char* dataset, const std::vector<std::int64_t>& values) {
     EXPECT_EQ(file.read<std::int64_t>(dataset).values, values) << dataset;
   };
-  expect(path::kStepNs, {-1, -1, -1, -1, -1, 77, -1, -1});
-  std::vector<std::int64_t> decisions(40, -1);
-  std::copy_n(std::vector<std::int64_t>{1, 2, 1, 3, 5}.begin(), 5, decisions.begin() + 25);
+  expect(path::kStepNs, {-1, 66, -1, -1, -1, 77, -1, -1});
+  expect(path::kStepEnqueueNs, {-1, -1, -1, -1, -1, 55, -1, -1});
+  std::vector<std::int64_t> decisions(56, -1);
+  std::copy_n(std::vector<std::int64_t>{1, 2, 1, 3, 5, 4, 1}.begin(), 7, decisions.begin() + 35);
+  std::copy_n(std::vector<std::int64_t>{0, 0, 0, 0, -1, 1, 0}.begin(), 7, decisions.begin() + 7);
   expect(path::kDecision, decisions);
   expect(path::kOpsCommOnly, {-1, -1, -1, -1, -1, -1, 10, 15, 20, -1, -1, -1});
   expect(path::kOps, std::vector<std::int64_t>(12, -1));
@@ -265,9 +272,26 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                : ::testing::AssertionFailure() << "'" << message << "' lacks '" << part << "'";
   };
   EXPECT_TRUE(has(refused([](auto& file) {
-                    file.update_attribute("/", {"schema_version", std::int64_t{3}});
+                    file.update_attribute("/", {"schema_version", std::int64_t{4}});
                   }),
-                  "schema version 3; this build reads version 2"));
+                  "schema version 4; this build reads versions 2 to 3"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.update_attribute("/", {"schema_version", std::int64_t{1}});
+                  }),
+                  "schema version 1; this build reads versions 2 to 3"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.update_attribute("/", {"schema_version", std::int64_t{2}});
+                  }),
+                  "/timing/decision: shape [4, 2, 7] instead of [4, 2, 5]"));
+  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kStepEnqueueNs); }),
+                  "/timing/enqueue_ns: no such dataset"));
+  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kWeightsBytes); }),
+                  "/memory/weights_bytes: no such dataset"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.remove(path::kStepEnqueueNs);
+                    file.create_dataset(path::kStepEnqueueNs, DType::int64, {8, 1});
+                  }),
+                  "/timing/enqueue_ns: shape [8, 1] instead of [4, 2]"));
   EXPECT_TRUE(has(refused([](auto& file) {
                     file.update_attribute("/", {"status", std::string("done")});
                   }),
@@ -291,7 +315,7 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                     file.remove(path::kStepNs);
                     file.create_dataset(path::kStepNs, DType::int64, {5, 2});
                   }),
-                  "/timing/decision: shape [4, 2, 5] instead of [5, 2, 5]"));
+                  "/timing/decision: shape [4, 2, 7] instead of [5, 2, 7]"));
   EXPECT_TRUE(has(refused([](auto& file) {
                     file.remove(path::kRequestId);
                     file.create_dataset(path::kRequestId, DType::int64, {5});
@@ -302,6 +326,58 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                     file.create_dataset(path::kPositions, DType::int64, {6, 3});
                   }),
                   "/input/positions: shape [6, 3]"));
+}
+
+/// A file of version 2 lacks what version 3 added, and reads as "not known".
+TEST(RankFile, TheOlderVersionIsRead) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  test::write_full_file(path, full_spec());
+  {
+    auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
+    file.update_attribute("/", {"schema_version", std::int64_t{2}});
+    for (const char* added : {path::kDecision, path::kStepEnqueueNs, path::kGraph, path::kMemory}) {
+      file.remove(added);
+    }
+    file.create_dataset(path::kDecision, DType::int64, {4, 2, 5});
+  }
+  const RankFile file(path);
+  EXPECT_EQ(file.schema_version(), 2);
+  EXPECT_EQ(file.scalar(path::kPeakReservedBytes), -1);
+  EXPECT_EQ(file.scalar(path::kDispatchWireBytes),
+            file.read<std::int64_t>(path::kDispatchWireBytes).values.at(0));
+}
+
+TEST(RankFile, GraphsMemoryAndTheClockOfTheDevice) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  GraphCounters counters;
+  counters.captures = 1;
+  counters.replays = 20;
+  counters.evictions = 3;
+  counters.failures = 4;
+  counters.eager(EagerReason::warm_up) = 5;
+  counters.eager(EagerReason::no_work) = 6;
+  {
+    RankRecorder recorder(path, full_spec());
+    recorder.write_graph_counters(counters);
+    recorder.write_memory(
+        {.peak_reserved = 50, .peak_allocated = 40, .weights = 30, .cache = 20, .exchange = 10});
+    recorder.set_attribute(path::kTiming, {attribute::kDeviceClockErrorNs, std::int64_t{700}});
+  }
+  const RankFile file(path);
+  EXPECT_EQ(file.clock_error_ns(), 705);
+  EXPECT_EQ(file.scalar(path::kGraphCaptures), 1);
+  EXPECT_EQ(file.scalar(path::kGraphReplays), 20);
+  EXPECT_EQ(file.scalar(path::kGraphEvictions), 3);
+  EXPECT_EQ(file.scalar(path::kGraphFailures), 4);
+  EXPECT_EQ(file.read<std::int64_t>(path::kGraphEagerSteps).values,
+            (std::vector<std::int64_t>{0, 0, 5, 0, 0, 6}));
+  EXPECT_EQ(file.scalar(path::kPeakReservedBytes), 50);
+  EXPECT_EQ(file.scalar(path::kPeakAllocatedBytes), 40);
+  EXPECT_EQ(file.scalar(path::kWeightsBytes), 30);
+  EXPECT_EQ(file.scalar(path::kCacheBytes), 20);
+  EXPECT_EQ(file.scalar(path::kExchangeBytes), 10);
 }
 
 TEST_F(BrokenFile, UnbrokenPasses) {

@@ -38,7 +38,9 @@ DecisionRow decision_of(std::int64_t iteration, std::int64_t step) {
           .graph = 0,
           .schedule = iteration % 2,
           .reason = iteration % 4,
-          .veto_rank = origin(7, iteration, step)};
+          .veto_rank = origin(7, iteration, step),
+          .eager_reason = iteration % 3,
+          .captured = step};
 }
 
 RankFileSpec full_spec(std::int64_t rank, std::int64_t world_size) {
