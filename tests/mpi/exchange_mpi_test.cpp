@@ -163,12 +163,24 @@ TEST(ExchangeNames, AutoIsRaggedAndWhatIsNotBuiltIsRefusedByName) {
     return "accepted";
   };
   for (const auto* name : {"padded", "symmetric", "copy_engine"}) {
-    const auto expected = "exchange '" + std::string(name) +
-                          "' needs NCCL and is not built yet; built: gather, ragged, and auto";
+    const bool needs_gpus = name == std::string("padded");
+    const auto expected =
+        "exchange '" + std::string(name) +
+        (needs_gpus ? "' needs GPUs; on host ranks: gather, ragged, and auto"
+                    : "' is not built yet; built: gather, ragged, padded (GPUs only), and auto");
     EXPECT_EQ(refusal([&] { group.make(name, group.shape(1, 1)); }), expected);
     EXPECT_EQ(refusal([&] { choose_exchange(name); }), expected);
     EXPECT_EQ(refusal([&] { exchange_buffer_bytes(group.shape(1, 1), 1, name); }), expected);
   }
+  for (const auto* name : {"gather", "ragged", "padded"}) {
+    EXPECT_EQ(choose_exchange(name, true).name, name);
+  }
+  EXPECT_EQ(choose_exchange("auto", true).name, "gather");
+  EXPECT_EQ(max_graph_mode("gather"), GraphMode::full);
+  EXPECT_EQ(max_graph_mode("padded"), GraphMode::full);
+  EXPECT_EQ(max_graph_mode("ragged"), GraphMode::piecewise);
+  EXPECT_THROW(choose_exchange("symmetric", true), InputError);
+  EXPECT_THROW(max_graph_mode("copy_engine"), InputError);
   EXPECT_EQ(refusal([] { choose_exchange("raged"); }).substr(0, 30),
             "unknown exchange 'raged'; know");
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -28,9 +29,10 @@ struct ExchangeShape {
 /// Input of the experts of one layer of one ubatch on this rank.
 struct ExpertRows {
   at::Tensor rows;  ///< [R, hidden] activation dtype, contiguous; grouped by local expert, then by
-                    ///< (source rank, source token)
+                    ///< (source rank, source token). On a GPU R is what the buffer holds; rows from
+                    ///< offsets.back() on are unspecified, and kernels stop there.
   at::Tensor offsets;  ///< [experts_per_rank] int32: cumulative ends; offsets[e-1]..offsets[e] are
-                       ///< the rows of local expert e
+                       ///< the rows of local expert e; on the device of `rows`
 };
 
 /// Routing-dependent state of a prepared ubatch (counts, permutations, received expert ids and
@@ -81,6 +83,18 @@ class Exchange {
   Exchange(Exchange&&) = delete;
   Exchange& operator=(Exchange&&) = delete;
 
+  /// Before every step: the agreed largest number of tokens of each of its ubatches over all ranks,
+  /// which is what messages of fixed size are made for. Local. On the CPU without
+  /// effect.
+  virtual void begin_step(std::span<const std::int64_t> /*max_tokens*/) {}
+
+  /// The layer that the ubatch's next calls belong to, for messages.
+  virtual void begin_layer(int /*ubatch*/, int /*layer*/) {}
+
+  /// After a step has ended on the device, also a replayed one: throws RunError for what kernels
+  /// have found (a block that was too small), naming rank, layer and expert. Local.
+  virtual void check_step() {}
+
   /// compute lane, end of `route`: counts and permutation by destination; packs the rows to send.
   /// hidden [T, H] activation dtype; expert_ids [T, k] int64, distinct within a row, -1 = padding
   /// (costs no exchange); weights [T, k] float32. All contiguous, T >= 0.
@@ -122,8 +136,23 @@ class Exchange {
   /// alone, or the compute-lane calls without them. Local.
   virtual void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) = 0;
 
+  /// Bytes that the buffers hold now; -1 = not known.
+  virtual std::int64_t buffer_bytes() const { return -1; }
+
   virtual const Traffic& traffic() const = 0;
   virtual void reset_traffic() = 0;
+
+  /// Traffic of replayed steps: a dispatch or combine that is recorded into a graph sends nothing
+  /// yet, so its bytes are kept apart instead of being added to traffic(). Whoever has captured a
+  /// graph takes them (which clears them) and adds them with every replay. Logical bytes are not
+  /// among them: the routing counts those itself, in replays too. On the CPU always empty.
+  virtual Traffic take_captured_traffic() { return {}; }
+
+  virtual void add_traffic(const Traffic& /*traffic*/) {}
+
+  /// Changes whenever begin_step has moved buffers: graphs that were captured before must not be
+  /// replayed any more.
+  virtual std::uint64_t buffers_generation() const { return 0; }
 };
 
 }  // namespace dovetail

@@ -9,8 +9,7 @@
 namespace dovetail {
 namespace {
 
-constexpr std::array<std::pair<const char*, const char*>, 3> kNotBuilt = {{
-    {"padded", "fixed capacity per peer, full graphs"},
+constexpr std::array<std::pair<const char*, const char*>, 2> kNotBuilt = {{
     {"symmetric", "own kernels over NCCL symmetric windows, full graphs"},
     {"copy_engine", "fixed blocks by copy engines, no SM"},
 }};
@@ -25,11 +24,14 @@ ExchangeFactory over_mpi(RowSelection selection) {
 }
 
 [[noreturn]] void refuse(const std::string& name) {
+  if (name == "padded") {
+    throw InputError("exchange 'padded' needs GPUs; on host ranks: gather, ragged, and auto");
+  }
   throw InputError("exchange '" + name +
-                   "' needs NCCL and is not built yet; built: gather, ragged, and auto");
+                   "' is not built yet; built: gather, ragged, padded (GPUs only), and auto");
 }
 
-ExchangeFactory not_built(const std::string& name) {
+ExchangeFactory refused(const std::string& name) {
   return [name](const ExchangeShape&,
                 const MpiComm&,
                 const MpiComm&,
@@ -44,14 +46,19 @@ Registry<ExchangeFactory> make_registry() {
   registry.add("ragged",
                "exact counts over MPI, one row per (token, destination rank)",
                over_mpi(RowSelection::needed));
+  registry.add(
+      "padded", "blocks of fixed capacity per peer, full graphs (needs GPUs)", refused("padded"));
   for (const auto& [name, summary] : kNotBuilt) {
-    registry.add(name, std::string(summary) + " (needs NCCL, not built yet)", not_built(name));
+    registry.add(name, std::string(summary) + " (needs NCCL, not built yet)", refused(name));
   }
   return registry;
 }
 
-void check_built(const std::string& name) {
+void check_built(const std::string& name, bool on_gpu) {
   exchange_registry().at(name);
+  if (name == "padded" && !on_gpu) {
+    refuse(name);
+  }
   for (const auto& [other, summary] : kNotBuilt) {
     if (name == other) {
       refuse(name);
@@ -74,20 +81,32 @@ std::unique_ptr<Exchange> make_exchange(const std::string& kind,
   return exchange_registry().at(kind)(shape, exchange_comm, counts_comm, policy);
 }
 
-ExchangeChoice choose_exchange(const std::string& requested) {
+ExchangeChoice choose_exchange(const std::string& requested, bool on_gpu) {
+  if (requested == "auto" && on_gpu) {
+    return {.name = "gather",
+            .reason =
+                "auto: on GPUs gather never waits for counts on the host, so that whole "
+                "steps can be captured, and with few ranks and several experts a token most "
+                "rows go to most ranks anyway"};
+  }
   if (requested == "auto") {
     return {
         .name = "ragged",
         .reason = "auto: on host ranks ragged sends the fewest rows, gather is only its oracle"};
   }
-  check_built(requested);
+  check_built(requested, on_gpu);
   return {.name = requested, .reason = "as configured"};
+}
+
+GraphMode max_graph_mode(const std::string& kind) {
+  check_built(kind, /*on_gpu=*/true);
+  return kind == "ragged" ? GraphMode::piecewise : GraphMode::full;
 }
 
 std::int64_t exchange_buffer_bytes(const ExchangeShape& shape,
                                    std::int64_t max_tokens,
                                    const std::string& kind) {
-  check_built(kind);
+  check_built(kind, /*on_gpu=*/false);
   const std::int64_t ranks = shape.ep_size;
   const std::int64_t destinations = std::min<std::int64_t>(ranks, shape.top_k);
   const std::int64_t local_choices = std::min(shape.top_k, shape.experts_per_rank());

@@ -65,7 +65,7 @@ class MpiExchange final : public Exchange {
   void reset_traffic() override;
 
   /// Bytes of all row buffers held now, and of the metadata of the ubatches' plans.
-  std::int64_t buffer_bytes() const;
+  std::int64_t buffer_bytes() const override;
 
  private:
   struct Ubatch;

@@ -1,0 +1,123 @@
+// Launchers of the kernels of a device exchange. Plain pointers and sizes; all but DeviceStatus
+// lies on the device. Each enqueues on `stream`, may be captured, and throws RunError where a
+// launch fails. Counts are read on the device: nothing here depends on the routing on the host.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+#include "framework/comm/exchange/nccl/block_layout.hpp"
+
+namespace dovetail {
+
+/// Choices of a token that the kernels can hold.
+inline constexpr int kMaxDeviceTopK = 64;
+
+/// What kernels find wrong; the first finding of a step stays.
+enum class DeviceFinding : std::int32_t {
+  none = 0,
+  block_too_small,      ///< `rows` rows for rank `destination`, block of `capacity`; `expert` is of
+                        ///< the first token that does not fit, `token`
+  expert_out_of_range,  ///< token, expert
+  expert_chosen_twice   ///< token, expert
+};
+
+/// In device memory; one per exchange.
+struct DeviceStatus {
+  unsigned long long choices = 0;  ///< (token, expert) pairs of this rank, over all steps
+  std::int32_t finding = 0;        ///< DeviceFinding
+  std::int32_t ubatch = 0;
+  std::int32_t layer = 0;
+  std::int32_t token = 0;
+  std::int32_t expert = 0;
+  std::int32_t destination = 0;
+  std::int32_t rows = 0;
+  std::int32_t capacity = 0;
+};
+
+enum class RowType { float32, bfloat16, float16 };
+
+/// From the routing of a batch to the sender's tables (SenderLayout).
+struct ScanArgs {
+  const std::int64_t* expert_ids = nullptr;  ///< [T][k], -1 = none
+  const float* weights = nullptr;            ///< [T][k]
+  std::int64_t num_tokens = 0;               ///< T <= sender.max_tokens
+  SenderLayout layout;
+  std::int32_t* sender = nullptr;
+  bool all_rows = false;      ///< gather: every row travels, at the position of its token
+  std::int64_t capacity = 0;  ///< rows of a block; a token that does not fit is left out and found
+  int ubatch = 0;
+  int layer = 0;
+  DeviceStatus* status = nullptr;
+};
+
+void launch_scan(const ScanArgs& args, cudaStream_t stream);
+
+/// Writes the blocks: header, metadata, rows. The own block goes to `receive`.
+struct PackArgs {
+  const void* hidden = nullptr;  ///< [T] rows
+  std::int64_t num_tokens = 0;
+  SenderLayout layout;
+  const std::int32_t* sender = nullptr;
+  BlockLayout block;
+  bool one_block = false;  ///< gather: the own block is for all
+  int ep_rank = 0;
+  std::byte* send = nullptr;     ///< [R] blocks; not used where one_block or R = 1
+  std::byte* receive = nullptr;  ///< [R] blocks
+};
+
+void launch_pack(const PackArgs& args, cudaStream_t stream);
+
+/// Blocks that have arrived, the own one included. Headers and metadata may be a copy.
+struct Arrivals {
+  BlockLayout block;
+  int ep_size = 0;
+  int ep_rank = 0;
+  int experts_per_rank = 0;
+  const std::byte* heads = nullptr;  ///< header and metadata of block s at heads + s * head_stride
+  std::int64_t head_stride = 0;
+  const std::byte* blocks = nullptr;  ///< the payload of block s in blocks + s * block_bytes
+};
+
+/// Orders rows by local expert, then source rank, then source token.
+struct ArrangeArgs {
+  Arrivals arrivals;
+  std::int32_t* offsets = nullptr;      ///< [experts_per_rank] cumulative ends
+  std::int32_t* bases = nullptr;        ///< [experts_per_rank][R] first row of each source
+  std::int32_t* choice_rows = nullptr;  ///< [R][capacity][k] row of each choice, -1 = not local
+  std::byte* rows = nullptr;            ///< [row_limit] rows
+  std::int64_t row_limit = 0;           ///< nothing is written beyond; offsets end there at most
+};
+
+void launch_arrange(const ArrangeArgs& args, cudaStream_t stream);
+
+/// One partial row per arrived row that has local choices, at the arrived row's position: the sum
+/// of weight * row in ascending k; products are rounded before they are added, the first is stored,
+/// and the sum is rounded once.
+struct ReduceArgs {
+  Arrivals arrivals;
+  const std::int32_t* choice_rows = nullptr;
+  const void* expert_rows = nullptr;
+  std::byte* send_back = nullptr;      ///< [R][part_bytes]; not used where R = 1
+  std::byte* received_back = nullptr;  ///< [R][part_bytes]; own rows go here
+  RowType type = RowType::float32;
+};
+
+void launch_reduce(const ReduceArgs& args, cudaStream_t stream);
+
+/// Sums the partial rows of each token in ascending rank order; zeros where it has none.
+struct FinishArgs {
+  SenderLayout layout;
+  const std::int32_t* sender = nullptr;
+  BlockLayout block;
+  const std::byte* received_back = nullptr;
+  std::int64_t num_tokens = 0;
+  void* output = nullptr;  ///< [T] rows
+  RowType type = RowType::float32;
+};
+
+void launch_finish(const FinishArgs& args, cudaStream_t stream);
+
+}  // namespace dovetail

@@ -1,0 +1,139 @@
+// The calls of the compute lane.
+#include "framework/comm/exchange/nccl/nccl_exchange.hpp"
+
+#include "framework/base/check.hpp"
+#include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
+
+namespace dovetail {
+namespace {
+
+RowType row_type(at::ScalarType dtype) {
+  return dtype == at::kFloat      ? RowType::float32
+         : dtype == at::kBFloat16 ? RowType::bfloat16
+                                  : RowType::float16;
+}
+
+}  // namespace
+
+void NcclExchange::prepare(int ubatch,
+                           const at::Tensor& hidden,
+                           const at::Tensor& expert_ids,
+                           const at::Tensor& weights) {
+  auto& slot = at(ubatch, "prepare");
+  const auto num_tokens = hidden.defined() && hidden.dim() == 2 ? hidden.size(0) : -1;
+  DOVETAIL_CHECK(num_tokens >= 0 && num_tokens <= slot.max_tokens,
+                 where(ubatch, "prepare") + ": hidden must be [T, hidden] with T at most " +
+                     std::to_string(slot.max_tokens) + ", the step's bound");
+  check_tensor(hidden, {num_tokens, shape_.hidden}, shape_.dtype, "hidden");
+  check_tensor(expert_ids, {num_tokens, shape_.top_k}, at::kLong, "expert_ids");
+  check_tensor(weights, {num_tokens, shape_.top_k}, at::kFloat, "weights");
+  slot.used.reset();
+  slot.kept.reset();
+  slot.num_tokens = num_tokens;
+  slot.prepared = true;
+  const auto stream = current_stream();
+  launch_scan({.expert_ids = expert_ids.const_data_ptr<std::int64_t>(),
+               .weights = weights.const_data_ptr<float>(),
+               .num_tokens = num_tokens,
+               .layout = slot.sizes.sender,
+               .sender = words_of(slot.sender),
+               .all_rows = kind_ == BlockKind::gather,
+               .capacity = slot.sizes.block.capacity,
+               .ubatch = ubatch,
+               .layer = slot.layer,
+               .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))},
+              stream);
+  if (slot.counted != nullptr) {
+    check_cuda(cudaMemcpyAsync(slot.counted,
+                               words_of(slot.sender),
+                               static_cast<std::size_t>(shape_.ep_size) * sizeof(std::int32_t),
+                               cudaMemcpyDeviceToHost,
+                               stream),
+               "copying counts to the host");
+    if (!is_capturing(stream)) {
+      check_cuda(cudaEventRecord(slot.counts_ready, stream), "cudaEventRecord");
+      slot.counts_recorded = true;
+    }
+  }
+  pack(slot, hidden, words_of(slot.sender));
+}
+
+void NcclExchange::pack(const Ubatch& slot,
+                        const at::Tensor& hidden,
+                        const std::int32_t* sender) const {
+  launch_pack({.hidden = hidden.const_data_ptr(),
+               .num_tokens = slot.num_tokens,
+               .layout = slot.sizes.sender,
+               .sender = sender,
+               .block = slot.sizes.block,
+               .one_block = kind_ == BlockKind::gather,
+               .ep_rank = shape_.ep_rank,
+               .send = bytes_of(slot.send),
+               .receive = bytes_of(slot.receive)},
+              current_stream());
+}
+
+const std::int32_t* NcclExchange::sender_of(const Ubatch& slot) const {
+  return words_of(slot.used ? slot.used->sender : slot.sender);
+}
+
+ExpertRows NcclExchange::arrange(int ubatch) {
+  auto& slot = at(ubatch, "arrange");
+  if (slot.kept) {
+    keep_arrivals(slot);
+  }
+  const auto& sizes = slot.sizes;
+  if (sizes.expert_rows > 0) {
+    launch_arrange({.arrivals = arrivals_of(slot),
+                    .offsets = words_of(slot.offsets),
+                    .bases = words_of(slot.bases),
+                    .choice_rows = words_of(slot.choice_rows),
+                    .rows = bytes_of(slot.expert_rows),
+                    .row_limit = sizes.expert_rows},
+                   current_stream());
+  } else {
+    check_cuda(cudaMemsetAsync(bytes_of(slot.offsets), 0, slot.offsets.nbytes(), current_stream()),
+               "clearing offsets");
+  }
+  return {.rows = slot.expert_rows.narrow(0, 0, sizes.expert_rows), .offsets = slot.offsets};
+}
+
+Arrivals NcclExchange::arrivals_of(const Ubatch& slot) const {
+  const auto& block = slot.sizes.block;
+  return {.block = block,
+          .ep_size = shape_.ep_size,
+          .ep_rank = shape_.ep_rank,
+          .experts_per_rank = shape_.experts_per_rank(),
+          .heads = bytes_of(slot.used ? slot.used->heads : slot.receive),
+          .head_stride = slot.used ? slot.used->heads.size(1) : block.block_bytes(),
+          .blocks = bytes_of(slot.receive)};
+}
+
+void NcclExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
+  auto& slot = at(ubatch, "reduce");
+  check_tensor(expert_rows, {slot.sizes.expert_rows, shape_.hidden}, shape_.dtype, "expert_rows");
+  if (slot.sizes.expert_rows > 0) {
+    launch_reduce({.arrivals = arrivals_of(slot),
+                   .choice_rows = words_of(slot.choice_rows),
+                   .expert_rows = expert_rows.const_data_ptr(),
+                   .send_back = bytes_of(slot.send_back),
+                   .received_back = bytes_of(slot.received_back),
+                   .type = row_type(shape_.dtype)},
+                  current_stream());
+  }
+}
+
+at::Tensor NcclExchange::finish(int ubatch) {
+  auto& slot = at(ubatch, "finish");
+  launch_finish({.layout = slot.sizes.sender,
+                 .sender = sender_of(slot),
+                 .block = slot.sizes.block,
+                 .received_back = bytes_of(slot.received_back),
+                 .num_tokens = slot.num_tokens,
+                 .output = bytes_of(slot.output),
+                 .type = row_type(shape_.dtype)},
+                current_stream());
+  return slot.output.narrow(0, 0, slot.num_tokens);
+}
+
+}  // namespace dovetail

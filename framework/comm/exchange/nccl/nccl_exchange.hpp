@@ -1,0 +1,120 @@
+// The exchange between GPUs: `gather`, `ragged` and `padded` in one class. They differ in which
+// rows a block holds and how blocks travel; tables, kernels and sums are the same.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "framework/comm/exchange/exchange.hpp"
+#include "framework/comm/exchange/nccl/block_layout.hpp"
+#include "framework/comm/exchange/nccl/device_exchanges.hpp"
+#include "framework/comm/exchange/nccl/device_plan.hpp"
+
+namespace dovetail {
+
+struct Arrivals;
+
+/// All tensors on this process's device; kernels and transfers are enqueued on the current c10
+/// stream of the calling thread, and the caller orders the lanes by events. There is no check of
+/// the order of calls: in a replayed step none of them is made.
+///
+/// begin_step makes the buffers, for the bounds that it has seen so far; prepare takes at most that
+/// many tokens. arrange's rows are [R_max, hidden], R_max following from this step's bound; reduce
+/// takes as many rows.
+///
+/// gather: all rows to all peers by an all-gather in place; partial rows of fixed number back.
+/// padded: blocks of fixed capacity. Both may be captured whole. ragged: exact rows; dispatch waits
+/// for the counts of prepare on the host (an event behind what its stream waits for), exchanges
+/// them over MPI and must not be captured, unless an adopted plan knows the counts; prepare may.
+///
+/// ids out of range or chosen twice and blocks that are too small are found on the device: the
+/// choice or row is left out and check_step throws. After a failed dispatch or combine all further
+/// calls of these throw RunError.
+/// Traffic: see exchange.hpp. Logical bytes are counted by the routing itself, also in replays;
+/// passes over adopted plans have none.
+class NcclExchange final : public Exchange {
+ public:
+  NcclExchange(BlockKind kind, const ExchangeShape& shape, const DeviceExchangeSetting& setting);
+
+  /// The device must be done with the buffers, and no graph may use them any more.
+  ~NcclExchange() override;
+  NcclExchange(const NcclExchange&) = delete;
+  NcclExchange& operator=(const NcclExchange&) = delete;
+  NcclExchange(NcclExchange&&) = delete;
+  NcclExchange& operator=(NcclExchange&&) = delete;
+
+  /// max_tokens: one for each ubatch of the step, at most shape.num_ubatches. Growing waits for the
+  /// device and is refused (ContractError) while the current stream is captured.
+  void begin_step(std::span<const std::int64_t> max_tokens) override;
+  void begin_layer(int ubatch, int layer) override;
+  void check_step() override;
+
+  void prepare(int ubatch,
+               const at::Tensor& hidden,
+               const at::Tensor& expert_ids,
+               const at::Tensor& weights) override;
+  void dispatch(int ubatch) override;
+  ExpertRows arrange(int ubatch) override;
+  void reduce(int ubatch, const at::Tensor& expert_rows) override;
+  void combine(int ubatch) override;
+  at::Tensor finish(int ubatch) override;
+
+  /// Enqueues the copy of the sender's side; arrange then adds what arrived. With every call of
+  /// prepare at most one plan.
+  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
+  void prepare_again(int ubatch,
+                     const at::Tensor& hidden,
+                     std::shared_ptr<ExchangePlan> plan) override;
+
+  /// The plan must be of the same bounds as this step.
+  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+
+  /// Reads a counter from the device: not while a stream is captured by this thread.
+  const Traffic& traffic() const override;
+  void reset_traffic() override;
+  Traffic take_captured_traffic() override;
+  void add_traffic(const Traffic& traffic) override;
+
+  std::uint64_t buffers_generation() const override { return generation_; }
+
+  /// Bytes that the buffers hold now.
+  std::int64_t buffer_bytes() const override;
+
+ private:
+  struct Ubatch;
+  struct State;
+
+  Ubatch& at(int ubatch, const char* call) const;
+  std::string where(int ubatch, const char* call) const;
+  void set_bounds(Ubatch& slot, std::int64_t max_tokens);
+  void pack(const Ubatch& slot, const at::Tensor& hidden, const std::int32_t* sender) const;
+  const std::int32_t* sender_of(const Ubatch& slot) const;
+  Arrivals arrivals_of(const Ubatch& slot) const;
+  void keep_arrivals(Ubatch& slot) const;
+  unsigned long long read_choices() const;
+
+  // nccl_exchange_wire.cpp
+  template <class Body>
+  void on_wire(int ubatch, const char* call, Body body);
+  void count(const Traffic& sent);
+  void exchange_counts(int ubatch, Ubatch& slot);
+  void gather_blocks(int ubatch, Ubatch& slot);
+  void send_blocks(int ubatch, Ubatch& slot);
+  std::int64_t rows_out(const Ubatch& slot, int peer) const;
+  std::int64_t rows_in(const Ubatch& slot, int peer) const;
+
+  const BlockKind kind_;
+  const ExchangeShape shape_;
+  const DeviceExchangeSetting setting_;
+  const std::int64_t row_bytes_;
+  std::unique_ptr<State> state_;
+  std::uint64_t generation_ = 0;
+  bool failed_ = false;
+  mutable Traffic traffic_;
+  Traffic captured_;
+  unsigned long long choices_before_ = 0;  // when the traffic was reset
+};
+
+}  // namespace dovetail

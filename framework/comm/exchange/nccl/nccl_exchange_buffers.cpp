@@ -1,0 +1,207 @@
+// Life of an NcclExchange, its buffers, and what its kernels have found.
+#include <algorithm>
+#include <cstddef>
+
+#include "framework/base/check.hpp"
+#include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
+
+namespace dovetail {
+namespace {
+
+ExchangeShape checked(BlockKind kind,
+                      const ExchangeShape& shape,
+                      const DeviceExchangeSetting& setting) {
+  DOVETAIL_CHECK(
+      shape.ep_size >= 1 && shape.ep_rank >= 0 && shape.ep_rank < shape.ep_size,
+      "ep_rank " + std::to_string(shape.ep_rank) + " of " + std::to_string(shape.ep_size));
+  DOVETAIL_CHECK(shape.num_experts >= 1 && shape.num_experts % shape.ep_size == 0,
+                 std::to_string(shape.num_experts) + " experts over " +
+                     std::to_string(shape.ep_size) + " ranks");
+  DOVETAIL_CHECK(shape.top_k >= 1 && shape.top_k <= std::min(shape.num_experts, kMaxDeviceTopK),
+                 "top_k " + std::to_string(shape.top_k) + " of " +
+                     std::to_string(shape.num_experts) + " experts; on GPUs at most " +
+                     std::to_string(kMaxDeviceTopK));
+  DOVETAIL_CHECK(shape.hidden >= 1, "hidden " + std::to_string(shape.hidden));
+  DOVETAIL_CHECK(
+      shape.dtype == at::kFloat || shape.dtype == at::kBFloat16 || shape.dtype == at::kHalf,
+      std::string("dtype ") + c10::toString(shape.dtype) + "; allowed: float32, bfloat16, float16");
+  DOVETAIL_CHECK(shape.num_ubatches >= 1, std::to_string(shape.num_ubatches) + " ubatches");
+  if (shape.ep_size > 1) {
+    DOVETAIL_CHECK(setting.comm != nullptr, "an exchange between ranks needs a communicator");
+    DOVETAIL_CHECK_EQ(setting.comm->size(), shape.ep_size);
+    DOVETAIL_CHECK_EQ(setting.comm->rank(), shape.ep_rank);
+    DOVETAIL_CHECK(kind != BlockKind::ragged || setting.counts_comm != nullptr,
+                   "ragged between ranks needs a communicator for counts");
+  }
+  return shape;
+}
+
+}  // namespace
+
+NcclExchange::NcclExchange(BlockKind kind,
+                           const ExchangeShape& shape,
+                           const DeviceExchangeSetting& setting)
+    : kind_(kind),
+      shape_(checked(kind, shape, setting)),
+      setting_(setting),
+      row_bytes_(shape.hidden * static_cast<std::int64_t>(c10::elementSize(shape.dtype))),
+      state_(std::make_unique<State>()) {
+  const auto ranks = static_cast<std::size_t>(shape.ep_size);
+  state_->status = device_tensor({static_cast<std::int64_t>(sizeof(DeviceStatus))}, at::kByte);
+  check_cuda(cudaMemset(bytes_of(state_->status), 0, sizeof(DeviceStatus)), "cudaMemset");
+  check_cuda(cudaDeviceSynchronize(), "clearing an exchange's status");
+  const auto num_ubatches = static_cast<std::size_t>(shape.num_ubatches);
+  for (std::size_t u = 0; u < num_ubatches; ++u) {
+    state_->ubatches.emplace_back();
+  }
+  if (kind == BlockKind::ragged && shape.ep_size > 1) {
+    check_cuda(cudaMallocHost(reinterpret_cast<void**>(&state_->pinned),
+                              num_ubatches * ranks * sizeof(std::int32_t)),
+               "pinned memory of an exchange");
+    for (std::size_t u = 0; u < num_ubatches; ++u) {
+      auto& slot = state_->ubatches[u];
+      slot.counted = state_->pinned + u * ranks;
+      check_cuda(cudaEventCreateWithFlags(&slot.counts_ready, cudaEventDisableTiming),
+                 "cudaEventCreate");
+    }
+  }
+}
+
+NcclExchange::~NcclExchange() {
+  bool idle = true;
+  for (auto& slot : state_->ubatches) {
+    idle = slot.counts.abandon() && idle;
+  }
+  if (!idle) {
+    log_line("exchange: messages still in flight; their buffers are kept until the process ends");
+    static_cast<void>(state_.release());
+  }
+}
+
+std::string NcclExchange::where(int ubatch, const char* call) const {
+  return std::string(call) + " of ubatch " + std::to_string(ubatch) + " on ep rank " +
+         std::to_string(shape_.ep_rank);
+}
+
+NcclExchange::Ubatch& NcclExchange::at(int ubatch, const char* call) const {
+  DOVETAIL_CHECK(
+      ubatch >= 0 && ubatch < shape_.num_ubatches,
+      where(ubatch, call) + ": there are " + std::to_string(shape_.num_ubatches) + " ubatches");
+  auto& slot = state_->ubatches[static_cast<std::size_t>(ubatch)];
+  DOVETAIL_CHECK(slot.max_tokens >= 0,
+                 where(ubatch, call) + ": begin_step has not named this ubatch");
+  return slot;
+}
+
+void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens) {
+  DOVETAIL_CHECK(max_tokens.size() <= state_->ubatches.size(),
+                 std::to_string(max_tokens.size()) + " ubatches in a step; there are buffers for " +
+                     std::to_string(state_->ubatches.size()));
+  bool grows = false;
+  for (std::size_t u = 0; u < max_tokens.size(); ++u) {
+    DOVETAIL_CHECK(max_tokens[u] >= 0, std::to_string(max_tokens[u]) + " tokens");
+    grows = grows || max_tokens[u] > state_->ubatches[u].allocated;
+  }
+  if (grows) {
+    DOVETAIL_CHECK(!is_capturing(current_stream()),
+                   "buffers of an exchange cannot grow while a graph is captured");
+    // Old buffers go back to the allocator: nothing may use them any more.
+    check_cuda(cudaDeviceSynchronize(), "before an exchange's buffers grow");
+    ++generation_;
+  }
+  for (std::size_t u = 0; u < state_->ubatches.size(); ++u) {
+    auto& slot = state_->ubatches[u];
+    slot.used.reset();
+    slot.kept.reset();
+    slot.counts_recorded = false;
+    slot.max_tokens = -1;
+    if (u < max_tokens.size()) {
+      set_bounds(slot, max_tokens[u]);
+    }
+  }
+}
+
+void NcclExchange::set_bounds(Ubatch& slot, std::int64_t max_tokens) {
+  slot.sizes = exchange_sizes(kind_,
+                              shape_.ep_size,
+                              shape_.num_experts,
+                              shape_.top_k,
+                              row_bytes_,
+                              max_tokens,
+                              setting_.padded_capacity);
+  if (max_tokens > slot.allocated) {
+    const auto& sizes = slot.sizes;
+    const std::int64_t local = shape_.experts_per_rank();
+    // First let go of the old ones, so that both need not fit.
+    slot.send = slot.receive = slot.send_back = slot.received_back = at::Tensor();
+    slot.expert_rows = slot.output = slot.sender = slot.choice_rows = at::Tensor();
+    slot.sender = device_tensor({sizes.sender.words()}, at::kInt);
+    slot.send = device_tensor({sizes.send_bytes}, at::kByte);
+    slot.receive = device_tensor({sizes.receive_bytes}, at::kByte);
+    slot.bases = device_tensor({local * shape_.ep_size}, at::kInt);
+    slot.offsets = device_tensor({local}, at::kInt);
+    slot.choice_rows = device_tensor({sizes.choice_rows}, at::kInt);
+    slot.expert_rows = device_tensor({sizes.expert_rows, shape_.hidden}, shape_.dtype);
+    slot.send_back = device_tensor({sizes.send_back_bytes}, at::kByte);
+    slot.received_back = device_tensor({sizes.received_back_bytes}, at::kByte);
+    slot.output = device_tensor({max_tokens, shape_.hidden}, shape_.dtype);
+    slot.allocated = max_tokens;
+  }
+  slot.max_tokens = max_tokens;
+}
+
+void NcclExchange::begin_layer(int ubatch, int layer) {
+  at(ubatch, "begin_layer").layer = layer;
+}
+
+void NcclExchange::check_step() {
+  DeviceStatus status;
+  check_cuda(cudaMemcpy(&status, bytes_of(state_->status), sizeof status, cudaMemcpyDeviceToHost),
+             "reading an exchange's status");
+  const auto finding = static_cast<DeviceFinding>(status.finding);
+  if (finding == DeviceFinding::none) {
+    return;
+  }
+  // Told once; what was counted stays.
+  check_cuda(cudaMemset(bytes_of(state_->status) + offsetof(DeviceStatus, finding),
+                        0,
+                        sizeof status - offsetof(DeviceStatus, finding)),
+             "cudaMemset");
+  check_cuda(cudaDeviceSynchronize(), "clearing an exchange's status");
+  const auto place = "rank " + std::to_string(setting_.world_rank) + ", layer " +
+                     std::to_string(status.layer) + ", expert " + std::to_string(status.expert) +
+                     " (ubatch " + std::to_string(status.ubatch) + ", token " +
+                     std::to_string(status.token) + ")";
+  if (finding == DeviceFinding::block_too_small) {
+    throw RunError("exchange padded: " + place + ": " + std::to_string(status.rows) +
+                   " rows for ep rank " + std::to_string(status.destination) +
+                   " do not fit into a block of " + std::to_string(status.capacity) +
+                   "; allowed: a larger execution.padded_capacity");
+  }
+  throw RunError("exchange: " + place +
+                 (finding == DeviceFinding::expert_out_of_range
+                      ? ": there is no such expert; allowed: -1 (none), 0 to " +
+                            std::to_string(shape_.num_experts - 1)
+                      : ": chosen twice; the experts of a token must be distinct"));
+}
+
+std::int64_t NcclExchange::buffer_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& slot : state_->ubatches) {
+    for (const auto* buffer : {&slot.sender,
+                               &slot.send,
+                               &slot.receive,
+                               &slot.bases,
+                               &slot.offsets,
+                               &slot.choice_rows,
+                               &slot.expert_rows,
+                               &slot.send_back,
+                               &slot.received_back,
+                               &slot.output}) {
+      bytes += buffer->defined() ? buffer->nbytes() : 0;
+    }
+  }
+  return static_cast<std::int64_t>(bytes);
+}
+
+}  // namespace dovetail

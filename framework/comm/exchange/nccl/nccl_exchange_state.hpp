@@ -1,0 +1,105 @@
+// What an NcclExchange holds per ubatch; private to nccl_exchange*.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/ops/empty.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/base/check.hpp"
+#include "framework/base/log.hpp"
+#include "framework/comm/exchange/nccl/exchange_kernels.hpp"
+#include "framework/comm/exchange/nccl/nccl_exchange.hpp"
+#include "framework/comm/exchange/peer_messages.hpp"
+#include "framework/cuda/check.hpp"
+#include "framework/cuda/stream_capture.hpp"
+
+namespace dovetail {
+
+inline cudaStream_t current_stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
+
+inline std::byte* bytes_of(const at::Tensor& tensor) {
+  return static_cast<std::byte*>(tensor.mutable_data_ptr());
+}
+
+inline std::int32_t* words_of(const at::Tensor& tensor) {
+  return static_cast<std::int32_t*>(tensor.mutable_data_ptr());
+}
+
+inline at::Tensor device_tensor(at::IntArrayRef sizes, at::ScalarType dtype) {
+  return at::empty(sizes, at::TensorOptions().dtype(dtype).device(at::kCUDA));
+}
+
+/// Throws ContractError that names the tensor unless it is as said.
+inline void check_tensor(const at::Tensor& tensor,
+                         at::IntArrayRef sizes,
+                         at::ScalarType dtype,
+                         const char* name) {
+  DOVETAIL_CHECK(tensor.defined() && tensor.is_cuda() && tensor.is_contiguous() &&
+                     tensor.scalar_type() == dtype && tensor.sizes() == sizes,
+                 std::string(name) + " must be a contiguous tensor on the GPU of " +
+                     c10::toString(dtype) + " with " + std::to_string(sizes[0]) + " rows of " +
+                     std::to_string(sizes[1]));
+}
+
+struct NcclExchange::Ubatch {
+  std::int64_t max_tokens = -1;  ///< of this step; -1 = not part of it
+  std::int64_t allocated = -1;   ///< the most that the buffers are made for
+  ExchangeSizes sizes;           ///< of this step's bound
+  int layer = 0;
+  std::int64_t num_tokens = 0;
+  bool prepared = false;
+  std::shared_ptr<DevicePlan> used;  ///< adopted; null after prepare
+  std::shared_ptr<DevicePlan> kept;  ///< made of the last prepare
+
+  at::Tensor sender;         ///< int32
+  at::Tensor send;           ///< uint8, blocks
+  at::Tensor receive;        ///< uint8, blocks
+  at::Tensor bases;          ///< int32
+  at::Tensor offsets;        ///< int32
+  at::Tensor choice_rows;    ///< int32
+  at::Tensor expert_rows;    ///< [rows, hidden]
+  at::Tensor send_back;      ///< uint8
+  at::Tensor received_back;  ///< uint8
+  at::Tensor output;         ///< [tokens, hidden]
+
+  // ragged
+  cudaEvent_t counts_ready = nullptr;
+  bool counts_recorded = false;  ///< counts_ready is of this step's prepare, which was not captured
+  std::int32_t* counted = nullptr;  ///< pinned [R]: rows of the block for each rank
+  std::vector<std::int32_t> rows_out;
+  std::vector<std::int32_t> rows_in;
+  PeerMessages counts;
+};
+
+struct NcclExchange::State {
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  State(State&&) = delete;
+  State& operator=(State&&) = delete;
+
+  ~State() {
+    for (auto& slot : ubatches) {
+      if (slot.counts_ready != nullptr && cudaEventDestroy(slot.counts_ready) != cudaSuccess) {
+        log_line("destroying an event of an exchange failed");
+      }
+    }
+    if (pinned != nullptr && cudaFreeHost(pinned) != cudaSuccess) {
+      log_line("freeing pinned memory of an exchange failed");
+    }
+  }
+
+  std::deque<Ubatch> ubatches;  // of immovable size: addresses are with MPI
+  at::Tensor status;            // DeviceStatus
+  std::int32_t* pinned = nullptr;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,89 @@
+// Shapes and batches of the conformance suite over device tensors.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/gpu/exchange_facade.hpp"
+#include "tests/gpu/gpu_test.hpp"
+
+namespace dovetail::test {
+
+inline constexpr std::int64_t kMaxTokens = 12;
+
+class DeviceExchange : public ::testing::TestWithParam<std::tuple<const char*, at::ScalarType>> {
+ protected:
+  std::unique_ptr<ExchangeFacade> make(const ExchangeShape& shape,
+                                       std::int64_t max_tokens = kMaxTokens + 1,
+                                       FacadeFault fault = FacadeFault::none) const {
+    return std::make_unique<ExchangeFacade>(
+        make_on_gpu(group_, std::get<0>(GetParam()), shape), shape, max_tokens, fault);
+  }
+
+  // hidden 9: rows of no multiple of 16 bytes; 24: whole units of 16 bytes.
+  ExchangeShape shape(int experts_per_rank,
+                      int top_k,
+                      int num_ubatches = 1,
+                      std::int64_t hidden = 9) const {
+    auto made = group_.shape(experts_per_rank, top_k);
+    made.dtype = std::get<1>(GetParam());
+    made.num_ubatches = num_ubatches;
+    made.hidden = hidden;
+    return made;
+  }
+
+  /// Tokens per rank: all equal; uneven; none on one rank; all on one rank; none at all.
+  std::vector<std::int64_t> tokens(std::uint64_t variant, std::int64_t most = kMaxTokens) const {
+    std::vector<std::int64_t> counts(static_cast<std::size_t>(group_.size), most);
+    for (std::size_t r = 0; r < counts.size(); ++r) {
+      const bool chosen = r == variant / 5 % counts.size();
+      switch (variant % 5) {
+        case 0:
+          break;
+        case 1:
+          counts[r] = static_cast<std::int64_t>(variant / 5 + r * 5) % (most + 1);
+          break;
+        case 2:
+          counts[r] = chosen ? 0 : most / 2;
+          break;
+        case 3:
+          counts[r] = chosen ? most : 0;
+          break;
+        default:
+          counts[r] = 0;
+      }
+    }
+    return counts;
+  }
+
+  static Weights weights(std::uint64_t variant) {
+    return variant % 3 == 2 ? Weights::order_shows : Weights::random;
+  }
+
+  /// One batch for each ubatch and layer, of all routings in turn.
+  std::vector<std::vector<GroupBatch>> batches(const ExchangeShape& made, int num_layers) const {
+    std::vector<std::vector<GroupBatch>> layers(static_cast<std::size_t>(num_layers));
+    std::uint64_t variant = seed_ % 1000;
+    for (auto& layer : layers) {
+      for (int u = 0; u < made.num_ubatches; ++u) {
+        ++variant;
+        layer.push_back(make_batch(made,
+                                   tokens(variant),
+                                   kAllRoutings[variant % std::size(kAllRoutings)],
+                                   weights(variant),
+                                   seed_ + variant));
+      }
+    }
+    return layers;
+  }
+
+  TestGroup group_;
+  std::uint64_t seed_ = fresh_seed();
+};
+
+}  // namespace dovetail::test
