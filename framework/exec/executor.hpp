@@ -33,8 +33,8 @@ class Executor {
   /// op threw, as OpError with ubatch, layer and phase.
   virtual void enqueue(int index) = 0;
 
-  /// Returns when all lanes are done (host) or all is enqueued and joined (CUDA); bounded by the
-  /// executor's time-out; throws OpError.
+  /// Returns when all lanes are done, or in a capture joined; bounded by the executor's time-out;
+  /// throws OpError.
   virtual void end_step() = 0;
 
   /// After a failure: stops the lanes so that the executor is idle again; pending comm ops are

@@ -1,0 +1,93 @@
+#include "framework/cuda/check.hpp"
+#include "framework/cuda/marker_kernel.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr int kSpreadThreads = 128;
+
+__device__ std::int64_t device_ns() {
+  std::int64_t now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+__device__ void await_flag(const MarkerBoard& board, std::int64_t await_ns) {
+  const volatile std::int32_t* flag = board.flag;
+  const std::int64_t deadline = device_ns() + await_ns;
+  while (*flag == 0) {
+    if (device_ns() > deadline) {
+      atomicAdd(board.missed, 1);
+      return;
+    }
+  }
+}
+
+__global__ void marker_kernel(std::int32_t op,
+                              MarkerBoard board,
+                              std::int64_t spin_ns,
+                              MarkerFlag flag,
+                              std::int64_t await_ns) {
+  const volatile std::uint64_t* values = board.values;
+  std::uint64_t value = marker_mix(*board.seed, static_cast<std::uint64_t>(op));
+  for (std::int32_t i = board.inputs_begin[op]; i < board.inputs_begin[op + 1]; ++i) {
+    value = marker_mix(value, values[board.inputs[i]]);
+  }
+  const std::int64_t end = device_ns() + spin_ns;
+  while (device_ns() < end) {
+  }
+  if (flag == MarkerFlag::raise) {
+    atomicExch(board.flag, 1);
+  } else if (flag == MarkerFlag::await) {
+    await_flag(board, await_ns);
+  }
+  board.values[op] = value;
+  __threadfence();
+  board.tickets[op] = atomicAdd(board.ticket, 1);
+}
+
+__global__ void marker_spread_kernel(std::int32_t op,
+                                     MarkerBoard board,
+                                     std::uint64_t* scratch,
+                                     int count) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kSpreadThreads) {
+    scratch[i] = board.values[op] + static_cast<std::uint64_t>(i);
+  }
+}
+
+__global__ void marker_sum_kernel(std::int32_t op,
+                                  const std::uint64_t* scratch,
+                                  int count,
+                                  std::uint64_t* sums) {
+  std::uint64_t sum = 0;
+  for (int i = 0; i < count; ++i) {
+    sum += scratch[i];
+  }
+  sums[op] = sum;
+}
+
+}  // namespace
+
+void launch_marker(int op,
+                   const MarkerBoard& board,
+                   std::int64_t spin_ns,
+                   MarkerFlag flag,
+                   std::int64_t await_ns,
+                   cudaStream_t stream) {
+  marker_kernel<<<1, 1, 0, stream>>>(op, board, spin_ns, flag, await_ns);
+  check_cuda(cudaGetLastError(), "launch of marker");
+}
+
+void launch_marker_spread(
+    int op, const MarkerBoard& board, std::uint64_t* scratch, int count, cudaStream_t stream) {
+  marker_spread_kernel<<<1, kSpreadThreads, 0, stream>>>(op, board, scratch, count);
+  check_cuda(cudaGetLastError(), "launch of marker_spread");
+}
+
+void launch_marker_sum(
+    int op, const std::uint64_t* scratch, int count, std::uint64_t* sums, cudaStream_t stream) {
+  marker_sum_kernel<<<1, 1, 0, stream>>>(op, scratch, count, sums);
+  check_cuda(cudaGetLastError(), "launch of marker_sum");
+}
+
+}  // namespace dovetail

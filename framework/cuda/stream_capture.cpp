@@ -1,0 +1,74 @@
+#include "framework/cuda/stream_capture.hpp"
+
+#include "framework/base/log.hpp"
+#include "framework/cuda/check.hpp"
+
+namespace dovetail {
+namespace {
+
+cudaStreamCaptureStatus capture_status(cudaStream_t stream) {
+  auto status = cudaStreamCaptureStatusNone;
+  check_cuda(cudaStreamIsCapturing(stream, &status), "look for a capture");
+  return status;
+}
+
+}  // namespace
+
+bool is_capturing(cudaStream_t stream) {
+  return capture_status(stream) != cudaStreamCaptureStatusNone;
+}
+
+StreamCapture::StreamCapture(cudaStream_t origin, cudaStream_t forked)
+    : origin_(origin), forked_(forked) {
+  check_cuda(cudaStreamBeginCapture(origin, cudaStreamCaptureModeThreadLocal), "begin a capture");
+  running_ = true;
+}
+
+void StreamCapture::join_forked() const noexcept {
+  auto status = cudaStreamCaptureStatusNone;
+  if (cudaStreamIsCapturing(forked_, &status) != cudaSuccess ||
+      status != cudaStreamCaptureStatusActive) {
+    return;
+  }
+  cudaEvent_t event = nullptr;
+  if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess) {
+    return;
+  }
+  if (cudaEventRecord(event, forked_) == cudaSuccess) {
+    static_cast<void>(cudaStreamWaitEvent(origin_, event, 0));
+  }
+  static_cast<void>(cudaEventDestroy(event));
+}
+
+StreamCapture::~StreamCapture() {
+  if (!running_) {
+    return;
+  }
+  join_forked();
+  cudaGraph_t graph = nullptr;
+  if (cudaStreamEndCapture(origin_, &graph) == cudaSuccess) {
+    const Graph dropped(graph);
+  }
+  static_cast<void>(cudaGetLastError());
+  try {
+    if (is_capturing(origin_) || is_capturing(forked_)) {
+      log_line("a stream is still capturing after its capture was thrown away");
+    }
+  } catch (const Error& error) {
+    log_line(error.what());
+  }
+}
+
+Graph StreamCapture::end() {
+  running_ = false;
+  cudaGraph_t graph = nullptr;
+  const cudaError_t status = cudaStreamEndCapture(origin_, &graph);
+  Graph owner(graph);
+  if (status != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+  }
+  check_cuda(status, "end a capture");
+  return owner;
+}
+
+}  // namespace dovetail

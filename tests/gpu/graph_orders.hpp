@@ -1,0 +1,23 @@
+// Holds a captured graph of a MarkerStep against the schedule that it was captured from.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/base/types.hpp"
+#include "framework/cuda/graph_shape.hpp"
+#include "framework/plan/schedule.hpp"
+
+namespace dovetail::test {
+
+/// Which op comes before which by waits and lane order, among the ops that `pass` runs.
+Reachability schedule_orders(const Schedule& schedule, PassKind pass);
+
+/// What is wrong with the full graph of a MarkerStep, a sentence each: an op with more or fewer
+/// kernels than it launches, an order of the schedule that the graph lacks, or an order in the
+/// graph that the schedule does not ask for, which would forbid an overlap.
+std::vector<std::string> graph_errors(const Schedule& schedule,
+                                      PassKind pass,
+                                      const GraphShape& shape);
+
+}  // namespace dovetail::test

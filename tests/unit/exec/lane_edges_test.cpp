@@ -1,0 +1,166 @@
+// What executors and captures make of a schedule's waits: nothing may be lost, nothing added.
+#include "framework/exec/lane_edges.hpp"
+
+#include <algorithm>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "framework/exec/executor.hpp"
+#include "framework/exec/graph_pieces.hpp"
+#include "tests/unit/plan/random_schedule.hpp"
+
+namespace dovetail {
+namespace {
+
+using Orders = std::vector<std::set<int>>;  // [ops]: all ops that come before
+
+/// All orders that lane order and the given waits imply, among the ops of the pass.
+Orders orders_of(const Schedule& schedule,
+                 PassKind pass,
+                 const std::vector<std::vector<int>>& waits) {
+  Orders before(schedule.ops.size());
+  std::vector<int> last = {-1, -1};
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (!runs_in(pass, schedule.ops[i].phase)) {
+      continue;
+    }
+    const auto add = [&](int op) {
+      const auto& earlier = before[static_cast<std::size_t>(op)];
+      before[i].insert(op);
+      before[i].insert(earlier.begin(), earlier.end());
+    };
+    int& lane_last = last[static_cast<std::size_t>(schedule.ops[i].lane)];
+    if (lane_last >= 0) {
+      add(lane_last);
+    }
+    lane_last = static_cast<int>(i);
+    for (const int wait : waits[i]) {
+      if (runs_in(pass, schedule.ops[static_cast<std::size_t>(wait)].phase)) {
+        add(wait);
+      }
+    }
+  }
+  return before;
+}
+
+std::vector<Schedule> schedules() {
+  std::mt19937_64 random(testing::fresh_seed());
+  std::vector<Schedule> all;
+  for (const auto& layers : testing::layer_mixes()) {
+    for (auto& schedule : testing::all_policy_schedules(layers)) {
+      all.push_back(std::move(schedule));
+    }
+  }
+  for (int i = 0; i < 200; ++i) {
+    all.push_back(testing::random_schedule(random));
+  }
+  return all;
+}
+
+constexpr PassKind kPasses[] = {PassKind::full, PassKind::compute_only, PassKind::comm_only};
+
+TEST(LaneEdges, KeepEveryOrderAndAddNone) {
+  int num_left_out = 0;
+  for (const auto& schedule : schedules()) {
+    for (const PassKind pass : kPasses) {
+      LaneEdges edges;
+      find_lane_edges(schedule, pass, edges);
+      std::vector<std::vector<int>> all(schedule.ops.size());
+      std::vector<std::vector<int>> kept(schedule.ops.size());
+      std::set<int> recorded;
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        all[i] = schedule.ops[i].waits;
+        if (edges.wait_for[i] >= 0) {
+          kept[i] = {edges.wait_for[i]};
+          recorded.insert(edges.wait_for[i]);
+        }
+        num_left_out += static_cast<int>(all[i].size()) - static_cast<int>(kept[i].size());
+      }
+      ASSERT_EQ(orders_of(schedule, pass, all), orders_of(schedule, pass, kept)) << schedule.name;
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        ASSERT_EQ(edges.records[i] != 0, recorded.contains(static_cast<int>(i)));
+      }
+    }
+  }
+  EXPECT_GT(num_left_out, 0) << "no schedule had a wait that another one meets";
+}
+
+TEST(LaneEdges, OneEdgeLessIsNoticed) {
+  int num_noticed = 0;
+  for (const auto& schedule : testing::all_policy_schedules({testing::kMoe, testing::kShared})) {
+    LaneEdges edges;
+    find_lane_edges(schedule, PassKind::full, edges);
+    std::vector<std::vector<int>> all(schedule.ops.size());
+    std::vector<std::vector<int>> kept(schedule.ops.size());
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      all[i] = schedule.ops[i].waits;
+      if (edges.wait_for[i] >= 0) {
+        kept[i] = {edges.wait_for[i]};
+      }
+    }
+    const auto whole = orders_of(schedule, PassKind::full, all);
+    for (auto& wait : kept) {
+      if (!wait.empty()) {
+        const auto saved = std::exchange(wait, {});
+        EXPECT_NE(orders_of(schedule, PassKind::full, kept), whole) << schedule.name;
+        wait = saved;
+        ++num_noticed;
+      }
+    }
+  }
+  EXPECT_GT(num_noticed, 0);
+}
+
+TEST(GraphPieces, CoverWhatIsCapturedAndNoMore) {
+  for (const auto& schedule : schedules()) {
+    for (const PassKind pass : kPasses) {
+      LaneEdges edges;
+      find_lane_edges(schedule, pass, edges);
+      std::vector<int> piece_of(schedule.ops.size(), -1);
+      int number = 0;
+      int last_end = 0;
+      for (const auto& piece : graph_pieces(schedule, pass)) {
+        ASSERT_LT(piece.first, piece.end);
+        ASSERT_GE(piece.first, last_end);
+        last_end = piece.end;
+        for (int i = piece.first; i < piece.end; ++i) {
+          const auto& op = schedule.ops[static_cast<std::size_t>(i)];
+          piece_of[static_cast<std::size_t>(i)] = number;
+          ASSERT_EQ(op.ubatch, schedule.ops[static_cast<std::size_t>(piece.first)].ubatch);
+          if (i > piece.first) {
+            ASSERT_LT(edges.wait_for[static_cast<std::size_t>(i)], 0);
+          }
+        }
+        ++number;
+      }
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        const auto& op = schedule.ops[i];
+        const bool captured =
+            op.lane == Lane::compute && !is_exchange(op.phase) && runs_in(pass, op.phase);
+        ASSERT_EQ(piece_of[i] >= 0, captured) << describe_op(static_cast<int>(i), op);
+        // Longest: two neighbours are apart only for a reason.
+        if (i > 0 && captured && piece_of[i - 1] >= 0 && piece_of[i - 1] != piece_of[i]) {
+          ASSERT_TRUE(schedule.ops[i - 1].ubatch != op.ubatch || edges.wait_for[i] >= 0);
+        }
+      }
+    }
+  }
+}
+
+TEST(GraphPieces, OfSequentialAreBetweenExchanges) {
+  for (const auto& schedule : testing::all_policy_schedules({testing::kMoe, testing::kMoe})) {
+    if (schedule.name == "sequential") {
+      // embed attention route | dispatch | experts | combine | attention route | ...
+      EXPECT_EQ(graph_pieces(schedule, PassKind::full),
+                (std::vector<GraphPiece>{{0, 3}, {4, 5}, {6, 8}, {9, 10}, {11, 12}}));
+      EXPECT_TRUE(graph_pieces(schedule, PassKind::comm_only).empty());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dovetail
