@@ -12,6 +12,14 @@
 #include "framework/base/hash.hpp"
 #include "framework/base/seeded_values.hpp"
 
+#ifdef DOVETAIL_WITH_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/device/cuda/kv_cache_fill.hpp"
+#include "framework/device/torch_dtype.hpp"
+#endif
+
 namespace dovetail {
 namespace {
 
@@ -27,6 +35,28 @@ constexpr SeededScale kUnitScale = {
 /// [pages, page_size, kv_heads, head_dim] as [slots, kv_heads, head_dim]; a view.
 at::Tensor by_slot(const at::Tensor& cache) {
   return cache.flatten(0, 1);
+}
+
+enum class Side : std::uint64_t { keys = 0, values = 1 };
+
+/// Names request, layer of the model and side.
+std::uint64_t stream_of(const Request& request,
+                        const ModelDims& dims,
+                        std::size_t layer,
+                        Side side) {
+  const auto global_layer = static_cast<std::uint64_t>(dims.first_layer) + layer;
+  const auto of_request = mix_bits(static_cast<std::uint64_t>(request.id));
+  return combine_hash(combine_hash(of_request, global_layer), static_cast<std::uint64_t>(side));
+}
+
+std::vector<std::int64_t> context_slots(const std::vector<Request>& requests,
+                                        const KvPages& pages,
+                                        std::size_t index) {
+  std::vector<std::int64_t> slots;
+  for (std::int64_t position = 0; position < requests[index].context_length; ++position) {
+    slots.push_back(pages.slot(index, position));
+  }
+  return slots;
 }
 
 /// Writes values [first, first + count) of a stream.
@@ -57,6 +87,75 @@ void fill_request(at::Tensor& cache,
     flat.index_copy_(0, all_slots.narrow(0, first, count), values.to(flat.scalar_type()));
   }
 }
+
+#ifdef DOVETAIL_WITH_CUDA
+
+/// [tokens, kContextTokenWords] int64 in host memory, as the kernel reads them.
+at::Tensor context_tokens(const std::vector<Request>& requests, const KvPages& pages) {
+  std::vector<std::int64_t> words;
+  for (std::size_t index = 0; index < requests.size(); ++index) {
+    std::int64_t position = 0;
+    for (const std::int64_t slot : context_slots(requests, pages, index)) {
+      // A kernel does not notice a slot outside of the cache.
+      DOVETAIL_CHECK(slot >= 0 && slot < pages.num_pages * pages.page_size,
+                     "slot " + std::to_string(slot) + " is outside of the cache");
+      words.insert(words.end(), {slot, position, static_cast<std::int64_t>(index)});
+      ++position;
+    }
+  }
+  return at::tensor(words, at::kLong);
+}
+
+/// [2 * layers, requests] int64 in host memory: keys and values of each layer.
+at::Tensor context_streams(const std::vector<Request>& requests,
+                           const ModelDims& dims,
+                           std::size_t num_layers) {
+  std::vector<std::int64_t> streams;
+  for (std::size_t layer = 0; layer < num_layers; ++layer) {
+    for (const Side side : {Side::keys, Side::values}) {
+      for (const Request& request : requests) {
+        streams.push_back(static_cast<std::int64_t>(stream_of(request, dims, layer, side)));
+      }
+    }
+  }
+  return at::tensor(streams, at::kLong);
+}
+
+void fill_on_gpu(KvCache& cache,
+                 const std::vector<Request>& requests,
+                 const KvPages& pages,
+                 const ModelDims& dims,
+                 std::uint64_t seed) {
+  const at::Device device = cache.keys.front().device();
+  const c10::cuda::CUDAGuard guard(device);
+  const auto stream = c10::cuda::getCurrentCUDAStream(device.index());
+  const at::Tensor tokens = context_tokens(requests, pages).to(device);
+  const at::Tensor streams = context_streams(requests, dims, cache.keys.size()).to(device);
+  const ContextTokens contexts = {
+      .tokens = tokens.const_data_ptr<std::int64_t>(),
+      .num_tokens = tokens.numel() / kContextTokenWords,
+      .row_elements = dims.kv_heads * dims.head_dim,
+  };
+  const std::int64_t* next_streams = streams.const_data_ptr<std::int64_t>();
+  for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
+    for (auto* tensors : {&cache.keys, &cache.values}) {
+      at::Tensor& rows = tensors->at(layer);
+      DOVETAIL_CHECK(rows.is_contiguous() && rows.device() == device &&
+                         rows.numel() == pages.num_pages * pages.page_size * contexts.row_elements,
+                     "the cache does not fit the pages");
+      launch_fill_context(contexts,
+                          {.rows = rows.mutable_data_ptr(),
+                           .dtype = from_torch(rows.scalar_type()),
+                           .streams = next_streams},
+                          seed,
+                          kUnitScale,
+                          stream);
+      next_streams += requests.size();
+    }
+  }
+}
+
+#endif
 
 }  // namespace
 
@@ -90,17 +189,19 @@ void fill_context_random(KvCache& cache,
                          std::uint64_t seed) {
   const auto& requests = first_step.batch.requests;
   DOVETAIL_CHECK_EQ(requests.size(), pages.pages.size());
+#ifdef DOVETAIL_WITH_CUDA
+  if (!cache.keys.empty() && cache.keys.front().is_cuda()) {
+    fill_on_gpu(cache, requests, pages, dims, seed);
+    return;
+  }
+#endif
   for (std::size_t index = 0; index < requests.size(); ++index) {
-    std::vector<std::int64_t> slots;
-    for (std::int64_t position = 0; position < requests[index].context_length; ++position) {
-      slots.push_back(pages.slot(index, position));
-    }
-    const auto request = mix_bits(static_cast<std::uint64_t>(requests[index].id));
+    const std::vector<std::int64_t> slots = context_slots(requests, pages, index);
     for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
-      const auto global_layer = static_cast<std::uint64_t>(dims.first_layer) + layer;
-      const auto of_layer = combine_hash(request, global_layer);
-      fill_request(cache.keys[layer], slots, seed, combine_hash(of_layer, 0));
-      fill_request(cache.values[layer], slots, seed, combine_hash(of_layer, 1));
+      fill_request(
+          cache.keys[layer], slots, seed, stream_of(requests[index], dims, layer, Side::keys));
+      fill_request(
+          cache.values[layer], slots, seed, stream_of(requests[index], dims, layer, Side::values));
     }
   }
 }

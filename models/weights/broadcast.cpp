@@ -9,6 +9,10 @@
 #include "framework/base/check.hpp"
 #include "framework/mpi/check.hpp"
 
+#ifdef DOVETAIL_WITH_CUDA
+#include "models/weights/cuda/stream_wait.hpp"
+#endif
+
 namespace dovetail {
 namespace {
 
@@ -18,14 +22,20 @@ constexpr std::int64_t kChunkBytes = 16 << 20;  // far below the int count of MP
 /// What rank 0 tells before any data: how its part went.
 struct Status {
   std::int32_t exit_code = kExitDone;
-  std::int32_t answer = 0;         ///< of has()
+  std::int32_t answer = 0;  ///< of has(); of read(): whether rank 0's destination is on a GPU
   std::int64_t message_bytes = 0;  ///< of the error's text
 };
 
 }  // namespace
 
-BroadcastSource::BroadcastSource(WeightSource* inner, const MpiComm& dp_group, WaitPolicy wait)
-    : inner_(inner), dp_group_(dp_group), wait_(std::move(wait)) {
+BroadcastSource::BroadcastSource(WeightSource* inner,
+                                 const MpiComm& dp_group,
+                                 WaitPolicy wait,
+                                 DeviceBroadcast device_broadcast)
+    : inner_(inner),
+      dp_group_(dp_group),
+      wait_(std::move(wait)),
+      device_broadcast_(std::move(device_broadcast)) {
   DOVETAIL_CHECK((inner_ != nullptr) == (dp_group_.rank() == kRoot),
                  "the first rank of a dp group has a source, the others have none");
 }
@@ -78,18 +88,40 @@ bool BroadcastSource::has(const std::string& name) const {
 
 void BroadcastSource::read(const WeightRequest& request) {
   const RequestedElements wanted = check_request(request);
+  const bool on_gpu = request.destination.is_cuda();
+  const bool has_replicas = dp_group_.size() > 1;
+  DOVETAIL_CHECK(!on_gpu || !has_replicas || device_broadcast_ != nullptr,
+                 "weights: no broadcast between GPUs was given");
   const std::string what = "weights: broadcast of '" + request.name + "'";
-  share(what, [&] {
-    inner_->read(request);
-    return 0;
-  });
+  const bool root_on_gpu = share(what, [&] { return read_on_root(request, what); }) != 0;
+  DOVETAIL_CHECK(root_on_gpu == on_gpu, what + ": a GPU on one side only");
   try {
-    broadcast(wanted.data, static_cast<std::int64_t>(request.destination.nbytes()), what);
+    if (!on_gpu) {
+      broadcast(wanted.data, static_cast<std::int64_t>(request.destination.nbytes()), what);
+    } else if (has_replicas && wanted.count > 0) {
+      at::Tensor destination = request.destination;
+      device_broadcast_(destination);
+    }
   } catch (...) {
-    // MPI may still write to the destination: it must stay alive until the process ends.
+    // The destination may still be written to: it must stay alive until the process ends.
     static_cast<void>(std::make_unique<at::Tensor>(request.destination).release());
     throw;
   }
+}
+
+/// Returns whether the destination is on a GPU; what was enqueued there has then happened, so that
+/// its errors are known before the others are told that all is well.
+std::int32_t BroadcastSource::read_on_root(const WeightRequest& request, const std::string& what) {
+  inner_->read(request);
+  if (!request.destination.is_cuda()) {
+    return 0;
+  }
+#ifdef DOVETAIL_WITH_CUDA
+  wait_for_current_stream(request.destination.device(), wait_, what);
+#else
+  static_cast<void>(what);
+#endif
+  return 1;
 }
 
 /// Throws what wait_all throws; the buffer may then still be in use.

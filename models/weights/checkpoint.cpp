@@ -10,6 +10,10 @@
 #include "models/weights/convert.hpp"
 #include "models/weights/strict_json.hpp"
 
+#ifdef DOVETAIL_WITH_CUDA
+#include "models/weights/cuda/staged_upload.hpp"
+#endif
+
 namespace dovetail {
 namespace {
 
@@ -65,6 +69,8 @@ CheckpointSource::CheckpointSource(std::string folder) : folder_(std::move(folde
                          kIndexFile + " and its shards");
   }
 }
+
+CheckpointSource::~CheckpointSource() = default;
 
 void CheckpointSource::read_index(const std::string& index_path) {
   const MappedFile file(index_path);
@@ -143,15 +149,42 @@ void CheckpointSource::read(const WeightRequest& request) {
       file.data(tensor).subspan(static_cast<std::size_t>(wanted.first * from_size),
                                 static_cast<std::size_t>(wanted.count * from_size));
   file.mapping().prefetch(source);
-  const std::int64_t piece_elements = kPieceBytes / from_size;
+  const std::int64_t piece_elements = kPieceBytes / std::max(from_size, to_size);
   for (std::int64_t done = 0; done < wanted.count; done += piece_elements) {
     const std::int64_t count = std::min(piece_elements, wanted.count - done);
     const auto piece = source.subspan(static_cast<std::size_t>(done * from_size),
                                       static_cast<std::size_t>(count * from_size));
-    convert_elements(piece.data(), from, wanted.data + done * to_size, wanted.dtype, count);
+    write_piece(request.destination, wanted, done, count, [&](std::byte* to) {
+      convert_elements(piece.data(), from, to, wanted.dtype, count);
+    });
     file.mapping().release(piece);
     bytes_read_ += count * from_size;
   }
+#ifdef DOVETAIL_WITH_CUDA
+  if (upload_ != nullptr) {
+    upload_->finish();
+  }
+#endif
+}
+
+void CheckpointSource::write_piece(const at::Tensor& destination,
+                                   const RequestedElements& wanted,
+                                   std::int64_t done,
+                                   std::int64_t count,
+                                   const std::function<void(std::byte*)>& convert) {
+#ifdef DOVETAIL_WITH_CUDA
+  if (destination.is_cuda()) {
+    if (upload_ == nullptr) {
+      upload_ = std::make_unique<StagedUpload>(kPieceBytes);
+    }
+    upload_->write(destination.view(-1).narrow(0, done, count), convert);
+    return;
+  }
+#else
+  static_cast<void>(destination);
+  static_cast<void>(count);
+#endif
+  convert(wanted.data + done * static_cast<std::int64_t>(size_of(wanted.dtype)));
 }
 
 }  // namespace dovetail

@@ -1,7 +1,9 @@
 // A Hugging Face folder of safetensors: one file, or an index and its shards.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,19 +13,28 @@
 
 namespace dovetail {
 
+class StagedUpload;
+
 /// Reads model.safetensors, or else the shards that model.safetensors.index.json names. A shard is
 /// mapped when a tensor of it is first read, so a rank maps only what it owns; values are converted
 /// from the mapping straight into the destination, in pieces whose pages are given back at once: no
-/// memory is needed beside the destinations. Names are as in the files. For one thread.
+/// memory is needed beside the destinations (for those on a GPU: two pinned pieces). Names are as
+/// in the files. For one thread.
 class CheckpointSource final : public WeightSource {
  public:
   /// Reads the index, or maps the single file. Throws InputError naming file and place: no such
   /// folder or files, a broken index, a shard that is missing or outside of the folder.
   explicit CheckpointSource(std::string folder);
+  ~CheckpointSource() override;
+  CheckpointSource(const CheckpointSource&) = delete;
+  CheckpointSource& operator=(const CheckpointSource&) = delete;
+  CheckpointSource(CheckpointSource&&) = delete;
+  CheckpointSource& operator=(CheckpointSource&&) = delete;
 
   bool has(const std::string& name) const override;
 
-  /// Source types F32, F16, BF16; destination types float32, float16, bfloat16.
+  /// Source types F32, F16, BF16; destination types float32, float16, bfloat16. The
+  /// destination is complete when this returns, on a GPU, too.
   void read(const WeightRequest& request) override;
 
   /// Bytes of tensor data read from files so far.
@@ -35,11 +46,19 @@ class CheckpointSource final : public WeightSource {
  private:
   void read_index(const std::string& index_path);
   const SafetensorsFile& file_of(const std::string& tensor);
+  void write_piece(const at::Tensor& destination,
+                   const RequestedElements& wanted,
+                   std::int64_t done,
+                   std::int64_t count,
+                   const std::function<void(std::byte*)>& convert);
 
   std::string folder_;
   std::map<std::string, std::string> file_names_;                  // of each tensor
   std::map<std::string, std::unique_ptr<SafetensorsFile>> files_;  // by file name
   std::int64_t bytes_read_ = 0;
+#ifdef DOVETAIL_WITH_CUDA
+  std::unique_ptr<StagedUpload> upload_;  // made for the first destination on a GPU
+#endif
 };
 
 }  // namespace dovetail

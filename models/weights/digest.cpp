@@ -1,66 +1,100 @@
 #include "models/weights/digest.hpp"
 
-#include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "framework/base/check.hpp"
-#include "framework/base/hash.hpp"
 #include "framework/device/torch_dtype.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/safetensors.hpp"
 #include "models/weights/seeded_generator.hpp"
+#include "models/weights/word_hash.hpp"
+
+#ifdef DOVETAIL_WITH_CUDA
+#include "models/weights/cuda/content_sums.hpp"
+#endif
 
 namespace dovetail {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "digests read words as they lie");
 
-constexpr std::uint64_t kStart = 0x9E3779B97F4A7C15U;  // any number but 0
-constexpr std::size_t kNumLanes = 4;                   // hides the latency of the multiplier
-constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
+std::uint64_t start_of(std::string_view name) {
+  return mix_bits(parameter_key(name));
+}
 
-/// A bijection of `state` for each word and of `word` for each state: a single changed word can
-/// never be lost on the way. Weaker mixing lets pairs of changed high bits cancel.
-std::uint64_t absorb(std::uint64_t state, std::uint64_t word) {
-  return mix_bits(state ^ word);
+std::uint64_t sum_on_host(std::uint64_t start, const unsigned char* bytes, std::int64_t size) {
+  const std::int64_t whole_words = size / kHashedWordBytes;
+  std::uint64_t sum = 0;
+  for (std::int64_t index = 0; index < whole_words; ++index) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes + index * kHashedWordBytes, sizeof(word));
+    sum += hash_word(start, index, word);
+  }
+  if (whole_words * kHashedWordBytes < size) {
+    sum += hash_word(start, whole_words, word_from_bytes(bytes, size, whole_words));
+  }
+  return sum;
+}
+
+struct Parameter {
+  std::string name;
+  at::Tensor values;
+};
+
+std::vector<std::uint64_t> sums_of(const std::vector<std::uint64_t>& starts,
+                                   const std::vector<Parameter>& parameters) {
+#ifdef DOVETAIL_WITH_CUDA
+  if (!parameters.empty() && parameters.front().values.is_cuda()) {
+    std::vector<at::Tensor> contents;
+    for (const Parameter& parameter : parameters) {
+      contents.push_back(parameter.values);
+    }
+    return content_sums_on_gpu(starts, contents);
+  }
+#endif
+  std::vector<std::uint64_t> sums;
+  for (const Parameter& parameter : parameters) {
+    const at::Tensor& values = parameter.values;
+    DOVETAIL_CHECK(values.is_cpu(), "digest of '" + parameter.name + "': not in host memory");
+    sums.push_back(sum_on_host(starts[sums.size()],
+                               static_cast<const unsigned char*>(values.const_data_ptr()),
+                               static_cast<std::int64_t>(values.nbytes())));
+  }
+  return sums;
+}
+
+/// Sum of the digests of parameters on one device.
+std::uint64_t sum_of_digests(const std::vector<Parameter>& parameters) {
+  std::vector<std::uint64_t> starts;
+  for (const auto& [name, values] : parameters) {
+    DOVETAIL_CHECK(values.is_contiguous(), "digest of '" + name + "': must be contiguous");
+    starts.push_back(start_of(name + " " +
+                              std::string(to_string(from_torch(values.scalar_type()))) + " " +
+                              format_shape({values.sizes().data(), values.sizes().size()})));
+  }
+  const std::vector<std::uint64_t> sums = sums_of(starts, parameters);
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    total +=
+        finish_hash(starts[i], static_cast<std::int64_t>(parameters[i].values.nbytes()), sums[i]);
+  }
+  return total;
 }
 
 }  // namespace
 
 std::uint64_t content_hash(std::string_view name, std::span<const std::byte> bytes) {
-  std::array<std::uint64_t, kNumLanes> lanes{};
-  for (std::size_t lane = 0; lane < kNumLanes; ++lane) {
-    lanes[lane] = absorb(parameter_key(name), lane + 1);
-  }
-  const auto word_at = [&](std::size_t position, std::size_t size) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes.data() + position, size);
-    return word;
-  };
-  std::size_t position = 0;
-  for (; position + kNumLanes * kWordBytes <= bytes.size(); position += kNumLanes * kWordBytes) {
-    for (std::size_t lane = 0; lane < kNumLanes; ++lane) {
-      lanes[lane] = absorb(lanes[lane], word_at(position + lane * kWordBytes, kWordBytes));
-    }
-  }
-  std::uint64_t hash = absorb(kStart, bytes.size());
-  for (; position < bytes.size(); position += kWordBytes) {
-    hash = absorb(hash, word_at(position, std::min(kWordBytes, bytes.size() - position)));
-  }
-  for (const std::uint64_t lane : lanes) {
-    hash = absorb(hash, lane);
-  }
-  return absorb(hash, kNumLanes);
+  const std::uint64_t start = start_of(name);
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  return finish_hash(
+      start, size, sum_on_host(start, reinterpret_cast<const unsigned char*>(bytes.data()), size));
 }
 
 std::uint64_t parameter_digest(const std::string& name, const at::Tensor& values) {
-  DOVETAIL_CHECK(values.is_contiguous(), "digest of '" + name + "': must be contiguous");
-  const at::Tensor host = values.is_cpu() ? values : values.cpu();
-  const std::string key = name + " " + std::string(to_string(from_torch(host.scalar_type()))) +
-                          " " + format_shape({host.sizes().data(), host.sizes().size()});
-  return content_hash(key, {static_cast<const std::byte*>(host.const_data_ptr()), host.nbytes()});
+  return sum_of_digests({{name, values}});
 }
 
 std::uint64_t experts_digest(const std::string& prefix,
@@ -70,17 +104,17 @@ std::uint64_t experts_digest(const std::string& prefix,
   const std::int64_t intermediate = down.size(2);
   DOVETAIL_CHECK_EQ(gate_up.size(1), 2 * intermediate);
   DOVETAIL_CHECK_EQ(gate_up.size(0), down.size(0));
-  std::uint64_t sum = 0;
+  std::vector<Parameter> parameters;
   for (std::int64_t i = 0; i < gate_up.size(0); ++i) {
     const int expert = first_expert + static_cast<int>(i);
     const at::Tensor rows = gate_up.select(0, i);
-    sum += parameter_digest(expert_weight_name(prefix, expert, "gate_proj"),
-                            rows.narrow(0, 0, intermediate));
-    sum += parameter_digest(expert_weight_name(prefix, expert, "up_proj"),
-                            rows.narrow(0, intermediate, intermediate));
-    sum += parameter_digest(expert_weight_name(prefix, expert, "down_proj"), down.select(0, i));
+    parameters.push_back(
+        {expert_weight_name(prefix, expert, "gate_proj"), rows.narrow(0, 0, intermediate)});
+    parameters.push_back({expert_weight_name(prefix, expert, "up_proj"),
+                          rows.narrow(0, intermediate, intermediate)});
+    parameters.push_back({expert_weight_name(prefix, expert, "down_proj"), down.select(0, i)});
   }
-  return sum;
+  return sum_of_digests(parameters);
 }
 
 }  // namespace dovetail

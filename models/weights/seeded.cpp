@@ -7,6 +7,13 @@
 #include "framework/base/error.hpp"
 #include "models/weights/convert.hpp"
 
+#ifdef DOVETAIL_WITH_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "models/weights/cuda/seeded_kernel.hpp"
+#endif
+
 namespace dovetail {
 namespace {
 
@@ -80,6 +87,21 @@ void SeededSource::read(const WeightRequest& request) {
   }
   const SeededScale scale = seeded_scale(request.name, request.shape);
   const std::uint64_t parameter = parameter_key(request.name);
+#ifdef DOVETAIL_WITH_CUDA
+  if (request.destination.is_cuda()) {
+    const at::Device device = request.destination.device();
+    const c10::cuda::CUDAGuard guard(device);
+    launch_seeded({.seed = seed_,
+                   .parameter = parameter,
+                   .scale = scale,
+                   .first = wanted.first,
+                   .count = wanted.count},
+                  wanted.dtype,
+                  request.destination.data_ptr(),
+                  c10::cuda::getCurrentCUDAStream(device.index()));
+    return;
+  }
+#endif
   const auto size = static_cast<std::int64_t>(size_of(wanted.dtype));
   std::array<float, kPieceElements> values;
   for (std::int64_t done = 0; done < wanted.count; done += kPieceElements) {

@@ -25,7 +25,8 @@ void generate_seeded(std::uint64_t seed,
 
 /// Every parameter of every model, under the names of transformers 4 (one tensor per expert): a
 /// name is there if it ends in ".weight" or ".bias". Values depend on seed, name and element index
-/// within the whole tensor; they are float32, rounded once to the destination type. For one thread.
+/// within the whole tensor; they are float32, rounded once to the destination type. On a GPU they
+/// are made there, on its current stream, without a wait. For one thread.
 class SeededSource final : public WeightSource {
  public:
   explicit SeededSource(std::uint64_t seed) : seed_(seed) {}

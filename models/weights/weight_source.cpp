@@ -4,13 +4,24 @@
 #include "framework/device/torch_dtype.hpp"
 
 namespace dovetail {
+namespace {
+
+bool is_writable_device(const at::Device& device) {
+#ifdef DOVETAIL_WITH_CUDA
+  return device.is_cpu() || device.is_cuda();
+#else
+  return device.is_cpu();
+#endif
+}
+
+}  // namespace
 
 RequestedElements check_request(const WeightRequest& request) {
   const at::Tensor& destination = request.destination;
   const std::string what = "request for '" + request.name + "'";
   DOVETAIL_CHECK(destination.defined() && destination.is_contiguous(),
                  what + ": the destination must be a contiguous tensor");
-  if (!destination.is_cpu()) {
+  if (!is_writable_device(destination.device())) {
     throw RunError(what + ": reading weights to " + destination.device().str() +
                    " is not built yet");
   }
@@ -28,7 +39,9 @@ RequestedElements check_request(const WeightRequest& request) {
   elements.first = request.first_row * row_elements;
   elements.count = num_rows * row_elements;
   elements.dtype = from_torch(destination.scalar_type());
-  elements.data = static_cast<std::byte*>(destination.data_ptr());
+  if (destination.is_cpu()) {
+    elements.data = static_cast<std::byte*>(destination.data_ptr());
+  }
   return elements;
 }
 

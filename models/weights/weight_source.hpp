@@ -28,14 +28,16 @@ struct RequestedElements {
   std::int64_t first = 0;
   std::int64_t count = 0;
   DType dtype = DType::float32;  ///< of the destination
-  std::byte* data = nullptr;     ///< of the destination, host memory
+  std::byte* data = nullptr;     ///< of a destination in host memory; null for one on a GPU
 };
 
 /// For sources: throws ContractError where the destination does not fit the shape and rows that
-/// the request states, RunError for a destination that is not in host memory.
+/// the request states, RunError for one that is neither in host memory nor on a CUDA device of a
+/// build with CUDA.
 RequestedElements check_request(const WeightRequest& request);
 
-/// Calls are made in the same order on all ranks of a dp group.
+/// Destinations may be in host memory or on a GPU. Calls are made in the same order on all ranks of
+/// a dp group.
 class WeightSource {
  public:
   WeightSource() = default;
@@ -49,8 +51,8 @@ class WeightSource {
   /// one tensor per expert).
   virtual bool has(const std::string& name) const = 0;
 
-  /// Reads, converts and writes. Throws InputError naming file and tensor where it is missing, has
-  /// another shape or an unknown dtype.
+  /// Reads, converts and writes; on a GPU in the order of its current stream. Throws InputError
+  /// naming file and tensor where it is missing, has another shape or an unknown dtype.
   virtual void read(const WeightRequest& request) = 0;
 };
 

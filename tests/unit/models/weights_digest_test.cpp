@@ -14,6 +14,7 @@
 #include "models/weights/digest.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/seeded.hpp"
+#include "models/weights/word_hash.hpp"
 
 namespace dovetail {
 namespace {
@@ -36,8 +37,60 @@ TEST(Digest, KnownAnswers) {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     bytes[i] = static_cast<std::byte>(i);
   }
-  EXPECT_EQ(hash_of("", {}), 0x122733F440FCFFE6U);
-  EXPECT_EQ(hash_of("abc", bytes), 0x8B1ABC432A341120U);
+  EXPECT_EQ(hash_of("", {}), 0x7C726007B7E7489CU);
+  EXPECT_EQ(hash_of("abc", bytes), 0xBE23BDAA6EAAEBC2U);
+  bytes.resize(5000);
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>(i * i >> 3);
+  }
+  EXPECT_EQ(hash_of("abc", bytes), 0x14ECA60DDC2C4C9AU);
+}
+
+TEST(Digest, WordsAreReadAsTheyLieWithZerosBehindTheLast) {
+  for (std::size_t size = 1; size <= 40; ++size) {
+    const std::vector<std::byte> bytes = counting_bytes(size);
+    std::vector<std::byte> padded = bytes;
+    padded.resize(48);
+    for (std::size_t word = 0; word * 8 < size; ++word) {
+      std::uint64_t expected = 0;
+      std::memcpy(&expected, padded.data() + 8 * word, 8);
+      EXPECT_EQ(word_from_bytes(reinterpret_cast<const unsigned char*>(bytes.data()),
+                                static_cast<std::int64_t>(size),
+                                static_cast<std::int64_t>(word)),
+                expected)
+          << size << " " << word;
+    }
+  }
+}
+
+TEST(Digest, ASingleWordOfALargeContentIsNeverLost) {
+  std::vector<std::byte> bytes = counting_bytes(std::size_t{1} << 20);
+  std::set<std::uint64_t> seen = {hash_of("w", bytes)};
+  for (std::size_t place = 0; place < bytes.size(); place += 8 * 257) {
+    const std::byte before = bytes[place + 7];
+    bytes[place + 7] ^= std::byte{0x80};  // the highest bit of a word
+    seen.insert(hash_of("w", bytes));
+    bytes[place + 7] = before;
+  }
+  EXPECT_EQ(seen.size(), 1U + (bytes.size() + 8 * 257 - 1) / (8 * 257));
+}
+
+TEST(Digest, SwappedBlocksMatter) {
+  constexpr std::size_t block = 4096;
+  std::vector<std::byte> bytes(8 * block);
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>(i % block / 16 + i / block);
+  }
+  std::set<std::uint64_t> seen = {hash_of("w", bytes)};
+  for (std::size_t a = 0; a < 8; ++a) {
+    for (std::size_t b = a + 1; b < 8; ++b) {
+      std::vector<std::byte> swapped = bytes;
+      std::memcpy(swapped.data() + a * block, bytes.data() + b * block, block);
+      std::memcpy(swapped.data() + b * block, bytes.data() + a * block, block);
+      seen.insert(hash_of("w", swapped));
+    }
+  }
+  EXPECT_EQ(seen.size(), 1U + 8 * 7 / 2);
 }
 
 TEST(Digest, EveryPairOfBitsMatters) {

@@ -10,6 +10,7 @@
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 
+#include "framework/base/seeded_chunk.hpp"
 #include "models/weights/seeded.hpp"
 #include "tests/unit/models/weights_files.hpp"
 
@@ -49,6 +50,80 @@ TEST(Seeded, NameKeyKnownAnswers) {
   EXPECT_EQ(parameter_key(""), 0xCBF29CE484222325U);
   EXPECT_EQ(parameter_key("a"), 0xAF63DC4C8601EC8CU);
   EXPECT_EQ(parameter_key("foobar"), 0x85944171F73967E8U);
+}
+
+/// What the threads of a GPU write to `count` elements at a made-up address, one after the other;
+/// `writes` counts.
+template <int kPlaces, int kOffset>
+void write_chunks(const ChunkedRun& run,
+                  const SeededScale& scale,
+                  std::vector<float>& values,
+                  std::vector<int>& writes) {
+  for (std::int64_t chunk = 0; chunk < run.num_chunks; ++chunk) {
+    float made[kPlaces];
+    seeded_chunk<kPlaces, kOffset>(9, 77, run.first_block + chunk * (kPlaces / 4), scale, made);
+    const std::int64_t element = first_element(run, chunk, kPlaces);
+    bool all_inside = true;
+    bool any_inside = false;
+    for (int place = 0; place < kPlaces; ++place) {
+      const bool inside = element + place >= 0 && element + place < run.count;
+      all_inside = all_inside && inside;
+      any_inside = any_inside || inside;
+      if (inside) {
+        values[static_cast<std::size_t>(element + place)] = made[place];
+        ++writes[static_cast<std::size_t>(element + place)];
+      }
+    }
+    EXPECT_EQ(is_full_chunk(run, element, kPlaces), all_inside);
+    EXPECT_TRUE(any_inside) << "a thread without work";
+  }
+}
+
+template <int kPlaces>
+void expect_chunks(std::int64_t first, std::int64_t count, std::int64_t lead) {
+  constexpr std::int64_t element_bytes = kChunkStoreBytes / kPlaces;
+  const SeededScale scale{.offset = 3, .shift = 8, .scale = 0.5F};
+  const ChunkedRun run = cut_into_chunks(
+      first, count, static_cast<std::uintptr_t>(4096 + lead * element_bytes), element_bytes);
+  EXPECT_EQ(run.lead, lead);
+  std::vector<float> values(static_cast<std::size_t>(count), std::nanf(""));
+  std::vector<int> writes(values.size());
+  switch (run.offset) {
+    case 0:
+      write_chunks<kPlaces, 0>(run, scale, values, writes);
+      break;
+    case 1:
+      write_chunks<kPlaces, 1>(run, scale, values, writes);
+      break;
+    case 2:
+      write_chunks<kPlaces, 2>(run, scale, values, writes);
+      break;
+    default:
+      write_chunks<kPlaces, 3>(run, scale, values, writes);
+  }
+  std::vector<float> expected(values.size());
+  generate_seeded(9, 77, scale, first, count, expected.data());
+  EXPECT_EQ(values, expected) << "places " << kPlaces << ", first " << first << ", count " << count
+                              << ", lead " << lead;
+  EXPECT_EQ(writes, std::vector<int>(values.size(), 1));
+  for (std::int64_t i = 0; i < count; ++i) {
+    EXPECT_EQ(seeded_value_at(9, 77, first + i, scale), expected[static_cast<std::size_t>(i)]);
+  }
+}
+
+TEST(Seeded, ChunksOfAnyRunHoldTheSameValues) {
+  for (const std::int64_t start : {std::int64_t{0}, (std::int64_t{1} << 34) - 3}) {
+    for (std::int64_t first = start; first < start + 9; ++first) {
+      for (std::int64_t count = 0; count < 27; ++count) {
+        for (std::int64_t lead = 0; lead < 4; ++lead) {
+          expect_chunks<4>(first, count, lead);
+        }
+        for (std::int64_t lead = 0; lead < 8; ++lead) {
+          expect_chunks<8>(first, count, lead);
+        }
+      }
+    }
+  }
 }
 
 struct KnownValue {

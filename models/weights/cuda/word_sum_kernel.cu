@@ -1,0 +1,88 @@
+#include <algorithm>
+
+#include "framework/cuda/check.hpp"
+#include "models/weights/cuda/word_sum_kernel.hpp"
+#include "models/weights/word_hash.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarpSize = 32;
+constexpr int kWarps = kThreads / kWarpSize;
+constexpr std::int64_t kLoadBytes = 16;
+
+/// Loads of one thread before it is worth to have another one: each block ends in an atomic
+/// addition.
+constexpr std::int64_t kLoadsPerThread = 4;
+/// Fills the threads of the largest GPUs built for (132 multiprocessors of 2048 threads).
+constexpr std::int64_t kMaxBlocks = 132 * 8;
+
+/// Adds the values of a block's threads to `*sum`.
+__device__ void add_of_block(unsigned long long own, unsigned long long* sum) {
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+    own += __shfl_xor_sync(0xFFFFFFFFU, own, distance);
+  }
+  __shared__ unsigned long long of_warp[kWarps];
+  if (threadIdx.x % kWarpSize == 0) {
+    of_warp[threadIdx.x / kWarpSize] = own;
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned long long total = 0;
+    for (const unsigned long long each : of_warp) {
+      total += each;
+    }
+    atomicAdd(sum, total);
+  }
+}
+
+template <bool kAligned>
+__global__ void __launch_bounds__(kThreads) word_sum_kernel(const unsigned char* bytes,
+                                                            std::int64_t size,
+                                                            std::uint64_t start,
+                                                            unsigned long long* sum) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  const std::int64_t thread = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  unsigned long long own = 0;
+  std::int64_t words_done = 0;
+  if constexpr (kAligned) {
+    const auto* const pairs = reinterpret_cast<const ulonglong2*>(bytes);
+    const std::int64_t num_pairs = size / kLoadBytes;
+#pragma unroll 4
+    for (std::int64_t i = thread; i < num_pairs; i += stride) {
+      const ulonglong2 pair = pairs[i];
+      own += hash_word(start, 2 * i, pair.x) + hash_word(start, 2 * i + 1, pair.y);
+    }
+    words_done = 2 * num_pairs;
+  }
+  // What is left: at most two words, or everything where wide loads are not allowed.
+  for (std::int64_t i = words_done + thread; i * kHashedWordBytes < size; i += stride) {
+    own += hash_word(start, i, word_from_bytes(bytes, size, i));
+  }
+  add_of_block(own, sum);
+}
+
+}  // namespace
+
+void launch_word_sum(const void* bytes,
+                     std::int64_t size,
+                     std::uint64_t start,
+                     unsigned long long* sum,
+                     cudaStream_t stream) {
+  if (size == 0) {
+    return;
+  }
+  constexpr std::int64_t kBlockBytes = kLoadBytes * kLoadsPerThread * kThreads;
+  const auto blocks =
+      static_cast<unsigned>(std::min((size + kBlockBytes - 1) / kBlockBytes, kMaxBlocks));
+  const auto* const from = static_cast<const unsigned char*>(bytes);
+  if (reinterpret_cast<std::uintptr_t>(bytes) % kLoadBytes == 0) {
+    word_sum_kernel<true><<<blocks, kThreads, 0, stream>>>(from, size, start, sum);
+  } else {
+    word_sum_kernel<false><<<blocks, kThreads, 0, stream>>>(from, size, start, sum);
+  }
+  check_cuda(cudaGetLastError(), "launch of the sum for digests");
+}
+
+}  // namespace dovetail
