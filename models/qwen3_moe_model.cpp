@@ -1,13 +1,11 @@
 #include "models/qwen3_moe_model.hpp"
 
-#include <limits>
+#include <string>
 #include <utility>
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/lt.h>
-#include <ATen/ops/masked_fill.h>
 
 #include "framework/base/check.hpp"
 #include "models/layers/rms_norm.hpp"
@@ -15,13 +13,37 @@
 #include "models/weights/digest.hpp"
 
 namespace dovetail {
+namespace {
+
+/// The configuration, if it can be served there. Throws InputError for sizes that the kernels for
+/// bfloat16 on a GPU are not built for.
+Qwen3MoeConfig servable(Qwen3MoeConfig config, const ModelPlacement& placement) {
+  constexpr std::int64_t vector_elements = 8;
+  constexpr std::int64_t max_head_dim = 256;
+  if (!placement.device.is_cuda() || placement.dtype != at::kBFloat16) {
+    return config;
+  }
+  if (config.head_dim % vector_elements != 0 || config.head_dim > max_head_dim) {
+    throw InputError("bfloat16 on a GPU with head_dim " + std::to_string(config.head_dim) +
+                     " is not built yet: it must be a multiple of 8, at most 256");
+  }
+  if (config.hidden_size % vector_elements != 0 ||
+      config.moe_intermediate_size % vector_elements != 0) {
+    throw InputError("bfloat16 on a GPU with hidden_size " + std::to_string(config.hidden_size) +
+                     " and moe_intermediate_size " + std::to_string(config.moe_intermediate_size) +
+                     " is not built yet: they must be multiples of 8");
+  }
+  return config;
+}
+
+}  // namespace
 
 Qwen3MoeModel::Qwen3MoeModel(Qwen3MoeConfig config,
                              ModelShape shape,
                              const ModelDims& dims,
                              WeightSource& source,
                              const ModelPlacement& placement)
-    : config_(std::move(config)),
+    : config_(servable(std::move(config), placement)),
       shape_(std::move(shape)),
       dims_(dims),
       attention_dims_({.heads = config_.num_attention_heads,
@@ -91,15 +113,14 @@ void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& repla
   const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
   state.moe_input = rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps);
   const at::Tensor logits = at::linear(state.moe_input, weights.router);
-  const Routing routing =
-      replay_ids.defined()
-          ? route_replayed(logits, replay_ids, config_.norm_topk_prob)
-          : route_top_k(logits, config_.num_experts_per_tok, config_.norm_topk_prob);
-  const at::Tensor is_padding = at::lt(state.inputs.slot_mapping, 0);
-  state.expert_ids = at::masked_fill(routing.expert_ids, is_padding.unsqueeze(1), -1);
+  const Routing routing = route_tokens(logits,
+                                       replay_ids,
+                                       state.inputs.slot_mapping,
+                                       config_.num_experts_per_tok,
+                                       config_.norm_topk_prob);
+  state.expert_ids = routing.expert_ids;
   state.weights = routing.weights;
-  state.margin =
-      at::masked_fill(routing.margin, is_padding, std::numeric_limits<float>::infinity());
+  state.margin = routing.margin;
   state.shared_output.reset();
 }
 

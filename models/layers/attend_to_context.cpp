@@ -7,13 +7,18 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <limits>
 #include <string>
+#include <tuple>
 
+#include <ATen/ops/_scaled_dot_product_attention_math.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/le.h>
+#include <ATen/ops/logical_not.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "framework/base/check.hpp"
@@ -73,9 +78,24 @@ at::Tensor gather(const at::Tensor& cache, const RequestPages& request, std::int
       return view;
     }
   }
-  return at::index_select(cache, 0, at::tensor(request.pages, at::kLong))
+  return at::index_select(cache, 0, at::tensor(request.pages, at::kLong).to(cache.device()))
       .flatten(0, 1)
       .narrow(0, 0, length);
+}
+
+/// softmax(q k^T / sqrt(head_dim)) v under a mask. On a GPU by plain GEMMs: which fused kernel
+/// there serves float32, and how precisely, is not ours to choose. These add the mask as it is.
+at::Tensor masked_attention(const at::Tensor& queries,
+                            const at::Tensor& keys,
+                            const at::Tensor& values,
+                            const at::Tensor& mask) {
+  if (!queries.is_cuda()) {
+    return at::scaled_dot_product_attention(queries, keys, values, mask);
+  }
+  const at::Tensor added =
+      at::zeros(mask.sizes(), queries.options())
+          .masked_fill_(at::logical_not(mask), -std::numeric_limits<double>::infinity());
+  return std::get<0>(at::_scaled_dot_product_attention_math(queries, keys, values, added));
 }
 
 }  // namespace
@@ -87,7 +107,12 @@ at::Tensor attend_to_context(const at::Tensor& queries,
                              const at::Tensor& values) {
   const std::int64_t kv_heads = keys.size(2);
   const std::int64_t group = queries.size(1) / kv_heads;
-  DOVETAIL_CHECK_EQ(block_tables.size(0), std::ssize(segments));
+  if (queries.is_cuda()) {  // behind the tables of the segments there may be some of padding
+    DOVETAIL_CHECK(block_tables.size(0) >= std::ssize(segments), "a segment without a block table");
+  } else {
+    DOVETAIL_CHECK_EQ(block_tables.size(0), std::ssize(segments));
+  }
+  const at::Tensor tables = block_tables.cpu();  // the same tensor on the CPU
   at::Tensor result = at::zeros_like(queries);
   const at::Tensor all_queries = by_group(queries, kv_heads, group);
   at::Tensor all_results = by_group(result, kv_heads, group);
@@ -97,10 +122,8 @@ at::Tensor attend_to_context(const at::Tensor& queries,
     DOVETAIL_CHECK(segment.token_start + segment.query_length <= queries.size(0),
                    "segment outside its ubatch");
     const std::int64_t length = segment.context_length + segment.query_length;
-    const RequestPages pages = pages_of(block_tables.select(0, static_cast<std::int64_t>(index)),
-                                        length,
-                                        keys.size(1),
-                                        keys.size(0));
+    const RequestPages pages = pages_of(
+        tables.select(0, static_cast<std::int64_t>(index)), length, keys.size(1), keys.size(0));
     const at::Tensor context_keys = by_group(gather(keys, pages, length), kv_heads, group);
     const at::Tensor context_values = by_group(gather(values, pages, length), kv_heads, group);
     std::int64_t first = segment.context_length;  // position within the request
@@ -108,10 +131,10 @@ at::Tensor attend_to_context(const at::Tensor& queries,
       const std::int64_t rows = std::min(length - first, kQueryBlock - first % kQueryBlock);
       const std::int64_t row = segment.token_start + first - segment.context_length;
       all_results.narrow(2, row, rows)
-          .copy_(at::scaled_dot_product_attention(all_queries.narrow(2, row, rows),
-                                                  context_keys.narrow(2, 0, first + rows),
-                                                  context_values.narrow(2, 0, first + rows),
-                                                  causal_mask(first, rows, queries)));
+          .copy_(masked_attention(all_queries.narrow(2, row, rows),
+                                  context_keys.narrow(2, 0, first + rows),
+                                  context_values.narrow(2, 0, first + rows),
+                                  causal_mask(first, rows, queries)));
       first += rows;
     }
   }

@@ -5,6 +5,7 @@
 #include <ATen/ops/linear.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/cuda/layers.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/rotary.hpp"
 
@@ -39,6 +40,11 @@ at::Tensor self_attention(const AttentionDims& dims,
                           const UbatchInputs& inputs,
                           at::Tensor& keys,
                           at::Tensor& values) {
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(x)) {
+      return gpu::self_attention(dims, weights, x, rotary, inputs, keys, values);
+    }
+  }
   const std::int64_t num_tokens = x.size(0);
   DOVETAIL_CHECK_EQ(rotary.size(1), num_tokens);
   const at::Tensor qkv = at::linear(x, weights.qkv, if_defined(weights.qkv_bias))

@@ -42,10 +42,10 @@ at::Tensor self_attention(const AttentionDims& dims,
 
 /// softmax(q k^T / sqrt(head_dim)) v of each row over the keys of its request up to itself. queries
 /// [T, heads, head_dim] -> the same shape, new; zeros outside the segments. block_tables [segments,
-/// max pages] int32 names the pages of each segment's request, keys and values are [pages,
-/// page_size, kv_heads, head_dim]. A row's result depends neither on the page size nor on where the
-/// pages lie, to the bit. Throws ContractError where a table names too few pages, or one that is
-/// not in the cache.
+/// max pages] int32 names the pages of each segment's request (on a GPU rows behind are padding),
+/// keys and values are [pages, page_size, kv_heads, head_dim]. On a GPU it waits for the block
+/// tables. A row's result depends neither on the page size nor on where the pages lie, to the bit.
+/// Throws ContractError where a table names too few pages, or one that is not in the cache.
 at::Tensor attend_to_context(const at::Tensor& queries,
                              const std::vector<AttentionSegment>& segments,
                              const at::Tensor& block_tables,

@@ -8,6 +8,7 @@
 #include <ATen/ops/mm.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/cuda/layers.hpp"
 #include "models/layers/swiglu.hpp"
 
 namespace dovetail {
@@ -31,19 +32,31 @@ void grouped_gemm(const at::Tensor& input,
   }
 }
 
-std::span<const std::int32_t> ends_on_host(const ExpertRows& rows, std::int64_t num_experts) {
-  DOVETAIL_CHECK(rows.offsets.is_cpu(), "a grouped GEMM for devices is not built yet");
-  DOVETAIL_CHECK_EQ(rows.offsets.numel(), num_experts);
-  const std::span<const std::int32_t> ends(rows.offsets.const_data_ptr<std::int32_t>(),
+/// `offsets` on the host. The rows are a buffer that may be longer on a GPU.
+std::span<const std::int32_t> ends_of(const at::Tensor& offsets,
+                                      const ExpertRows& rows,
+                                      std::int64_t num_experts) {
+  DOVETAIL_CHECK_EQ(offsets.numel(), num_experts);
+  const std::span<const std::int32_t> ends(offsets.const_data_ptr<std::int32_t>(),
                                            static_cast<std::size_t>(num_experts));
-  DOVETAIL_CHECK_EQ(rows.rows.size(0), ends.back());
+  if (rows.rows.is_cuda()) {
+    DOVETAIL_CHECK(rows.rows.size(0) >= ends.back(), "offsets behind the end of the rows");
+  } else {
+    DOVETAIL_CHECK_EQ(rows.rows.size(0), ends.back());
+  }
   return ends;
 }
 
 }  // namespace
 
 at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {
-  const auto ends = ends_on_host(rows, weights.down.size(0));
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(rows.rows)) {
+      return gpu::run_experts(weights, rows);
+    }
+  }
+  const at::Tensor offsets = rows.offsets.cpu();  // the same tensor on the CPU
+  const auto ends = ends_of(offsets, rows, weights.down.size(0));
   at::Tensor gate_up = at::empty({rows.rows.size(0), weights.gate_up.size(1)}, rows.rows.options());
   grouped_gemm(rows.rows, weights.gate_up, ends, gate_up);
   at::Tensor output = at::empty_like(rows.rows);

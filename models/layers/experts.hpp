@@ -13,9 +13,10 @@ struct ExpertWeights {
   at::Tensor down;     ///< [E_local, H, I]
 };
 
-/// Each row through its expert: rows.rows [R, H] -> [R, H], new; routing weights not applied. One
-/// pair of GEMMs per expert: reads the offsets on the host, so CPU only; a device takes a grouped
-/// GEMM in its place.
+/// Each row through its expert: rows.rows [R, H] -> [R, H], new; routing weights not applied. On a
+/// GPU rows from offsets.back() on are unspecified. bfloat16 on a GPU: two grouped GEMMs that read
+/// the offsets there; else a pair of GEMMs per expert, by offsets on the host (a GPU is waited
+/// for).
 at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows);
 
 }  // namespace dovetail

@@ -3,9 +3,16 @@
 #include <ATen/ops/mean.h>
 #include <ATen/ops/mul.h>
 
+#include "models/layers/cuda/layers.hpp"
+
 namespace dovetail {
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(x) && gpu::can_norm(x, weight)) {
+      return gpu::rms_norm(x, weight, epsilon);
+    }
+  }
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor scale =
       at::mean(at::mul(wide, wide), /*dim=*/-1, /*keepdim=*/true).add_(epsilon).rsqrt_();

@@ -13,6 +13,7 @@
 #include <ATen/ops/tensor.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/cuda/layers.hpp"
 
 namespace dovetail {
 namespace {
@@ -52,6 +53,11 @@ at::Tensor Rotary::table(const at::Tensor& positions, at::ScalarType dtype) cons
   const bool two_dimensional = positions.dim() == 2;
   DOVETAIL_CHECK(positions.dim() == 1 || (two_dimensional && positions.size(0) == 3),
                  "positions must be [T] or [3, T]");
+  if constexpr (gpu::kIsBuilt) {
+    if (positions.is_cuda() && dtype == at::kBFloat16) {
+      return gpu::rotary_table(positions, frequencies_, position_row_);
+    }
+  }
   const at::Tensor of_frequency =
       two_dimensional ? at::index_select(positions, 0, position_row_).t() : positions.unsqueeze(1);
   const at::Tensor angles = at::mul(of_frequency.to(at::kFloat), frequencies_);

@@ -6,12 +6,15 @@
 #include <ATen/ops/clamp_min.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/gather.h>
+#include <ATen/ops/lt.h>
+#include <ATen/ops/masked_fill.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/sort.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/cuda/layers.hpp"
 
 namespace dovetail {
 namespace {
@@ -47,6 +50,25 @@ Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, b
   return {.expert_ids = expert_ids,
           .weights = weights_of(wide, at::clamp_min(expert_ids, 0), normalize),
           .margin = infinite_margin(wide)};
+}
+
+Routing route_tokens(const at::Tensor& logits,
+                     const at::Tensor& replay_ids,
+                     const at::Tensor& slot_mapping,
+                     std::int64_t k,
+                     bool normalize) {
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(logits) && gpu::can_route(logits, k)) {
+      return gpu::route(logits, replay_ids, slot_mapping, k, normalize);
+    }
+  }
+  Routing routing = replay_ids.defined() ? route_replayed(logits, replay_ids, normalize)
+                                         : route_top_k(logits, k, normalize);
+  const at::Tensor is_padding = at::lt(slot_mapping, 0);
+  routing.expert_ids = at::masked_fill(routing.expert_ids, is_padding.unsqueeze(1), -1);
+  routing.margin =
+      at::masked_fill(routing.margin, is_padding, std::numeric_limits<float>::infinity());
+  return routing;
 }
 
 }  // namespace dovetail

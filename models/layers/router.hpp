@@ -21,4 +21,12 @@ Routing route_top_k(const at::Tensor& logits, std::int64_t k, bool normalize);
 /// padding (stays -1, weight unspecified). margin is +inf: nothing was chosen here.
 Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize);
 
+/// The routing of a ubatch: of `replay_ids` [T, k] where defined, else the k best. Padding rows
+/// (slot_mapping [T] < 0) have id -1 and margin +inf, and any finite weights.
+Routing route_tokens(const at::Tensor& logits,
+                     const at::Tensor& replay_ids,
+                     const at::Tensor& slot_mapping,
+                     std::int64_t k,
+                     bool normalize);
+
 }  // namespace dovetail

@@ -1,0 +1,216 @@
+// Self-attention in bfloat16 on a GPU. Queries and keys are normed and turned where the projection
+// wrote them; attention reads them there, or out of the cache:
+// - at most one query a segment (decode): an own kernel over the pages;
+// - no context: flash attention over the ubatch's own keys and values;
+// - else: pages gathered into rows, then flash attention. Its causal mask is aligned to the last
+//   key of a segment, so a query sees the context and the queries up to itself.
+#include <cmath>
+#include <optional>
+#include <tuple>
+
+#include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/base/check.hpp"
+#include "framework/cuda/num_sms.hpp"
+#include "models/layers/cuda/kernels.hpp"
+#include "models/layers/cuda/layers.hpp"
+
+namespace dovetail::gpu {
+namespace {
+
+cudaStream_t stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
+
+std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
+/// Everything that attention needs besides queries, keys and values of the ubatch.
+struct Context {
+  const AttentionDims& dims;
+  const UbatchInputs& inputs;
+  const at::Tensor& keys;
+  const at::Tensor& values;
+  DeviceSegments segments;
+  PagedKeys cache;
+  float scale;
+};
+
+const std::int32_t* numbers(const at::Tensor& tensor, std::int64_t count, const char* name) {
+  DOVETAIL_CHECK(tensor.defined() && tensor.is_cuda() && tensor.scalar_type() == at::kInt &&
+                     tensor.is_contiguous() && tensor.numel() == count,
+                 std::string(name) + " must be [" + std::to_string(count) + "] int32 on the GPU");
+  return tensor.const_data_ptr<std::int32_t>();
+}
+
+DeviceSegments segments_of(const UbatchInputs& inputs) {
+  const at::Tensor& tables = inputs.block_tables;
+  const std::int64_t count = tables.size(0);
+  DOVETAIL_CHECK(tables.is_cuda() && tables.scalar_type() == at::kInt &&
+                     (tables.size(1) <= 1 || tables.stride(1) == 1),
+                 "block_tables must be int32 on the GPU, with neighbouring pages");
+  const SegmentTensors& on_device = inputs.on_device;
+  return {.query_starts = numbers(on_device.query_starts, count + 1, "query_starts"),
+          .key_lengths = numbers(on_device.key_lengths, count, "key_lengths"),
+          .key_starts = numbers(on_device.key_starts, count + 1, "key_starts"),
+          .block_tables = tables.const_data_ptr<std::int32_t>(),
+          .table_stride = tables.stride(0),
+          .count = count};
+}
+
+PagedKeys paged(const AttentionDims& dims, const at::Tensor& keys, const at::Tensor& values) {
+  DOVETAIL_CHECK(keys.is_contiguous() && values.is_contiguous() && keys.sizes() == values.sizes() &&
+                     keys.size(2) == dims.kv_heads && keys.size(3) == dims.head_dim,
+                 "the cache must be [pages, page_size, kv_heads, head_dim], contiguous");
+  DOVETAIL_CHECK(keys.scalar_type() == at::kBFloat16 && values.scalar_type() == at::kBFloat16,
+                 "the cache has another dtype");
+  DOVETAIL_CHECK(keys.size(0) * keys.size(1) < (std::int64_t{1} << 31), "too many slots");
+  return {.keys = keys.const_data_ptr(),
+          .values = values.const_data_ptr(),
+          .page_size = keys.size(1),
+          .kv_heads = dims.kv_heads,
+          .head_dim = dims.head_dim};
+}
+
+/// Projected heads of the ubatch [T, heads + 2 kv_heads, head_dim] -> [T, heads, head_dim].
+at::Tensor decode(const Context& context, const at::Tensor& qkv) {
+  const AttentionDims& dims = context.dims;
+  at::Tensor result = at::empty({qkv.size(0), dims.heads, dims.head_dim}, qkv.options());
+  DecodeArguments arguments = {.queries = qkv.const_data_ptr(),
+                               .query_stride = qkv.size(1) * qkv.size(2),
+                               .result = result.mutable_data_ptr(),
+                               .tokens = qkv.size(0),
+                               .heads = dims.heads,
+                               .cache = context.cache,
+                               .segments = context.segments,
+                               .scale = context.scale};
+  arguments.splits = decode_splits(context.segments.count,
+                                   dims.kv_heads,
+                                   dims.heads / dims.kv_heads,
+                                   context.inputs.on_device.max_key_length,
+                                   num_sms());
+  at::Tensor partial;
+  if (arguments.splits > 1) {
+    partial = at::empty({decode_partial_floats(arguments)}, qkv.options().dtype(at::kFloat));
+    arguments.partial = partial.mutable_data_ptr<float>();
+  }
+  launch_decode_attention(arguments, stream());
+  return result;
+}
+
+at::Tensor flash(const Context& context,
+                 const at::Tensor& queries,
+                 const at::Tensor& keys,
+                 const at::Tensor& values,
+                 const at::Tensor& key_starts,
+                 std::int64_t max_key_length) {
+  const SegmentTensors& on_device = context.inputs.on_device;
+  at::Tensor result = std::get<0>(at::_flash_attention_forward(queries,
+                                                               keys,
+                                                               values,
+                                                               on_device.query_starts,
+                                                               key_starts,
+                                                               on_device.max_query_length,
+                                                               max_key_length,
+                                                               /*dropout_p=*/0.0,
+                                                               /*is_causal=*/true,
+                                                               /*return_debug_mask=*/false,
+                                                               context.scale));
+  DOVETAIL_CHECK(result.is_contiguous(), "flash attention's result is not contiguous");
+  launch_zero_rows(result.mutable_data_ptr(),
+                   context.segments.query_starts + context.segments.count,
+                   result.size(0),
+                   result.size(1) * result.size(2),
+                   stream());
+  return result;
+}
+
+at::Tensor flash_over_context(const Context& context, const at::Tensor& queries) {
+  const SegmentTensors& on_device = context.inputs.on_device;
+  const AttentionDims& dims = context.dims;
+  at::Tensor keys =
+      at::empty({on_device.max_keys, dims.kv_heads, dims.head_dim}, queries.options());
+  at::Tensor values = at::empty(keys.sizes(), keys.options());
+  launch_gather_keys(keys.mutable_data_ptr(),
+                     values.mutable_data_ptr(),
+                     context.cache,
+                     context.segments,
+                     on_device.max_key_length,
+                     stream());
+  return flash(context, queries, keys, values, on_device.key_starts, on_device.max_key_length);
+}
+
+at::Tensor attend(const Context& context, const at::Tensor& qkv) {
+  const AttentionDims& dims = context.dims;
+  const SegmentTensors& on_device = context.inputs.on_device;
+  if (on_device.max_query_length <= 1) {
+    return decode(context, qkv);
+  }
+  if (context.segments.count == 0) {
+    return at::zeros({qkv.size(0), dims.heads, dims.head_dim}, qkv.options());
+  }
+  const at::Tensor queries = qkv.narrow(1, 0, dims.heads);
+  if (on_device.has_context) {
+    return flash_over_context(context, queries);
+  }
+  return flash(context,
+               queries,
+               qkv.narrow(1, dims.heads, dims.kv_heads),
+               qkv.narrow(1, dims.heads + dims.kv_heads, dims.kv_heads),
+               on_device.query_starts,
+               on_device.max_query_length);
+}
+
+}  // namespace
+
+at::Tensor self_attention(const AttentionDims& dims,
+                          const AttentionWeights& weights,
+                          const at::Tensor& x,
+                          const at::Tensor& rotary,
+                          const UbatchInputs& inputs,
+                          at::Tensor& keys,
+                          at::Tensor& values) {
+  const std::int64_t num_tokens = x.size(0);
+  if (num_tokens == 0) {
+    return at::empty({0, weights.output.size(0)}, x.options());
+  }
+  DOVETAIL_CHECK(rotary.is_contiguous() && rotary.scalar_type() == at::kBFloat16 &&
+                     rotary.sizes() == at::IntArrayRef({2, num_tokens, dims.head_dim / 2}),
+                 "rotary must be [2, tokens, head_dim / 2]");
+  DOVETAIL_CHECK(inputs.slot_mapping.is_contiguous() &&
+                     inputs.slot_mapping.scalar_type() == at::kLong &&
+                     inputs.slot_mapping.numel() == num_tokens,
+                 "slot_mapping must be [tokens] int64, contiguous");
+  const Context context = {.dims = dims,
+                           .inputs = inputs,
+                           .keys = keys,
+                           .values = values,
+                           .segments = segments_of(inputs),
+                           .cache = paged(dims, keys, values),
+                           .scale = 1.0F / std::sqrt(static_cast<float>(dims.head_dim))};
+  at::Tensor qkv = at::linear(x, weights.qkv, if_defined(weights.qkv_bias))
+                       .view({num_tokens, dims.heads + 2 * dims.kv_heads, dims.head_dim});
+  launch_qkv({.qkv = qkv.mutable_data_ptr(),
+              .q_norm = weights.q_norm.const_data_ptr(),
+              .k_norm = weights.k_norm.const_data_ptr(),
+              .rotary = rotary.const_data_ptr(),
+              .slots = inputs.slot_mapping.const_data_ptr<std::int64_t>(),
+              .keys = keys.mutable_data_ptr(),
+              .values = values.mutable_data_ptr(),
+              .tokens = num_tokens,
+              .heads = dims.heads,
+              .kv_heads = dims.kv_heads,
+              .head_dim = dims.head_dim,
+              .epsilon = static_cast<float>(dims.norm_epsilon)},
+             stream());
+  return at::linear(attend(context, qkv).view({num_tokens, dims.heads * dims.head_dim}),
+                    weights.output,
+                    if_defined(weights.output_bias));
+}
+
+}  // namespace dovetail::gpu

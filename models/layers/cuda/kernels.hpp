@@ -1,0 +1,149 @@
+// Launchers of the kernels of the bfloat16 layers. They only enqueue on `stream`; sizes of the
+// launch come from the arguments alone, so a captured launch can be replayed with other contents.
+// Sizes of zero launch nothing. `bf16` data is passed as void pointers, 16-byte aligned, contiguous
+// unless a stride (in elements) is given. Throw RunError where a launch fails.
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+namespace dovetail::gpu {
+
+/// Largest size of a row of launch_rms_norm.
+inline constexpr std::int64_t kMaxNormSize = 16384;
+
+/// result[r] = bf16(bf16(x[r] * s) * weight), s = 1 / sqrt(mean(x[r]^2) + epsilon) in float. x and
+/// result [rows, size]; size is a multiple of 8, at most kMaxNormSize.
+void launch_rms_norm(void* result,
+                     const void* x,
+                     const void* weight,
+                     float epsilon,
+                     std::int64_t rows,
+                     std::int64_t size,
+                     cudaStream_t stream);
+
+/// table [2, tokens, frequencies] = cos and sin of position * frequency, rounded from float.
+/// positions int64: frequency f reads row position_rows[f] of rows `position_stride` apart; with
+/// position_rows null, row 0.
+void launch_rotary_table(void* table,
+                         const std::int64_t* positions,
+                         std::int64_t position_stride,
+                         const std::int64_t* position_rows,
+                         const float* frequencies,
+                         std::int64_t tokens,
+                         std::int64_t frequencies_count,
+                         cudaStream_t stream);
+
+struct QkvArguments {
+  void* qkv = nullptr;           ///< [tokens, heads + 2 kv_heads, head_dim]; changed in place
+  const void* q_norm = nullptr;  ///< [head_dim]
+  const void* k_norm = nullptr;  ///< [head_dim]
+  const void* rotary = nullptr;  ///< [2, tokens, head_dim / 2]
+  const std::int64_t* slots = nullptr;  ///< [tokens]; < 0 = the cache keeps what it has
+  void* keys = nullptr;                 ///< [slots, kv_heads, head_dim]
+  void* values = nullptr;               ///< the same
+  std::int64_t tokens = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;  ///< a multiple of 8, at most 256
+  float epsilon = 0;
+};
+
+/// Norms and turns queries and keys in place, and writes keys and values into the cache. Rounds
+/// where rms_norm and rotate round.
+void launch_qkv(const QkvArguments& arguments, cudaStream_t stream);
+
+/// The segments as the device sees them; see SegmentTensors.
+struct DeviceSegments {
+  const std::int32_t* query_starts = nullptr;  ///< [count + 1]
+  const std::int32_t* key_lengths = nullptr;   ///< [count]
+  const std::int32_t* key_starts = nullptr;    ///< [count + 1]
+  const std::int32_t* block_tables = nullptr;  ///< [count, table_stride]
+  std::int64_t table_stride = 0;
+  std::int64_t count = 0;
+};
+
+struct PagedKeys {
+  const void* keys = nullptr;  ///< [pages, page_size, kv_heads, head_dim]
+  const void* values = nullptr;
+  std::int64_t page_size = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+};
+
+struct DecodeArguments {
+  const void* queries = nullptr;  ///< [tokens, heads, head_dim], rows query_stride apart
+  std::int64_t query_stride = 0;
+  void* result = nullptr;  ///< [tokens, heads, head_dim] contiguous
+  std::int64_t tokens = 0;
+  std::int64_t heads = 0;  ///< a multiple of kv_heads
+  PagedKeys cache;         ///< pages * page_size < 2^31; head_dim a multiple of 8, at most 256
+  DeviceSegments segments;
+  float scale = 0;  ///< of the scores
+  int splits = 1;
+  /// For more than one split: decode_partial_floats(...) floats.
+  float* partial = nullptr;
+};
+
+std::int64_t decode_partial_floats(const DecodeArguments& arguments);
+
+/// Number of parts into which the keys of a segment are cut, so that a device with `num_sms` is
+/// filled; from bounds only.
+int decode_splits(std::int64_t segments,
+                  std::int64_t kv_heads,
+                  std::int64_t group,
+                  std::int64_t max_key_length,
+                  int num_sms);
+
+/// Attention of segments with at most one query, its last key's. Row query_starts[s] of segment s;
+/// rows from query_starts[count] on are set to zero. Scores, sums and results are kept in float;
+/// shares are rounded to bf16 before they meet the values, results once at the end.
+void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stream);
+
+/// Copies the keys and values of all segments, one after another, out of their pages: key p of
+/// segment s to row key_starts[s] + p of keys and values [>= all keys, kv_heads, head_dim]. Rows
+/// behind are left alone.
+void launch_gather_keys(void* keys,
+                        void* values,
+                        const PagedKeys& cache,
+                        const DeviceSegments& segments,
+                        std::int64_t max_key_length,
+                        cudaStream_t stream);
+
+/// Rows [*end, rows) of x [rows, size] = 0; size is a multiple of 8.
+void launch_zero_rows(
+    void* x, const std::int32_t* end, std::int64_t rows, std::int64_t size, cudaStream_t stream);
+
+/// Limits of launch_router.
+inline constexpr std::int64_t kMaxRoutedExperts = 1024;
+inline constexpr std::int64_t kMaxRoutedChoices = 32;
+
+struct RouterArguments {
+  const void* logits = nullptr;            ///< [tokens, experts]
+  const std::int64_t* slots = nullptr;     ///< [tokens]; < 0 = padding: ids -1, margin +inf
+  const std::int64_t* replayed = nullptr;  ///< [tokens, k], or null = choose
+  std::int64_t* expert_ids = nullptr;      ///< [tokens, k]
+  float* weights = nullptr;                ///< [tokens, k]
+  float* margin = nullptr;                 ///< [tokens]
+  std::int64_t tokens = 0;
+  std::int64_t experts = 0;
+  std::int64_t k = 0;
+  bool normalize = false;
+};
+
+/// Choice, weights and margin as route_top_k and route_replayed have them; NaN counts as the
+/// largest logit.
+void launch_router(const RouterArguments& arguments, cudaStream_t stream);
+
+/// result [rows, size] = bf16(bf16(silu(gate)) * up) of gate_up [rows, 2 size]; size is a multiple
+/// of 8. With `end` not null (device memory), rows from *end on are neither read nor written.
+void launch_swiglu(void* result,
+                   const void* gate_up,
+                   const std::int32_t* end,
+                   std::int64_t rows,
+                   std::int64_t size,
+                   int num_sms,
+                   cudaStream_t stream);
+
+}  // namespace dovetail::gpu

@@ -1,0 +1,137 @@
+#include "models/layers/cuda/layers.hpp"
+
+#include <ATen/ops/_grouped_mm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/base/check.hpp"
+#include "framework/cuda/num_sms.hpp"
+#include "models/layers/cuda/kernels.hpp"
+
+namespace dovetail::gpu {
+namespace {
+
+constexpr std::int64_t kVector = 8;  // elements that the kernels load at once
+
+cudaStream_t stream() {
+  return c10::cuda::getCurrentCUDAStream().stream();
+}
+
+bool is_aligned(const at::Tensor& x) {
+  constexpr std::uintptr_t kBytes = 16;
+  return x.is_contiguous() && reinterpret_cast<std::uintptr_t>(x.const_data_ptr()) % kBytes == 0;
+}
+
+}  // namespace
+
+bool can_norm(const at::Tensor& x, const at::Tensor& weight) {
+  const std::int64_t size = x.size(-1);
+  return is_aligned(x) && is_aligned(weight) && weight.scalar_type() == x.scalar_type() &&
+         size > 0 && size % kVector == 0 && size <= kMaxNormSize;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon) {
+  DOVETAIL_CHECK_EQ(weight.numel(), x.size(-1));
+  at::Tensor result = at::empty_like(x);
+  launch_rms_norm(result.mutable_data_ptr(),
+                  x.const_data_ptr(),
+                  weight.const_data_ptr(),
+                  static_cast<float>(epsilon),
+                  x.numel() / x.size(-1),
+                  x.size(-1),
+                  stream());
+  return result;
+}
+
+at::Tensor rotary_table(const at::Tensor& positions,
+                        const at::Tensor& frequencies,
+                        const at::Tensor& position_rows) {
+  const bool two_dimensional = positions.dim() == 2;
+  const std::int64_t tokens = positions.size(-1);
+  DOVETAIL_CHECK(positions.scalar_type() == at::kLong && (tokens <= 1 || positions.stride(-1) == 1),
+                 "positions must be int64 with neighbouring tokens");
+  at::Tensor table =
+      at::empty({2, tokens, frequencies.numel()}, frequencies.options().dtype(at::kBFloat16));
+  launch_rotary_table(table.mutable_data_ptr(),
+                      positions.const_data_ptr<std::int64_t>(),
+                      two_dimensional ? positions.stride(0) : 0,
+                      two_dimensional ? position_rows.const_data_ptr<std::int64_t>() : nullptr,
+                      frequencies.const_data_ptr<float>(),
+                      tokens,
+                      frequencies.numel(),
+                      stream());
+  return table;
+}
+
+bool can_route(const at::Tensor& logits, std::int64_t k) {
+  return logits.is_contiguous() && logits.size(1) <= kMaxRoutedExperts && k <= kMaxRoutedChoices;
+}
+
+Routing route(const at::Tensor& logits,
+              const at::Tensor& replay_ids,
+              const at::Tensor& slot_mapping,
+              std::int64_t k,
+              bool normalize) {
+  const std::int64_t tokens = logits.size(0);
+  DOVETAIL_CHECK_EQ(slot_mapping.numel(), tokens);
+  DOVETAIL_CHECK(slot_mapping.is_contiguous(), "slot_mapping must be contiguous");
+  if (replay_ids.defined()) {
+    DOVETAIL_CHECK(replay_ids.sizes() == at::IntArrayRef({tokens, k}) &&
+                       replay_ids.scalar_type() == at::kLong && replay_ids.is_contiguous(),
+                   "replay_ids must be [tokens, k] int64, contiguous");
+  }
+  const auto options = logits.options();
+  const Routing routing = {.expert_ids = at::empty({tokens, k}, options.dtype(at::kLong)),
+                           .weights = at::empty({tokens, k}, options.dtype(at::kFloat)),
+                           .margin = at::empty({tokens}, options.dtype(at::kFloat))};
+  launch_router(
+      {.logits = logits.const_data_ptr(),
+       .slots = slot_mapping.const_data_ptr<std::int64_t>(),
+       .replayed = replay_ids.defined() ? replay_ids.const_data_ptr<std::int64_t>() : nullptr,
+       .expert_ids = routing.expert_ids.mutable_data_ptr<std::int64_t>(),
+       .weights = routing.weights.mutable_data_ptr<float>(),
+       .margin = routing.margin.mutable_data_ptr<float>(),
+       .tokens = tokens,
+       .experts = logits.size(1),
+       .k = k,
+       .normalize = normalize},
+      stream());
+  return routing;
+}
+
+at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {
+  const std::int64_t experts = weights.down.size(0);
+  DOVETAIL_CHECK(rows.offsets.is_cuda() && rows.offsets.scalar_type() == at::kInt &&
+                     rows.offsets.is_contiguous() && rows.offsets.numel() == experts,
+                 "offsets must be [experts] int32 on the GPU");
+  DOVETAIL_CHECK(rows.rows.size(1) % kVector == 0 && weights.down.size(2) % kVector == 0,
+                 "grouped GEMMs need sizes that are multiples of 8");
+  if (rows.rows.size(0) == 0) {
+    return at::empty_like(rows.rows);
+  }
+  const at::Tensor gate_up =
+      at::_grouped_mm(rows.rows, weights.gate_up.transpose(1, 2), rows.offsets);
+  const std::int32_t* const end = rows.offsets.const_data_ptr<std::int32_t>() + experts - 1;
+  return at::_grouped_mm(swiglu(gate_up, end), weights.down.transpose(1, 2), rows.offsets);
+}
+
+bool can_swiglu(const at::Tensor& gate_up) {
+  return is_aligned(gate_up) && gate_up.size(1) % (2 * kVector) == 0;
+}
+
+at::Tensor swiglu(const at::Tensor& gate_up, const std::int32_t* end) {
+  DOVETAIL_CHECK(can_swiglu(gate_up), "shape of gate_up");
+  const std::int64_t size = gate_up.size(1) / 2;
+  at::Tensor result = at::empty({gate_up.size(0), size}, gate_up.options());
+  launch_swiglu(result.mutable_data_ptr(),
+                gate_up.const_data_ptr(),
+                end,
+                gate_up.size(0),
+                size,
+                num_sms(),
+                stream());
+  return result;
+}
+
+}  // namespace dovetail::gpu

@@ -1,0 +1,72 @@
+// The layers in bfloat16 on a GPU: own kernels around LibTorch's GEMMs and flash attention. They
+// enqueue on the current stream and read nothing back; sizes come from shapes and bounds alone, so
+// they can be captured. Each has the contract of the function of the same name in models/layers;
+// what differs is said here.
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/layers/attention.hpp"
+#include "models/layers/experts.hpp"
+#include "models/layers/router.hpp"
+
+namespace dovetail::gpu {
+
+#ifdef DOVETAIL_WITH_CUDA
+inline constexpr bool kIsBuilt = true;
+#else
+inline constexpr bool kIsBuilt = false;
+#endif
+
+/// Whether the functions below serve tensors such as x: bfloat16 on a GPU. All else is computed by
+/// ATen: float32 on a GPU is there to check these.
+inline bool serves(const at::Tensor& x) {
+  return kIsBuilt && x.is_cuda() && x.scalar_type() == at::kBFloat16;
+}
+
+/// Whether rms_norm can take x [..., D]: contiguous, aligned to 16 bytes, D a multiple of 8 and at
+/// most 16384.
+bool can_norm(const at::Tensor& x, const at::Tensor& weight);
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+/// positions [T], or [3, T] with frequency f reading row position_rows[f]; the last dimension has
+/// stride 1. Angles and their cosines are of the GPU's float functions.
+at::Tensor rotary_table(const at::Tensor& positions,
+                        const at::Tensor& frequencies,
+                        const at::Tensor& position_rows);
+
+/// Reads inputs.on_device, not inputs.segments. head_dim is a multiple of 8, at most 256; x and
+/// the cache are contiguous. Rows behind the last segment attend to nothing: zeros go into the
+/// output projection. Probabilities are rounded to bf16 before they meet the values; the sums over
+/// keys are in float, rounded once.
+at::Tensor self_attention(const AttentionDims& dims,
+                          const AttentionWeights& weights,
+                          const at::Tensor& x,
+                          const at::Tensor& rotary,
+                          const UbatchInputs& inputs,
+                          at::Tensor& keys,
+                          at::Tensor& values);
+
+/// Whether route can choose k of logits [T, experts]: contiguous, at most 1024 experts, k <= 32.
+bool can_route(const at::Tensor& logits, std::int64_t k);
+
+Routing route(const at::Tensor& logits,
+              const at::Tensor& replay_ids,
+              const at::Tensor& slot_mapping,
+              std::int64_t k,
+              bool normalize);
+
+/// rows.rows [R, H]: H and the experts' inner size are multiples of 8. Rows of the result from
+/// offsets.back() on are unspecified; such rows are not read.
+at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows);
+
+/// Whether swiglu can take gate_up [T, 2 I]: contiguous, aligned to 16 bytes, I a multiple of 8.
+bool can_swiglu(const at::Tensor& gate_up);
+
+/// Only rows before *end are computed; `end` (device memory) may be null = all.
+at::Tensor swiglu(const at::Tensor& gate_up, const std::int32_t* end);
+
+}  // namespace dovetail::gpu
