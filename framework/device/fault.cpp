@@ -23,6 +23,11 @@ void InjectedFault::before(const Op& op) {
       break;
     case FaultKind::veto:
       break;
+    case FaultKind::capture:
+      if (is_capturing_) {
+        throw std::runtime_error("injected fault");
+      }
+      break;
   }
 }
 

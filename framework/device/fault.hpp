@@ -27,10 +27,13 @@ class InjectedFault final : public FaultHook {
   /// says.
   void before(const Op& op) override;
 
+  void set_capturing(bool is_capturing) override { is_capturing_ = is_capturing; }
+
  private:
   FaultConfig fault_;
   bool is_here_ = false;
   int iteration_ = -1;
+  bool is_capturing_ = false;
 };
 
 }  // namespace dovetail

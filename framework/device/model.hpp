@@ -23,6 +23,21 @@ struct AttentionSegment {
   std::int64_t context_length = 0;  ///< keys before the first row
 };
 
+/// What attention on a GPU reads of the segments, in fixed places, so that a captured step can be
+/// replayed with other values. S counts segments, padding included; a padding segment is empty. All
+/// undefined on the CPU.
+struct SegmentTensors {
+  at::Tensor query_starts;  ///< [S + 1] int32: first row of each segment, then the end of the rows
+  at::Tensor key_lengths;   ///< [S] int32: context and query length; 0 = padding
+  at::Tensor key_starts;    ///< [S + 1] int32: sum of the key lengths before each segment, then all
+  at::Tensor last_rows;     ///< [S] int64: last row of each segment; 0 = padding
+  // Bounds that hold for every replay; kernels are launched for them.
+  std::int64_t max_query_length = 0;
+  std::int64_t max_key_length = 0;
+  std::int64_t max_keys = 0;  ///< of key_starts.back()
+  bool has_context = false;   ///< a segment may have a context
+};
+
 /// Inputs of one ubatch: views into the rank's batch, sliced by declared token dimension.
 struct UbatchInputs {
   std::int64_t num_tokens = 0;
@@ -33,7 +48,8 @@ struct UbatchInputs {
   at::Tensor slot_mapping;  ///< [T] int64: cache slot of each token; -1 = padding
   at::Tensor block_tables;  ///< [segments, max pages] int32: the pages of the request of each
                             ///< segment, in order of position; -1 = none
-  std::vector<AttentionSegment> segments;
+  std::vector<AttentionSegment> segments;  ///< as of now; a captured step must not depend on them
+  SegmentTensors on_device;
 };
 
 /// Keys and values of a rank's requests, one pair of tensors for each layer of the stage: [pages,

@@ -2,33 +2,52 @@
 
 #include <utility>
 
+#include <ATen/ops/index_select.h>
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/check.hpp"
 
 namespace dovetail {
 
-ModelStep::ModelStep(const Model& model,
-                     Exchange& exchange,
-                     const StepInputs& inputs,
-                     KvCache& cache,
-                     StepOutputs& outputs)
-    : model_(model), exchange_(exchange), inputs_(inputs), cache_(cache), outputs_(outputs) {}
+ModelStep::ModelStep(const Model& model, Exchange& exchange, KvCache& cache, StepOutputs& outputs)
+    : model_(model), exchange_(exchange), cache_(cache), outputs_(outputs) {}
 
-void ModelStep::begin(const std::vector<UbatchSlice>& slices, PassKind pass) {
+void ModelStep::begin(std::vector<UbatchWork> ubatches, PassKind pass, bool keep_plans) {
   pass_ = pass;
+  keep_plans_ = keep_plans && pass == PassKind::full;
   ubatches_.clear();
-  for (const auto& slice : slices) {
+  for (auto& work : ubatches) {
     Ubatch ubatch;
-    ubatch.slice = slice;
-    ubatch.state.inputs = slice_inputs(inputs_, slice);
+    ubatch.state.inputs = work.inputs;
+    ubatch.work = std::move(work);
     ubatches_.push_back(std::move(ubatch));
   }
-  const auto num_plans = static_cast<std::size_t>(model_.shape().num_layers()) * slices.size();
-  if (pass == PassKind::full) {
+  const auto num_plans = static_cast<std::size_t>(model_.shape().num_layers()) * ubatches_.size();
+  if (keep_plans_) {
     plans_.assign(num_plans, nullptr);
   }
-  DOVETAIL_CHECK_EQ(plans_.size(), num_plans);
+  DOVETAIL_CHECK(pass == PassKind::full || plans_.size() == num_plans,
+                 "a pass without routing or without an exchange needs the plans of a full one");
+}
+
+std::vector<UbatchWork> ModelStep::cut(const StepInputs& inputs,
+                                       const std::vector<UbatchSlice>& slices) {
+  std::vector<UbatchWork> ubatches;
+  for (const auto& slice : slices) {
+    UbatchWork work;
+    work.inputs = slice_inputs(inputs, slice);
+    work.token_start = slice.token_start;
+    for (const auto& segment : slice.segments) {
+      const auto& request = inputs.batch.requests[static_cast<std::size_t>(segment.request)];
+      if (segment.query_start + segment.query_length == request.query_length) {
+        work.last_rows.push_back(
+            {.row = segment.token_start - slice.token_start + segment.query_length - 1,
+             .request = segment.request});
+      }
+    }
+    ubatches.push_back(std::move(work));
+  }
+  return ubatches;
 }
 
 void ModelStep::run(const Op& op) {
@@ -71,8 +90,8 @@ void ModelStep::run(const Op& op) {
 
 void ModelStep::route(const Op& op, Ubatch& ubatch) {
   auto& state = ubatch.state;
-  const auto start = ubatch.slice.token_start;
-  const auto count = ubatch.slice.num_tokens;
+  const auto start = ubatch.work.token_start;
+  const auto count = state.inputs.num_tokens;
   const auto replay = replay_ids_.defined()
                           ? replay_ids_.select(0, op.layer).narrow(0, start, count)
                           : at::Tensor();
@@ -83,8 +102,11 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
     exchange_.prepare_again(op.ubatch, state.moe_input, plan(op));
     return;
   }
+  exchange_.begin_layer(op.ubatch, op.layer);
   exchange_.prepare(op.ubatch, state.moe_input, state.expert_ids, state.weights);
-  plan(op) = exchange_.plan(op.ubatch);
+  if (keep_plans_) {
+    plan(op) = exchange_.plan(op.ubatch);
+  }
   if (outputs_.expert_ids.defined()) {
     outputs_.expert_ids.select(0, op.layer).narrow(0, start, count).copy_(state.expert_ids);
     outputs_.margin.select(0, op.layer).narrow(0, start, count).copy_(state.margin);
@@ -120,27 +142,38 @@ void ModelStep::finish_combine(int index, Ubatch& ubatch) {
 void ModelStep::keep_layer(int layer, const Ubatch& ubatch) {
   if (!outputs_.layers.empty()) {
     outputs_.layers[static_cast<std::size_t>(layer)]
-        .narrow(0, ubatch.slice.token_start, ubatch.slice.num_tokens)
+        .narrow(0, ubatch.work.token_start, ubatch.state.inputs.num_tokens)
         .copy_(ubatch.state.hidden);
   }
 }
 
 void ModelStep::output(Ubatch& ubatch) {
-  const auto& slice = ubatch.slice;
+  const auto start = ubatch.work.token_start;
+  const auto count = ubatch.state.inputs.num_tokens;
   const auto normed = model_.output(ubatch.state);
-  outputs_.hidden.narrow(0, slice.token_start, slice.num_tokens).copy_(normed);
+  outputs_.hidden.narrow(0, start, count).copy_(normed);
   if (outputs_.logits_all.defined()) {
-    outputs_.logits_all.narrow(0, slice.token_start, slice.num_tokens).copy_(model_.logits(normed));
+    outputs_.logits_all.narrow(0, start, count).copy_(model_.logits(normed));
   }
-  if (!outputs_.logits.defined()) {
+  if (outputs_.logits.defined()) {
+    logits(ubatch, normed);
+  }
+}
+
+void ModelStep::logits(const Ubatch& ubatch, const at::Tensor& normed) {
+  const auto& last_rows = ubatch.state.inputs.on_device.last_rows;
+  if (!last_rows.defined()) {
+    for (const auto& last : ubatch.work.last_rows) {
+      outputs_.logits.narrow(0, last.request, 1)
+          .copy_(model_.logits(normed.narrow(0, last.row, 1)));
+    }
     return;
   }
-  for (const auto& segment : slice.segments) {
-    const auto& request = inputs_.batch.requests[static_cast<std::size_t>(segment.request)];
-    if (segment.query_start + segment.query_length == request.query_length) {
-      const auto last = segment.token_start - slice.token_start + segment.query_length - 1;
-      outputs_.logits.narrow(0, segment.request, 1).copy_(model_.logits(normed.narrow(0, last, 1)));
-    }
+  // Of every segment, in one product: which of them ends its request is known when outputs are
+  // read.
+  if (last_rows.size(0) > 0 && normed.size(0) > 0) {
+    outputs_.logits.narrow(0, ubatch.work.request_start, last_rows.size(0))
+        .copy_(model_.logits(at::index_select(normed, 0, last_rows)));
   }
 }
 

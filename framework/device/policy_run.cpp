@@ -27,7 +27,7 @@ class PolicyRun {
     engine_.fill_context();
     for (int i = 0; i < execution.warmup; ++i) {
       for (int step = 0; step < engine_.num_steps(); ++step) {
-        engine_.take_step(step, engine_.agree_on_step(step, i), PassKind::full, nullptr);
+        engine_.take_step({.step = step}, i);
       }
       report_progress(i + 1);
     }
@@ -36,16 +36,18 @@ class PolicyRun {
       result.stopped = timed_iteration(result.finished_iterations++);
       report_progress(execution.warmup + result.finished_iterations);
     }
-    record_outputs(ranks_.experiment.record, context_.outputs, recorder_);
-    record_traffic(engine_.exchange().traffic(), engine_.tokens_per_expert(), recorder_);
+    record_timed_iterations();
     const auto& record = ranks_.experiment.record;
     for (int i = 0; record.timing == TimingDetail::ops && i < record.profiled_iterations; ++i) {
       profiled_iteration(i);
     }
+    driver().record_graphs(recorder_);
     return result;
   }
 
  private:
+  StepDriver& driver() { return engine_.driver(); }
+
   void report_progress(int finished) const {
     const auto& execution = context_.policy.execution;
     if (context_.on_iteration) {
@@ -59,24 +61,38 @@ class PolicyRun {
       outputs.poison();
     }
     context_.iteration.poison_steps();
-    engine_.exchange().reset_traffic();
+    driver().poison();
+    driver().exchange().reset_traffic();
     bool stop = false;
     for (int step = 0; step < engine_.num_steps(); ++step) {
-      const auto agreed = engine_.agree_on_step(step, context_.policy.execution.warmup + iteration);
+      const auto agreed =
+          engine_.prepare({.step = step}, context_.policy.execution.warmup + iteration);
       const auto start_ns = now_ns();
-      engine_.take_step(step, agreed, PassKind::full, nullptr);
+      const auto facts = driver().run(nullptr);
       const auto end_ns = now_ns();
+      driver().finish();
       recorder_.write_step(iteration,
                            step,
                            end_ns - start_ns,
                            {.ubatched = agreed.decision.ubatched ? 1 : 0,
-                            .graph = static_cast<std::int64_t>(GraphMode::none),
+                            .graph = static_cast<std::int64_t>(facts.graph),
                             .schedule = agreed.schedule_index,
                             .reason = static_cast<std::int64_t>(agreed.decision.reason),
-                            .veto_rank = agreed.decision.veto_rank});
+                            .veto_rank = agreed.decision.veto_rank,
+                            .eager_reason = static_cast<std::int64_t>(facts.eager_reason),
+                            .captured = facts.captured ? 1 : 0},
+                           facts.enqueue_ns);
       stop = stop || agreed.decision.stop;
     }
     return stop;
+  }
+
+  /// What the timed iterations have left.
+  void record_timed_iterations() {
+    record_outputs(ranks_.experiment.record, context_.outputs, recorder_);
+    const auto traffic = driver().exchange().traffic();
+    driver().record_memory(recorder_);
+    record_traffic(traffic, engine_.tokens_per_expert(), recorder_);
   }
 
   void profiled_iteration(int iteration) {
@@ -85,27 +101,29 @@ class PolicyRun {
       if (step + 1 < engine_.num_steps()) {
         // The pass without the exchange has left other keys and values behind than later steps
         // must read.
-        engine_.take_step(step, engine_.agree_on_step(step, -1), PassKind::full, nullptr);
+        engine_.take_step({.step = step}, -1);
       }
     }
   }
 
   /// The three passes of a profiled step; the agreement before each makes the ranks start together.
-  /// One that is not recorded comes first: a pass of the exchange alone leaves cores idle and
-  /// caches cold, and the pass behind it would be slower than the timed steps that it is to
-  /// explain.
+  /// One that is not recorded comes first, and keeps what the passes that leave something out need:
+  /// a pass of the exchange alone leaves cores idle and caches cold, and the pass behind it would
+  /// be slower than the timed steps that it is to explain.
   void profiled_step(int step, int index) {
-    engine_.take_step(step, engine_.agree_on_step(step, -1), PassKind::full, nullptr);
+    engine_.take_step({.step = step, .keep_plans = true}, -1);
     for (const auto pass : kPasses) {
-      const auto agreed = engine_.agree_on_step(step, -1);
-      engine_.exchange().reset_traffic();
+      const auto agreed = engine_.prepare({.step = step, .pass = pass, .is_profiled = true}, -1);
+      driver().exchange().reset_traffic();
       times_.reset(agreed.schedule.ops.size());
       const auto start_ns = now_ns();
-      engine_.take_step(step, agreed, pass, &times_);
+      driver().run(&times_);
+      const auto end_ns = now_ns();
+      driver().finish();
       recorder_.write_profiled_pass(index,
                                     {.pass = pass,
                                      .step_start_ns = start_ns,
-                                     .step_end_ns = now_ns(),
+                                     .step_end_ns = end_ns,
                                      .op_start_ns = times_.start_ns,
                                      .op_end_ns = times_.end_ns});
       if (pass == PassKind::full) {
@@ -114,7 +132,7 @@ class PolicyRun {
             {.schedule = agreed.schedule_index,
              .enqueued_ns = times_.enqueued_ns,
              .hand_off_wait_ns = times_.hand_off_wait_ns,
-             .counts_wait_ns = engine_.exchange().traffic().counts_wait_ns});
+             .counts_wait_ns = driver().exchange().traffic().counts_wait_ns});
       }
     }
   }

@@ -11,7 +11,8 @@
 namespace dovetail {
 namespace {
 
-void write(RankRecorder& recorder, const std::string& dataset, const at::Tensor& tensor) {
+void write(RankRecorder& recorder, const std::string& dataset, const at::Tensor& on_device) {
+  const auto tensor = on_device.cpu();
   const std::span<const std::byte> bytes(static_cast<const std::byte*>(tensor.const_data_ptr()),
                                          tensor.nbytes());
   recorder.write(dataset, from_torch(tensor.scalar_type()), bytes);
