@@ -12,6 +12,7 @@
 #include "framework/compare/table.hpp"
 #include "framework/exec/bench.hpp"
 #include "framework/record/record_bench.hpp"
+#include "launch/bench_graph.hpp"
 #include "launch/commands.hpp"
 #include "models/weights/load_bench.hpp"
 
@@ -38,6 +39,7 @@ const std::map<std::string, std::function<Json()>>& benches() {
       {"handoff", [] { return to_array(bench_handoff(has_spare_core())); }},
       {"runner", [] { return to_array(bench_runner(has_spare_core())); }},
       {"plan", [] { return to_array(bench_plan()); }},
+      {"graph", [] { return to_array(bench_graph()); }},
       {"record",
        [] { return Json(bench_record({.folder = std::filesystem::temp_directory_path()})); }},
       {"load", [] { return Json::parse(bench_load({}).to_json()); }},

@@ -2,6 +2,7 @@
 
 #include "framework/base/registry.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/validate_execution.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/plan/phase.hpp"
 #include "framework/plan/policy.hpp"
@@ -10,6 +11,32 @@
 #include "models/registry.hpp"
 
 namespace dovetail {
+
+namespace {
+
+bool is_built(const std::string& exchange, bool on_gpu) {
+  try {
+    choose_exchange(exchange, on_gpu);
+    return true;
+  } catch (const InputError&) {  // known, but not there, or not at all
+    return false;
+  }
+}
+
+std::vector<ExchangeCapability> exchange_capabilities() {
+  std::vector<ExchangeCapability> capabilities;
+  for (const auto& name : exchange_registry().names()) {
+    const bool on_cpu = is_built(name, false);
+    const bool on_gpu = is_built(name, true);
+    if (on_cpu || on_gpu) {
+      capabilities.push_back(
+          {name, on_cpu, on_gpu, on_gpu ? max_graph_mode(name) : GraphMode::none});
+    }
+  }
+  return capabilities;
+}
+
+}  // namespace
 
 Capabilities build_capabilities() {
   Capabilities capabilities;
@@ -22,12 +49,10 @@ Capabilities build_capabilities() {
   for (const auto& split : split_kinds()) {
     capabilities.splits.push_back(split.name);
   }
-  for (const auto& name : exchange_registry().names()) {
-    try {
-      capabilities.exchanges.push_back(choose_exchange(name).name);
-    } catch (const InputError&) {  // known, but not built yet
-    }
-  }
+  capabilities.exchanges = exchange_capabilities();
+#ifdef DOVETAIL_WITH_CUDA
+  capabilities.cuda = true;
+#endif
   capabilities.find_stages_problem =
       [](const StagesConfig& stages) -> std::optional<ConfigProblem> {
     const auto problem = find_stages_problem(stages);
@@ -38,6 +63,17 @@ Capabilities build_capabilities() {
     capabilities.phases.emplace_back(to_string(static_cast<Phase>(phase)));
   }
   return capabilities;
+}
+
+bool plans_for_gpu(const ExecutionConfig& execution) {
+  if (execution.device != DeviceKind::automatic) {
+    return execution.device == DeviceKind::cuda;
+  }
+  const auto capabilities = build_capabilities();
+  const auto can_run = [&](DeviceKind device) {
+    return !find_execution_problem(device, execution, capabilities);
+  };
+  return can_run(DeviceKind::cuda) && (!gpu_descriptions().empty() || !can_run(DeviceKind::cpu));
 }
 
 Experiment load_valid_experiment(const std::string& file,

@@ -13,6 +13,10 @@ namespace dovetail {
 /// Names of everything that is registered, for the configuration's validation.
 Capabilities build_capabilities();
 
+/// Whether ranks will be on GPUs, as far as that is known before they start: `auto` means GPUs
+/// where this host has some, or where what is asked for needs them.
+bool plans_for_gpu(const ExecutionConfig& execution);
+
 /// Reads and validates an experiment file. Throws InputError.
 Experiment load_valid_experiment(const std::string& file,
                                  const std::vector<std::string>& overrides,

@@ -78,7 +78,7 @@ Json describe_grid(const CheckedRun& run) {
 Json describe_policy(const CheckedRun& run,
                      const PolicyConfig& policy,
                      const PolicySchedules& schedules) {
-  const auto exchange = choose_exchange(policy.execution.exchange);
+  const auto exchange = choose_exchange(policy.execution.exchange, plans_for_gpu(policy.execution));
   auto splits = Json::array();
   for (const auto& workload : run.workloads) {
     auto tokens = Json::array();

@@ -7,6 +7,10 @@
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/device/torch_dtype.hpp"
 #include "framework/plan/kv_pages.hpp"
+#include "launch/capabilities.hpp"
+#ifdef DOVETAIL_WITH_CUDA
+#include "framework/comm/exchange/nccl/device_exchanges.hpp"
+#endif
 
 namespace dovetail {
 namespace {
@@ -60,6 +64,20 @@ std::int64_t given_bytes(const CheckedRun& run, const RankWorkload& workload) {
   return tokens * bytes_a_token;
 }
 
+/// Of one rank, over all ubatches of at most `max_tokens` tokens each.
+std::int64_t exchange_bytes_of(const ExchangeShape& shape,
+                               std::int64_t max_tokens,
+                               const ExecutionConfig& execution) {
+  const bool on_gpu = plans_for_gpu(execution);
+  const auto kind = choose_exchange(execution.exchange, on_gpu).name;
+#ifdef DOVETAIL_WITH_CUDA
+  if (on_gpu) {
+    return device_exchange_buffer_bytes(kind, shape, max_tokens, execution.padded_capacity);
+  }
+#endif
+  return exchange_buffer_bytes(shape, max_tokens, kind);
+}
+
 }  // namespace
 
 std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
@@ -94,9 +112,7 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
                                  .num_ubatches = num_ubatches};
     const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
     exchange_bytes = std::max(
-        exchange_bytes,
-        exchange_buffer_bytes(
-            shape, per_ubatch, choose_exchange(experiment.policies[i].execution.exchange).name));
+        exchange_bytes, exchange_bytes_of(shape, per_ubatch, experiment.policies[i].execution));
   }
   parts.push_back({"exchange buffers (worst case)", exchange_bytes});
   parts.push_back({"given inputs", given_bytes(run, own)});

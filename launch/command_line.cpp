@@ -61,7 +61,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
   compare->add_option("--baseline", line.compare.baseline, "policy that speed-ups refer to");
   add_format(compare, line.compare.format);
   auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");
-  bench->add_option("WHAT", line.bench.what, "handoff, runner, plan, record, load")->required();
+  bench->add_option("WHAT", line.bench.what, "handoff, runner, plan, graph, record, load")
+      ->required();
   add_format(bench, line.bench.format);
   auto* info =
       app.add_subcommand("info", "print versions, devices, and everything there is to choose");

@@ -62,7 +62,8 @@ struct BenchOptions {
   OutputFormat format = OutputFormat::table;
 };
 
-/// Micro-benchmarks of Dovetail's own costs: handoff, runner, plan, record, load.
+/// Micro-benchmarks of Dovetail's own costs: handoff, runner, plan, graph, record,
+/// load.
 int bench_command(const BenchOptions& options);
 
 /// Prints versions, devices, and every architecture, policy, split and exchange with a line on

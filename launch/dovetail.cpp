@@ -32,7 +32,9 @@ int run_stages(const RankContext& context, const RunOptions& options, ModelHolde
   const auto architecture = models.read_architecture(context);
   const auto workload = read_workload(context, *architecture);
   check_policies(context, *architecture, workload);
-  const auto model = models.load_model(context);
+  RankDevice device(context);
+  check_device(context, device);
+  const auto model = models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
   auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(context.groups.world, context.wait);
@@ -44,15 +46,20 @@ int run_stages(const RankContext& context, const RunOptions& options, ModelHolde
     if (!iteration || !iteration->suits(policy.execution)) {
       iteration.reset();  // two caches need not fit
       iteration.emplace(
-          workload, given, policy.execution, *model, experiment.workload.seed, at::kCPU);
+          workload, given, policy.execution, *model, experiment.workload.seed, device.device());
     }
     auto outputs = make_outputs(*iteration, *model, select_outputs(experiment));
-    RankRecorder recorder(
-        folder / policy.name / rank_file_name(context.rank().value),
-        rank_file_spec(context, policy, schedules, options, digests, clock, workload, *model));
+    RankRecorder recorder(folder / policy.name / rank_file_name(context.rank().value),
+                          rank_file_spec(context,
+                                         {options, digests, clock, device.description()},
+                                         policy,
+                                         schedules,
+                                         workload,
+                                         *model));
     record_inputs(recorder, workload, experiment.workload.positions);
     const auto result =
         run_policy({.rank_context = context,
+                    .device = device,
                     .policy = policy,
                     .schedules = schedules,
                     .model = *model,

@@ -107,7 +107,7 @@ std::vector<at::Tensor> routing_of(const std::vector<StepOutputs>& outputs) {
   std::vector<at::Tensor> routing;
   routing.reserve(outputs.size());
   for (const auto& step : outputs) {
-    routing.push_back(step.expert_ids.to(at::kLong));
+    routing.push_back(step.expert_ids.to(at::kCPU, at::kLong));
   }
   return routing;
 }

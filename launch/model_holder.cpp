@@ -18,9 +18,10 @@ std::shared_ptr<const Architecture> ModelHolder::read_architecture(const RankCon
   return architecture_;
 }
 
-std::shared_ptr<const Model> ModelHolder::load_model(const RankContext& context) {
+std::shared_ptr<const Model> ModelHolder::load_model(const RankContext& context,
+                                                     RankDevice& device) {
   if (!model_) {
-    model_ = dovetail::load_model(context, *architecture_);
+    model_ = dovetail::load_model(context, *architecture_, device);
   }
   return model_;
 }

@@ -6,6 +6,7 @@
 
 #include "framework/config/experiment.hpp"
 #include "framework/device/rank_context.hpp"
+#include "framework/device/rank_device.hpp"
 #include "models/architecture.hpp"
 
 namespace dovetail {
@@ -19,7 +20,7 @@ class ModelHolder {
 
   /// After read_architecture of the same experiment. Lets go of another model before it loads one.
   /// Throws AgreedError as load_model.
-  std::shared_ptr<const Model> load_model(const RankContext& context);
+  std::shared_ptr<const Model> load_model(const RankContext& context, RankDevice& device);
 
  private:
   /// All that a model depends on.

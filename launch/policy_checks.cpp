@@ -3,18 +3,30 @@
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/config/schedule_rules.hpp"
+#include "framework/cuda/devices.hpp"
 #include "framework/plan/step_time_setting.hpp"
+#include "launch/capabilities.hpp"
 
 namespace dovetail {
+namespace {
+
+/// Of this host's first GPU; its GPUs are taken to be alike.
+std::string gpu_name() {
+  const auto gpus = gpu_descriptions();
+  return gpus.empty() ? "cuda" : gpus.front();
+}
+
+}  // namespace
 
 StepTimeSetting build_step_time_setting(const Experiment& experiment,
                                         const ExecutionConfig& execution,
                                         int world_size) {
+  const bool on_gpu = plans_for_gpu(execution);
   return step_time_setting(experiment,
                            execution,
                            {.world_size = world_size,
-                            .exchange = choose_exchange(execution.exchange).name,
-                            .device = "cpu"});
+                            .exchange = choose_exchange(execution.exchange, on_gpu).name,
+                            .device = on_gpu ? gpu_name() : "cpu"});
 }
 
 PolicySchedules make_checked_schedules(const Experiment& experiment,

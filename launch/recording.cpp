@@ -66,11 +66,9 @@ std::vector<OutputSpec> output_specs(const RecordConfig& record,
 }  // namespace
 
 RankFileSpec rank_file_spec(const RankContext& context,
+                            const RunIdentity& run,
                             const PolicyConfig& policy,
                             const PolicySchedules& schedules,
-                            const RunOptions& options,
-                            const RunDigests& digests,
-                            const ClockOffset& clock,
                             const RankWorkload& workload,
                             const Model& model) {
   const auto& experiment = context.experiment;
@@ -84,14 +82,14 @@ RankFileSpec rank_file_spec(const RankContext& context,
   spec.ep_rank = context.ep_rank().value;
   spec.expert_parallel = context.grid.expert_parallel;
   spec.host = context.session.host();
-  spec.device = "cpu";
+  spec.device = run.device;
   spec.started_at = utc_text(std::chrono::system_clock::now());
-  spec.weights_digest = digests.weights;
-  spec.inputs_digest = digests.inputs;
+  spec.weights_digest = run.digests.weights;
+  spec.inputs_digest = run.digests.inputs;
   for (const auto& [name, value] : all_versions()) {
     spec.attributes.push_back({name, value});
   }
-  spec.attributes.push_back({"argv", options.command_line});
+  spec.attributes.push_back({"argv", run.options.command_line});
   spec.attributes.push_back({"environment", relevant_environment()});
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
   // A group of one rank has no link to emulate.
@@ -108,8 +106,8 @@ RankFileSpec rank_file_spec(const RankContext& context,
                       ? experiment.record.profiled_iterations * spec.steps
                       : 0;
   // The file says what to add to this rank's clock; the estimate is this clock minus rank 0's.
-  spec.clock_offset_ns = -clock.offset_ns;
-  spec.clock_error_ns = clock.error_bound_ns;
+  spec.clock_offset_ns = -run.clock.offset_ns;
+  spec.clock_error_ns = run.clock.error_bound_ns;
   std::tie(spec.tokens, spec.requests) = count_rows(workload);
   spec.has_mrope_positions = experiment.workload.positions == PositionKind::mrope;
   spec.outputs = output_specs(experiment.record, workload, model);

@@ -13,13 +13,19 @@
 
 namespace dovetail {
 
+/// What the files of a rank say alike of all policies.
+struct RunIdentity {
+  const RunOptions& options;
+  const RunDigests& digests;
+  const ClockOffset& clock;
+  const std::string& device;  ///< RankDevice::description
+};
+
 /// The specification of this rank's file for one policy.
 RankFileSpec rank_file_spec(const RankContext& context,
+                            const RunIdentity& run,
                             const PolicyConfig& policy,
                             const PolicySchedules& schedules,
-                            const RunOptions& options,
-                            const RunDigests& digests,
-                            const ClockOffset& clock,
                             const RankWorkload& workload,
                             const Model& model);
 

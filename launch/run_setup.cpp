@@ -7,8 +7,10 @@
 
 #include <c10/core/InferenceMode.h>
 
+#include "framework/comm/exchange/exchanges.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/config/load.hpp"
+#include "framework/config/validate_execution.hpp"
 #include "framework/device/torch_dtype.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/plan/kv_pages.hpp"
@@ -204,7 +206,21 @@ void check_policies(const RankContext& context,
   }
 }
 
-std::unique_ptr<Model> load_model(const RankContext& context, const Architecture& architecture) {
+void check_device(const RankContext& context, const RankDevice& device) {
+  const auto kind = device.is_gpu() ? DeviceKind::cuda : DeviceKind::cpu;
+  run_on_all_ranks(context.groups.world, context.wait, [&] {
+    for (const auto& policy : context.experiment.policies) {
+      auto execution = policy.execution;
+      execution.exchange = choose_exchange(execution.exchange, device.is_gpu()).name;
+      check_execution_on(
+          kind, execution, build_capabilities(), "policy " + policy.name + ": execution");
+    }
+  });
+}
+
+std::unique_ptr<Model> load_model(const RankContext& context,
+                                  const Architecture& architecture,
+                                  RankDevice& device) {
   const c10::InferenceMode inference;
   const auto wait = patient(context.wait);
   const bool has_replicas = context.grid.num_replicas() > 1;
@@ -220,9 +236,10 @@ std::unique_ptr<Model> load_model(const RankContext& context, const Architecture
     const ModelPlacement placement = {.ep_size = context.grid.expert_parallel,
                                       .ep_rank = context.ep_rank().value,
                                       .dtype = to_torch(context.experiment.execution.dtype),
-                                      .device = at::kCPU};
+                                      .device = device.device()};
     if (has_replicas) {
-      BroadcastSource shared(source.get(), context.groups.dp, wait);
+      BroadcastSource shared(
+          source.get(), context.groups.dp, wait, device.broadcast_over_replicas());
       model = architecture.make_model(shared, placement);
     } else {
       model = architecture.make_model(*source, placement);

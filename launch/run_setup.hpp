@@ -9,6 +9,7 @@
 #include "framework/config/experiment.hpp"
 #include "framework/config/sweep.hpp"
 #include "framework/device/rank_context.hpp"
+#include "framework/device/rank_device.hpp"
 #include "framework/plan/workload.hpp"
 #include "launch/commands.hpp"
 #include "models/architecture.hpp"
@@ -43,9 +44,15 @@ void check_policies(const RankContext& context,
                     const Architecture& architecture,
                     const RankWorkload& workload);
 
+/// What the experiment asks of the device that `auto` has been resolved to. Collective over the
+/// world. Throws AgreedError.
+void check_device(const RankContext& context, const RankDevice& device);
+
 /// The model of this rank: dp_rank 0 reads the weights, its replicas receive them. Collective over
 /// the world. Throws AgreedError.
-std::unique_ptr<Model> load_model(const RankContext& context, const Architecture& architecture);
+std::unique_ptr<Model> load_model(const RankContext& context,
+                                  const Architecture& architecture,
+                                  RankDevice& device);
 
 /// Rank 0 makes the result folder and writes experiment.yaml into it; all ranks return its path.
 /// Collective over the world. Throws AgreedError where the folder exists and is not empty.

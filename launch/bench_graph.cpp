@@ -1,0 +1,173 @@
+#include "launch/bench_graph.hpp"
+
+#include "framework/base/error.hpp"
+
+#ifdef DOVETAIL_WITH_CUDA
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/cuda/devices.hpp"
+#include "framework/cuda/marker_kernel.hpp"
+#include "framework/device/cuda/step_runner.hpp"
+#include "framework/plan/policy.hpp"
+#endif
+
+namespace dovetail {
+
+#ifdef DOVETAIL_WITH_CUDA
+
+namespace {
+
+/// As many kernels as a phase of a model has, roughly; an exchange has one.
+constexpr int kKernelsPerComputeOp = 5;
+
+class TinyKernels final : public StepBody {
+ public:
+  explicit TinyKernels(const Schedule& schedule)
+      : memory_(at::zeros({static_cast<std::int64_t>(schedule.ops.size()) + 1},
+                          at::TensorOptions().device(at::kCUDA).dtype(at::kLong))) {}
+
+  static int num_kernels(const Op& op) { return is_exchange(op.phase) ? 1 : kKernelsPerComputeOp; }
+
+  void run(const Op& op) override {
+    auto* data = static_cast<std::uint64_t*>(memory_.data_ptr());
+    for (int i = 0; i < num_kernels(op); ++i) {
+      launch_marker_sum(0, data + 1, 1, data, c10::cuda::getCurrentCUDAStream());
+    }
+  }
+
+ private:
+  at::Tensor memory_;
+};
+
+/// Times of one way to run steps: until all is enqueued, and to the end.
+struct Samples {
+  std::vector<double> enqueue_ns;
+  std::vector<double> step_ns;
+};
+
+Samples time_steps(const CudaStepRunner& runner,
+                   int num_samples,
+                   const std::function<void()>& take_step) {
+  Samples samples;
+  for (int i = -num_samples / 10; i < num_samples; ++i) {
+    const std::int64_t start = now_ns();
+    take_step();
+    const std::int64_t elapsed = now_ns() - start;
+    if (i >= 0) {
+      samples.enqueue_ns.push_back(static_cast<double>(runner.last_enqueue_ns()));
+      samples.step_ns.push_back(static_cast<double>(elapsed));
+    }
+  }
+  return samples;
+}
+
+std::vector<double> divided(std::vector<double> values, int by) {
+  for (auto& value : values) {
+    value /= by;
+  }
+  return values;
+}
+
+/// Rows of one schedule and one way to walk it.
+class ScheduleBench {
+ public:
+  ScheduleBench(const Schedule& schedule, HandOff hand_off, int num_samples)
+      : schedule_(schedule),
+        num_samples_(num_samples),
+        runner_({}, {.hand_off = hand_off}),
+        body_(schedule) {
+    for (const auto& op : schedule.ops) {
+      num_kernels_ += TinyKernels::num_kernels(op);
+    }
+    name_ = schedule.name + ", " + std::to_string(schedule.layers.size()) + " layers, " +
+            std::to_string(num_kernels_) + " kernels, " + std::string(to_string(hand_off));
+  }
+
+  std::vector<BenchResult> take() {
+    add_steps("eager", [this] { runner_.run_eager(schedule_, body_, PassKind::full, nullptr); });
+    for (const GraphMode mode : {GraphMode::piecewise, GraphMode::full}) {
+      const auto step = capture(mode);
+      add_steps(std::string(to_string(mode)) + " replay", [&] { runner_.replay(*step, nullptr); });
+    }
+    return std::move(results_);
+  }
+
+ private:
+  void add(const std::string& what, const std::string& quantity, std::vector<double> samples) {
+    results_.push_back(summarize("graph", name_ + ": " + what, quantity, std::move(samples)));
+  }
+
+  void add_steps(const std::string& what, const std::function<void()>& take_step) {
+    auto samples = time_steps(runner_, num_samples_, take_step);
+    add(what + ", enqueued by the host", "ns", samples.enqueue_ns);
+    add(what + ", enqueued by the host",
+        "ns per kernel",
+        divided(std::move(samples.enqueue_ns), num_kernels_));
+    add(what + ", to its end", "ns per kernel", divided(std::move(samples.step_ns), num_kernels_));
+  }
+
+  std::unique_ptr<CapturedStep> capture(GraphMode mode) {
+    const int num_captures = std::max(5, num_samples_ / 10);
+    std::vector<double> capture_ns;
+    std::vector<double> instantiate_ns;
+    std::unique_ptr<CapturedStep> step;
+    for (int i = 0; i < num_captures; ++i) {
+      step.reset();
+      step = runner_.capture(schedule_, body_, PassKind::full, mode, false);
+      capture_ns.push_back(static_cast<double>(step->capture_ns()));
+      instantiate_ns.push_back(static_cast<double>(step->instantiate_ns()));
+    }
+    const std::string what = std::string(to_string(mode)) + ", " +
+                             std::to_string(step->num_pieces()) + " graphs of " +
+                             std::to_string(step->num_nodes()) + " nodes";
+    add(what + ", capture", "ns", std::move(capture_ns));
+    add(what + ", instantiate", "ns", std::move(instantiate_ns));
+    return step;
+  }
+
+  const Schedule& schedule_;
+  const int num_samples_;
+  CudaStepRunner runner_;
+  TinyKernels body_;
+  int num_kernels_ = 0;
+  std::string name_;
+  std::vector<BenchResult> results_;
+};
+
+}  // namespace
+
+std::vector<BenchResult> bench_graph(int num_layers, int num_samples) {
+  if (gpu_descriptions().empty()) {
+    throw InputError("bench graph needs a GPU, and this machine has none");
+  }
+  const ModelShape model{std::vector<LayerShape>(static_cast<std::size_t>(num_layers))};
+  std::vector<BenchResult> results;
+  for (const auto& [policy, num_ubatches] : {std::pair{"sequential", 1}, {"dual_batch", 2}}) {
+    const Schedule schedule =
+        policies().at(policy).make_schedule({model, WorkPhase::decode, num_ubatches});
+    for (const HandOff hand_off : {HandOff::threads, HandOff::inline_walk}) {
+      for (auto& result : ScheduleBench(schedule, hand_off, num_samples).take()) {
+        results.push_back(std::move(result));
+      }
+    }
+  }
+  return results;
+}
+
+#else
+
+std::vector<BenchResult> bench_graph(int /*num_layers*/, int /*num_samples*/) {
+  throw InputError("bench graph needs a build with CUDA (preset cuda)");
+}
+
+#endif
+
+}  // namespace dovetail
