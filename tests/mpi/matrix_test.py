@@ -7,11 +7,11 @@ matrix_test.py [unittest arguments]; DOVETAIL_MATRIX_REPORT names a file for the
 import itertools
 import json
 import os
-import random
 import time
 import unittest
 
 from cli import FP32_BOUND, CliTest, mpirun
+from pairwise import Pairwise
 
 STAGES = "{moe: [[attention], [route, dispatch], [experts, combine, shared_experts]], delta: 1}"
 
@@ -70,28 +70,6 @@ record: {{outputs: [hidden, logits, routing], timing: steps}}
 """
 
 
-def pairs_of(row):
-    return {((a, row[a]), (b, row[b])) for a, b in itertools.combinations(FACTORS, 2)}
-
-
-def all_pairs():
-    return {((a, x), (b, y)) for a, b in itertools.combinations(FACTORS, 2) for x in FACTORS[a] for y in FACTORS[b]}
-
-
-def pairwise_rows(seed):
-    """Rows (a value for each factor) in which all pairs of values meet: greedy, the best of some random rows each time."""
-    draw = random.Random(seed)
-    missing = all_pairs()
-    rows = []
-    while missing:
-        wanted = dict(draw.choice(sorted(missing, key=str)))
-        best = max(({name: wanted.get(name, draw.choice(values)) for name, values in FACTORS.items()} for _ in range(60)),
-                   key=lambda row: len(pairs_of(row) & missing))
-        missing -= pairs_of(best)
-        rows.append(best)
-    return rows
-
-
 def policy_of(index, row):
     schedule, ubatches, extra = SCHEDULES[row["schedule"]]
     split = f"{{sizes: {[3 + 2 * u for u in range(ubatches)]}}}" if row["split"] == "sizes" else row["split"]
@@ -110,9 +88,10 @@ def experiment_of(phase, grid, rows):
 class Matrix(CliTest):
     def test_every_pair_is_verified(self):
         begin = time.monotonic()
-        rows = list(enumerate(pairwise_rows(seed=1)))
-        covered = set().union(*(pairs_of(row) for _, row in rows))
-        self.assertEqual(covered, all_pairs())
+        pairwise = Pairwise(FACTORS)
+        rows = list(enumerate(pairwise.rows(seed=1)))
+        covered = set().union(*(pairwise.pairs_of(row) for _, row in rows))
+        self.assertEqual(covered, pairwise.all_pairs())
         runs = 0
         worst = 0.0
         for phase, grid in itertools.product(PHASES, GRIDS):

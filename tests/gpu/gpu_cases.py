@@ -1,0 +1,72 @@
+"""What the tests of the whole program on GPUs share. One GPU a rank; without GPUs every class says "nothing to run" and shows as skipped.
+
+cli.py (tests/mpi) has the environment; DOVETAIL_GPUS lowers the number of GPUs that are used.
+"""
+import json
+import os
+import sys
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mpi"))
+
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+
+from cli import FP32_BOUND, TOP, CliTest, dovetail, mpirun  # noqa: E402, F401
+
+GRAPH_MODES = ["none", "piecewise", "full"]  # their numbers in /timing/decision
+TINY = "{architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}"
+LIMIT_S = 120
+
+
+INFO = json.loads(dovetail("info", "--format", "json").out)
+BUILT_WITH_CUDA = INFO["versions"]["cuda"] != "built without CUDA"
+GPUS = sum(name.startswith("cuda:") for name in INFO["devices"])
+GPUS = min(GPUS, int(os.environ.get("DOVETAIL_GPUS", GPUS)))
+RANKS = min(GPUS, 2)  # of most tests
+
+
+class GpuTest(CliTest):
+    NEEDED = 1  # GPUs
+
+    @classmethod
+    def setUpClass(cls):
+        if GPUS < cls.NEEDED:
+            raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: {cls.NEEDED}")
+
+    def run_on(self, ranks, text, name, *arguments, code=0):
+        """Runs an experiment's text, or a file of experiments/; returns its folder and what it said."""
+        path = self.write(text, f"{name}.yaml") if "\n" in text else text
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / name, *arguments, limit_s=LIMIT_S)
+        self.assertEqual(outcome.code, code, f"{text}\n{arguments}\n{outcome}")
+        return self.folder / name, outcome
+
+    def files(self, policy):
+        paths = sorted(Path(policy).glob("rank-*.h5"))
+        self.assertTrue(paths, f"{policy} has no rank files")
+        return paths
+
+    def assert_steps(self, policy, graph, ubatched):
+        """All timed steps of all ranks ran in that graph mode, on a GPU, in ubatches or not."""
+        for path in self.files(policy):
+            with h5py.File(path) as file:
+                self.assertIn("cuda", str(file.attrs["device"]).lower(), path)
+                decision = file["timing/decision"][:]
+                np.testing.assert_array_equal(decision[..., 0], int(ubatched), f"{path}: ubatched")
+                np.testing.assert_array_equal(decision[..., 1], GRAPH_MODES.index(graph), f"{path}: graph mode")
+
+    def verify(self, baseline, policy, mode, code=0):
+        """The report of `dovetail verify`, which must end with `code`."""
+        outcome = dovetail("verify", baseline, policy, "--mode", mode, "--format", "json")
+        self.assertEqual(outcome.code, code, f"{baseline} {policy} {mode}\n{outcome}")
+        report = json.loads(outcome.out)
+        if code == 0:
+            self.assertGreaterEqual(len(report["tensors"]), 2)
+        return report
+
+    def worst_error(self, run, name):
+        """Of a policy that its run has verified."""
+        verification = json.loads((run / name / "summary.json").read_text())["verification"]
+        self.assertEqual(verification["verdict"], "verified", f"{name}: {verification}")
+        return max(float(tensor["error"]) for tensor in verification["tensors"])
