@@ -15,8 +15,8 @@
 
 #include "framework/cuda/devices.hpp"
 #include "framework/cuda/marker_kernel.hpp"
-#include "framework/device/cuda/step_runner.hpp"
 #include "framework/plan/policy.hpp"
+#include "framework/step/cuda/step_runner.hpp"
 #endif
 
 namespace dovetail {

@@ -11,12 +11,13 @@
 #include "framework/compare/table.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/plan/request_trace.hpp"
-#include "launch/capabilities.hpp"
-#include "launch/check_memory.hpp"
+#include "framework/plan/split.hpp"
+#include "framework/run/capabilities.hpp"
+#include "framework/run/memory_estimate.hpp"
+#include "framework/run/policy_checks.hpp"
+#include "framework/run/run_setup.hpp"
 #include "launch/check_sweep.hpp"
 #include "launch/commands.hpp"
-#include "launch/policy_checks.hpp"
-#include "launch/run_setup.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
@@ -83,7 +84,9 @@ Json describe_policy(const CheckedRun& run,
   for (const auto& workload : run.workloads) {
     auto tokens = Json::array();
     for (const auto& slice : split_batch(workload.steps.front().batch,
-                                         split_rule(policy.split, run.architecture->dims()),
+                                         split_rule(policy.split,
+                                                    run.architecture->dims().flops_per_token,
+                                                    run.architecture->dims().flops_per_key),
                                          schedules.own.num_ubatches)) {
       tokens.push_back(slice.num_tokens);
     }
@@ -212,8 +215,9 @@ int check_command(const CheckOptions& options) {
   if (sweep.is_sweep()) {
     return check_sweep(sweep, options);
   }
-  const auto report =
-      check_experiment(point_experiment(sweep, 0, options.num_ranks), options.num_ranks);
+  const auto report = check_experiment(
+      point_experiment(sweep, 0, options.num_ranks, build_capabilities(architectures().names())),
+      options.num_ranks);
   if (options.format == OutputFormat::json) {
     std::cout << report.dump(2) << "\n";
   } else {

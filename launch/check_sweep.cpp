@@ -6,7 +6,9 @@
 #include "framework/base/error.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
-#include "launch/run_setup.hpp"
+#include "framework/run/capabilities.hpp"
+#include "framework/run/run_setup.hpp"
+#include "models/registry.hpp"
 
 namespace dovetail {
 namespace {
@@ -14,7 +16,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json check_point(const Sweep& sweep, std::size_t point, int num_ranks) {
-  const auto experiment = point_experiment(sweep, point, num_ranks);
+  const auto experiment =
+      point_experiment(sweep, point, num_ranks, build_capabilities(architectures().names()));
   Json report;
   try {
     report = check_experiment(experiment, num_ranks);

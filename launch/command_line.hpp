@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "framework/run/run_options.hpp"
 #include "launch/commands.hpp"
 
 namespace dovetail {

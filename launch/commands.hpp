@@ -7,14 +7,6 @@
 
 namespace dovetail {
 
-struct RunOptions {
-  std::string file;
-  std::vector<std::string> overrides;  ///< "key.path=value"
-  std::vector<std::string> policies;   ///< run only these and the baseline; empty = all
-  std::string out;                     ///< result folder; empty = results/<experiment>-<UTC time>
-  std::string command_line;            ///< of the process, for the record
-};
-
 enum class OutputFormat { table, json, dot };
 
 struct CheckOptions {

@@ -9,18 +9,20 @@
 #include <ATen/Parallel.h>
 
 #include "framework/base/log.hpp"
-#include "framework/device/policy_run.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/record/run_folder.hpp"
+#include "framework/run/capabilities.hpp"
+#include "framework/run/conclude.hpp"
+#include "framework/run/given_inputs.hpp"
+#include "framework/run/model_holder.hpp"
+#include "framework/run/policy_run.hpp"
+#include "framework/run/progress.hpp"
+#include "framework/run/recording.hpp"
+#include "framework/run/run_setup.hpp"
+#include "framework/run/sweep_run.hpp"
 #include "launch/command_line.hpp"
-#include "launch/conclude.hpp"
-#include "launch/given_inputs.hpp"
-#include "launch/model_holder.hpp"
-#include "launch/progress.hpp"
-#include "launch/recording.hpp"
-#include "launch/run_setup.hpp"
-#include "launch/sweep_run.hpp"
+#include "models/registry.hpp"
 
 namespace dovetail {
 namespace {
@@ -114,12 +116,15 @@ int run_point(const RankContext& context, const RunOptions& options, ModelHolder
 
 /// Owns what lives as long as the process's work, in order of creation. Throws AgreedError only.
 int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const RunOptions& options) {
-  const auto sweep = agree_on_sweep(session, options);
-  ModelHolder models;
+  const auto catalog = model_catalog();
+  const auto capabilities = build_capabilities(catalog.architectures.names());
+  const auto sweep = agree_on_sweep(session, options, capabilities);
+  ModelHolder models(catalog);
   const auto run = sweep.is_sweep() ? run_sweep : run_single;
-  return run(session, signals, sweep, options, [&](const auto& context, const auto& own) {
-    return run_point(context, own, models);
-  });
+  return run(
+      session, signals, sweep, options, capabilities, [&](const auto& context, const auto& own) {
+        return run_point(context, own, models);
+      });
 }
 
 int run_command(int argc, char** argv, const RunOptions& options) {

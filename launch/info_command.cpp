@@ -11,8 +11,8 @@
 #include "framework/plan/split.hpp"
 #include "framework/plan/stages.hpp"
 #include "framework/record/run_info.hpp"
+#include "framework/run/versions.hpp"
 #include "launch/commands.hpp"
-#include "launch/versions.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {

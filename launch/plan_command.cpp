@@ -1,17 +1,18 @@
 // `dovetail plan`: the schedule of a policy, as it would be recorded and run.
 #include <iostream>
 
-#include "framework/device/policy_run.hpp"
+#include "framework/plan/policy_schedules.hpp"
 #include "framework/plan/schedule_json.hpp"
 #include "framework/plan/schedule_print.hpp"
-#include "launch/capabilities.hpp"
+#include "framework/run/capabilities.hpp"
 #include "launch/commands.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
 
 int plan_command(const PlanOptions& options) {
-  const auto experiment = load_valid_experiment(options.file, options.overrides, std::nullopt);
+  const auto experiment = load_valid_experiment(
+      build_capabilities(architectures().names()), options.file, options.overrides, std::nullopt);
   const auto& policy = find_policy(experiment, options.policy);
   const auto architecture = architectures().at(experiment.model.architecture)(experiment.model);
   const auto schedules =

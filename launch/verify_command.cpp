@@ -6,21 +6,8 @@
 #include "framework/base/error.hpp"
 #include "framework/compare/verify.hpp"
 #include "launch/commands.hpp"
-#include "launch/verdict.hpp"
 
 namespace dovetail {
-
-int exit_code_of(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::verified:
-      return kExitDone;
-    case Verdict::mismatch:
-      return kExitMismatch;
-    case Verdict::not_comparable:
-      break;
-  }
-  return kExitBadInput;
-}
 
 int verify_command(const VerifyCommandOptions& options) {
   const auto mode = parse<CompareMode>(options.mode).value();  // checked with the command line

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "framework/config/experiment.hpp"
-#include "models/architecture.hpp"
+#include "framework/step/architecture.hpp"
 #include "models/qwen3_moe_config.hpp"
 
 namespace dovetail {

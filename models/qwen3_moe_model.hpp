@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "framework/device/model.hpp"
+#include "framework/step/model.hpp"
 #include "models/layers/rotary.hpp"
 #include "models/qwen3_moe_config.hpp"
 #include "models/qwen3_moe_weights.hpp"

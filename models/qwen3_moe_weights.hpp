@@ -7,12 +7,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "models/architecture.hpp"
+#include "framework/step/architecture.hpp"
+#include "framework/step/weight_source.hpp"
 #include "models/layers/attention.hpp"
 #include "models/layers/experts.hpp"
 #include "models/layers/mlp.hpp"
 #include "models/qwen3_moe_config.hpp"
-#include "models/weights/weight_source.hpp"
 
 namespace dovetail {
 

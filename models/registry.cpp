@@ -1,8 +1,22 @@
 #include "models/registry.hpp"
 
+#include <variant>
+
 #include "models/qwen3_moe.hpp"
+#include "models/weights/checkpoint.hpp"
+#include "models/weights/seeded.hpp"
 
 namespace dovetail {
+namespace {
+
+std::unique_ptr<WeightSource> open_weights(const WeightsConfig& weights) {
+  if (const auto* checkpoint = std::get_if<CheckpointWeights>(&weights)) {
+    return std::make_unique<CheckpointSource>(checkpoint->folder);
+  }
+  return std::make_unique<SeededSource>(std::get<SeedWeights>(weights).seed);
+}
+
+}  // namespace
 
 const Registry<ArchitectureFactory>& architectures() {
   static const Registry<ArchitectureFactory> all = [] {
@@ -13,6 +27,10 @@ const Registry<ArchitectureFactory>& architectures() {
     return registry;
   }();
   return all;
+}
+
+ModelCatalog model_catalog() {
+  return {architectures(), open_weights};
 }
 
 }  // namespace dovetail

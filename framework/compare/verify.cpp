@@ -107,6 +107,18 @@ std::optional<PolicyFolder> open_complete(const std::filesystem::path& path,
 
 }  // namespace
 
+int exit_code_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::verified:
+      return kExitDone;
+    case Verdict::mismatch:
+      return kExitMismatch;
+    case Verdict::not_comparable:
+      break;
+  }
+  return kExitBadInput;
+}
+
 VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
                              const std::filesystem::path& policy_dir,
                              const VerifyOptions& options) {

@@ -28,6 +28,9 @@ struct EnumNames<Verdict> {
       "verified", "mismatch", "not_comparable"};
 };
 
+/// The exit code of `run` and `verify`: 0 verified, 4 mismatch, 2 not comparable.
+int exit_code_of(Verdict verdict);
+
 /// One element of a tensor, by name.
 struct ElementPlace {
   std::int64_t policy_rank = -1;  ///< -1: no element (e.g. all are equal)

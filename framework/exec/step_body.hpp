@@ -6,7 +6,7 @@
 
 namespace dovetail {
 
-/// Implemented by the model step (framework/device) and by fakes in tests.
+/// Implemented by the model step (framework/step) and by fakes in tests.
 class StepBody {
  public:
   virtual ~StepBody() = default;

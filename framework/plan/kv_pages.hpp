@@ -1,5 +1,5 @@
 // Which pages of a rank's KV cache belong to which request. Pure arithmetic; the cache itself is in
-// framework/device.
+// framework/step.
 #pragma once
 
 #include <cstddef>

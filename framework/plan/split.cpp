@@ -148,6 +148,12 @@ std::vector<std::int64_t> ubatch_boundaries(const Batch& batch,
 
 }  // namespace
 
+SplitRule split_rule(const SplitConfig& split, double flops_per_token, double flops_per_key) {
+  return {.kind = split.kind,
+          .sizes = split.sizes,
+          .key_cost = flops_per_token > 0 ? flops_per_key / flops_per_token : 0};
+}
+
 const std::vector<Description>& split_kinds() {
   static const std::vector<Description> kinds = {
       {"token_midpoint", "equal token counts; may cut inside a request"},

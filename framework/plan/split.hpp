@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/base/registry.hpp"
+#include "framework/config/experiment.hpp"
 #include "framework/plan/batch.hpp"
 
 namespace dovetail {
@@ -23,6 +24,10 @@ struct SplitRule {
 
   friend bool operator==(const SplitRule&, const SplitRule&) = default;
 };
+
+/// How a policy cuts a batch; `balanced` weighs a key against a token's linear layers by the
+/// model's own operation counts, flops_per_key over flops_per_token (0 = keys cost nothing).
+SplitRule split_rule(const SplitConfig& split, double flops_per_token, double flops_per_key);
 
 /// Names with a line on each, for `dovetail info`.
 const std::vector<Description>& split_kinds();

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
+#include "framework/step/weight_source.hpp"
 #include "models/weights/safetensors.hpp"
-#include "models/weights/weight_source.hpp"
 
 namespace dovetail {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "framework/base/check.hpp"
-#include "framework/device/torch_dtype.hpp"
+#include "framework/step/torch_dtype.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/safetensors.hpp"
 #include "models/weights/seeded_generator.hpp"

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "models/weights/weight_source.hpp"
+#include "framework/step/weight_source.hpp"
 
 namespace dovetail {
 

@@ -5,8 +5,8 @@
 #include <span>
 #include <string>
 
+#include "framework/step/weight_source.hpp"
 #include "models/weights/seeded_generator.hpp"
-#include "models/weights/weight_source.hpp"
 
 namespace dovetail {
 

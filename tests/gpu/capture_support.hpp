@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/device/cuda/step_runner.hpp"
+#include "framework/step/cuda/step_runner.hpp"
 #include "tests/gpu/marker_step.hpp"
 
 namespace dovetail::test {

@@ -14,7 +14,7 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
-#include "framework/device/kv_cache.hpp"
+#include "framework/step/kv_cache.hpp"
 #include "tests/gpu/gpu_test.hpp"
 #include "tests/gpu/tensor_bits.hpp"
 

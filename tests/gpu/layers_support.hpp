@@ -9,7 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "framework/device/model.hpp"
+#include "framework/step/model.hpp"
 
 namespace dovetail::test {
 

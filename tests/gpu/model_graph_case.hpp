@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "framework/device/cuda/step_runner.hpp"
-#include "framework/device/model_step.hpp"
-#include "framework/device/step_frame.hpp"
 #include "framework/plan/policy.hpp"
+#include "framework/step/cuda/step_runner.hpp"
+#include "framework/step/model_step.hpp"
+#include "framework/step/step_frame.hpp"
 #include "tests/gpu/exchange_facade.hpp"
 #include "tests/gpu/step_kernels.hpp"
 

@@ -13,8 +13,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "framework/base/check.hpp"
-#include "framework/device/step_inputs.hpp"
 #include "framework/plan/split.hpp"
+#include "framework/step/step_inputs.hpp"
 #include "models/qwen3_moe.hpp"
 #include "tests/gpu/layers_support.hpp"
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "framework/step/weight_source.hpp"
 #include "models/qwen3_moe_config.hpp"
-#include "models/weights/weight_source.hpp"
 #include "tests/unit/models/serial_step.hpp"
 
 namespace dovetail::test {

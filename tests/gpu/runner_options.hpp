@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "framework/device/cuda/step_runner.hpp"
+#include "framework/step/cuda/step_runner.hpp"
 #include "tests/gpu/gpu_test.hpp"
 
 namespace dovetail::test {

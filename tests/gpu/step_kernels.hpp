@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "framework/cuda/graph_shape.hpp"
-#include "framework/device/cuda/captured_step.hpp"
 #include "framework/exec/step_body.hpp"
 #include "framework/plan/schedule.hpp"
+#include "framework/step/cuda/captured_step.hpp"
 
 namespace dovetail::test {
 

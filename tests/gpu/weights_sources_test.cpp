@@ -15,9 +15,9 @@
 
 #include "framework/base/error.hpp"
 #include "framework/mpi/comm.hpp"
+#include "framework/step/broadcast_source.hpp"
 #include "models/qwen3_moe.hpp"
 #include "models/qwen3_moe_weights.hpp"
-#include "models/weights/broadcast.hpp"
 #include "models/weights/checkpoint.hpp"
 #include "models/weights/digest.hpp"
 #include "models/weights/safetensors_writer.hpp"

@@ -13,7 +13,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/mpi/comm.hpp"
-#include "models/weights/broadcast.hpp"
+#include "framework/step/broadcast_source.hpp"
 #include "models/weights/digest.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/seeded.hpp"

@@ -5,7 +5,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/check.hpp"
-#include "models/weights/cuda/stream_wait.hpp"
+#include "framework/step/cuda/stream_wait.hpp"
 
 namespace dovetail {
 namespace {

@@ -16,8 +16,8 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
-#include "framework/device/step_inputs.hpp"
 #include "framework/plan/split.hpp"
+#include "framework/step/step_inputs.hpp"
 #include "tests/unit/models/chunked_run.hpp"
 #include "tests/unit/models/memory_source.hpp"
 #include "tests/unit/models/serial_step.hpp"

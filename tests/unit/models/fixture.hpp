@@ -10,9 +10,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "framework/device/model.hpp"
+#include "framework/step/model.hpp"
+#include "framework/step/weight_source.hpp"
 #include "models/qwen3_moe_config.hpp"
-#include "models/weights/weight_source.hpp"
 
 namespace dovetail {
 

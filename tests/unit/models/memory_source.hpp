@@ -10,7 +10,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "models/weights/weight_source.hpp"
+#include "framework/step/weight_source.hpp"
 
 namespace dovetail {
 

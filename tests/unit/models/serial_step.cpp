@@ -11,8 +11,8 @@
 #include <ATen/ops/zeros.h>
 
 #include "framework/base/check.hpp"
-#include "framework/device/step_inputs.hpp"
 #include "framework/plan/split.hpp"
+#include "framework/step/step_inputs.hpp"
 
 namespace dovetail {
 namespace {

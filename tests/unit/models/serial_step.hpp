@@ -9,8 +9,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "framework/device/kv_cache.hpp"
-#include "framework/device/model.hpp"
+#include "framework/step/kv_cache.hpp"
+#include "framework/step/model.hpp"
 
 namespace dovetail {
 

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
-#include "framework/device/torch_dtype.hpp"
+#include "framework/step/torch_dtype.hpp"
 #include "models/weights/convert.hpp"
 
 namespace dovetail {

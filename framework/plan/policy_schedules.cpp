@@ -1,0 +1,105 @@
+#include "framework/plan/policy_schedules.hpp"
+
+#include "framework/base/hash.hpp"
+#include "framework/config/schedule_rules.hpp"
+#include "framework/plan/policies/automatic.hpp"
+#include "framework/plan/policy.hpp"
+#include "framework/plan/schedule_check.hpp"
+#include "framework/plan/schedule_file.hpp"
+#include "framework/plan/step_time_setting.hpp"
+
+namespace dovetail {
+namespace {
+
+/// The schedule of an overlap policy, or of a file. Throws InputError.
+Schedule make_schedule(const std::string& from,
+                       const PolicyConfig& policy,
+                       const ModelShape& model,
+                       WorkPhase phase) {
+  if (is_schedule_file(from)) {
+    return read_schedule_file(from, model, policy.ubatches);
+  }
+  const Policy& entry = policy.schedule == "auto" ? find_candidate(from) : policies().at(from);
+  return entry.make_schedule(
+      {.model = model,
+       .phase = phase,
+       .num_ubatches = policy.ubatches > 0 ? policy.ubatches : entry.default_ubatches,
+       .stages = policy.stages});
+}
+
+/// What could not be known of a policy before its schedule file was read.
+void check_counts(const PolicyConfig& policy, const std::string& file, int num_ubatches) {
+  const auto refuse = [&](const std::string& what) {
+    throw InputError(what + " for the " + std::to_string(num_ubatches) + " ubatches of " + file);
+  };
+  if (policy.split.kind == "sizes" &&
+      policy.split.sizes.size() != static_cast<std::size_t>(num_ubatches)) {
+    refuse("split: " + std::to_string(policy.split.sizes.size()) + " sizes");
+  }
+  for (const auto threshold : {policy.thresholds.prefill, policy.thresholds.decode}) {
+    if (threshold > 0 && threshold < num_ubatches) {
+      refuse("a threshold of " + std::to_string(threshold) + " tokens");
+    }
+  }
+}
+
+/// What its points in a table of step times must be of.
+StepTimeCandidate candidate_of(const Schedule& schedule, const std::string& split) {
+  return {.schedule = schedule.name,
+          .schedule_digest = std::to_string(schedule_digest(schedule)),
+          .ubatches = schedule.num_ubatches,
+          .split = split};
+}
+
+/// Errors do not name the policy.
+PolicySchedules make_unnamed(const PolicyConfig& policy,
+                             const ModelShape& model,
+                             WorkPhase phase,
+                             const StepTimeSetting* setting) {
+  const bool is_auto = policy.schedule == "auto";
+  const std::string& from = is_auto ? policy.candidate : policy.schedule;
+  PolicySchedules schedules = {
+      .own = make_schedule(from, policy, model, phase),
+      .plain = policies().at("sequential").make_schedule({.model = model, .phase = phase}),
+      .step_times = std::nullopt};
+  check_schedule(schedules.own);
+  check_schedule(schedules.plain);
+  if (is_schedule_file(from)) {
+    check_counts(policy, from, schedules.own.num_ubatches);
+  }
+  if (!is_auto) {
+    return schedules;
+  }
+  if (schedules.own.num_ubatches < 2) {
+    throw InputError("auto cannot choose the one ubatch of " + from +
+                     " against sequential; allowed: 2 to " + std::to_string(kMaxUbatches));
+  }
+  const auto table = read_step_time_table(policy.table);
+  if (setting != nullptr) {
+    check_setting(table, *setting);
+  }
+  schedules.step_times = select_curves(table,
+                                       candidate_of(schedules.plain, ""),
+                                       candidate_of(schedules.own, step_time_split(policy.split)));
+  return schedules;
+}
+
+}  // namespace
+
+std::uint64_t PolicySchedules::digest() const {
+  const std::uint64_t schedule = schedule_digest(own);
+  return step_times ? combine_hash(schedule, curves_digest(*step_times)) : schedule;
+}
+
+PolicySchedules make_policy_schedules(const PolicyConfig& policy,
+                                      const ModelShape& model,
+                                      WorkPhase phase,
+                                      const StepTimeSetting* setting) {
+  try {
+    return make_unnamed(policy, model, phase, setting);
+  } catch (const InputError& error) {
+    throw InputError("policy " + policy.name + ": " + error.what());
+  }
+}
+
+}  // namespace dovetail

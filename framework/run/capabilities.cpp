@@ -1,0 +1,100 @@
+#include "framework/run/capabilities.hpp"
+
+#include <utility>
+
+#include "framework/base/registry.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/validate_execution.hpp"
+#include "framework/cuda/devices.hpp"
+#include "framework/plan/phase.hpp"
+#include "framework/plan/policy.hpp"
+#include "framework/plan/split.hpp"
+#include "framework/plan/stages.hpp"
+
+namespace dovetail {
+
+namespace {
+
+bool is_built(const std::string& exchange, bool on_gpu) {
+  try {
+    choose_exchange(exchange, on_gpu);
+    return true;
+  } catch (const InputError&) {  // known, but not there, or not at all
+    return false;
+  }
+}
+
+std::vector<ExchangeCapability> exchange_capabilities() {
+  std::vector<ExchangeCapability> capabilities;
+  for (const auto& name : exchange_registry().names()) {
+    const bool on_cpu = is_built(name, false);
+    const bool on_gpu = is_built(name, true);
+    if (on_cpu || on_gpu) {
+      capabilities.push_back(
+          {name, on_cpu, on_gpu, on_gpu ? max_graph_mode(name) : GraphMode::none});
+    }
+  }
+  return capabilities;
+}
+
+}  // namespace
+
+Capabilities build_capabilities(std::vector<std::string> architectures) {
+  Capabilities capabilities;
+  capabilities.architectures = std::move(architectures);
+  for (const auto& name : policies().names()) {
+    const auto& policy = policies().at(name);
+    capabilities.policies.push_back(
+        {name, policy.min_ubatches, policy.max_ubatches, policy.default_ubatches});
+  }
+  for (const auto& split : split_kinds()) {
+    capabilities.splits.push_back(split.name);
+  }
+  capabilities.exchanges = exchange_capabilities();
+#ifdef DOVETAIL_WITH_CUDA
+  capabilities.cuda = true;
+#endif
+  capabilities.find_stages_problem =
+      [](const StagesConfig& stages) -> std::optional<ConfigProblem> {
+    const auto problem = find_stages_problem(stages);
+    return problem ? std::optional<ConfigProblem>({problem->place, problem->message})
+                   : std::nullopt;
+  };
+  for (int phase = 0; phase < kNumPhases; ++phase) {
+    capabilities.phases.emplace_back(to_string(static_cast<Phase>(phase)));
+  }
+  return capabilities;
+}
+
+bool plans_for_gpu(const ExecutionConfig& execution) {
+  if (execution.device != DeviceKind::automatic) {
+    return execution.device == DeviceKind::cuda;
+  }
+  const auto capabilities = build_capabilities();
+  const auto can_run = [&](DeviceKind device) {
+    return !find_execution_problem(device, execution, capabilities);
+  };
+  return can_run(DeviceKind::cuda) && (!gpu_descriptions().empty() || !can_run(DeviceKind::cpu));
+}
+
+Experiment load_valid_experiment(const Capabilities& capabilities,
+                                 const std::string& file,
+                                 const std::vector<std::string>& overrides,
+                                 std::optional<int> num_ranks) {
+  const auto loaded = load_experiment(file, overrides);
+  validate(loaded, capabilities, num_ranks);
+  return loaded.experiment;
+}
+
+const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name) {
+  std::vector<std::string> known;
+  for (const auto& policy : experiment.policies) {
+    if (policy.name == name) {
+      return policy;
+    }
+    known.push_back(policy.name);
+  }
+  throw InputError("unknown policy '" + name + "'; the experiment has: " + join_names(known));
+}
+
+}  // namespace dovetail

@@ -1,0 +1,128 @@
+#include "framework/run/conclude.hpp"
+
+#include <algorithm>
+#include <array>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+#include "framework/compare/compare.hpp"
+#include "framework/compare/link_note.hpp"
+#include "framework/compare/summary.hpp"
+#include "framework/compare/table.hpp"
+#include "framework/compare/verify.hpp"
+#include "framework/mpi/collectives.hpp"
+#include "framework/record/run_folder.hpp"
+#include "framework/record/trace.hpp"
+#include "framework/record/view.hpp"
+#include "framework/run/run_setup.hpp"
+
+namespace dovetail {
+namespace {
+
+/// What the last lines say of one policy.
+struct PolicyOutcome {
+  std::string name;
+  std::optional<VerifyReport> verification;
+  nlohmann::json summary;
+};
+
+CompareMode compare_mode(VerifyMode mode) {
+  return mode == VerifyMode::bitwise ? CompareMode::bitwise : CompareMode::tolerance;
+}
+
+PolicyOutcome conclude_policy(const Experiment& experiment,
+                              const std::filesystem::path& run_folder,
+                              const std::string& name) {
+  const auto folder = run_folder / name;
+  const auto baseline = run_folder / experiment.verify.baseline;
+  PolicyOutcome outcome;
+  outcome.name = name;
+  write_view(folder);
+  if (experiment.record.timing == TimingDetail::ops) {
+    write_chrome_trace(folder, folder / kTraceFileName);
+  }
+  const bool verifies = experiment.verify.mode != VerifyMode::none;
+  if (verifies && name != experiment.verify.baseline) {
+    outcome.verification =
+        verify_policies(baseline, folder, {.mode = compare_mode(experiment.verify.mode)});
+  }
+  outcome.summary = policy_summary(folder,
+                                   {.baseline_dir = verifies ? baseline : std::filesystem::path(),
+                                    .verification = outcome.verification});
+  write_json(folder / kSummaryFileName, outcome.summary);
+  return outcome;
+}
+
+std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcome) {
+  if (outcome.verification) {
+    return std::string(to_string(outcome.verification->verdict));
+  }
+  return outcome.name == experiment.verify.baseline ? "baseline" : "not_verified";
+}
+
+/// "policy dual_batch step_ms 12.345 verdict verified": one line a policy, for scripts; the folder
+/// first.
+void print_last_lines(const Experiment& experiment,
+                      const std::filesystem::path& run_folder,
+                      const std::vector<PolicyOutcome>& outcomes) {
+  if (experiment.fault) {
+    std::cout << "fault injected: this run is no measurement\n";
+  }
+  for (const auto& outcome : outcomes) {
+    if (outcome.verification && outcome.verification->verdict != Verdict::verified) {
+      std::cout << to_text(*outcome.verification);
+    }
+  }
+  std::vector<PolicyLink> links;
+  links.reserve(outcomes.size());
+  for (const auto& outcome : outcomes) {
+    links.push_back({outcome.name, outcome.summary.at("link").get<std::string>()});
+  }
+  std::cout << link_note(links) << "results " << run_folder.string() << "\n";
+  for (const auto& outcome : outcomes) {
+    const auto& step = outcome.summary.at("step_ns");
+    std::cout << "policy " << outcome.name << " step_ms "
+              << (step.is_null() ? "invalid" : format_ms(step.at("p50").get<double>()))
+              << " verdict " << verdict_of(experiment, outcome) << "\n";
+  }
+  std::cout.flush();
+}
+
+int conclude_on_first_rank(const Experiment& experiment, const std::filesystem::path& run_folder) {
+  std::vector<PolicyOutcome> outcomes;
+  int exit_code = kExitDone;
+  for (const auto& policy : experiment.policies) {
+    // A graceful stop leaves the folders of later policies without files.
+    if (!std::filesystem::exists(run_folder / policy.name / rank_file_name(0))) {
+      continue;
+    }
+    outcomes.push_back(conclude_policy(experiment, run_folder, policy.name));
+    if (outcomes.back().verification) {
+      exit_code = std::max(exit_code, exit_code_of(outcomes.back().verification->verdict));
+    }
+  }
+  print_last_lines(experiment, run_folder, outcomes);
+  return exit_code;
+}
+
+}  // namespace
+
+int conclude(const RankContext& context, const std::filesystem::path& run_folder) {
+  const auto wait = patient(context.wait);
+  std::array<std::int64_t, 1> exit_code = {kExitDone};
+  all_reduce(context.groups.world, exit_code, Reduction::max, wait);  // all files are closed
+  run_on_all_ranks(context.groups.world, wait, [&] {
+    if (context.is_first_rank()) {
+      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder);
+    }
+  });
+  all_reduce(context.groups.world, exit_code, Reduction::max, wait);
+  return static_cast<int>(exit_code[0]);
+}
+
+}  // namespace dovetail

@@ -1,0 +1,115 @@
+#include "framework/run/given_inputs.hpp"
+
+#include <variant>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
+
+#include "framework/base/hash.hpp"
+#include "framework/base/seeded_values.hpp"
+#include "framework/mpi/collectives.hpp"
+#include "framework/plan/synthetic_routing.hpp"
+#include "framework/run/recorded_inputs.hpp"
+
+namespace dovetail {
+namespace {
+
+/// Uniform in (-1, 1), by request and position, so that any grid and any cut into steps gives the
+/// same.
+at::Tensor seeded_embeds(const StepWorkload& step, const ModelDims& dims, std::uint64_t seed) {
+  constexpr SeededScale scale = {.offset = 0, .shift = 8, .scale = 0x1p-24F};
+  auto embeds = at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat);
+  auto* values = embeds.mutable_data_ptr<float>();
+  for (std::size_t row = 0; row < step.request_ids.size(); ++row) {
+    const auto stream = combine_hash(mix_bits(static_cast<std::uint64_t>(step.request_ids[row])),
+                                     static_cast<std::uint64_t>(step.positions[row]));
+    for (std::int64_t i = 0; i < dims.hidden; ++i) {
+      const auto block = random_block(seed, stream, static_cast<std::uint64_t>(i / 4));
+      *values++ = seeded_value(block.words[i % 4], scale);
+    }
+  }
+  return embeds.to(dims.dtype);
+}
+
+std::vector<at::Tensor> seeded_embeds(const std::vector<StepWorkload>& steps,
+                                      const ModelDims& dims,
+                                      std::uint64_t seed) {
+  std::vector<at::Tensor> embeds;
+  embeds.reserve(steps.size());
+  for (const auto& step : steps) {
+    embeds.push_back(seeded_embeds(step, dims, seed));
+  }
+  return embeds;
+}
+
+std::vector<at::Tensor> synthetic_routing(const std::vector<StepWorkload>& steps,
+                                          const WorkloadConfig& config,
+                                          const Model& model) {
+  const auto& dims = model.dims();
+  const auto num_layers = model.shape().num_layers();
+  std::vector<at::Tensor> routing;
+  for (const auto& step : steps) {
+    const auto ids = synthetic_expert_ids(config.routing,
+                                          config.seed,
+                                          num_layers,
+                                          dims.first_layer,
+                                          dims.num_experts,
+                                          dims.top_k,
+                                          step);
+    routing.push_back(
+        at::tensor(ids, at::kLong).view({num_layers, step.batch.num_tokens(), dims.top_k}));
+  }
+  return routing;
+}
+
+/// /route holds the tokens of the steps. How the contexts of that run were routed follows from its
+/// experiment: by the model (nothing is given), or synthetically.
+std::vector<at::Tensor> replayed_context(const std::string& folder,
+                                         const RankWorkload& workload,
+                                         const ModelConfig& own,
+                                         const Model& model) {
+  const auto source = read_source_experiment(folder, own);
+  if (!is_synthetic(source.workload.routing)) {
+    return {};
+  }
+  return synthetic_routing(workload.context_steps, source.workload, model);
+}
+
+}  // namespace
+
+GivenInputs make_given_inputs(const RankContext& context,
+                              const RankWorkload& workload,
+                              const Model& model) {
+  const auto& experiment = context.experiment;
+  const auto& config = experiment.workload;
+  const auto& dims = model.dims();
+  GivenInputs given;
+  run_on_all_ranks(context.groups.world, patient(context.wait), [&] {
+    if (config.inputs.kind == InputKind::embeds) {
+      given.embeds = seeded_embeds(workload.steps, dims, config.seed);
+      given.context_embeds = seeded_embeds(workload.context_steps, dims, config.seed);
+    } else if (config.inputs.kind == InputKind::hidden) {
+      given.embeds = read_hidden(config.inputs.folder, workload, model, experiment);
+    }
+    if (const auto* replay = std::get_if<ReplayRouting>(&config.routing)) {
+      given.context_expert_ids =
+          replayed_context(replay->folder, workload, experiment.model, model);
+      given.expert_ids = read_routing(replay->folder, workload, model);
+    } else if (is_synthetic(config.routing)) {
+      given.expert_ids = synthetic_routing(workload.steps, config, model);
+      given.context_expert_ids = synthetic_routing(workload.context_steps, config, model);
+    }
+  });
+  return given;
+}
+
+std::vector<at::Tensor> routing_of(const std::vector<StepOutputs>& outputs) {
+  std::vector<at::Tensor> routing;
+  routing.reserve(outputs.size());
+  for (const auto& step : outputs) {
+    routing.push_back(step.expert_ids.to(at::kCPU, at::kLong));
+  }
+  return routing;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,20 @@
+// Activations and routing that an experiment gives instead of letting the model compute them:
+// seeded embeddings, the hidden states of another stage, synthetic or recorded routing.
+#pragma once
+
+#include "framework/plan/workload.hpp"
+#include "framework/step/iteration.hpp"
+#include "framework/step/rank_context.hpp"
+
+namespace dovetail {
+
+/// For `workload.inputs` and `workload.routing`. Recorded rows are matched by request and position.
+/// Collective over the world. Throws AgreedError where a folder does not hold what is asked for.
+GivenInputs make_given_inputs(const RankContext& context,
+                              const RankWorkload& workload,
+                              const Model& model);
+
+/// The expert ids of a policy that has run, for the policies that take its routing.
+std::vector<at::Tensor> routing_of(const std::vector<StepOutputs>& outputs);
+
+}  // namespace dovetail

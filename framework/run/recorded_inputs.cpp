@@ -1,0 +1,218 @@
+#include "framework/run/recorded_inputs.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+
+#include "framework/config/load.hpp"
+#include "framework/record/policy_folder.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+namespace {
+
+/// A token of this rank: a step of the iteration and a row of its batch.
+struct TokenPlace {
+  std::size_t step = 0;
+  std::int64_t row = 0;
+};
+
+/// This rank's tokens by request and position, to find them in the files of another run.
+class TokenPlaces {
+ public:
+  explicit TokenPlaces(const RankWorkload& workload) {
+    for (std::size_t step = 0; step < workload.steps.size(); ++step) {
+      const auto& tokens = workload.steps[step];
+      for (std::size_t row = 0; row < tokens.request_ids.size(); ++row) {
+        places_[{tokens.request_ids[row], tokens.positions[row]}] = {
+            step, static_cast<std::int64_t>(row)};
+      }
+    }
+  }
+
+  /// Calls `visit(row of the file, place)` for each token of this rank that the file holds; returns
+  /// their number.
+  std::size_t for_each_in(
+      const RankFile& file,
+      const std::function<void(std::int64_t row, const TokenPlace& place)>& visit) const {
+    const auto requests = file.read<std::int64_t>(path::kRequestId);
+    const auto positions = file.read<std::int64_t>(path::kPositions);
+    std::size_t found = 0;
+    for (std::size_t row = 0; row < requests.values.size(); ++row) {
+      const auto place = places_.find({requests.values[row], positions.values.at(row)});
+      if (place != places_.end()) {
+        ++found;
+        visit(static_cast<std::int64_t>(row), place->second);
+      }
+    }
+    return found;
+  }
+
+  void require_all(std::size_t found, const std::string& folder, const std::string& what) const {
+    if (found != places_.size()) {
+      throw InputError(folder + ": holds the " + what + " of " + std::to_string(found) +
+                       " of this rank's " + std::to_string(places_.size()) +
+                       " tokens; the run must have had the same requests and steps");
+    }
+  }
+
+ private:
+  std::map<std::pair<std::int64_t, std::int64_t>, TokenPlace> places_;
+};
+
+void check_expert_ids(const RankFile& file, const std::vector<std::int32_t>& ids, int num_experts) {
+  for (const std::int32_t id : ids) {
+    if (id < -1 || id >= num_experts) {
+      throw InputError(file.path().string() + ": " + path::kExpertIds + " holds expert " +
+                       std::to_string(id) + "; the model has experts 0 to " +
+                       std::to_string(num_experts - 1));
+    }
+  }
+}
+
+/// The experiment that a rank file records.
+Experiment recorded_experiment(const RankFile& file) {
+  return parse_experiment(file.config(), file.path().string() + ": /config").experiment;
+}
+
+std::string name_layers(const std::optional<LayerRange>& layers) {
+  return layers ? "[" + std::to_string(layers->first) + ", " + std::to_string(layers->last) + "]"
+                : "all";
+}
+
+/// The first of what a stage shares with the stage before it in which `before` differs; "" = none.
+std::string other_than(const Experiment& before, const Experiment& own) {
+  const auto& a = before.workload;
+  const auto& b = own.workload;
+  const std::vector<std::pair<const char*, bool>> parts = {
+      {"model.architecture", before.model.architecture == own.model.architecture},
+      {"model.config", before.model.config == own.model.config},
+      {"model.weights", before.model.weights == own.model.weights},
+      {"execution.dtype", before.execution.dtype == own.execution.dtype},
+      {"workload.phase", a.phase == b.phase},
+      {"workload.requests", a.requests == b.requests},
+      {"workload.seed", a.seed == b.seed},
+      {"workload.positions", a.positions == b.positions},
+      {"workload.context", a.context == b.context},
+      {"workload.steps", a.steps == b.steps}};
+  for (const auto& [name, is_equal] : parts) {
+    if (!is_equal) {
+      return name;
+    }
+  }
+  return "";
+}
+
+/// Throws InputError unless the run in `file` was of the stage that ends where ours begins, on the
+/// same workload.
+void check_stage_before(const RankFile& file, const Experiment& own) {
+  const auto name = file.path().string();
+  const auto before = recorded_experiment(file);
+  const auto first = own.model.layers ? own.model.layers->first : 0;
+  if (!before.model.layers || before.model.layers->last != first) {
+    throw InputError(name + ": is of layers " + name_layers(before.model.layers) +
+                     "; allowed for layers from " + std::to_string(first) +
+                     " on: a run of the layers up to " + std::to_string(first));
+  }
+  const auto other = other_than(before, own);
+  if (!other.empty()) {
+    throw InputError(name + ": was run with another " + other +
+                     "; a stage continues the hidden states of its own model and workload");
+  }
+}
+
+}  // namespace
+
+std::vector<at::Tensor> read_routing(const std::string& path,
+                                     const RankWorkload& workload,
+                                     const Model& model) {
+  const std::int64_t num_layers = model.shape().num_layers();
+  const std::int64_t top_k = model.dims().top_k;
+  std::vector<at::Tensor> ids;
+  for (const auto& step : workload.steps) {
+    ids.push_back(at::full(
+        {num_layers, step.batch.num_tokens(), top_k}, -1, at::TensorOptions().dtype(at::kLong)));
+  }
+  const TokenPlaces places(workload);
+  const PolicyFolder folder(path);
+  folder.require_complete();
+  std::size_t found = 0;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const auto& file = folder.rank(rank);
+    const auto routing = file.read<std::int32_t>(path::kExpertIds);
+    if (routing.shape.at(0) != num_layers || routing.shape.at(2) != top_k) {
+      throw InputError(file.path().string() + ": " + path::kExpertIds + " is " +
+                       hdf5::to_string(routing.shape) + "; the model has " +
+                       std::to_string(num_layers) + " layers and chooses " + std::to_string(top_k) +
+                       " experts");
+    }
+    check_expert_ids(file, routing.values, model.dims().num_experts);
+    const auto tokens = routing.shape.at(1);
+    found += places.for_each_in(file, [&](std::int64_t row, const TokenPlace& place) {
+      auto* values = ids[place.step].mutable_data_ptr<std::int64_t>();
+      const auto own_tokens = ids[place.step].size(1);
+      for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+        for (std::int64_t k = 0; k < top_k; ++k) {
+          values[(layer * own_tokens + place.row) * top_k + k] =
+              routing.values[static_cast<std::size_t>((layer * tokens + row) * top_k + k)];
+        }
+      }
+    });
+  }
+  places.require_all(found, path, "routing");
+  return ids;
+}
+
+std::vector<at::Tensor> read_hidden(const std::string& path,
+                                    const RankWorkload& workload,
+                                    const Model& model,
+                                    const Experiment& experiment) {
+  const auto& dims = model.dims();
+  const std::string dataset = std::string(path::kOutput) + "/hidden";
+  std::vector<at::Tensor> hidden;
+  for (const auto& step : workload.steps) {
+    hidden.push_back(at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat));
+  }
+  const TokenPlaces places(workload);
+  const PolicyFolder folder(path);
+  folder.require_complete();
+  std::size_t found = 0;
+  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+    const auto& file = folder.rank(rank);
+    check_stage_before(file, experiment);
+    const auto rows = file.read_floats(dataset);
+    if (rows.shape.at(1) != dims.hidden) {
+      throw InputError(file.path().string() + ": " + dataset + " is " +
+                       hdf5::to_string(rows.shape) + "; the model's hidden size is " +
+                       std::to_string(dims.hidden));
+    }
+    found += places.for_each_in(file, [&](std::int64_t row, const TokenPlace& place) {
+      const auto* first = rows.values.data() + row * dims.hidden;
+      std::copy(first,
+                first + dims.hidden,
+                hidden[place.step].mutable_data_ptr<float>() + place.row * dims.hidden);
+    });
+  }
+  places.require_all(found, path, "hidden states");
+  for (auto& tensor : hidden) {
+    tensor = tensor.to(dims.dtype);
+  }
+  return hidden;
+}
+
+Experiment read_source_experiment(const std::string& path, const ModelConfig& own) {
+  const PolicyFolder folder(path);
+  auto source = recorded_experiment(folder.rank(0));
+  if (source.model.layers != own.layers) {
+    throw InputError(path + ": has the routing of layers " + name_layers(source.model.layers) +
+                     "; this run is of layers " + name_layers(own.layers));
+  }
+  return source;
+}
+
+}  // namespace dovetail

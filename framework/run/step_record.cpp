@@ -1,0 +1,73 @@
+#include "framework/run/step_record.hpp"
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include <ATen/ops/cat.h>
+
+#include "framework/step/torch_dtype.hpp"
+
+namespace dovetail {
+namespace {
+
+void write(RankRecorder& recorder, const std::string& dataset, const at::Tensor& on_device) {
+  const auto tensor = on_device.cpu();
+  const std::span<const std::byte> bytes(static_cast<const std::byte*>(tensor.const_data_ptr()),
+                                         tensor.nbytes());
+  recorder.write(dataset, from_torch(tensor.scalar_type()), bytes);
+}
+
+template <class Get>
+at::Tensor join_steps(const std::vector<StepOutputs>& steps, std::int64_t dimension, Get get) {
+  std::vector<at::Tensor> parts;
+  parts.reserve(steps.size());
+  for (const auto& step : steps) {
+    parts.push_back(get(step));
+  }
+  return parts.size() == 1 ? parts.front() : at::cat(parts, dimension);
+}
+
+}  // namespace
+
+void record_outputs(const RecordConfig& record,
+                    const std::vector<StepOutputs>& steps,
+                    RankRecorder& recorder) {
+  const auto write_rows = [&](const std::string& name, auto get) {
+    write(recorder, std::string(path::kOutput) + "/" + name, join_steps(steps, 0, get));
+  };
+  if (record.has(RecordedOutput::hidden)) {
+    write_rows("hidden", [](const StepOutputs& step) { return step.hidden; });
+  }
+  if (record.has(RecordedOutput::logits)) {
+    write_rows("logits", [](const StepOutputs& step) { return step.logits; });
+  }
+  if (record.has(RecordedOutput::logits_all)) {
+    write_rows("logits_all", [](const StepOutputs& step) { return step.logits_all; });
+  }
+  for (std::size_t layer = 0; layer < steps.front().layers.size(); ++layer) {
+    write_rows("layer_" + std::to_string(layer),
+               [layer](const StepOutputs& step) { return step.layers.at(layer); });
+  }
+  if (record.has(RecordedOutput::routing)) {
+    write(recorder, path::kExpertIds, join_steps(steps, 1, [](const StepOutputs& step) {
+            return step.expert_ids;
+          }));
+    write(recorder, path::kMargin, join_steps(steps, 1, [](const StepOutputs& step) {
+            return step.margin;
+          }));
+  }
+}
+
+void record_traffic(const Traffic& traffic,
+                    const std::vector<std::int64_t>& tokens_per_expert,
+                    RankRecorder& recorder) {
+  recorder.write_scalar(path::kDispatchWireBytes, traffic.dispatch_wire_bytes);
+  recorder.write_scalar(path::kCombineWireBytes, traffic.combine_wire_bytes);
+  recorder.write_scalar(path::kDispatchLogicalBytes, traffic.dispatch_logical_bytes);
+  recorder.write_scalar(path::kCombineLogicalBytes, traffic.combine_logical_bytes);
+  recorder.write_scalar(path::kTrafficCountsWaitNs, traffic.counts_wait_ns);
+  recorder.write(path::kTokensPerExpert, tokens_per_expert);
+}
+
+}  // namespace dovetail

@@ -1,0 +1,27 @@
+// From the tensors of an iteration to the datasets of a rank file.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/comm/exchange/exchange.hpp"
+#include "framework/config/experiment.hpp"
+#include "framework/record/recorder.hpp"
+#include "framework/step/step_inputs.hpp"
+
+namespace dovetail {
+
+/// What the steps of an iteration have written, in order of steps; [tokens or requests, ...].
+void record_outputs(const RecordConfig& record,
+                    const std::vector<StepOutputs>& steps,
+                    RankRecorder& recorder);
+
+/// Sums since the exchange's last reset, and the rows of each local expert over the same steps
+/// [layers, experts_per_rank].
+void record_traffic(const Traffic& traffic,
+                    const std::vector<std::int64_t>& tokens_per_expert,
+                    RankRecorder& recorder);
+
+}  // namespace dovetail

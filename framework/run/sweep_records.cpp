@@ -1,0 +1,150 @@
+#include "framework/run/sweep_records.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+
+#include "framework/base/error.hpp"
+#include "framework/base/text_file.hpp"
+#include "framework/record/run_folder.hpp"
+#include "framework/run/run_setup.hpp"
+
+namespace dovetail {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
+
+/// What experiment.yaml of a sweep's folder says.
+std::string sweep_text(const Sweep& sweep) {
+  return "# Sweep, with --set and --policy applied; each point's own experiment.yaml states every "
+         "key.\n" +
+         sweep.text();
+}
+
+/// Throws InputError unless the folder is one of this sweep on as many ranks.
+void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
+  const auto file = (folder / kExperimentFileName).string();
+  if (read_text_file(file, kMaxBytes, "an experiment") != sweep_text(sweep)) {
+    throw InputError(folder.string() + ": holds the results of another experiment (its " +
+                     kExperimentFileName +
+                     " differs); name a folder that is absent or empty, or that of this sweep");
+  }
+  if (!fs::exists(folder / kSweepFileName)) {
+    return;
+  }
+  const auto world_size = read_sweep_result(folder).world_size;
+  if (world_size != num_ranks) {
+    throw InputError(folder.string() + ": this sweep was begun on " + std::to_string(world_size) +
+                     " ranks, these are " + std::to_string(num_ranks) +
+                     "; go on with as many, or name another folder");
+  }
+}
+
+fs::path open_folder(const Sweep& sweep, const std::string& out, int num_ranks) {
+  if (!out.empty() && fs::exists(fs::path(out) / kExperimentFileName)) {
+    check_folder(out, sweep, num_ranks);
+    return out;
+  }
+  fs::path folder = out;
+  if (out.empty()) {
+    folder = create_run_folder(
+        "results", sweep.load(0).experiment.experiment, std::chrono::system_clock::now());
+  } else {
+    use_run_folder(folder);
+  }
+  write_file_atomically(folder / kExperimentFileName, sweep_text(sweep));
+  return folder;
+}
+
+}  // namespace
+
+SweepRecords::SweepRecords(const Sweep& sweep,
+                           const std::string& out,
+                           int num_ranks,
+                           const Capabilities& capabilities)
+    : sweep_(sweep),
+      num_ranks_(num_ranks),
+      capabilities_(capabilities),
+      folder_(open_folder(sweep, out, num_ranks)) {
+  result_.experiment = sweep.load(0).experiment.experiment;
+  result_.world_size = num_ranks;
+  for (const LocatedAxis& axis : sweep.axes()) {
+    result_.keys.push_back(axis.key);
+  }
+  result_.points.resize(sweep.num_points());
+  step_times_.resize(sweep.num_points());
+  for (std::size_t point = 0; point < sweep.num_points(); ++point) {
+    auto& own = result_.points[point];
+    for (int retry = 0; fs::exists(folder_ / folder_name(point, retry)); ++retry) {
+      own.folder = folder_name(point, retry);
+    }
+    take_over(point);
+  }
+  write();
+}
+
+std::string SweepRecords::folder_name(std::size_t point, int retry) const {
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "point-%04zu", point);
+  return name.data() + (retry == 0 ? std::string() : ".retry" + std::to_string(retry));
+}
+
+void SweepRecords::take_over(std::size_t point) {
+  auto& own = result_.points[point];
+  const auto name = own.folder;
+  own = {};
+  if (!name.empty()) {
+    const auto experiment = point_experiment(sweep_, point, num_ranks_, capabilities_);
+    own = read_sweep_point(folder_ / name, experiment);
+    step_times_[point] = step_times_of(own, experiment, num_ranks_);
+  }
+  own.folder = name;
+  own.values = sweep_.values(point);
+}
+
+std::size_t SweepRecords::num_complete() const {
+  return static_cast<std::size_t>(std::count_if(
+      result_.points.begin(), result_.points.end(), [](const SweepPointResult& point) {
+        return point.status == SweepPointStatus::complete;
+      }));
+}
+
+std::optional<fs::path> SweepRecords::begin(std::size_t point) {
+  auto& own = result_.points.at(point);
+  if (own.status == SweepPointStatus::complete) {
+    return std::nullopt;
+  }
+  int retry = 0;
+  // An empty folder is what a run leaves that was killed at once; nothing is lost by using it.
+  while (fs::exists(folder_ / folder_name(point, retry)) &&
+         !fs::is_empty(folder_ / folder_name(point, retry))) {
+    ++retry;
+  }
+  own = {.values = sweep_.values(point),
+         .folder = folder_name(point, retry),
+         .status = SweepPointStatus::running,
+         .problem = "",
+         .policies = {}};
+  write();
+  return folder_ / own.folder;
+}
+
+void SweepRecords::end(std::size_t point, const std::string& failure) {
+  take_over(point);
+  if (!failure.empty()) {
+    result_.points[point].status = SweepPointStatus::incomplete;
+    result_.points[point].problem = failure;
+  }
+  write();
+}
+
+void SweepRecords::write() {
+  result_.step_times = step_time_json(step_times_);
+  write_json(folder_ / kSweepFileName, to_json(result_));
+  write_file_atomically(folder_ / kSweepTableName, to_csv(result_));
+}
+
+}  // namespace dovetail

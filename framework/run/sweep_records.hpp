@@ -1,0 +1,57 @@
+// The files of a sweep: its folder, the folders of its points, sweep.json and sweep.csv.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/compare/sweep_result.hpp"
+#include "framework/config/sweep.hpp"
+#include "framework/config/validate.hpp"
+#include "framework/run/sweep_step_times.hpp"
+
+namespace dovetail {
+
+/// Of rank 0; no other process may write to the folder. Nothing that a run has written is ever
+/// overwritten, moved or removed: a point that has to run again gets a folder of its own,
+/// point-0003.retry1, and the tables take each point's last folder.
+class SweepRecords {
+ public:
+  /// Makes the folder `out` (empty: results/<experiment>-<UTC time>) and writes experiment.yaml, or
+  /// takes up one that the same sweep has begun. `sweep` outlives the object. Throws InputError for
+  /// a folder that holds anything else, another sweep, or one of another number of ranks.
+  SweepRecords(const Sweep& sweep,
+               const std::string& out,
+               int num_ranks,
+               const Capabilities& capabilities);
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+  const SweepResult& result() const { return result_; }
+
+  /// Number of points that are done.
+  std::size_t num_complete() const;
+
+  /// The folder that a point has to run in, marked as running; nothing where the point is done.
+  std::optional<std::filesystem::path> begin(std::size_t point);
+
+  /// Takes over what the run of a point has left; `failure` says why it ended early, empty = it did
+  /// not.
+  void end(std::size_t point, const std::string& failure);
+
+ private:
+  std::string folder_name(std::size_t point, int retry) const;
+  void take_over(std::size_t point);
+  void write();
+
+  const Sweep& sweep_;
+  int num_ranks_;
+  const Capabilities& capabilities_;
+  std::filesystem::path folder_;
+  SweepResult result_;
+  std::vector<std::vector<TimedPolicy>> step_times_;  ///< by point
+};
+
+}  // namespace dovetail

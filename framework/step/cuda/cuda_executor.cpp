@@ -1,0 +1,270 @@
+#include "framework/step/cuda/cuda_executor.hpp"
+
+#include <array>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include <c10/cuda/CUDAGuard.h>
+
+#include "framework/base/check.hpp"
+#include "framework/base/log.hpp"
+#include "framework/cuda/check.hpp"
+#include "framework/cuda/device_binding.hpp"
+#include "framework/cuda/stream_capture.hpp"
+#include "framework/exec/op_failure.hpp"
+#include "framework/step/cuda/step_progress.hpp"
+
+namespace dovetail {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kPollInterval = std::chrono::milliseconds(1);
+constexpr auto kSleep = std::chrono::microseconds(20);
+
+/// What was enqueued before a failure mostly ends by itself; only then exchanges are cancelled.
+constexpr auto kGrace = std::chrono::seconds(2);
+
+c10::cuda::CUDAStream make_stream(bool high_priority, c10::DeviceIndex device) {
+  bind_device(device);
+  return c10::cuda::getStreamFromPool(high_priority, device);
+}
+
+/// True once all work on the stream is done. Throws the device's error.
+bool is_idle(cudaStream_t stream) {
+  const cudaError_t status = cudaStreamQuery(stream);
+  if (status == cudaErrorNotReady) {
+    static_cast<void>(cudaGetLastError());  // CUDA remembers it for whoever looks next
+    return false;
+  }
+  check_cuda(status, "query a stream");
+  return true;
+}
+
+/// An error that CUDA still remembers would be taken for the next launch's.
+[[noreturn]] void rethrow_cleared(const Op& op) {
+  static_cast<void>(cudaGetLastError());
+  rethrow_from_op(op);
+}
+
+}  // namespace
+
+CudaExecutor::CudaExecutor(CudaExecutorOptions options)
+    : options_(std::move(options)),
+      compute_(make_stream(false, options_.device)),
+      comm_(make_stream(true, options_.device)),
+      finished_(Event::Kind::order) {}
+
+const c10::cuda::CUDAStream& CudaExecutor::stream_of(const Op& op) const {
+  return op.lane == Lane::comm ? comm_ : compute_;
+}
+
+void CudaExecutor::enter_thread(int ubatch) {
+  DOVETAIL_CHECK(!flow_.capturing && !is_capturing(compute_) && !is_capturing(comm_),
+                 "the thread of ubatch " + std::to_string(ubatch) +
+                     " starts in a capture: an eager step must come before");
+  bind_device(options_.device);
+  const std::array<c10::cuda::CUDAStream, 2> streams = {compute_, comm_};
+  warm_up_blas(streams);
+}
+
+void CudaExecutor::begin_step(const Schedule& schedule,
+                              StepBody& body,
+                              PassKind pass,
+                              OpTimes* times) {
+  schedule_ = &schedule;
+  body_ = &body;
+  pass_ = pass;
+  times_ = times;
+  next_index_ = 0;
+  gave_up_ = false;
+  timed_ = flow_.timed || times != nullptr;
+  find_lane_edges(schedule, pass, edges_);
+  if (!flow_.capturing) {
+    witness_exchanges();
+  }
+  events().prepare(edges_, timed_);
+  if (edges_.uses_comm) {
+    events().fork.record(compute_);
+    events().fork.hold(comm_);
+  }
+}
+
+/// Exchanges are what hangs when another rank fails: their ends are recorded even where no other
+/// lane waits for them, so that a time-out can name the one.
+void CudaExecutor::witness_exchanges() {
+  for (std::size_t i = 0; i < schedule_->ops.size(); ++i) {
+    const Phase phase = schedule_->ops[i].phase;
+    if (is_exchange(phase) && runs_in(pass_, phase)) {
+      edges_.records[i] = 1;
+    }
+  }
+}
+
+bool CudaExecutor::is_timed(std::size_t index) const {
+  return timed_ && (flow_.times_itself.empty() || flow_.times_itself[index] == 0);
+}
+
+/// In a capture the event must be a node of the graph, to be recorded by each replay.
+void CudaExecutor::mark(const Event& event, cudaStream_t stream) const {
+  if (flow_.capturing) {
+    event.record_external(stream);
+  } else {
+    event.record(stream);
+  }
+}
+
+void CudaExecutor::run_body(const Op& op,
+                            StepBody& body,
+                            const StepEvents* events,
+                            std::size_t index) const {
+  const auto& stream = stream_of(op);
+  const c10::cuda::CUDAStreamGuard guard(stream);
+  if (events != nullptr) {
+    mark(events->start[index], stream);
+  }
+  body.run(op);
+  if (events != nullptr) {
+    mark(events->end[index], stream);
+  }
+}
+
+void CudaExecutor::run_op(const Op& op,
+                          StepBody& body,
+                          const StepEvents* events,
+                          std::size_t index) const {
+  try {
+    run_body(op, body, events, index);
+  } catch (...) {
+    rethrow_cleared(op);
+  }
+}
+
+void CudaExecutor::enqueue(int index) {
+  DOVETAIL_CHECK_EQ(index, next_index_);
+  ++next_index_;
+  const auto i = static_cast<std::size_t>(index);
+  const Op& op = schedule_->ops[i];
+  if (!runs_in(pass_, op.phase)) {
+    return;
+  }
+  // Looked up ahead of the body: a body that outlives its step must not look at the next one's.
+  StepEvents& step_events = events();
+  const bool records = edges_.records[i] != 0;
+  try {
+    const cudaStream_t stream = stream_of(op);
+    if (edges_.wait_for[i] >= 0) {
+      step_events.done[static_cast<std::size_t>(edges_.wait_for[i])].hold(stream);
+    }
+    run_body(op, *body_, is_timed(i) ? &step_events : nullptr, i);
+    if (records) {
+      step_events.done[i].record(stream);
+    }
+  } catch (...) {
+    rethrow_cleared(op);
+  }
+}
+
+void CudaExecutor::end_step() {
+  DOVETAIL_CHECK_EQ(next_index_, static_cast<int>(schedule_->ops.size()));
+  if (edges_.uses_comm) {
+    events().join.record(comm_);
+    events().join.hold(compute_);
+  }
+  if (flow_.capturing) {
+    return;
+  }
+  wait_until_done("the step", [this] { return unfinished(); });
+  if (times_ != nullptr) {
+    read_times(*schedule_, pass_, events(), *times_);
+  }
+}
+
+bool CudaExecutor::poll_until_done(Clock::time_point deadline) const {
+  const auto start = Clock::now();
+  auto next_poll = start + kPollInterval;
+  while (!finished_.is_done()) {
+    const auto now = Clock::now();
+    if (now >= deadline) {
+      return false;
+    }
+    if (now >= next_poll) {
+      if (options_.on_poll) {
+        options_.on_poll();
+      }
+      next_poll = Clock::now() + kPollInterval;
+    }
+    if (now - start > options_.spin) {
+      std::this_thread::sleep_for(kSleep);
+    }
+  }
+  return true;
+}
+
+void CudaExecutor::wait_until_done(const std::string& what,
+                                   const std::function<std::string()>& where) {
+  finished_.record(compute_);
+  enqueued_at_ns_ = now_ns();
+  gave_up_ = true;
+  if (!poll_until_done(Clock::now() + options_.timeout)) {
+    throw TimeoutError(what + " did not end within " + std::to_string(options_.timeout.count()) +
+                       " ms" + (where ? where() : std::string()));
+  }
+  gave_up_ = false;
+}
+
+std::string CudaExecutor::unfinished() {
+  return describe_progress(*schedule_, pass_, [this](std::size_t i) -> const Event* {
+    if (is_timed(i)) {
+      return &events().end[i];
+    }
+    return edges_.records[i] != 0 ? &events().done[i] : nullptr;
+  });
+}
+
+void CudaExecutor::abort_step() noexcept {
+  if (flow_.capturing) {
+    return;
+  }
+  const auto wait_idle = [this](Clock::duration limit) {
+    const auto deadline = Clock::now() + limit;
+    while (!is_idle(compute_) || !is_idle(comm_)) {
+      if (Clock::now() >= deadline) {
+        return false;
+      }
+      std::this_thread::sleep_for(kSleep);
+    }
+    return true;
+  };
+  try {
+    if (!gave_up_ && wait_idle(kGrace)) {
+      return;
+    }
+    if (options_.cancel_comm) {
+      options_.cancel_comm();
+    }
+    if (!wait_idle(options_.timeout)) {
+      log_line("the GPU is still busy after a failed step");
+    }
+  } catch (const std::exception& error) {
+    log_line(std::string("after a failed step: ") + error.what());
+  } catch (...) {
+    log_line("after a failed step: an exception that is no std::exception");
+  }
+}
+
+void CudaExecutor::read_times(const Schedule& schedule,
+                              PassKind pass,
+                              const StepEvents& events,
+                              OpTimes& times) {
+  align_clock(compute_, alignment_);
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (runs_in(pass, schedule.ops[i].phase)) {
+      times.start_ns[i] = alignment_.host_ns(events.start[i]);
+      times.end_ns[i] = alignment_.host_ns(events.end[i]);
+    }
+  }
+}
+
+}  // namespace dovetail

@@ -1,0 +1,128 @@
+// The executor of GPU ranks: the two lanes are two streams of one GPU, the waits of the schedule
+// are events between them, and an op's body only enqueues.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/cuda/clock_alignment.hpp"
+#include "framework/exec/executor.hpp"
+#include "framework/exec/lane_edges.hpp"
+#include "framework/step/cuda/step_events.hpp"
+
+namespace dovetail {
+
+struct CudaExecutorOptions {
+  c10::DeviceIndex device = 0;
+  std::chrono::milliseconds timeout{60'000};  ///< bound of the wait for the end of a step
+  /// About once a millisecond in waits; throws to end the wait (peer failure, NCCL's asynchronous
+  /// errors). Main thread; must not touch the streams. May be empty.
+  std::function<void()> on_poll;
+  /// When a step is aborted with work pending: makes pending exchanges give up (aborts the
+  /// communicator). Main thread; must not throw; may be empty.
+  std::function<void()> cancel_comm;
+  /// How long a wait looks without sleeping. Sleeps cost up to 0.1 ms of a measured step, a look a
+  /// core.
+  std::chrono::milliseconds spin{50};
+};
+
+/// Streams: compute (default priority) and comm (high priority), both from LibTorch's pool, so that
+/// its allocator knows them; never the legacy default stream. While an op's body runs, the current
+/// stream of its thread is the op's lane, which has been told to wait for the op's waits.
+///
+/// begin_step makes comm wait for what compute has been given; end_step makes compute wait for
+/// comm, then waits for both on the host, bounded.
+class CudaExecutor final : public Executor {
+ public:
+  /// What a step is enqueued for.
+  struct Flow {
+    bool capturing = false;        ///< both streams are in a capture: end_step only joins them
+    StepEvents* events = nullptr;  ///< null = the executor's own, of the eager flow
+    bool timed = false;            ///< record start and end of ops even without OpTimes
+    /// [ops] 1 = start and end of this op are recorded by a graph; empty = of no op
+    std::vector<std::uint8_t> times_itself = {};
+  };
+
+  /// Binds the calling thread, which is the main thread, to the device.
+  explicit CudaExecutor(CudaExecutorOptions options);
+
+  const c10::cuda::CUDAStream& compute_stream() const { return compute_; }
+
+  const c10::cuda::CUDAStream& comm_stream() const { return comm_; }
+
+  const CudaExecutorOptions& options() const { return options_; }
+
+  /// For the steps from now on; between steps. What `flow` points to outlives them.
+  void set_flow(Flow flow) { flow_ = std::move(flow); }
+
+  /// Device, handles and workspaces for both streams. Throws ContractError in a capture: threads
+  /// must have run an eager step before.
+  void enter_thread(int ubatch) override;
+  void begin_step(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times) override;
+  void enqueue(int index) override;
+  void end_step() override;
+
+  /// Cancels comm and waits, bounded, until both streams are idle; in a capture it does nothing,
+  /// because whoever began the capture throws it away.
+  void abort_step() noexcept override;
+
+  /// Marks the end of what compute has been given and waits for it on the host, bounded. Throws
+  /// TimeoutError "<what> did not end within ...", with what `where` adds, the device's error, or
+  /// what on_poll throws.
+  void wait_until_done(const std::string& what, const std::function<std::string()>& where = {});
+
+  /// Fills start_ns and end_ns of the ops that `pass` runs. The streams must be idle, the events
+  /// recorded; aligns the clock first.
+  void read_times(const Schedule& schedule,
+                  PassKind pass,
+                  const StepEvents& events,
+                  OpTimes& times);
+
+  /// Of the last read_times.
+  const ClockAlignment& clock_alignment() const { return alignment_; }
+
+  /// Host time at which the last step had been enqueued, before the wait for its end.
+  std::int64_t enqueued_at_ns() const { return enqueued_at_ns_; }
+
+  /// Runs one op's body on its stream, with start and end recorded around it where `events` is not
+  /// null. What it throws names the op.
+  void run_op(const Op& op, StepBody& body, const StepEvents* events, std::size_t index) const;
+
+ private:
+  const c10::cuda::CUDAStream& stream_of(const Op& op) const;
+  void run_body(const Op& op, StepBody& body, const StepEvents* events, std::size_t index) const;
+  void mark(const Event& event, cudaStream_t stream) const;
+
+  StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
+
+  void witness_exchanges();
+  bool is_timed(std::size_t index) const;
+  bool poll_until_done(std::chrono::steady_clock::time_point deadline) const;
+  std::string unfinished();
+
+  const CudaExecutorOptions options_;
+  const c10::cuda::CUDAStream compute_;
+  const c10::cuda::CUDAStream comm_;
+  StepEvents own_events_;
+  Event finished_;
+  ClockAlignment alignment_;
+  Flow flow_;
+  std::int64_t enqueued_at_ns_ = 0;
+  bool gave_up_ = false;  ///< a wait ended without the streams being idle
+
+  // One step.
+  const Schedule* schedule_ = nullptr;
+  StepBody* body_ = nullptr;
+  PassKind pass_ = PassKind::full;
+  OpTimes* times_ = nullptr;
+  LaneEdges edges_;
+  int next_index_ = 0;  ///< of the op that enqueue expects; handed on with the baton
+  bool timed_ = false;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,205 @@
+#include "framework/step/cuda/step_runner.hpp"
+
+#include <exception>
+#include <string>
+#include <utility>
+
+#include "framework/base/check.hpp"
+#include "framework/cuda/stream_capture.hpp"
+
+namespace dovetail {
+namespace {
+
+/// Sets the executor's flow for a scope.
+class FlowScope {
+ public:
+  FlowScope(CudaExecutor& executor, CudaExecutor::Flow flow) : executor_(executor) {
+    executor_.set_flow(std::move(flow));
+  }
+
+  ~FlowScope() { executor_.set_flow({}); }
+
+  FlowScope(const FlowScope&) = delete;
+  FlowScope& operator=(const FlowScope&) = delete;
+  FlowScope(FlowScope&&) = delete;
+  FlowScope& operator=(FlowScope&&) = delete;
+
+ private:
+  CudaExecutor& executor_;
+};
+
+/// The body of a piecewise replay: graphs in the place of captured ops.
+class PieceLauncher final : public StepBody {
+ public:
+  PieceLauncher(const Schedule& schedule, StepBody& body, cudaStream_t compute)
+      : schedule_(schedule),
+        body_(body),
+        compute_(compute),
+        graphs_(schedule.ops.size(), nullptr),
+        captured_(schedule.ops.size(), 0) {}
+
+  void add(const GraphPiece& ops, const GraphExec& exec) {
+    graphs_[static_cast<std::size_t>(ops.first)] = &exec;
+    for (int i = ops.first; i < ops.end; ++i) {
+      captured_[static_cast<std::size_t>(i)] = 1;
+    }
+  }
+
+  /// [ops] 1 = part of a piece.
+  const std::vector<std::uint8_t>& captured() const { return captured_; }
+
+  void run(const Op& op) override {
+    const auto index = static_cast<std::size_t>(&op - schedule_.ops.data());
+    if (captured_[index] == 0) {
+      body_.run(op);
+    } else if (graphs_[index] != nullptr) {
+      graphs_[index]->launch(compute_);
+    }
+  }
+
+ private:
+  const Schedule& schedule_;
+  StepBody& body_;
+  cudaStream_t compute_;
+  std::vector<const GraphExec*> graphs_;  ///< [ops]: at the first op of each piece
+  std::vector<std::uint8_t> captured_;
+};
+
+}  // namespace
+
+CudaStepRunner::CudaStepRunner(CudaExecutorOptions executor_options, RunnerOptions runner_options)
+    : executor_(std::move(executor_options)),
+      pool_(executor_.options().device),
+      runner_(executor_, runner_options) {
+  executor_.enter_thread(-1);
+  executor_.wait_until_done("the preparation of the main thread");
+}
+
+/// A run that gets through proves that no thread is left inside an op of an earlier one.
+void CudaStepRunner::run(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times) {
+  runner_.run(schedule, body, pass, times);
+  abandoned_.clear();
+}
+
+void CudaStepRunner::run_eager(const Schedule& schedule,
+                               StepBody& body,
+                               PassKind pass,
+                               OpTimes* times) {
+  const std::int64_t start = now_ns();
+  run(schedule, body, pass, times);
+  last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
+}
+
+std::unique_ptr<CapturedStep> CudaStepRunner::capture(
+    const Schedule& schedule, StepBody& body, PassKind pass, GraphMode mode, bool instrumented) {
+  DOVETAIL_CHECK(mode != GraphMode::none, "a capture is piecewise or full");
+  auto step = std::make_unique<CapturedStep>(schedule, body, pass, mode, instrumented);
+  const std::int64_t start = now_ns();
+  try {
+    step->memory_ = GraphMemory(pool_, compute_stream(), comm_stream());
+    if (mode == GraphMode::full) {
+      capture_full(*step);
+    } else {
+      capture_pieces(*step);
+    }
+    step->memory_.stop_taking();
+    step->capture_ns_ = now_ns() - start;
+    instantiate(*step);
+    step->instantiate_ns_ = now_ns() - start - step->capture_ns_;
+  } catch (...) {
+    step->pieces_.clear();
+    step->memory_ = GraphMemory();
+    abandoned_.push_back(std::move(step));
+    throw;
+  }
+  return step;
+}
+
+/// Ahead of the capture: events are slow to make.
+void CudaStepRunner::prepare_events(CapturedStep& step) {
+  LaneEdges edges;
+  find_lane_edges(step.schedule_, step.pass_, edges);
+  step.events_.prepare(edges, step.instrumented_);
+}
+
+void CudaStepRunner::capture_full(CapturedStep& step) {
+  prepare_events(step);
+  const FlowScope flow(executor_,
+                       {.capturing = true, .events = &step.events_, .timed = step.instrumented_});
+  StreamCapture capture(compute_stream(), comm_stream());
+  run(step.schedule_, *step.body_, step.pass_, nullptr);
+  CapturedStep::Piece piece;
+  piece.ops = {0, static_cast<int>(step.schedule_.ops.size())};
+  piece.graph = capture.end();
+  step.pieces_.push_back(std::move(piece));
+}
+
+/// No edges between the pieces: ordinary events make them at replay.
+void CudaStepRunner::capture_pieces(CapturedStep& step) {
+  prepare_events(step);
+  const FlowScope flow(executor_, {.capturing = true});
+  for (const auto& ops : graph_pieces(step.schedule_, step.pass_)) {
+    StreamCapture capture(compute_stream(), comm_stream());
+    for (int i = ops.first; i < ops.end; ++i) {
+      const auto index = static_cast<std::size_t>(i);
+      executor_.run_op(step.schedule_.ops[index],
+                       *step.body_,
+                       step.instrumented_ ? &step.events_ : nullptr,
+                       index);
+    }
+    CapturedStep::Piece piece;
+    piece.ops = ops;
+    piece.graph = capture.end();
+    step.pieces_.push_back(std::move(piece));
+  }
+}
+
+void CudaStepRunner::instantiate(CapturedStep& step) {
+  for (auto& piece : step.pieces_) {
+    piece.exec = GraphExec(piece.graph);
+    piece.exec.upload(compute_stream());
+  }
+  executor_.wait_until_done("the upload of a captured step");
+}
+
+void CudaStepRunner::replay(CapturedStep& step, OpTimes* times) {
+  DOVETAIL_CHECK(times == nullptr || step.instrumented_,
+                 "only an instrumented capture has times of ops");
+  if (step.mode_ == GraphMode::full) {
+    replay_full(step, times);
+  } else {
+    replay_pieces(step, times);
+  }
+}
+
+void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
+  const std::int64_t start = now_ns();
+  if (times != nullptr) {
+    times->reset(step.schedule_.ops.size());
+  }
+  try {
+    step.pieces_.front().exec.launch(compute_stream());
+    executor_.wait_until_done("the replayed step (schedule " + step.schedule_.name + ", " +
+                              std::to_string(step.schedule_.ops.size()) + " ops)");
+    last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
+    if (times != nullptr) {
+      executor_.read_times(step.schedule_, step.pass_, step.events_, *times);
+    }
+  } catch (...) {
+    executor_.abort_step();
+    throw;
+  }
+}
+
+void CudaStepRunner::replay_pieces(CapturedStep& step, OpTimes* times) {
+  const std::int64_t start = now_ns();
+  PieceLauncher launcher(step.schedule_, *step.body_, compute_stream());
+  for (const auto& piece : step.pieces_) {
+    launcher.add(piece.ops, piece.exec);
+  }
+  const FlowScope flow(executor_, {.events = &step.events_, .times_itself = launcher.captured()});
+  run(step.schedule_, launcher, step.pass_, times);
+  last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
+}
+
+}  // namespace dovetail

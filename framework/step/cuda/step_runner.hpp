@@ -1,0 +1,79 @@
+// Runs steps on a GPU: eagerly, or by capturing them once and replaying the graphs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "framework/base/types.hpp"
+#include "framework/cuda/graph_pool.hpp"
+#include "framework/exec/runner.hpp"
+#include "framework/step/cuda/captured_step.hpp"
+#include "framework/step/cuda/cuda_executor.hpp"
+
+namespace dovetail {
+
+/// Made and called in the main thread only; one step at a time. Every wait is bounded by the
+/// executor's time-out. After a failure it can be used again, unless the device itself has failed;
+/// what a cancelled communicator can still do is the caller's affair.
+///
+/// Order of destruction: captured steps, then communicators; captured steps and the runner in any
+/// order. Bodies outlive the captured steps that name them.
+class CudaStepRunner {
+ public:
+  /// Binds the main thread to the device and readies its handles.
+  CudaStepRunner(CudaExecutorOptions executor_options, RunnerOptions runner_options);
+
+  /// Enqueues the ops that `pass` runs and waits for their end. `times` may be null; else start and
+  /// end of each op by the host's clock: an op starts when its lane has come to it and its waits
+  /// are met, so a gap in which the host is late counts as part of it.
+  void run_eager(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times);
+
+  /// Captures the step; local, and nothing runs. `full`: one graph, enqueued by the runner's
+  /// threads or inline. `piecewise`: a graph for each of graph_pieces(), enqueued in this thread,
+  /// without what is between them. `instrumented` adds events around each captured op, for `times`
+  /// of a replay. Allocations come from a pool shared with this runner's other graphs and keep
+  /// their addresses. Two eager runs of the same step on this runner must have come before: threads
+  /// and handles exist then, and what is made on first use. Throws as an eager run does, or
+  /// RunError where the body did what a capture forbids; then all is as before and a capture can be
+  /// tried again.
+  std::unique_ptr<CapturedStep> capture(
+      const Schedule& schedule, StepBody& body, PassKind pass, GraphMode mode, bool instrumented);
+
+  /// Launches the step and waits for its end. `full`: one launch. `piecewise`: walks the schedule,
+  /// launches each piece at its first op and runs the ops between pieces through the body given to
+  /// capture. `times`: only of an instrumented capture; the columns that the runner fills stay -1
+  /// for `full`.
+  void replay(CapturedStep& step, OpTimes* times);
+
+  /// Host ns from the start of the last run_eager or replay until everything had been enqueued.
+  std::int64_t last_enqueue_ns() const { return last_enqueue_ns_; }
+
+  /// Of the last step with times: how device times were put on the host's clock, to what error.
+  const ClockAlignment& clock_alignment() const { return executor_.clock_alignment(); }
+
+  cudaStream_t compute_stream() const { return executor_.compute_stream(); }
+
+  cudaStream_t comm_stream() const { return executor_.comm_stream(); }
+
+  /// The same, for stream guards.
+  const CudaExecutor& executor() const { return executor_; }
+
+ private:
+  void run(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times);
+  static void prepare_events(CapturedStep& step);
+  void capture_full(CapturedStep& step);
+  void capture_pieces(CapturedStep& step);
+  void instantiate(CapturedStep& step);
+  void replay_full(CapturedStep& step, OpTimes* times);
+  void replay_pieces(CapturedStep& step, OpTimes* times);
+
+  CudaExecutor executor_;
+  GraphPool pool_;
+  /// Of failed captures: a thread that a time-out left inside an op may still look at their events.
+  std::vector<std::unique_ptr<CapturedStep>> abandoned_;
+  Runner runner_;
+  std::int64_t last_enqueue_ns_ = 0;
+};
+
+}  // namespace dovetail

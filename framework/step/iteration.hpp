@@ -1,0 +1,74 @@
+// What the steps of an iteration share: the KV cache of a rank's requests, and the tensors that
+// refer to its pages. One for all policies with pages of one size.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/plan/kv_pages.hpp"
+#include "framework/plan/workload.hpp"
+#include "framework/step/kv_cache.hpp"
+#include "framework/step/model.hpp"
+#include "framework/step/step_inputs.hpp"
+
+namespace dovetail {
+
+/// Activations and routing that are given, not computed: one entry for each step (or context step),
+/// on the model's device; an undefined tensor leaves it to the model.
+struct GivenInputs {
+  std::vector<at::Tensor> embeds;      ///< [tokens, H] activation dtype
+  std::vector<at::Tensor> expert_ids;  ///< [layers, tokens, k] int64
+  std::vector<at::Tensor> context_embeds;
+  std::vector<at::Tensor> context_expert_ids;
+};
+
+/// Owns the cache. The pages of a rank's requests stay where they are over all iterations; the
+/// context is filled once and never written again.
+class Iteration {
+ public:
+  /// Throws InputError where the cache is too small for the workload or page_size does not divide
+  /// it.
+  Iteration(const RankWorkload& workload,
+            const GivenInputs& given,
+            const ExecutionConfig& execution,
+            const Model& model,
+            std::uint64_t seed,
+            at::Device device);
+
+  /// True if a policy with these settings can use this cache.
+  bool suits(const ExecutionConfig& execution) const;
+
+  const std::vector<StepInputs>& steps() const { return steps_; }
+
+  const std::vector<StepInputs>& context_steps() const { return context_steps_; }
+
+  const KvPages& pages() const { return pages_; }
+
+  KvCache& cache() { return cache_; }
+
+  /// Makes a read of keys and values that this iteration has not written yet visible: they are NaN.
+  void poison_steps();
+
+  bool is_context_filled() const { return context_filled_; }
+
+  void set_context_filled() { context_filled_ = true; }
+
+ private:
+  int page_size_;
+  std::int64_t cache_tokens_;
+  KvPages pages_;
+  KvCache cache_;
+  std::vector<StepInputs> steps_;
+  std::vector<StepInputs> context_steps_;
+  at::Tensor step_slots_;  ///< [tokens of all steps] int64
+  bool context_filled_ = false;
+};
+
+/// Buffers for the outputs of each step.
+std::vector<StepOutputs> make_outputs(const Iteration& iteration,
+                                      const Model& model,
+                                      const OutputSelection& selection);
+
+}  // namespace dovetail

@@ -1,0 +1,202 @@
+#include "framework/step/model_step.hpp"
+
+#include <utility>
+
+#include <ATen/ops/index_select.h>
+#include <c10/core/InferenceMode.h>
+
+#include "framework/base/check.hpp"
+
+namespace dovetail {
+
+ModelStep::ModelStep(const Model& model, Exchange& exchange, KvCache& cache, StepOutputs& outputs)
+    : model_(model), exchange_(exchange), cache_(cache), outputs_(outputs) {}
+
+void ModelStep::begin(std::vector<UbatchWork> ubatches, PassKind pass, bool keep_plans) {
+  pass_ = pass;
+  keep_plans_ = keep_plans && pass == PassKind::full;
+  ubatches_.clear();
+  for (auto& work : ubatches) {
+    Ubatch ubatch;
+    ubatch.state.inputs = work.inputs;
+    ubatch.work = std::move(work);
+    ubatches_.push_back(std::move(ubatch));
+  }
+  const auto num_plans = static_cast<std::size_t>(model_.shape().num_layers()) * ubatches_.size();
+  if (keep_plans_) {
+    plans_.assign(num_plans, nullptr);
+  }
+  DOVETAIL_CHECK(pass == PassKind::full || plans_.size() == num_plans,
+                 "a pass without routing or without an exchange needs the plans of a full one");
+}
+
+std::vector<UbatchWork> ModelStep::cut(const StepInputs& inputs,
+                                       const std::vector<UbatchSlice>& slices) {
+  std::vector<UbatchWork> ubatches;
+  for (const auto& slice : slices) {
+    UbatchWork work;
+    work.inputs = slice_inputs(inputs, slice);
+    work.token_start = slice.token_start;
+    for (const auto& segment : slice.segments) {
+      const auto& request = inputs.batch.requests[static_cast<std::size_t>(segment.request)];
+      if (segment.query_start + segment.query_length == request.query_length) {
+        work.last_rows.push_back(
+            {.row = segment.token_start - slice.token_start + segment.query_length - 1,
+             .request = segment.request});
+      }
+    }
+    ubatches.push_back(std::move(work));
+  }
+  return ubatches;
+}
+
+void ModelStep::run(const Op& op) {
+  const c10::InferenceMode inference;
+  if (fault_ != nullptr) {
+    fault_->before(op);
+  }
+  auto& ubatch = ubatches_.at(static_cast<std::size_t>(op.ubatch));
+  switch (op.phase) {
+    case Phase::embed:
+      model_.embed(ubatch.state);
+      break;
+    case Phase::attention:
+      finish_combine(op.ubatch, ubatch);
+      model_.attention(op.layer, ubatch.state, cache_);
+      break;
+    case Phase::route:
+      route(op, ubatch);
+      break;
+    case Phase::dispatch:
+    case Phase::combine:
+      exchange(op);
+      break;
+    case Phase::experts:
+      experts(op, ubatch);
+      break;
+    case Phase::shared_experts:
+      model_.shared_experts(op.layer, ubatch.state);
+      break;
+    case Phase::mlp:
+      model_.mlp(op.layer, ubatch.state);
+      keep_layer(op.layer, ubatch);
+      break;
+    case Phase::output:
+      finish_combine(op.ubatch, ubatch);
+      output(ubatch);
+      break;
+  }
+}
+
+void ModelStep::route(const Op& op, Ubatch& ubatch) {
+  auto& state = ubatch.state;
+  const auto start = ubatch.work.token_start;
+  const auto count = state.inputs.num_tokens;
+  const auto replay = replay_ids_.defined()
+                          ? replay_ids_.select(0, op.layer).narrow(0, start, count)
+                          : at::Tensor();
+  model_.route(op.layer, state, replay);
+  if (pass_ == PassKind::compute_only) {
+    // Without the wire the hidden states are not the real ones, so their routing would not be,
+    // either.
+    exchange_.prepare_again(op.ubatch, state.moe_input, plan(op));
+    return;
+  }
+  exchange_.begin_layer(op.ubatch, op.layer);
+  exchange_.prepare(op.ubatch, state.moe_input, state.expert_ids, state.weights);
+  if (keep_plans_) {
+    plan(op) = exchange_.plan(op.ubatch);
+  }
+  if (outputs_.expert_ids.defined()) {
+    outputs_.expert_ids.select(0, op.layer).narrow(0, start, count).copy_(state.expert_ids);
+    outputs_.margin.select(0, op.layer).narrow(0, start, count).copy_(state.margin);
+  }
+}
+
+void ModelStep::exchange(const Op& op) {
+  if (pass_ == PassKind::comm_only) {
+    exchange_.adopt(op.ubatch, plan(op));
+  }
+  if (op.phase == Phase::dispatch) {
+    exchange_.dispatch(op.ubatch);
+  } else {
+    exchange_.combine(op.ubatch);
+  }
+}
+
+void ModelStep::experts(const Op& op, Ubatch& ubatch) {
+  const auto rows = exchange_.arrange(op.ubatch);
+  exchange_.reduce(op.ubatch, model_.experts(op.layer, rows));
+  ubatch.combined_layer = op.layer;
+}
+
+void ModelStep::finish_combine(int index, Ubatch& ubatch) {
+  if (ubatch.combined_layer < 0) {
+    return;
+  }
+  const int layer = std::exchange(ubatch.combined_layer, -1);
+  model_.add_moe(layer, ubatch.state, exchange_.finish(index));
+  keep_layer(layer, ubatch);
+}
+
+void ModelStep::keep_layer(int layer, const Ubatch& ubatch) {
+  if (!outputs_.layers.empty()) {
+    outputs_.layers[static_cast<std::size_t>(layer)]
+        .narrow(0, ubatch.work.token_start, ubatch.state.inputs.num_tokens)
+        .copy_(ubatch.state.hidden);
+  }
+}
+
+void ModelStep::output(Ubatch& ubatch) {
+  const auto start = ubatch.work.token_start;
+  const auto count = ubatch.state.inputs.num_tokens;
+  const auto normed = model_.output(ubatch.state);
+  outputs_.hidden.narrow(0, start, count).copy_(normed);
+  if (outputs_.logits_all.defined()) {
+    outputs_.logits_all.narrow(0, start, count).copy_(model_.logits(normed));
+  }
+  if (outputs_.logits.defined()) {
+    logits(ubatch, normed);
+  }
+}
+
+void ModelStep::logits(const Ubatch& ubatch, const at::Tensor& normed) {
+  const auto& last_rows = ubatch.state.inputs.on_device.last_rows;
+  if (!last_rows.defined()) {
+    for (const auto& last : ubatch.work.last_rows) {
+      outputs_.logits.narrow(0, last.request, 1)
+          .copy_(model_.logits(normed.narrow(0, last.row, 1)));
+    }
+    return;
+  }
+  // Of every segment, in one product: which of them ends its request is known when outputs are
+  // read.
+  if (last_rows.size(0) > 0 && normed.size(0) > 0) {
+    outputs_.logits.narrow(0, ubatch.work.request_start, last_rows.size(0))
+        .copy_(model_.logits(at::index_select(normed, 0, last_rows)));
+  }
+}
+
+void ModelStep::add_tokens_per_expert(std::span<std::int64_t> counts) const {
+  const auto num_layers = static_cast<std::size_t>(model_.shape().num_layers());
+  const auto num_experts = counts.size() / num_layers;
+  for (std::size_t i = 0; i < plans_.size(); ++i) {
+    if (plans_[i] == nullptr) {
+      continue;
+    }
+    const auto layer = i / ubatches_.size();
+    const auto own = plans_[i]->tokens_per_expert();
+    DOVETAIL_CHECK_EQ(own.size(), num_experts);
+    for (std::size_t expert = 0; expert < num_experts; ++expert) {
+      counts[layer * num_experts + expert] += own[expert];
+    }
+  }
+}
+
+std::shared_ptr<ExchangePlan>& ModelStep::plan(const Op& op) {
+  const auto index =
+      static_cast<std::size_t>(op.layer) * ubatches_.size() + static_cast<std::size_t>(op.ubatch);
+  return plans_.at(index);
+}
+
+}  // namespace dovetail
