@@ -145,7 +145,7 @@ class ScheduleBench {
 }  // namespace
 
 std::vector<BenchResult> bench_graph(int num_layers, int num_samples) {
-  if (gpu_descriptions().empty()) {
+  if (visible_gpus().empty()) {
     throw InputError("bench graph needs a GPU, and this machine has none");
   }
   const ModelShape model{std::vector<LayerShape>(static_cast<std::size_t>(num_layers))};

@@ -1,22 +1,19 @@
-// `dovetail check`: everything about a run that can be known before it, and nothing run.
+// `dovetail check`: everything about a run, or about every point of a sweep, that can be known
+// before it, and nothing run.
+#include <algorithm>
 #include <iostream>
-#include <optional>
-#include <variant>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
-#include "framework/comm/exchange/exchanges.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/config/dump.hpp"
-#include "framework/plan/request_trace.hpp"
+#include "framework/config/load.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/run/capabilities.hpp"
-#include "framework/run/memory_estimate.hpp"
-#include "framework/run/policy_checks.hpp"
-#include "framework/run/run_setup.hpp"
-#include "launch/check_sweep.hpp"
+#include "framework/run/checked_run.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "launch/commands.hpp"
 #include "models/registry.hpp"
 
@@ -24,30 +21,6 @@ namespace dovetail {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-CheckedRun load_run(const Experiment& experiment, int num_ranks) {
-  CheckedRun run;
-  run.experiment = experiment;
-  run.grid = make_grid(num_ranks, run.experiment.parallel.expert_parallel);
-  run.architecture = architectures().at(run.experiment.model.architecture)(run.experiment.model);
-  const auto& dims = run.architecture->dims();
-  owned_experts(dims.num_experts, run.grid.expert_parallel, EpRank(0));
-  check_recorded_outputs(experiment.record, dims);
-  const auto& workload = run.experiment.workload;
-  std::optional<RequestTrace> trace;
-  if (const auto* file = std::get_if<RequestFile>(&workload.requests.front())) {
-    trace = read_request_trace(file->path);
-  }
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    run.workloads.push_back(
-        make_workload(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks, Rank(rank)));
-  }
-  for (const auto& policy : experiment.policies) {
-    run.schedules.push_back(
-        make_checked_schedules(experiment, policy, run.architecture->shape(), num_ranks));
-  }
-  return run;
-}
 
 Json describe_grid(const CheckedRun& run) {
   auto ranks = Json::array();
@@ -78,28 +51,25 @@ Json describe_grid(const CheckedRun& run) {
 
 Json describe_policy(const CheckedRun& run,
                      const PolicyConfig& policy,
-                     const PolicySchedules& schedules) {
-  const auto exchange = choose_exchange(policy.execution.exchange, plans_for_gpu(policy.execution));
+                     const ResolvedPolicy& resolved) {
   auto splits = Json::array();
   for (const auto& workload : run.workloads) {
     auto tokens = Json::array();
-    for (const auto& slice : split_batch(workload.steps.front().batch,
-                                         split_rule(policy.split,
-                                                    run.architecture->dims().flops_per_token,
-                                                    run.architecture->dims().flops_per_key),
-                                         schedules.own.num_ubatches)) {
+    for (const auto& slice : split_batch(
+             workload.steps.front().batch, resolved.split, resolved.schedules.own.num_ubatches)) {
       tokens.push_back(slice.num_tokens);
     }
     splits.push_back(tokens);
   }
   return {{"name", policy.name},
-          {"schedule", schedules.own.name},
-          {"ubatches", schedules.own.num_ubatches},
-          {"ops", schedules.own.ops.size()},
+          {"schedule", resolved.schedules.own.name},
+          {"ubatches", resolved.schedules.own.num_ubatches},
+          {"ops", resolved.schedules.own.ops.size()},
           {"schedule_check", "proven"},  // an unproven schedule is refused above
-          {"exchange", exchange.name},
-          {"exchange_reason", exchange.reason},
+          {"exchange", resolved.execution.exchange},
+          {"exchange_reason", resolved.execution.exchange_reason},
           {"link", describe_link(policy.execution.link, run.grid.expert_parallel)},
+          {"resolved_execution", Json::parse(to_json_text(resolved.execution))},
           {"tokens_of_ubatches_by_rank", splits}};
 }
 
@@ -196,13 +166,14 @@ void print_memory(const Json& memory) {
   std::cout << table.to_string();
 }
 
-}  // namespace
-
-Json check_experiment(const Experiment& experiment, int num_ranks) {
-  const auto run = load_run(experiment, num_ranks);
+/// Grid, policies, memory. Throws InputError.
+Json check_experiment(const Experiment& experiment,
+                      int num_ranks,
+                      const Capabilities& capabilities) {
+  const auto run = check_run(experiment, num_ranks, model_catalog(), capabilities);
   auto policies = Json::array();
-  for (std::size_t i = 0; i < run.schedules.size(); ++i) {
-    policies.push_back(describe_policy(run, run.experiment.policies[i], run.schedules[i]));
+  for (std::size_t i = 0; i < run.policies.size(); ++i) {
+    policies.push_back(describe_policy(run, run.experiment.policies[i], run.policies[i]));
   }
   return {{"experiment", run.experiment.experiment},
           {"grid", describe_grid(run)},
@@ -210,14 +181,90 @@ Json check_experiment(const Experiment& experiment, int num_ranks) {
           {"memory_bytes_by_rank", describe_memory(run)}};
 }
 
+Json check_point(const Sweep& sweep,
+                 std::size_t point,
+                 int num_ranks,
+                 const Capabilities& capabilities) {
+  const auto experiment = point_experiment(sweep, point, num_ranks, capabilities);
+  Json report;
+  try {
+    report = check_experiment(experiment, num_ranks, capabilities);
+  } catch (const InputError& error) {
+    throw InputError(std::string(error.what()) + " (" + sweep.describe(point) + ")");
+  }
+  Json values = Json::object();
+  const auto own = sweep.values(point);
+  for (std::size_t axis = 0; axis < own.size(); ++axis) {
+    values[sweep.axes()[axis].key] = own[axis];
+  }
+  return {{"point", point}, {"values", values}, {"check", report}};
+}
+
+std::int64_t largest(const Json& list, const char* key) {
+  std::int64_t most = 0;
+  for (const auto& one : list) {
+    most = std::max(most, one.at(key).get<std::int64_t>());
+  }
+  return most;
+}
+
+void print_points(const Sweep& sweep, const Json& points) {
+  std::vector<TextTable::Column> columns = {{"point"}};
+  for (const auto& axis : sweep.axes()) {
+    columns.push_back({axis.key});
+  }
+  columns.push_back({"tokens"});
+  columns.push_back({"memory [MiB]"});
+  columns.push_back({"policies", TextTable::Align::left});
+  TextTable table(columns);
+  std::vector<PolicyLink> links;
+  for (const auto& point : points) {
+    std::vector<std::string> row = {point["point"].dump()};
+    for (const auto& [key, value] : point["values"].items()) {
+      row.push_back(value.get<std::string>());
+    }
+    const auto& check = point["check"];
+    row.push_back(std::to_string(largest(check["grid"]["ranks"], "tokens")));
+    const auto bytes = static_cast<double>(largest(check["memory_bytes_by_rank"], "total"));
+    row.push_back(format_fixed(bytes / (1 << 20), 2));
+    std::string names;
+    for (const auto& policy : check["policies"]) {
+      const auto name = policy["name"].get<std::string>();
+      names += (names.empty() ? "" : ", ") + name;
+      links.push_back({"point " + point["point"].dump() + ", " + name, policy["link"]});
+    }
+    row.push_back(names);
+    table.add_row(row);
+  }
+  std::cout << link_note(links) << points.size()
+            << " points; tokens and memory of the rank that has most\n"
+            << table.to_string();
+}
+
+/// Of a sweep every point, checked as a run of its own. Errors name the point.
+int check_sweep(const Sweep& sweep, const CheckOptions& options, const Capabilities& capabilities) {
+  auto points = Json::array();
+  for (std::size_t point = 0; point < sweep.num_points(); ++point) {
+    points.push_back(check_point(sweep, point, options.num_ranks, capabilities));
+  }
+  if (options.format == OutputFormat::json) {
+    std::cout << Json{{"points", points}}.dump(2) << "\n";
+  } else {
+    print_points(sweep, points);
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
 int check_command(const CheckOptions& options) {
+  const auto capabilities = build_capabilities(architectures().names());
   const Sweep sweep(read_experiment_file(options.file), options.file, options.overrides);
   if (sweep.is_sweep()) {
-    return check_sweep(sweep, options);
+    return check_sweep(sweep, options, capabilities);
   }
   const auto report = check_experiment(
-      point_experiment(sweep, 0, options.num_ranks, build_capabilities(architectures().names())),
-      options.num_ranks);
+      point_experiment(sweep, 0, options.num_ranks, capabilities), options.num_ranks, capabilities);
   if (options.format == OutputFormat::json) {
     std::cout << report.dump(2) << "\n";
   } else {

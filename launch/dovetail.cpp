@@ -13,57 +13,67 @@
 #include "framework/mpi/collectives.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/model_holder.hpp"
 #include "framework/run/policy_run.hpp"
 #include "framework/run/progress.hpp"
 #include "framework/run/recording.hpp"
-#include "framework/run/run_setup.hpp"
-#include "framework/run/sweep_run.hpp"
+#include "framework/run/resolve.hpp"
+#include "framework/run/run_points.hpp"
+#include "framework/run/set_up.hpp"
 #include "launch/command_line.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
 namespace {
 
-/// All stages from the model on. Collective over the world; returns the exit code, equal on all
+/// What lives as long as the process's work.
+struct Process {
+  const Capabilities& capabilities;
+  ModelHolder& models;
+};
+
+/// All stages from the devices on. Collective over the world; returns the exit code, equal on all
 /// ranks.
-int run_stages(const RankContext& context, const RunOptions& options, ModelHolder& models) {
+int run_stages(const RunContext& context, const RunOptions& options, const Process& process) {
   const auto& experiment = context.experiment;
-  const auto architecture = models.read_architecture(context);
+  const auto& ranks = context.ranks;
+  const auto placement = choose_device(context);
+  const auto architecture = process.models.read_architecture(context, placement);
   const auto workload = read_workload(context, *architecture);
-  check_policies(context, *architecture, workload);
-  RankDevice device(context);
-  check_device(context, device);
-  const auto model = models.load_model(context, device);
+  const auto policies = resolve_policies(context,
+                                         *architecture,
+                                         {placement.kind, placement.name, ranks.grid.world_size},
+                                         workload,
+                                         process.capabilities);
+  RankDevice device(ranks, placement);
+  const auto model = process.models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
   auto given = make_given_inputs(context, workload, *model);
-  const auto clock = estimate_clock_offset(context.groups.world, context.wait);
+  const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
+  const RunIdentity identity = {options, digests, clock, device.description()};
   std::optional<Iteration> iteration;
   std::optional<Progress> progress(context.is_first_rank());
-  for (const auto& policy : experiment.policies) {
-    const auto schedules = make_policy_schedules(policy, model->shape(), experiment.workload.phase);
+  bool stopped = false;
+  for (std::size_t i = 0; i < policies.size() && !stopped; ++i) {
+    const auto& policy = experiment.policies[i];
     if (!iteration || !iteration->suits(policy.execution)) {
       iteration.reset();  // two caches need not fit
       iteration.emplace(
           workload, given, policy.execution, *model, experiment.workload.seed, device.device());
     }
     auto outputs = make_outputs(*iteration, *model, select_outputs(experiment));
-    RankRecorder recorder(folder / policy.name / rank_file_name(context.rank().value),
-                          rank_file_spec(context,
-                                         {options, digests, clock, device.description()},
-                                         policy,
-                                         schedules,
-                                         workload,
-                                         *model));
+    RankRecorder recorder(folder / policy.name / rank_file_name(ranks.rank().value),
+                          rank_file_spec(context, identity, policy, policies[i], workload, *model));
     record_inputs(recorder, workload, experiment.workload.positions);
-    const auto result =
-        run_policy({.rank_context = context,
-                    .device = device,
+    stopped =
+        run_policy({.run = context,
                     .policy = policy,
-                    .schedules = schedules,
+                    .resolved = policies[i],
+                    .device = device,
                     .model = *model,
                     .workload = workload,
                     .given = given,
@@ -75,12 +85,9 @@ int run_stages(const RankContext& context, const RunOptions& options, ModelHolde
     if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
       given.expert_ids = routing_of(outputs);
     }
-    if (result.stopped) {
-      break;
-    }
   }
   progress.reset();
-  return conclude(context, folder);
+  return conclude(context, folder, stopped);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
@@ -96,12 +103,12 @@ void keep_freed_memory() {
 }
 
 /// run_stages; a failure of this rank alone ends all ranks. Throws AgreedError only.
-int run_point(const RankContext& context, const RunOptions& options, ModelHolder& models) {
+int run_point(const RunContext& context, const RunOptions& options, const Process& process) {
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / context.session.local_size()));
+  at::set_num_threads(std::max(1, cores / context.ranks.session.local_size()));
   auto& failures = context.failures;
   try {
-    return run_stages(context, options, models);
+    return run_stages(context, options, process);
   } catch (const AgreedError&) {
     throw;
   } catch (const Interrupted& error) {
@@ -118,13 +125,12 @@ int run_point(const RankContext& context, const RunOptions& options, ModelHolder
 int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const RunOptions& options) {
   const auto catalog = model_catalog();
   const auto capabilities = build_capabilities(catalog.architectures.names());
-  const auto sweep = agree_on_sweep(session, options, capabilities);
+  const auto points = agree_on_points(session, options, capabilities);
   ModelHolder models(catalog);
-  const auto run = sweep.is_sweep() ? run_sweep : run_single;
-  return run(
-      session, signals, sweep, options, capabilities, [&](const auto& context, const auto& own) {
-        return run_point(context, own, models);
-      });
+  const Process process = {capabilities, models};
+  return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
+    return run_point(context, own, process);
+  });
 }
 
 int run_command(int argc, char** argv, const RunOptions& options) {

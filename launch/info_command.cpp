@@ -29,9 +29,9 @@ std::vector<Section> sections() {
     versions.push_back({name, value});
   }
   std::vector<Description> devices = {{"cpu", "ranks on the CPU"}};
-  const auto gpus = gpu_descriptions();
+  const auto gpus = visible_gpus();
   for (std::size_t i = 0; i < gpus.size(); ++i) {
-    devices.push_back({"cuda:" + std::to_string(i), gpus[i]});
+    devices.push_back({"cuda:" + std::to_string(i), gpus[i].description});
   }
   return {{"versions", versions},
           {"devices", devices},

@@ -5,6 +5,7 @@
 #include "framework/plan/schedule_json.hpp"
 #include "framework/plan/schedule_print.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "launch/commands.hpp"
 #include "models/registry.hpp"
 
@@ -12,7 +13,7 @@ namespace dovetail {
 
 int plan_command(const PlanOptions& options) {
   const auto experiment = load_valid_experiment(
-      build_capabilities(architectures().names()), options.file, options.overrides, std::nullopt);
+      options.file, options.overrides, build_capabilities(architectures().names()));
   const auto& policy = find_policy(experiment, options.policy);
   const auto architecture = architectures().at(experiment.model.architecture)(experiment.model);
   const auto schedules =

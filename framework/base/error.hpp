@@ -10,6 +10,7 @@ inline constexpr int kExitDone = 0;
 inline constexpr int kExitBadInput = 2;
 inline constexpr int kExitRunFailure = 3;
 inline constexpr int kExitMismatch = 4;
+inline constexpr int kExitStopped = 5;  ///< stopped early on request; what is missing is named
 
 /// Base of all errors that Dovetail throws on purpose.
 class Error : public std::runtime_error {

@@ -106,6 +106,12 @@ SweepPolicy read_policy_row(const fs::path& folder,
   const ScheduleRecord schedule = files.rank(0).schedules().at(0);
   policy.schedule = schedule.name;
   policy.schedule_digest = schedule.digest;
+  const RankFile& first = files.rank(0);
+  if (first.has_attribute(attribute::kResolvedExecution)) {
+    policy.resolved =
+        parse_resolved_execution(first.text(attribute::kResolvedExecution),
+                                 first.path().string() + ": " + attribute::kResolvedExecution);
+  }
   read_tokens(files, policy);
   return policy;
 }

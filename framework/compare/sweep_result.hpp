@@ -14,6 +14,7 @@
 #include "framework/base/types.hpp"
 #include "framework/compare/metrics.hpp"
 #include "framework/config/experiment.hpp"
+#include "framework/config/resolved_execution.hpp"
 
 namespace dovetail {
 
@@ -38,13 +39,14 @@ struct SweepPolicy {
   std::string schedule_digest;  ///< of that schedule, as the rank files record it
   std::int64_t ubatches = 1;
   std::string link;
-  std::int64_t max_tokens = 0;        ///< tokens of a step on the rank that has most
-  std::int64_t total_tokens = 0;      ///< over all ranks
-  double context_tokens = 0;          ///< mean over all requests and steps
-  bool one_token_each = false;        ///< every request computed one token a step
-  std::int64_t vetoed_steps = 0;      ///< timed steps that ran the plain schedule instead
-  std::optional<Statistics> step_ns;  ///< nothing where the times are not valid
-  std::optional<double> speed_up;     ///< p50 of the baseline (else the first policy) over own p50
+  std::optional<ResolvedExecution> resolved;  ///< nothing in files of an earlier version
+  std::int64_t max_tokens = 0;                ///< tokens of a step on the rank that has most
+  std::int64_t total_tokens = 0;              ///< over all ranks
+  double context_tokens = 0;                  ///< mean over all requests and steps
+  bool one_token_each = false;                ///< every request computed one token a step
+  std::int64_t vetoed_steps = 0;              ///< timed steps that ran the plain schedule instead
+  std::optional<Statistics> step_ns;          ///< nothing where the times are not valid
+  std::optional<double> speed_up;  ///< p50 of the baseline (else the first policy) over own p50
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;

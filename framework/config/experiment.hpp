@@ -167,6 +167,9 @@ struct ExecutionConfig {
   int warmup = 2;       ///< untimed iterations first
   int iterations = 10;  ///< timed iterations
   GraphMode graph = GraphMode::none;
+  /// On a GPU the tokens of a ubatch are padded to the next of these; nothing = `auto`: no padding
+  /// where all steps have equal tokens, else the sizes of make_bounds_rule; empty = `[]`, none.
+  std::optional<std::vector<std::int64_t>> graph_sizes;
   HandOff hand_off = HandOff::threads;
   std::string exchange = "auto";
   int comm_sms = 8;  ///< upper bound of the SMs that the exchange may use; no meaning on the CPU

@@ -17,23 +17,35 @@ std::string cuda_version(int version) {
                       : std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+std::string hexadecimal(const cudaUUID_t& uuid) {
+  constexpr const char* digits = "0123456789abcdef";
+  std::string text;
+  for (const char byte : uuid.bytes) {
+    text += digits[static_cast<unsigned char>(byte) >> 4U];
+    text += digits[static_cast<unsigned char>(byte) & 15U];
+  }
+  return text;
+}
+
 }  // namespace
 
-std::vector<std::string> gpu_descriptions() {
+std::vector<VisibleGpu> visible_gpus() {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) {
     return {};
   }
-  std::vector<std::string> lines;
+  std::vector<VisibleGpu> gpus;
   for (int device = 0; device < count; ++device) {
     cudaDeviceProp properties{};
     if (cudaGetDeviceProperties(&properties, device) == cudaSuccess) {
-      lines.push_back(std::string(properties.name) + ", " +
-                      std::to_string(properties.totalGlobalMem >> 30) + " GiB, compute " +
-                      std::to_string(properties.major) + "." + std::to_string(properties.minor));
+      gpus.push_back({.uuid = hexadecimal(properties.uuid),
+                      .description = std::string(properties.name) + ", " +
+                                     std::to_string(properties.totalGlobalMem >> 30) +
+                                     " GiB, compute " + std::to_string(properties.major) + "." +
+                                     std::to_string(properties.minor)});
     }
   }
-  return lines;
+  return gpus;
 }
 
 std::string cuda_versions() {
@@ -47,7 +59,7 @@ std::string cuda_versions() {
 
 #else
 
-std::vector<std::string> gpu_descriptions() {
+std::vector<VisibleGpu> visible_gpus() {
   return {};
 }
 

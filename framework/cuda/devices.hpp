@@ -1,5 +1,5 @@
-// The GPUs of this machine, for `dovetail info` and for the choice of a device. Empty in a build
-// without CUDA.
+// The GPUs that this process sees, for `dovetail info` and for the choice of a device. None in a
+// build without CUDA.
 #pragma once
 
 #include <string>
@@ -7,8 +7,15 @@
 
 namespace dovetail {
 
-/// A line on each GPU: name, memory, compute capability. Never throws: no driver means no devices.
-std::vector<std::string> gpu_descriptions();
+struct VisibleGpu {
+  std::string uuid;  ///< of the card, in hexadecimal: equal for all processes of a host
+  std::string
+      description;  ///< name, memory, compute capability: "NVIDIA H200, 139 GiB, compute 9.0"
+};
+
+/// In the order of CUDA's numbers, which CUDA_VISIBLE_DEVICES decides. Never throws: no driver
+/// means no GPUs.
+std::vector<VisibleGpu> visible_gpus();
 
 /// "CUDA 13.0 (driver: none), NCCL 2.28.9 (compiled for 2.28.9): <its file>", or "built without
 /// CUDA".

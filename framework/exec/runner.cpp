@@ -73,15 +73,18 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
     times->hand_off_wait_ns[i] = changed_thread ? times->enqueued_ns[i] - released_ns : 0;
   }
 
-  /// Enqueues one op; what is thrown names the op, except our own time-outs and broken promises,
-  /// which name ops in their text.
-  void enqueue(int index) const {
+  /// In a catch block: what an executor threw names the op, except our own time-outs and broken
+  /// promises, which name ops in their text. `at` = -1: no op was being enqueued.
+  [[noreturn]] void rethrow_named(int at) const {
     try {
-      executor.enqueue(index);
+      throw;
     } catch (const Error&) {
       throw;
     } catch (...) {
-      rethrow_from_op(op(index));
+      if (at < 0) {
+        throw;
+      }
+      rethrow_from_op(op(at));
     }
   }
 
@@ -98,6 +101,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
 
   void walk_ubatch(int ubatch, bool& entered) noexcept {
     bool waiting = false;
+    int enqueuing = -1;
     try {
       if (!entered) {
         enter(ubatch);
@@ -115,14 +119,20 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
         if (times != nullptr) {
           note_times(i, i > 0 && op(i - 1).ubatch != ubatch);
         }
-        enqueue(i);
+        enqueuing = i;
+        executor.enqueue(i);
+        enqueuing = -1;
         if (times != nullptr) {
           released_ns = now_ns();
         }
         baton.pass(i);
       }
     } catch (...) {
-      record_error(waiting);
+      try {
+        rethrow_named(enqueuing);
+      } catch (...) {
+        record_error(waiting);
+      }
     }
   }
 
@@ -213,11 +223,16 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
       enter(-1);
       main_entered = true;
     }
-    for (int i = 0; i < num_ops(); ++i) {
-      if (times != nullptr) {
-        note_times(i, false);
+    int i = 0;
+    try {
+      for (; i < num_ops(); ++i) {
+        if (times != nullptr) {
+          note_times(i, false);
+        }
+        executor.enqueue(i);
       }
-      enqueue(i);
+    } catch (...) {
+      rethrow_named(i);
     }
   }
 

@@ -76,6 +76,7 @@ AgreementMessage agree(const MpiComm& comm,
     AgreementMessage message;
   };
 
+  require_may_communicate("agreement of the ranks on a step");
   auto call = std::make_unique<Call>();
   call->message = local;
   MPI_Request request = MPI_REQUEST_NULL;

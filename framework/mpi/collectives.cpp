@@ -1,6 +1,7 @@
 #include "framework/mpi/collectives.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -62,6 +63,7 @@ void broadcast_text(const MpiComm& comm, std::string& text, const WaitPolicy& po
     std::string text;
   };
 
+  require_may_communicate("broadcast of a text");
   auto buffers = std::make_unique<Buffers>();
   if (comm.rank() == 0) {
     *buffers = {checked_count(text.size()), text};
@@ -78,6 +80,7 @@ void broadcast_text(const MpiComm& comm, std::string& text, const WaitPolicy& po
 std::vector<std::string> gather_texts(const MpiComm& comm,
                                       const std::string& text,
                                       const WaitPolicy& policy) {
+  require_may_communicate("gathering of texts");
   const bool root = comm.rank() == 0;
   const auto num_ranks = static_cast<std::size_t>(comm.size());
   auto buffers = std::make_unique<GatherBuffers>();
@@ -119,6 +122,7 @@ void all_reduce(const MpiComm& comm,
                 std::span<std::int64_t> values,
                 Reduction reduction,
                 const WaitPolicy& policy) {
+  require_may_communicate("reduction");
   auto buffer = std::make_unique<std::vector<std::int64_t>>(values.begin(), values.end());
   std::int64_t* data = buffer->data();
   MPI_Request request = MPI_REQUEST_NULL;
@@ -155,6 +159,29 @@ std::string merge_messages(const std::vector<std::optional<std::string>>& messag
     text += (text.empty() ? "" : "\n") + describe_ranks(ranks) + ": " + message;
   }
   return text;
+}
+
+std::uint64_t sum_over(const MpiComm& comm, std::uint64_t value, const WaitPolicy& policy) {
+  std::array<std::int64_t, 1> values = {static_cast<std::int64_t>(value)};
+  all_reduce(comm, values, Reduction::sum, policy);
+  return static_cast<std::uint64_t>(values[0]);
+}
+
+bool equal_on_all_ranks(const MpiComm& comm, std::uint64_t value, const WaitPolicy& policy) {
+  std::array<std::int64_t, 1> smallest = {static_cast<std::int64_t>(value)};
+  std::array<std::int64_t, 1> largest = smallest;
+  all_reduce(comm, smallest, Reduction::min, policy);
+  all_reduce(comm, largest, Reduction::max, policy);
+  return smallest == largest;
+}
+
+void require_equal_digests(const MpiComm& comm,
+                           std::uint64_t digest,
+                           const std::string& problem,
+                           const WaitPolicy& policy) {
+  if (!equal_on_all_ranks(comm, digest, policy)) {
+    throw AgreedError(kExitBadInput, comm.rank() == 0 ? problem : "");
+  }
 }
 
 void all_ranks_ok(const MpiComm& comm,

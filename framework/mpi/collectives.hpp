@@ -33,6 +33,13 @@ void all_reduce(const MpiComm& comm,
                 Reduction reduction,
                 const WaitPolicy& policy);
 
+/// The sum (mod 2^64) over the ranks. Collective over `comm`. Throws as wait_all does.
+std::uint64_t sum_over(const MpiComm& comm, std::uint64_t value, const WaitPolicy& policy);
+
+/// Whether all ranks give the same value; equal on all ranks. Collective over `comm`. Throws as
+/// wait_all does.
+bool equal_on_all_ranks(const MpiComm& comm, std::uint64_t value, const WaitPolicy& policy);
+
 /// A problem that all ranks know of: every rank throws it, so every rank may end in the ordinary
 /// way. Only rank 0's has a text, so that the problem is printed once.
 class AgreedError : public Error {
@@ -58,12 +65,22 @@ void all_ranks_ok(const MpiComm& comm,
                   const std::optional<LocalError>& local,
                   const WaitPolicy& policy);
 
-/// Runs `work`, which may fail on some ranks and must not communicate, then all_ranks_ok.
+/// Every rank reads the files that an experiment names for itself, and all must read the same.
+/// Collective over `comm`. Throws AgreedError that says `problem`, with the exit code of bad input,
+/// where digests differ.
+void require_equal_digests(const MpiComm& comm,
+                           std::uint64_t digest,
+                           const std::string& problem,
+                           const WaitPolicy& policy);
+
+/// Runs `work`, which may fail on some ranks and must not communicate (it is a LocalScope), then
+/// all_ranks_ok.
 /// Collective over `comm`.
 template <class Work>
 void run_on_all_ranks(const MpiComm& comm, const WaitPolicy& policy, Work&& work) {
   std::optional<LocalError> problem;
   try {
+    const LocalScope scope;
     work();
   } catch (const Error& error) {
     problem = LocalError{error.exit_code(), error.what()};

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
 
 namespace dovetail {
@@ -42,10 +43,25 @@ void make_sleeps_exact() {
   throw RunError(std::string(what) + ": " + std::string(text, static_cast<std::size_t>(length)));
 }
 
+thread_local int local_scopes = 0;
+
 }  // namespace
+
+LocalScope::LocalScope() {
+  ++local_scopes;
+}
+
+LocalScope::~LocalScope() {
+  --local_scopes;
+}
+
+void require_may_communicate(std::string_view what) {
+  DOVETAIL_CHECK(local_scopes == 0, std::string(what) + " in a scope that must not communicate");
+}
 
 void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::string_view what) {
   using Clock = std::chrono::steady_clock;
+  require_may_communicate(what);
   make_sleeps_exact();
   std::vector<MPI_Status> statuses(requests.size());  // they say which error
   const auto start = Clock::now();

@@ -12,6 +12,22 @@
 
 namespace dovetail {
 
+/// A scope in which this thread must not communicate: a wait inside of it is a ContractError. What
+/// runs there may fail on one rank alone, and its peers would wait for a rank that does not come.
+class LocalScope {
+ public:
+  LocalScope();
+  ~LocalScope();
+  LocalScope(const LocalScope&) = delete;
+  LocalScope& operator=(const LocalScope&) = delete;
+  LocalScope(LocalScope&&) = delete;
+  LocalScope& operator=(LocalScope&&) = delete;
+};
+
+/// Throws ContractError in a LocalScope of this thread. Every collective and every wait begins with
+/// it.
+void require_may_communicate(std::string_view what);
+
 struct WaitPolicy {
   std::chrono::milliseconds timeout{60'000};
   std::chrono::microseconds sleep{20};  ///< between polls, after a short spin; up to twice as
@@ -22,8 +38,8 @@ struct WaitPolicy {
 
 /// Returns when all requests are complete (they are then MPI_REQUEST_NULL). Any thread; the
 /// requests belong to the caller. Throws TimeoutError "<what>: not done within <timeout>" at the
-/// deadline, RunError on an MPI error, or what on_poll throws; the requests are then still pending
-/// and their buffers must stay alive until the process ends.
+/// deadline, RunError on an MPI error, ContractError in a LocalScope, or what on_poll throws; the
+/// requests are then still pending and their buffers must stay alive until the process ends.
 void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::string_view what);
 
 /// wait_all for one request whose buffers `owner` holds. Where the wait throws, MPI may still write

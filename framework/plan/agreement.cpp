@@ -74,26 +74,6 @@ PerUbatch max_of_each(const PerUbatch& a, const PerUbatch& b) {
   return out;
 }
 
-/// Of the split, or of the whole batch as one ubatch.
-StepBounds exact_bounds(const AgreementMessage& reduced, int num_ubatches, bool ubatched) {
-  StepBounds bounds;
-  bounds.query_length = reduced.max_query_length;
-  bounds.key_length = reduced.max_key_length;
-  if (!ubatched) {
-    bounds.tokens[0] = reduced.max_tokens;
-    bounds.segments[0] = reduced.max_segments;
-    bounds.keys[0] = reduced.max_keys;
-    bounds.context[0] = reduced.max_context;
-    return bounds;
-  }
-  bounds.num_ubatches = num_ubatches;
-  bounds.tokens = reduced.max_ubatch_tokens;
-  bounds.segments = reduced.max_ubatch_segments;
-  bounds.keys = reduced.max_ubatch_keys;
-  bounds.context = reduced.max_ubatch_context;
-  return bounds;
-}
-
 /// What the table of step times has against ubatches.
 VetoReason reason_of_table(const AgreementMessage& reduced, const StepTimeCurves& curves) {
   const auto estimate = estimate_step_times(curves, load_of(reduced));
@@ -205,19 +185,35 @@ StepLoad load_of(const AgreementMessage& reduced) {
   return {reduced.max_tokens, context_tokens, one_token_each(reduced)};
 }
 
+StepBounds exact_bounds(const AgreementMessage& reduced, int num_ubatches, bool ubatched) {
+  StepBounds bounds;
+  bounds.query_length = reduced.max_query_length;
+  bounds.key_length = reduced.max_key_length;
+  if (!ubatched) {
+    bounds.tokens[0] = reduced.max_tokens;
+    bounds.segments[0] = reduced.max_segments;
+    bounds.keys[0] = reduced.max_keys;
+    bounds.context[0] = reduced.max_context;
+    return bounds;
+  }
+  bounds.num_ubatches = num_ubatches;
+  bounds.tokens = reduced.max_ubatch_tokens;
+  bounds.segments = reduced.max_ubatch_segments;
+  bounds.keys = reduced.max_ubatch_keys;
+  bounds.context = reduced.max_ubatch_context;
+  return bounds;
+}
+
 StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule) {
   if (reduced.version != reduced.version_max) {
     throw RunError("ranks run different versions of the agreement message: " +
                    std::to_string(reduced.version) + " to " + std::to_string(reduced.version_max));
   }
-  if (reduced.status >= static_cast<std::int64_t>(RankStatus::failed)) {
-    throw RunError("a rank reports a failure before the step");
-  }
   if (reduced.schedule_digest_min != reduced.schedule_digest_max) {
     throw RunError("ranks hold different schedules or step times for this step");
   }
   StepDecision decision;
-  decision.stop = reduced.status == static_cast<std::int64_t>(RankStatus::stop_requested);
+  decision.stop = reduced.status != static_cast<std::int64_t>(RankStatus::well);
   decision.graphs_differ = reduced.graph_cache_digest_min != reduced.graph_cache_digest_max;
   if (rule.num_ubatches > 1) {
     decision.reason = find_reason(reduced, rule);
@@ -226,7 +222,8 @@ StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule) 
       decision.veto_rank = static_cast<int>(reduced.veto_rank);
     }
   }
-  decision.bounds = padded_bounds(exact_bounds(reduced, rule.num_ubatches, decision.ubatched));
+  const StepBounds exact = exact_bounds(reduced, rule.num_ubatches, decision.ubatched);
+  decision.bounds = padded_bounds(exact, rule.bounds);
   return decision;
 }
 

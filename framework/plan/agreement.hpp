@@ -59,8 +59,9 @@ struct AgreementMessage {
   friend bool operator==(const AgreementMessage&, const AgreementMessage&) = default;
 };
 
-/// How a rank stands before a step; the worst over all ranks counts.
-enum class RankStatus : std::int64_t { well = 0, stop_requested = 1, failed = 2 };
+/// How a rank stands before a step; the worst over all ranks counts. A rank that has failed sends
+/// no message: it ends all ranks by the failure channel.
+enum class RankStatus : std::int64_t { well = 0, stop_requested = 1 };
 
 /// What one rank knows before a step.
 struct RankStep {
@@ -86,8 +87,8 @@ struct StepDecision {
   VetoReason reason = VetoReason::none;
   int veto_rank = -1;
   bool stop = false;  ///< a rank asks for a graceful stop after this step
-  StepBounds bounds;  ///< rounded (padded_bounds); of the split where ubatched, else of the whole
-                      ///< batch as one ubatch
+  StepBounds bounds;  ///< padded by the rule (padded_bounds); of the split where ubatched, else of
+                      ///< the whole batch as one ubatch
   bool graphs_differ = false;  ///< ranks hold different graphs: every rank drops all of its own
 };
 
@@ -98,14 +99,19 @@ struct AgreementRule {
   std::int64_t decode_threshold = 0;  ///< used instead where the phase is decode or mixed and every
                                       ///< request of every rank has a query length of 1
   const StepTimeCurves* step_times = nullptr;  ///< auto only; equal on all ranks
+  BoundsRule bounds;                           ///< how the step is padded; equal on all ranks
 };
+
+/// The bounds of the step, not padded: cut into `num_ubatches` where `ubatched`, else of the whole
+/// batch as one ubatch.
+StepBounds exact_bounds(const AgreementMessage& reduced, int num_ubatches, bool ubatched);
 
 /// What a step time depends on, of the agreed step.
 StepLoad load_of(const AgreementMessage& reduced);
 
 /// Pure. The first reason that holds is given: no_work, a rank's veto, below_threshold; with step
 /// times: table_has_no_point, and table_prefers_plain where the candidate is not faster. Throws
-/// RunError where versions or schedules differ between ranks or a rank has failed.
+/// RunError where versions or schedules differ between ranks.
 StepDecision decide(const AgreementMessage& reduced, const AgreementRule& rule);
 
 }  // namespace dovetail

@@ -44,11 +44,15 @@ void check_counts(const PolicyConfig& policy, const std::string& file, int num_u
 }
 
 /// What its points in a table of step times must be of.
-StepTimeCandidate candidate_of(const Schedule& schedule, const std::string& split) {
+StepTimeCandidate candidate_of(const Schedule& schedule,
+                               std::uint64_t digest,
+                               const std::string& split,
+                               int comm_sms) {
   return {.schedule = schedule.name,
-          .schedule_digest = std::to_string(schedule_digest(schedule)),
+          .schedule_digest = std::to_string(digest),
           .ubatches = schedule.num_ubatches,
-          .split = split};
+          .split = split,
+          .comm_sms = comm_sms};
 }
 
 /// Errors do not name the policy.
@@ -64,6 +68,8 @@ PolicySchedules make_unnamed(const PolicyConfig& policy,
       .step_times = std::nullopt};
   check_schedule(schedules.own);
   check_schedule(schedules.plain);
+  schedules.own_digest = schedule_digest(schedules.own);
+  schedules.plain_digest = schedule_digest(schedules.plain);
   if (is_schedule_file(from)) {
     check_counts(policy, from, schedules.own.num_ubatches);
   }
@@ -78,17 +84,20 @@ PolicySchedules make_unnamed(const PolicyConfig& policy,
   if (setting != nullptr) {
     check_setting(table, *setting);
   }
-  schedules.step_times = select_curves(table,
-                                       candidate_of(schedules.plain, ""),
-                                       candidate_of(schedules.own, step_time_split(policy.split)));
+  schedules.step_times = select_curves(
+      table,
+      candidate_of(schedules.plain, schedules.plain_digest, "", policy.execution.comm_sms),
+      candidate_of(schedules.own,
+                   schedules.own_digest,
+                   step_time_split(policy.split),
+                   policy.execution.comm_sms));
   return schedules;
 }
 
 }  // namespace
 
 std::uint64_t PolicySchedules::digest() const {
-  const std::uint64_t schedule = schedule_digest(own);
-  return step_times ? combine_hash(schedule, curves_digest(*step_times)) : schedule;
+  return step_times ? combine_hash(own_digest, curves_digest(*step_times)) : own_digest;
 }
 
 PolicySchedules make_policy_schedules(const PolicyConfig& policy,

@@ -18,6 +18,8 @@ namespace dovetail {
 struct PolicySchedules {
   Schedule own;
   Schedule plain;
+  std::uint64_t own_digest = 0;  ///< schedule_digest of each, made once
+  std::uint64_t plain_digest = 0;
   std::optional<StepTimeCurves> step_times;  ///< auto only: what it decides by
 
   std::size_t max_ops() const { return std::max(own.ops.size(), plain.ops.size()); }

@@ -88,7 +88,8 @@ std::optional<StepTimeEstimate> estimate_step_times(const StepTimeCurves& curves
 }
 
 std::uint64_t curves_digest(const StepTimeCurves& curves) {
-  std::uint64_t digest = 0;
+  std::uint64_t digest = combine_hash(static_cast<std::uint64_t>(curves.plain_comm_sms),
+                                      static_cast<std::uint64_t>(curves.candidate_comm_sms));
   for (const auto* samples : {&curves.plain, &curves.candidate}) {
     digest = combine_hash(digest, samples->size());
     for (const auto& [load, step_ms] : *samples) {

@@ -24,10 +24,13 @@ struct StepTimeSample {
   friend bool operator==(const StepTimeSample&, const StepTimeSample&) = default;
 };
 
-/// Measured step times of the plain step and of the candidate, in any order.
+/// Measured step times of the plain step and of the candidate, in any order, and the SMs that the
+/// exchange could take on a GPU meanwhile; 0 = on the CPU.
 struct StepTimeCurves {
   std::vector<StepTimeSample> plain;
   std::vector<StepTimeSample> candidate;
+  int plain_comm_sms = 0;
+  int candidate_comm_sms = 0;
 
   friend bool operator==(const StepTimeCurves&, const StepTimeCurves&) = default;
 };

@@ -51,15 +51,16 @@ struct DescribeRouting {
 
 StepTimeSetting step_time_setting(const Experiment& experiment,
                                   const ExecutionConfig& execution,
-                                  const StepTimeRun& run) {
+                                  const ResolvedExecution& resolved,
+                                  int world_size) {
   std::map<std::string, json> values = {
       {"model", model_of(experiment.model)},
       {"layers", layers_of(experiment.model)},
       {"dtype", to_string(execution.dtype)},
-      {"world_size", run.world_size},
+      {"world_size", world_size},
       {"expert_parallel", experiment.parallel.expert_parallel},
-      {"exchange", run.exchange},
-      {"device", run.device},
+      {"exchange", resolved.exchange},
+      {"device", resolved.device_name},
       {"link", experiment.parallel.expert_parallel == 1 ? "none" : link_of(execution.link)},
       {"hand_off", to_string(execution.hand_off)},
       {"numerics", to_string(execution.numerics)},
@@ -67,8 +68,7 @@ StepTimeSetting step_time_setting(const Experiment& experiment,
       {"phase", to_string(experiment.workload.phase)},
       {"routing", std::visit(DescribeRouting{}, experiment.workload.routing)},
   };
-  if (run.device != "cpu") {
-    values["comm_sms"] = execution.comm_sms;
+  if (resolved.on_gpu()) {
     values["padded_capacity"] = execution.padded_capacity;
   }
   StepTimeSetting setting;

@@ -4,25 +4,20 @@
 #include <string>
 
 #include "framework/config/experiment.hpp"
+#include "framework/config/resolved_execution.hpp"
 #include "framework/plan/step_time_table.hpp"
 
 namespace dovetail {
 
-/// What an experiment does not say of a run.
-struct StepTimeRun {
-  int world_size = 1;
-  std::string exchange;  ///< the one that `auto` became
-  std::string device;    ///< "cpu", or the name of the GPU
-};
-
 /// The setting of the steps that `execution` runs (the experiment's, or a policy's): model (file
 /// name and digest of the bytes of its config.json), layers, dtype, world_size, expert_parallel,
-/// exchange, device, link, hand_off, numerics, graph, phase, routing; on a GPU also comm_sms and
-/// padded_capacity. Whoever times steps for a
-/// table and whoever uses a table call this. Throws InputError where config.json cannot be read.
+/// exchange, device, link, hand_off, numerics, graph, phase, routing; on a GPU also
+/// padded_capacity. Whoever times steps for a table and whoever uses a table call this, with the
+/// execution as the run has resolved it. Throws InputError where config.json cannot be read.
 StepTimeSetting step_time_setting(const Experiment& experiment,
                                   const ExecutionConfig& execution,
-                                  const StepTimeRun& run);
+                                  const ResolvedExecution& resolved,
+                                  int world_size);
 
 /// A split as a table of step times states it: its kind, or "sizes: 3, 5".
 std::string step_time_split(const SplitConfig& split);

@@ -1,7 +1,11 @@
 #include "framework/plan/step_time_table.hpp"
 
+#include <algorithm>
+#include <functional>
+#include <iterator>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -18,6 +22,7 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 40U;
+constexpr std::int64_t kMostSms = 65'536;
 
 std::string compact(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -34,7 +39,7 @@ StepTimePoint read_point(const json& value, const std::string& place) {
                    "context_tokens",
                    "one_token_each",
                    "step_ms"},
-                  {"split"});
+                  {"split", "comm_sms"});
   StepTimePoint point;
   point.policy = read_json_string(value["policy"], place + ".policy");
   point.schedule = read_json_string(value["schedule"], place + ".schedule");
@@ -43,6 +48,10 @@ StepTimePoint read_point(const json& value, const std::string& place) {
       static_cast<int>(read_json_int(value["ubatches"], place + ".ubatches", 1, kMaxUbatches));
   if (value.contains("split")) {
     point.split = read_json_string(value["split"], place + ".split");
+  }
+  if (value.contains("comm_sms")) {
+    point.comm_sms =
+        static_cast<int>(read_json_int(value["comm_sms"], place + ".comm_sms", 0, kMostSms));
   }
   point.tokens = read_json_int(value["tokens"], place + ".tokens", 0, kMostTokens);
   point.context_tokens = read_json_number(value["context_tokens"], place + ".context_tokens", 0);
@@ -63,37 +72,65 @@ std::string describe(const Timed& timed) {
 std::string list_policies(const std::vector<StepTimePoint>& points) {
   std::set<std::string> all;
   for (const auto& point : points) {
-    all.insert(point.policy + " (" + describe(point) + ")");
+    all.insert(point.policy + " (" + describe(point) +
+               (point.comm_sms == 0 ? "" : ", " + std::to_string(point.comm_sms) + " comm SMs") +
+               ")");
   }
   return all.empty() ? "no policy" : join_names(all);
 }
 
-/// The samples of the one policy that fits `what`.
-std::vector<StepTimeSample> select_samples(const StepTimeTable& table,
-                                           const StepTimeCandidate& what) {
+/// Step times of one policy, under one number of SMs for the exchange.
+struct SelectedPoints {
+  std::vector<StepTimeSample> samples;
+  int comm_sms = 0;
+};
+
+/// The points of the one policy that fits `what`.
+SelectedPoints select_points(const StepTimeTable& table, const StepTimeCandidate& what) {
   std::vector<StepTimePoint> fitting;
-  std::set<std::string> labels;
-  for (const auto& point : table.points) {
-    if (point.schedule == what.schedule && point.schedule_digest == what.schedule_digest &&
-        point.ubatches == what.ubatches && point.split == what.split) {
-      fitting.push_back(point);
-      labels.insert(point.policy);
-    }
-  }
-  if (labels.empty()) {
+  std::copy_if(table.points.begin(),
+               table.points.end(),
+               std::back_inserter(fitting),
+               [&](const StepTimePoint& point) {
+                 return point.schedule == what.schedule &&
+                        point.schedule_digest == what.schedule_digest &&
+                        point.ubatches == what.ubatches && point.split == what.split;
+               });
+  if (fitting.empty()) {
     throw InputError(table.file + ": the table of step times has no point for " + describe(what) +
                      "; it has: " + list_policies(table.points));
   }
-  if (labels.size() > 1) {
-    throw InputError(table.file + ": the table of step times has several policies for " +
-                     describe(what) + ": " + list_policies(fitting) + "; allowed: one");
+  const auto has_own_sms = [&](const StepTimePoint& point) {
+    return point.comm_sms == what.comm_sms;
+  };
+  if (std::any_of(fitting.begin(), fitting.end(), has_own_sms)) {
+    std::erase_if(fitting, std::not_fn(has_own_sms));
   }
-  std::vector<StepTimeSample> samples;
-  samples.reserve(fitting.size());
+  SelectedPoints selected = {.samples = {}, .comm_sms = fitting.front().comm_sms};
   for (const auto& point : fitting) {
-    samples.push_back({{point.tokens, point.context_tokens, point.one_token_each}, point.step_ms});
+    if (point.policy != fitting.front().policy || point.comm_sms != selected.comm_sms) {
+      throw InputError(table.file + ": the table of step times has several policies for " +
+                       describe(what) + ": " + list_policies(fitting) + "; allowed: one" +
+                       (point.comm_sms == selected.comm_sms ? "" : ", or one with this comm_sms"));
+    }
+    selected.samples.push_back(
+        {{point.tokens, point.context_tokens, point.one_token_each}, point.step_ms});
   }
-  return samples;
+  return selected;
+}
+
+/// A table of an earlier version states the SMs of the exchange once, for all points.
+void move_comm_sms_to_points(StepTimeTable& table, const std::string& place) {
+  const auto stated = table.setting.find("comm_sms");
+  if (stated == table.setting.end()) {
+    return;
+  }
+  const auto comm_sms =
+      static_cast<int>(read_json_int(json::parse(stated->second), place, 0, kMostSms));
+  for (auto& point : table.points) {
+    point.comm_sms = point.comm_sms == 0 ? comm_sms : point.comm_sms;
+  }
+  table.setting.erase(stated);
 }
 
 }  // namespace
@@ -130,6 +167,7 @@ StepTimeTable parse_step_time_table(std::string_view text, const std::string& fi
     table.points.push_back(
         read_point(point, inside("points[" + std::to_string(table.points.size()) + "]")));
   }
+  move_comm_sms_to_points(table, inside("setting.comm_sms"));
   return table;
 }
 
@@ -151,6 +189,9 @@ std::string step_time_table_to_json(const StepTimeTable& table) {
                                   {"ubatches", point.ubatches}};
     if (!point.split.empty()) {
       one["split"] = point.split;
+    }
+    if (point.comm_sms > 0) {
+      one["comm_sms"] = point.comm_sms;
     }
     one["tokens"] = point.tokens;
     one["context_tokens"] = point.context_tokens;
@@ -190,7 +231,12 @@ void check_setting(const StepTimeTable& table, const StepTimeSetting& run) {
 StepTimeCurves select_curves(const StepTimeTable& table,
                              const StepTimeCandidate& plain,
                              const StepTimeCandidate& candidate) {
-  return {select_samples(table, plain), select_samples(table, candidate)};
+  auto without = select_points(table, plain);
+  auto with = select_points(table, candidate);
+  return {.plain = std::move(without.samples),
+          .candidate = std::move(with.samples),
+          .plain_comm_sms = without.comm_sms,
+          .candidate_comm_sms = with.comm_sms};
 }
 
 }  // namespace dovetail

@@ -25,6 +25,7 @@ struct StepTimePoint {
   std::string schedule_digest;  ///< of the schedule that ran, in decimal, as a rank file records it
   int ubatches = 1;
   std::string split;            ///< step_time_split() of the policy; "" = one ubatch
+  int comm_sms = 0;             ///< that the exchange could take on a GPU; 0 = on the CPU
   std::int64_t tokens = 0;      ///< of a step, maximum over ranks
   double context_tokens = 0;    ///< mean over the requests of all ranks
   bool one_token_each = false;  ///< every request computed one token (decode)
@@ -40,10 +41,11 @@ struct StepTimeTable {
 };
 
 /// {"version": 2, "setting": {name: value}, "points": [{"policy": .., "schedule": ..,
-/// "schedule_digest": .., "ubatches": .., "split": .., "tokens": .., "context_tokens": ..,
-/// "one_token_each": .., "step_ms": ..}]}, or an object that holds this under the key "step_times"
-/// (what a sweep writes). "split" may be absent where there is one ubatch. Throws InputError that
-/// names the file and the place ("points[3].tokens").
+/// "schedule_digest": .., "ubatches": .., "split": .., "comm_sms": .., "tokens": ..,
+/// "context_tokens": .., "one_token_each": .., "step_ms": ..}]}, or an object that holds this under
+/// the key "step_times" (what a sweep writes). "split" may be absent where there is one ubatch,
+/// "comm_sms" on the CPU; where the setting states it, it holds for all points. Throws InputError
+/// that names the file and the place ("points[3].tokens").
 StepTimeTable parse_step_time_table(std::string_view text, const std::string& file);
 
 /// parse_step_time_table of a file of at most 64 MiB.
@@ -62,6 +64,7 @@ struct StepTimeCandidate {
   std::string schedule_digest;  ///< in decimal
   int ubatches = 2;
   std::string split;  ///< step_time_split() of the policy; "" = one ubatch
+  int comm_sms = 0;   ///< where the table has points with several: these are taken; 0 = any
 };
 
 /// The points of the schedule without overlap and of the candidate. Throws InputError, listing the

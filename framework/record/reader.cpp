@@ -113,6 +113,10 @@ std::int64_t RankFile::scalar(const std::string& dataset) const {
   return has(dataset) ? read<std::int64_t>(dataset).values.at(0) : -1;
 }
 
+bool RankFile::has_attribute(const std::string& name, const std::string& object) const {
+  return as_input_error([&] { return file_.has_attribute(object, name); });
+}
+
 std::string RankFile::text(const std::string& name, const std::string& object) const {
   return text_of(file_, object, name);
 }

@@ -51,6 +51,7 @@ class RankFile {
   /// "none", or how the link was emulated.
   std::string link() const;
 
+  bool has_attribute(const std::string& name, const std::string& object = "/") const;
   /// An attribute of "/" or of another object; InputError where it is missing or of another kind.
   std::string text(const std::string& name, const std::string& object = "/") const;
   std::int64_t integer(const std::string& name, const std::string& object = "/") const;

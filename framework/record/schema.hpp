@@ -37,6 +37,8 @@ inline constexpr const char* kWeightsDigest = "weights_digest";    // text, hexa
 inline constexpr const char* kInputsDigest = "inputs_digest";      // text, hexadecimal
 // "none", or that and how the link is emulated; a file without it had none.
 inline constexpr const char* kLink = "link";  // text
+// How the policy's execution was resolved: one line of JSON (config/resolved_execution.hpp).
+inline constexpr const char* kResolvedExecution = "resolved_execution";  // text
 // On /timing: what to add to this rank's clock to get rank 0's, and the bound of its error.
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";  // int64
 inline constexpr const char* kClockErrorNs = "clock_error_ns";    // int64
@@ -57,13 +59,14 @@ inline constexpr const char* kNoLink = "none";
 inline constexpr std::size_t kStatusCapacity = 16;
 inline constexpr std::size_t kFailureCapacity = 1024;
 
-/// How a rank's part of a run ended; `running` is also what a killed rank leaves.
-enum class RunStatus { running, complete, failed, invalid };
+/// How a rank's part of a run ended; `running` is also what a killed rank leaves, `stopped` one
+/// that was asked to stop before its last iteration.
+enum class RunStatus { running, complete, failed, invalid, stopped };
 
 template <>
 struct EnumNames<RunStatus> {
-  static constexpr std::array<std::string_view, 4> kTable = {
-      "running", "complete", "failed", "invalid"};
+  static constexpr std::array<std::string_view, 5> kTable = {
+      "running", "complete", "failed", "invalid", "stopped"};
 };
 
 /// InputError naming `file` where the text is no status.

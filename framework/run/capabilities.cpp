@@ -4,8 +4,6 @@
 
 #include "framework/base/registry.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
-#include "framework/config/validate_execution.hpp"
-#include "framework/cuda/devices.hpp"
 #include "framework/plan/phase.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/plan/split.hpp"
@@ -64,37 +62,6 @@ Capabilities build_capabilities(std::vector<std::string> architectures) {
     capabilities.phases.emplace_back(to_string(static_cast<Phase>(phase)));
   }
   return capabilities;
-}
-
-bool plans_for_gpu(const ExecutionConfig& execution) {
-  if (execution.device != DeviceKind::automatic) {
-    return execution.device == DeviceKind::cuda;
-  }
-  const auto capabilities = build_capabilities();
-  const auto can_run = [&](DeviceKind device) {
-    return !find_execution_problem(device, execution, capabilities);
-  };
-  return can_run(DeviceKind::cuda) && (!gpu_descriptions().empty() || !can_run(DeviceKind::cpu));
-}
-
-Experiment load_valid_experiment(const Capabilities& capabilities,
-                                 const std::string& file,
-                                 const std::vector<std::string>& overrides,
-                                 std::optional<int> num_ranks) {
-  const auto loaded = load_experiment(file, overrides);
-  validate(loaded, capabilities, num_ranks);
-  return loaded.experiment;
-}
-
-const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name) {
-  std::vector<std::string> known;
-  for (const auto& policy : experiment.policies) {
-    if (policy.name == name) {
-      return policy;
-    }
-    known.push_back(policy.name);
-  }
-  throw InputError("unknown policy '" + name + "'; the experiment has: " + join_names(known));
 }
 
 }  // namespace dovetail

@@ -16,10 +16,10 @@
 #include "framework/compare/table.hpp"
 #include "framework/compare/verify.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/record/reader.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/trace.hpp"
 #include "framework/record/view.hpp"
-#include "framework/run/run_setup.hpp"
 
 namespace dovetail {
 namespace {
@@ -28,11 +28,23 @@ namespace {
 struct PolicyOutcome {
   std::string name;
   std::optional<VerifyReport> verification;
-  nlohmann::json summary;
+  nlohmann::json summary;  ///< null = the policy never ran
+
+  bool has_run() const { return !summary.is_null(); }
+
+  bool is_short() const {
+    return !has_run() || summary.at("status") == to_string(RunStatus::stopped);
+  }
 };
 
 CompareMode compare_mode(VerifyMode mode) {
   return mode == VerifyMode::bitwise ? CompareMode::bitwise : CompareMode::tolerance;
+}
+
+/// Whether the policy was asked to stop before its end, or never began for that reason.
+bool was_stopped(const std::filesystem::path& folder) {
+  const auto file = folder / rank_file_name(0);
+  return !std::filesystem::exists(file) || RankFile(file).status() == RunStatus::stopped;
 }
 
 PolicyOutcome conclude_policy(const Experiment& experiment,
@@ -47,7 +59,8 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
     write_chrome_trace(folder, folder / kTraceFileName);
   }
   const bool verifies = experiment.verify.mode != VerifyMode::none;
-  if (verifies && name != experiment.verify.baseline) {
+  if (verifies && name != experiment.verify.baseline && !was_stopped(folder) &&
+      !was_stopped(baseline)) {
     outcome.verification =
         verify_policies(baseline, folder, {.mode = compare_mode(experiment.verify.mode)});
   }
@@ -59,10 +72,30 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
 }
 
 std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcome) {
+  if (outcome.is_short()) {
+    return outcome.has_run() ? "stopped" : "never_ran";
+  }
   if (outcome.verification) {
     return std::string(to_string(outcome.verification->verdict));
   }
   return outcome.name == experiment.verify.baseline ? "baseline" : "not_verified";
+}
+
+/// "stopped on request: policy dual_batch was asked to stop after 3 of 10 timed iterations; policy
+/// staged never ran".
+void print_what_is_missing(const std::vector<PolicyOutcome>& outcomes) {
+  std::string missing;
+  for (const auto& outcome : outcomes) {
+    if (outcome.is_short()) {
+      missing += (missing.empty() ? "" : "; ") + ("policy " + outcome.name) +
+                 (outcome.has_run()
+                      ? " was " + outcome.summary.at("attributes").at("failure").get<std::string>()
+                      : " never ran");
+    }
+  }
+  if (!missing.empty()) {
+    std::cout << "stopped on request: " << missing << "\n";
+  }
 }
 
 /// "policy dual_batch step_ms 12.345 verdict verified": one line a policy, for scripts; the folder
@@ -79,26 +112,32 @@ void print_last_lines(const Experiment& experiment,
     }
   }
   std::vector<PolicyLink> links;
-  links.reserve(outcomes.size());
   for (const auto& outcome : outcomes) {
-    links.push_back({outcome.name, outcome.summary.at("link").get<std::string>()});
+    if (outcome.has_run()) {
+      links.push_back({outcome.name, outcome.summary.at("link").get<std::string>()});
+    }
   }
-  std::cout << link_note(links) << "results " << run_folder.string() << "\n";
+  std::cout << link_note(links);
+  print_what_is_missing(outcomes);
+  std::cout << "results " << run_folder.string() << "\n";
   for (const auto& outcome : outcomes) {
-    const auto& step = outcome.summary.at("step_ns");
+    const bool has_times = outcome.has_run() && !outcome.summary.at("step_ns").is_null();
     std::cout << "policy " << outcome.name << " step_ms "
-              << (step.is_null() ? "invalid" : format_ms(step.at("p50").get<double>()))
+              << (has_times ? format_ms(outcome.summary.at("step_ns").at("p50").get<double>())
+                            : "invalid")
               << " verdict " << verdict_of(experiment, outcome) << "\n";
   }
   std::cout.flush();
 }
 
-int conclude_on_first_rank(const Experiment& experiment, const std::filesystem::path& run_folder) {
+int conclude_on_first_rank(const Experiment& experiment,
+                           const std::filesystem::path& run_folder,
+                           bool stopped) {
   std::vector<PolicyOutcome> outcomes;
   int exit_code = kExitDone;
   for (const auto& policy : experiment.policies) {
-    // A graceful stop leaves the folders of later policies without files.
-    if (!std::filesystem::exists(run_folder / policy.name / rank_file_name(0))) {
+    if (stopped && !std::filesystem::exists(run_folder / policy.name / rank_file_name(0))) {
+      outcomes.push_back({.name = policy.name, .verification = std::nullopt, .summary = nullptr});
       continue;
     }
     outcomes.push_back(conclude_policy(experiment, run_folder, policy.name));
@@ -107,21 +146,23 @@ int conclude_on_first_rank(const Experiment& experiment, const std::filesystem::
     }
   }
   print_last_lines(experiment, run_folder, outcomes);
-  return exit_code;
+  const bool is_short = std::any_of(
+      outcomes.begin(), outcomes.end(), [](const auto& outcome) { return outcome.is_short(); });
+  return exit_code == kExitDone && is_short ? kExitStopped : exit_code;
 }
 
 }  // namespace
 
-int conclude(const RankContext& context, const std::filesystem::path& run_folder) {
-  const auto wait = patient(context.wait);
+int conclude(const RunContext& context, const std::filesystem::path& run_folder, bool stopped) {
+  const auto wait = patient(context.ranks.wait);
   std::array<std::int64_t, 1> exit_code = {kExitDone};
-  all_reduce(context.groups.world, exit_code, Reduction::max, wait);  // all files are closed
-  run_on_all_ranks(context.groups.world, wait, [&] {
+  all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);  // all files are closed
+  run_on_all_ranks(context.ranks.groups.world, wait, [&] {
     if (context.is_first_rank()) {
-      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder);
+      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder, stopped);
     }
   });
-  all_reduce(context.groups.world, exit_code, Reduction::max, wait);
+  all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);
   return static_cast<int>(exit_code[0]);
 }
 

@@ -77,14 +77,14 @@ std::vector<at::Tensor> replayed_context(const std::string& folder,
 
 }  // namespace
 
-GivenInputs make_given_inputs(const RankContext& context,
+GivenInputs make_given_inputs(const RunContext& context,
                               const RankWorkload& workload,
                               const Model& model) {
   const auto& experiment = context.experiment;
   const auto& config = experiment.workload;
   const auto& dims = model.dims();
   GivenInputs given;
-  run_on_all_ranks(context.groups.world, patient(context.wait), [&] {
+  run_on_all_ranks(context.ranks.groups.world, patient(context.ranks.wait), [&] {
     if (config.inputs.kind == InputKind::embeds) {
       given.embeds = seeded_embeds(workload.steps, dims, config.seed);
       given.context_embeds = seeded_embeds(workload.context_steps, dims, config.seed);

@@ -3,14 +3,14 @@
 #pragma once
 
 #include "framework/plan/workload.hpp"
+#include "framework/run/run_context.hpp"
 #include "framework/step/iteration.hpp"
-#include "framework/step/rank_context.hpp"
 
 namespace dovetail {
 
 /// For `workload.inputs` and `workload.routing`. Recorded rows are matched by request and position.
 /// Collective over the world. Throws AgreedError where a folder does not hold what is asked for.
-GivenInputs make_given_inputs(const RankContext& context,
+GivenInputs make_given_inputs(const RunContext& context,
                               const RankWorkload& workload,
                               const Model& model);
 

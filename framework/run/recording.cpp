@@ -5,20 +5,20 @@
 #include <utility>
 
 #include "framework/config/dump.hpp"
-#include "framework/plan/schedule_check.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/run_info.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "framework/run/versions.hpp"
 #include "framework/step/torch_dtype.hpp"
 
 namespace dovetail {
 namespace {
 
-ScheduleRecord schedule_record(const Schedule& schedule) {
+ScheduleRecord schedule_record(const Schedule& schedule, std::uint64_t digest) {
   ScheduleRecord record;
   record.name = schedule.name;
   record.num_ubatches = schedule.num_ubatches;
-  record.digest = std::to_string(schedule_digest(schedule));
+  record.digest = std::to_string(digest);
   for (const auto& op : schedule.ops) {
     record.ops.push_back({.layer = op.layer,
                           .ubatch = op.ubatch,
@@ -65,23 +65,25 @@ std::vector<OutputSpec> output_specs(const RecordConfig& record,
 
 }  // namespace
 
-RankFileSpec rank_file_spec(const RankContext& context,
+RankFileSpec rank_file_spec(const RunContext& context,
                             const RunIdentity& run,
                             const PolicyConfig& policy,
-                            const PolicySchedules& schedules,
+                            const ResolvedPolicy& resolved,
                             const RankWorkload& workload,
                             const Model& model) {
   const auto& experiment = context.experiment;
+  const auto& ranks = context.ranks;
+  const auto& schedules = resolved.schedules;
   const auto& dims = model.dims();
   RankFileSpec spec;
   spec.experiment = experiment.experiment;
   spec.policy = policy.name;
-  spec.rank = context.rank().value;
-  spec.world_size = context.grid.world_size;
-  spec.dp_rank = context.dp_rank().value;
-  spec.ep_rank = context.ep_rank().value;
-  spec.expert_parallel = context.grid.expert_parallel;
-  spec.host = context.session.host();
+  spec.rank = ranks.rank().value;
+  spec.world_size = ranks.grid.world_size;
+  spec.dp_rank = ranks.dp_rank().value;
+  spec.ep_rank = ranks.ep_rank().value;
+  spec.expert_parallel = ranks.grid.expert_parallel;
+  spec.host = ranks.session.host();
   spec.device = run.device;
   spec.started_at = utc_text(std::chrono::system_clock::now());
   spec.weights_digest = run.digests.weights;
@@ -94,11 +96,12 @@ RankFileSpec rank_file_spec(const RankContext& context,
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
   // A group of one rank has no link to emulate.
   spec.attributes.push_back(
-      {attribute::kLink, describe_link(policy.execution.link, context.grid.expert_parallel)});
+      {attribute::kLink, describe_link(policy.execution.link, ranks.grid.expert_parallel)});
+  spec.attributes.push_back({attribute::kResolvedExecution, to_json_text(resolved.execution)});
   spec.config = dump(experiment);
-  spec.schedules = {schedule_record(schedules.own)};
+  spec.schedules = {schedule_record(schedules.own, schedules.own_digest)};
   if (!(schedules.plain == schedules.own)) {
-    spec.schedules.push_back(schedule_record(schedules.plain));
+    spec.schedules.push_back(schedule_record(schedules.plain, schedules.plain_digest));
   }
   spec.iterations = policy.execution.iterations;
   spec.steps = static_cast<std::int64_t>(workload.steps.size());
@@ -116,7 +119,7 @@ RankFileSpec rank_file_spec(const RankContext& context,
     spec.route_top_k = dims.top_k;
   }
   const auto [first, last] =
-      owned_experts(dims.num_experts, context.grid.expert_parallel, context.ep_rank());
+      owned_experts(dims.num_experts, ranks.grid.expert_parallel, ranks.ep_rank());
   spec.traffic_layers = model.shape().num_layers();
   spec.experts_per_rank = last - first;
   spec.first_expert = first;
@@ -165,11 +168,6 @@ OutputSelection select_outputs(const Experiment& experiment) {
           .logits_all = record.has(RecordedOutput::logits_all),
           .layers = record.has(RecordedOutput::layers),
           .routing = record.has(RecordedOutput::routing) || replays_baseline(experiment)};
-}
-
-bool replays_baseline(const Experiment& experiment) {
-  return experiment.verify.mode != VerifyMode::none &&
-         experiment.verify.routing == VerifyRouting::replay;
 }
 
 }  // namespace dovetail

@@ -1,15 +1,14 @@
 // From a run's objects to what a rank file holds.
 #pragma once
 
-#include <filesystem>
-
 #include "framework/mpi/clock.hpp"
 #include "framework/plan/workload.hpp"
 #include "framework/record/recorder.hpp"
-#include "framework/run/policy_run.hpp"
+#include "framework/run/resolve.hpp"
+#include "framework/run/run_context.hpp"
 #include "framework/run/run_options.hpp"
-#include "framework/run/run_setup.hpp"
-#include "framework/step/rank_context.hpp"
+#include "framework/run/set_up.hpp"
+#include "framework/step/step_inputs.hpp"
 
 namespace dovetail {
 
@@ -22,10 +21,10 @@ struct RunIdentity {
 };
 
 /// The specification of this rank's file for one policy.
-RankFileSpec rank_file_spec(const RankContext& context,
+RankFileSpec rank_file_spec(const RunContext& context,
                             const RunIdentity& run,
                             const PolicyConfig& policy,
-                            const PolicySchedules& schedules,
+                            const ResolvedPolicy& resolved,
                             const RankWorkload& workload,
                             const Model& model);
 
@@ -34,8 +33,5 @@ void record_inputs(RankRecorder& recorder, const RankWorkload& workload, Positio
 
 /// Which outputs a step must keep for what the experiment records and replays.
 OutputSelection select_outputs(const Experiment& experiment);
-
-/// Whether the other policies take the baseline's experts.
-bool replays_baseline(const Experiment& experiment);
 
 }  // namespace dovetail

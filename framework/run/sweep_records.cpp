@@ -8,7 +8,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/record/run_folder.hpp"
-#include "framework/run/run_setup.hpp"
+#include "framework/run/set_up.hpp"
 
 namespace dovetail {
 namespace {
@@ -43,7 +43,8 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
   }
 }
 
-fs::path open_folder(const Sweep& sweep, const std::string& out, int num_ranks) {
+fs::path open_folder(const ExperimentPoints& points, const std::string& out, int num_ranks) {
+  const Sweep& sweep = points.sweep;
   if (!out.empty() && fs::exists(fs::path(out) / kExperimentFileName)) {
     check_folder(out, sweep, num_ranks);
     return out;
@@ -51,7 +52,7 @@ fs::path open_folder(const Sweep& sweep, const std::string& out, int num_ranks) 
   fs::path folder = out;
   if (out.empty()) {
     folder = create_run_folder(
-        "results", sweep.load(0).experiment.experiment, std::chrono::system_clock::now());
+        "results", points.points.front().experiment, std::chrono::system_clock::now());
   } else {
     use_run_folder(folder);
   }
@@ -61,22 +62,16 @@ fs::path open_folder(const Sweep& sweep, const std::string& out, int num_ranks) 
 
 }  // namespace
 
-SweepRecords::SweepRecords(const Sweep& sweep,
-                           const std::string& out,
-                           int num_ranks,
-                           const Capabilities& capabilities)
-    : sweep_(sweep),
-      num_ranks_(num_ranks),
-      capabilities_(capabilities),
-      folder_(open_folder(sweep, out, num_ranks)) {
-  result_.experiment = sweep.load(0).experiment.experiment;
+SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& out, int num_ranks)
+    : points_(points), num_ranks_(num_ranks), folder_(open_folder(points, out, num_ranks)) {
+  result_.experiment = points.points.front().experiment;
   result_.world_size = num_ranks;
-  for (const LocatedAxis& axis : sweep.axes()) {
+  for (const LocatedAxis& axis : points.sweep.axes()) {
     result_.keys.push_back(axis.key);
   }
-  result_.points.resize(sweep.num_points());
-  step_times_.resize(sweep.num_points());
-  for (std::size_t point = 0; point < sweep.num_points(); ++point) {
+  result_.points.resize(points.points.size());
+  step_times_.resize(points.points.size());
+  for (std::size_t point = 0; point < points.points.size(); ++point) {
     auto& own = result_.points[point];
     for (int retry = 0; fs::exists(folder_ / folder_name(point, retry)); ++retry) {
       own.folder = folder_name(point, retry);
@@ -97,12 +92,12 @@ void SweepRecords::take_over(std::size_t point) {
   const auto name = own.folder;
   own = {};
   if (!name.empty()) {
-    const auto experiment = point_experiment(sweep_, point, num_ranks_, capabilities_);
+    const auto& experiment = points_.points[point];
     own = read_sweep_point(folder_ / name, experiment);
     step_times_[point] = step_times_of(own, experiment, num_ranks_);
   }
   own.folder = name;
-  own.values = sweep_.values(point);
+  own.values = points_.sweep.values(point);
 }
 
 std::size_t SweepRecords::num_complete() const {
@@ -123,7 +118,7 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
          !fs::is_empty(folder_ / folder_name(point, retry))) {
     ++retry;
   }
-  own = {.values = sweep_.values(point),
+  own = {.values = points_.sweep.values(point),
          .folder = folder_name(point, retry),
          .status = SweepPointStatus::running,
          .problem = "",

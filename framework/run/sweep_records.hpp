@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "framework/compare/sweep_result.hpp"
-#include "framework/config/sweep.hpp"
-#include "framework/config/validate.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "framework/run/sweep_step_times.hpp"
 
 namespace dovetail {
@@ -20,12 +19,9 @@ namespace dovetail {
 class SweepRecords {
  public:
   /// Makes the folder `out` (empty: results/<experiment>-<UTC time>) and writes experiment.yaml, or
-  /// takes up one that the same sweep has begun. `sweep` outlives the object. Throws InputError for
+  /// takes up one that the same sweep has begun. `points` outlive the object. Throws InputError for
   /// a folder that holds anything else, another sweep, or one of another number of ranks.
-  SweepRecords(const Sweep& sweep,
-               const std::string& out,
-               int num_ranks,
-               const Capabilities& capabilities);
+  SweepRecords(const ExperimentPoints& points, const std::string& out, int num_ranks);
 
   const std::filesystem::path& folder() const { return folder_; }
 
@@ -46,9 +42,8 @@ class SweepRecords {
   void take_over(std::size_t point);
   void write();
 
-  const Sweep& sweep_;
+  const ExperimentPoints& points_;
   int num_ranks_;
-  const Capabilities& capabilities_;
   std::filesystem::path folder_;
   SweepResult result_;
   std::vector<std::vector<TimedPolicy>> step_times_;  ///< by point

@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "framework/plan/step_time_setting.hpp"
-#include "framework/run/capabilities.hpp"
-#include "framework/run/policy_checks.hpp"
+#include "framework/run/experiment_points.hpp"
 
 namespace dovetail {
 
@@ -17,19 +16,21 @@ std::vector<TimedPolicy> step_times_of(const SweepPointResult& point,
   }
   for (const auto& row : point.policies) {
     const auto& policy = find_policy(experiment, row.name);
-    if (!row.step_ns || row.vetoed_steps > 0 || policy.schedule == "auto") {
+    if (!row.step_ns || row.vetoed_steps > 0 || policy.schedule == "auto" || !row.resolved) {
       continue;
     }
-    timed.push_back({.setting = build_step_time_setting(experiment, policy.execution, num_ranks),
-                     .point = {.policy = row.name,
-                               .schedule = row.schedule,
-                               .schedule_digest = row.schedule_digest,
-                               .ubatches = static_cast<int>(row.ubatches),
-                               .split = row.ubatches > 1 ? step_time_split(policy.split) : "",
-                               .tokens = row.max_tokens,
-                               .context_tokens = row.context_tokens,
-                               .one_token_each = row.one_token_each,
-                               .step_ms = row.step_ns->p50 / 1e6}});
+    timed.push_back(
+        {.setting = step_time_setting(experiment, policy.execution, *row.resolved, num_ranks),
+         .point = {.policy = row.name,
+                   .schedule = row.schedule,
+                   .schedule_digest = row.schedule_digest,
+                   .ubatches = static_cast<int>(row.ubatches),
+                   .split = row.ubatches > 1 ? step_time_split(policy.split) : "",
+                   .comm_sms = row.resolved->comm_sms,
+                   .tokens = row.max_tokens,
+                   .context_tokens = row.context_tokens,
+                   .one_token_each = row.one_token_each,
+                   .step_ms = row.step_ns->p50 / 1e6}});
   }
   return timed;
 }

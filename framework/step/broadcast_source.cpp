@@ -70,6 +70,7 @@ std::int32_t BroadcastSource::share(const std::string& what, Act act) const {
     static_cast<void>(message.release());
     throw;
   }
+  all_have_failed_ = status->exit_code != kExitDone;
   if (failure != nullptr) {
     std::rethrow_exception(failure);
   }

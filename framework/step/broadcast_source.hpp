@@ -35,6 +35,10 @@ class BroadcastSource final : public WeightSource {
   bool has(const std::string& name) const override;
   void read(const WeightRequest& request) override;
 
+  /// Whether the last call that threw has thrown on all ranks of the group, so that none of them
+  /// waits for another.
+  bool all_have_failed() const { return all_have_failed_; }
+
  private:
   template <class Act>
   std::int32_t share(const std::string& what, Act act) const;
@@ -45,6 +49,7 @@ class BroadcastSource final : public WeightSource {
   const MpiComm& dp_group_;
   WaitPolicy wait_;
   DeviceBroadcast device_broadcast_;
+  mutable bool all_have_failed_ = false;
 };
 
 }  // namespace dovetail

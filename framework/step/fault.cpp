@@ -7,7 +7,7 @@
 
 namespace dovetail {
 
-void InjectedFault::before(const Op& op) {
+void InjectedFault::before(const Op& op) const {
   if (!is_here_ || iteration_ != fault_.iteration || op.ubatch != fault_.ubatch ||
       op.layer != fault_.layer || to_string(op.phase) != fault_.phase) {
     return;

@@ -2,6 +2,7 @@
 // refer to its pages. One for all policies with pages of one size.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -23,6 +24,11 @@ struct GivenInputs {
   std::vector<at::Tensor> context_embeds;
   std::vector<at::Tensor> context_expert_ids;
 };
+
+/// The entry of a step, or an undefined tensor where nothing is given.
+inline at::Tensor given_at(const std::vector<at::Tensor>& given, std::size_t step) {
+  return given.empty() ? at::Tensor() : given.at(step);
+}
 
 /// Owns the cache. The pages of a rank's requests stay where they are over all iterations; the
 /// context is filled once and never written again.

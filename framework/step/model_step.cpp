@@ -9,17 +9,41 @@
 
 namespace dovetail {
 
-ModelStep::ModelStep(const Model& model, Exchange& exchange, KvCache& cache, StepOutputs& outputs)
-    : model_(model), exchange_(exchange), cache_(cache), outputs_(outputs) {}
+StepWork cut_step(const StepInputs& inputs,
+                  const std::vector<UbatchSlice>& slices,
+                  StepOutputs& outputs,
+                  const at::Tensor& replay_ids) {
+  StepWork work = {.ubatches = {}, .outputs = &outputs, .replay_ids = replay_ids};
+  for (const auto& slice : slices) {
+    UbatchWork ubatch;
+    ubatch.inputs = slice_inputs(inputs, slice);
+    ubatch.token_start = slice.token_start;
+    for (const auto& segment : slice.segments) {
+      const auto& request = inputs.batch.requests[static_cast<std::size_t>(segment.request)];
+      if (segment.query_start + segment.query_length == request.query_length) {
+        ubatch.last_rows.push_back(
+            {.row = segment.token_start - slice.token_start + segment.query_length - 1,
+             .request = segment.request});
+      }
+    }
+    work.ubatches.push_back(std::move(ubatch));
+  }
+  return work;
+}
 
-void ModelStep::begin(std::vector<UbatchWork> ubatches, PassKind pass, bool keep_plans) {
+ModelStep::ModelStep(const Model& model, Exchange& exchange, KvCache& cache, InjectedFault* fault)
+    : model_(model), exchange_(exchange), cache_(cache), fault_(fault) {}
+
+void ModelStep::begin(StepWork work, PassKind pass, bool keep_plans) {
   pass_ = pass;
   keep_plans_ = keep_plans && pass == PassKind::full;
+  outputs_ = work.outputs;
+  replay_ids_ = std::move(work.replay_ids);
   ubatches_.clear();
-  for (auto& work : ubatches) {
+  for (auto& own : work.ubatches) {
     Ubatch ubatch;
-    ubatch.state.inputs = work.inputs;
-    ubatch.work = std::move(work);
+    ubatch.state.inputs = own.inputs;
+    ubatch.work = std::move(own);
     ubatches_.push_back(std::move(ubatch));
   }
   const auto num_plans = static_cast<std::size_t>(model_.shape().num_layers()) * ubatches_.size();
@@ -28,26 +52,6 @@ void ModelStep::begin(std::vector<UbatchWork> ubatches, PassKind pass, bool keep
   }
   DOVETAIL_CHECK(pass == PassKind::full || plans_.size() == num_plans,
                  "a pass without routing or without an exchange needs the plans of a full one");
-}
-
-std::vector<UbatchWork> ModelStep::cut(const StepInputs& inputs,
-                                       const std::vector<UbatchSlice>& slices) {
-  std::vector<UbatchWork> ubatches;
-  for (const auto& slice : slices) {
-    UbatchWork work;
-    work.inputs = slice_inputs(inputs, slice);
-    work.token_start = slice.token_start;
-    for (const auto& segment : slice.segments) {
-      const auto& request = inputs.batch.requests[static_cast<std::size_t>(segment.request)];
-      if (segment.query_start + segment.query_length == request.query_length) {
-        work.last_rows.push_back(
-            {.row = segment.token_start - slice.token_start + segment.query_length - 1,
-             .request = segment.request});
-      }
-    }
-    ubatches.push_back(std::move(work));
-  }
-  return ubatches;
 }
 
 void ModelStep::run(const Op& op) {
@@ -72,7 +76,8 @@ void ModelStep::run(const Op& op) {
       exchange(op);
       break;
     case Phase::experts:
-      experts(op, ubatch);
+      exchange_.reduce(op.ubatch, model_.experts(op.layer, exchange_.arrange(op.ubatch)));
+      ubatch.combined_layer = op.layer;
       break;
     case Phase::shared_experts:
       model_.shared_experts(op.layer, ubatch.state);
@@ -107,9 +112,9 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   if (keep_plans_) {
     plan(op) = exchange_.plan(op.ubatch);
   }
-  if (outputs_.expert_ids.defined()) {
-    outputs_.expert_ids.select(0, op.layer).narrow(0, start, count).copy_(state.expert_ids);
-    outputs_.margin.select(0, op.layer).narrow(0, start, count).copy_(state.margin);
+  if (outputs_->expert_ids.defined()) {
+    outputs_->expert_ids.select(0, op.layer).narrow(0, start, count).copy_(state.expert_ids);
+    outputs_->margin.select(0, op.layer).narrow(0, start, count).copy_(state.margin);
   }
 }
 
@@ -124,12 +129,6 @@ void ModelStep::exchange(const Op& op) {
   }
 }
 
-void ModelStep::experts(const Op& op, Ubatch& ubatch) {
-  const auto rows = exchange_.arrange(op.ubatch);
-  exchange_.reduce(op.ubatch, model_.experts(op.layer, rows));
-  ubatch.combined_layer = op.layer;
-}
-
 void ModelStep::finish_combine(int index, Ubatch& ubatch) {
   if (ubatch.combined_layer < 0) {
     return;
@@ -140,8 +139,8 @@ void ModelStep::finish_combine(int index, Ubatch& ubatch) {
 }
 
 void ModelStep::keep_layer(int layer, const Ubatch& ubatch) {
-  if (!outputs_.layers.empty()) {
-    outputs_.layers[static_cast<std::size_t>(layer)]
+  if (!outputs_->layers.empty()) {
+    outputs_->layers[static_cast<std::size_t>(layer)]
         .narrow(0, ubatch.work.token_start, ubatch.state.inputs.num_tokens)
         .copy_(ubatch.state.hidden);
   }
@@ -151,11 +150,11 @@ void ModelStep::output(Ubatch& ubatch) {
   const auto start = ubatch.work.token_start;
   const auto count = ubatch.state.inputs.num_tokens;
   const auto normed = model_.output(ubatch.state);
-  outputs_.hidden.narrow(0, start, count).copy_(normed);
-  if (outputs_.logits_all.defined()) {
-    outputs_.logits_all.narrow(0, start, count).copy_(model_.logits(normed));
+  outputs_->hidden.narrow(0, start, count).copy_(normed);
+  if (outputs_->logits_all.defined()) {
+    outputs_->logits_all.narrow(0, start, count).copy_(model_.logits(normed));
   }
-  if (outputs_.logits.defined()) {
+  if (outputs_->logits.defined()) {
     logits(ubatch, normed);
   }
 }
@@ -164,7 +163,7 @@ void ModelStep::logits(const Ubatch& ubatch, const at::Tensor& normed) {
   const auto& last_rows = ubatch.state.inputs.on_device.last_rows;
   if (!last_rows.defined()) {
     for (const auto& last : ubatch.work.last_rows) {
-      outputs_.logits.narrow(0, last.request, 1)
+      outputs_->logits.narrow(0, last.request, 1)
           .copy_(model_.logits(normed.narrow(0, last.row, 1)));
     }
     return;
@@ -172,7 +171,7 @@ void ModelStep::logits(const Ubatch& ubatch, const at::Tensor& normed) {
   // Of every segment, in one product: which of them ends its request is known when outputs are
   // read.
   if (last_rows.size(0) > 0 && normed.size(0) > 0) {
-    outputs_.logits.narrow(0, ubatch.work.request_start, last_rows.size(0))
+    outputs_->logits.narrow(0, ubatch.work.request_start, last_rows.size(0))
         .copy_(model_.logits(at::index_select(normed, 0, last_rows)));
   }
 }

@@ -10,21 +10,11 @@
 #include "framework/base/types.hpp"
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/exec/step_body.hpp"
+#include "framework/step/fault.hpp"
 #include "framework/step/model.hpp"
 #include "framework/step/step_inputs.hpp"
 
 namespace dovetail {
-
-/// A fault that an experiment asks for, thrown or acted out at the head of an op; `fault.hpp` makes
-/// it.
-class FaultHook {
- public:
-  virtual ~FaultHook() = default;
-  virtual void before(const Op& op) = 0;
-
-  /// Whether the ops from now on are captured.
-  virtual void set_capturing(bool is_capturing) = 0;
-};
 
 /// A row of a ubatch whose logits are wanted: the last token of a request.
 struct LastRow {
@@ -40,34 +30,31 @@ struct UbatchWork {
   std::vector<LastRow> last_rows;  ///< on the CPU: which of its rows have logits
 };
 
+/// A rank's batch of one step. Outputs and routing outlive the step.
+struct StepWork {
+  std::vector<UbatchWork> ubatches;
+  StepOutputs* outputs = nullptr;
+  at::Tensor replay_ids;  ///< expert ids [layers, tokens, k] int64 taken instead of the model's
+                          ///< top-k; undefined = natural routing
+};
+
+/// The work of a step on the CPU: the ubatches of a batch, by its own tensors and in its own order.
+StepWork cut_step(const StepInputs& inputs,
+                  const std::vector<UbatchSlice>& slices,
+                  StepOutputs& outputs,
+                  const at::Tensor& replay_ids);
+
 /// Runs the ops of one rank's steps. All references outlive it. One step at a time: begin, then the
 /// ops by the runner.
 class ModelStep final : public StepBody {
  public:
-  ModelStep(const Model& model, Exchange& exchange, KvCache& cache, StepOutputs& outputs);
+  /// `fault` may be null.
+  ModelStep(const Model& model, Exchange& exchange, KvCache& cache, InjectedFault* fault);
 
-  /// Sets the ubatches of the next step. With `keep_plans` a full pass keeps the exchange plans of
-  /// all layers; the passes compute_only and comm_only run with the plans that were kept last, by a
-  /// pass over the same ubatches.
-  void begin(std::vector<UbatchWork> ubatches, PassKind pass, bool keep_plans);
-
-  /// Expert ids [layers, tokens, k] int64 of this rank's batch, taken instead of the model's top-k;
-  /// undefined = natural routing.
-  void replay_routing(at::Tensor expert_ids) { replay_ids_ = std::move(expert_ids); }
-
-  /// A step of the CPU: the ubatches of a batch, by its own tensors and in its own order.
-  static std::vector<UbatchWork> cut(const StepInputs& inputs,
-                                     const std::vector<UbatchSlice>& slices);
-
-  /// Called before each op; null = none. Not owned.
-  void set_fault(FaultHook* fault) { fault_ = fault; }
-
-  /// For the fault: see FaultHook.
-  void set_capturing(bool is_capturing) {
-    if (fault_ != nullptr) {
-      fault_->set_capturing(is_capturing);
-    }
-  }
+  /// Sets the next step. With `keep_plans` a full pass keeps the exchange plans of all layers; the
+  /// passes compute_only and comm_only run with the plans that were kept last, by a pass over the
+  /// same ubatches.
+  void begin(StepWork work, PassKind pass, bool keep_plans);
 
   void run(const Op& op) override;
 
@@ -84,7 +71,6 @@ class ModelStep final : public StepBody {
   };
 
   void route(const Op& op, Ubatch& ubatch);
-  void experts(const Op& op, Ubatch& ubatch);
   void exchange(const Op& op);
   void finish_combine(int index, Ubatch& ubatch);
   void output(Ubatch& ubatch);
@@ -95,11 +81,11 @@ class ModelStep final : public StepBody {
   const Model& model_;
   Exchange& exchange_;
   KvCache& cache_;
-  StepOutputs& outputs_;
-  at::Tensor replay_ids_;
-  FaultHook* fault_ = nullptr;
+  InjectedFault* fault_;
   PassKind pass_ = PassKind::full;
-  bool keep_plans_ = true;
+  bool keep_plans_ = false;
+  StepOutputs* outputs_ = nullptr;
+  at::Tensor replay_ids_;
   std::vector<Ubatch> ubatches_;
   std::vector<std::shared_ptr<ExchangePlan>> plans_;  ///< [layer, ubatch]
 };

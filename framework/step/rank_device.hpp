@@ -2,7 +2,6 @@
 // communicators.
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,21 +9,27 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
-#include "framework/step/rank_context.hpp"
+#include "framework/base/types.hpp"
+#include "framework/mpi/ranks.hpp"
 
 namespace dovetail {
 
 /// What only a GPU has: framework/step/cuda/gpu_device.hpp.
 class GpuDevice;
 
+/// Where a rank runs; framework/run/choose_device.hpp chooses it together with the other ranks.
+struct DevicePlacement {
+  DeviceKind kind = DeviceKind::cpu;  ///< cpu or cuda; equal on all ranks
+  int ordinal = 0;                    ///< of the rank's GPU among those that it sees
+  std::string name = "cpu";           ///< of rank 0's device; GPUs are taken to be alike
+};
+
 /// One a rank and run; outlives the policies' drivers.
 class RankDevice {
  public:
-  /// Resolves `execution.device`: auto is a GPU where every rank of its host can have one of its
-  /// own, and no policy asks for what only CPU ranks can do. Collective over the world. Throws
-  /// AgreedError where a GPU is asked for and there are too few, or this build knows none, naming
-  /// the ranks.
-  explicit RankDevice(const RankContext& context);
+  /// Binds the process to its GPU. `ranks` outlives it. Collective over the world. Throws
+  /// AgreedError where this build knows no GPUs.
+  RankDevice(const Ranks& ranks, const DevicePlacement& placement);
   ~RankDevice();
   RankDevice(const RankDevice&) = delete;
   RankDevice& operator=(const RankDevice&) = delete;
@@ -35,7 +40,7 @@ class RankDevice {
 
   bool is_gpu() const { return gpu_ != nullptr; }
 
-  /// "cpu", or "cuda:0 NVIDIA H200".
+  /// "cpu", or "cuda:0 NVIDIA H200, ...".
   const std::string& description() const { return description_; }
 
   /// Throws ContractError on the CPU.

@@ -1,45 +1,45 @@
-// How the steps of a policy run on a rank's device. The policy engine decides with the other ranks
-// what is run; a driver runs it: on the CPU by a host executor, on a GPU by streams and graphs.
+// How the steps of a policy run on a rank's device. What is run is decided with the other ranks
+// (framework/plan/agreed_step.hpp); a driver runs it: on the CPU by a host executor, on a GPU by
+// streams and graphs.
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <span>
 
+#include "framework/base/graph_counters.hpp"
 #include "framework/base/types.hpp"
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/exec/op_times.hpp"
-#include "framework/plan/agreement.hpp"
-#include "framework/plan/graph_cache.hpp"
-#include "framework/record/recorder.hpp"
-#include "framework/step/model_step.hpp"
+#include "framework/plan/agreed_step.hpp"
+#include "framework/record/schema.hpp"
+#include "framework/step/step_setup.hpp"
 
 namespace dovetail {
-
-struct PolicyRunContext;
-
-/// What all ranks do in a step.
-struct AgreedStep {
-  StepDecision decision;
-  const Schedule& schedule;
-  const std::vector<UbatchSlice>& slices;
-  int schedule_index = 0;  ///< in the record
-};
 
 /// A pass over one step of the iteration.
 struct StepPass {
   int step = 0;
   PassKind pass = PassKind::full;
   bool is_profiled = false;  ///< op times are wanted
-  bool keep_plans = false;   ///< of the exchange, for the passes that leave something out
+  bool keep_plans = false;   ///< of the exchange, for passes that leave something out, and to count
+                             ///< the experts' rows
 };
 
-/// How a step was run.
-struct StepFacts {
+/// How a step was run, and what it sent.
+struct StepReport {
   GraphMode graph = GraphMode::none;
   EagerReason eager_reason = EagerReason::mode_none;
   bool captured = false;         ///< in the call of prepare before it
   std::int64_t enqueue_ns = -1;  ///< host time until all was enqueued; -1 = not known (CPU)
+  Traffic traffic;
+};
+
+/// What a driver knows behind all steps so far.
+struct DriverReport {
+  MemoryRecord memory;  ///< -1 = not known (CPU)
+  GraphCounters graphs;
+  std::int64_t device_clock_error_ns = 0;  ///< the largest of the profiled passes; 0 on the CPU
 };
 
 /// All calls from the main thread: prepare, run, finish. All are collective over the world in the
@@ -53,44 +53,31 @@ class StepDriver {
   StepDriver(StepDriver&&) = delete;
   StepDriver& operator=(StepDriver&&) = delete;
 
-  virtual Exchange& exchange() = 0;
-
-  /// True where a full pass keeps its exchange plans only when it is asked to.
-  virtual bool plans_cost_time() const { return false; }
-
-  /// What is no part of the step: inputs put in place; graphs captured.
+  /// What is no part of the step: inputs put in place; graphs captured. What a full pass must write
+  /// is NaN behind it, also where the attempt of a capture has run the step before.
   virtual void prepare(const AgreedStep& agreed, const StepPass& pass) = 0;
 
   /// The step, from the first op to the last one's end. `times` may be null.
-  virtual StepFacts run(OpTimes* times) = 0;
+  virtual void run(OpTimes* times) = 0;
 
-  /// Makes the outputs readable in the policy's StepOutputs, and reports what the device has found.
-  virtual void finish() {}
+  /// Makes the outputs readable in the policy's StepOutputs. Throws what the device has found.
+  virtual StepReport finish() = 0;
 
-  /// A forward pass that fills a part of the context.
+  /// Adds the rows that each local expert computed in the step that was finished last, whose pass
+  /// has kept its plans: [layers, experts_per_rank] row-major.
+  virtual void add_tokens_per_expert(std::span<std::int64_t> counts) const = 0;
+
+  /// A forward pass that fills a part of the KV cache's context.
   virtual void fill_context(int context_step) = 0;
 
-  /// Fills what a step must write with NaN.
-  virtual void poison() {}
+  /// Equal on all ranks as long as their graphs are; see agreement.hpp. 0 without graphs.
+  virtual std::uint64_t graph_cache_digest() const = 0;
 
-  /// Equal on all ranks as long as their graphs are; see agreement.hpp.
-  virtual std::uint64_t graph_cache_digest() const { return 0; }
-
-  virtual void drop_graphs() {}
-
-  /// ModelStep::add_tokens_per_expert of the last full pass over a step; where plans cost time,
-  /// right behind the pass that has kept them.
-  virtual void add_tokens_per_expert(int step, std::span<std::int64_t> counts) const = 0;
-
-  /// The device's memory, behind the timed steps.
-  virtual void record_memory(RankRecorder& /*recorder*/) const {}
-
-  /// Counters of graphs, and the error of the device's clock, behind all steps.
-  virtual void record_graphs(RankRecorder& /*recorder*/) const {}
+  virtual DriverReport report() const = 0;
 };
 
-/// The driver of the rank's device. `context` and `fault` (may be null) outlive it. Collective over
-/// the world.
-std::unique_ptr<StepDriver> make_step_driver(const PolicyRunContext& context, FaultHook* fault);
+/// The driver of the rank's device. Collective over the world. All that `setup` refers to outlives
+/// it.
+std::unique_ptr<StepDriver> make_step_driver(const StepSetup& setup);
 
 }  // namespace dovetail

@@ -65,6 +65,17 @@ struct Traffic {
   std::int64_t dispatch_logical_bytes = 0;
   std::int64_t combine_logical_bytes = 0;
   std::int64_t counts_wait_ns = 0;  ///< time blocked on counts
+
+  Traffic& operator+=(const Traffic& other) {
+    dispatch_wire_bytes += other.dispatch_wire_bytes;
+    combine_wire_bytes += other.combine_wire_bytes;
+    dispatch_received_bytes += other.dispatch_received_bytes;
+    combine_received_bytes += other.combine_received_bytes;
+    dispatch_logical_bytes += other.dispatch_logical_bytes;
+    combine_logical_bytes += other.combine_logical_bytes;
+    counts_wait_ns += other.counts_wait_ns;
+    return *this;
+  }
 };
 
 /// Per ubatch the order is prepare, dispatch, arrange, reduce, combine, finish, and then the next

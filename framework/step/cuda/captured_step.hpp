@@ -37,7 +37,14 @@ class CapturedStep {
 
   int num_pieces() const { return static_cast<int>(pieces_.size()); }
 
-  int num_nodes() const;  ///< of all pieces
+  /// Of all pieces.
+  int num_nodes() const {
+    int count = 0;
+    for (const auto& piece : pieces_) {
+      count += piece.graph.num_nodes();
+    }
+    return count;
+  }
 
   std::int64_t capture_ns() const { return capture_ns_; }
 

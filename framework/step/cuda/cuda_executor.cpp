@@ -85,7 +85,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
     witness_exchanges();
   }
   events().prepare(edges_, timed_);
-  if (edges_.uses_comm) {
+  if (edges_.uses_comm && !flow_.in_pieces) {
     events().fork.record(compute_);
     events().fork.hold(comm_);
   }
@@ -115,35 +115,10 @@ void CudaExecutor::mark(const Event& event, cudaStream_t stream) const {
   }
 }
 
-void CudaExecutor::run_body(const Op& op,
-                            StepBody& body,
-                            const StepEvents* events,
-                            std::size_t index) const {
-  const auto& stream = stream_of(op);
-  const c10::cuda::CUDAStreamGuard guard(stream);
-  if (events != nullptr) {
-    mark(events->start[index], stream);
-  }
-  body.run(op);
-  if (events != nullptr) {
-    mark(events->end[index], stream);
-  }
-}
-
-void CudaExecutor::run_op(const Op& op,
-                          StepBody& body,
-                          const StepEvents* events,
-                          std::size_t index) const {
-  try {
-    run_body(op, body, events, index);
-  } catch (...) {
-    rethrow_cleared(op);
-  }
-}
-
 void CudaExecutor::enqueue(int index) {
-  DOVETAIL_CHECK_EQ(index, next_index_);
-  ++next_index_;
+  DOVETAIL_CHECK(index == next_index_ || (flow_.in_pieces && index > next_index_),
+                 "op " + std::to_string(index) + " after op " + std::to_string(next_index_ - 1));
+  next_index_ = index + 1;
   const auto i = static_cast<std::size_t>(index);
   const Op& op = schedule_->ops[i];
   if (!runs_in(pass_, op.phase)) {
@@ -151,13 +126,22 @@ void CudaExecutor::enqueue(int index) {
   }
   // Looked up ahead of the body: a body that outlives its step must not look at the next one's.
   StepEvents& step_events = events();
-  const bool records = edges_.records[i] != 0;
+  const bool has_edges = !flow_.in_pieces;
+  const bool timed = is_timed(i);
+  const bool records = has_edges && edges_.records[i] != 0;
   try {
-    const cudaStream_t stream = stream_of(op);
-    if (edges_.wait_for[i] >= 0) {
+    const auto& stream = stream_of(op);
+    if (has_edges && edges_.wait_for[i] >= 0) {
       step_events.done[static_cast<std::size_t>(edges_.wait_for[i])].hold(stream);
     }
-    run_body(op, *body_, is_timed(i) ? &step_events : nullptr, i);
+    const c10::cuda::CUDAStreamGuard guard(stream);
+    if (timed) {
+      mark(step_events.start[i], stream);
+    }
+    body_->run(op);
+    if (timed) {
+      mark(step_events.end[i], stream);
+    }
     if (records) {
       step_events.done[i].record(stream);
     }

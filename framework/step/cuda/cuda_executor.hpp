@@ -42,6 +42,7 @@ class CudaExecutor final : public Executor {
   /// What a step is enqueued for.
   struct Flow {
     bool capturing = false;        ///< both streams are in a capture: end_step only joins them
+    bool in_pieces = false;        ///< of a capture: ops without the edges between them
     StepEvents* events = nullptr;  ///< null = the executor's own, of the eager flow
     bool timed = false;            ///< record start and end of ops even without OpTimes
     /// [ops] 1 = start and end of this op are recorded by a graph; empty = of no op
@@ -89,13 +90,8 @@ class CudaExecutor final : public Executor {
   /// Host time at which the last step had been enqueued, before the wait for its end.
   std::int64_t enqueued_at_ns() const { return enqueued_at_ns_; }
 
-  /// Runs one op's body on its stream, with start and end recorded around it where `events` is not
-  /// null. What it throws names the op.
-  void run_op(const Op& op, StepBody& body, const StepEvents* events, std::size_t index) const;
-
  private:
   const c10::cuda::CUDAStream& stream_of(const Op& op) const;
-  void run_body(const Op& op, StepBody& body, const StepEvents* events, std::size_t index) const;
   void mark(const Event& event, cudaStream_t stream) const;
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }

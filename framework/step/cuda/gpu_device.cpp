@@ -8,6 +8,7 @@
 
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/cuda/quiet_torch.hpp"
+#include "framework/step/cuda/cuda_driver.hpp"
 
 namespace dovetail {
 namespace {
@@ -27,50 +28,54 @@ void set_arithmetic() {
 
 class NcclGpuDevice final : public GpuDevice {
  public:
-  explicit NcclGpuDevice(const RankContext& context) : context_(context) {
-    c10::cuda::set_device(static_cast<c10::DeviceIndex>(context.session.local_rank()));
+  NcclGpuDevice(const Ranks& ranks, int ordinal) : ranks_(ranks) {
+    c10::cuda::set_device(static_cast<c10::DeviceIndex>(ordinal));
     set_arithmetic();
   }
 
   NcclComm* ep_comm(int comm_sms) override {
-    if (context_.grid.expert_parallel == 1) {
+    if (ranks_.grid.expert_parallel == 1) {
       return nullptr;
     }
     auto found = ep_comms_.find(comm_sms);
     if (found == ep_comms_.end()) {
       found = ep_comms_
                   .try_emplace(comm_sms,
-                               context_.groups.ep,
+                               ranks_.groups.ep,
                                NcclOptions{.max_ctas = comm_sms,
                                            .name = "ep, " + std::to_string(comm_sms) + " SMs"},
-                               context_.wait)
+                               ranks_.wait)
                   .first;
     }
     return &found->second;
   }
 
   std::function<void(at::Tensor&)> broadcast_over_replicas() override {
-    if (context_.grid.num_replicas() == 1) {
+    if (ranks_.grid.num_replicas() == 1) {
       return {};
     }
     return [this](at::Tensor& tensor) {
       if (!dp_comm_) {
-        dp_comm_.emplace(context_.groups.dp, NcclOptions{.name = "dp"}, context_.wait);
+        dp_comm_.emplace(ranks_.groups.dp, NcclOptions{.name = "dp"}, ranks_.wait);
       }
-      dp_comm_->broadcast(tensor, 0, patient(context_.wait));
+      dp_comm_->broadcast(tensor, 0, patient(ranks_.wait));
     };
   }
 
+  std::unique_ptr<StepDriver> make_driver(const StepSetup& setup) override {
+    return std::make_unique<CudaDriver>(setup);
+  }
+
  private:
-  const RankContext& context_;
+  const Ranks& ranks_;
   std::map<int, NcclComm> ep_comms_;  ///< by comm_sms
   std::optional<NcclComm> dp_comm_;
 };
 
 }  // namespace
 
-std::unique_ptr<GpuDevice> make_gpu_device(const RankContext& context) {
-  return std::make_unique<NcclGpuDevice>(context);
+std::unique_ptr<GpuDevice> make_gpu_device(const Ranks& ranks, int ordinal) {
+  return std::make_unique<NcclGpuDevice>(ranks, ordinal);
 }
 
 }  // namespace dovetail

@@ -1,5 +1,5 @@
-// A rank's GPU and its NCCL communicators. The interface needs no CUDA, so that a build without it
-// has the same callers.
+// A rank's GPU, its NCCL communicators, and the driver of its steps. The interface needs no CUDA,
+// so that a build without it has the same callers.
 #pragma once
 
 #include <functional>
@@ -7,7 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "framework/step/rank_context.hpp"
+#include "framework/mpi/ranks.hpp"
+#include "framework/step/step_driver.hpp"
 
 namespace dovetail {
 
@@ -29,10 +30,13 @@ class GpuDevice {
 
   /// See RankDevice.
   virtual std::function<void(at::Tensor&)> broadcast_over_replicas() = 0;
+
+  /// See make_step_driver.
+  virtual std::unique_ptr<StepDriver> make_driver(const StepSetup& setup) = 0;
 };
 
-/// Binds this process to the GPU of its local rank. Local. `context` outlives it. Throws InputError
-/// in a build without CUDA.
-std::unique_ptr<GpuDevice> make_gpu_device(const RankContext& context);
+/// Binds this process to one of the GPUs that it sees. Local. `ranks` outlives it. Throws
+/// InputError in a build without CUDA.
+std::unique_ptr<GpuDevice> make_gpu_device(const Ranks& ranks, int ordinal);
 
 }  // namespace dovetail

@@ -6,11 +6,9 @@
 #include <utility>
 
 #include "framework/base/log.hpp"
-#include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "framework/mpi/collectives.hpp"
-#include "framework/plan/schedule_check.hpp"
 #include "framework/step/torch_dtype.hpp"
 
 namespace dovetail {
@@ -35,69 +33,67 @@ std::uint32_t outputs_written(const StepOutputs& outputs) {
 
 }  // namespace
 
-StepGraphs::StepGraphs(const PolicyRunContext& context,
-                       const std::string& exchange_kind,
+StepGraphs::StepGraphs(const StepSetup& setup,
                        Exchange& exchange,
+                       ModelStep& body,
                        CudaStepRunner& runner)
-    : context_(context),
-      exchange_kind_(exchange_kind),
-      mode_(std::min(context.policy.execution.graph, max_graph_mode(exchange_kind))),
-      exchange_(exchange),
-      runner_(runner),
-      cache_(kMaxGraphs) {}
+    : setup_(setup), exchange_(exchange), body_(body), runner_(runner), cache_(kMaxGraphs) {}
 
-EagerReason StepGraphs::reason_to_run_eagerly(const StepPass& pass, const FrameStep& step) const {
-  if (mode_ == GraphMode::none) {
+EagerReason StepGraphs::reason_to_run_eagerly(const StepPass& pass,
+                                              const PaddedBatch& batch) const {
+  if (mode() == GraphMode::none) {
     return EagerReason::mode_none;
   }
   if (pass.keep_plans) {
     return EagerReason::pass_not_captured;
   }
-  const auto tokens = tokens_of(step.frame.bounds());
+  const auto tokens = batch.tokens();
   const bool has_work =
       std::any_of(tokens.begin(), tokens.end(), [](std::int64_t count) { return count > 0; });
   return has_work ? EagerReason::none : EagerReason::no_work;
 }
 
-const GraphEntry* StepGraphs::find_or_capture(const Schedule& schedule,
+StepGraphs::Found StepGraphs::find_or_capture(const AgreedStep& agreed,
                                               const StepPass& pass,
-                                              FrameStep& step,
-                                              StepFacts& facts) {
-  const auto key = this->key(schedule, pass, step);
+                                              PaddedBatch& batch) {
+  const auto key = this->key(agreed, pass, batch);
   // Passes without routing or without an exchange refer to plans, which last until the next full
   // pass that keeps its own.
   const bool is_kept = pass.pass == PassKind::full;
   if (const auto* found = is_kept ? cache_.find(key) : nullptr) {
-    return found;
+    return {.entry = found};
   }
   one_shot_ = {};
-  facts.eager_reason = EagerReason::capture_failed;
   if (cache_.has_failed(key)) {
-    return nullptr;
+    return {};
   }
   if (is_kept) {
     cache_.make_room();
   }
-  auto captured = capture_on_all_ranks(schedule, pass, step);
+  auto captured = capture_on_all_ranks(agreed, pass, batch);
   if (captured.step == nullptr) {
     cache_.note_failure(key);
-    return nullptr;
+    return {.has_run = true};
   }
-  facts.eager_reason = EagerReason::none;
-  facts.captured = true;
   if (is_kept) {
-    return &cache_.insert(key, std::move(captured));
+    return {&cache_.insert(key, std::move(captured)), true, true};
   }
   cache_.count_capture();
   one_shot_ = std::move(captured);
-  return &one_shot_;
+  return {&one_shot_, true, true};
 }
 
-int StepGraphs::sms_of_comm(const Schedule& schedule) const {
-  const bool has_comm_lane = std::any_of(
-      schedule.ops.begin(), schedule.ops.end(), [](const Op& op) { return op.lane == Lane::comm; });
-  const bool has_peers = context_.rank_context.grid.expert_parallel > 1;
-  return has_peers && has_comm_lane ? context_.policy.execution.comm_sms : 0;
+void StepGraphs::begin_step(PaddedBatch& batch, PassKind pass, bool keep_plans) {
+  exchange_.begin_step(batch.tokens());
+  body_.begin(batch.work(), pass, keep_plans);
+}
+
+int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed) const {
+  const auto& ops = agreed.schedule.ops;
+  const bool has_comm_lane =
+      std::any_of(ops.begin(), ops.end(), [](const Op& op) { return op.lane == Lane::comm; });
+  const bool has_peers = setup_.ranks.grid.expert_parallel > 1;
+  return has_peers && has_comm_lane ? setup_.resolved.comm_sms_of(agreed.schedule_index) : 0;
 }
 
 void StepGraphs::clear() {
@@ -105,56 +101,56 @@ void StepGraphs::clear() {
   cache_.clear();
 }
 
-GraphKey StepGraphs::key(const Schedule& schedule,
+GraphKey StepGraphs::key(const AgreedStep& agreed,
                          const StepPass& pass,
-                         const FrameStep& step) const {
-  const auto& workload = context_.rank_context.experiment.workload;
-  return {.mode = mode_,
-          .schedule_digest = schedule_digest(schedule),
-          .phase = workload.phase,
-          .bounds = step.frame.bounds(),
-          .inputs = workload.inputs.kind,
-          .dtype = from_torch(context_.model.dims().dtype),
-          .exchange = exchange_kind_,
-          .comm_sms = context_.policy.execution.comm_sms,
-          .outputs = outputs_written(context_.outputs.front()),
+                         const PaddedBatch& batch) const {
+  return {.mode = mode(),
+          .schedule_digest = agreed.schedule_digest,
+          .phase = setup_.workload.phase,
+          .bounds = batch.bounds(),
+          .inputs = setup_.workload.inputs.kind,
+          .dtype = setup_.resolved.dtype,
+          .exchange = setup_.resolved.exchange,
+          .comm_sms = setup_.resolved.comm_sms_of(agreed.schedule_index),
+          .outputs = outputs_written(setup_.outputs.front()),
           .pass = pass.pass,
           .instrumented = pass.is_profiled};
 }
 
-GraphEntry StepGraphs::capture_on_all_ranks(const Schedule& schedule,
+GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
                                             const StepPass& pass,
-                                            FrameStep& step) {
-  const SmPartition partition(sms_of_comm(schedule));
-  const Traffic before = exchange_.traffic();
+                                            PaddedBatch& batch) {
+  const SmPartition partition(sms_left_to_exchange(agreed));
   for (int i = 0; i < kWarmUps; ++i) {
-    step.begin(exchange_, pass.pass, false);
+    begin_step(batch, pass.pass, false);
     check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");
-    runner_.run_eager(schedule, step.body, pass.pass, nullptr);
+    runner_.run_eager(agreed.schedule, body_, pass.pass, nullptr);
     exchange_.check_step();
     cache_.count_eager(EagerReason::warm_up);
   }
-  auto captured = capture(schedule, pass, step);
-  // The warm-ups are no part of what is measured.
-  exchange_.reset_traffic();
-  exchange_.add_traffic(before);
+  auto captured = capture(agreed.schedule, pass, batch);
+  const auto& ranks = setup_.ranks;
   std::array<std::int64_t, 1> all_well = {captured.step != nullptr ? 1 : 0};
-  all_reduce(context_.rank_context.groups.world, all_well, Reduction::min, policy_wait(context_));
+  all_reduce(ranks.groups.world, all_well, Reduction::min, ranks.wait);
   return all_well[0] == 1 ? std::move(captured) : GraphEntry{};
 }
 
 /// Local; empty where it fails.
-GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, FrameStep& step) {
+GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, PaddedBatch& batch) {
   GraphEntry captured;
   exchange_.take_captured_traffic();
+  begin_step(batch, pass.pass, false);
+  if (setup_.fault != nullptr) {
+    setup_.fault->set_capturing(true);
+  }
   try {
-    step.begin(exchange_, pass.pass, false);
-    step.body.set_capturing(true);
-    captured.step = runner_.capture(schedule, step.body, pass.pass, mode_, pass.is_profiled);
+    captured.step = runner_.capture(schedule, body_, pass.pass, mode(), pass.is_profiled);
   } catch (const std::exception& error) {
     log_line(std::string("the step could not be captured: ") + error.what());
   }
-  step.body.set_capturing(false);
+  if (setup_.fault != nullptr) {
+    setup_.fault->set_capturing(false);
+  }
   captured.traffic = exchange_.take_captured_traffic();
   return captured;
 }

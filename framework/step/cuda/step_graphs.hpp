@@ -4,11 +4,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 
 #include "framework/plan/graph_cache.hpp"
-#include "framework/step/cuda/frame_step.hpp"
 #include "framework/step/cuda/step_runner.hpp"
+#include "framework/step/model_step.hpp"
+#include "framework/step/padded_batch.hpp"
 #include "framework/step/step_driver.hpp"
 
 namespace dovetail {
@@ -23,29 +23,32 @@ struct GraphEntry {
 /// the main thread, on all ranks alike.
 class StepGraphs {
  public:
-  /// `exchange_kind` is resolved. All references outlive it.
-  StepGraphs(const PolicyRunContext& context,
-             const std::string& exchange_kind,
-             Exchange& exchange,
-             CudaStepRunner& runner);
+  /// All references outlive it.
+  StepGraphs(const StepSetup& setup, Exchange& exchange, ModelStep& body, CudaStepRunner& runner);
 
   /// The mode in which steps are captured: the policy's, as far as the exchange allows.
-  GraphMode mode() const { return mode_; }
+  GraphMode mode() const { return setup_.resolved.graph; }
 
-  /// Why a pass over `step` runs eagerly, before anything is tried; none = it is to be replayed.
-  EagerReason reason_to_run_eagerly(const StepPass& pass, const FrameStep& step) const;
+  /// Why a pass over `batch` runs eagerly, before anything is tried; none = it is to be replayed.
+  EagerReason reason_to_run_eagerly(const StepPass& pass, const PaddedBatch& batch) const;
+
+  struct Found {
+    const GraphEntry* entry = nullptr;  ///< null where a rank has failed to capture, which is said
+                                        ///< in its log; valid until the next call
+    bool captured_now = false;
+    bool has_run = false;  ///< the step was run eagerly before the attempt of a capture
+  };
 
   /// The captured pass, from the cache, or captured now after eager runs of it. A miss is one on
   /// all ranks, because keys, captures and evictions are agreed on; a capture is kept by all ranks
-  /// or by none. Null where a rank has failed, which is said in its log; `facts` says what
-  /// happened. Valid until the next call. Collective over the world.
-  const GraphEntry* find_or_capture(const Schedule& schedule,
-                                    const StepPass& pass,
-                                    FrameStep& step,
-                                    StepFacts& facts);
+  /// or by none. Collective over the world.
+  Found find_or_capture(const AgreedStep& agreed, const StepPass& pass, PaddedBatch& batch);
+
+  /// Makes exchange and body ready for a pass over what the batch holds.
+  void begin_step(PaddedBatch& batch, PassKind pass, bool keep_plans);
 
   /// SMs that the GEMMs of a step leave to the exchange beside them.
-  int sms_of_comm(const Schedule& schedule) const;
+  int sms_left_to_exchange(const AgreedStep& agreed) const;
 
   void clear();
 
@@ -58,21 +61,23 @@ class StepGraphs {
   const GraphCounters& counters() const { return cache_.counters(); }
 
  private:
-  GraphKey key(const Schedule& schedule, const StepPass& pass, const FrameStep& step) const;
-  GraphEntry capture_on_all_ranks(const Schedule& schedule, const StepPass& pass, FrameStep& step);
-  GraphEntry capture(const Schedule& schedule, const StepPass& pass, FrameStep& step);
+  GraphKey key(const AgreedStep& agreed, const StepPass& pass, const PaddedBatch& batch) const;
+  GraphEntry capture_on_all_ranks(const AgreedStep& agreed,
+                                  const StepPass& pass,
+                                  PaddedBatch& batch);
+  GraphEntry capture(const Schedule& schedule, const StepPass& pass, PaddedBatch& batch);
 
-  const PolicyRunContext& context_;
-  const std::string exchange_kind_;
-  const GraphMode mode_;
+  const StepSetup& setup_;
   Exchange& exchange_;
+  ModelStep& body_;
   CudaStepRunner& runner_;
   GraphCache<GraphEntry> cache_;
   GraphEntry one_shot_;  ///< of a pass that leaves something out
 };
 
-/// Graphs that a policy keeps: beyond it the least recently used one goes. And frames: beyond it
-/// all frames and graphs go, and steps are captured again, which the record says of each.
+/// Graphs that a policy keeps: beyond it the least recently used one goes. And padded batches:
+/// beyond it all batches and graphs go, and steps are captured again, which the record says of
+/// each.
 inline constexpr std::size_t kMaxGraphs = 16;
 
 }  // namespace dovetail

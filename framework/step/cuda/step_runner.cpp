@@ -75,19 +75,15 @@ CudaStepRunner::CudaStepRunner(CudaExecutorOptions executor_options, RunnerOptio
   executor_.wait_until_done("the preparation of the main thread");
 }
 
-/// A run that gets through proves that no thread is left inside an op of an earlier one.
-void CudaStepRunner::run(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times) {
-  runner_.run(schedule, body, pass, times);
-  abandoned_.clear();
-}
-
 void CudaStepRunner::run_eager(const Schedule& schedule,
                                StepBody& body,
                                PassKind pass,
                                OpTimes* times) {
   const std::int64_t start = now_ns();
-  run(schedule, body, pass, times);
+  runner_.run(schedule, body, pass, times);
   last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
+  // A run that gets through proves that no thread is left inside an op of an earlier one.
+  abandoned_.clear();
 }
 
 std::unique_ptr<CapturedStep> CudaStepRunner::capture(
@@ -115,19 +111,14 @@ std::unique_ptr<CapturedStep> CudaStepRunner::capture(
   return step;
 }
 
-/// Ahead of the capture: events are slow to make.
-void CudaStepRunner::prepare_events(CapturedStep& step) {
+void CudaStepRunner::capture_full(CapturedStep& step) {
   LaneEdges edges;
   find_lane_edges(step.schedule_, step.pass_, edges);
-  step.events_.prepare(edges, step.instrumented_);
-}
-
-void CudaStepRunner::capture_full(CapturedStep& step) {
-  prepare_events(step);
+  step.events_.prepare(edges, step.instrumented_);  // ahead of the capture: events are slow to make
   const FlowScope flow(executor_,
                        {.capturing = true, .events = &step.events_, .timed = step.instrumented_});
   StreamCapture capture(compute_stream(), comm_stream());
-  run(step.schedule_, *step.body_, step.pass_, nullptr);
+  runner_.run(step.schedule_, *step.body_, step.pass_, nullptr);
   CapturedStep::Piece piece;
   piece.ops = {0, static_cast<int>(step.schedule_.ops.size())};
   piece.graph = capture.end();
@@ -136,16 +127,14 @@ void CudaStepRunner::capture_full(CapturedStep& step) {
 
 /// No edges between the pieces: ordinary events make them at replay.
 void CudaStepRunner::capture_pieces(CapturedStep& step) {
-  prepare_events(step);
-  const FlowScope flow(executor_, {.capturing = true});
+  const FlowScope flow(
+      executor_,
+      {.capturing = true, .in_pieces = true, .events = &step.events_, .timed = step.instrumented_});
+  executor_.begin_step(step.schedule_, *step.body_, step.pass_, nullptr);
   for (const auto& ops : graph_pieces(step.schedule_, step.pass_)) {
     StreamCapture capture(compute_stream(), comm_stream());
     for (int i = ops.first; i < ops.end; ++i) {
-      const auto index = static_cast<std::size_t>(i);
-      executor_.run_op(step.schedule_.ops[index],
-                       *step.body_,
-                       step.instrumented_ ? &step.events_ : nullptr,
-                       index);
+      executor_.enqueue(i);
     }
     CapturedStep::Piece piece;
     piece.ops = ops;
@@ -160,16 +149,6 @@ void CudaStepRunner::instantiate(CapturedStep& step) {
     piece.exec.upload(compute_stream());
   }
   executor_.wait_until_done("the upload of a captured step");
-}
-
-void CudaStepRunner::replay(CapturedStep& step, OpTimes* times) {
-  DOVETAIL_CHECK(times == nullptr || step.instrumented_,
-                 "only an instrumented capture has times of ops");
-  if (step.mode_ == GraphMode::full) {
-    replay_full(step, times);
-  } else {
-    replay_pieces(step, times);
-  }
 }
 
 void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
@@ -192,14 +171,22 @@ void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
 }
 
 void CudaStepRunner::replay_pieces(CapturedStep& step, OpTimes* times) {
-  const std::int64_t start = now_ns();
   PieceLauncher launcher(step.schedule_, *step.body_, compute_stream());
   for (const auto& piece : step.pieces_) {
     launcher.add(piece.ops, piece.exec);
   }
   const FlowScope flow(executor_, {.events = &step.events_, .times_itself = launcher.captured()});
-  run(step.schedule_, launcher, step.pass_, times);
-  last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
+  run_eager(step.schedule_, launcher, step.pass_, times);
+}
+
+void CudaStepRunner::replay(CapturedStep& step, OpTimes* times) {
+  DOVETAIL_CHECK(times == nullptr || step.instrumented_,
+                 "only an instrumented capture has times of ops");
+  if (step.mode_ == GraphMode::full) {
+    replay_full(step, times);
+  } else {
+    replay_pieces(step, times);
+  }
 }
 
 }  // namespace dovetail

@@ -60,8 +60,6 @@ class CudaStepRunner {
   const CudaExecutor& executor() const { return executor_; }
 
  private:
-  void run(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times);
-  static void prepare_events(CapturedStep& step);
   void capture_full(CapturedStep& step);
   void capture_pieces(CapturedStep& step);
   void instantiate(CapturedStep& step);

@@ -40,15 +40,13 @@ class PolicySchedulesTest : public ::testing::Test {
   std::string write_table(const PolicyConfig& timed, double step_ms) {
     const auto schedules = make(timed);
     const auto point = [](const Schedule& schedule, const std::string& split, double ms) {
-      return StepTimePoint{"any",
-                           schedule.name,
-                           std::to_string(schedule_digest(schedule)),
-                           schedule.num_ubatches,
-                           split,
-                           64,
-                           0,
-                           false,
-                           ms};
+      return StepTimePoint{.policy = "any",
+                           .schedule = schedule.name,
+                           .schedule_digest = std::to_string(schedule_digest(schedule)),
+                           .ubatches = schedule.num_ubatches,
+                           .split = split,
+                           .tokens = 64,
+                           .step_ms = ms};
     };
     StepTimeTable table;
     table.setting = {{"device", "\"cpu\""}};

@@ -181,9 +181,9 @@ TEST(PaddedBounds, RoundKeysUpAndNothingElse) {
   wanted.keys = {1024, 1024, 2048};
   wanted.context = {0, 256, 512};
   wanted.key_length = 512;
-  EXPECT_TRUE(padded_bounds(exact) == wanted);
-  EXPECT_TRUE(padded_bounds(wanted) == wanted) << "rounded bounds stay";
-  EXPECT_TRUE(padded_bounds({}) == StepBounds{});
+  EXPECT_TRUE(padded_bounds(exact, {}) == wanted);
+  EXPECT_TRUE(padded_bounds(wanted, {}) == wanted) << "rounded bounds stay";
+  EXPECT_TRUE(padded_bounds({}, {}) == StepBounds{});
 }
 
 /// Why there is rounding at all: the steps of a decode share their bounds, until a multiple is
@@ -198,6 +198,83 @@ TEST(PaddedBounds, DecodeStepsShareThem) {
   };
   EXPECT_TRUE(bounds_at(300) == bounds_at(500));
   EXPECT_FALSE(bounds_at(300) == bounds_at(600));
+}
+
+StepBounds random_bounds(std::mt19937_64& random, int num_ubatches) {
+  StepBounds bounds;
+  bounds.num_ubatches = num_ubatches;
+  for (std::size_t u = 0; u < static_cast<std::size_t>(num_ubatches); ++u) {
+    bounds.tokens[u] = static_cast<std::int64_t>(random() % 3000);
+    bounds.segments[u] = bounds.tokens[u] > 0 ? 1 + static_cast<std::int64_t>(random() % 9) : 0;
+    bounds.context[u] = bounds.tokens[u] > 0 && random() % 2 == 0 ? 700 : 0;
+    bounds.keys[u] = bounds.tokens[u] + bounds.context[u] * bounds.segments[u];
+  }
+  bounds.query_length = 1 + static_cast<std::int64_t>(random() % 40);
+  bounds.key_length = 700 + bounds.query_length;
+  return bounds;
+}
+
+/// What a rule must keep: nothing gets smaller, padding of tokens is bounded, equal tokens stay,
+/// and the shapes of many steps are few.
+TEST(BoundsRule, PadsLittleAndKeepsWhatIsNeeded) {
+  std::mt19937_64 random(testing::fresh_seed());
+  for (int repeat = 0; repeat < 300; ++repeat) {
+    const int num_ubatches = 1 + static_cast<int>(random() % kMaxUbatches);
+    std::vector<StepBounds> split;
+    std::vector<StepBounds> whole;
+    for (int step = 0; step < 8; ++step) {
+      split.push_back(random_bounds(random, num_ubatches));
+      whole.push_back(random_bounds(random, 1));
+    }
+    const auto rule = make_bounds_rule(std::nullopt, split, whole);
+    for (const auto& exact : split) {
+      const auto padded = padded_bounds(exact, rule);
+      ASSERT_EQ(padded.num_ubatches, exact.num_ubatches);
+      for (std::size_t u = 0; u < exact.tokens.size(); ++u) {
+        ASSERT_GE(padded.tokens[u], exact.tokens[u]);
+        ASSERT_LE(padded.tokens[u],
+                  exact.tokens[u] == 0
+                      ? 0
+                      : std::max(exact.tokens[u] + 8, exact.tokens[u] + exact.tokens[u] / 16 + 1));
+        ASSERT_GE(padded.segments[u], exact.segments[u]);
+        ASSERT_GE(padded.keys[u], exact.keys[u]);
+        ASSERT_GE(padded.context[u], exact.context[u]);
+        ASSERT_EQ(padded.context[u] == 0, exact.context[u] == 0) << "another kernel";
+      }
+      ASSERT_GE(padded.key_length, exact.key_length);
+      ASSERT_GE(padded.query_length, exact.query_length);
+      ASSERT_EQ(padded.query_length == 1, exact.query_length == 1) << "another kernel";
+    }
+  }
+}
+
+TEST(BoundsRule, EqualStepsAreNotPadded) {
+  StepBounds step;
+  step.num_ubatches = 2;
+  step.tokens = {445, 444};
+  step.segments = {4, 4};
+  step.query_length = 127;
+  step.keys = {1024, 1024};
+  step.key_length = 256;
+  auto whole = step;
+  whole.num_ubatches = 1;
+  whole.tokens = {889};
+  const auto rule =
+      make_bounds_rule(std::nullopt, std::vector{step, step}, std::vector{whole, whole});
+  EXPECT_TRUE(rule.token_sizes.empty());
+  EXPECT_TRUE(padded_bounds(step, rule) == step);
+}
+
+TEST(BoundsRule, StatedSizesAreTaken) {
+  StepBounds step;
+  step.tokens = {5};
+  const std::vector<StepBounds> steps = {step};
+  const auto rule = make_bounds_rule(std::vector<std::int64_t>{4, 32}, steps, steps);
+  EXPECT_EQ(padded_bounds(step, rule).tokens[0], 32);
+  step.tokens = {33};
+  EXPECT_EQ(padded_bounds(step, rule).tokens[0], 33) << "more than the largest";
+  step.tokens = {0};
+  EXPECT_EQ(padded_bounds(step, rule).tokens[0], 0);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <random>
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
@@ -49,7 +50,7 @@ TEST(StepTimeTable, ReadsATableAndOneThatASweepHolds) {
   EXPECT_EQ(table.setting.at("world_size"), "2");
   ASSERT_EQ(table.points.size(), 3U);
   EXPECT_EQ(table.points[1],
-            (StepTimePoint{"dual", "dual_batch", "22", 2, "request", 64, 0.5, true, 1.5}));
+            (StepTimePoint{"dual", "dual_batch", "22", 2, "request", 0, 64, 0.5, true, 1.5}));
   EXPECT_EQ(table.points[0].split, "");
   const auto held = parse_step_time_table("{\"runs\": [], \"step_times\": " + kTable + "}", "s");
   EXPECT_EQ(held.points, table.points);
@@ -151,21 +152,28 @@ TEST(StepTimeSetting, TellsRunsApart) {
   const auto config = (folder.path() / "config.json").string();
   std::ofstream(config) << "{\"hidden_size\": 64}";
   const auto base = small_experiment(config);
-  const StepTimeRun run{2, "ragged", "cpu"};
-  const auto setting = step_time_setting(base, base.execution, run);
+  const auto resolved_to = [](const std::string& exchange, const std::string& device) {
+    ResolvedExecution resolved;
+    resolved.exchange = exchange;
+    resolved.device_name = device;
+    resolved.device = device == "cpu" ? DeviceKind::cpu : DeviceKind::cuda;
+    return resolved;
+  };
+  const auto run = resolved_to("ragged", "cpu");
+  const auto setting = step_time_setting(base, base.execution, run, 2);
   EXPECT_EQ(setting.at("exchange"), "\"ragged\"");
   EXPECT_EQ(setting.at("layers"), "\"all\"");
   StepTimeTable table{"t", setting, {}};
   EXPECT_NO_THROW(
       check_setting(parse_step_time_table(step_time_table_to_json(table), "t"), setting));
   std::vector<StepTimeSetting> others = {
-      step_time_setting(base, base.execution, {4, "ragged", "cpu"}),
-      step_time_setting(base, base.execution, {2, "gather", "cpu"}),
-      step_time_setting(base, base.execution, {2, "ragged", "H100"})};
+      step_time_setting(base, base.execution, run, 4),
+      step_time_setting(base, base.execution, resolved_to("gather", "cpu"), 2),
+      step_time_setting(base, base.execution, resolved_to("ragged", "H100"), 2)};
   const auto with_experiment = [&](const std::function<void(Experiment&)>& change) {
     auto experiment = base;
     change(experiment);
-    others.push_back(step_time_setting(experiment, experiment.execution, run));
+    others.push_back(step_time_setting(experiment, experiment.execution, run, 2));
   };
   with_experiment([](Experiment& e) { e.model.layers = LayerRange{0, 2}; });
   with_experiment([](Experiment& e) { e.parallel.expert_parallel = 2; });
@@ -182,9 +190,9 @@ TEST(StepTimeSetting, TellsRunsApart) {
   }
   auto alone = base;  // without peers there is no link
   alone.execution.link = LinkConfig{1, 2};
-  EXPECT_EQ(step_time_setting(alone, alone.execution, run), setting);
+  EXPECT_EQ(step_time_setting(alone, alone.execution, run, 2), setting);
   std::ofstream(config) << "{\"hidden_size\": 65}";
-  others.push_back(step_time_setting(base, base.execution, run));
+  others.push_back(step_time_setting(base, base.execution, run, 2));
   others.push_back(setting);
   for (std::size_t i = 0; i < others.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
@@ -193,11 +201,52 @@ TEST(StepTimeSetting, TellsRunsApart) {
   }
   auto absent = base;
   absent.model.config += "x";
-  EXPECT_THROW(step_time_setting(absent, absent.execution, run), InputError);
+  EXPECT_THROW(step_time_setting(absent, absent.execution, run, 2), InputError);
 }
 
 const StepTimeCandidate kPlain = {"sequential", "11", 1, ""};
 const StepTimeCandidate kDual = {"dual_batch", "22", 2, "request"};
+
+/// Points of one policy under several numbers of SMs are curves of their own.
+TEST(StepTimeTable, PointsSayTheSmsOfTheExchange) {
+  auto table = parse_step_time_table(kTable, "t.json");
+  for (auto& point : table.points) {
+    point.comm_sms = point.policy == "dual" ? 8 : 32;
+  }
+  const auto again = parse_step_time_table(step_time_table_to_json(table), "t.json");
+  EXPECT_EQ(again.points, table.points);
+  const auto curves = select_curves(table, kPlain, kDual);
+  EXPECT_EQ(curves.plain_comm_sms, 32);
+  EXPECT_EQ(curves.candidate_comm_sms, 8);
+  EXPECT_NE(curves_digest(curves),
+            curves_digest(select_curves(parse_step_time_table(kTable, "t.json"), kPlain, kDual)));
+
+  auto both = table;
+  for (const auto& point : table.points) {
+    both.points.push_back(point);
+    both.points.back().comm_sms = 16;
+    both.points.back().step_ms = 99;
+  }
+  EXPECT_NE(input_error([&] { select_curves(both, kPlain, kDual); }).find("comm_sms"),
+            std::string::npos);
+  auto plain = kPlain;
+  auto dual = kDual;
+  plain.comm_sms = dual.comm_sms = 16;
+  EXPECT_EQ(select_curves(both, plain, dual).candidate_comm_sms, 16);
+  EXPECT_EQ(select_curves(both, plain, dual).plain.front().step_ms, 99);
+}
+
+/// An earlier version stated them once, in the setting.
+TEST(StepTimeTable, ReadsTheSmsOfAnOlderTable) {
+  auto text = nlohmann::json::parse(kTable);
+  auto& root = text.contains("step_times") ? text["step_times"] : text;
+  root["setting"]["comm_sms"] = 16;
+  const auto table = parse_step_time_table(text.dump(), "t.json");
+  EXPECT_EQ(table.setting.count("comm_sms"), 0U);
+  for (const auto& point : table.points) {
+    EXPECT_EQ(point.comm_sms, 16);
+  }
+}
 
 TEST(StepTimeTable, SelectsTheCandidatesPoints) {
   auto table = parse_step_time_table(kTable, "t.json");

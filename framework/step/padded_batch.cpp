@@ -1,4 +1,4 @@
-#include "framework/step/step_frame.hpp"
+#include "framework/step/padded_batch.hpp"
 
 #include <algorithm>
 #include <string>
@@ -27,8 +27,8 @@ at::Tensor to_device(const std::vector<std::int64_t>& values, at::ScalarType dty
   return at::tensor(values, at::TensorOptions().dtype(dtype)).to(to);
 }
 
-/// The output tensors of a frame: those of a batch with as many tokens and requests.
-StepOutputs make_outputs(const FrameShape& shape,
+/// The output tensors: those of a batch with as many tokens and requests.
+StepOutputs make_outputs(const PaddedShape& shape,
                          std::int64_t tokens,
                          std::int64_t segments,
                          at::Device device) {
@@ -45,7 +45,7 @@ StepOutputs make_outputs(const FrameShape& shape,
 
 }  // namespace
 
-StepFrame::StepFrame(const StepBounds& bounds, const FrameShape& shape, at::Device device)
+PaddedBatch::PaddedBatch(const StepBounds& bounds, const PaddedShape& shape, at::Device device)
     : bounds_(bounds),
       token_begin_(sums_before(bounds.tokens, bounds.num_ubatches)),
       segment_begin_(sums_before(bounds.segments, bounds.num_ubatches)) {
@@ -66,7 +66,7 @@ StepFrame::StepFrame(const StepBounds& bounds, const FrameShape& shape, at::Devi
   }
 }
 
-UbatchWork StepFrame::make_work(std::size_t u, const FrameShape& shape) const {
+UbatchWork PaddedBatch::make_work(std::size_t u, const PaddedShape& shape) const {
   const auto start = token_begin_[u];
   const auto count = bounds_.tokens[u];
   const auto segments = bounds_.segments[u];
@@ -95,9 +95,9 @@ UbatchWork StepFrame::make_work(std::size_t u, const FrameShape& shape) const {
   return work;
 }
 
-void StepFrame::load(const StepInputs& inputs,
-                     const std::vector<UbatchSlice>& slices,
-                     const at::Tensor& expert_ids) {
+void PaddedBatch::load(const StepInputs& inputs,
+                       const std::vector<UbatchSlice>& slices,
+                       const at::Tensor& expert_ids) {
   DOVETAIL_CHECK_EQ(slices.size(), work_.size());
   DOVETAIL_CHECK_EQ(expert_ids.defined(), expert_ids_.defined());
   stored_.clear();
@@ -113,7 +113,7 @@ void StepFrame::load(const StepInputs& inputs,
   }
 }
 
-void StepFrame::load_tokens(const StepInputs& inputs, const UbatchSlice& slice, std::size_t u) {
+void PaddedBatch::load_tokens(const StepInputs& inputs, const UbatchSlice& slice, std::size_t u) {
   DOVETAIL_CHECK(slice.num_tokens <= bounds_.tokens[u],
                  std::to_string(slice.num_tokens) + " tokens in a ubatch of at most " +
                      std::to_string(bounds_.tokens[u]));
@@ -132,7 +132,7 @@ void StepFrame::load_tokens(const StepInputs& inputs, const UbatchSlice& slice, 
   }
 }
 
-void StepFrame::load_segments(const StepInputs& inputs, const UbatchSlice& slice, std::size_t u) {
+void PaddedBatch::load_segments(const StepInputs& inputs, const UbatchSlice& slice, std::size_t u) {
   const auto capacity = static_cast<std::size_t>(bounds_.segments[u]);
   DOVETAIL_CHECK(slice.segments.size() <= capacity,
                  std::to_string(slice.segments.size()) + " segments in a ubatch of at most " +
@@ -179,7 +179,7 @@ void StepFrame::load_segments(const StepInputs& inputs, const UbatchSlice& slice
   if (!requests.empty()) {
     const auto columns = inputs.block_tables.size(1);
     DOVETAIL_CHECK(columns <= ubatch.block_tables.size(1),
-                   "more pages than the frame has room for");
+                   "more pages than the batch has room for");
     ubatch.block_tables.narrow(0, 0, std::ssize(requests))
         .narrow(1, 0, columns)
         .copy_(at::index_select(inputs.block_tables, 0, to_device(requests, at::kLong, device)));
@@ -189,7 +189,7 @@ void StepFrame::load_segments(const StepInputs& inputs, const UbatchSlice& slice
                      to_device(stored_requests, at::kLong, device)});
 }
 
-void StepFrame::store(StepOutputs& outputs) const {
+void PaddedBatch::store(StepOutputs& outputs) const {
   for (std::size_t u = 0; u < stored_.size(); ++u) {
     const auto& stored = stored_[u];
     const auto copy_rows = [&](at::Tensor& to, const at::Tensor& from, std::int64_t dimension) {

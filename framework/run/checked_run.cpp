@@ -1,12 +1,16 @@
-#include "framework/run/memory_estimate.hpp"
+#include "framework/run/checked_run.hpp"
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <variant>
 
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/validate_execution.hpp"
+#include "framework/cuda/devices.hpp"
 #include "framework/plan/kv_pages.hpp"
-#include "framework/run/capabilities.hpp"
+#include "framework/plan/request_trace.hpp"
+#include "framework/run/choose_device.hpp"
 #include "framework/step/torch_dtype.hpp"
 #ifdef DOVETAIL_WITH_CUDA
 #include "framework/comm/exchange/nccl/device_exchanges.hpp"
@@ -65,20 +69,85 @@ std::int64_t given_bytes(const CheckedRun& run, const RankWorkload& workload) {
 }
 
 /// Of one rank, over all ubatches of at most `max_tokens` tokens each.
-std::int64_t exchange_bytes_of(const ExchangeShape& shape,
+std::int64_t exchange_bytes_of(const ResolvedExecution& resolved,
+                               const ExchangeShape& shape,
                                std::int64_t max_tokens,
                                const ExecutionConfig& execution) {
-  const bool on_gpu = plans_for_gpu(execution);
-  const auto kind = choose_exchange(execution.exchange, on_gpu).name;
 #ifdef DOVETAIL_WITH_CUDA
-  if (on_gpu) {
-    return device_exchange_buffer_bytes(kind, shape, max_tokens, execution.padded_capacity);
+  if (resolved.on_gpu()) {
+    return device_exchange_buffer_bytes(
+        resolved.exchange, shape, max_tokens, execution.padded_capacity);
   }
+#else
+  static_cast<void>(execution);
 #endif
-  return exchange_buffer_bytes(shape, max_tokens, kind);
+  return exchange_buffer_bytes(shape, max_tokens, resolved.exchange);
+}
+
+bool can_run_on(DeviceKind device, const Experiment& experiment, const Capabilities& capabilities) {
+  return std::all_of(
+      experiment.policies.begin(), experiment.policies.end(), [&](const PolicyConfig& policy) {
+        return !find_execution_problem(device, policy.execution, capabilities);
+      });
 }
 
 }  // namespace
+
+ResolvedPlace planned_place(const Experiment& experiment,
+                            int num_ranks,
+                            const Capabilities& capabilities) {
+  const auto wanted = experiment.execution.device;
+  const auto gpus = visible_gpus();
+  bool on_gpu = wanted == DeviceKind::cuda;
+  if (wanted == DeviceKind::automatic && !needs_cpu(experiment)) {
+    on_gpu = can_run_on(DeviceKind::cuda, experiment, capabilities) &&
+             (static_cast<int>(gpus.size()) >= num_ranks ||
+              !can_run_on(DeviceKind::cpu, experiment, capabilities));
+  }
+  if (!on_gpu) {
+    return {.world_size = num_ranks};
+  }
+  return {.device = DeviceKind::cuda,
+          .device_name = gpus.empty() ? "cuda" : gpus.front().description,
+          .world_size = num_ranks};
+}
+
+CheckedRun check_run(const Experiment& experiment,
+                     int num_ranks,
+                     const ModelCatalog& models,
+                     const Capabilities& capabilities) {
+  CheckedRun run;
+  run.experiment = experiment;
+  run.grid = make_grid(num_ranks, experiment.parallel.expert_parallel);
+  run.place = planned_place(experiment, num_ranks, capabilities);
+  run.architecture = models.architectures.at(experiment.model.architecture)(experiment.model);
+  const auto& dims = run.architecture->dims();
+  owned_experts(dims.num_experts, run.grid.expert_parallel, EpRank(0));
+  check_recorded_outputs(experiment.record, dims);
+  const auto& workload = experiment.workload;
+  std::optional<RequestTrace> trace;
+  if (const auto* file = std::get_if<RequestFile>(&workload.requests.front())) {
+    trace = read_request_trace(file->path);
+  }
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    run.workloads.push_back(
+        make_workload(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks, Rank(rank)));
+  }
+  for (const auto& policy : experiment.policies) {
+    run.policies.push_back(
+        resolve_policy(experiment, policy, *run.architecture, run.place, capabilities));
+    auto reduced = bounds_messages(run.policies.back(), run.workloads.front(), Rank(0));
+    for (int rank = 1; rank < num_ranks; ++rank) {
+      const auto messages = bounds_messages(
+          run.policies.back(), run.workloads[static_cast<std::size_t>(rank)], Rank(rank));
+      for (std::size_t step = 0; step < reduced.size(); ++step) {
+        reduced[step] = reduce(reduced[step], messages[step]);
+      }
+    }
+    set_bounds(run.policies.back(), policy.execution, reduced);
+  }
+  return run;
+}
 
 std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
   const auto& experiment = run.experiment;
@@ -101,8 +170,8 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
   parts.push_back(
       {"kv cache", 2 * layers * cache_slots(run, own) * dims.kv_heads * dims.head_dim * element});
   std::int64_t exchange_bytes = 0;
-  for (std::size_t i = 0; i < run.schedules.size(); ++i) {
-    const auto num_ubatches = run.schedules[i].own.num_ubatches;
+  for (std::size_t i = 0; i < run.policies.size(); ++i) {
+    const auto num_ubatches = run.policies[i].schedules.own.num_ubatches;
     const ExchangeShape shape = {.ep_size = run.grid.expert_parallel,
                                  .ep_rank = run.grid.ep_rank(Rank(rank)).value,
                                  .num_experts = dims.num_experts,
@@ -112,7 +181,9 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
                                  .num_ubatches = num_ubatches};
     const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
     exchange_bytes = std::max(
-        exchange_bytes, exchange_bytes_of(shape, per_ubatch, experiment.policies[i].execution));
+        exchange_bytes,
+        exchange_bytes_of(
+            run.policies[i].execution, shape, per_ubatch, experiment.policies[i].execution));
   }
   parts.push_back({"exchange buffers (worst case)", exchange_bytes});
   parts.push_back({"given inputs", given_bytes(run, own)});

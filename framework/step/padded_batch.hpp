@@ -1,8 +1,9 @@
-// The tensors that a step on a GPU works on: inputs and outputs in fixed places, padded to the
-// sizes that all ranks have agreed on, so that a captured step can be replayed with another batch.
+// A batch on a GPU: inputs and outputs in fixed places, padded to the sizes that all ranks have
+// agreed on, so that a captured step can be replayed with another batch.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -13,8 +14,8 @@
 
 namespace dovetail {
 
-/// What a frame is made for, beside the bounds; constant over a policy.
-struct FrameShape {
+/// What a padded batch is made for, beside the bounds; constant over a policy.
+struct PaddedShape {
   ModelDims dims;
   int num_layers = 0;
   std::int64_t max_pages = 0;  ///< columns of the block tables
@@ -28,9 +29,9 @@ struct FrameShape {
 /// each ubatch has bounds.tokens[u] rows and bounds.segments[u] segments. Rows behind the real ones
 /// are padding: slot -1, input id 0, position 0; segments behind the real ones are empty. All calls
 /// from the main thread, on its current stream, while no step runs.
-class StepFrame {
+class PaddedBatch {
  public:
-  StepFrame(const StepBounds& bounds, const FrameShape& shape, at::Device device);
+  PaddedBatch(const StepBounds& bounds, const PaddedShape& shape, at::Device device);
 
   /// Puts a batch in place. `expert_ids` [layers, tokens, k] int64, any device, or undefined; must
   /// be there where the shape replays routing. ContractError where the slices do not fit.
@@ -41,19 +42,23 @@ class StepFrame {
   /// Copies the real rows of what was loaded last into outputs of the same selection.
   void store(StepOutputs& outputs) const;
 
-  /// The ubatches as a step takes them: views of the frame, and this batch's segments.
-  const std::vector<UbatchWork>& work() const { return work_; }
+  /// What a step does: the ubatches as views of these tensors with this batch's segments, the
+  /// outputs, the routing.
+  StepWork work() { return {work_, &outputs_, expert_ids_}; }
 
   StepOutputs& outputs() { return outputs_; }
 
-  const at::Tensor& expert_ids() const { return expert_ids_; }
-
   const StepBounds& bounds() const { return bounds_; }
+
+  /// The tokens of each ubatch, padding included.
+  std::span<const std::int64_t> tokens() const {
+    return std::span(bounds_.tokens).first(work_.size());
+  }
 
  private:
   void load_tokens(const StepInputs& inputs, const UbatchSlice& slice, std::size_t ubatch);
   void load_segments(const StepInputs& inputs, const UbatchSlice& slice, std::size_t ubatch);
-  UbatchWork make_work(std::size_t ubatch, const FrameShape& shape) const;
+  UbatchWork make_work(std::size_t ubatch, const PaddedShape& shape) const;
 
   StepBounds bounds_;
   std::vector<std::int64_t> token_begin_;    ///< [ubatches + 1]
@@ -69,7 +74,7 @@ class StepFrame {
   /// Where the real rows go.
   struct Stored {
     UbatchSlice slice;
-    at::Tensor segment_rows;  ///< rows of the frame's logits, of segments that end their request
+    at::Tensor segment_rows;  ///< rows of the padded logits, of segments that end their request
     at::Tensor requests;      ///< rows of the outputs' logits
   };
 

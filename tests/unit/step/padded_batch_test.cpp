@@ -1,6 +1,6 @@
 // A frame against the batch that it was loaded with: every input in its place, padding as promised,
 // outputs brought back to the rows that they belong to.
-#include "framework/step/step_frame.hpp"
+#include "framework/step/padded_batch.hpp"
 
 #include <algorithm>
 #include <random>
@@ -65,8 +65,8 @@ StepBounds bounds_for(const StepInputs& inputs,
   return bounds;
 }
 
-FrameShape shape_for(const StepInputs& inputs) {
-  FrameShape shape;
+PaddedShape shape_for(const StepInputs& inputs) {
+  PaddedShape shape;
   shape.dims.hidden = kHidden;
   shape.dims.vocabulary = kVocabulary;
   shape.dims.top_k = kTopK;
@@ -88,7 +88,7 @@ std::vector<T> values(const at::Tensor& tensor) {
   return {flat.const_data_ptr<T>(), flat.const_data_ptr<T>() + flat.numel()};
 }
 
-void expect_inputs(const StepFrame& frame,
+void expect_inputs(const PaddedBatch& frame,
                    const StepInputs& inputs,
                    const std::vector<UbatchSlice>& slices,
                    const at::Tensor& routing) {
@@ -139,7 +139,7 @@ void expect_inputs(const StepFrame& frame,
 }
 
 /// Writes into every row of the frame's outputs what names the row.
-void write_outputs(StepFrame& frame) {
+void write_outputs(PaddedBatch& frame) {
   auto& outputs = frame.outputs();
   const auto name_rows = [](at::Tensor& tensor, int first) {
     tensor.copy_(at::arange(tensor.numel(), at::kFloat).view(tensor.sizes()).add(first));
@@ -155,7 +155,7 @@ void write_outputs(StepFrame& frame) {
   name_rows(outputs.margin, 40000);
 }
 
-void expect_outputs(StepFrame& frame,
+void expect_outputs(PaddedBatch& frame,
                     const StepInputs& inputs,
                     const std::vector<UbatchSlice>& slices) {
   const auto selection = shape_for(inputs).selection;
@@ -197,14 +197,14 @@ void expect_outputs(StepFrame& frame,
   }
 }
 
-TEST(StepFrame, HoldsTheBatchThatWasLoadedLastAndBringsItsRowsBack) {
+TEST(PaddedBatch, HoldsTheBatchThatWasLoadedLastAndBringsItsRowsBack) {
   const auto seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
   for (int trial = 0; trial < 100; ++trial) {
     const auto inputs = random_inputs(random, trial % 3 == 0);
     const auto slices = split_batch(inputs.batch, {}, 1 + static_cast<int>(random() % 4));
-    StepFrame frame(bounds_for(inputs, slices, random), shape_for(inputs), at::kCPU);
+    PaddedBatch frame(bounds_for(inputs, slices, random), shape_for(inputs), at::kCPU);
     const auto* const address = frame.work().front().inputs.slot_mapping.const_data_ptr();
     for (int load = 0; load < 2; ++load) {  // what an earlier load has left must be gone
       const auto routing = random_routing(inputs);
@@ -216,7 +216,7 @@ TEST(StepFrame, HoldsTheBatchThatWasLoadedLastAndBringsItsRowsBack) {
   }
 }
 
-TEST(StepFrame, ABatchOutsideOfTheBoundsIsRefused) {
+TEST(PaddedBatch, ABatchOutsideOfTheBoundsIsRefused) {
   std::mt19937 random(1);
   auto inputs = random_inputs(random, false);
   while (inputs.batch.num_tokens() < 4) {
@@ -225,11 +225,11 @@ TEST(StepFrame, ABatchOutsideOfTheBoundsIsRefused) {
   const auto slices = split_batch(inputs.batch, {}, 1);
   auto bounds = bounds_for(inputs, slices, random);
   bounds.tokens[0] = inputs.batch.num_tokens() - 1;
-  StepFrame narrow(bounds, shape_for(inputs), at::kCPU);
+  PaddedBatch narrow(bounds, shape_for(inputs), at::kCPU);
   EXPECT_THROW(narrow.load(inputs, slices, random_routing(inputs)), ContractError);
   bounds = bounds_for(inputs, slices, random);
   --bounds.keys[0];
-  StepFrame short_of_keys(bounds, shape_for(inputs), at::kCPU);
+  PaddedBatch short_of_keys(bounds, shape_for(inputs), at::kCPU);
   EXPECT_THROW(short_of_keys.load(inputs, slices, random_routing(inputs)), ContractError);
 }
 

@@ -1,0 +1,44 @@
+// What `dovetail check` knows of a run: everything that can be known before it, and the memory that
+// it will take.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "framework/config/experiment.hpp"
+#include "framework/config/validate.hpp"
+#include "framework/plan/grid.hpp"
+#include "framework/plan/workload.hpp"
+#include "framework/run/resolve.hpp"
+#include "framework/step/architecture.hpp"
+#include "framework/step/model_catalog.hpp"
+
+namespace dovetail {
+
+struct CheckedRun {
+  Experiment experiment;
+  RankGrid grid;
+  ResolvedPlace place;
+  std::unique_ptr<Architecture> architecture;
+  std::vector<RankWorkload> workloads;   ///< of each rank
+  std::vector<ResolvedPolicy> policies;  ///< in the experiment's order
+};
+
+/// Where the ranks would be if all of them were started on this machine: `auto` is GPUs where it
+/// has one for each rank, or where what is asked for needs them. Local.
+ResolvedPlace planned_place(const Experiment& experiment,
+                            int num_ranks,
+                            const Capabilities& capabilities);
+
+/// Does what a run does before its first collective, for all of its ranks. Runs nothing. Local.
+/// Throws InputError.
+CheckedRun check_run(const Experiment& experiment,
+                     int num_ranks,
+                     const ModelCatalog& models,
+                     const Capabilities& capabilities);
+
+/// Parts of one rank's memory, bytes, in the policy that needs most. Throws InputError where the
+/// requests do not fit into the KV cache.
+std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank);
+
+}  // namespace dovetail

@@ -1,0 +1,107 @@
+#include "framework/run/experiment_points.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
+#include "framework/config/load.hpp"
+#include "framework/mpi/collectives.hpp"
+
+namespace dovetail {
+namespace {
+
+/// Only what `--policy` names, and the baseline that they are verified against.
+void select_policies(Experiment& experiment, const std::vector<std::string>& names) {
+  if (names.empty()) {
+    return;
+  }
+  for (const auto& name : names) {
+    find_policy(experiment, name);
+  }
+  std::erase_if(experiment.policies, [&](const PolicyConfig& policy) {
+    const bool named = std::find(names.begin(), names.end(), policy.name) != names.end();
+    const bool is_baseline =
+        experiment.verify.mode != VerifyMode::none && policy.name == experiment.verify.baseline;
+    return !named && !is_baseline;
+  });
+}
+
+/// With `verify: {routing: replay}` the others take the baseline's experts, so it runs first.
+void put_baseline_first(Experiment& experiment) {
+  if (!replays_baseline(experiment)) {
+    return;
+  }
+  std::stable_partition(
+      experiment.policies.begin(), experiment.policies.end(), [&](const PolicyConfig& policy) {
+        return policy.name == experiment.verify.baseline;
+      });
+}
+
+}  // namespace
+
+ExperimentPoints agree_on_points(const MpiSession& session,
+                                 const RunOptions& options,
+                                 const Capabilities& capabilities) {
+  const auto world = session.world();
+  const WaitPolicy wait;
+  std::string text;
+  run_on_all_ranks(world, wait, [&] {
+    if (session.rank().value == 0) {
+      text = read_experiment_file(options.file);
+    }
+  });
+  broadcast_text(world, text, wait);
+  std::optional<ExperimentPoints> agreed;
+  run_on_all_ranks(world, wait, [&] {
+    agreed.emplace(ExperimentPoints{{text, options.file, options.overrides, options.policies}, {}});
+    for (std::size_t point = 0; point < agreed->sweep.num_points(); ++point) {
+      agreed->points.push_back(
+          point_experiment(agreed->sweep, point, session.world_size(), capabilities));
+    }
+  });
+  return std::move(*agreed);
+}
+
+Experiment point_experiment(const Sweep& sweep,
+                            std::size_t point,
+                            int num_ranks,
+                            const Capabilities& capabilities) {
+  auto loaded = sweep.load(point);
+  try {
+    validate(loaded, capabilities, num_ranks);
+  } catch (const InputError& error) {
+    throw sweep.is_sweep()
+        ? InputError(std::string(error.what()) + " (" + sweep.describe(point) + ")")
+        : error;
+  }
+  select_policies(loaded.experiment, sweep.policies(point));
+  put_baseline_first(loaded.experiment);
+  return std::move(loaded.experiment);
+}
+
+Experiment load_valid_experiment(const std::string& file,
+                                 const std::vector<std::string>& overrides,
+                                 const Capabilities& capabilities) {
+  const auto loaded = load_experiment(file, overrides);
+  validate(loaded, capabilities, std::nullopt);
+  return loaded.experiment;
+}
+
+const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name) {
+  std::vector<std::string> known;
+  for (const auto& policy : experiment.policies) {
+    if (policy.name == name) {
+      return policy;
+    }
+    known.push_back(policy.name);
+  }
+  throw InputError("unknown policy '" + name + "'; the experiment has: " + join_names(known));
+}
+
+bool replays_baseline(const Experiment& experiment) {
+  return experiment.verify.mode != VerifyMode::none &&
+         experiment.verify.routing == VerifyRouting::replay;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,49 @@
+// An experiment file as the runs that it stands for, each as it is run: validated, with the
+// policies that were chosen.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/config/sweep.hpp"
+#include "framework/config/validate.hpp"
+#include "framework/mpi/session.hpp"
+#include "framework/run/run_options.hpp"
+
+namespace dovetail {
+
+/// A file that sweeps nothing has one point.
+struct ExperimentPoints {
+  Sweep sweep;
+  std::vector<Experiment> points;
+
+  bool is_sweep() const { return sweep.is_sweep(); }
+};
+
+/// Rank 0 reads the file and broadcasts it; every rank parses and validates the same text, in a
+/// sweep every point. Collective over the world. Throws AgreedError.
+ExperimentPoints agree_on_points(const MpiSession& session,
+                                 const RunOptions& options,
+                                 const Capabilities& capabilities);
+
+/// The experiment of a point: validated, with the policies that the point has chosen and the
+/// baseline; the baseline first where others take its routing. Pure. Throws InputError.
+Experiment point_experiment(const Sweep& sweep,
+                            std::size_t point,
+                            int num_ranks,
+                            const Capabilities& capabilities);
+
+/// Reads and validates an experiment file. Throws InputError.
+Experiment load_valid_experiment(const std::string& file,
+                                 const std::vector<std::string>& overrides,
+                                 const Capabilities& capabilities);
+
+/// The policy of that name. Throws InputError that lists the experiment's policies.
+const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name);
+
+/// Whether the other policies take the baseline's experts.
+bool replays_baseline(const Experiment& experiment);
+
+}  // namespace dovetail

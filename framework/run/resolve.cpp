@@ -1,0 +1,157 @@
+#include "framework/run/resolve.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "framework/base/error.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/schedule_rules.hpp"
+#include "framework/config/validate_execution.hpp"
+#include "framework/mpi/agree.hpp"
+#include "framework/mpi/collectives.hpp"
+#include "framework/plan/kv_pages.hpp"
+#include "framework/plan/split.hpp"
+#include "framework/plan/step_time_setting.hpp"
+
+namespace dovetail {
+namespace {
+
+ResolvedExecution resolve_execution(const ExecutionConfig& execution, const ResolvedPlace& place) {
+  const bool on_gpu = place.device == DeviceKind::cuda;
+  auto exchange = choose_exchange(execution.exchange, on_gpu);
+  ResolvedExecution resolved;
+  resolved.device = place.device;
+  resolved.device_name = place.device_name;
+  resolved.dtype = execution.dtype;
+  if (on_gpu) {
+    resolved.graph = std::min(execution.graph, max_graph_mode(exchange.name));
+    resolved.comm_sms = execution.comm_sms;
+    resolved.plain_comm_sms = execution.comm_sms;
+  }
+  resolved.exchange = std::move(exchange.name);
+  resolved.exchange_reason = std::move(exchange.reason);
+  return resolved;
+}
+
+/// The files that a policy's schedules come from: "mine.json or table.json"; where it names none,
+/// the model's config.json.
+std::string describe_files(const Experiment& experiment, const PolicyConfig& policy) {
+  const bool is_auto = policy.schedule == "auto";
+  const auto& schedule = is_auto ? policy.candidate : policy.schedule;
+  if (is_schedule_file(schedule)) {
+    return schedule + (is_auto ? " or " + policy.table : "");
+  }
+  return is_auto ? policy.table : experiment.model.config;
+}
+
+void check_cache(const PolicyConfig& policy,
+                 const RankWorkload& workload,
+                 std::uint64_t seed,
+                 Rank rank) {
+  try {
+    allocate_kv_pages(
+        workload.kv_tokens, policy.execution.page_size, policy.execution.cache_tokens, seed);
+  } catch (const InputError& error) {
+    throw InputError("policy " + policy.name + ", rank " + std::to_string(rank.value) + ": " +
+                     error.what());
+  }
+}
+
+}  // namespace
+
+ResolvedPolicy resolve_policy(const Experiment& experiment,
+                              const PolicyConfig& policy,
+                              const Architecture& architecture,
+                              const ResolvedPlace& place,
+                              const Capabilities& capabilities) {
+  auto execution = resolve_execution(policy.execution, place);
+  auto stated = policy.execution;
+  stated.exchange = execution.exchange;
+  check_execution_on(place.device, stated, capabilities, "policy " + policy.name + ": execution");
+  const auto setting = step_time_setting(experiment, policy.execution, execution, place.world_size);
+  auto schedules =
+      make_policy_schedules(policy, architecture.shape(), experiment.workload.phase, &setting);
+  if (execution.on_gpu() && schedules.step_times) {
+    // As they were measured; the policy's own number where the table does not say.
+    const auto& times = *schedules.step_times;
+    execution.comm_sms =
+        times.candidate_comm_sms > 0 ? times.candidate_comm_sms : execution.comm_sms;
+    execution.plain_comm_sms =
+        times.plain_comm_sms > 0 ? times.plain_comm_sms : execution.plain_comm_sms;
+  }
+  const auto& dims = architecture.dims();
+  return {.execution = std::move(execution),
+          .schedules = std::move(schedules),
+          .split = split_rule(policy.split, dims.flops_per_token, dims.flops_per_key),
+          .bounds = {}};
+}
+
+void set_bounds(ResolvedPolicy& resolved,
+                const ExecutionConfig& execution,
+                std::span<const AgreementMessage> reduced) {
+  if (!resolved.execution.on_gpu()) {
+    return;
+  }
+  resolved.bounds =
+      bounds_of_steps(execution.graph_sizes, reduced, resolved.schedules.own.num_ubatches);
+  resolved.execution.graph_sizes = resolved.bounds.token_sizes;
+}
+
+std::vector<AgreementMessage> bounds_messages(const ResolvedPolicy& resolved,
+                                              const RankWorkload& workload,
+                                              Rank rank) {
+  const auto cuts = cut_steps(workload.steps, resolved.split, resolved.schedules.own.num_ubatches);
+  std::vector<AgreementMessage> messages;
+  messages.reserve(cuts.size());
+  for (std::size_t step = 0; step < cuts.size(); ++step) {
+    messages.push_back(make_message(
+        {.rank = rank, .batch = workload.steps[step].batch, .slices = cuts[step].split}));
+  }
+  return messages;
+}
+
+std::vector<ResolvedPolicy> resolve_policies(const RunContext& context,
+                                             const Architecture& architecture,
+                                             const ResolvedPlace& place,
+                                             const RankWorkload& workload,
+                                             const Capabilities& capabilities) {
+  const auto& experiment = context.experiment;
+  const auto& ranks = context.ranks;
+  std::vector<ResolvedPolicy> policies;
+  run_on_all_ranks(ranks.groups.world, ranks.wait, [&] {
+    check_recorded_outputs(experiment.record, architecture.dims());
+    for (const auto& policy : experiment.policies) {
+      policies.push_back(resolve_policy(experiment, policy, architecture, place, capabilities));
+      check_cache(policy, workload, experiment.workload.seed, ranks.rank());
+    }
+  });
+  for (std::size_t i = 0; i < policies.size(); ++i) {
+    const auto& policy = experiment.policies[i];
+    require_equal_digests(ranks.groups.world,
+                          policies[i].schedules.digest(),
+                          "policy " + policy.name + ": ranks read different contents of " +
+                              describe_files(experiment, policy),
+                          ranks.wait);
+    if (!policies[i].execution.on_gpu()) {
+      continue;
+    }
+    auto messages = bounds_messages(policies[i], workload, ranks.rank());
+    for (auto& message : messages) {
+      message = agree(ranks.groups.agreement, message, ranks.wait);
+    }
+    set_bounds(policies[i], policy.execution, messages);
+  }
+  return policies;
+}
+
+void check_recorded_outputs(const RecordConfig& record, const ModelDims& dims) {
+  for (const auto output : {RecordedOutput::logits, RecordedOutput::logits_all}) {
+    if (!dims.is_last_stage && record.has(output)) {
+      throw InputError("record.outputs: " + std::string(to_string(output)) +
+                       " of a stage that does not reach the model's last layer; allowed: hidden, "
+                       "layers, routing");
+    }
+  }
+}
+
+}  // namespace dovetail

@@ -1,0 +1,169 @@
+#include "framework/run/run_points.hpp"
+
+#include <array>
+#include <iostream>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "framework/mpi/collectives.hpp"
+#include "framework/mpi/groups.hpp"
+#include "framework/run/set_up.hpp"
+#include "framework/run/sweep_records.hpp"
+
+namespace dovetail {
+namespace {
+
+/// What all points of one expert_parallel share; made once. Immovable.
+struct SharedGroups {
+  /// Collective over the world. Blocks inside MPI: start-up only.
+  SharedGroups(const MpiSession& session, int expert_parallel)
+      : grid(make_grid(session.world_size(), expert_parallel)),
+        groups(make_rank_groups(session, grid)),
+        failures(groups.control) {}
+
+  RankGrid grid;
+  RankGroups groups;
+  FailureChannel failures;
+};
+
+/// One a process, from the first point to the last.
+class PointLoop {
+ public:
+  PointLoop(const MpiSession& session,
+            const SignalWatch& signals,
+            const ExperimentPoints& points,
+            const RunOptions& options,
+            const RunPoint& run_point)
+      : session_(session),
+        signals_(signals),
+        points_(points),
+        options_(options),
+        run_point_(run_point),
+        world_(session.world()) {
+    // Communicators are made before the first point: making them blocks inside MPI.
+    for (const auto& point : points.points) {
+      shared_.try_emplace(point.parallel.expert_parallel, session, point.parallel.expert_parallel);
+    }
+  }
+
+  int run_only() { return run(0, options_); }
+
+  int run_sweep() {
+    on_first_rank([&] { records_.emplace(points_, options_.out, session_.world_size()); });
+    int exit_code = kExitDone;
+    for (std::size_t point = 0; point < points_.points.size(); ++point) {
+      const int code = run_unless_done(point);
+      if (code != kExitDone && code != kExitMismatch) {
+        print_tables();
+        return code;
+      }
+      exit_code = std::max(exit_code, code);
+      if (point + 1 < points_.points.size() && stop_requested()) {
+        exit_code = kExitStopped;
+        break;
+      }
+    }
+    print_tables();
+    return exit_code;
+  }
+
+ private:
+  bool is_first_rank() const { return session_.rank().value == 0; }
+
+  /// Collective: the others wait for the first rank, and hear of its failure.
+  template <class Work>
+  void on_first_rank(Work work) {
+    run_on_all_ranks(world_, patient(wait_), [&] {
+      if (is_first_rank()) {
+        work();
+      }
+    });
+  }
+
+  int run(std::size_t point, const RunOptions& options) {
+    const auto& own = points_.points[point];
+    auto& shared = shared_.at(own.parallel.expert_parallel);
+    return run_point_({.ranks = {.session = session_,
+                                 .grid = shared.grid,
+                                 .groups = shared.groups,
+                                 .wait = make_wait_policy(own, shared.failures, signals_)},
+                       .signals = signals_,
+                       .failures = shared.failures,
+                       .experiment = own},
+                      options);
+  }
+
+  int run_unless_done(std::size_t point) {
+    const auto description = points_.sweep.describe(point);
+    auto options = options_;
+    options.out.clear();
+    on_first_rank([&] {
+      if (const auto folder = records_->begin(point)) {
+        options.out = folder->string();
+        std::cout << description << std::endl;
+      }
+    });
+    broadcast_text(world_, options.out, wait_);
+    if (options.out.empty()) {
+      return kExitDone;
+    }
+    std::optional<AgreedError> failure;
+    int code = kExitDone;
+    try {
+      code = run(point, options);
+    } catch (const AgreedError& error) {
+      failure = error;
+    }
+    on_first_rank([&] { records_->end(point, failure ? failure->what() : ""); });
+    if (failure) {
+      throw AgreedError(failure->exit_code(),
+                        is_first_rank() ? failure->what() + (" (" + description + ")") : "");
+    }
+    return code;
+  }
+
+  /// Whether any rank was asked to stop.
+  bool stop_requested() {
+    std::array<std::int64_t, 1> asked = {signals_.stop_requested() ? 1 : 0};
+    all_reduce(world_, asked, Reduction::max, wait_);
+    return asked[0] != 0;
+  }
+
+  void print_tables() const {
+    if (!is_first_rank()) {
+      return;
+    }
+    const auto complete = records_->num_complete();
+    std::cout << "results " << records_->folder().string() << "\n" << to_text(records_->result());
+    if (complete < points_.points.size()) {
+      std::cout << complete << " of " << points_.points.size()
+                << " points are complete; the same command with --out "
+                << records_->folder().string() << " runs the others\n";
+    }
+    std::cout.flush();
+  }
+
+  const MpiSession& session_;
+  const SignalWatch& signals_;
+  const ExperimentPoints& points_;
+  const RunOptions& options_;
+  const RunPoint& run_point_;
+  MpiComm world_;
+  WaitPolicy wait_;
+  std::map<int, SharedGroups> shared_;   ///< by expert_parallel
+  std::optional<SweepRecords> records_;  ///< of a sweep, on the first rank only
+};
+
+}  // namespace
+
+int run_points(const MpiSession& session,
+               const SignalWatch& signals,
+               const ExperimentPoints& points,
+               const RunOptions& options,
+               const RunPoint& run_point) {
+  PointLoop loop(session, signals, points, options, run_point);
+  return points.is_sweep() ? loop.run_sweep() : loop.run_only();
+}
+
+}  // namespace dovetail

@@ -1,0 +1,62 @@
+// What a run records of its execution reads back as itself, and nothing else is read.
+#include "framework/config/resolved_execution.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/base/error.hpp"
+
+namespace dovetail {
+namespace {
+
+const ResolvedExecution kOnGpu = {.device = DeviceKind::cuda,
+                                  .device_name = "NVIDIA \"H200\", 139 GiB",
+                                  .dtype = DType::bfloat16,
+                                  .exchange = "padded",
+                                  .exchange_reason = "as configured",
+                                  .graph = GraphMode::full,
+                                  .comm_sms = 8,
+                                  .plain_comm_sms = 32,
+                                  .graph_sizes = {1, 2, 4, 889}};
+
+TEST(ResolvedExecution, ReadsBackAsItself) {
+  for (const auto& execution : {kOnGpu, ResolvedExecution{}}) {
+    const auto text = to_json_text(execution);
+    EXPECT_EQ(text.find('\n'), std::string::npos);
+    EXPECT_TRUE(parse_resolved_execution(text, "here") == execution) << text;
+  }
+}
+
+TEST(ResolvedExecution, RefusesEverythingElseWithItsPlace) {
+  const auto good = nlohmann::json::parse(to_json_text(kOnGpu));
+  const auto refused = [](const nlohmann::json& json) {
+    try {
+      parse_resolved_execution(json.dump(), "here");
+    } catch (const InputError& error) {
+      return std::string(error.what()).starts_with("here");
+    }
+    return false;
+  };
+  EXPECT_FALSE(refused(good));
+  for (const auto& [key, value] : good.items()) {
+    auto missing = good;
+    missing.erase(key);
+    EXPECT_TRUE(refused(missing)) << key;
+    auto other = good;
+    other[key] = nullptr;
+    EXPECT_TRUE(refused(other)) << key;
+  }
+  auto unknown = good;
+  unknown["more"] = 1;
+  EXPECT_TRUE(refused(unknown));
+  auto device = good;
+  device["device"] = "tpu";
+  EXPECT_TRUE(refused(device));
+  auto sizes = good;
+  sizes["graph_sizes"] = {0};
+  EXPECT_TRUE(refused(sizes));
+  EXPECT_THROW(parse_resolved_execution("{", "here"), InputError);
+}
+
+}  // namespace
+}  // namespace dovetail

@@ -1,0 +1,76 @@
+// Which policies a point runs, and in which order.
+#include "framework/run/experiment_points.hpp"
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/run/capabilities.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr const char* kFile = R"(
+experiment: points
+model: {architecture: fake, config: c.json}
+workload: {requests: {count: 1, length: 1}}
+policies: [{name: sequential}, {name: dual_batch}, {name: staged}]
+verify: {baseline: dual_batch, mode: tolerance, routing: natural}
+record: {outputs: [hidden, routing]}
+sweep: {workload.requests.count: [1, 2]}
+)";
+
+std::vector<std::string> names_of(const Experiment& experiment) {
+  std::vector<std::string> names;
+  for (const auto& policy : experiment.policies) {
+    names.push_back(policy.name);
+  }
+  return names;
+}
+
+Experiment point_of(const std::vector<std::string>& overrides,
+                    const std::vector<std::string>& policies,
+                    std::size_t point = 0) {
+  const Sweep sweep(kFile, "points.yaml", overrides, policies);
+  return point_experiment(sweep, point, 1, build_capabilities({"fake"}));
+}
+
+using Names = std::vector<std::string>;
+
+TEST(PointExperiment, RunsAllPoliciesInTheFilesOrder) {
+  EXPECT_EQ(names_of(point_of({}, {})), (Names{"sequential", "dual_batch", "staged"}));
+}
+
+TEST(PointExperiment, RunsTheBaselineBesideChosenPolicies) {
+  EXPECT_EQ(names_of(point_of({}, {"staged"})), (Names{"dual_batch", "staged"}));
+  EXPECT_EQ(names_of(point_of({"verify={mode: none}"}, {"staged"})), Names{"staged"});
+}
+
+TEST(PointExperiment, RunsTheBaselineFirstWhereOthersTakeItsRouting) {
+  EXPECT_EQ(names_of(point_of({"verify.routing=replay"}, {})),
+            (Names{"dual_batch", "sequential", "staged"}));
+}
+
+TEST(PointExperiment, NamesThePointInErrors) {
+  try {
+    point_of({"workload.rank_scale=[0.0]"}, {}, 1);
+    FAIL() << "an idle world was accepted";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("point 1 of the sweep"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(FindPolicy, ListsWhatThereIs) {
+  const auto experiment = point_of({}, {});
+  EXPECT_EQ(find_policy(experiment, "staged").name, "staged");
+  try {
+    find_policy(experiment, "stage");
+    FAIL() << "an unknown policy was found";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("sequential, dual_batch, staged"), std::string::npos)
+        << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace dovetail

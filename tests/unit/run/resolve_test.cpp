@@ -1,0 +1,207 @@
+// What becomes of `execution` on a device: exchange, graphs, shares of the GPU, how steps are
+// padded, and what a model is kept by.
+#include "framework/run/resolve.hpp"
+
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/base/scratch_folder.hpp"
+#include "framework/plan/schedule_check.hpp"
+#include "framework/plan/step_time_setting.hpp"
+#include "framework/run/capabilities.hpp"
+#include "framework/run/model_holder.hpp"
+#include "tests/unit/run/fake_architecture.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::fake_experiment;
+using testing::FakeArchitecture;
+
+const ResolvedPlace kGpus = {.device = DeviceKind::cuda, .device_name = "a GPU", .world_size = 2};
+
+/// Of a build with CUDA, whatever this one is.
+Capabilities with_cuda() {
+  auto capabilities = build_capabilities({"fake"});
+  capabilities.cuda = true;
+  return capabilities;
+}
+
+ResolvedPolicy resolve(const Experiment& experiment,
+                       const ResolvedPlace& place,
+                       std::size_t policy = 0) {
+  return resolve_policy(
+      experiment, experiment.policies.at(policy), FakeArchitecture(), place, with_cuda());
+}
+
+Experiment decode_with(const std::string& policy, const std::string& workload = "") {
+  return fake_experiment(
+      "workload: {phase: decode, requests: {lengths: [1, 1, 1, 1], "
+      "context_lengths: [10, 400, 3, 90]}" +
+      workload +
+      "}\n"
+      "execution: {dtype: bfloat16}\n"
+      "policies: [{name: p" +
+      policy + "}]\n");
+}
+
+TEST(ResolvePolicy, OnTheCpuNothingOfAGpuIsLeft) {
+  const auto resolved = resolve(decode_with(", schedule: sequential, comm_sms: 4"), {});
+  EXPECT_EQ(resolved.execution.device, DeviceKind::cpu);
+  EXPECT_EQ(resolved.execution.device_name, "cpu");
+  EXPECT_EQ(resolved.execution.exchange, "ragged");
+  EXPECT_FALSE(resolved.execution.exchange_reason.empty());
+  EXPECT_EQ(resolved.execution.comm_sms, 0);
+  EXPECT_EQ(resolved.execution.dtype, DType::bfloat16);
+}
+
+TEST(ResolvePolicy, OnAGpuTheExchangeBoundsTheGraphs) {
+  const auto full = resolve(decode_with(", schedule: sequential, graph: full"), kGpus);
+  EXPECT_EQ(full.execution.exchange, "gather");
+  EXPECT_EQ(full.execution.graph, GraphMode::full);
+  EXPECT_EQ(full.execution.comm_sms, 8);
+  EXPECT_EQ(full.execution.plain_comm_sms, 8);
+  EXPECT_EQ(full.execution.device_name, "a GPU");
+  const auto pieces = resolve(
+      decode_with(", schedule: sequential, exchange: ragged, graph: piecewise, comm_sms: 32"),
+      kGpus);
+  EXPECT_EQ(pieces.execution.graph, GraphMode::piecewise);
+  EXPECT_EQ(pieces.execution.comm_sms, 32);
+}
+
+TEST(ResolvePolicy, WhatADeviceCannotRunIsRefusedByName) {
+  const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
+    try {
+      resolve(decode_with(policy), place);
+    } catch (const InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_NE(refused(", schedule: sequential, graph: full", {}).find("policy p: execution.graph"),
+            std::string::npos);
+  EXPECT_NE(refused(", schedule: sequential, exchange: ragged, graph: full", kGpus).find("ragged"),
+            std::string::npos);
+}
+
+AgreementMessage reduced_step(const ResolvedPolicy& resolved,
+                              const std::vector<std::int64_t>& contexts) {
+  Batch batch;
+  for (const auto context : contexts) {
+    batch.requests.push_back({.id = 0, .query_length = 1, .context_length = context});
+  }
+  const auto slices = split_batch(batch, resolved.split, resolved.schedules.own.num_ubatches);
+  return make_message({.rank = Rank(0), .batch = batch, .slices = slices});
+}
+
+/// The bounds that the steps of a policy are padded to.
+std::vector<StepBounds> bounds_of(const Experiment& experiment,
+                                  const std::vector<std::vector<std::int64_t>>& steps) {
+  auto resolved = resolve(experiment, kGpus);
+  std::vector<AgreementMessage> reduced;
+  for (const auto& contexts : steps) {
+    reduced.push_back(reduced_step(resolved, contexts));
+  }
+  set_bounds(resolved, experiment.policies.front().execution, reduced);
+  const auto rule = agreement_rule(
+      experiment.policies.front(), resolved.schedules, WorkPhase::decode, resolved.bounds);
+  std::vector<StepBounds> bounds;
+  for (const auto& message : reduced) {
+    bounds.push_back(decide(message, rule).bounds);
+  }
+  return bounds;
+}
+
+/// One graph serves all contexts up to the longest: decode steps share their bounds however far
+/// contexts grow.
+TEST(ResolvePolicy, DecodeStepsShareTheirBounds) {
+  const auto experiment =
+      decode_with(", schedule: dual_batch, ubatches: 2, graph: full, exchange: gather");
+  const auto bounds =
+      bounds_of(experiment, {{10, 400, 3, 90}, {300, 700, 299, 390}, {5000, 6, 7, 8}});
+  EXPECT_TRUE(bounds[0] == bounds[1]);
+  EXPECT_TRUE(bounds[0] == bounds[2]);
+  EXPECT_EQ(bounds[0].key_length, 5120);
+  EXPECT_EQ(bounds[0].tokens[0], 2) << "equal steps are not padded";
+}
+
+/// A cut that moves from step to step gives other numbers of tokens; they are rounded.
+TEST(ResolvePolicy, MovingCutsAreRoundedToSizes) {
+  const auto experiment = decode_with(
+      ", schedule: dual_batch, ubatches: 2, split: balanced, graph: full, exchange: gather");
+  std::vector<std::vector<std::int64_t>> steps;
+  for (std::int64_t first = 0; first < 64; ++first) {
+    std::vector<std::int64_t> contexts(64, 100);
+    for (std::int64_t i = 0; i < first; ++i) {
+      contexts[static_cast<std::size_t>(i)] = 3000;
+    }
+    steps.push_back(contexts);
+  }
+  std::vector<StepBounds> different;
+  for (const auto& bounds : bounds_of(experiment, steps)) {
+    if (std::find(different.begin(), different.end(), bounds) == different.end()) {
+      different.push_back(bounds);
+    }
+  }
+  EXPECT_GT(different.size(), 1U) << "the cut does not move";
+  EXPECT_LE(different.size(), 12U) << "of 64 steps";
+}
+
+TEST(ResolvePolicy, StatedSizesAreTaken) {
+  auto experiment = decode_with(", schedule: sequential, graph: full, exchange: gather");
+  experiment.policies.front().execution.graph_sizes = {{3, 16}};
+  EXPECT_EQ(bounds_of(experiment, {{1, 2, 3, 4}, {1, 2}})[0].tokens[0], 16);
+  EXPECT_EQ(bounds_of(experiment, {{1, 2, 3, 4}, {1, 2}})[1].tokens[0], 3);
+  experiment.policies.front().execution.graph_sizes = {{2}};
+  EXPECT_EQ(bounds_of(experiment, {{1, 2, 3, 4}})[0].tokens[0], 4) << "more than the largest";
+}
+
+/// `auto` runs each schedule with the SMs under which its table has measured it.
+TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
+  const ScratchFolder folder;
+  auto experiment = decode_with(", schedule: auto, table: t.json, comm_sms: 16");
+  auto& policy = experiment.policies.front();
+  policy.table = (folder.path() / "t.json").string();
+  const auto plain = resolve(decode_with(", schedule: sequential, comm_sms: 32"), kGpus);
+  const auto dual = resolve(decode_with(", schedule: dual_batch, comm_sms: 8"), kGpus);
+  StepTimeTable table;
+  table.setting = step_time_setting(experiment, policy.execution, plain.execution, 2);
+  for (const auto* one : {&plain, &dual}) {
+    table.points.push_back(
+        {.policy = one->schedules.own.name,
+         .schedule = one->schedules.own.name,
+         .schedule_digest = std::to_string(one->schedules.own_digest),
+         .ubatches = one->schedules.own.num_ubatches,
+         .split = one->schedules.own.num_ubatches > 1 ? step_time_split(policy.split) : "",
+         .comm_sms = one->execution.comm_sms,
+         .tokens = 4,
+         .context_tokens = 100,
+         .one_token_each = true,
+         .step_ms = 1});
+  }
+  std::ofstream(policy.table) << step_time_table_to_json(table);
+  const auto resolved = resolve(experiment, kGpus);
+  EXPECT_EQ(resolved.execution.comm_sms, 8);
+  EXPECT_EQ(resolved.execution.plain_comm_sms, 32);
+  EXPECT_EQ(resolved.execution.comm_sms_of(0), 8);
+  EXPECT_EQ(resolved.execution.comm_sms_of(1), 32);
+}
+
+/// A sweep over a link, which only the CPU emulates, beside `device: auto`, which is a GPU without.
+TEST(ModelKey, FollowsTheDeviceThatWasChosen) {
+  const auto experiment = decode_with(", schedule: sequential");
+  const DevicePlacement cpu;
+  const DevicePlacement gpu = {.kind = DeviceKind::cuda, .ordinal = 0, .name = "a GPU"};
+  EXPECT_TRUE(model_key(experiment, cpu) == model_key(experiment, cpu));
+  EXPECT_FALSE(model_key(experiment, cpu) == model_key(experiment, gpu));
+  auto other = experiment;
+  other.workload.seed = 99;
+  EXPECT_TRUE(model_key(experiment, gpu) == model_key(other, gpu)) << "the workload is no part";
+  other.model.weights = SeedWeights{5};
+  EXPECT_FALSE(model_key(experiment, gpu) == model_key(other, gpu));
+}
+
+}  // namespace
+}  // namespace dovetail
