@@ -4,12 +4,33 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/config/load.hpp"
 #include "framework/record/run_folder.hpp"
 
 namespace dovetail {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// The policies of a run's experiment that have left nothing, because the run ended before them.
+std::vector<PolicyResult> read_missing(const fs::path& run) {
+  std::vector<PolicyResult> missing;
+  const auto file = run / kExperimentFileName;
+  if (!fs::exists(file)) {
+    return missing;
+  }
+  for (const PolicyConfig& policy : load_experiment(file.string()).experiment.policies) {
+    const auto folder = run / policy.name;
+    if (fs::is_directory(folder) && fs::is_empty(folder)) {
+      missing.emplace_back();
+      missing.back().folder = folder;
+      missing.back().name = policy.name;
+      missing.back().status = "not_run";
+      missing.back().problem = "has not run";
+    }
+  }
+  return missing;
+}
 
 /// Policy folders as they are; run folders as their policies, by start time.
 std::vector<PolicyResult> read_results(const std::vector<fs::path>& folders) {
@@ -34,6 +55,8 @@ std::vector<PolicyResult> read_results(const std::vector<fs::path>& folders) {
              std::pair(b.started_at.empty(), b.started_at);
     });
     std::move(run.begin(), run.end(), std::back_inserter(results));
+    auto missing = read_missing(folder);
+    std::move(missing.begin(), missing.end(), std::back_inserter(results));
   }
   return results;
 }

@@ -71,7 +71,8 @@ struct PolicyResult {
   std::int64_t world_size = 0;
   std::int64_t expert_parallel = 0;
   std::int64_t num_ubatches = 1;  ///< most of any schedule
-  std::string status;             ///< complete, incomplete, failed, running, invalid, unreadable
+  std::string status;             ///< complete, incomplete, failed, running, invalid, stopped,
+                                  ///< unreadable, not_run
   std::string problem;            ///< why it is not complete; empty = complete
 
   // Filled only for complete results: times of others are never shown.

@@ -73,7 +73,7 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
 
 std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcome) {
   if (outcome.is_short()) {
-    return outcome.has_run() ? "stopped" : "never_ran";
+    return outcome.has_run() ? "stopped" : "not_run";
   }
   if (outcome.verification) {
     return std::string(to_string(outcome.verification->verdict));
@@ -82,7 +82,7 @@ std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcom
 }
 
 /// "stopped on request: policy dual_batch was asked to stop after 3 of 10 timed iterations; policy
-/// staged never ran".
+/// staged has not run".
 void print_what_is_missing(const std::vector<PolicyOutcome>& outcomes) {
   std::string missing;
   for (const auto& outcome : outcomes) {
@@ -90,7 +90,7 @@ void print_what_is_missing(const std::vector<PolicyOutcome>& outcomes) {
       missing += (missing.empty() ? "" : "; ") + ("policy " + outcome.name) +
                  (outcome.has_run()
                       ? " was " + outcome.summary.at("attributes").at("failure").get<std::string>()
-                      : " never ran");
+                      : " has not run");
     }
   }
   if (!missing.empty()) {

@@ -258,9 +258,9 @@ class Failures(SmallTest):
             self.assertGreater(file["timing/step_ns"][0, 0], 0)  # the finished iteration is there
             self.assertEqual(file["timing/step_ns"][1, 0], -1)
 
-    def stop_with(self, name):
+    def stop_with(self, name, policy="sequential"):
         path = self.experiment()
-        arguments = ["run", path, "--out", self.folder / "run", "--policy", "sequential", "--set", "execution.iterations=100000"]
+        arguments = ["run", path, "--out", self.folder / "run", "--policy", policy, "--set", "execution.iterations=100000"]
         child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, *map(str, arguments)], cwd=TOP, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, text=True)
         file = self.folder / "run" / "sequential" / "rank-00001.h5"
@@ -280,14 +280,24 @@ class Failures(SmallTest):
             return False
 
     def test_sigusr1_finishes_the_iteration(self):
-        code, out, err = self.stop_with(signal.SIGUSR1)
-        self.assertEqual(code, 0, out + err)
+        code, out, err = self.stop_with(signal.SIGUSR1, "dual_batch")  # behind the baseline, sequential
+        self.assertEqual(code, 5, out + err)
+        self.assertRegex(out, r"(?m)^stopped on request: policy sequential was asked to stop after \d+ of 100000 timed iterations; "
+                              r"policy dual_batch has not run$")
+        self.assertRegex(out, r"(?m)^policy sequential step_ms invalid verdict stopped$")
+        self.assertRegex(out, r"(?m)^policy dual_batch step_ms invalid verdict not_run$")
         with h5py.File(self.folder / "run" / "sequential" / "rank-00000.h5") as file:
             finished = file["timing/step_ns"][:, 0] > 0
             self.assertGreater(finished.sum(), 2)
             self.assertFalse(finished.all())
-            self.assertEqual(file.attrs["status"], b"complete")
+            self.assertEqual(file.attrs["status"], b"stopped")
             self.assertTrue(np.isfinite(file["output/hidden"][:]).all())
+        compared = json.loads(dovetail("compare", self.folder / "run", "--format", "json").out)["policies"]
+        self.assertEqual([(policy["name"], policy["status"]) for policy in compared], [("sequential", "stopped"), ("dual_batch", "not_run")])
+        self.assertRegex(compared[0]["note"], "asked to stop after")
+        verify = dovetail("verify", self.folder / "run" / "sequential", self.folder / "run" / "sequential")
+        self.assertEqual(verify.code, 2, str(verify))
+        self.assertIn("status stopped (asked to stop after", verify.out + verify.err)
 
     def test_sigterm_leaves_what_was_recorded(self):
         code, out, err = self.stop_with(signal.SIGTERM)

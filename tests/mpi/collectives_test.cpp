@@ -2,6 +2,7 @@
 #include "framework/mpi/collectives.hpp"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <optional>
 #include <random>
@@ -139,6 +140,43 @@ TEST_F(Collectives, TheWorstExitCodeWins) {
   if (world_rank() == 0 && world_size() > 1) {
     EXPECT_EQ(error.message.find("rank 0: out of memory\nrank"), 0U) << error.message;
     EXPECT_NE(error.message.find(": bad file"), std::string::npos) << error.message;
+  }
+}
+
+/// Where one rank alone may fail there must be no communication: its peers would wait for it.
+TEST_F(Collectives, RefuseToRunInALocalScope) {
+  std::array<std::int64_t, 1> value = {1};
+  std::string text = "x";
+  const auto refused = [&](const auto& communicate) {
+    try {
+      run_on_all_ranks(comm_, policy_, communicate);
+    } catch (const AgreedError& error) {
+      return error.exit_code() == kExitRunFailure &&
+             (comm_.rank() != 0 ||
+              std::string(error.what()).find("must not communicate") != std::string::npos);
+    }
+    return false;
+  };
+  EXPECT_TRUE(refused([&] { all_reduce(comm_, value, Reduction::sum, policy_); }));
+  EXPECT_TRUE(refused([&] { broadcast_text(comm_, text, policy_); }));
+  EXPECT_TRUE(refused([&] { gather_texts(comm_, text, policy_); }));
+  EXPECT_TRUE(refused([&] { run_on_all_ranks(comm_, policy_, [] {}); }));
+  EXPECT_TRUE(refused([&] { wait_all({}, policy_, "nothing"); }));
+  EXPECT_FALSE(refused([] {}));
+  all_reduce(comm_, value, Reduction::sum, policy_);  // the scopes have ended
+  EXPECT_EQ(value[0], comm_.size());
+}
+
+TEST_F(Collectives, SumAndCompareDigests) {
+  const auto size = static_cast<std::uint64_t>(comm_.size());
+  const std::uint64_t large = ~std::uint64_t{0} - 5;
+  EXPECT_EQ(sum_over(comm_, large, policy_), large * size);
+  EXPECT_TRUE(equal_on_all_ranks(comm_, large, policy_));
+  EXPECT_NO_THROW(require_equal_digests(comm_, large, "differ", policy_));
+  const auto own = large + static_cast<std::uint64_t>(comm_.rank());
+  EXPECT_EQ(equal_on_all_ranks(comm_, own, policy_), size == 1);
+  if (size > 1) {
+    EXPECT_THROW(require_equal_digests(comm_, own, "differ", policy_), AgreedError);
   }
 }
 

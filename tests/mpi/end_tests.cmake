@@ -62,3 +62,14 @@ add_failing_run_test(interrupted_while_busy ${from_failure} --exit 143)
 add_failing_run_test(wait_for_signals --within 50 --signal "ready for signals" USR1 --exit 0 --count "flushed" 0)
 add_end_test(mpi_failure.interrupted_mpirun RANKS 4 TARGET mpi_failing_run ARGUMENTS wait_for_signals EXPECT --signal "ready for signals" TERM
              --from "ready for signals" --within 5 --exit nonzero --count "interrupted" 1 --count "flushed" 4)
+
+# Two replicas load a model: a failure that one has alone, and one that both know of.
+add_executable(mpi_failing_load failing_load.cpp)
+target_link_libraries(mpi_failing_load PRIVATE dovetail_run_test)
+function(add_failing_load_test failure)
+  add_end_test(load.${failure} RANKS 2 TARGET mpi_failing_load ARGUMENTS ${failure} EXPECT --from "failing now" --within 5 ${ARGN}
+               --count "outside the run" 0)
+endfunction()
+add_failing_load_test(none --exit 0)
+add_failing_load_test(one_replica_fails --exit 3 --count "no memory for layer 1" 1)
+add_failing_load_test(file_cannot_be_read --exit 2 --count "weights.safetensors: first cannot be read" 1)
