@@ -62,7 +62,7 @@ class PolicyRun {
     }
     context_.iteration.poison_steps();
     driver().poison();
-    driver().exchange().reset_traffic();
+    driver().exchange().meter().reset();
     bool stop = false;
     for (int step = 0; step < engine_.num_steps(); ++step) {
       const auto agreed =
@@ -90,7 +90,7 @@ class PolicyRun {
   /// What the timed iterations have left.
   void record_timed_iterations() {
     record_outputs(ranks_.experiment.record, context_.outputs, recorder_);
-    const auto traffic = driver().exchange().traffic();
+    const auto traffic = driver().exchange().meter().traffic();
     driver().record_memory(recorder_);
     record_traffic(traffic, engine_.tokens_per_expert(), recorder_);
   }
@@ -114,7 +114,7 @@ class PolicyRun {
     engine_.take_step({.step = step, .keep_plans = true}, -1);
     for (const auto pass : kPasses) {
       const auto agreed = engine_.prepare({.step = step, .pass = pass, .is_profiled = true}, -1);
-      driver().exchange().reset_traffic();
+      driver().exchange().meter().reset();
       times_.reset(agreed.schedule.ops.size());
       const auto start_ns = now_ns();
       driver().run(&times_);
@@ -132,7 +132,7 @@ class PolicyRun {
             {.schedule = agreed.schedule_index,
              .enqueued_ns = times_.enqueued_ns,
              .hand_off_wait_ns = times_.hand_off_wait_ns,
-             .counts_wait_ns = driver().exchange().traffic().counts_wait_ns});
+             .counts_wait_ns = driver().exchange().meter().traffic().counts_wait_ns});
       }
     }
   }

@@ -217,13 +217,13 @@ void ModelGraphCase::load(int batch) {
   }
   frame_->load(given.inputs, given.slices, {});
   frame_->outputs().poison();
-  exchange_->begin_step(tokens_of(frame_->bounds()));
+  exchange_->buffers().begin_step(tokens_of(frame_->bounds()));
   body_->begin(frame_->work(), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of a step");
 }
 
 StepOutputs ModelGraphCase::outputs_of(int batch) const {
-  exchange_->check_step();
+  exchange_->buffers().check_step();
   const auto shape = frame_shape();
   auto outputs = make_step_outputs(batches_.at(static_cast<std::size_t>(batch)).inputs,
                                    shape.dims,

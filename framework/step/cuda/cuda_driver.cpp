@@ -73,7 +73,7 @@ class CudaDriver final : public StepDriver {
   StepFacts run(OpTimes* times) override {
     if (captured_ != nullptr) {
       runner_.replay(*captured_->step, times);
-      exchange_->add_traffic(captured_->traffic);
+      exchange_->meter().add(captured_->traffic);
       facts_.graph = graphs_.mode();
       graphs_.count_replay();
     } else {
@@ -87,7 +87,7 @@ class CudaDriver final : public StepDriver {
   }
 
   void finish() override {
-    exchange_->check_step();
+    exchange_->buffers().check_step();
     if (pass_.pass == PassKind::full) {
       current_->frame.store(*outputs_);
       check_cuda(cudaDeviceSynchronize(), "copy of a step's outputs");
@@ -127,7 +127,7 @@ class CudaDriver final : public StepDriver {
     context_step_->begin(*context_exchange_, PassKind::full, false);
     check_cuda(cudaDeviceSynchronize(), "inputs of the context");
     runner_.run_eager(context_.schedules.plain, context_step_->body, PassKind::full, nullptr);
-    context_exchange_->check_step();
+    context_exchange_->buffers().check_step();
     context_step_.reset();
     context_exchange_.reset();
     forget_memory();
@@ -158,7 +158,7 @@ class CudaDriver final : public StepDriver {
                            .peak_allocated = stats.allocated_bytes.at(all).peak,
                            .weights = context_.model.weight_bytes(),
                            .cache = cache_bytes,
-                           .exchange = exchange_->buffer_bytes()});
+                           .exchange = exchange_->buffers().bytes()});
   }
 
   void record_graphs(RankRecorder& recorder) const override {
@@ -220,10 +220,11 @@ class CudaDriver final : public StepDriver {
   /// The exchange's buffers are made for the bounds; graphs that refer to smaller ones are dropped,
   /// on all ranks alike.
   void make_buffers() {
-    exchange_->begin_step(tokens_of(current_->frame.bounds()));
-    if (exchange_->buffers_generation() != generation_) {
+    auto& buffers = exchange_->buffers();
+    buffers.begin_step(tokens_of(current_->frame.bounds()));
+    if (buffers.generation() != generation_) {
       graphs_.clear();
-      generation_ = exchange_->buffers_generation();
+      generation_ = buffers.generation();
     }
   }
 

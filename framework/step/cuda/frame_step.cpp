@@ -16,7 +16,7 @@ FrameStep::FrameStep(const PolicyRunContext& context,
 }
 
 void FrameStep::begin(Exchange& exchange, PassKind pass, bool keep_plans) {
-  exchange.begin_step(tokens_of(frame.bounds()));
+  exchange.buffers().begin_step(tokens_of(frame.bounds()));
   body.begin(frame.work(), pass, keep_plans);
 }
 

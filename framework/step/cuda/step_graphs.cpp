@@ -126,18 +126,19 @@ GraphEntry StepGraphs::capture_on_all_ranks(const Schedule& schedule,
                                             const StepPass& pass,
                                             FrameStep& step) {
   const SmPartition partition(sms_of_comm(schedule));
-  const Traffic before = exchange_.traffic();
+  auto& meter = exchange_.meter();
+  const Traffic before = meter.traffic();
   for (int i = 0; i < kWarmUps; ++i) {
     step.begin(exchange_, pass.pass, false);
     check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");
     runner_.run_eager(schedule, step.body, pass.pass, nullptr);
-    exchange_.check_step();
+    exchange_.buffers().check_step();
     cache_.count_eager(EagerReason::warm_up);
   }
   auto captured = capture(schedule, pass, step);
   // The warm-ups are no part of what is measured.
-  exchange_.reset_traffic();
-  exchange_.add_traffic(before);
+  meter.reset();
+  meter.add(before);
   std::array<std::int64_t, 1> all_well = {captured.step != nullptr ? 1 : 0};
   all_reduce(context_.rank_context.groups.world, all_well, Reduction::min, policy_wait(context_));
   return all_well[0] == 1 ? std::move(captured) : GraphEntry{};
@@ -146,7 +147,7 @@ GraphEntry StepGraphs::capture_on_all_ranks(const Schedule& schedule,
 /// Local; empty where it fails.
 GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, FrameStep& step) {
   GraphEntry captured;
-  exchange_.take_captured_traffic();
+  exchange_.meter().take_captured();
   try {
     step.begin(exchange_, pass.pass, false);
     step.body.set_capturing(true);
@@ -155,7 +156,7 @@ GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, F
     log_line(std::string("the step could not be captured: ") + error.what());
   }
   step.body.set_capturing(false);
-  captured.traffic = exchange_.take_captured_traffic();
+  captured.traffic = exchange_.meter().take_captured();
   return captured;
 }
 
