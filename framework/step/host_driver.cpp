@@ -81,12 +81,12 @@ class HostDriver final : public StepDriver {
                          given_at(setup_.given.expert_ids, step)),
                 pass.pass,
                 pass.keep_plans);
-    exchange_->reset_traffic();
+    exchange_->meter().reset();
   }
 
   void run(OpTimes* times) override { runner_.run(*schedule_, body_, pass_.pass, times); }
 
-  StepReport finish() override { return {.traffic = exchange_->traffic()}; }
+  StepReport finish() override { return {.traffic = exchange_->meter().traffic()}; }
 
   void add_tokens_per_expert(std::span<std::int64_t> counts) const override {
     DOVETAIL_CHECK(pass_.keep_plans, "the pass has not kept its plans");

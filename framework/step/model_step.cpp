@@ -104,13 +104,16 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   if (pass_ == PassKind::compute_only) {
     // Without the wire the hidden states are not the real ones, so their routing would not be,
     // either.
-    exchange_.prepare_again(op.ubatch, state.moe_input, plan(op));
+    exchange_.plans().prepare_again(op.ubatch, state.moe_input, plan(op));
     return;
   }
-  exchange_.begin_layer(op.ubatch, op.layer);
-  exchange_.prepare(op.ubatch, state.moe_input, state.expert_ids, state.weights);
+  exchange_.prepare(op.ubatch,
+                    {.hidden = state.moe_input,
+                     .expert_ids = state.expert_ids,
+                     .weights = state.weights,
+                     .layer = op.layer});
   if (keep_plans_) {
-    plan(op) = exchange_.plan(op.ubatch);
+    plan(op) = exchange_.plans().plan(op.ubatch);
   }
   if (outputs_->expert_ids.defined()) {
     outputs_->expert_ids.select(0, op.layer).narrow(0, start, count).copy_(state.expert_ids);
@@ -120,7 +123,7 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
 
 void ModelStep::exchange(const Op& op) {
   if (pass_ == PassKind::comm_only) {
-    exchange_.adopt(op.ubatch, plan(op));
+    exchange_.plans().adopt(op.ubatch, plan(op));
   }
   if (op.phase == Phase::dispatch) {
     exchange_.dispatch(op.ubatch);

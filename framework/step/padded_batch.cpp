@@ -62,7 +62,7 @@ PaddedBatch::PaddedBatch(const StepBounds& bounds, const PaddedShape& shape, at:
   }
   outputs_ = make_outputs(shape, tokens, segment_begin_.back(), device);
   for (std::size_t u = 0; u < static_cast<std::size_t>(bounds.num_ubatches); ++u) {
-    work_.push_back(make_work(u, shape));
+    ubatches_.push_back(make_work(u, shape));
   }
 }
 
@@ -98,7 +98,7 @@ UbatchWork PaddedBatch::make_work(std::size_t u, const PaddedShape& shape) const
 void PaddedBatch::load(const StepInputs& inputs,
                        const std::vector<UbatchSlice>& slices,
                        const at::Tensor& expert_ids) {
-  DOVETAIL_CHECK_EQ(slices.size(), work_.size());
+  DOVETAIL_CHECK_EQ(slices.size(), ubatches_.size());
   DOVETAIL_CHECK_EQ(expert_ids.defined(), expert_ids_.defined());
   stored_.clear();
   for (std::size_t u = 0; u < slices.size(); ++u) {
@@ -123,7 +123,7 @@ void PaddedBatch::load_tokens(const StepInputs& inputs, const UbatchSlice& slice
         to.narrow(dimension, 0, slice.num_tokens)
             .copy_(from.narrow(dimension, slice.token_start, slice.num_tokens));
       };
-  auto& ubatch = work_[u].inputs;
+  auto& ubatch = ubatches_[u].inputs;
   put(ubatch.input_ids, inputs.input_ids, 0, 0);
   put(ubatch.slot_mapping, inputs.slot_mapping, 0, -1);
   put(ubatch.positions, inputs.positions, inputs.positions.dim() - 1, 0);
@@ -137,7 +137,7 @@ void PaddedBatch::load_segments(const StepInputs& inputs, const UbatchSlice& sli
   DOVETAIL_CHECK(slice.segments.size() <= capacity,
                  std::to_string(slice.segments.size()) + " segments in a ubatch of at most " +
                      std::to_string(capacity));
-  auto& ubatch = work_[u].inputs;
+  auto& ubatch = ubatches_[u].inputs;
   ubatch.segments.clear();
   std::vector<std::int64_t> query_starts = {0};
   std::vector<std::int64_t> key_lengths;

@@ -44,7 +44,11 @@ class PaddedBatch {
 
   /// What a step does: the ubatches as views of these tensors with this batch's segments, the
   /// outputs, the routing.
-  StepWork work() { return {work_, &outputs_, expert_ids_}; }
+  StepWork work() { return {ubatches_, &outputs_, expert_ids_}; }
+
+  const std::vector<UbatchWork>& ubatches() const { return ubatches_; }
+
+  const at::Tensor& expert_ids() const { return expert_ids_; }
 
   StepOutputs& outputs() { return outputs_; }
 
@@ -52,7 +56,7 @@ class PaddedBatch {
 
   /// The tokens of each ubatch, padding included.
   std::span<const std::int64_t> tokens() const {
-    return std::span(bounds_.tokens).first(work_.size());
+    return std::span(bounds_.tokens).first(ubatches_.size());
   }
 
  private:
@@ -69,7 +73,7 @@ class PaddedBatch {
   at::Tensor slot_mapping_;                  ///< [tokens] int64
   at::Tensor expert_ids_;                    ///< [layers, tokens, k] int64
   StepOutputs outputs_;
-  std::vector<UbatchWork> work_;
+  std::vector<UbatchWork> ubatches_;
 
   /// Where the real rows go.
   struct Stored {

@@ -1,7 +1,6 @@
 // Device exchanges: plans, bounds, memory, and what is refused or found.
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/nccl/device_exchanges.hpp"
-#include "framework/comm/exchange/nccl/nccl_exchange.hpp"
 #include "tests/gpu/exchange_device_fixture.hpp"
 
 namespace dovetail::test {
@@ -14,9 +13,9 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
   auto batch =
       make_batch(made, tokens(1 + 5 * (seed_ % 7)), Routing::padding, Weights::random, seed_);
   const auto tensors = to_tensors(batch, group_.rank);
-  exchange->prepare(0, tensors.hidden, tensors.expert_ids, tensors.weights);
-  const auto plan = exchange->plan(0);
-  EXPECT_THROW(exchange->adopt(0, plan), ContractError);  // nothing has arrived
+  exchange->prepare(0, tensors);
+  const auto plan = exchange->plans().plan(0);
+  EXPECT_THROW(exchange->plans().adopt(0, plan), ContractError);  // nothing has arrived
   exchange->dispatch(0);
   exchange->reduce(0, apply_experts(made, group_.rank, exchange->arrange(0)));
   exchange->combine(0);
@@ -30,7 +29,7 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
     }
   }
   for (const int ubatch : {1, 0, 1}) {
-    exchange->prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
+    exchange->plans().prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
     exchange->dispatch(ubatch);
     const auto rows = exchange->arrange(ubatch);
     EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
@@ -38,9 +37,9 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
     exchange->combine(ubatch);
     EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(ubatch))), "");
   }
-  EXPECT_THROW(make(shape(3, 1))->adopt(0, plan), ContractError);
-  EXPECT_THROW(make(made, kMaxTokens)->adopt(0, plan), ContractError);
-  EXPECT_THROW(exchange->adopt(0, nullptr), ContractError);
+  EXPECT_THROW(make(shape(3, 1))->plans().adopt(0, plan), ContractError);
+  EXPECT_THROW(make(made, kMaxTokens)->plans().adopt(0, plan), ContractError);
+  EXPECT_THROW(exchange->plans().adopt(0, nullptr), ContractError);
 }
 
 TEST_P(DeviceExchange, AdoptedPlanRunsEitherLaneAlone) {
@@ -50,8 +49,8 @@ TEST_P(DeviceExchange, AdoptedPlanRunsEitherLaneAlone) {
   const auto batch = make_batch(made, tokens(1), Routing::uniform, Weights::random, seed_);
   const auto exchange = make(made);
   const auto tensors = to_tensors(batch, group_.rank);
-  exchange->prepare(0, tensors.hidden, tensors.expert_ids, tensors.weights);
-  plan = exchange->plan(0);
+  exchange->prepare(0, tensors);
+  plan = exchange->plans().plan(0);
   exchange->dispatch(0);
   const auto full = exchange->arrange(0);
   exchange->reduce(0, apply_experts(made, group_.rank, full));
@@ -60,21 +59,21 @@ TEST_P(DeviceExchange, AdoptedPlanRunsEitherLaneAlone) {
 
   const auto other = make(made);
   for (int pass = 0; pass < 2; ++pass) {
-    other->adopt(1, plan);
+    other->plans().adopt(1, plan);
     other->dispatch(1);
-    other->adopt(1, plan);
+    other->plans().adopt(1, plan);
     other->combine(1);
   }
-  const auto wire = other->traffic();
+  const auto wire = other->meter().traffic();
   EXPECT_EQ(wire.dispatch_wire_bytes > 0, group_.size > 1);
-  other->prepare_again(0, tensors.hidden, plan);
+  other->plans().prepare_again(0, tensors.hidden, plan);
   const auto rows = other->arrange(0);
   EXPECT_EQ(rows.rows.sizes(), full.rows.sizes());
   EXPECT_TRUE(rows.offsets.equal(full.offsets));
   other->reduce(0, rows.rows);
   EXPECT_EQ(other->finish(0).sizes(), output.sizes());
-  EXPECT_EQ(other->traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
-  EXPECT_EQ(other->traffic().combine_wire_bytes, wire.combine_wire_bytes);
+  EXPECT_EQ(other->meter().traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
+  EXPECT_EQ(other->meter().traffic().combine_wire_bytes, wire.combine_wire_bytes);
   EXPECT_TRUE(run_pass(*other, 0, batch, group_.rank).output.equal(output));
 }
 
@@ -92,8 +91,8 @@ TEST_P(DeviceExchange, CountsBytesAndTokensPerExpert) {
         make_batch(made, tokens(pass), Routing::padding, Weights::random, seed_ + pass);
     const auto in = to_tensors(batch, group_.rank);
     std::vector<std::int64_t> per_expert(static_cast<std::size_t>(made.num_experts));
-    exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
-    plans.push_back(exchange->plan(0));
+    exchange->prepare(0, in);
+    plans.push_back(exchange->plans().plan(0));
     EXPECT_THROW(plans.back()->tokens_per_expert(), ContractError);
     exchange->dispatch(0);
     const auto rows = exchange->arrange(0);
@@ -115,36 +114,36 @@ TEST_P(DeviceExchange, CountsBytesAndTokensPerExpert) {
   for (std::size_t pass = 0; pass < plans.size(); ++pass) {
     EXPECT_EQ(plans[pass]->tokens_per_expert(), expected[pass]) << "pass " << pass;
   }
-  const auto traffic = exchange->traffic();
+  const auto traffic = exchange->meter().traffic();
   EXPECT_EQ(traffic.dispatch_logical_bytes, choices * row_bytes);
   EXPECT_EQ(traffic.combine_logical_bytes, choices * row_bytes);
   EXPECT_EQ(traffic.dispatch_wire_bytes == 0, group_.size == 1);
   if (group_.size > 1) {
     EXPECT_GE(traffic.dispatch_wire_bytes, remote_rows * row_bytes);
   }
-  exchange->reset_traffic();
-  EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, 0);
-  EXPECT_EQ(exchange->traffic().dispatch_logical_bytes, 0);
+  exchange->meter().reset();
+  EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes, 0);
+  EXPECT_EQ(exchange->meter().traffic().dispatch_logical_bytes, 0);
 }
 
 TEST_P(DeviceExchange, BoundsChangeBetweenSteps) {
   DOVETAIL_REQUIRE_GPU();
   const auto made = shape(2, 2, 2, 24);
   const auto exchange = make(made, 4);
-  auto generation = exchange->inner().buffers_generation();
+  auto generation = exchange->inner().buffers().generation();
   for (const std::int64_t bound : {12, 3, 0, 7, 12}) {
     const std::int64_t bounds[] = {bound, bound / 2};
-    exchange->begin_step(bounds);
-    if (bound == 12 && generation != exchange->inner().buffers_generation()) {
-      generation = exchange->inner().buffers_generation();
+    exchange->buffers().begin_step(bounds);
+    if (bound == 12 && generation != exchange->inner().buffers().generation()) {
+      generation = exchange->inner().buffers().generation();
     } else {
-      EXPECT_EQ(generation, exchange->inner().buffers_generation()) << "bound " << bound;
+      EXPECT_EQ(generation, exchange->inner().buffers().generation()) << "bound " << bound;
     }
     for (int u = 0; u < 2; ++u) {
       const auto batch =
           make_batch(made, tokens(seed_ % 5, bounds[u]), Routing::uniform, Weights::random, seed_);
       const auto in = to_tensors(batch, group_.rank);
-      exchange->prepare(u, in.hidden, in.expert_ids, in.weights);
+      exchange->prepare(u, in);
       exchange->dispatch(u);
       const auto rows = exchange->arrange(u);
       EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "")
@@ -162,8 +161,7 @@ TEST_P(DeviceExchange, BuffersTakeWhatWasAnnounced) {
   DOVETAIL_REQUIRE_GPU();
   const auto made = shape(3, std::min(4, group_.size * 3), 2, 24);
   const auto exchange = make(made, 100);
-  const auto& inner = dynamic_cast<const NcclExchange&>(exchange->inner());
-  EXPECT_EQ(inner.buffer_bytes(),
+  EXPECT_EQ(exchange->buffers().bytes(),
             device_exchange_buffer_bytes(std::get<0>(GetParam()), made, 100, 1.0));
 }
 
@@ -177,16 +175,16 @@ TEST_P(DeviceExchange, MalformedTensorsAreRefused) {
   const auto hidden = to_gpu(in.hidden);
   const auto ids = to_gpu(in.expert_ids);
   const auto weights = to_gpu(in.weights);
-  EXPECT_THROW(inner.prepare(0, in.hidden, ids, weights), ContractError);  // on the host
-  EXPECT_THROW(inner.prepare(0, hidden.to(at::kDouble), ids, weights), ContractError);
-  EXPECT_THROW(inner.prepare(0, hidden.narrow(1, 0, 4), ids, weights), ContractError);
-  EXPECT_THROW(inner.prepare(0, hidden, ids.to(at::kInt), weights), ContractError);
-  EXPECT_THROW(inner.prepare(0, hidden, ids, weights.to(at::kDouble)), ContractError);
-  EXPECT_THROW(inner.prepare(1, hidden, ids, weights), ContractError);
+  EXPECT_THROW(inner.prepare(0, {in.hidden, ids, weights}), ContractError);  // on the host
+  EXPECT_THROW(inner.prepare(0, {hidden.to(at::kDouble), ids, weights}), ContractError);
+  EXPECT_THROW(inner.prepare(0, {hidden.narrow(1, 0, 4), ids, weights}), ContractError);
+  EXPECT_THROW(inner.prepare(0, {hidden, ids.to(at::kInt), weights}), ContractError);
+  EXPECT_THROW(inner.prepare(0, {hidden, ids, weights.to(at::kDouble)}), ContractError);
+  EXPECT_THROW(inner.prepare(1, {hidden, ids, weights}), ContractError);
   EXPECT_THROW(inner.reduce(0, hidden), ContractError);
   const std::int64_t smaller[] = {7};
-  exchange->begin_step(smaller);
-  EXPECT_THROW(inner.prepare(0, hidden, ids, weights), ContractError);  // 8 tokens, bound 7
+  exchange->buffers().begin_step(smaller);
+  EXPECT_THROW(inner.prepare(0, {hidden, ids, weights}), ContractError);  // 8 tokens, bound 7
 }
 
 TEST_P(DeviceExchange, WrongIdsAreFoundAfterTheStep) {
@@ -197,15 +195,15 @@ TEST_P(DeviceExchange, WrongIdsAreFoundAfterTheStep) {
   const auto pass = [&](std::int64_t at, std::int64_t value) {
     auto in = to_tensors(batch, group_.rank);
     in.expert_ids.mutable_data_ptr<std::int64_t>()[at] = value;
-    exchange->begin_layer(0, 5);
-    exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+    in.layer = 5;
+    exchange->prepare(0, in);
     exchange->dispatch(0);
     const auto rows = exchange->arrange(0);
     exchange->reduce(0, apply_experts(made, group_.rank, rows));
     exchange->combine(0);
     exchange->finish(0);
     try {
-      exchange->check_step();
+      exchange->buffers().check_step();
       return std::string("accepted");
     } catch (const RunError& error) {
       return std::string(error.what());
@@ -237,9 +235,9 @@ TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
   const auto run = [&](std::int64_t num_tokens, Routing routing) {
     const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group_.size), num_tokens);
     const auto batch = make_batch(made, tokens, routing, Weights::random, seed_);
-    const auto in = to_tensors(batch, group_.rank);
-    exchange.begin_layer(0, 7);
-    exchange.prepare(0, in.hidden, in.expert_ids, in.weights);
+    auto in = to_tensors(batch, group_.rank);
+    in.layer = 7;
+    exchange.prepare(0, in);
     exchange.dispatch(0);
     const auto rows = exchange.arrange(0);
     exchange.reduce(0, apply_experts(made, group_.rank, rows));
@@ -247,11 +245,11 @@ TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
     return check_output(batch, group_.rank, exchange.finish(0));
   };
   EXPECT_EQ(join_problems(run(4, Routing::one_expert)), "");
-  EXPECT_NO_THROW(exchange.check_step());
+  EXPECT_NO_THROW(exchange.buffers().check_step());
   static_cast<void>(run(16, Routing::one_expert));
   std::string message = "accepted";
   try {
-    exchange.check_step();
+    exchange.buffers().check_step();
   } catch (const RunError& error) {
     message = error.what();
   }
@@ -263,9 +261,9 @@ TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
       std::to_string(last_rank) +
       " do not fit into a block of 4; allowed: a larger execution.padded_capacity";
   EXPECT_EQ(message, expected);
-  EXPECT_NO_THROW(exchange.check_step());  // told once
+  EXPECT_NO_THROW(exchange.buffers().check_step());  // told once
   EXPECT_EQ(join_problems(run(4, Routing::uniform)), "");
-  EXPECT_NO_THROW(exchange.check_step());
+  EXPECT_NO_THROW(exchange.buffers().check_step());
 }
 
 }  // namespace

@@ -104,22 +104,19 @@ ExchangeFacade::~ExchangeFacade() {
 
 void ExchangeFacade::begin_step(std::span<const std::int64_t> max_tokens) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
-  inner_->begin_step(max_tokens);
+  inner_->buffers().begin_step(max_tokens);
 }
 
 void ExchangeFacade::check_step() {
   check_cuda(cudaDeviceSynchronize(), "end of a test's step");
-  inner_->check_step();
+  inner_->buffers().check_step();
 }
 
-void ExchangeFacade::prepare(int ubatch,
-                             const at::Tensor& hidden,
-                             const at::Tensor& expert_ids,
-                             const at::Tensor& weights) {
+void ExchangeFacade::prepare(int ubatch, const RoutedTokens& tokens) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
-  mine.alive = {to_gpu(hidden), to_gpu(expert_ids), to_gpu(weights)};
-  inner_->prepare(ubatch, mine.alive[0], mine.alive[1], mine.alive[2]);
+  mine.alive = {to_gpu(tokens.hidden), to_gpu(tokens.expert_ids), to_gpu(tokens.weights)};
+  inner_->prepare(ubatch, {mine.alive[0], mine.alive[1], mine.alive[2], tokens.layer});
   mine.to_comm.record(lanes_.compute);
 }
 
@@ -182,9 +179,9 @@ at::Tensor ExchangeFacade::finish(int ubatch) {
   return inner_->finish(ubatch).cpu();
 }
 
-std::shared_ptr<ExchangePlan> ExchangeFacade::plan(int ubatch) const {
+std::shared_ptr<ExchangePlan> ExchangeFacade::plan(int ubatch) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
-  return inner_->plan(ubatch);
+  return inner_->plans().plan(ubatch);
 }
 
 void ExchangeFacade::prepare_again(int ubatch,
@@ -193,22 +190,17 @@ void ExchangeFacade::prepare_again(int ubatch,
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
   mine.alive = {to_gpu(hidden)};
-  inner_->prepare_again(ubatch, mine.alive[0], std::move(plan));
+  inner_->plans().prepare_again(ubatch, mine.alive[0], std::move(plan));
   mine.to_comm.record(lanes_.compute);
 }
 
 void ExchangeFacade::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
-  inner_->adopt(ubatch, std::move(plan));
+  inner_->plans().adopt(ubatch, std::move(plan));
 }
 
-const Traffic& ExchangeFacade::traffic() const {
-  check_cuda(cudaDeviceSynchronize(), "before reading traffic");
-  return inner_->traffic();
-}
-
-void ExchangeFacade::reset_traffic() {
-  check_cuda(cudaDeviceSynchronize(), "before clearing traffic");
-  inner_->reset_traffic();
+TrafficMeter& ExchangeFacade::meter() {
+  check_cuda(cudaDeviceSynchronize(), "before a look at the traffic");
+  return inner_->meter();
 }
 
 }  // namespace dovetail::test

@@ -62,7 +62,7 @@ enum class FacadeFault {
 
 /// Host tensors in, host tensors out, rows cut to what offsets say. What lies behind them is NaN
 /// when it goes to reduce.
-class ExchangeFacade final : public Exchange {
+class ExchangeFacade final : public Exchange, private ExchangePlans, private StepBuffers {
  public:
   /// begin_step is called once, with `max_tokens` for every ubatch.
   ExchangeFacade(std::unique_ptr<Exchange> inner,
@@ -76,31 +76,35 @@ class ExchangeFacade final : public Exchange {
   ExchangeFacade(ExchangeFacade&&) = delete;
   ExchangeFacade& operator=(ExchangeFacade&&) = delete;
 
-  void begin_step(std::span<const std::int64_t> max_tokens) override;
-
-  void begin_layer(int ubatch, int layer) override { inner_->begin_layer(ubatch, layer); }
-
-  void check_step() override;
-  void prepare(int ubatch,
-               const at::Tensor& hidden,
-               const at::Tensor& expert_ids,
-               const at::Tensor& weights) override;
+  void prepare(int ubatch, const RoutedTokens& tokens) override;
   void dispatch(int ubatch) override;
   ExpertRows arrange(int ubatch) override;
   void reduce(int ubatch, const at::Tensor& expert_rows) override;
   void combine(int ubatch) override;
   at::Tensor finish(int ubatch) override;
-  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
-  void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
-                     std::shared_ptr<ExchangePlan> plan) override;
-  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
-  const Traffic& traffic() const override;
-  void reset_traffic() override;
+
+  ExchangePlans& plans() override { return *this; }
+
+  /// Waits for the device.
+  TrafficMeter& meter() override;
+
+  StepBuffers& buffers() override { return *this; }
 
   Exchange& inner() { return *inner_; }
 
  private:
+  std::shared_ptr<ExchangePlan> plan(int ubatch) override;
+  void prepare_again(int ubatch,
+                     const at::Tensor& hidden,
+                     std::shared_ptr<ExchangePlan> plan) override;
+  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+  void begin_step(std::span<const std::int64_t> max_tokens) override;
+  void check_step() override;
+
+  std::uint64_t generation() const override { return inner_->buffers().generation(); }
+
+  std::int64_t bytes() const override { return inner_->buffers().bytes(); }
+
   struct Ubatch {
     TestEvent to_comm;
     TestEvent from_comm;

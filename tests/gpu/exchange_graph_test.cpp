@@ -58,9 +58,8 @@ class GraphStep {
     for (int layer = 0; layer < kLayers; ++layer) {
       for (int u = 0; u < kUbatches; ++u) {
         auto& mine = ubatches_[u];
-        exchange_.begin_layer(u, layer);
         const auto hidden = layer == 0 ? mine.hidden : exchange_.finish(u);
-        exchange_.prepare(u, hidden, mine.expert_ids, mine.weights);
+        exchange_.prepare(u, {hidden, mine.expert_ids, mine.weights, layer});
         on_comm_lane([this, u] { exchange_.dispatch(u); });
       }
       for (int u = 0; u < kUbatches; ++u) {
@@ -145,36 +144,36 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   shape.hidden = 24;
   const auto exchange = make_on_gpu(group_, kind, shape);
   const std::int64_t bounds[] = {kTokens, kTokens};
-  exchange->begin_step(bounds);
+  exchange->buffers().begin_step(bounds);
   GraphStep step(group_, *exchange, shape, threaded);
 
   constexpr int kReplays = 20;
   std::vector<std::vector<at::Tensor>> eager;
-  exchange->reset_traffic();
+  exchange->meter().reset();
   for (int i = 0; i < kReplays; ++i) {
     step.set_inputs(seed_ % 1000 + static_cast<std::uint64_t>(i));
-    exchange->begin_step(bounds);
+    exchange->buffers().begin_step(bounds);
     step.enqueue();
     eager.push_back(step.outputs());
-    ASSERT_NO_THROW(exchange->check_step());
+    ASSERT_NO_THROW(exchange->buffers().check_step());
   }
-  const auto eager_traffic = exchange->traffic();
-  EXPECT_EQ(exchange->take_captured_traffic().dispatch_wire_bytes, 0);
+  const auto eager_traffic = exchange->meter().traffic();
+  EXPECT_EQ(exchange->meter().take_captured().dispatch_wire_bytes, 0);
 
   cudaGraph_t graph = step.capture();
-  EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, eager_traffic.dispatch_wire_bytes);
-  const auto per_replay = exchange->take_captured_traffic();
-  EXPECT_EQ(exchange->take_captured_traffic().dispatch_wire_bytes, 0);
+  EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes, eager_traffic.dispatch_wire_bytes);
+  const auto per_replay = exchange->meter().take_captured();
+  EXPECT_EQ(exchange->meter().take_captured().dispatch_wire_bytes, 0);
   cudaGraphExec_t exec = nullptr;
   check_cuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
-  exchange->reset_traffic();
+  exchange->meter().reset();
   for (int i = 0; i < kReplays; ++i) {
     step.set_inputs(seed_ % 1000 + static_cast<std::uint64_t>(i));
-    exchange->begin_step(bounds);
+    exchange->buffers().begin_step(bounds);
     check_cuda(cudaGraphLaunch(exec, step.stream()), "launch");
-    exchange->add_traffic(per_replay);
+    exchange->meter().add(per_replay);
     const auto replayed = step.outputs();
-    ASSERT_NO_THROW(exchange->check_step());
+    ASSERT_NO_THROW(exchange->buffers().check_step());
     for (std::size_t u = 0; u < replayed.size(); ++u) {
       EXPECT_TRUE(replayed[u].equal(eager[static_cast<std::size_t>(i)][u]))
           << "replay " << i << " ubatch " << u << " seed " << seed_;
@@ -186,7 +185,7 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
     all_equal = all_equal && eager[static_cast<std::size_t>(i)][0].equal(eager[0][0]);
   }
   EXPECT_FALSE(all_equal);
-  const auto replay_traffic = exchange->traffic();
+  const auto replay_traffic = exchange->meter().traffic();
   EXPECT_EQ(replay_traffic.dispatch_wire_bytes, eager_traffic.dispatch_wire_bytes);
   EXPECT_EQ(replay_traffic.combine_wire_bytes, eager_traffic.combine_wire_bytes);
   EXPECT_EQ(replay_traffic.dispatch_received_bytes, eager_traffic.dispatch_received_bytes);
@@ -221,7 +220,7 @@ TEST_F(RaggedInGraphs, DispatchRefusesToBeCaptured) {
   shape.num_ubatches = kUbatches;
   const auto exchange = make_on_gpu(group_, "ragged", shape);
   const std::int64_t bounds[] = {kTokens, kTokens};
-  exchange->begin_step(bounds);
+  exchange->buffers().begin_step(bounds);
   GraphStep step(group_, *exchange, shape, false);
   EXPECT_THROW(step.capture(), ContractError);
 }
@@ -232,7 +231,7 @@ TEST_F(RaggedInGraphs, ReplayedPrepareFeedsAnEagerDispatch) {
   shape.hidden = 24;
   const auto exchange = make_on_gpu(group_, "ragged", shape);
   const std::int64_t bounds[] = {kTokens};
-  exchange->begin_step(bounds);
+  exchange->buffers().begin_step(bounds);
   const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group_.size), kTokens);
   const auto batch_of = [&](std::uint64_t i) {
     return make_batch(
@@ -249,7 +248,7 @@ TEST_F(RaggedInGraphs, ReplayedPrepareFeedsAnEagerDispatch) {
   check_cuda(cudaDeviceSynchronize(), "inputs");
   check_cuda(cudaStreamBeginCapture(lanes.compute.stream(), cudaStreamCaptureModeThreadLocal),
              "begin capture");
-  exchange->prepare(0, hidden, ids, weights);
+  exchange->prepare(0, {hidden, ids, weights});
   check_cuda(cudaStreamEndCapture(lanes.compute.stream(), &graph), "end capture");
   check_cuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
   for (std::uint64_t i = 0; i < 12; ++i) {
@@ -258,7 +257,7 @@ TEST_F(RaggedInGraphs, ReplayedPrepareFeedsAnEagerDispatch) {
     hidden.copy_(in.hidden);
     ids.copy_(in.expert_ids);
     weights.copy_(in.weights);
-    exchange->begin_step(bounds);
+    exchange->buffers().begin_step(bounds);
     check_cuda(cudaGraphLaunch(exec, lanes.compute.stream()), "launch");
     TestEvent routed;
     routed.record(lanes.compute);

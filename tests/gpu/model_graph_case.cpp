@@ -118,8 +118,8 @@ ModelGraphCase::ModelGraphCase(const ModelGraphSetting& setting)
   shape.dtype = dims.dtype;
   shape.num_ubatches = setting.num_ubatches;
   exchange_ = make_on_gpu(group_, setting.exchange, shape);
-  frame_ = std::make_unique<StepFrame>(agree_on_bounds(), frame_shape(), device_);
-  body_ = std::make_unique<ModelStep>(*model_, *exchange_, cache_, frame_->outputs());
+  padded_ = std::make_unique<PaddedBatch>(agree_on_bounds(), padded_shape(), device_);
+  body_ = std::make_unique<ModelStep>(*model_, *exchange_, cache_, nullptr);
   watch_ = std::make_unique<NodeWatch>(schedule_, *body_);
   runner_ = std::make_unique<CudaStepRunner>(executor_options(), walk_by(setting.hand_off));
   check_cuda(cudaDeviceSynchronize(), "set-up of the case");
@@ -194,7 +194,7 @@ StepBounds ModelGraphCase::agree_on_bounds() const {
   return decision.bounds;
 }
 
-FrameShape ModelGraphCase::frame_shape() const {
+PaddedShape ModelGraphCase::padded_shape() const {
   return {.dims = model_->dims(),
           .num_layers = model_->shape().num_layers(),
           .max_pages = batches_.front().inputs.block_tables.size(1),
@@ -215,22 +215,22 @@ void ModelGraphCase::load(int batch) {
     cache_.keys[layer].copy_(pristine_.keys[layer]);
     cache_.values[layer].copy_(pristine_.values[layer]);
   }
-  frame_->load(given.inputs, given.slices, {});
-  frame_->outputs().poison();
-  exchange_->begin_step(tokens_of(frame_->bounds()));
-  body_->begin(frame_->work(), PassKind::full, false);
+  padded_->load(given.inputs, given.slices, {});
+  padded_->outputs().poison();
+  exchange_->buffers().begin_step(padded_->tokens());
+  body_->begin(padded_->work(), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of a step");
 }
 
 StepOutputs ModelGraphCase::outputs_of(int batch) const {
-  exchange_->check_step();
-  const auto shape = frame_shape();
+  exchange_->buffers().check_step();
+  const auto shape = padded_shape();
   auto outputs = make_step_outputs(batches_.at(static_cast<std::size_t>(batch)).inputs,
                                    shape.dims,
                                    shape.num_layers,
                                    shape.selection,
                                    device_);
-  frame_->store(outputs);
+  padded_->store(outputs);
   check_cuda(cudaDeviceSynchronize(), "outputs of a step");
   return outputs;
 }

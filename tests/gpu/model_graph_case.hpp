@@ -1,5 +1,5 @@
-// Steps of a small bfloat16 model on the GPUs of the world, as the program runs them: on a frame,
-// through an exchange over NCCL, eagerly or captured; for tests of the captured graph.
+// Steps of a small bfloat16 model on the GPUs of the world, as the program runs them: on a padded
+// batch, through an exchange over NCCL, eagerly or captured; for tests of the captured graph.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include "framework/plan/policy.hpp"
 #include "framework/step/cuda/step_runner.hpp"
 #include "framework/step/model_step.hpp"
-#include "framework/step/step_frame.hpp"
+#include "framework/step/padded_batch.hpp"
 #include "tests/gpu/exchange_facade.hpp"
 #include "tests/gpu/step_kernels.hpp"
 
@@ -31,9 +31,9 @@ std::string name_of(const ModelGraphSetting& setting);
 void PrintTo(const ModelGraphSetting& setting, std::ostream* out);
 
 /// The model has a MoE, a dense and a MoE layer with shared experts. Two batches, of other lengths
-/// on each rank; in the second one the last of several ranks is idle. Both fit one frame, whose
-/// bounds the ranks agree on as the program does. Every run starts from the same KV cache and from
-/// poisoned outputs. All calls are collective over the world. Captured steps die before this.
+/// on each rank; in the second one the last of several ranks is idle. Both fit one padded batch,
+/// whose bounds the ranks agree on as the program does. Every run starts from the same KV cache and
+/// from poisoned outputs. All calls are collective over the world. Captured steps die before this.
 class ModelGraphCase {
  public:
   explicit ModelGraphCase(const ModelGraphSetting& setting);
@@ -44,7 +44,7 @@ class ModelGraphCase {
   StepOutputs run_eager(int batch);
   StepOutputs replay(CapturedStep& step, int batch);
 
-  /// With batch 0 in the frame; two eager runs must have come before. Local but for its errors.
+  /// With batch 0 in place; two eager runs must have come before. Local but for its errors.
   std::unique_ptr<CapturedStep> capture();
 
   /// What it has seen is of the last capture; its `before` is called ahead of each op.
@@ -52,7 +52,7 @@ class ModelGraphCase {
 
   const Schedule& schedule() const { return schedule_; }
 
-  const StepBounds& bounds() const { return frame_->bounds(); }
+  const StepBounds& bounds() const { return padded_->bounds(); }
 
   const CudaStepRunner& runner() const { return *runner_; }
 
@@ -73,7 +73,7 @@ class ModelGraphCase {
   void make_batches();
   void fill_cache();
   StepBounds agree_on_bounds() const;
-  FrameShape frame_shape() const;
+  PaddedShape padded_shape() const;
   void load(int batch);
   StepOutputs outputs_of(int batch) const;
   int comm_sms() const;
@@ -89,7 +89,7 @@ class ModelGraphCase {
   KvCache cache_;
   KvCache pristine_;
   std::unique_ptr<Exchange> exchange_;
-  std::unique_ptr<StepFrame> frame_;
+  std::unique_ptr<PaddedBatch> padded_;
   std::unique_ptr<ModelStep> body_;
   std::unique_ptr<NodeWatch> watch_;
   std::unique_ptr<CudaStepRunner> runner_;

@@ -94,7 +94,7 @@ TEST(EmulatedLink, CallsLastAtLeastAsLongAsTheirBytesSay) {
         CommLane lane(threaded);
         Clock::duration dispatch{};
         Clock::duration combine{};
-        exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+        exchange->prepare(0, in);
         lane.submit([&] {
               const auto start = Clock::now();
               exchange->dispatch(0);
@@ -117,7 +117,7 @@ TEST(EmulatedLink, CallsLastAtLeastAsLongAsTheirBytesSay) {
 
         // What the rule is computed from: both directions, whichever rank pays for them.
         const auto counts_bytes = std::int64_t{8} * (shape.ep_size - 1);
-        const auto& traffic = exchange->traffic();
+        const auto& traffic = exchange->meter().traffic();
         EXPECT_EQ(traffic.dispatch_wire_bytes,
                   rows.sent * (row_bytes + metadata_bytes) + counts_bytes);
         EXPECT_EQ(traffic.dispatch_received_bytes,
@@ -141,7 +141,7 @@ TEST(EmulatedLink, CallsOfAnAdoptedPlanLastAsLong) {
                                 fresh_seed());
   run_pass(*exchange, 0, batch, group.rank);
   for (int again = 0; again < 2; ++again) {
-    exchange->adopt(0, exchange->plan(0));
+    exchange->plans().adopt(0, exchange->plans().plan(0));
     const auto start = Clock::now();
     exchange->dispatch(0);
     const auto dispatch = Clock::now() - start;
@@ -163,7 +163,7 @@ void dispatch_slowly(const TestGroup& group, const WaitPolicy& policy) {
                                 Weights::random,
                                 fresh_seed());
   const auto in = to_tensors(batch, group.rank);
-  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  exchange->prepare(0, in);
   exchange->dispatch(0);
 }
 

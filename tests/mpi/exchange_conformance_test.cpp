@@ -121,13 +121,13 @@ TEST_P(ExchangeConformance, PrepareRunsBesideADispatch) {
   CommLane lane(true);
 
   const auto in = to_tensors(first, group_.rank);
-  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
+  exchange->prepare(0, in);
   std::future<void> dispatched;
   if (group_.rank != last) {
     dispatched = lane.submit([&] { exchange->dispatch(0); });
   }
   const auto next = to_tensors(second, group_.rank);
-  exchange->prepare(1, next.hidden, next.expert_ids, next.weights);
+  exchange->prepare(1, next);
   if (group_.rank != last) {
     int ready = 1;
     MPI_Request request = MPI_REQUEST_NULL;
@@ -162,7 +162,7 @@ TEST_P(ExchangeConformance, PlanRunsAgainWithOtherRows) {
   auto batch =
       make_batch(made, tokens(1 + 5 * (seed_ % 7)), Routing::padding, Weights::random, seed_);
   run_pass(*exchange, 0, batch, group_.rank);
-  const auto plan = exchange->plan(0);
+  const auto plan = exchange->plans().plan(0);
   // Other batches in between, in both ubatches: the plan must not depend on the exchange's state.
   poison(*exchange, made, kMaxTokens);
 
@@ -172,7 +172,7 @@ TEST_P(ExchangeConformance, PlanRunsAgainWithOtherRows) {
     }
   }
   for (const int ubatch : {1, 0, 1}) {
-    exchange->prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
+    exchange->plans().prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
     exchange->dispatch(ubatch);
     const auto rows = exchange->arrange(ubatch);
     EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
@@ -190,23 +190,23 @@ TEST_P(ExchangeConformance, AdoptedPlanRunsEitherLaneAlone) {
   {
     const auto exchange = make(made);
     full = run_pass(*exchange, 0, batch, group_.rank);
-    plan = exchange->plan(0);
+    plan = exchange->plans().plan(0);
   }
   const auto exchange = make(made);  // its buffers have no size yet
   for (int pass = 0; pass < 2; ++pass) {
-    exchange->adopt(1, plan);
+    exchange->plans().adopt(1, plan);
     exchange->dispatch(1);
     exchange->combine(1);
   }
-  const auto wire = exchange->traffic();
-  exchange->adopt(0, plan);
+  const auto wire = exchange->meter().traffic();
+  exchange->plans().adopt(0, plan);
   const auto rows = exchange->arrange(0);
   EXPECT_EQ(rows.rows.sizes(), full.rows.sizes());
   EXPECT_TRUE(rows.offsets.equal(full.offsets));
   exchange->reduce(0, rows.rows);
   EXPECT_EQ(exchange->finish(0).sizes(), full.output.sizes());
-  EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
-  EXPECT_EQ(exchange->traffic().combine_wire_bytes, wire.combine_wire_bytes);
+  EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
+  EXPECT_EQ(exchange->meter().traffic().combine_wire_bytes, wire.combine_wire_bytes);
 
   // A full pass over adopted buffers, and one with a new routing.
   EXPECT_TRUE(run_pass(*exchange, 0, batch, group_.rank).output.equal(full.output));
@@ -217,18 +217,18 @@ TEST_P(ExchangeConformance, IncompleteOrForeignPlansAreRefused) {
   const auto exchange = make(made);
   const auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
                              group_.rank);
-  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
-  const auto plan = exchange->plan(0);
+  exchange->prepare(0, in);
+  const auto plan = exchange->plans().plan(0);
   exchange->dispatch(0);
-  EXPECT_NO_THROW(exchange->adopt(0, plan));
-  EXPECT_THROW(exchange->adopt(0, nullptr), ContractError);
-  EXPECT_THROW(exchange->prepare_again(0, in.hidden.narrow(0, 1, 3), plan), ContractError);
+  EXPECT_NO_THROW(exchange->plans().adopt(0, plan));
+  EXPECT_THROW(exchange->plans().adopt(0, nullptr), ContractError);
+  EXPECT_THROW(exchange->plans().prepare_again(0, in.hidden.narrow(0, 1, 3), plan), ContractError);
   const auto other = make(shape(2, 1));
-  EXPECT_THROW(other->adopt(0, plan), ContractError);
+  EXPECT_THROW(other->plans().adopt(0, plan), ContractError);
 
-  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
-  const auto undispatched = exchange->plan(0);
-  EXPECT_THROW(other->adopt(0, undispatched), ContractError);
+  exchange->prepare(0, in);
+  const auto undispatched = exchange->plans().plan(0);
+  EXPECT_THROW(other->plans().adopt(0, undispatched), ContractError);
   exchange->dispatch(0);  // leaves nothing in flight
 }
 
@@ -242,7 +242,7 @@ TEST_P(ExchangeConformance, MalformedInputIsRefusedBeforeAnythingIsSent) {
                                   const at::Tensor& weights,
                                   const std::string& named) {
     try {
-      exchange->prepare(0, hidden, ids, weights);
+      exchange->prepare(0, {hidden, ids, weights});
       ADD_FAILURE() << "accepted: " << named;
     } catch (const ContractError& error) {
       EXPECT_NE(std::string(error.what()).find(named), std::string::npos) << error.what();
@@ -269,10 +269,10 @@ TEST_P(ExchangeConformance, MalformedInputIsRefusedBeforeAnythingIsSent) {
   expect_refused(good.hidden, good.expert_ids.narrow(0, 0, 3), good.weights, "expert_ids");
   expect_refused(good.hidden, good.expert_ids, good.weights.to(at::kDouble), "weights");
   expect_refused(good.hidden, good.expert_ids, good.weights.narrow(1, 0, 1), "weights");
-  EXPECT_THROW(exchange->prepare(1, good.hidden, good.expert_ids, good.weights), ContractError);
+  EXPECT_THROW(exchange->prepare(1, good), ContractError);
 
   // Nothing was sent, nothing is broken.
-  exchange->prepare(0, good.hidden, good.expert_ids, good.weights);
+  exchange->prepare(0, good);
   exchange->dispatch(0);
   const auto rows = exchange->arrange(0);
   EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
@@ -289,15 +289,15 @@ TEST_P(ExchangeConformance, CallsOutOfOrderAreRefused) {
   const auto made = shape(2, 2);
   const auto exchange = make(made);
   EXPECT_THROW(exchange->dispatch(0), ContractError);
-  EXPECT_THROW(exchange->plan(0), ContractError);
+  EXPECT_THROW(exchange->plans().plan(0), ContractError);
   const auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
                              group_.rank);
-  exchange->prepare(0, in.hidden, in.expert_ids, in.weights);
-  EXPECT_THROW(exchange->plan(0)->tokens_per_expert(), ContractError);
+  exchange->prepare(0, in);
+  EXPECT_THROW(exchange->plans().plan(0)->tokens_per_expert(), ContractError);
   EXPECT_THROW(exchange->arrange(0), ContractError);
   EXPECT_THROW(exchange->combine(0), ContractError);
   if (group_.size > 1) {  // counts are on their way
-    EXPECT_THROW(exchange->prepare(0, in.hidden, in.expert_ids, in.weights), ContractError);
+    EXPECT_THROW(exchange->prepare(0, in), ContractError);
   }
   exchange->dispatch(0);
   EXPECT_THROW(exchange->dispatch(0), ContractError);
@@ -327,7 +327,7 @@ TEST_P(ExchangeConformance, CountsLogicalBytesAndTokensPerExpert) {
     }
     const auto first = per_expert.begin() + group_.rank * 3;
     expected.emplace_back(first, first + 3);
-    plans.push_back(exchange->plan(0));
+    plans.push_back(exchange->plans().plan(0));
   }
   // A plan keeps its counts whatever came after it.
   for (std::size_t pass = 0; pass < plans.size(); ++pass) {
@@ -335,12 +335,12 @@ TEST_P(ExchangeConformance, CountsLogicalBytesAndTokensPerExpert) {
   }
   const auto bytes =
       choices * made.hidden * static_cast<std::int64_t>(c10::elementSize(made.dtype));
-  const auto& traffic = exchange->traffic();
+  const auto& traffic = exchange->meter().traffic();
   EXPECT_EQ(traffic.dispatch_logical_bytes, bytes);
   EXPECT_EQ(traffic.combine_logical_bytes, bytes);
   EXPECT_EQ(traffic.dispatch_wire_bytes == 0, group_.size == 1);
-  exchange->reset_traffic();
-  EXPECT_EQ(exchange->traffic().dispatch_wire_bytes, 0);
+  exchange->meter().reset();
+  EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes, 0);
 }
 
 // Random payload, no integers: what the oracle rounds away must be equal, too.

@@ -207,7 +207,7 @@ GroupBatch make_batch(const ExchangeShape& shape,
   return batch;
 }
 
-BatchTensors to_tensors(const GroupBatch& batch, int rank) {
+RoutedTokens to_tensors(const GroupBatch& batch, int rank) {
   auto mine = batch.ranks.at(static_cast<std::size_t>(rank));
   const auto view = [&](void* data, std::int64_t width, at::ScalarType dtype) {
     return at::from_blob(data, {mine.num_tokens, width}, at::TensorOptions().dtype(dtype));

@@ -53,13 +53,7 @@ GroupBatch make_batch(const ExchangeShape& shape,
                       Weights weights,
                       std::uint64_t seed);
 
-struct BatchTensors {
-  at::Tensor hidden;
-  at::Tensor expert_ids;
-  at::Tensor weights;
-};
-
-BatchTensors to_tensors(const GroupBatch& batch, int rank);
+RoutedTokens to_tensors(const GroupBatch& batch, int rank);
 
 /// What expert `expert` makes of element h of a row; an integer below 256 again, naming the expert
 /// in two of three columns and equal to x in the third.

@@ -5,7 +5,7 @@
 #include <limits>
 #include <random>
 
-#include <ATen/ops/full.h>
+#include <ATen/ops/full_like.h>
 
 #include "framework/comm/exchange/emulated_link.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
@@ -126,8 +126,7 @@ std::vector<std::string> run_layers(Exchange& exchange,
             layer - 1, ubatch, check_output(layers[layer - 1][i], rank, exchange.finish(ubatch)));
       }
       if (layer < layers.size()) {
-        const auto tensors = to_tensors(layers[layer][i], rank);
-        exchange.prepare(ubatch, tensors.hidden, tensors.expert_ids, tensors.weights);
+        exchange.prepare(ubatch, to_tensors(layers[layer][i], rank));
         on_wire[i] = lane.submit([&exchange, ubatch] { exchange.dispatch(ubatch); });
       }
     }
@@ -144,8 +143,7 @@ std::vector<std::string> run_layers(Exchange& exchange,
 }
 
 PassResult run_pass(Exchange& exchange, int ubatch, const GroupBatch& batch, int rank) {
-  const auto tensors = to_tensors(batch, rank);
-  exchange.prepare(ubatch, tensors.hidden, tensors.expert_ids, tensors.weights);
+  exchange.prepare(ubatch, to_tensors(batch, rank));
   exchange.dispatch(ubatch);
   const auto rows = exchange.arrange(ubatch);
   PassResult result{.rows = rows.rows.clone(), .offsets = rows.offsets.clone(), .output = {}};
@@ -157,12 +155,12 @@ PassResult run_pass(Exchange& exchange, int ubatch, const GroupBatch& batch, int
 
 void poison(Exchange& exchange, const ExchangeShape& shape, std::int64_t max_tokens) {
   const double not_a_number = std::numeric_limits<double>::quiet_NaN();
-  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(shape.ep_size), max_tokens);
-  const auto batch = make_batch(shape, tokens, Routing::uniform, Weights::random, 1);
-  const auto tensors = to_tensors(batch, shape.ep_rank);
-  const auto nan = at::full(tensors.hidden.sizes(), not_a_number, tensors.hidden.options());
+  const std::vector<std::int64_t> counts(static_cast<std::size_t>(shape.ep_size), max_tokens);
+  const auto batch = make_batch(shape, counts, Routing::uniform, Weights::random, 1);
+  auto tokens = to_tensors(batch, shape.ep_rank);
+  tokens.hidden = at::full_like(tokens.hidden, not_a_number);
   for (int ubatch = 0; ubatch < shape.num_ubatches; ++ubatch) {
-    exchange.prepare(ubatch, nan, tensors.expert_ids, tensors.weights);
+    exchange.prepare(ubatch, tokens);
     exchange.dispatch(ubatch);
     auto rows = exchange.arrange(ubatch);
     exchange.reduce(ubatch, rows.rows);

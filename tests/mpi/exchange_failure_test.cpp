@@ -23,7 +23,7 @@ class ExchangeFailure : public ::testing::TestWithParam<const char*> {
 
   void prepare(Exchange& exchange) {
     const auto in = to_tensors(batch_, group_.rank);
-    exchange.prepare(0, in.hidden, in.expert_ids, in.weights);
+    exchange.prepare(0, in);
   }
 
   /// Runs call, which must time out; returns the message.
@@ -77,7 +77,7 @@ TEST_P(ExchangeFailure, PeerThatNeverPreparesIsNamed) {
     prepare(*exchange);
     const auto message = timeout_of([&] { exchange->dispatch(0); });
     EXPECT_NE(message.find("counts from " + late()), std::string::npos) << message;
-    EXPECT_GE(exchange->traffic().counts_wait_ns, 0);
+    EXPECT_GE(exchange->meter().traffic().counts_wait_ns, 0);
   }
 }
 

@@ -7,7 +7,6 @@
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
-#include "framework/comm/exchange/mpi_exchange.hpp"
 #include "framework/comm/exchange/peer_messages.hpp"
 #include "framework/mpi/check.hpp"
 #include "tests/mpi/exchange_driver.hpp"
@@ -40,9 +39,10 @@ TEST(ExchangeTraffic, RaggedSendsOneRowPerTokenAndRemoteRank) {
         make_batch(shape, equal_tokens(group, 50), routing, Weights::random, seed + ++pass);
     const auto exchange = group.make("ragged", shape);
     run_pass(*exchange, 0, batch, group.rank);
-    EXPECT_EQ(dispatched_rows(shape, exchange->traffic()), count_remote_rows(batch, group.rank));
+    EXPECT_EQ(dispatched_rows(shape, exchange->meter().traffic()),
+              count_remote_rows(batch, group.rank));
     // Back travel the rows of the others' tokens: over the group the same number.
-    std::int64_t rows[2] = {exchange->traffic().combine_wire_bytes / (shape.hidden * 4),
+    std::int64_t rows[2] = {exchange->meter().traffic().combine_wire_bytes / (shape.hidden * 4),
                             count_remote_rows(batch, group.rank)};
     DOVETAIL_MPI(
         MPI_Allreduce(MPI_IN_PLACE, rows, 2, MPI_INT64_T, MPI_SUM, group.exchange_comm.raw()));
@@ -62,7 +62,7 @@ TEST(ExchangeTraffic, GatherSendsEveryRoutedRowToEveryPeer) {
   for (std::size_t token = 0; token < 20; ++token) {
     routed += mine.expert_ids[2 * token] >= 0 || mine.expert_ids[2 * token + 1] >= 0 ? 1 : 0;
   }
-  EXPECT_EQ(dispatched_rows(shape, exchange->traffic()), routed * (group.size - 1));
+  EXPECT_EQ(dispatched_rows(shape, exchange->meter().traffic()), routed * (group.size - 1));
 }
 
 // Expected number of distinct ranks per token under uniform routing without replacement,
@@ -81,7 +81,7 @@ TEST(ExchangeTraffic, RaggedMeetsTheExpectationOfUniformRouting) {
             (shape.num_experts - i);
   }
   const double expected = (group.size - 1) * (1 - miss);
-  const auto rows = static_cast<double>(dispatched_rows(shape, exchange->traffic()));
+  const auto rows = static_cast<double>(dispatched_rows(shape, exchange->meter().traffic()));
   // Rows per token lie in [0, 3], so a standard deviation is at most 1.5; six of them.
   EXPECT_NEAR(rows / num_tokens, expected, 6 * 1.5 / std::sqrt(static_cast<double>(num_tokens)));
   EXPECT_EQ(rows > 0, group.size > 1);
@@ -137,7 +137,7 @@ TEST(ExchangeMemory, EstimateIsReachedInTheWorstRoutingAndHoldsOtherwise) {
             make_batch(shape, equal_tokens(group, 11), Routing::uniform, Weights::random, seed);
         run_pass(*exchange, ubatch, batch, group.rank);
       }
-      const auto held = dynamic_cast<const MpiExchange&>(*exchange).buffer_bytes();
+      const auto held = exchange->buffers().bytes();
       const auto estimate = exchange_buffer_bytes(shape, 11, kind);
       EXPECT_LE(held, estimate) << kind << " k " << k;
       if (k == group.size * 2) {

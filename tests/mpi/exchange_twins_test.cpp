@@ -30,27 +30,29 @@ class FaultyExchange final : public Exchange {
   FaultyExchange(std::unique_ptr<Exchange> inner, Fault fault)
       : inner_(std::move(inner)), fault_(fault) {}
 
-  void prepare(int ubatch,
-               const at::Tensor& hidden,
-               const at::Tensor& expert_ids,
-               const at::Tensor& weights) override {
-    auto ids = expert_ids.clone();
-    auto given = weights.clone();
+  void prepare(int ubatch, const RoutedTokens& tokens) override {
+    RoutedTokens given = {.hidden = tokens.hidden,
+                          .expert_ids = tokens.expert_ids.clone(),
+                          .weights = tokens.weights.clone(),
+                          .layer = tokens.layer};
+    auto& ids = given.expert_ids;
     if (fault_ == Fault::sums_backwards) {
       ids = ids.flip({1}).contiguous();
-      given = given.flip({1}).contiguous();
-    } else if (fault_ == Fault::moves_a_weight && given.numel() > 0) {
-      bump(given);
+      given.weights = given.weights.flip({1}).contiguous();
+    } else if (fault_ == Fault::moves_a_weight && given.weights.numel() > 0) {
+      bump(given.weights);
     } else if (fault_ == Fault::chooses_wrong_expert && ids.numel() > 0) {
       // Exchanges the experts of the first two choices: the same rows travel.
       std::swap(ids.mutable_data_ptr<std::int64_t>()[0], ids.mutable_data_ptr<std::int64_t>()[1]);
     }
-    const auto rows = fault_ == Fault::returns_stale_rows && !first_ ? stale_ : hidden;
+    if (fault_ == Fault::returns_stale_rows && !first_ && stale_.sizes() == given.hidden.sizes()) {
+      given.hidden = stale_;
+    }
     if (first_) {
-      stale_ = hidden.clone();
+      stale_ = tokens.hidden.clone();
       first_ = false;
     }
-    inner_->prepare(ubatch, rows.sizes() == hidden.sizes() ? rows : hidden, ids, given);
+    inner_->prepare(ubatch, given);
   }
 
   void dispatch(int ubatch) override { inner_->dispatch(ubatch); }
@@ -87,21 +89,11 @@ class FaultyExchange final : public Exchange {
     return output;
   }
 
-  std::shared_ptr<ExchangePlan> plan(int ubatch) const override { return inner_->plan(ubatch); }
+  ExchangePlans& plans() override { return inner_->plans(); }
 
-  void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
-                     std::shared_ptr<ExchangePlan> plan) override {
-    inner_->prepare_again(ubatch, hidden, std::move(plan));
-  }
+  TrafficMeter& meter() override { return inner_->meter(); }
 
-  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override {
-    inner_->adopt(ubatch, std::move(plan));
-  }
-
-  const Traffic& traffic() const override { return inner_->traffic(); }
-
-  void reset_traffic() override { inner_->reset_traffic(); }
+  StepBuffers& buffers() override { return inner_->buffers(); }
 
  private:
   static void swap_rows(at::Tensor& rows) {

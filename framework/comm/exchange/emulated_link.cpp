@@ -70,23 +70,19 @@ EmulatedLink::EmulatedLink(std::unique_ptr<Exchange> exchange,
                            WaitPolicy policy)
     : exchange_(std::move(exchange)), link_(link), policy_(std::move(policy)) {}
 
-void EmulatedLink::prepare(int ubatch,
-                           const at::Tensor& hidden,
-                           const at::Tensor& expert_ids,
-                           const at::Tensor& weights) {
-  exchange_->prepare(ubatch, hidden, expert_ids, weights);
+void EmulatedLink::prepare(int ubatch, const RoutedTokens& tokens) {
+  exchange_->prepare(ubatch, tokens);
 }
 
 void EmulatedLink::dispatch(int ubatch) {
   const auto start = Clock::now();
-  const auto& traffic = exchange_->traffic();
-  const auto sent = traffic.dispatch_wire_bytes;
-  const auto received = traffic.dispatch_received_bytes;
+  const auto before = meter().traffic();
   exchange_->dispatch(ubatch);
+  const auto after = meter().traffic();
   wait_for_link(link_,
                 start,
-                traffic.dispatch_wire_bytes - sent,
-                traffic.dispatch_received_bytes - received,
+                after.dispatch_wire_bytes - before.dispatch_wire_bytes,
+                after.dispatch_received_bytes - before.dispatch_received_bytes,
                 policy_,
                 "dispatch of ubatch " + std::to_string(ubatch));
 }
@@ -101,34 +97,19 @@ void EmulatedLink::reduce(int ubatch, const at::Tensor& expert_rows) {
 
 void EmulatedLink::combine(int ubatch) {
   const auto start = Clock::now();
-  const auto& traffic = exchange_->traffic();
-  const auto sent = traffic.combine_wire_bytes;
-  const auto received = traffic.combine_received_bytes;
+  const auto before = meter().traffic();
   exchange_->combine(ubatch);
+  const auto after = meter().traffic();
   wait_for_link(link_,
                 start,
-                traffic.combine_wire_bytes - sent,
-                traffic.combine_received_bytes - received,
+                after.combine_wire_bytes - before.combine_wire_bytes,
+                after.combine_received_bytes - before.combine_received_bytes,
                 policy_,
                 "combine of ubatch " + std::to_string(ubatch));
 }
 
 at::Tensor EmulatedLink::finish(int ubatch) {
   return exchange_->finish(ubatch);
-}
-
-std::shared_ptr<ExchangePlan> EmulatedLink::plan(int ubatch) const {
-  return exchange_->plan(ubatch);
-}
-
-void EmulatedLink::prepare_again(int ubatch,
-                                 const at::Tensor& hidden,
-                                 std::shared_ptr<ExchangePlan> plan) {
-  exchange_->prepare_again(ubatch, hidden, std::move(plan));
-}
-
-void EmulatedLink::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
-  exchange_->adopt(ubatch, std::move(plan));
 }
 
 std::unique_ptr<Exchange> emulate_link(std::unique_ptr<Exchange> exchange,

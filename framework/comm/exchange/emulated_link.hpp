@@ -32,25 +32,18 @@ class EmulatedLink final : public Exchange {
  public:
   EmulatedLink(std::unique_ptr<Exchange> exchange, const LinkConfig& link, WaitPolicy policy);
 
-  void prepare(int ubatch,
-               const at::Tensor& hidden,
-               const at::Tensor& expert_ids,
-               const at::Tensor& weights) override;
+  void prepare(int ubatch, const RoutedTokens& tokens) override;
   void dispatch(int ubatch) override;
   ExpertRows arrange(int ubatch) override;
   void reduce(int ubatch, const at::Tensor& expert_rows) override;
   void combine(int ubatch) override;
   at::Tensor finish(int ubatch) override;
 
-  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
-  void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
-                     std::shared_ptr<ExchangePlan> plan) override;
-  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+  ExchangePlans& plans() override { return exchange_->plans(); }
 
-  const Traffic& traffic() const override { return exchange_->traffic(); }
+  TrafficMeter& meter() override { return exchange_->meter(); }
 
-  void reset_traffic() override { exchange_->reset_traffic(); }
+  StepBuffers& buffers() override { return exchange_->buffers(); }
 
  private:
   std::unique_ptr<Exchange> exchange_;

@@ -129,10 +129,8 @@ void MpiExchange::pack(Ubatch& slot, const at::Tensor& hidden) const {
             slot.packed.data());
 }
 
-void MpiExchange::prepare(int ubatch,
-                          const at::Tensor& hidden,
-                          const at::Tensor& expert_ids,
-                          const at::Tensor& weights) {
+void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
+  const auto& [hidden, expert_ids, weights, layer] = tokens;
   auto& slot = enter(ubatch, Stage::idle, "prepare");
   const auto num_tokens = hidden.defined() && hidden.dim() == 2 ? hidden.size(0) : -1;
   DOVETAIL_CHECK(num_tokens >= 0, where(ubatch, "prepare") + ": hidden must be [T, hidden]");
@@ -173,9 +171,9 @@ void MpiExchange::dispatch(int ubatch) {
   const auto metadata_bytes =
       static_cast<std::int64_t>(plan.metadata_width() * sizeof(std::int32_t));
   const auto received = plan.num_arrivals() - plan.arrived_count[index(shape_.ep_rank)];
-  traffic_.dispatch_wire_bytes += sent * (row_bytes_ + metadata_bytes);
-  traffic_.dispatch_received_bytes += received * (row_bytes_ + metadata_bytes);
-  traffic_.dispatch_logical_bytes += plan.num_choices * row_bytes_;
+  meter_.add({.dispatch_wire_bytes = sent * (row_bytes_ + metadata_bytes),
+              .dispatch_received_bytes = received * (row_bytes_ + metadata_bytes),
+              .dispatch_logical_bytes = plan.num_choices * row_bytes_});
   slot.stage = Stage::dispatched;
 }
 
@@ -228,9 +226,9 @@ void MpiExchange::combine(int ubatch) {
   const auto& plan = *slot.plan;
   const auto sent = plan.num_slots() - plan.slot_count[index(shape_.ep_rank)];
   const auto received = sum_of(plan.return_count) - plan.return_count[index(shape_.ep_rank)];
-  traffic_.combine_wire_bytes += sent * row_bytes_;
-  traffic_.combine_received_bytes += received * row_bytes_;
-  traffic_.combine_logical_bytes += plan.num_choices * row_bytes_;
+  meter_.add({.combine_wire_bytes = sent * row_bytes_,
+              .combine_received_bytes = received * row_bytes_,
+              .combine_logical_bytes = plan.num_choices * row_bytes_});
   slot.stage = Stage::combined;
 }
 
@@ -248,7 +246,7 @@ at::Tensor MpiExchange::finish(int ubatch) {
   return slot.output.view(plan.num_tokens);
 }
 
-std::shared_ptr<ExchangePlan> MpiExchange::plan(int ubatch) const {
+std::shared_ptr<ExchangePlan> MpiExchange::plan(int ubatch) {
   DOVETAIL_CHECK(ubatch >= 0 && ubatch < shape_.num_ubatches, where(ubatch, "plan"));
   const auto& plan = state_->ubatches[index(ubatch)].plan;
   DOVETAIL_CHECK(plan != nullptr, where(ubatch, "plan") + ": nothing was prepared");
@@ -279,11 +277,7 @@ void MpiExchange::prepare_again(int ubatch,
   pack(state_->ubatches[index(ubatch)], hidden);
 }
 
-void MpiExchange::reset_traffic() {
-  traffic_ = Traffic{};
-}
-
-std::int64_t MpiExchange::buffer_bytes() const {
+std::int64_t MpiExchange::bytes() const {
   std::int64_t bytes = 0;
   for (const auto& slot : state_->ubatches) {
     for (const auto* rows : {&slot.packed,

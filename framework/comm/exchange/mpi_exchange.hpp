@@ -24,7 +24,7 @@ namespace dovetail {
 /// need. `ragged`: exact counts, one row per (token, destination rank). Partial sums come back the
 /// same way in both: one row per (token, rank that owns one of its experts).
 /// Counts travel on `counts_comm`, posted by prepare, completed at the head of dispatch.
-class MpiExchange final : public Exchange {
+class MpiExchange final : public Exchange, private ExchangePlans, private HostBuffers {
  public:
   /// Both communicators must be over the ep group, with shape.ep_rank as rank, and outlive the
   /// exchange; nothing else may use them. Local.
@@ -43,38 +43,36 @@ class MpiExchange final : public Exchange {
   MpiExchange(MpiExchange&&) = delete;
   MpiExchange& operator=(MpiExchange&&) = delete;
 
-  void prepare(int ubatch,
-               const at::Tensor& hidden,
-               const at::Tensor& expert_ids,
-               const at::Tensor& weights) override;
+  void prepare(int ubatch, const RoutedTokens& tokens) override;
   void dispatch(int ubatch) override;
   ExpertRows arrange(int ubatch) override;
   void reduce(int ubatch, const at::Tensor& expert_rows) override;
   void combine(int ubatch) override;
   at::Tensor finish(int ubatch) override;
 
-  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
-  void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
-                     std::shared_ptr<ExchangePlan> plan) override;
-  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+  ExchangePlans& plans() override { return *this; }
 
-  /// Read it while no call is in progress.
-  const Traffic& traffic() const override { return traffic_; }
+  TrafficMeter& meter() override { return meter_; }
 
-  void reset_traffic() override;
-
-  /// Bytes of all row buffers held now, and of the metadata of the ubatches' plans.
-  std::int64_t buffer_bytes() const override;
+  StepBuffers& buffers() override { return *this; }
 
  private:
   struct Ubatch;
   struct State;
   enum class Stage { idle, prepared, dispatched, arranged, reduced, combined };
 
+  // ExchangePlans
+  std::shared_ptr<ExchangePlan> plan(int ubatch) override;
+  void prepare_again(int ubatch,
+                     const at::Tensor& hidden,
+                     std::shared_ptr<ExchangePlan> plan) override;
+  void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
+
+  /// Of all row buffers, and of the metadata of the ubatches' plans.
+  std::int64_t bytes() const override;
+
   Ubatch& enter(int ubatch, Stage after, const char* call);
   std::string where(int ubatch, const char* call) const;
-  void check_rows(const at::Tensor& rows, std::int64_t count, const char* name) const;
   void pack(Ubatch& slot, const at::Tensor& hidden) const;
   void post_counts(int ubatch, Ubatch& slot);
   void wait_counts(int ubatch, Ubatch& slot);
@@ -95,7 +93,7 @@ class MpiExchange final : public Exchange {
   WaitPolicy policy_;
   std::int64_t row_bytes_;
   std::unique_ptr<State> state_;  ///< everything that MPI may hold a pointer to
-  Traffic traffic_;
+  TrafficMeter meter_;
   std::atomic<bool> failed_{false};
 };
 

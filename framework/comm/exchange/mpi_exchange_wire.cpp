@@ -40,12 +40,11 @@ void MpiExchange::post_counts(int ubatch, Ubatch& slot) {
 void MpiExchange::wait_counts(int ubatch, Ubatch& slot) {
   const auto start = std::chrono::steady_clock::now();
   slot.counts.wait(policy_, where(ubatch, "dispatch"));
-  traffic_.counts_wait_ns +=
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
-          .count();
+  const std::chrono::nanoseconds waited = std::chrono::steady_clock::now() - start;
   const auto counts_bytes = (shape_.ep_size - 1) * static_cast<std::int64_t>(sizeof(std::int64_t));
-  traffic_.dispatch_wire_bytes += counts_bytes;
-  traffic_.dispatch_received_bytes += counts_bytes;
+  meter_.add({.dispatch_wire_bytes = counts_bytes,
+              .dispatch_received_bytes = counts_bytes,
+              .counts_wait_ns = waited.count()});
   slot.plan->arrived_count = slot.counts_in;
 }
 

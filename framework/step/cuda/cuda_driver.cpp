@@ -78,14 +78,14 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
     batch_->outputs().poison();
   }
   graphs_.begin_step(*batch_, pass.pass, pass.keep_plans);
-  exchange_->reset_traffic();
+  exchange_->meter().reset();
   check_cuda(cudaDeviceSynchronize(), "end of a step's preparation");
 }
 
 void CudaDriver::run(OpTimes* times) {
   if (captured_ != nullptr) {
     runner_.replay(*captured_->step, times);
-    exchange_->add_traffic(captured_->traffic);
+    exchange_->meter().add(captured_->traffic);
     report_.graph = graphs_.mode();
     graphs_.count_replay();
   } else {
@@ -98,12 +98,12 @@ void CudaDriver::run(OpTimes* times) {
 }
 
 StepReport CudaDriver::finish() {
-  exchange_->check_step();
+  exchange_->buffers().check_step();
   if (pass_.pass == PassKind::full) {
     batch_->store(setup_.outputs.at(static_cast<std::size_t>(pass_.step)));
     check_cuda(cudaDeviceSynchronize(), "copy of a step's outputs");
   }
-  report_.traffic = exchange_->traffic();
+  report_.traffic = exchange_->meter().traffic();
   return report_;
 }
 
@@ -128,11 +128,11 @@ void CudaDriver::fill_context(int context_step) {
       setup_, make_policy_exchange(1), decide(reduced, {}).bounds, shape);
   auto& fill = *context_fill_;
   fill.batch.load(inputs, whole, expert_ids);
-  fill.exchange->begin_step(fill.batch.tokens());
+  fill.exchange->buffers().begin_step(fill.batch.tokens());
   fill.body.begin(fill.batch.work(), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of the context");
   runner_.run_eager(setup_.schedules.plain, fill.body, PassKind::full, nullptr);
-  fill.exchange->check_step();
+  fill.exchange->buffers().check_step();
   context_fill_.reset();
   forget_memory();
 }
@@ -157,7 +157,7 @@ MemoryRecord CudaDriver::memory() const {
           .peak_allocated = stats.allocated_bytes.at(all).peak,
           .weights = setup_.model.weight_bytes(),
           .cache = cache_bytes,
-          .exchange = exchange_->buffer_bytes()};
+          .exchange = exchange_->buffers().bytes()};
 }
 
 std::unique_ptr<Exchange> CudaDriver::make_policy_exchange(int num_ubatches) const {
@@ -233,10 +233,10 @@ void CudaDriver::use_batch(const StepBounds& bounds) {
 /// The exchange's buffers are made for the bounds; graphs that refer to smaller ones are dropped,
 /// on all ranks alike.
 void CudaDriver::make_buffers() {
-  exchange_->begin_step(batch_->tokens());
-  if (exchange_->buffers_generation() != generation_) {
+  exchange_->buffers().begin_step(batch_->tokens());
+  if (exchange_->buffers().generation() != generation_) {
     graphs_.clear();
-    generation_ = exchange_->buffers_generation();
+    generation_ = exchange_->buffers().generation();
   }
 }
 

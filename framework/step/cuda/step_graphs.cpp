@@ -84,7 +84,7 @@ StepGraphs::Found StepGraphs::find_or_capture(const AgreedStep& agreed,
 }
 
 void StepGraphs::begin_step(PaddedBatch& batch, PassKind pass, bool keep_plans) {
-  exchange_.begin_step(batch.tokens());
+  exchange_.buffers().begin_step(batch.tokens());
   body_.begin(batch.work(), pass, keep_plans);
 }
 
@@ -125,7 +125,7 @@ GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
     begin_step(batch, pass.pass, false);
     check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");
     runner_.run_eager(agreed.schedule, body_, pass.pass, nullptr);
-    exchange_.check_step();
+    exchange_.buffers().check_step();
     cache_.count_eager(EagerReason::warm_up);
   }
   auto captured = capture(agreed.schedule, pass, batch);
@@ -138,7 +138,7 @@ GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
 /// Local; empty where it fails.
 GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, PaddedBatch& batch) {
   GraphEntry captured;
-  exchange_.take_captured_traffic();
+  exchange_.meter().take_captured();
   begin_step(batch, pass.pass, false);
   if (setup_.fault != nullptr) {
     setup_.fault->set_capturing(true);
@@ -151,7 +151,7 @@ GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, P
   if (setup_.fault != nullptr) {
     setup_.fault->set_capturing(false);
   }
-  captured.traffic = exchange_.take_captured_traffic();
+  captured.traffic = exchange_.meter().take_captured();
   return captured;
 }
 

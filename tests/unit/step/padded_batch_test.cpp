@@ -1,5 +1,5 @@
-// A frame against the batch that it was loaded with: every input in its place, padding as promised,
-// outputs brought back to the rows that they belong to.
+// A padded against the batch that it was loaded with: every input in its place, padding as
+// promised, outputs brought back to the rows that they belong to.
 #include "framework/step/padded_batch.hpp"
 
 #include <algorithm>
@@ -88,18 +88,18 @@ std::vector<T> values(const at::Tensor& tensor) {
   return {flat.const_data_ptr<T>(), flat.const_data_ptr<T>() + flat.numel()};
 }
 
-void expect_inputs(const PaddedBatch& frame,
+void expect_inputs(const PaddedBatch& padded,
                    const StepInputs& inputs,
                    const std::vector<UbatchSlice>& slices,
                    const at::Tensor& routing) {
   for (std::size_t u = 0; u < slices.size(); ++u) {
     SCOPED_TRACE("ubatch " + std::to_string(u));
     const auto expected = slice_inputs(inputs, slices[u]);
-    const auto& work = frame.work()[u];
+    const auto& work = padded.ubatches()[u];
     const auto& got = work.inputs;
     const auto count = slices[u].num_tokens;
     const auto padding = got.num_tokens - count;
-    ASSERT_EQ(got.num_tokens, frame.bounds().tokens[u]);
+    ASSERT_EQ(got.num_tokens, padded.bounds().tokens[u]);
     EXPECT_TRUE(at::equal(got.input_ids.narrow(0, 0, count), expected.input_ids));
     EXPECT_TRUE(at::equal(got.slot_mapping.narrow(0, 0, count), expected.slot_mapping));
     EXPECT_TRUE(at::equal(got.positions.narrow(-1, 0, count), expected.positions));
@@ -107,7 +107,7 @@ void expect_inputs(const PaddedBatch& frame,
         at::equal(got.slot_mapping.narrow(0, count, padding), at::full({padding}, -1, at::kLong)));
     EXPECT_TRUE(
         at::equal(got.input_ids.narrow(0, count, padding), at::full({padding}, 0, at::kLong)));
-    const auto ids = frame.expert_ids().narrow(1, work.token_start, got.num_tokens);
+    const auto ids = padded.expert_ids().narrow(1, work.token_start, got.num_tokens);
     EXPECT_TRUE(
         at::equal(ids.narrow(1, 0, count), routing.narrow(1, slices[u].token_start, count)));
     EXPECT_TRUE(ids.narrow(1, count, padding).eq(-1).all().item<bool>());
@@ -117,7 +117,7 @@ void expect_inputs(const PaddedBatch& frame,
     const auto lengths = values<std::int32_t>(got.on_device.key_lengths);
     const auto key_starts = values<std::int32_t>(got.on_device.key_starts);
     const auto last_rows = values<std::int64_t>(got.on_device.last_rows);
-    ASSERT_EQ(std::ssize(lengths), frame.bounds().segments[u]);
+    ASSERT_EQ(std::ssize(lengths), padded.bounds().segments[u]);
     std::int32_t keys = 0;
     for (std::size_t s = 0; s < lengths.size(); ++s) {
       const bool is_real = s < expected.segments.size();
@@ -138,9 +138,9 @@ void expect_inputs(const PaddedBatch& frame,
   }
 }
 
-/// Writes into every row of the frame's outputs what names the row.
-void write_outputs(PaddedBatch& frame) {
-  auto& outputs = frame.outputs();
+/// Writes into every row of the padded's outputs what names the row.
+void write_outputs(PaddedBatch& padded) {
+  auto& outputs = padded.outputs();
   const auto name_rows = [](at::Tensor& tensor, int first) {
     tensor.copy_(at::arange(tensor.numel(), at::kFloat).view(tensor.sizes()).add(first));
   };
@@ -155,22 +155,22 @@ void write_outputs(PaddedBatch& frame) {
   name_rows(outputs.margin, 40000);
 }
 
-void expect_outputs(PaddedBatch& frame,
+void expect_outputs(PaddedBatch& padded,
                     const StepInputs& inputs,
                     const std::vector<UbatchSlice>& slices) {
   const auto selection = shape_for(inputs).selection;
   auto stored = make_step_outputs(inputs, shape_for(inputs).dims, kLayers, selection, at::kCPU);
-  write_outputs(frame);
-  frame.store(stored);
-  const auto& from = frame.outputs();
+  write_outputs(padded);
+  padded.store(stored);
+  const auto& from = padded.outputs();
   std::vector<bool> has_logits(inputs.batch.requests.size());
   for (std::size_t u = 0; u < slices.size(); ++u) {
-    const auto start = frame.work()[u].token_start;
+    const auto start = padded.ubatches()[u].token_start;
     const auto first = slices[u].token_start;
     const auto count = slices[u].num_tokens;
-    const auto same = [&](const at::Tensor& to, const at::Tensor& in_frame, int dimension) {
+    const auto same = [&](const at::Tensor& to, const at::Tensor& in_padded, int dimension) {
       return at::equal(to.narrow(dimension, first, count),
-                       in_frame.narrow(dimension, start, count));
+                       in_padded.narrow(dimension, start, count));
     };
     EXPECT_TRUE(same(stored.hidden, from.hidden, 0));
     EXPECT_TRUE(same(stored.logits_all, from.logits_all, 0));
@@ -183,9 +183,9 @@ void expect_outputs(PaddedBatch& frame,
       if (segment.query_start + segment.query_length ==
           inputs.batch.requests[request].query_length) {
         has_logits[request] = true;
-        EXPECT_TRUE(
-            at::equal(stored.logits.select(0, segment.request),
-                      from.logits.select(0, frame.work()[u].request_start + static_cast<int>(s))));
+        EXPECT_TRUE(at::equal(
+            stored.logits.select(0, segment.request),
+            from.logits.select(0, padded.ubatches()[u].request_start + static_cast<int>(s))));
       }
     }
   }
@@ -204,15 +204,15 @@ TEST(PaddedBatch, HoldsTheBatchThatWasLoadedLastAndBringsItsRowsBack) {
   for (int trial = 0; trial < 100; ++trial) {
     const auto inputs = random_inputs(random, trial % 3 == 0);
     const auto slices = split_batch(inputs.batch, {}, 1 + static_cast<int>(random() % 4));
-    PaddedBatch frame(bounds_for(inputs, slices, random), shape_for(inputs), at::kCPU);
-    const auto* const address = frame.work().front().inputs.slot_mapping.const_data_ptr();
+    PaddedBatch padded(bounds_for(inputs, slices, random), shape_for(inputs), at::kCPU);
+    const auto* const address = padded.ubatches().front().inputs.slot_mapping.const_data_ptr();
     for (int load = 0; load < 2; ++load) {  // what an earlier load has left must be gone
       const auto routing = random_routing(inputs);
-      frame.load(inputs, slices, routing);
-      expect_inputs(frame, inputs, slices, routing);
+      padded.load(inputs, slices, routing);
+      expect_inputs(padded, inputs, slices, routing);
     }
-    expect_outputs(frame, inputs, slices);
-    EXPECT_EQ(frame.work().front().inputs.slot_mapping.const_data_ptr(), address);
+    expect_outputs(padded, inputs, slices);
+    EXPECT_EQ(padded.ubatches().front().inputs.slot_mapping.const_data_ptr(), address);
   }
 }
 

@@ -15,10 +15,8 @@ RowType row_type(at::ScalarType dtype) {
 
 }  // namespace
 
-void NcclExchange::prepare(int ubatch,
-                           const at::Tensor& hidden,
-                           const at::Tensor& expert_ids,
-                           const at::Tensor& weights) {
+void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
+  const auto& [hidden, expert_ids, weights, layer] = tokens;
   auto& slot = at(ubatch, "prepare");
   const auto num_tokens = hidden.defined() && hidden.dim() == 2 ? hidden.size(0) : -1;
   DOVETAIL_CHECK(num_tokens >= 0 && num_tokens <= slot.max_tokens,
@@ -40,7 +38,7 @@ void NcclExchange::prepare(int ubatch,
                .all_rows = kind_ == BlockKind::gather,
                .capacity = slot.sizes.block.capacity,
                .ubatch = ubatch,
-               .layer = slot.layer,
+               .layer = layer,
                .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))},
               stream);
   if (slot.counted != nullptr) {

@@ -34,7 +34,7 @@ struct Arrivals;
 /// calls of these throw RunError.
 /// Traffic: see exchange.hpp. Logical bytes are counted by the routing itself, also in replays;
 /// passes over adopted plans have none.
-class NcclExchange final : public Exchange {
+class NcclExchange final : public Exchange, private ExchangePlans, private StepBuffers {
  public:
   NcclExchange(BlockKind kind, const ExchangeShape& shape, const DeviceExchangeSetting& setting);
 
@@ -45,25 +45,28 @@ class NcclExchange final : public Exchange {
   NcclExchange(NcclExchange&&) = delete;
   NcclExchange& operator=(NcclExchange&&) = delete;
 
-  /// max_tokens: one for each ubatch of the step, at most shape.num_ubatches. Growing waits for the
-  /// device and is refused (ContractError) while the current stream is captured.
-  void begin_step(std::span<const std::int64_t> max_tokens) override;
-  void begin_layer(int ubatch, int layer) override;
-  void check_step() override;
-
-  void prepare(int ubatch,
-               const at::Tensor& hidden,
-               const at::Tensor& expert_ids,
-               const at::Tensor& weights) override;
+  void prepare(int ubatch, const RoutedTokens& tokens) override;
   void dispatch(int ubatch) override;
   ExpertRows arrange(int ubatch) override;
   void reduce(int ubatch, const at::Tensor& expert_rows) override;
   void combine(int ubatch) override;
   at::Tensor finish(int ubatch) override;
 
+  ExchangePlans& plans() override { return *this; }
+
+  /// Reading and resetting it reads a counter from the device: not while a stream is captured by
+  /// this thread.
+  TrafficMeter& meter() override { return meter_; }
+
+  StepBuffers& buffers() override { return *this; }
+
+ private:
+  struct Ubatch;
+  struct State;
+
   /// Enqueues the copy of the sender's side; arrange then adds what arrived. With every call of
   /// prepare at most one plan.
-  std::shared_ptr<ExchangePlan> plan(int ubatch) const override;
+  std::shared_ptr<ExchangePlan> plan(int ubatch) override;
   void prepare_again(int ubatch,
                      const at::Tensor& hidden,
                      std::shared_ptr<ExchangePlan> plan) override;
@@ -71,20 +74,14 @@ class NcclExchange final : public Exchange {
   /// The plan must be of the same bounds as this step.
   void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
 
-  /// Reads a counter from the device: not while a stream is captured by this thread.
-  const Traffic& traffic() const override;
-  void reset_traffic() override;
-  Traffic take_captured_traffic() override;
-  void add_traffic(const Traffic& traffic) override;
+  /// max_tokens: one for each ubatch of the step, at most shape.num_ubatches. Growing waits for the
+  /// device and is refused (ContractError) while the current stream is captured.
+  void begin_step(std::span<const std::int64_t> max_tokens) override;
+  void check_step() override;
 
-  std::uint64_t buffers_generation() const override { return generation_; }
+  std::uint64_t generation() const override { return generation_; }
 
-  /// Bytes that the buffers hold now.
-  std::int64_t buffer_bytes() const override;
-
- private:
-  struct Ubatch;
-  struct State;
+  std::int64_t bytes() const override;
 
   Ubatch& at(int ubatch, const char* call) const;
   std::string where(int ubatch, const char* call) const;
@@ -93,7 +90,7 @@ class NcclExchange final : public Exchange {
   const std::int32_t* sender_of(const Ubatch& slot) const;
   Arrivals arrivals_of(const Ubatch& slot) const;
   void keep_arrivals(Ubatch& slot) const;
-  unsigned long long read_choices() const;
+  std::int64_t read_choices() const;
 
   // nccl_exchange_wire.cpp
   template <class Body>
@@ -112,9 +109,7 @@ class NcclExchange final : public Exchange {
   std::unique_ptr<State> state_;
   std::uint64_t generation_ = 0;
   bool failed_ = false;
-  mutable Traffic traffic_;
-  Traffic captured_;
-  unsigned long long choices_before_ = 0;  // when the traffic was reset
+  TrafficMeter meter_;
 };
 
 }  // namespace dovetail

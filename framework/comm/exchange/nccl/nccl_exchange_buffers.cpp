@@ -45,7 +45,8 @@ NcclExchange::NcclExchange(BlockKind kind,
       shape_(checked(kind, shape, setting)),
       setting_(setting),
       row_bytes_(shape.hidden * static_cast<std::int64_t>(c10::elementSize(shape.dtype))),
-      state_(std::make_unique<State>()) {
+      state_(std::make_unique<State>()),
+      meter_([this] { return read_choices(); }, row_bytes_) {
   const auto ranks = static_cast<std::size_t>(shape.ep_size);
   state_->status = device_tensor({static_cast<std::int64_t>(sizeof(DeviceStatus))}, at::kByte);
   check_cuda(cudaMemset(bytes_of(state_->status), 0, sizeof(DeviceStatus)), "cudaMemset");
@@ -150,10 +151,6 @@ void NcclExchange::set_bounds(Ubatch& slot, std::int64_t max_tokens) {
   slot.max_tokens = max_tokens;
 }
 
-void NcclExchange::begin_layer(int ubatch, int layer) {
-  at(ubatch, "begin_layer").layer = layer;
-}
-
 void NcclExchange::check_step() {
   DeviceStatus status;
   check_cuda(cudaMemcpy(&status, bytes_of(state_->status), sizeof status, cudaMemcpyDeviceToHost),
@@ -185,8 +182,8 @@ void NcclExchange::check_step() {
                       : ": chosen twice; the experts of a token must be distinct"));
 }
 
-std::int64_t NcclExchange::buffer_bytes() const {
-  std::size_t bytes = 0;
+std::int64_t NcclExchange::bytes() const {
+  std::size_t sum = 0;
   for (const auto& slot : state_->ubatches) {
     for (const auto* buffer : {&slot.sender,
                                &slot.send,
@@ -198,10 +195,10 @@ std::int64_t NcclExchange::buffer_bytes() const {
                                &slot.send_back,
                                &slot.received_back,
                                &slot.output}) {
-      bytes += buffer->defined() ? buffer->nbytes() : 0;
+      sum += buffer->defined() ? buffer->nbytes() : 0;
     }
   }
-  return static_cast<std::int64_t>(bytes);
+  return static_cast<std::int64_t>(sum);
 }
 
 }  // namespace dovetail

@@ -53,7 +53,6 @@ struct NcclExchange::Ubatch {
   std::int64_t max_tokens = -1;  ///< of this step; -1 = not part of it
   std::int64_t allocated = -1;   ///< the most that the buffers are made for
   ExchangeSizes sizes;           ///< of this step's bound
-  int layer = 0;
   std::int64_t num_tokens = 0;
   bool prepared = false;
   std::shared_ptr<DevicePlan> used;  ///< adopted; null after prepare

@@ -13,16 +13,6 @@ ncclResult_t first_failure(ncclResult_t a, ncclResult_t b) {
   return a == ncclSuccess || a == ncclInProgress ? b : a;
 }
 
-void add_to(Traffic& sum, const Traffic& more) {
-  sum.dispatch_wire_bytes += more.dispatch_wire_bytes;
-  sum.combine_wire_bytes += more.combine_wire_bytes;
-  sum.dispatch_received_bytes += more.dispatch_received_bytes;
-  sum.combine_received_bytes += more.combine_received_bytes;
-  sum.dispatch_logical_bytes += more.dispatch_logical_bytes;
-  sum.combine_logical_bytes += more.combine_logical_bytes;
-  sum.counts_wait_ns += more.counts_wait_ns;
-}
-
 // Sends and receives of one call; peers are staggered by rank, so that no one is everyone's first.
 struct PeerTransfer {
   ncclComm_t comm;
@@ -63,7 +53,11 @@ void NcclExchange::on_wire(int ubatch, const char* call, Body body) {
 }
 
 void NcclExchange::count(const Traffic& sent) {
-  add_to(is_capturing(current_stream()) ? captured_ : traffic_, sent);
+  if (is_capturing(current_stream())) {
+    meter_.add_captured(sent);
+  } else {
+    meter_.add(sent);
+  }
 }
 
 std::int64_t NcclExchange::rows_out(const Ubatch& slot, int peer) const {
@@ -236,33 +230,11 @@ void NcclExchange::combine(int ubatch) {
   count(sent);
 }
 
-unsigned long long NcclExchange::read_choices() const {
+std::int64_t NcclExchange::read_choices() const {
   DeviceStatus status;
   check_cuda(cudaMemcpy(&status, bytes_of(state_->status), sizeof status, cudaMemcpyDeviceToHost),
              "reading an exchange's counter");
-  return status.choices;
-}
-
-const Traffic& NcclExchange::traffic() const {
-  const auto choices = static_cast<std::int64_t>(read_choices() - choices_before_);
-  traffic_.dispatch_logical_bytes = choices * row_bytes_;
-  traffic_.combine_logical_bytes = choices * row_bytes_;
-  return traffic_;
-}
-
-void NcclExchange::reset_traffic() {
-  choices_before_ = read_choices();
-  traffic_ = Traffic{};
-}
-
-Traffic NcclExchange::take_captured_traffic() {
-  return std::exchange(captured_, Traffic{});
-}
-
-void NcclExchange::add_traffic(const Traffic& traffic) {
-  add_to(traffic_, traffic);
-  // Logical bytes are kept as a number of choices.
-  choices_before_ -= static_cast<unsigned long long>(traffic.dispatch_logical_bytes / row_bytes_);
+  return static_cast<std::int64_t>(status.choices);
 }
 
 }  // namespace dovetail

@@ -1,0 +1,51 @@
+// Running an exchange again without routing: what passes need that leave something out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace dovetail {
+
+/// Routing-dependent state of a prepared ubatch (counts, permutations, received expert ids and
+/// weights), kept by whoever wants to run the same exchange again (compute-only and comm-only
+/// passes).
+class ExchangePlan {
+ public:
+  ExchangePlan() = default;
+  virtual ~ExchangePlan() = default;
+  ExchangePlan(const ExchangePlan&) = delete;
+  ExchangePlan& operator=(const ExchangePlan&) = delete;
+  ExchangePlan(ExchangePlan&&) = delete;
+  ExchangePlan& operator=(ExchangePlan&&) = delete;
+
+  /// Rows that each of this rank's experts computes, [experts_per_rank]. Local; for a complete plan
+  /// only (ContractError otherwise).
+  virtual std::vector<std::int64_t> tokens_per_expert() const = 0;
+};
+
+/// All calls are local, of the compute lane.
+class ExchangePlans {
+ public:
+  virtual ~ExchangePlans() = default;
+
+  /// The plan made by the ubatch's last prepare; complete once its dispatch is done (on a GPU: its
+  /// arrange).
+  virtual std::shared_ptr<ExchangePlan> plan(int ubatch) = 0;
+
+  /// As prepare, with the plan of an earlier step of the same batch: packs the rows of `hidden`
+  /// [T, hidden], exchanges no counts.
+  virtual void prepare_again(int ubatch,
+                             const at::Tensor& hidden,
+                             std::shared_ptr<ExchangePlan> plan) = 0;
+
+  /// Makes `plan` the ubatch's plan and its buffers as large as the plan says (contents
+  /// unspecified), so that any of the other calls can follow: with it dispatch and combine run
+  /// alone, or the compute-lane calls without them. Throws ContractError for a plan that is not
+  /// complete, or of another kind of exchange or grid.
+  virtual void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) = 0;
+};
+
+}  // namespace dovetail
