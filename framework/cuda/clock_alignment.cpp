@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/event_resolution.hpp"
 #include "framework/exec/op_times.hpp"
 
 namespace dovetail {
@@ -15,6 +16,11 @@ constexpr int kTries = 8;
 
 std::int64_t ClockAlignment::host_ns(const Event& event) const {
   return base_ns - std::llround(Event::elapsed_ns(event, base));
+}
+
+void ClockAlignment::widen_error(std::int64_t earliest_ns) {
+  const auto span = static_cast<double>(base_ns - earliest_ns);
+  error_ns += std::llround(std::ceil(event_error_ns(span) - kEventResolutionNs));
 }
 
 void align_clock(cudaStream_t stream, ClockAlignment& alignment) {
@@ -32,7 +38,7 @@ void align_clock(cudaStream_t stream, ClockAlignment& alignment) {
     if (i == 0 || bracket < smallest) {
       smallest = bracket;
       alignment.base_ns = before + bracket / 2;
-      alignment.error_ns = bracket / 2 + 1 + static_cast<std::int64_t>(Event::kElapsedResolutionNs);
+      alignment.error_ns = bracket / 2 + 1 + static_cast<std::int64_t>(kEventResolutionNs);
       std::swap(alignment.base, candidate);
     }
   }

@@ -18,6 +18,10 @@ struct ClockAlignment {
   /// Host time of a timing event of the same device, recorded before the base; to error_ns, plus
   /// the drift of the clocks between the two.
   std::int64_t host_ns(const Event& event) const;
+
+  /// Takes into error_ns what times lose that reach back to `earliest_ns` (a result of host_ns):
+  /// the longer the time, the coarser CUDA gives it.
+  void widen_error(std::int64_t earliest_ns);
 };
 
 /// Records an event on `stream`, which must be idle, between two looks at the host's clock; the

@@ -45,12 +45,9 @@ class Event {
   /// device. Not for events recorded in a capture.
   bool is_done() const;
 
-  /// Nanoseconds on the device from `start` to `end`, both timing events and done; resolution
-  /// kElapsedResolutionNs.
+  /// Nanoseconds on the device from `start` to `end`, both timing events and done; to
+  /// event_error_ns (event_resolution.hpp).
   static double elapsed_ns(const Event& start, const Event& end);
-
-  /// "A resolution of approximately 0.5 microseconds": CUDA Runtime API, cudaEventElapsedTime.
-  static constexpr double kElapsedResolutionNs = 500;
 
  private:
   cudaEvent_t event_ = nullptr;

@@ -11,7 +11,7 @@ import unittest
 import h5py
 import numpy as np
 
-from gpu_cases import BUILT_WITH_CUDA, FP32_BOUND, GRAPH_MODES, RANKS, TINY, TOP, GpuTest, dovetail
+from gpu_cases import BIN, BUILT_WITH_CUDA, FP32_BOUND, GPUS, GRAPH_MODES, LIMIT_S, MPIRUN, RANKS, TINY, TOP, GpuTest, dovetail, execute
 
 CHECKED = """
 experiment: checked
@@ -116,6 +116,121 @@ class GpuSoak(GpuTest):
             value = int(np.ravel(file[f"memory/{name}"][()])[0])
         self.assertGreater(value, 0)
         return value
+
+
+class GpuGraphs(GpuTest):
+    """Graphs are made for shapes, not for steps."""
+
+    def captures(self, name, split, steps):
+        text = f"""
+experiment: growing
+model: {TINY}
+parallel: {{expert_parallel: {RANKS}}}
+workload: {{phase: decode, requests: {{lognormal: {{count: 32, median: 200, sigma: 1.0, max_length: 2000}}}}, context: random, steps: {steps}, seed: 17}}
+execution: {{device: cuda, dtype: bfloat16, warmup: 1, iterations: 2, exchange: padded}}
+policies:
+  - {{name: sequential}}
+  - {{name: dual, schedule: dual_batch, ubatches: 2, split: {split}, graph: full}}
+verify: {{baseline: sequential, mode: tolerance, routing: replay}}
+record: {{outputs: [hidden, logits, routing], timing: steps}}
+"""
+        run, outcome = self.run_on(RANKS, text, name)
+        self.assertIn("policy dual", outcome.out)
+        self.assert_steps(run / "dual", "full", ubatched=True)
+        with h5py.File(self.files(run / "dual")[0]) as file:
+            sizes = json.loads(str(file.attrs["resolved_execution"]))["graph_sizes"]
+            return int(file["graph/captures"][()]), sizes
+
+    def test_captures_do_not_grow_with_the_steps(self):
+        # Contexts grow by a token a step; 64 steps pass several multiples of any rounding.
+        self.assertEqual(self.captures("few", "token_midpoint", 8), (1, []))
+        self.assertEqual(self.captures("many", "token_midpoint", 64), (1, []))
+
+    def test_a_cut_that_moves_has_few_shapes(self):
+        few, _ = self.captures("few", "balanced", 8)
+        many, sizes = self.captures("many", "balanced", 64)
+        self.assertLessEqual(many, few + 2, f"of 64 steps; sizes {sizes}")
+
+
+class GpuPlacement(GpuTest):
+    """A rank takes the GPU that its launcher gave it; two ranks on one card are an error; auto says why it takes the CPU."""
+
+    TEXT = checked(ep=1).replace("device: cuda", "device: DEVICE")
+
+    def start(self, device, visible, name, code=0):
+        """One rank for each entry of `visible`, which sees these GPUs only."""
+        path = self.write(self.TEXT.replace("DEVICE", device), f"{name}.yaml")
+        command = list(MPIRUN)
+        for index, gpus in enumerate(visible):
+            command += [":"] * (index > 0) + ["-np", "1", "-x", f"CUDA_VISIBLE_DEVICES={gpus}", BIN, "run", str(path), "--out",
+                                             str(self.folder / name), "--policy", "sequential"]
+        outcome = execute(command, limit_s=LIMIT_S)
+        self.assertEqual(outcome.code, code, str(outcome))
+        return self.folder / name / "sequential", outcome
+
+    def devices(self, policy):
+        found = []
+        for path in self.files(policy):
+            with h5py.File(path) as file:
+                found.append(str(file.attrs["device"]))
+        return found
+
+    def test_the_same_card_twice_names_both_ranks(self):
+        _, outcome = self.start("cuda", ["0", "0"], "same", code=2)
+        self.assertRegex(outcome.err, "rank 1 on host .* sees 1 GPU, which rank 0 holds")
+        policy, outcome = self.start("auto", ["0", "0"], "auto")
+        self.assertRegex(outcome.err, "auto takes the CPU: rank 1 on host .* sees 1 GPU, which rank 0 holds")
+        self.assertEqual(self.devices(policy), ["cpu", "cpu"])
+
+    def test_each_rank_sees_its_own(self):
+        if GPUS < 2:
+            self.skipTest("one GPU")
+        for device in ("cuda", "auto"):
+            policy, _ = self.start(device, ["1", "0"], f"own-{device}")
+            for found in self.devices(policy):
+                self.assertIn("cuda:0 ", found)
+        policy, _ = self.start("cuda", ["0,1", "0,1"], "all")
+        self.assertIn("cuda:0 ", self.devices(policy)[0])
+        self.assertIn("cuda:1 ", self.devices(policy)[1])
+
+    def sweep(self, ranks, name, axis, policies):
+        text = f"""
+experiment: placed
+model: {TINY}
+parallel: {{expert_parallel: {min(ranks, 2)}}}
+workload: {{requests: {{count: 2, length: 24}}, seed: 9}}
+execution: {{device: auto, warmup: 1, iterations: 2, timeout_s: 20}}
+policies: {policies}
+sweep: {{{axis}}}
+"""
+        run, _ = self.run_on(ranks, text, name)
+        return run, json.loads((run / "sweep.json").read_text())
+
+    def test_a_sweep_over_a_link_changes_the_device(self):
+        run, sweep = self.sweep(RANKS, "links", "execution.link: [none, {latency_us: 5, gbytes_per_s: 5}, none]", "[{name: sequential}]")
+        self.assertEqual([point["status"] for point in sweep["points"]], ["complete"] * 3)
+        kinds = [self.devices(run / f"point-000{point}" / "sequential")[0].split(":")[0] for point in range(3)]
+        self.assertEqual(kinds, ["cuda", "cpu", "cuda"])
+
+    def test_the_table_of_step_times_is_of_the_device_that_ran(self):
+        ranks = 2 if GPUS == 1 else 2 * min(GPUS, 2)  # more than GPUs
+        if ranks <= GPUS:
+            self.skipTest("a GPU for each rank")
+        run, sweep = self.sweep(ranks, "more", "workload.seed: [1, 2]", "[{name: sequential}, {name: dual_batch}]")
+        self.assertEqual(sweep["step_times"]["setting"]["device"], "cpu")
+        self.assertEqual(set(self.devices(run / "point-0001" / "dual_batch")), {"cpu"})
+        run, sweep = self.sweep(RANKS, "enough", "workload.seed: [1, 2]", "[{name: sequential}, {name: dual_batch}]")
+        device = self.devices(run / "point-0001" / "dual_batch")[0]
+        self.assertEqual(sweep["step_times"]["setting"]["device"], device.split(" ", 1)[1])
+
+    def test_auto_runs_with_the_sms_of_its_table(self):
+        policies = ("[{name: plain, schedule: sequential, comm_sms: 32}, {name: dual, schedule: dual_batch, comm_sms: 4}%s]")
+        run, sweep = self.sweep(RANKS, "table", "workload.seed: [1, 2]", policies % "")
+        self.assertEqual({(point["policy"], point["comm_sms"]) for point in sweep["step_times"]["points"]}, {("plain", 32), ("dual", 4)})
+        run, _ = self.sweep(RANKS, "auto", "workload.seed: [3]", policies % f", {{name: auto, table: {run / 'sweep.json'}}}")
+        with h5py.File(self.files(run / "point-0000" / "auto")[0]) as file:
+            resolved = json.loads(str(file.attrs["resolved_execution"]))
+        self.assertEqual((resolved["comm_sms"], resolved["plain_comm_sms"]), (4, 32))
 
 
 class GpuFailures(GpuTest):

@@ -1,5 +1,6 @@
 #include "framework/step/cuda/cuda_executor.hpp"
 
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <thread>
@@ -243,12 +244,15 @@ void CudaExecutor::read_times(const Schedule& schedule,
                               const StepEvents& events,
                               OpTimes& times) {
   align_clock(compute_, alignment_);
+  std::int64_t earliest_ns = alignment_.base_ns;
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
       times.start_ns[i] = alignment_.host_ns(events.start[i]);
       times.end_ns[i] = alignment_.host_ns(events.end[i]);
+      earliest_ns = std::min(earliest_ns, times.start_ns[i]);
     }
   }
+  alignment_.widen_error(earliest_ns);
 }
 
 }  // namespace dovetail
