@@ -16,9 +16,16 @@ endfunction()
 
 # Launch line and environment of a test under mpirun, in one place.
 set(DOVETAIL_MPIRUN ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none)
-set(DOVETAIL_MPI_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
-                             OMPI_MCA_btl_vader_single_copy_mechanism=none GTEST_COLOR=no OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-                             NCCL_NVLS_ENABLE=0 NCCL_GRAPH_REGISTER=0) # launch/env.sh has the reasons
+set(DOVETAIL_MPI_ENVIRONMENT GTEST_COLOR=no OMP_NUM_THREADS=1)
+# And that of every rank: a line of env.sh sets NAME=value, or NAME=${NAME:-value} where the user may choose.
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/launch/env.sh)
+file(STRINGS ${CMAKE_SOURCE_DIR}/launch/env.sh lines REGEX "^export ")
+foreach(line ${lines})
+  string(REGEX REPLACE "\\$\\{[A-Z_]+:-([^}]*)\\}" "\\1" line "${line}")
+  string(REGEX REPLACE "^export " "" line "${line}")
+  separate_arguments(line)
+  list(APPEND DOVETAIL_MPI_ENVIRONMENT ${line})
+endforeach()
 
 function(add_mpi_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
