@@ -35,7 +35,8 @@ std::string to_json_text(const ResolvedExecution& execution) {
                                        {"graph", to_string(execution.graph)},
                                        {"comm_sms", execution.comm_sms},
                                        {"plain_comm_sms", execution.plain_comm_sms},
-                                       {"graph_sizes", execution.graph_sizes}};
+                                       {"graph_sizes", execution.graph_sizes},
+                                       {"num_step_shapes", execution.num_step_shapes}};
   return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -51,7 +52,8 @@ ResolvedExecution parse_resolved_execution(const std::string& text, const std::s
                    "graph",
                    "comm_sms",
                    "plain_comm_sms",
-                   "graph_sizes"});
+                   "graph_sizes",
+                   "num_step_shapes"});
   const auto at = [&](const char* key) { return place + ": " + key; };
   ResolvedExecution execution;
   execution.device = read_name<DeviceKind>(root["device"], at("device"));
@@ -67,6 +69,8 @@ ResolvedExecution parse_resolved_execution(const std::string& text, const std::s
   for (const auto& size : read_json_array(root["graph_sizes"], at("graph_sizes"))) {
     execution.graph_sizes.push_back(read_json_int(size, at("graph_sizes"), 1, kLargest));
   }
+  execution.num_step_shapes =
+      static_cast<int>(read_json_int(root["num_step_shapes"], at("num_step_shapes"), 0, kLargest));
   return execution;
 }
 

@@ -23,6 +23,7 @@ struct ResolvedExecution {
   /// On a GPU the tokens of a ubatch are padded to the next of these; ascending; empty = to the
   /// fullest rank only.
   std::vector<std::int64_t> graph_sizes;
+  int num_step_shapes = 0;  ///< on a GPU: shapes that steps are padded to, each with its graphs
 
   bool on_gpu() const { return device == DeviceKind::cuda; }
 

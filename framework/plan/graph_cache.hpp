@@ -15,6 +15,13 @@
 
 namespace dovetail {
 
+/// Graphs, and tensors of steps' shapes, that a policy keeps when its iteration has steps of so
+/// many shapes: all of them, so that iterations replay what earlier ones have captured; within
+/// bounds, because each takes memory.
+constexpr std::size_t graph_capacity(int num_shapes) {
+  return static_cast<std::size_t>(std::clamp(num_shapes, 16, 128));
+}
+
 /// Deterministic: caches that are fed the same calls hold the same keys in the same order on every
 /// rank, whatever the entries are. digest() before each step proves that they were. Not
 /// thread-safe. `Entry` is movable; entries die in insert, make_room, clear and the destructor, so

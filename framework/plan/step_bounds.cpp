@@ -55,6 +55,21 @@ bool have_equal_tokens(std::span<const StepBounds> steps) {
   });
 }
 
+int count_shapes(const BoundsRule& rule,
+                 std::span<const StepBounds> split,
+                 std::span<const StepBounds> whole) {
+  std::vector<StepBounds> shapes;
+  for (const auto steps : {split, whole}) {
+    for (const StepBounds& step : steps) {
+      const auto padded = padded_bounds(step, rule);
+      if (std::find(shapes.begin(), shapes.end(), padded) == shapes.end()) {
+        shapes.push_back(padded);
+      }
+    }
+  }
+  return static_cast<int>(shapes.size());
+}
+
 }  // namespace
 
 BoundsRule make_bounds_rule(const std::optional<std::vector<std::int64_t>>& sizes,
@@ -64,6 +79,7 @@ BoundsRule make_bounds_rule(const std::optional<std::vector<std::int64_t>>& size
       .token_sizes = {}, .widest_split = widest_of(split), .widest_whole = widest_of(whole)};
   if (sizes) {
     rule.token_sizes = *sizes;
+    rule.num_shapes = count_shapes(rule, split, whole);
     return rule;
   }
   std::set<std::int64_t> needed;
@@ -80,6 +96,7 @@ BoundsRule make_bounds_rule(const std::optional<std::vector<std::int64_t>>& size
     }
   }
   rule.token_sizes = {needed.begin(), needed.end()};
+  rule.num_shapes = count_shapes(rule, split, whole);
   return rule;
 }
 

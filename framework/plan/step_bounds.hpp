@@ -38,6 +38,7 @@ struct BoundsRule {
   std::vector<std::int64_t> token_sizes;
   StepBounds widest_split;  ///< the largest of each number over the steps, cut into ubatches
   StepBounds widest_whole;  ///< the same of the steps as one ubatch
+  int num_shapes = 0;       ///< different bounds that the steps are padded to, cut or whole
 };
 
 /// The bounds that a step is padded to, of exact ones. Whatever costs no time is as large as the

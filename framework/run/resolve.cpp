@@ -95,6 +95,7 @@ void set_bounds(ResolvedPolicy& resolved,
   resolved.bounds =
       bounds_of_steps(execution.graph_sizes, reduced, resolved.schedules.own.num_ubatches);
   resolved.execution.graph_sizes = resolved.bounds.token_sizes;
+  resolved.execution.num_step_shapes = resolved.bounds.num_shapes;
 }
 
 std::vector<AgreementMessage> bounds_messages(const ResolvedPolicy& resolved,

@@ -138,8 +138,10 @@ record: {{outputs: [hidden, logits, routing], timing: steps}}
         self.assertIn("policy dual", outcome.out)
         self.assert_steps(run / "dual", "full", ubatched=True)
         with h5py.File(self.files(run / "dual")[0]) as file:
-            sizes = json.loads(str(file.attrs["resolved_execution"]))["graph_sizes"]
-            return int(file["graph/captures"][()]), sizes
+            resolved = json.loads(str(file.attrs["resolved_execution"]))
+            captures = int(file["graph/captures"][()])
+            self.assertLessEqual(captures, resolved["num_step_shapes"])
+            return captures, resolved["graph_sizes"]
 
     def test_captures_do_not_grow_with_the_steps(self):
         # Contexts grow by a token a step; 64 steps pass several multiples of any rounding.

@@ -214,7 +214,7 @@ void CudaDriver::cancel_comm() noexcept {
 }
 
 /// The batch of these bounds, which are equal on all ranks. Graphs refer to batches, so both go
-/// where there are too many.
+/// where there are too many; steps are captured again then, which the record says of each.
 void CudaDriver::use_batch(const StepBounds& bounds) {
   for (const auto& batch : batches_) {
     if (batch->bounds() == bounds) {
@@ -222,7 +222,7 @@ void CudaDriver::use_batch(const StepBounds& bounds) {
       return;
     }
   }
-  if (batches_.size() >= kMaxGraphs) {
+  if (batches_.size() >= graph_capacity(setup_.resolved.num_step_shapes)) {
     graphs_.clear();
     batches_.clear();
   }

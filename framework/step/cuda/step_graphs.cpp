@@ -37,7 +37,11 @@ StepGraphs::StepGraphs(const StepSetup& setup,
                        Exchange& exchange,
                        ModelStep& body,
                        CudaStepRunner& runner)
-    : setup_(setup), exchange_(exchange), body_(body), runner_(runner), cache_(kMaxGraphs) {}
+    : setup_(setup),
+      exchange_(exchange),
+      body_(body),
+      runner_(runner),
+      cache_(graph_capacity(setup.resolved.num_step_shapes)) {}
 
 EagerReason StepGraphs::reason_to_run_eagerly(const StepPass& pass,
                                               const PaddedBatch& batch) const {

@@ -75,9 +75,4 @@ class StepGraphs {
   GraphEntry one_shot_;  ///< of a pass that leaves something out
 };
 
-/// Graphs that a policy keeps: beyond it the least recently used one goes. And padded batches:
-/// beyond it all batches and graphs go, and steps are captured again, which the record says of
-/// each.
-inline constexpr std::size_t kMaxGraphs = 16;
-
 }  // namespace dovetail

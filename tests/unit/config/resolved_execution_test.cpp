@@ -17,7 +17,8 @@ const ResolvedExecution kOnGpu = {.device = DeviceKind::cuda,
                                   .graph = GraphMode::full,
                                   .comm_sms = 8,
                                   .plain_comm_sms = 32,
-                                  .graph_sizes = {1, 2, 4, 889}};
+                                  .graph_sizes = {1, 2, 4, 889},
+                                  .num_step_shapes = 5};
 
 TEST(ResolvedExecution, ReadsBackAsItself) {
   for (const auto& execution : {kOnGpu, ResolvedExecution{}}) {

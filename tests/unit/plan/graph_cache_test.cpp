@@ -228,5 +228,24 @@ TEST(GraphCache, KeepsWhatAPlainListKeeps) {
   }
 }
 
+/// Iterations go through the same shapes again and again, which is the worst that a cache with too
+/// little room can be given: it would find nothing.
+TEST(GraphCache, IterationsOfManyShapesFindWhatTheyHaveCaptured) {
+  for (const int num_shapes : {1, 16, 17, 40, 128}) {
+    GraphCache<int> cache(graph_capacity(num_shapes));
+    for (int iteration = 0; iteration < 3; ++iteration) {
+      for (int shape = 0; shape < num_shapes; ++shape) {
+        if (cache.find(numbered_key(shape)) == nullptr) {
+          cache.insert(numbered_key(shape), shape);
+        }
+      }
+    }
+    EXPECT_EQ(cache.counters().captures, num_shapes);
+    EXPECT_EQ(cache.counters().evictions, 0) << num_shapes << " shapes";
+  }
+  EXPECT_EQ(graph_capacity(0), 16U) << "a policy without steps on a GPU";
+  EXPECT_EQ(graph_capacity(5000), 128U) << "memory is bounded";
+}
+
 }  // namespace
 }  // namespace dovetail

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -214,6 +216,18 @@ StepBounds random_bounds(std::mt19937_64& random, int num_ubatches) {
   return bounds;
 }
 
+/// All numbers of bounds.
+std::string describe_all(const StepBounds& bounds) {
+  std::ostringstream text;
+  text << bounds.num_ubatches << ' ' << bounds.query_length << ' ' << bounds.key_length;
+  for (const auto* numbers : {&bounds.tokens, &bounds.segments, &bounds.keys, &bounds.context}) {
+    for (const auto number : *numbers) {
+      text << ' ' << number;
+    }
+  }
+  return text.str();
+}
+
 /// What a rule must keep: nothing gets smaller, padding of tokens is bounded, equal tokens stay,
 /// and the shapes of many steps are few.
 TEST(BoundsRule, PadsLittleAndKeepsWhatIsNeeded) {
@@ -227,6 +241,13 @@ TEST(BoundsRule, PadsLittleAndKeepsWhatIsNeeded) {
       whole.push_back(random_bounds(random, 1));
     }
     const auto rule = make_bounds_rule(std::nullopt, split, whole);
+    std::set<std::string> shapes;
+    for (const auto* steps : {&split, &whole}) {
+      for (const auto& exact : *steps) {
+        shapes.insert(describe_all(padded_bounds(exact, rule)));
+      }
+    }
+    ASSERT_EQ(rule.num_shapes, static_cast<int>(shapes.size())) << "repeat " << repeat;
     for (const auto& exact : split) {
       const auto padded = padded_bounds(exact, rule);
       ASSERT_EQ(padded.num_ubatches, exact.num_ubatches);
