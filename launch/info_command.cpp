@@ -39,7 +39,7 @@ std::vector<Section> sections() {
           {"policies", policies().descriptions()},
           {"stage presets", stage_presets()},
           {"splits", split_kinds()},
-          {"exchanges", exchange_registry().descriptions()}};
+          {"exchanges", describe_exchanges()}};
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ struct ExchangeCapability {
   bool on_cpu = true;
   bool on_gpu = false;
   GraphMode max_graph = GraphMode::none;  ///< on a GPU: how much of a step can be captured
+  bool built = true;  ///< false = named by the design, not built yet: refused by name
 };
 
 /// What is wrong with a part of an experiment, and where in it ("moe[1][0]", "" = the whole).

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "framework/base/registry.hpp"
-#include "framework/comm/exchange/exchanges.hpp"
+#include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/plan/phase.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/plan/split.hpp"
@@ -13,24 +13,14 @@ namespace dovetail {
 
 namespace {
 
-bool is_built(const std::string& exchange, bool on_gpu) {
-  try {
-    choose_exchange(exchange, on_gpu);
-    return true;
-  } catch (const InputError&) {  // known, but not there, or not at all
-    return false;
-  }
-}
-
 std::vector<ExchangeCapability> exchange_capabilities() {
   std::vector<ExchangeCapability> capabilities;
-  for (const auto& name : exchange_registry().names()) {
-    const bool on_cpu = is_built(name, false);
-    const bool on_gpu = is_built(name, true);
-    if (on_cpu || on_gpu) {
-      capabilities.push_back(
-          {name, on_cpu, on_gpu, on_gpu ? max_graph_mode(name) : GraphMode::none});
-    }
+  for (const auto& row : exchange_table()) {
+    capabilities.push_back({.name = row.name,
+                            .on_cpu = row.on_host.has_value(),
+                            .on_gpu = row.on_gpu.has_value(),
+                            .max_graph = row.max_graph,
+                            .built = row.is_built()});
   }
   return capabilities;
 }

@@ -12,9 +12,6 @@
 #include "framework/plan/request_trace.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/step/torch_dtype.hpp"
-#ifdef DOVETAIL_WITH_CUDA
-#include "framework/comm/exchange/nccl/device_exchanges.hpp"
-#endif
 
 namespace dovetail {
 namespace {
@@ -73,15 +70,8 @@ std::int64_t exchange_bytes_of(const ResolvedExecution& resolved,
                                const ExchangeShape& shape,
                                std::int64_t max_tokens,
                                const ExecutionConfig& execution) {
-#ifdef DOVETAIL_WITH_CUDA
-  if (resolved.on_gpu()) {
-    return device_exchange_buffer_bytes(
-        resolved.exchange, shape, max_tokens, execution.padded_capacity);
-  }
-#else
-  static_cast<void>(execution);
-#endif
-  return exchange_buffer_bytes(shape, max_tokens, resolved.exchange);
+  return exchange_buffer_bytes(
+      resolved.exchange, resolved.on_gpu(), shape, max_tokens, execution.padded_capacity);
 }
 
 bool can_run_on(DeviceKind device, const Experiment& experiment, const Capabilities& capabilities) {

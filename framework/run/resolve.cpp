@@ -68,6 +68,7 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
   auto stated = policy.execution;
   stated.exchange = execution.exchange;
   check_execution_on(place.device, stated, capabilities, "policy " + policy.name + ": execution");
+  check_top_k(execution.exchange, execution.on_gpu(), architecture.dims().top_k);
   const auto setting = step_time_setting(experiment, policy.execution, execution, place.world_size);
   auto schedules =
       make_policy_schedules(policy, architecture.shape(), experiment.workload.phase, &setting);

@@ -119,8 +119,14 @@ class HostDriver final : public StepDriver {
     const auto shape = exchange_shape(setup_, num_ubatches);
     const auto& groups = setup_.ranks.groups;
     const auto wait = exchange_wait();
-    auto exchange =
-        make_exchange(setup_.resolved.exchange, shape, groups.exchange, groups.counts, wait);
+    auto exchange = make_exchange(setup_.resolved.exchange,
+                                  /*on_gpu=*/false,
+                                  shape,
+                                  {.exchange_comm = &groups.exchange,
+                                   .counts_comm = &groups.counts,
+                                   .wait = wait,
+                                   .padded_capacity = setup_.execution.padded_capacity,
+                                   .world_rank = setup_.ranks.rank().value});
     return link ? emulate_link(std::move(exchange), shape, *link, wait) : std::move(exchange);
   }
 

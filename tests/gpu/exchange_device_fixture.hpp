@@ -16,7 +16,7 @@ namespace dovetail::test {
 
 inline constexpr std::int64_t kMaxTokens = 12;
 
-class DeviceExchange : public ::testing::TestWithParam<std::tuple<const char*, at::ScalarType>> {
+class DeviceExchange : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType>> {
  protected:
   std::unique_ptr<ExchangeFacade> make(const ExchangeShape& shape,
                                        std::int64_t max_tokens = kMaxTokens + 1,
@@ -37,32 +37,8 @@ class DeviceExchange : public ::testing::TestWithParam<std::tuple<const char*, a
     return made;
   }
 
-  /// Tokens per rank: all equal; uneven; none on one rank; all on one rank; none at all.
   std::vector<std::int64_t> tokens(std::uint64_t variant, std::int64_t most = kMaxTokens) const {
-    std::vector<std::int64_t> counts(static_cast<std::size_t>(group_.size), most);
-    for (std::size_t r = 0; r < counts.size(); ++r) {
-      const bool chosen = r == variant / 5 % counts.size();
-      switch (variant % 5) {
-        case 0:
-          break;
-        case 1:
-          counts[r] = static_cast<std::int64_t>(variant / 5 + r * 5) % (most + 1);
-          break;
-        case 2:
-          counts[r] = chosen ? 0 : most / 2;
-          break;
-        case 3:
-          counts[r] = chosen ? most : 0;
-          break;
-        default:
-          counts[r] = 0;
-      }
-    }
-    return counts;
-  }
-
-  static Weights weights(std::uint64_t variant) {
-    return variant % 3 == 2 ? Weights::order_shows : Weights::random;
+    return tokens_per_rank(group_.size, variant, most);
   }
 
   /// One batch for each ubatch and layer, of all routings in turn.
@@ -75,7 +51,7 @@ class DeviceExchange : public ::testing::TestWithParam<std::tuple<const char*, a
         layer.push_back(make_batch(made,
                                    tokens(variant),
                                    kAllRoutings[variant % std::size(kAllRoutings)],
-                                   weights(variant),
+                                   weights_of(variant),
                                    seed_ + variant));
       }
     }

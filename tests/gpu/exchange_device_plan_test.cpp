@@ -1,6 +1,6 @@
 // Device exchanges: plans, bounds, memory, and what is refused or found.
 #include "framework/base/error.hpp"
-#include "framework/comm/exchange/nccl/device_exchanges.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
 #include "tests/gpu/exchange_device_fixture.hpp"
 
 namespace dovetail::test {
@@ -133,7 +133,7 @@ TEST_P(DeviceExchange, BoundsChangeBetweenSteps) {
   auto generation = exchange->inner().buffers().generation();
   for (const std::int64_t bound : {12, 3, 0, 7, 12}) {
     const std::int64_t bounds[] = {bound, bound / 2};
-    exchange->buffers().begin_step(bounds);
+    exchange->buffers().begin_step(bounds, kTestCommSms);
     if (bound == 12 && generation != exchange->inner().buffers().generation()) {
       generation = exchange->inner().buffers().generation();
     } else {
@@ -162,7 +162,7 @@ TEST_P(DeviceExchange, BuffersTakeWhatWasAnnounced) {
   const auto made = shape(3, std::min(4, group_.size * 3), 2, 24);
   const auto exchange = make(made, 100);
   EXPECT_EQ(exchange->buffers().bytes(),
-            device_exchange_buffer_bytes(std::get<0>(GetParam()), made, 100, 1.0));
+            exchange_buffer_bytes(std::get<0>(GetParam()), /*on_gpu=*/true, made, 100, 1.0));
 }
 
 TEST_P(DeviceExchange, MalformedTensorsAreRefused) {
@@ -183,7 +183,7 @@ TEST_P(DeviceExchange, MalformedTensorsAreRefused) {
   EXPECT_THROW(inner.prepare(1, {hidden, ids, weights}), ContractError);
   EXPECT_THROW(inner.reduce(0, hidden), ContractError);
   const std::int64_t smaller[] = {7};
-  exchange->buffers().begin_step(smaller);
+  exchange->buffers().begin_step(smaller, kTestCommSms);
   EXPECT_THROW(inner.prepare(0, {hidden, ids, weights}), ContractError);  // 8 tokens, bound 7
 }
 

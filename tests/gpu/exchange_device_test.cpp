@@ -67,8 +67,8 @@ TEST_P(DeviceExchange, AgreesWithTheHostToTheBit) {
     const auto made = shape(3, std::min(4, group_.size * 3), 1, hidden);
     const auto exchange = make(made);
     for (std::uint64_t pass = 0; pass < 6; ++pass) {
-      auto batch =
-          make_batch(made, tokens(seed_ + pass), kAllRoutings[pass], weights(pass), seed_ + pass);
+      auto batch = make_batch(
+          made, tokens(seed_ + pass), kAllRoutings[pass], weights_of(pass), seed_ + pass);
       std::uint64_t state = seed_ + pass;
       for (auto& value : batch.ranks[static_cast<std::size_t>(group_.rank)].hidden) {
         state = state * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -115,10 +115,10 @@ TEST_P(DeviceExchange, FaultsAreCaught) {
 INSTANTIATE_TEST_SUITE_P(
     BackEnds,
     DeviceExchange,
-    ::testing::Combine(::testing::Values("gather", "ragged", "padded"),
+    ::testing::Combine(::testing::ValuesIn(built_exchanges(/*on_gpu=*/true)),
                        ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf)),
     [](const auto& suite) {
-      return std::string(std::get<0>(suite.param)) + "_" + c10::toString(std::get<1>(suite.param));
+      return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param));
     });
 
 }  // namespace

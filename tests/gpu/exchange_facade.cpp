@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/log.hpp"
-#include "framework/comm/exchange/nccl/device_exchanges.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/check.hpp"
 #include "tests/support/mpi_world.hpp"
 
@@ -40,8 +40,8 @@ NcclComm* test_comm() {
   auto& comm = comm_holder();
   if (!comm) {
     const MpiComm world = session().world();
-    comm =
-        std::make_unique<NcclComm>(world, NcclOptions{.max_ctas = 8, .name = "test"}, WaitPolicy{});
+    comm = std::make_unique<NcclComm>(
+        world, NcclOptions{.max_ctas = kTestCommSms, .name = "test"}, WaitPolicy{});
   }
   return comm.get();
 }
@@ -50,13 +50,18 @@ std::unique_ptr<Exchange> make_on_gpu(const TestGroup& group,
                                       const std::string& kind,
                                       const ExchangeShape& shape,
                                       double padded_capacity) {
-  return make_device_exchange(kind,
-                              shape,
-                              {.comm = test_comm(),
-                               .counts_comm = &group.counts_comm,
-                               .wait = group.policy,
-                               .padded_capacity = padded_capacity,
-                               .world_rank = group.rank});
+  std::map<int, NcclComm*> comms;
+  if (auto* comm = test_comm()) {
+    comms[kTestCommSms] = comm;
+  }
+  return make_exchange(kind,
+                       /*on_gpu=*/true,
+                       shape,
+                       {.counts_comm = &group.counts_comm,
+                        .nccl_comms = std::move(comms),
+                        .wait = group.policy,
+                        .padded_capacity = padded_capacity,
+                        .world_rank = group.rank});
 }
 
 TestEvent::TestEvent() {
@@ -93,7 +98,7 @@ ExchangeFacade::ExchangeFacade(std::unique_ptr<Exchange> inner,
   for (int u = 0; u < shape.num_ubatches; ++u) {
     slots_.push_back(std::make_unique<Ubatch>());
   }
-  begin_step(std::vector<std::int64_t>(slots_.size(), max_tokens));
+  begin_step(std::vector<std::int64_t>(slots_.size(), max_tokens), kTestCommSms);
 }
 
 ExchangeFacade::~ExchangeFacade() {
@@ -102,9 +107,9 @@ ExchangeFacade::~ExchangeFacade() {
   }
 }
 
-void ExchangeFacade::begin_step(std::span<const std::int64_t> max_tokens) {
+void ExchangeFacade::begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
-  inner_->buffers().begin_step(max_tokens);
+  inner_->buffers().begin_step(max_tokens, comm_sms);
 }
 
 void ExchangeFacade::check_step() {

@@ -20,6 +20,9 @@ namespace dovetail::test {
 /// when the tests are over. Null for a world of one rank.
 NcclComm* test_comm();
 
+/// SMs of its transfers.
+inline constexpr int kTestCommSms = 8;
+
 /// A device exchange over the world; `kind`: gather, ragged or padded.
 std::unique_ptr<Exchange> make_on_gpu(const TestGroup& group,
                                       const std::string& kind,
@@ -98,7 +101,7 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
                      const at::Tensor& hidden,
                      std::shared_ptr<ExchangePlan> plan) override;
   void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
-  void begin_step(std::span<const std::int64_t> max_tokens) override;
+  void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) override;
   void check_step() override;
 
   std::uint64_t generation() const override { return inner_->buffers().generation(); }

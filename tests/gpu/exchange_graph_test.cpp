@@ -129,7 +129,7 @@ class GraphStep {
 };
 
 class ExchangeGraph
-    : public ::testing::TestWithParam<std::tuple<const char*, at::ScalarType, bool>> {
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, bool>> {
  protected:
   TestGroup group_;
   std::uint64_t seed_ = fresh_seed();
@@ -144,7 +144,7 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   shape.hidden = 24;
   const auto exchange = make_on_gpu(group_, kind, shape);
   const std::int64_t bounds[] = {kTokens, kTokens};
-  exchange->buffers().begin_step(bounds);
+  exchange->buffers().begin_step(bounds, kTestCommSms);
   GraphStep step(group_, *exchange, shape, threaded);
 
   constexpr int kReplays = 20;
@@ -152,7 +152,7 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   exchange->meter().reset();
   for (int i = 0; i < kReplays; ++i) {
     step.set_inputs(seed_ % 1000 + static_cast<std::uint64_t>(i));
-    exchange->buffers().begin_step(bounds);
+    exchange->buffers().begin_step(bounds, kTestCommSms);
     step.enqueue();
     eager.push_back(step.outputs());
     ASSERT_NO_THROW(exchange->buffers().check_step());
@@ -169,7 +169,7 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   exchange->meter().reset();
   for (int i = 0; i < kReplays; ++i) {
     step.set_inputs(seed_ % 1000 + static_cast<std::uint64_t>(i));
-    exchange->buffers().begin_step(bounds);
+    exchange->buffers().begin_step(bounds, kTestCommSms);
     check_cuda(cudaGraphLaunch(exec, step.stream()), "launch");
     exchange->meter().add(per_replay);
     const auto replayed = step.outputs();
@@ -196,94 +196,15 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
 
 INSTANTIATE_TEST_SUITE_P(BackEnds,
                          ExchangeGraph,
-                         ::testing::Combine(::testing::Values("gather", "padded"),
+                         ::testing::Combine(::testing::ValuesIn(built_exchanges(true,
+                                                                                GraphMode::full)),
                                             ::testing::Values(at::kFloat, at::kBFloat16),
                                             ::testing::Bool()),
                          [](const auto& suite) {
-                           return std::string(std::get<0>(suite.param)) + "_" +
+                           return std::get<0>(suite.param) + "_" +
                                   c10::toString(std::get<1>(suite.param)) +
                                   (std::get<2>(suite.param) ? "_threaded" : "_inline");
                          });
-
-class RaggedInGraphs : public ::testing::Test {
- protected:
-  TestGroup group_;
-  std::uint64_t seed_ = fresh_seed();
-};
-
-TEST_F(RaggedInGraphs, DispatchRefusesToBeCaptured) {
-  DOVETAIL_REQUIRE_GPU();
-  if (group_.size == 1) {
-    GTEST_SKIP() << "one rank needs no counts";
-  }
-  auto shape = group_.shape(4, 3);
-  shape.num_ubatches = kUbatches;
-  const auto exchange = make_on_gpu(group_, "ragged", shape);
-  const std::int64_t bounds[] = {kTokens, kTokens};
-  exchange->buffers().begin_step(bounds);
-  GraphStep step(group_, *exchange, shape, false);
-  EXPECT_THROW(step.capture(), ContractError);
-}
-
-TEST_F(RaggedInGraphs, ReplayedPrepareFeedsAnEagerDispatch) {
-  DOVETAIL_REQUIRE_GPU();
-  auto shape = group_.shape(4, 3);
-  shape.hidden = 24;
-  const auto exchange = make_on_gpu(group_, "ragged", shape);
-  const std::int64_t bounds[] = {kTokens};
-  exchange->buffers().begin_step(bounds);
-  const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group_.size), kTokens);
-  const auto batch_of = [&](std::uint64_t i) {
-    return make_batch(
-        shape, tokens, kAllRoutings[i % std::size(kAllRoutings)], Weights::random, seed_ + i);
-  };
-  const auto first = to_tensors(batch_of(0), group_.rank);
-  const auto hidden = to_gpu(first.hidden);
-  const auto ids = to_gpu(first.expert_ids);
-  const auto weights = to_gpu(first.weights);
-  const Lanes lanes;
-  const c10::cuda::CUDAStreamGuard guard(lanes.compute);
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t exec = nullptr;
-  check_cuda(cudaDeviceSynchronize(), "inputs");
-  check_cuda(cudaStreamBeginCapture(lanes.compute.stream(), cudaStreamCaptureModeThreadLocal),
-             "begin capture");
-  exchange->prepare(0, {hidden, ids, weights});
-  check_cuda(cudaStreamEndCapture(lanes.compute.stream(), &graph), "end capture");
-  check_cuda(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
-  for (std::uint64_t i = 0; i < 12; ++i) {
-    const auto batch = batch_of(i);
-    const auto in = to_tensors(batch, group_.rank);
-    hidden.copy_(in.hidden);
-    ids.copy_(in.expert_ids);
-    weights.copy_(in.weights);
-    exchange->buffers().begin_step(bounds);
-    check_cuda(cudaGraphLaunch(exec, lanes.compute.stream()), "launch");
-    TestEvent routed;
-    routed.record(lanes.compute);
-    {
-      const c10::cuda::CUDAStreamGuard comm(lanes.comm);
-      routed.make_wait(lanes.comm);
-      exchange->dispatch(0);
-      TestEvent arrived;
-      arrived.record(lanes.comm);
-      arrived.make_wait(lanes.compute);
-    }
-    const auto rows = exchange->arrange(0);
-    const auto offsets = rows.offsets.cpu();
-    const auto num_rows =
-        static_cast<std::int64_t>(offsets.const_data_ptr<std::int32_t>()[offsets.size(0) - 1]);
-    EXPECT_EQ(join_problems(check_expert_rows(
-                  batch,
-                  group_.rank,
-                  {.rows = rows.rows.narrow(0, 0, num_rows).cpu(), .offsets = offsets})),
-              "")
-        << "replay " << i << " seed " << seed_;
-  }
-  check_cuda(cudaDeviceSynchronize(), "end");
-  check_cuda(cudaGraphExecDestroy(exec), "cudaGraphExecDestroy");
-  check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
-}
 
 }  // namespace
 }  // namespace dovetail::test

@@ -8,10 +8,12 @@ gpu_matrix_test.py [unittest arguments]
 import itertools
 import unittest
 
-from gpu_cases import GPUS, TINY, GpuTest
+from gpu_cases import GPUS, GRAPH_MODES, TINY, GpuTest, exchanges_on
 from pairwise import Pairwise
 
 RANKS = 4 if GPUS >= 4 else min(GPUS, 2)
+
+EXCHANGES = exchanges_on("GPU")
 
 # Of a run.
 PHASES = {
@@ -25,12 +27,13 @@ FACTORS = {
     "phase": list(PHASES),
     "grid": list(GRIDS),
     "schedule": list(SCHEDULES),
-    "exchange": ["gather", "ragged", "padded"],
+    "exchange": list(EXCHANGES),
     "graph": ["none", "piecewise", "full"],
     "hand_off": ["threads", "inline"],
 }
 # Row counts of `ragged` come to the host, so a step with it is no single graph.
-FORBIDDEN = [(("exchange", "ragged"), ("graph", "full"))]
+FORBIDDEN = [(("exchange", name), ("graph", graph)) for name, told in EXCHANGES.items()
+             for graph in GRAPH_MODES[GRAPH_MODES.index(told.split()[-1]) + 1:]]
 
 EXPERIMENT = """
 experiment: gpu_matrix

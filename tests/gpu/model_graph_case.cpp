@@ -22,7 +22,6 @@ namespace dovetail::test {
 namespace {
 
 constexpr int kPageSize = 8;
-constexpr int kCommSms = 8;  ///< of test_comm()
 
 /// small_config with sizes that the kernels for bfloat16 serve; 8 experts, 3 a token.
 Qwen3MoeConfig model_config() {
@@ -206,7 +205,7 @@ int ModelGraphCase::comm_sms() const {
   const bool has_comm_lane = std::any_of(schedule_.ops.begin(),
                                          schedule_.ops.end(),
                                          [](const Op& op) { return op.lane == Lane::comm; });
-  return has_peers() && has_comm_lane ? kCommSms : 0;
+  return has_peers() && has_comm_lane ? kTestCommSms : 0;
 }
 
 void ModelGraphCase::load(int batch) {
@@ -217,7 +216,7 @@ void ModelGraphCase::load(int batch) {
   }
   padded_->load(given.inputs, given.slices, {});
   padded_->outputs().poison();
-  exchange_->buffers().begin_step(padded_->tokens());
+  exchange_->buffers().begin_step(padded_->tokens(), kTestCommSms);
   body_->begin(padded_->work(), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of a step");
 }

@@ -4,6 +4,7 @@ DOVETAIL_BIN names the executable, DOVETAIL_MPIRUN the launch line.
 """
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -44,6 +45,13 @@ def mpirun_apart(folders, *arguments, **options):
     """One rank in each folder, so that a relative path is another file on each."""
     ranks = [["-np", "1", "-wdir", str(folder), BIN, *map(str, arguments)] for folder in folders]
     return execute(MPIRUN + [word for rank in ranks for word in [":", *rank]][1:], **options)
+
+
+def exchanges_on(device):
+    """The exchanges that this build has for "CPU" or "GPU": {name: what is said of it there}."""
+    told = json.loads(dovetail("info", "--format", "json").out)["exchanges"]
+    found = {name: re.search(rf"[(;] ?({device}\b.*?)[;)]", summary[summary.rindex("("):]) for name, summary in told.items()}
+    return {name: match[1] for name, match in found.items() if match}
 
 
 class CliTest(unittest.TestCase):

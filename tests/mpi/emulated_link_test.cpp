@@ -29,7 +29,10 @@ TEST(EmulatedLink, AGroupOfOneRankHasNoLink) {
   const MpiComm exchange_comm = MpiComm::duplicate(MPI_COMM_SELF);
   const MpiComm counts_comm = MpiComm::duplicate(MPI_COMM_SELF);
   const ExchangeShape alone = {.num_experts = 4, .top_k = 2, .hidden = 9};
-  auto plain = make_exchange("ragged", alone, exchange_comm, counts_comm, {});
+  auto plain = make_exchange("ragged",
+                             /*on_gpu=*/false,
+                             alone,
+                             {.exchange_comm = &exchange_comm, .counts_comm = &counts_comm});
   const auto* address = plain.get();
   EXPECT_EQ(emulate_link(std::move(plain), alone, {}, {}).get(), address);
 

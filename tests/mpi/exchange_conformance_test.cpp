@@ -1,4 +1,4 @@
-// What every exchange must do, whatever its wire. A later back end adds its name to kBackEnds.
+// What every exchange must do, whatever its wire: all back ends of host ranks that the table has.
 #include <cstring>
 #include <string>
 #include <tuple>
@@ -13,11 +13,16 @@
 namespace dovetail::test {
 namespace {
 
-constexpr const char* kBackEnds[] = {"gather", "ragged", kRaggedOverLink};
 constexpr std::int64_t kMaxTokens = 12;
 
+std::vector<std::string> back_ends() {
+  auto names = built_exchanges(/*on_gpu=*/false);
+  names.emplace_back(kRaggedOverLink);
+  return names;
+}
+
 class ExchangeConformance
-    : public ::testing::TestWithParam<std::tuple<const char*, at::ScalarType>> {
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType>> {
  protected:
   std::unique_ptr<Exchange> make(const ExchangeShape& shape) const {
     return group_.make(std::get<0>(GetParam()), shape);
@@ -30,32 +35,8 @@ class ExchangeConformance
     return made;
   }
 
-  /// Tokens per rank: all equal; uneven; none on one rank; all on one rank; none at all.
   std::vector<std::int64_t> tokens(std::uint64_t variant) const {
-    std::vector<std::int64_t> counts(static_cast<std::size_t>(group_.size), kMaxTokens);
-    for (std::size_t r = 0; r < counts.size(); ++r) {
-      const bool chosen = r == variant / 5 % counts.size();
-      switch (variant % 5) {
-        case 0:
-          break;
-        case 1:
-          counts[r] = static_cast<std::int64_t>((variant / 5 + r * 5) % (kMaxTokens + 1));
-          break;
-        case 2:
-          counts[r] = chosen ? 0 : 7;
-          break;
-        case 3:
-          counts[r] = chosen ? kMaxTokens : 0;
-          break;
-        default:
-          counts[r] = 0;
-      }
-    }
-    return counts;
-  }
-
-  static Weights weights(std::uint64_t variant) {
-    return variant % 3 == 2 ? Weights::order_shows : Weights::random;
+    return tokens_per_rank(group_.size, variant, kMaxTokens);
   }
 
   TestGroup group_;
@@ -75,7 +56,7 @@ TEST_P(ExchangeConformance, EveryRoutingAndTokenCountForEveryK) {
         for (int i = 0; i < 5; ++i) {
           ++variant;
           layers.push_back(
-              {make_batch(made, tokens(variant), routing, weights(variant), seed_ + variant)});
+              {make_batch(made, tokens(variant), routing, weights_of(variant), seed_ + variant)});
         }
       }
       const auto problems = run_layers(*exchange, group_.rank, layers, lane);
@@ -100,7 +81,7 @@ TEST_P(ExchangeConformance, UbatchesInFlightOnACommThread) {
         layer.push_back(make_batch(made,
                                    tokens(variant),
                                    kAllRoutings[variant % std::size(kAllRoutings)],
-                                   weights(variant),
+                                   weights_of(variant),
                                    seed_ + variant));
       }
     }
@@ -349,14 +330,14 @@ TEST_P(ExchangeConformance, AgreesWithTheOtherBackEndsToTheBit) {
   const auto exchange = make(made);
   for (std::uint64_t pass = 0; pass < 6; ++pass) {
     auto batch =
-        make_batch(made, tokens(seed_ + pass), kAllRoutings[pass], weights(pass), seed_ + pass);
+        make_batch(made, tokens(seed_ + pass), kAllRoutings[pass], weights_of(pass), seed_ + pass);
     std::uint64_t state = seed_ + pass;
     for (auto& value : batch.ranks[static_cast<std::size_t>(group_.rank)].hidden) {
       state = state * 6364136223846793005ULL + 1442695040888963407ULL;
       value = static_cast<float>(static_cast<double>(state >> 40) * 0x1p-23 - 1);
     }
     const auto here = run_pass(*exchange, 0, batch, group_.rank);
-    for (const auto* other : kBackEnds) {
+    for (const auto& other : back_ends()) {
       const auto theirs = run_pass(*group_.make(other, made), 0, batch, group_.rank);
       EXPECT_TRUE(here.rows.equal(theirs.rows));
       EXPECT_TRUE(here.offsets.equal(theirs.offsets));
@@ -372,10 +353,10 @@ TEST_P(ExchangeConformance, AgreesWithTheOtherBackEndsToTheBit) {
 INSTANTIATE_TEST_SUITE_P(
     BackEnds,
     ExchangeConformance,
-    ::testing::Combine(::testing::ValuesIn(kBackEnds),
+    ::testing::Combine(::testing::ValuesIn(back_ends()),
                        ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf)),
     [](const auto& suite) {
-      return std::string(std::get<0>(suite.param)) + "_" + c10::toString(std::get<1>(suite.param));
+      return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param));
     });
 
 }  // namespace

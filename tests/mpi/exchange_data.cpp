@@ -182,6 +182,33 @@ std::vector<Origin> expected_origins(const GroupBatch& batch, int rank) {
 
 }  // namespace
 
+std::vector<std::int64_t> tokens_per_rank(int num_ranks, std::uint64_t variant, std::int64_t most) {
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(num_ranks), most);
+  for (std::size_t r = 0; r < counts.size(); ++r) {
+    const bool chosen = r == variant / 5 % counts.size();
+    switch (variant % 5) {
+      case 0:
+        break;
+      case 1:
+        counts[r] = static_cast<std::int64_t>(variant / 5 + r * 5) % (most + 1);
+        break;
+      case 2:
+        counts[r] = chosen ? 0 : (most + 1) / 2;
+        break;
+      case 3:
+        counts[r] = chosen ? most : 0;
+        break;
+      default:
+        counts[r] = 0;
+    }
+  }
+  return counts;
+}
+
+Weights weights_of(std::uint64_t variant) {
+  return variant % 3 == 2 ? Weights::order_shows : Weights::random;
+}
+
 GroupBatch make_batch(const ExchangeShape& shape,
                       const std::vector<std::int64_t>& tokens,
                       Routing routing,

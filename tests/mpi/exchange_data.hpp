@@ -46,6 +46,13 @@ struct GroupBatch {
   std::vector<RankBatch> ranks;
 };
 
+/// Tokens of each rank, at most `most`; by variant all equal, uneven, none on one rank, all on one
+/// rank, none at all.
+std::vector<std::int64_t> tokens_per_rank(int num_ranks, std::uint64_t variant, std::int64_t most);
+
+/// Weights that go with a variant.
+Weights weights_of(std::uint64_t variant);
+
 /// The same on all ranks for the same arguments. tokens: per rank.
 GroupBatch make_batch(const ExchangeShape& shape,
                       const std::vector<std::int64_t>& tokens,

@@ -8,6 +8,7 @@
 #include <ATen/ops/full_like.h>
 
 #include "framework/comm/exchange/emulated_link.hpp"
+#include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/mpi/check.hpp"
 #include "tests/support/mpi_world.hpp"
@@ -60,6 +61,16 @@ void CommLane::work() {
   }
 }
 
+std::vector<std::string> built_exchanges(bool on_gpu, GraphMode captured) {
+  std::vector<std::string> names;
+  for (const auto& row : exchange_table()) {
+    if (on_gpu ? row.on_gpu && row.max_graph >= captured : row.on_host.has_value()) {
+      names.push_back(row.name);
+    }
+  }
+  return names;
+}
+
 TestGroup::TestGroup(std::chrono::milliseconds timeout)
     : exchange_comm(session().world()),
       counts_comm(session().world()),
@@ -82,7 +93,11 @@ std::unique_ptr<Exchange> TestGroup::make(const std::string& kind,
     return emulate_link(
         make("ragged", shape), shape, {.latency_us = 30.0, .gbytes_per_s = 0.05}, policy);
   }
-  return make_exchange(kind, shape, exchange_comm, counts_comm, policy);
+  return make_exchange(
+      kind,
+      /*on_gpu=*/false,
+      shape,
+      {.exchange_comm = &exchange_comm, .counts_comm = &counts_comm, .wait = policy});
 }
 
 std::uint64_t fresh_seed() {

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "framework/base/types.hpp"
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/mpi/comm.hpp"
 #include "framework/mpi/wait.hpp"
@@ -42,6 +43,10 @@ class CommLane {
   bool done_ = false;
   std::thread thread_;
 };
+
+/// Names of the back ends that the table has for a kind of device; on GPUs those of which at least
+/// so much of a step can be captured.
+std::vector<std::string> built_exchanges(bool on_gpu, GraphMode captured = GraphMode::none);
 
 /// The name, in tests only, of `ragged` over an emulated link.
 inline constexpr const char* kRaggedOverLink = "ragged_over_link";

@@ -9,7 +9,7 @@
 namespace dovetail::test {
 namespace {
 
-class ExchangeFailure : public ::testing::TestWithParam<const char*> {
+class ExchangeFailure : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     last_ = group_.size - 1;
@@ -150,8 +150,8 @@ TEST_P(ExchangeFailure, PollHookEndsTheWait) {
 
 INSTANTIATE_TEST_SUITE_P(BackEnds,
                          ExchangeFailure,
-                         ::testing::Values("gather", "ragged"),
-                         [](const auto& suite) { return std::string(suite.param); });
+                         ::testing::ValuesIn(built_exchanges(/*on_gpu=*/false)),
+                         [](const auto& suite) { return suite.param; });
 
 }  // namespace
 }  // namespace dovetail::test

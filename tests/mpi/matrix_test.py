@@ -10,7 +10,7 @@ import os
 import time
 import unittest
 
-from cli import FP32_BOUND, CliTest, mpirun
+from cli import FP32_BOUND, CliTest, exchanges_on, mpirun
 from pairwise import Pairwise
 
 STAGES = "{moe: [[attention], [route, dispatch], [experts, combine, shared_experts]], delta: 1}"
@@ -42,7 +42,7 @@ SCHEDULES = {
     "file": ("experiments/own_schedule.json", 2, ""),
 }
 SPLITS = ["token_midpoint", "request", "balanced", "sizes"]
-EXCHANGES = ["gather", "ragged"]
+EXCHANGES = list(exchanges_on("CPU"))
 HAND_OFFS = ["threads", "inline"]
 PAGES = [1, 16, 50]
 

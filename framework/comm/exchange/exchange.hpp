@@ -1,6 +1,7 @@
 // The exchange of tokens between the ranks of an ep group: six calls around the experts of a layer.
 // All back ends implement this interface and pass one conformance test; they agree to the bit,
-// because the order of summation depends on the grid only.
+// because the order of summation depends on the grid only. exchange_table.cpp lists them and says
+// how to add one.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,10 @@ struct ExchangeShape {
   int num_ubatches = 1;               ///< one set of buffers for each
 
   int experts_per_rank() const { return num_experts / ep_size; }
+
+  std::int64_t row_bytes() const {
+    return hidden * static_cast<std::int64_t>(c10::elementSize(dtype));
+  }
 };
 
 /// The tokens of one ubatch in one layer, and what the router has decided for them. All contiguous,

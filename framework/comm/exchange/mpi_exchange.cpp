@@ -6,6 +6,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
+#include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/mpi_exchange_state.hpp"
 
 namespace dovetail {
@@ -18,60 +19,29 @@ constexpr int kMaxUbatches = 32767 / kNumMessageKinds;
 constexpr std::array<const char*, 6> kStageNames = {
     "idle", "prepare", "dispatch", "arrange", "reduce", "combine"};
 
-ExchangeShape checked(const ExchangeShape& shape,
-                      const MpiComm& exchange_comm,
-                      const MpiComm& counts_comm) {
-  DOVETAIL_CHECK(
-      shape.ep_size >= 1 && shape.ep_rank >= 0 && shape.ep_rank < shape.ep_size,
-      "ep_rank " + std::to_string(shape.ep_rank) + " of " + std::to_string(shape.ep_size));
-  DOVETAIL_CHECK(shape.num_experts >= 1 && shape.num_experts % shape.ep_size == 0,
-                 std::to_string(shape.num_experts) + " experts over " +
-                     std::to_string(shape.ep_size) + " ranks");
-  DOVETAIL_CHECK(shape.top_k >= 1 && shape.top_k <= shape.num_experts,
-                 "top_k " + std::to_string(shape.top_k) + " of " +
-                     std::to_string(shape.num_experts) + " experts");
-  DOVETAIL_CHECK(shape.hidden >= 1, "hidden " + std::to_string(shape.hidden));
-  DOVETAIL_CHECK(
-      shape.dtype == at::kFloat || shape.dtype == at::kBFloat16 || shape.dtype == at::kHalf,
-      std::string("dtype ") + c10::toString(shape.dtype) + "; allowed: float32, bfloat16, float16");
-  DOVETAIL_CHECK(shape.num_ubatches >= 1 && shape.num_ubatches <= kMaxUbatches,
+const ExchangeShape& checked(const ExchangeShape& shape, const ExchangeSetting& setting) {
+  check_shape(shape);
+  DOVETAIL_CHECK(shape.num_ubatches <= kMaxUbatches,
                  std::to_string(shape.num_ubatches) + " ubatches");
-  for (const auto* comm : {&exchange_comm, &counts_comm}) {
+  for (const auto* comm : {setting.exchange_comm, setting.counts_comm}) {
+    DOVETAIL_CHECK(comm != nullptr, "an exchange over MPI needs its two communicators");
     DOVETAIL_CHECK_EQ(comm->size(), shape.ep_size);
     DOVETAIL_CHECK_EQ(comm->rank(), shape.ep_rank);
   }
   return shape;
 }
 
-void check_tensor(const at::Tensor& tensor,
-                  at::IntArrayRef sizes,
-                  at::ScalarType dtype,
-                  const char* name) {
-  DOVETAIL_CHECK(tensor.defined() && tensor.device().is_cpu() && tensor.is_contiguous() &&
-                     tensor.scalar_type() == dtype && tensor.sizes() == sizes,
-                 std::string(name) + " must be a contiguous host tensor of " +
-                     c10::toString(dtype) + " with " + std::to_string(sizes[0]) + " rows of " +
-                     std::to_string(sizes[1]));
-}
-
-bool same_grid(const ExchangeShape& a, const ExchangeShape& b) {
-  return a.ep_size == b.ep_size && a.ep_rank == b.ep_rank && a.num_experts == b.num_experts &&
-         a.top_k == b.top_k;
-}
-
 }  // namespace
 
-MpiExchange::MpiExchange(const ExchangeShape& shape,
-                         RowSelection selection,
-                         const MpiComm& exchange_comm,
-                         const MpiComm& counts_comm,
-                         WaitPolicy policy)
-    : shape_(checked(shape, exchange_comm, counts_comm)),
-      selection_(selection),
-      exchange_comm_(exchange_comm.raw()),
-      counts_comm_(counts_comm.raw()),
-      policy_(std::move(policy)),
-      row_bytes_(shape.hidden * static_cast<std::int64_t>(c10::elementSize(shape.dtype))),
+MpiExchange::MpiExchange(RowSelection selection,
+                         const ExchangeShape& shape,
+                         const ExchangeSetting& setting)
+    : selection_(selection),
+      shape_(checked(shape, setting)),
+      exchange_comm_(setting.exchange_comm->raw()),
+      counts_comm_(setting.counts_comm->raw()),
+      policy_(setting.wait),
+      row_bytes_(shape.row_bytes()),
       state_(std::make_unique<State>(shape, row_bytes_)) {}
 
 MpiExchange::~MpiExchange() {
@@ -121,7 +91,7 @@ void MpiExchange::on_wire(Body body) {
 
 void MpiExchange::pack(Ubatch& slot, const at::Tensor& hidden) const {
   const auto& plan = *slot.plan;
-  check_tensor(hidden, {plan.num_tokens, shape_.hidden}, shape_.dtype, "hidden");
+  check_tensor(hidden, {plan.num_tokens, shape_.hidden}, shape_.dtype, at::kCPU, "hidden");
   slot.packed.reserve(static_cast<std::int64_t>(plan.packed_tokens.size()));
   copy_rows(static_cast<const std::byte*>(hidden.const_data_ptr()),
             plan.packed_tokens,
@@ -130,13 +100,9 @@ void MpiExchange::pack(Ubatch& slot, const at::Tensor& hidden) const {
 }
 
 void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
-  const auto& [hidden, expert_ids, weights, layer] = tokens;
   auto& slot = enter(ubatch, Stage::idle, "prepare");
-  const auto num_tokens = hidden.defined() && hidden.dim() == 2 ? hidden.size(0) : -1;
-  DOVETAIL_CHECK(num_tokens >= 0, where(ubatch, "prepare") + ": hidden must be [T, hidden]");
-  check_tensor(hidden, {num_tokens, shape_.hidden}, shape_.dtype, "hidden");
-  check_tensor(expert_ids, {num_tokens, shape_.top_k}, at::kLong, "expert_ids");
-  check_tensor(weights, {num_tokens, shape_.top_k}, at::kFloat, "weights");
+  const auto num_choices =
+      static_cast<std::size_t>(check_tokens(tokens, shape_, at::kCPU) * shape_.top_k);
 
   // The stage is idle until all is well: a bad batch must not leave a half-made plan.
   slot.stage = Stage::idle;
@@ -144,14 +110,13 @@ void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   if (!slot.plan || slot.plan.use_count() > 1) {
     slot.plan = std::make_shared<RoutingPlan>();
   }
-  const auto num_choices = static_cast<std::size_t>(num_tokens * shape_.top_k);
   plan_sends(shape_,
              selection_,
-             {expert_ids.const_data_ptr<std::int64_t>(), num_choices},
-             {weights.const_data_ptr<float>(), num_choices},
+             {tokens.expert_ids.const_data_ptr<std::int64_t>(), num_choices},
+             {tokens.weights.const_data_ptr<float>(), num_choices},
              *slot.plan);
   on_wire([&] { post_counts(ubatch, slot); });
-  pack(slot, hidden);
+  pack(slot, tokens.hidden);
   slot.stage = Stage::prepared;
 }
 
@@ -210,7 +175,7 @@ ExpertRows MpiExchange::arrange(int ubatch) {
 void MpiExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
   auto& slot = enter(ubatch, Stage::arranged, "reduce");
   const auto num_rows = static_cast<std::int64_t>(slot.arrangement.arrival.size());
-  check_tensor(expert_rows, {num_rows, shape_.hidden}, shape_.dtype, "expert_rows");
+  check_tensor(expert_rows, {num_rows, shape_.hidden}, shape_.dtype, at::kCPU, "expert_rows");
   slot.partial.reserve(slot.plan->num_slots());
   sum_choices(shape_.dtype,
               shape_.hidden,
@@ -275,26 +240,6 @@ void MpiExchange::prepare_again(int ubatch,
                                 std::shared_ptr<ExchangePlan> plan) {
   adopt(ubatch, std::move(plan));
   pack(state_->ubatches[index(ubatch)], hidden);
-}
-
-std::int64_t MpiExchange::bytes() const {
-  std::int64_t bytes = 0;
-  for (const auto& slot : state_->ubatches) {
-    for (const auto* rows : {&slot.packed,
-                             &slot.received,
-                             &slot.expert_rows,
-                             &slot.partial,
-                             &slot.returned,
-                             &slot.output}) {
-      bytes += rows->bytes();
-    }
-    if (slot.plan) {
-      bytes += static_cast<std::int64_t>(
-          (slot.plan->packed_metadata.size() + slot.plan->arrived_metadata.size()) *
-          sizeof(std::int32_t));
-    }
-  }
-  return bytes;
 }
 
 }  // namespace dovetail

@@ -7,11 +7,10 @@
 #include <string>
 
 #include "framework/comm/exchange/exchange.hpp"
+#include "framework/comm/exchange/exchange_setting.hpp"
 #include "framework/comm/exchange/peer_messages.hpp"
 #include "framework/comm/exchange/routing_plan.hpp"
 #include "framework/comm/exchange/row_kernels.hpp"
-#include "framework/mpi/comm.hpp"
-#include "framework/mpi/wait.hpp"
 
 namespace dovetail {
 
@@ -26,13 +25,9 @@ namespace dovetail {
 /// Counts travel on `counts_comm`, posted by prepare, completed at the head of dispatch.
 class MpiExchange final : public Exchange, private ExchangePlans, private HostBuffers {
  public:
-  /// Both communicators must be over the ep group, with shape.ep_rank as rank, and outlive the
-  /// exchange; nothing else may use them. Local.
-  MpiExchange(const ExchangeShape& shape,
-              RowSelection selection,
-              const MpiComm& exchange_comm,
-              const MpiComm& counts_comm,
-              WaitPolicy policy);
+  /// Takes both communicators of host ranks; shape.ep_rank is the rank in them. Local. Throws
+  /// ContractError for a shape or communicators that do not fit.
+  MpiExchange(RowSelection selection, const ExchangeShape& shape, const ExchangeSetting& setting);
 
   /// Local; never blocks. Messages that a failure left in flight are cancelled; where that cannot
   /// be (a send that no peer took) the buffers are leaked on purpose, because MPI may still use
@@ -86,8 +81,8 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
   template <class Body>
   void on_wire(Body body);
 
-  ExchangeShape shape_;
   RowSelection selection_;
+  ExchangeShape shape_;
   MPI_Comm exchange_comm_;
   MPI_Comm counts_comm_;
   WaitPolicy policy_;
@@ -96,5 +91,10 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
   TrafficMeter meter_;
   std::atomic<bool> failed_{false};
 };
+
+/// ExchangeSide::buffer_bytes of it. Linear in max_tokens.
+std::int64_t mpi_exchange_bytes(RowSelection selection,
+                                const ExchangeShape& shape,
+                                std::int64_t max_tokens);
 
 }  // namespace dovetail

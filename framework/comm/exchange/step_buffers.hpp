@@ -13,8 +13,10 @@ class StepBuffers {
   virtual ~StepBuffers() = default;
 
   /// Before every step: the agreed largest number of tokens of each of its ubatches over all ranks,
-  /// which is what messages of fixed size are made for.
-  virtual void begin_step(std::span<const std::int64_t> max_tokens) = 0;
+  /// which is what messages of fixed size are made for. comm_sms: SMs that the step's transfers may
+  /// take, one of the numbers that the exchange has a communicator for; without meaning where none
+  /// is needed.
+  virtual void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) = 0;
 
   /// After a step has ended on the device, also a replayed one: throws RunError for what kernels
   /// have found (a block that was too small), naming rank, layer and expert.
@@ -32,7 +34,7 @@ class StepBuffers {
 /// they find, and nothing is captured.
 class HostBuffers : public StepBuffers {
  public:
-  void begin_step(std::span<const std::int64_t> /*max_tokens*/) final {}
+  void begin_step(std::span<const std::int64_t> /*max_tokens*/, int /*comm_sms*/) final {}
 
   void check_step() final {}
 

@@ -1,6 +1,7 @@
 #include "framework/step/cuda/cuda_driver.hpp"
 
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -8,7 +9,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include "framework/base/check.hpp"
-#include "framework/comm/exchange/nccl/device_exchanges.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "framework/mpi/agree.hpp"
@@ -17,6 +18,21 @@
 #include "framework/step/kv_cache.hpp"
 
 namespace dovetail {
+
+namespace {
+
+/// The communicators of the policy's steps, by the SMs that they take; none for a group of one.
+std::map<int, NcclComm*> make_comms(const StepSetup& setup) {
+  std::map<int, NcclComm*> comms;
+  for (const int comm_sms : {setup.resolved.comm_sms, setup.resolved.plain_comm_sms}) {
+    if (auto* comm = setup.device.gpu().ep_comm(comm_sms)) {
+      comms[comm_sms] = comm;
+    }
+  }
+  return comms;
+}
+
+}  // namespace
 
 struct CudaDriver::ContextFill {
   ContextFill(const StepSetup& setup,
@@ -34,7 +50,7 @@ struct CudaDriver::ContextFill {
 
 CudaDriver::CudaDriver(const StepSetup& setup)
     : setup_(setup),
-      comm_(setup.device.gpu().ep_comm(setup.resolved.comm_sms)),
+      comms_(make_comms(setup)),
       exchange_(make_policy_exchange(setup.schedules.own.num_ubatches)),
       body_(setup.model, *exchange_, setup.iteration.cache(), setup.fault),
       runner_({.device = setup.device.device().index(),
@@ -60,7 +76,7 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
   }
   use_batch(agreed.decision.bounds);
   batch_->load(inputs, agreed.slices, given_at(setup_.given.expert_ids, step));
-  make_buffers();
+  make_buffers(agreed);
   comm_sms_ = graphs_.sms_left_to_exchange(agreed);
   report_.eager_reason = graphs_.reason_to_run_eagerly(pass, *batch_);
   if (report_.eager_reason == EagerReason::none) {
@@ -77,7 +93,7 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
   if (pass.pass == PassKind::full) {
     batch_->outputs().poison();
   }
-  graphs_.begin_step(*batch_, pass.pass, pass.keep_plans);
+  graphs_.begin_step(agreed, *batch_, pass.pass, pass.keep_plans);
   exchange_->meter().reset();
   check_cuda(cudaDeviceSynchronize(), "end of a step's preparation");
 }
@@ -128,7 +144,7 @@ void CudaDriver::fill_context(int context_step) {
       setup_, make_policy_exchange(1), decide(reduced, {}).bounds, shape);
   auto& fill = *context_fill_;
   fill.batch.load(inputs, whole, expert_ids);
-  fill.exchange->buffers().begin_step(fill.batch.tokens());
+  fill.exchange->buffers().begin_step(fill.batch.tokens(), setup_.resolved.plain_comm_sms);
   fill.body.begin(fill.batch.work(), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of the context");
   runner_.run_eager(setup_.schedules.plain, fill.body, PassKind::full, nullptr);
@@ -162,13 +178,14 @@ MemoryRecord CudaDriver::memory() const {
 
 std::unique_ptr<Exchange> CudaDriver::make_policy_exchange(int num_ubatches) const {
   const auto& ranks = setup_.ranks;
-  return make_device_exchange(setup_.resolved.exchange,
-                              exchange_shape(setup_, num_ubatches),
-                              {.comm = comm_,
-                               .counts_comm = &ranks.groups.counts,
-                               .wait = ranks.wait,
-                               .padded_capacity = setup_.execution.padded_capacity,
-                               .world_rank = ranks.rank().value});
+  return make_exchange(setup_.resolved.exchange,
+                       /*on_gpu=*/true,
+                       exchange_shape(setup_, num_ubatches),
+                       {.counts_comm = &ranks.groups.counts,
+                        .nccl_comms = comms_,
+                        .wait = ranks.wait,
+                        .padded_capacity = setup_.execution.padded_capacity,
+                        .world_rank = ranks.rank().value});
 }
 
 /// For the steps of the policy's iteration.
@@ -202,14 +219,14 @@ void CudaDriver::forget_memory() const {
 
 void CudaDriver::poll() {
   setup_.ranks.wait.on_poll();
-  if (comm_ != nullptr) {
-    comm_->check_async();
+  for (const auto& [comm_sms, comm] : comms_) {
+    comm->check_async();
   }
 }
 
 void CudaDriver::cancel_comm() noexcept {
-  if (comm_ != nullptr) {
-    comm_->abort();
+  for (const auto& [comm_sms, comm] : comms_) {
+    comm->abort();
   }
 }
 
@@ -232,8 +249,9 @@ void CudaDriver::use_batch(const StepBounds& bounds) {
 
 /// The exchange's buffers are made for the bounds; graphs that refer to smaller ones are dropped,
 /// on all ranks alike.
-void CudaDriver::make_buffers() {
-  exchange_->buffers().begin_step(batch_->tokens());
+void CudaDriver::make_buffers(const AgreedStep& agreed) {
+  exchange_->buffers().begin_step(batch_->tokens(),
+                                  setup_.resolved.comm_sms_of(agreed.schedule_index));
   if (exchange_->buffers().generation() != generation_) {
     graphs_.clear();
     generation_ = exchange_->buffers().generation();

@@ -1,6 +1,7 @@
 // The driver of GPU ranks: padded batches, eager steps, captured steps.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,7 +20,7 @@ namespace dovetail {
 /// shape; each shape has its tensors, which captured steps refer to.
 class CudaDriver final : public StepDriver {
  public:
-  /// Collective over the world: makes the exchange's communicator.
+  /// Collective over the world: makes the exchange's communicators.
   explicit CudaDriver(const StepSetup& setup);
   ~CudaDriver() override;
   CudaDriver(const CudaDriver&) = delete;
@@ -51,11 +52,11 @@ class CudaDriver final : public StepDriver {
   void poll();
   void cancel_comm() noexcept;
   void use_batch(const StepBounds& bounds);
-  void make_buffers();
+  void make_buffers(const AgreedStep& agreed);
   MemoryRecord memory() const;
 
   const StepSetup setup_;
-  NcclComm* comm_;  ///< null for a group of one rank
+  const std::map<int, NcclComm*> comms_;  ///< by SMs; empty for a group of one rank
   std::unique_ptr<Exchange> exchange_;
   ModelStep body_;
   std::uint64_t generation_ = 0;  ///< of the exchange's buffers

@@ -87,8 +87,12 @@ StepGraphs::Found StepGraphs::find_or_capture(const AgreedStep& agreed,
   return {&one_shot_, true, true};
 }
 
-void StepGraphs::begin_step(PaddedBatch& batch, PassKind pass, bool keep_plans) {
-  exchange_.buffers().begin_step(batch.tokens());
+void StepGraphs::begin_step(const AgreedStep& agreed,
+                            PaddedBatch& batch,
+                            PassKind pass,
+                            bool keep_plans) {
+  exchange_.buffers().begin_step(batch.tokens(),
+                                 setup_.resolved.comm_sms_of(agreed.schedule_index));
   body_.begin(batch.work(), pass, keep_plans);
 }
 
@@ -126,13 +130,13 @@ GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
                                             PaddedBatch& batch) {
   const SmPartition partition(sms_left_to_exchange(agreed));
   for (int i = 0; i < kWarmUps; ++i) {
-    begin_step(batch, pass.pass, false);
+    begin_step(agreed, batch, pass.pass, false);
     check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");
     runner_.run_eager(agreed.schedule, body_, pass.pass, nullptr);
     exchange_.buffers().check_step();
     cache_.count_eager(EagerReason::warm_up);
   }
-  auto captured = capture(agreed.schedule, pass, batch);
+  auto captured = capture(agreed, pass, batch);
   const auto& ranks = setup_.ranks;
   std::array<std::int64_t, 1> all_well = {captured.step != nullptr ? 1 : 0};
   all_reduce(ranks.groups.world, all_well, Reduction::min, ranks.wait);
@@ -140,15 +144,15 @@ GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
 }
 
 /// Local; empty where it fails.
-GraphEntry StepGraphs::capture(const Schedule& schedule, const StepPass& pass, PaddedBatch& batch) {
+GraphEntry StepGraphs::capture(const AgreedStep& agreed, const StepPass& pass, PaddedBatch& batch) {
   GraphEntry captured;
   exchange_.meter().take_captured();
-  begin_step(batch, pass.pass, false);
+  begin_step(agreed, batch, pass.pass, false);
   if (setup_.fault != nullptr) {
     setup_.fault->set_capturing(true);
   }
   try {
-    captured.step = runner_.capture(schedule, body_, pass.pass, mode(), pass.is_profiled);
+    captured.step = runner_.capture(agreed.schedule, body_, pass.pass, mode(), pass.is_profiled);
   } catch (const std::exception& error) {
     log_line(std::string("the step could not be captured: ") + error.what());
   }

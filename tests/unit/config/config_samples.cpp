@@ -190,7 +190,9 @@ Capabilities host_capabilities() {
       .splits = {"token_midpoint", "request", "sizes"},
       .exchanges = {{"gather", true, true, GraphMode::full},
                     {"ragged", true, true, GraphMode::piecewise},
-                    {"padded", false, true, GraphMode::full}},
+                    {"padded", false, true, GraphMode::full},
+                    {"symmetric", false, false, GraphMode::none, false},
+                    {"copy_engine", false, false, GraphMode::none, false}},
       .phases = {"embed", "attention", "experts", "output"},
       .cuda = false};
 }

@@ -12,6 +12,9 @@ namespace dovetail {
 /// needs and no more, or those that it needs in a block of fixed size.
 enum class BlockKind { gather, ragged, padded };
 
+/// Choices of a token that the kernels can hold.
+inline constexpr int kMaxDeviceTopK = 64;
+
 inline constexpr std::int64_t kBlockAlign = 128;
 
 DOVETAIL_HOST_DEVICE constexpr std::int64_t align_block(std::int64_t bytes) {

@@ -12,9 +12,6 @@
 
 namespace dovetail {
 
-/// Choices of a token that the kernels can hold.
-inline constexpr int kMaxDeviceTopK = 64;
-
 /// What kernels find wrong; the first finding of a step stays.
 enum class DeviceFinding : std::int32_t {
   none = 0,

@@ -2,6 +2,7 @@
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
 
 #include "framework/base/check.hpp"
+#include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 
 namespace dovetail {
@@ -16,29 +17,25 @@ RowType row_type(at::ScalarType dtype) {
 }  // namespace
 
 void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
-  const auto& [hidden, expert_ids, weights, layer] = tokens;
   auto& slot = at(ubatch, "prepare");
-  const auto num_tokens = hidden.defined() && hidden.dim() == 2 ? hidden.size(0) : -1;
-  DOVETAIL_CHECK(num_tokens >= 0 && num_tokens <= slot.max_tokens,
-                 where(ubatch, "prepare") + ": hidden must be [T, hidden] with T at most " +
-                     std::to_string(slot.max_tokens) + ", the step's bound");
-  check_tensor(hidden, {num_tokens, shape_.hidden}, shape_.dtype, "hidden");
-  check_tensor(expert_ids, {num_tokens, shape_.top_k}, at::kLong, "expert_ids");
-  check_tensor(weights, {num_tokens, shape_.top_k}, at::kFloat, "weights");
+  const auto num_tokens = check_tokens(tokens, shape_, at::kCUDA);
+  DOVETAIL_CHECK(num_tokens <= slot.max_tokens,
+                 where(ubatch, "prepare") + ": " + std::to_string(num_tokens) +
+                     " tokens; the step's bound is " + std::to_string(slot.max_tokens));
   slot.used.reset();
   slot.kept.reset();
   slot.num_tokens = num_tokens;
   slot.prepared = true;
   const auto stream = current_stream();
-  launch_scan({.expert_ids = expert_ids.const_data_ptr<std::int64_t>(),
-               .weights = weights.const_data_ptr<float>(),
+  launch_scan({.expert_ids = tokens.expert_ids.const_data_ptr<std::int64_t>(),
+               .weights = tokens.weights.const_data_ptr<float>(),
                .num_tokens = num_tokens,
                .layout = slot.sizes.sender,
                .sender = words_of(slot.sender),
                .all_rows = kind_ == BlockKind::gather,
                .capacity = slot.sizes.block.capacity,
                .ubatch = ubatch,
-               .layer = layer,
+               .layer = tokens.layer,
                .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))},
               stream);
   if (slot.counted != nullptr) {
@@ -53,7 +50,7 @@ void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
       slot.counts_recorded = true;
     }
   }
-  pack(slot, hidden, words_of(slot.sender));
+  pack(slot, tokens.hidden, words_of(slot.sender));
 }
 
 void NcclExchange::pack(const Ubatch& slot,
@@ -109,7 +106,8 @@ Arrivals NcclExchange::arrivals_of(const Ubatch& slot) const {
 
 void NcclExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
   auto& slot = at(ubatch, "reduce");
-  check_tensor(expert_rows, {slot.sizes.expert_rows, shape_.hidden}, shape_.dtype, "expert_rows");
+  check_tensor(
+      expert_rows, {slot.sizes.expert_rows, shape_.hidden}, shape_.dtype, at::kCUDA, "expert_rows");
   if (slot.sizes.expert_rows > 0) {
     launch_reduce({.arrivals = arrivals_of(slot),
                    .choice_rows = words_of(slot.choice_rows),

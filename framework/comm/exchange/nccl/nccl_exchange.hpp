@@ -8,8 +8,8 @@
 #include <string>
 
 #include "framework/comm/exchange/exchange.hpp"
+#include "framework/comm/exchange/exchange_setting.hpp"
 #include "framework/comm/exchange/nccl/block_layout.hpp"
-#include "framework/comm/exchange/nccl/device_exchanges.hpp"
 #include "framework/comm/exchange/nccl/device_plan.hpp"
 
 namespace dovetail {
@@ -36,7 +36,9 @@ struct Arrivals;
 /// passes over adopted plans have none.
 class NcclExchange final : public Exchange, private ExchangePlans, private StepBuffers {
  public:
-  NcclExchange(BlockKind kind, const ExchangeShape& shape, const DeviceExchangeSetting& setting);
+  /// Takes the NCCL communicator and, ragged, that of counts. Allocates with the first begin_step.
+  /// Local; on the current device. Throws ContractError for a shape or setting that does not fit.
+  NcclExchange(BlockKind kind, const ExchangeShape& shape, const ExchangeSetting& setting);
 
   /// The device must be done with the buffers, and no graph may use them any more.
   ~NcclExchange() override;
@@ -76,7 +78,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
 
   /// max_tokens: one for each ubatch of the step, at most shape.num_ubatches. Growing waits for the
   /// device and is refused (ContractError) while the current stream is captured.
-  void begin_step(std::span<const std::int64_t> max_tokens) override;
+  void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) override;
   void check_step() override;
 
   std::uint64_t generation() const override { return generation_; }
@@ -104,12 +106,19 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
 
   const BlockKind kind_;
   const ExchangeShape shape_;
-  const DeviceExchangeSetting setting_;
+  const ExchangeSetting setting_;
+  NcclComm* comm_ = nullptr;  ///< of this step; null in a group of one
   const std::int64_t row_bytes_;
   std::unique_ptr<State> state_;
   std::uint64_t generation_ = 0;
   bool failed_ = false;
   TrafficMeter meter_;
 };
+
+/// A NcclExchange. Throws InputError in a build without CUDA, which has nothing else of this
+/// header.
+std::unique_ptr<Exchange> make_nccl_exchange(BlockKind kind,
+                                             const ExchangeShape& shape,
+                                             const ExchangeSetting& setting);
 
 }  // namespace dovetail

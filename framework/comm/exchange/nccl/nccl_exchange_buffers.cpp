@@ -1,35 +1,28 @@
 // Life of an NcclExchange, its buffers, and what its kernels have found.
-#include <algorithm>
 #include <cstddef>
 
 #include "framework/base/check.hpp"
+#include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
+#include "framework/comm/nccl/nccl_comm.hpp"
 
 namespace dovetail {
 namespace {
 
-ExchangeShape checked(BlockKind kind,
-                      const ExchangeShape& shape,
-                      const DeviceExchangeSetting& setting) {
-  DOVETAIL_CHECK(
-      shape.ep_size >= 1 && shape.ep_rank >= 0 && shape.ep_rank < shape.ep_size,
-      "ep_rank " + std::to_string(shape.ep_rank) + " of " + std::to_string(shape.ep_size));
-  DOVETAIL_CHECK(shape.num_experts >= 1 && shape.num_experts % shape.ep_size == 0,
-                 std::to_string(shape.num_experts) + " experts over " +
-                     std::to_string(shape.ep_size) + " ranks");
-  DOVETAIL_CHECK(shape.top_k >= 1 && shape.top_k <= std::min(shape.num_experts, kMaxDeviceTopK),
-                 "top_k " + std::to_string(shape.top_k) + " of " +
-                     std::to_string(shape.num_experts) + " experts; on GPUs at most " +
+const ExchangeShape& checked(BlockKind kind,
+                             const ExchangeShape& shape,
+                             const ExchangeSetting& setting) {
+  check_shape(shape);
+  DOVETAIL_CHECK(shape.top_k <= kMaxDeviceTopK,
+                 "top_k " + std::to_string(shape.top_k) + "; on GPUs at most " +
                      std::to_string(kMaxDeviceTopK));
-  DOVETAIL_CHECK(shape.hidden >= 1, "hidden " + std::to_string(shape.hidden));
-  DOVETAIL_CHECK(
-      shape.dtype == at::kFloat || shape.dtype == at::kBFloat16 || shape.dtype == at::kHalf,
-      std::string("dtype ") + c10::toString(shape.dtype) + "; allowed: float32, bfloat16, float16");
-  DOVETAIL_CHECK(shape.num_ubatches >= 1, std::to_string(shape.num_ubatches) + " ubatches");
   if (shape.ep_size > 1) {
-    DOVETAIL_CHECK(setting.comm != nullptr, "an exchange between ranks needs a communicator");
-    DOVETAIL_CHECK_EQ(setting.comm->size(), shape.ep_size);
-    DOVETAIL_CHECK_EQ(setting.comm->rank(), shape.ep_rank);
+    DOVETAIL_CHECK(!setting.nccl_comms.empty(), "an exchange between ranks needs a communicator");
+    for (const auto& [comm_sms, comm] : setting.nccl_comms) {
+      DOVETAIL_CHECK(comm != nullptr, "no communicator of " + std::to_string(comm_sms) + " SMs");
+      DOVETAIL_CHECK_EQ(comm->size(), shape.ep_size);
+      DOVETAIL_CHECK_EQ(comm->rank(), shape.ep_rank);
+    }
     DOVETAIL_CHECK(kind != BlockKind::ragged || setting.counts_comm != nullptr,
                    "ragged between ranks needs a communicator for counts");
   }
@@ -40,11 +33,11 @@ ExchangeShape checked(BlockKind kind,
 
 NcclExchange::NcclExchange(BlockKind kind,
                            const ExchangeShape& shape,
-                           const DeviceExchangeSetting& setting)
+                           const ExchangeSetting& setting)
     : kind_(kind),
       shape_(checked(kind, shape, setting)),
       setting_(setting),
-      row_bytes_(shape.hidden * static_cast<std::int64_t>(c10::elementSize(shape.dtype))),
+      row_bytes_(shape.row_bytes()),
       state_(std::make_unique<State>()),
       meter_([this] { return read_choices(); }, row_bytes_) {
   const auto ranks = static_cast<std::size_t>(shape.ep_size);
@@ -94,7 +87,13 @@ NcclExchange::Ubatch& NcclExchange::at(int ubatch, const char* call) const {
   return slot;
 }
 
-void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens) {
+void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) {
+  if (shape_.ep_size > 1) {
+    const auto found = setting_.nccl_comms.find(comm_sms);
+    DOVETAIL_CHECK(found != setting_.nccl_comms.end(),
+                   "an exchange without a communicator of " + std::to_string(comm_sms) + " SMs");
+    comm_ = found->second;
+  }
   DOVETAIL_CHECK(max_tokens.size() <= state_->ubatches.size(),
                  std::to_string(max_tokens.size()) + " ubatches in a step; there are buffers for " +
                      std::to_string(state_->ubatches.size()));
@@ -199,6 +198,12 @@ std::int64_t NcclExchange::bytes() const {
     }
   }
   return static_cast<std::int64_t>(sum);
+}
+
+std::unique_ptr<Exchange> make_nccl_exchange(BlockKind kind,
+                                             const ExchangeShape& shape,
+                                             const ExchangeSetting& setting) {
+  return std::make_unique<NcclExchange>(kind, shape, setting);
 }
 
 }  // namespace dovetail

@@ -4,18 +4,10 @@
 #include <ATen/ops/empty.h>
 
 #include "framework/base/check.hpp"
+#include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 
 namespace dovetail {
-namespace {
-
-bool same_grid(const ExchangeShape& a, const ExchangeShape& b) {
-  return a.ep_size == b.ep_size && a.ep_rank == b.ep_rank && a.num_experts == b.num_experts &&
-         a.top_k == b.top_k;
-}
-
-}  // namespace
-
 std::shared_ptr<ExchangePlan> NcclExchange::plan(int ubatch) {
   auto& slot = at(ubatch, "plan");
   if (slot.used) {
@@ -56,7 +48,7 @@ void NcclExchange::prepare_again(int ubatch,
                                  std::shared_ptr<ExchangePlan> plan) {
   adopt(ubatch, std::move(plan));
   const auto& slot = at(ubatch, "prepare_again");
-  check_tensor(hidden, {slot.num_tokens, shape_.hidden}, shape_.dtype, "hidden");
+  check_tensor(hidden, {slot.num_tokens, shape_.hidden}, shape_.dtype, at::kCUDA, "hidden");
   pack(slot, hidden, sender_of(slot));
 }
 

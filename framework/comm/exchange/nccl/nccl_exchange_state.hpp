@@ -11,7 +11,6 @@
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
 #include "framework/comm/exchange/nccl/exchange_kernels.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
@@ -35,18 +34,6 @@ inline std::int32_t* words_of(const at::Tensor& tensor) {
 
 inline at::Tensor device_tensor(at::IntArrayRef sizes, at::ScalarType dtype) {
   return at::empty(sizes, at::TensorOptions().dtype(dtype).device(at::kCUDA));
-}
-
-/// Throws ContractError that names the tensor unless it is as said.
-inline void check_tensor(const at::Tensor& tensor,
-                         at::IntArrayRef sizes,
-                         at::ScalarType dtype,
-                         const char* name) {
-  DOVETAIL_CHECK(tensor.defined() && tensor.is_cuda() && tensor.is_contiguous() &&
-                     tensor.scalar_type() == dtype && tensor.sizes() == sizes,
-                 std::string(name) + " must be a contiguous tensor on the GPU of " +
-                     c10::toString(dtype) + " with " + std::to_string(sizes[0]) + " rows of " +
-                     std::to_string(sizes[1]));
 }
 
 struct NcclExchange::Ubatch {

@@ -4,6 +4,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
+#include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/comm/nccl/poll.hpp"
 
 namespace dovetail {
@@ -118,7 +119,7 @@ void NcclExchange::gather_blocks(int ubatch, Ubatch& slot) {
   const auto bytes = slot.sizes.block.block_bytes();
   auto* blocks = bytes_of(slot.receive);
   const auto stream = current_stream();
-  setting_.comm->call(
+  comm_->call(
       [&](ncclComm_t comm) {
         return ncclAllGather(blocks + shape_.ep_rank * bytes,
                              blocks,
@@ -141,7 +142,7 @@ void NcclExchange::send_blocks(int ubatch, Ubatch& slot) {
   auto* in = bytes_of(slot.receive);
   Traffic sent;
   const auto stream = current_stream();
-  setting_.comm->call(
+  comm_->call(
       [&](ncclComm_t comm) {
         PeerTransfer transfer{.comm = comm, .stream = stream};
         for (int step = 1; step < shape_.ep_size; ++step) {
@@ -208,7 +209,7 @@ void NcclExchange::combine(int ubatch) {
   const auto stream = current_stream();
   Traffic sent;
   on_wire(ubatch, "combine", [&] {
-    setting_.comm->call(
+    comm_->call(
         [&](ncclComm_t comm) {
           PeerTransfer transfer{.comm = comm, .stream = stream};
           for (int step = 1; step < shape_.ep_size; ++step) {

@@ -1,5 +1,5 @@
 // What is particular to the MPI back ends: bytes on the wire, bounded waits that name the late
-// peer, what a failure leaves behind, memory, and the names.
+// peer, what a failure leaves behind, and memory.
 #include <cmath>
 #include <limits>
 
@@ -138,51 +138,13 @@ TEST(ExchangeMemory, EstimateIsReachedInTheWorstRoutingAndHoldsOtherwise) {
         run_pass(*exchange, ubatch, batch, group.rank);
       }
       const auto held = exchange->buffers().bytes();
-      const auto estimate = exchange_buffer_bytes(shape, 11, kind);
+      const auto estimate = exchange_buffer_bytes(kind, /*on_gpu=*/false, shape, 11, 1.0);
       EXPECT_LE(held, estimate) << kind << " k " << k;
       if (k == group.size * 2) {
         EXPECT_EQ(held, estimate) << kind;
       }
     }
   }
-}
-
-TEST(ExchangeNames, AutoIsRaggedAndWhatIsNotBuiltIsRefusedByName) {
-  const TestGroup group;
-  EXPECT_EQ(choose_exchange("auto").name, "ragged");
-  EXPECT_NE(choose_exchange("auto").reason, "");
-  EXPECT_EQ(choose_exchange("gather").name, "gather");
-  EXPECT_EQ(exchange_registry().names(),
-            (std::vector<std::string>{"gather", "ragged", "padded", "symmetric", "copy_engine"}));
-  const auto refusal = [](auto call) -> std::string {
-    try {
-      call();
-    } catch (const InputError& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
-  for (const auto* name : {"padded", "symmetric", "copy_engine"}) {
-    const bool needs_gpus = name == std::string("padded");
-    const auto expected =
-        "exchange '" + std::string(name) +
-        (needs_gpus ? "' needs GPUs; on host ranks: gather, ragged, and auto"
-                    : "' is not built yet; built: gather, ragged, padded (GPUs only), and auto");
-    EXPECT_EQ(refusal([&] { group.make(name, group.shape(1, 1)); }), expected);
-    EXPECT_EQ(refusal([&] { choose_exchange(name); }), expected);
-    EXPECT_EQ(refusal([&] { exchange_buffer_bytes(group.shape(1, 1), 1, name); }), expected);
-  }
-  for (const auto* name : {"gather", "ragged", "padded"}) {
-    EXPECT_EQ(choose_exchange(name, true).name, name);
-  }
-  EXPECT_EQ(choose_exchange("auto", true).name, "gather");
-  EXPECT_EQ(max_graph_mode("gather"), GraphMode::full);
-  EXPECT_EQ(max_graph_mode("padded"), GraphMode::full);
-  EXPECT_EQ(max_graph_mode("ragged"), GraphMode::piecewise);
-  EXPECT_THROW(choose_exchange("symmetric", true), InputError);
-  EXPECT_THROW(max_graph_mode("copy_engine"), InputError);
-  EXPECT_EQ(refusal([] { choose_exchange("raged"); }).substr(0, 30),
-            "unknown exchange 'raged'; know");
 }
 
 }  // namespace

@@ -1,0 +1,45 @@
+// Memory of an MpiExchange: what it holds now, and the most that it can come to.
+#include <algorithm>
+
+#include "framework/comm/exchange/mpi_exchange_state.hpp"
+
+namespace dovetail {
+
+std::int64_t MpiExchange::bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& slot : state_->ubatches) {
+    for (const auto* rows : {&slot.packed,
+                             &slot.received,
+                             &slot.expert_rows,
+                             &slot.partial,
+                             &slot.returned,
+                             &slot.output}) {
+      bytes += rows->bytes();
+    }
+    if (slot.plan) {
+      bytes += static_cast<std::int64_t>(
+          (slot.plan->packed_metadata.size() + slot.plan->arrived_metadata.size()) *
+          sizeof(std::int32_t));
+    }
+  }
+  return bytes;
+}
+
+std::int64_t mpi_exchange_bytes(RowSelection selection,
+                                const ExchangeShape& shape,
+                                std::int64_t max_tokens) {
+  const std::int64_t ranks = shape.ep_size;
+  const std::int64_t destinations = std::min<std::int64_t>(ranks, shape.top_k);
+  const std::int64_t local_choices = std::min(shape.top_k, shape.experts_per_rank());
+  // Per token of the largest ubatch: rows of the buffers above.
+  const std::int64_t packed = selection == RowSelection::needed ? destinations : 1;
+  const std::int64_t arrivals = ranks;
+  const std::int64_t returned = std::min(destinations, ranks - 1);
+  const std::int64_t rows =
+      packed + (arrivals - 1) + arrivals * local_choices + arrivals + returned + 1 /* output */;
+  const std::int64_t metadata_bytes =
+      (packed + arrivals) * 2 * shape.top_k * static_cast<std::int64_t>(sizeof(std::int32_t));
+  return shape.num_ubatches * max_tokens * (rows * shape.row_bytes() + metadata_bytes);
+}
+
+}  // namespace dovetail

@@ -1,0 +1,13 @@
+// What a build without CUDA says where an exchange between GPUs is to be made.
+#include "framework/base/error.hpp"
+#include "framework/comm/exchange/nccl/nccl_exchange.hpp"
+
+namespace dovetail {
+
+std::unique_ptr<Exchange> make_nccl_exchange(BlockKind /*kind*/,
+                                             const ExchangeShape& /*shape*/,
+                                             const ExchangeSetting& /*setting*/) {
+  throw InputError("this build has no CUDA; allowed for execution.device: auto, cpu");
+}
+
+}  // namespace dovetail
