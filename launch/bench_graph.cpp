@@ -1,5 +1,6 @@
 #include "launch/bench_graph.hpp"
 
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 
 #ifdef DOVETAIL_WITH_CUDA

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <limits>
 #include <utility>
 
 #include "framework/base/error.hpp"
-#include "models/weights/strict_json.hpp"
+#include "framework/base/json_reader.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text_file.hpp"
 
 namespace dovetail {
 namespace {
@@ -22,22 +20,12 @@ std::string quoted(const std::string& key) {
   return "key '" + key + "'";
 }
 
-std::string describe(const Json& value) {
-  return abbreviate(value.dump());
-}
-
-std::string read_text(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream.is_open() || !std::filesystem::is_regular_file(path)) {
-    throw InputError(path, 0, 0, "cannot be read; allowed: a config.json of Hugging Face");
-  }
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 }  // namespace
 
 HfConfig HfConfig::read(const std::string& path) {
-  return {path, "", parse_strict_json(read_text(path), path, kMaxDepth)};
+  const auto text = read_text_file(path, kModelConfigText);
+  const Json values = parse_strict_json(text, {.file = path, .max_depth = kMaxDepth});
+  return {path, "", read_json_object(values, path)};
 }
 
 HfConfig::HfConfig(std::string path, std::string prefix, Json values)
@@ -62,20 +50,13 @@ const Json& HfConfig::value(const std::string& key) const {
 std::int64_t HfConfig::checked_integer(const std::string& key,
                                        const Json& value,
                                        IntRange range) const {
-  const auto allowed = [&] {
-    return "; allowed: a whole number from " + std::to_string(range.min) + " to " +
-           std::to_string(range.max);
-  };
-  if (!value.is_number_integer()) {
-    fail(key, "is " + describe(value) + allowed());
+  const auto number = find_json_int(value, range.min, range.max);
+  if (!number) {
+    fail(key,
+         "is " + printable_json(value) + "; allowed: a whole number from " +
+             std::to_string(range.min) + " to " + std::to_string(range.max));
   }
-  const bool too_large =
-      value.is_number_unsigned() &&
-      value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()};
-  if (too_large || value.get<std::int64_t>() < range.min || value.get<std::int64_t>() > range.max) {
-    fail(key, "is " + describe(value) + allowed());
-  }
-  return value.get<std::int64_t>();
+  return *number;
 }
 
 std::int64_t HfConfig::integer(const std::string& key, IntRange range) const {
@@ -85,7 +66,7 @@ std::int64_t HfConfig::integer(const std::string& key, IntRange range) const {
 bool HfConfig::boolean(const std::string& key) const {
   const Json& found = value(key);
   if (!found.is_boolean()) {
-    fail(key, "is " + describe(found) + "; allowed: true, false");
+    fail(key, "is " + printable_json(found) + "; allowed: true, false");
   }
   return found.get<bool>();
 }
@@ -93,7 +74,7 @@ bool HfConfig::boolean(const std::string& key) const {
 double HfConfig::positive_number(const std::string& key) const {
   const Json& found = value(key);
   if (!found.is_number() || !std::isfinite(found.get<double>()) || found.get<double>() <= 0) {
-    fail(key, "is " + describe(found) + "; allowed: a number > 0");
+    fail(key, "is " + printable_json(found) + "; allowed: a number > 0");
   }
   return found.get<double>();
 }
@@ -101,7 +82,7 @@ double HfConfig::positive_number(const std::string& key) const {
 std::string HfConfig::string(const std::string& key) const {
   const Json& found = value(key);
   if (!found.is_string()) {
-    fail(key, "is " + describe(found) + "; allowed: a string");
+    fail(key, "is " + printable_json(found) + "; allowed: a string");
   }
   return found.get<std::string>();
 }
@@ -131,7 +112,7 @@ std::vector<std::int64_t> HfConfig::integers_or_empty(const std::string& key,
     return numbers;
   }
   if (!value(key).is_array()) {
-    fail(key, "is " + describe(value(key)) + "; allowed: a list of whole numbers");
+    fail(key, "is " + printable_json(value(key)) + "; allowed: a list of whole numbers");
   }
   for (const Json& element : value(key)) {
     numbers.push_back(checked_integer(key, element, range));
@@ -150,7 +131,7 @@ std::vector<std::string> HfConfig::strings_or_empty(const std::string& key) cons
         return element.is_string();
       });
   if (!all_strings) {
-    fail(key, "is " + describe(list) + "; allowed: a list of strings");
+    fail(key, "is " + printable_json(list) + "; allowed: a list of strings");
   }
   return list.get<std::vector<std::string>>();
 }
@@ -158,7 +139,7 @@ std::vector<std::string> HfConfig::strings_or_empty(const std::string& key) cons
 HfConfig HfConfig::object(const std::string& key) const {
   const Json& found = value(key);
   if (!found.is_object()) {
-    fail(key, "is " + describe(found) + "; allowed: an object");
+    fail(key, "is " + printable_json(found) + "; allowed: an object");
   }
   return {path_, prefix_ + key + ".", found};
 }

@@ -22,8 +22,8 @@ struct IntRange {
 /// value is null counts as absent.
 class HfConfig {
  public:
-  /// Throws InputError where the file cannot be read, is not JSON (with line and column), repeats a
-  /// key, or is not an object.
+  /// Throws InputError where the file cannot be read or is larger than 16 MiB, is not JSON (with
+  /// line and column), repeats a key, or is not an object.
   static HfConfig read(const std::string& path);
 
   const std::string& path() const { return path_; }

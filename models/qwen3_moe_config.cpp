@@ -4,6 +4,7 @@
 #include <numeric>
 #include <optional>
 
+#include "framework/base/text.hpp"
 #include "models/hf_config.hpp"
 
 namespace dovetail {
@@ -11,10 +12,11 @@ namespace {
 
 void refuse_what_is_not_built(const HfConfig& file) {
   if (file.string("model_type") != "qwen3_moe") {
-    file.fail("model_type", "is '" + file.string("model_type") + "'; allowed: qwen3_moe");
+    file.fail("model_type",
+              "is '" + printable(file.string("model_type")) + "'; allowed: qwen3_moe");
   }
   if (file.string_or("hidden_act", "silu") != "silu") {
-    file.fail("hidden_act", "is '" + file.string("hidden_act") + "'; allowed: silu");
+    file.fail("hidden_act", "is '" + printable(file.string("hidden_act")) + "'; allowed: silu");
   }
   if (file.has("quantization_config")) {
     file.fail("quantization_config",
@@ -26,7 +28,7 @@ void refuse_what_is_not_built(const HfConfig& file) {
   for (const auto& type : file.strings_or_empty("layer_types")) {
     if (type != "full_attention") {
       file.fail("layer_types",
-                "holds '" + type + "', which is not built yet; allowed: full_attention");
+                "holds '" + printable(type) + "', which is not built yet; allowed: full_attention");
     }
   }
   if (file.optional_positive_number("partial_rotary_factor").value_or(1.0) != 1.0) {
@@ -134,7 +136,8 @@ void read_rope(const HfConfig& file, Qwen3MoeConfig& config) {
     for (const std::string type_key : {"rope_type", "type"}) {
       const std::string type = rope.string_or(type_key, "default");
       if (type != "default") {
-        rope.fail(type_key, "is '" + type + "', which is not built yet; allowed: default");
+        rope.fail(type_key,
+                  "is '" + printable(type) + "', which is not built yet; allowed: default");
       }
     }
     if (rope.optional_positive_number("partial_rotary_factor").value_or(1.0) != 1.0) {

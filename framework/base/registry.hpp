@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 
@@ -44,7 +45,8 @@ class Registry {
         return factories_[i];
       }
     }
-    throw InputError("unknown " + kind_ + " '" + name + "'; known: " + join_names(names()));
+    throw InputError("unknown " + kind_ + " '" + printable(name) +
+                     "'; known: " + join_names(names()));
   }
 
   std::vector<std::string> names() const {

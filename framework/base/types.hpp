@@ -11,6 +11,9 @@
 
 namespace dovetail {
 
+/// The greatest number of ubatches of a step: what arrays with an entry for each are made for.
+inline constexpr int kMaxUbatches = 8;
+
 /// Element type of a tensor on disk or in a model.
 enum class DType { float32, float16, bfloat16, float64, int32, int64, uint8 };
 
@@ -51,7 +54,10 @@ enum class EagerReason : std::int64_t {
 };
 
 /// Bytes of one element.
-std::size_t size_of(DType dtype);
+constexpr std::size_t size_of(DType dtype) {
+  constexpr std::array<std::size_t, 7> bytes = {4, 2, 2, 8, 4, 8, 1};  // in DType's order
+  return bytes.at(static_cast<std::size_t>(dtype));
+}
 
 template <>
 struct EnumNames<DType> {

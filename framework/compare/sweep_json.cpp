@@ -1,7 +1,8 @@
 // A sweep's results as JSON, in both directions.
 #include "framework/base/error.hpp"
-#include "framework/base/json_reader.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/compare/json_number.hpp"
 #include "framework/compare/sweep_result.hpp"
@@ -12,7 +13,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int kVersion = 2;
-constexpr std::size_t kMaxBytes = std::size_t{256} << 20U;
 
 // Numbers and truth values as such, the rest as text.
 Json value_json(const std::string& value) {
@@ -88,7 +88,8 @@ SweepPointResult read_point(const Json& json, const std::vector<std::string>& ke
   const std::string status = json.at("status");
   const auto parsed = parse<SweepPointStatus>(status);
   if (!parsed) {
-    throw InputError("status '" + status + "' is none of " + join_names(names<SweepPointStatus>()));
+    throw InputError("status '" + printable(status) + "' is none of " +
+                     join_names(names<SweepPointStatus>()));
   }
   point.status = *parsed;
   for (const std::string& key : keys) {
@@ -131,12 +132,12 @@ Json to_json(const SweepResult& result) {
 
 SweepResult read_sweep_result(const std::filesystem::path& sweep_folder) {
   const auto file = sweep_folder / kSweepFileName;
-  const Json json = parse_unique_json(
-      read_text_file(file.string(), kMaxBytes, "the results of a sweep in JSON"), file.string());
+  const Json json =
+      parse_strict_json(read_text_file(file.string(), kSweepText), {.file = file.string()});
   try {
     if (json.at("version") != kVersion) {
-      throw InputError("version " + json.at("version").dump() + "; this build reads version " +
-                       std::to_string(kVersion));
+      throw InputError("version " + printable_json(json.at("version")) +
+                       "; this build reads version " + std::to_string(kVersion));
     }
     SweepResult result{.experiment = json.at("experiment"),
                        .world_size = json.at("world_size"),

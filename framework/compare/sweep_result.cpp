@@ -5,7 +5,7 @@
 #include <map>
 
 #include "framework/base/error.hpp"
-#include "framework/base/json_reader.hpp"
+#include "framework/base/strict_json.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/policy_folder.hpp"
@@ -16,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
-
-constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
 
 std::optional<double> number_at(const Json& json, const char* key) {
   const auto found = json.find(key);
@@ -159,8 +157,8 @@ std::string read_policies(const fs::path& folder,
     if (!fs::exists(file)) {
       found = "policy " + policy.name + ": no " + kSummaryFileName;
     } else {
-      const Json summary = parse_unique_json(
-          read_text_file(file.string(), kMaxBytes, "a summary in JSON"), file.string());
+      const Json summary =
+          parse_strict_json(read_text_file(file.string(), kSummaryText), {.file = file.string()});
       found = problem_of(summary, policy, experiment.workload);
       point.policies.push_back(read_policy_row(file.parent_path(), summary, experiment));
     }
@@ -176,7 +174,7 @@ std::string read_run(const fs::path& folder,
   if (!fs::exists(folder / kExperimentFileName)) {
     return std::string("no ") + kExperimentFileName;
   }
-  if (read_text_file((folder / kExperimentFileName).string(), kMaxBytes, "an experiment") !=
+  if (read_text_file((folder / kExperimentFileName).string(), kRecordedExperimentText) !=
       dump(experiment)) {
     return "it is of another experiment";
   }

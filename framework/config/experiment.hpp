@@ -224,7 +224,7 @@ struct StagesConfig {
 };
 
 struct PolicyConfig {
-  static constexpr int kMaxUbatches = 8;
+  static constexpr int kMaxUbatches = dovetail::kMaxUbatches;
 
   std::string name;      ///< required; label and result folder, unique
   std::string schedule;  ///< overlap policy, or the path of a schedule file (*.json); default: the

@@ -1,16 +1,13 @@
 #include "framework/config/load.hpp"
 
-#include <fstream>
 #include <utility>
 
-#include "framework/base/error.hpp"
+#include "framework/base/text_file.hpp"
 #include "framework/config/override.hpp"
 #include "framework/config/read_experiment.hpp"
 
 namespace dovetail {
 namespace {
-
-constexpr std::size_t kMaxBytes = 1U << 20U;
 
 void collect_marks(const YamlNode& node,
                    const std::string& path,
@@ -27,17 +24,7 @@ void collect_marks(const YamlNode& node,
 }  // namespace
 
 std::string read_experiment_file(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::string text(kMaxBytes + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!stream.eof() && stream.gcount() == 0) {
-    throw InputError(path, 0, 0, "cannot be opened or read; allowed: a YAML file");
-  }
-  text.resize(static_cast<std::size_t>(stream.gcount()));
-  if (text.size() > kMaxBytes) {
-    throw InputError(path, 0, 0, "larger than 1 MiB; allowed: an experiment in YAML");
-  }
-  return text;
+  return read_text_file(path, kExperimentText);
 }
 
 LoadedExperiment parse_experiment(const std::string& text,

@@ -20,7 +20,7 @@ struct LoadedExperiment {
 };
 
 /// The text of an experiment file. Rank 0 calls this and broadcasts the text. Throws InputError
-/// where the file cannot be read or is larger than 1 MiB.
+/// where the file cannot be read, is no regular file or is larger than 1 MiB.
 std::string read_experiment_file(const std::string& path);
 
 /// Pure: equal on all ranks for equal arguments. `file` names the text in messages; `overrides` are

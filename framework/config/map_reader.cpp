@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "framework/base/text.hpp"
 #include "framework/config/yaml_text.hpp"
 
 namespace dovetail {

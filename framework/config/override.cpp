@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/yaml_text.hpp"
 
 namespace dovetail {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "framework/base/text.hpp"
 #include "framework/config/override.hpp"
-#include "framework/config/yaml_text.hpp"
 
 namespace dovetail {
 namespace {

@@ -6,6 +6,7 @@
 
 #include "framework/base/json_reader.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/strict_json.hpp"
 
 namespace dovetail {
 namespace {
@@ -41,7 +42,7 @@ std::string to_json_text(const ResolvedExecution& execution) {
 }
 
 ResolvedExecution parse_resolved_execution(const std::string& text, const std::string& place) {
-  const json root = parse_unique_json(text, place);
+  const json root = parse_strict_json(text, {.file = place, .max_depth = 2});
   check_json_keys(root,
                   place,
                   {"device",

@@ -5,6 +5,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/override.hpp"
 #include "framework/config/yaml_text.hpp"
 #include "framework/config/yaml_write.hpp"

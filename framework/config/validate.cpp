@@ -6,10 +6,10 @@
 #include <variant>
 
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/validate_execution.hpp"
 #include "framework/config/validate_policy.hpp"
 #include "framework/config/validate_workload.hpp"
-#include "framework/config/yaml_text.hpp"
 
 namespace dovetail {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/schedule_rules.hpp"
-#include "framework/config/yaml_text.hpp"
 
 namespace dovetail {
 namespace {

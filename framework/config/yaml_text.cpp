@@ -6,11 +6,10 @@
 #include <cmath>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
-
-constexpr std::size_t kMaxPrintableBytes = 60;
 
 // Plain words that YAML takes for null or a truth value.
 constexpr std::array<std::string_view, 11> kOtherWords = {
@@ -22,39 +21,6 @@ bool is_digit(char c) {
 
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-bool is_control(char c) {
-  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-}
-
-/// Bytes of the UTF-8 character at the start of `text`, 0 where it is none. Overlong forms and
-/// surrogates are none (Unicode 15, table 3-7).
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [text](std::size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
-  };
-  const auto follows = [byte](std::size_t i, unsigned low = 0x80, unsigned high = 0xbf) {
-    return byte(i) >= low && byte(i) <= high;
-  };
-  const unsigned first = byte(0);
-  if (first < 0x80) {
-    return 1;
-  }
-  if (first >= 0xc2 && first <= 0xdf) {
-    return follows(1) ? 2 : 0;
-  }
-  if (first >= 0xe0 && first <= 0xef) {
-    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;
-    const unsigned high = first == 0xed ? 0x9f : 0xbf;
-    return follows(1, low, high) && follows(2) ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    const unsigned low = first == 0xf0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;
-    return follows(1, low, high) && follows(2) && follows(3) ? 4 : 0;
-  }
-  return 0;
 }
 
 /// "-12" and the like: an optional sign, then 0 or digits that do not begin with 0.
@@ -103,23 +69,6 @@ void check_text(const std::string& text, const std::string& file) {
 
 bool is_one_line(std::string_view text) {
   return std::none_of(text.begin(), text.end(), is_control);
-}
-
-std::string printable(std::string_view text) {
-  std::string shown;
-  for (std::size_t i = 0; i < text.size();) {
-    const std::size_t length = std::max<std::size_t>(1, utf8_length(text.substr(i)));
-    if (shown.size() + length > kMaxPrintableBytes) {
-      return shown + "...";
-    }
-    if (is_control(text[i])) {
-      shown += '?';
-    } else {
-      shown += text.substr(i, length);
-    }
-    i += length;
-  }
-  return shown;
 }
 
 std::optional<std::int64_t> parse_int(std::string_view text) {

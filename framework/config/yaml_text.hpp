@@ -16,9 +16,6 @@ void check_text(const std::string& text, const std::string& file);
 /// True for text without control characters.
 bool is_one_line(std::string_view text);
 
-/// At most 60 bytes, control characters as '?', for messages.
-std::string printable(std::string_view text);
-
 /// A whole number in decimal without leading zeros, "-12"; nothing where `text` is anything else or
 /// does not fit.
 std::optional<std::int64_t> parse_int(std::string_view text);

@@ -11,6 +11,7 @@
 #include <yaml-cpp/parser.h>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/yaml_text.hpp"
 
 namespace dovetail {
@@ -171,9 +172,9 @@ class TreeBuilder : public YAML::EventHandler {
     }
     for (const YamlEntry& entry : map.entries) {
       if (entry.key == key.text) {
-        fail_at(
-            key.mark,
-            "duplicate key '" + key.text + "', first in line " + std::to_string(entry.mark.line));
+        fail_at(key.mark,
+                "duplicate key '" + printable(key.text) + "', first in line " +
+                    std::to_string(entry.mark.line));
       }
     }
   }

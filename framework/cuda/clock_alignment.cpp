@@ -3,9 +3,9 @@
 #include <cmath>
 #include <utility>
 
+#include "framework/base/clock.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/event_resolution.hpp"
-#include "framework/exec/op_times.hpp"
 
 namespace dovetail {
 namespace {

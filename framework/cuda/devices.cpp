@@ -1,8 +1,13 @@
 #include "framework/cuda/devices.hpp"
 
 #ifdef DOVETAIL_WITH_CUDA
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
 #include <cuda_runtime_api.h>
 
+#include "framework/base/text.hpp"
 #include "framework/cuda/nccl_version.hpp"
 #endif
 
@@ -17,14 +22,13 @@ std::string cuda_version(int version) {
                       : std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-std::string hexadecimal(const cudaUUID_t& uuid) {
-  constexpr const char* digits = "0123456789abcdef";
-  std::string text;
-  for (const char byte : uuid.bytes) {
-    text += digits[static_cast<unsigned char>(byte) >> 4U];
-    text += digits[static_cast<unsigned char>(byte) & 15U];
+std::string describe(const cudaUUID_t& uuid) {
+  std::array<std::uint64_t, 2> halves{};
+  for (std::size_t i = 0; i < sizeof uuid.bytes; ++i) {
+    auto& half = halves[i / sizeof(std::uint64_t)];
+    half = half << 8U | static_cast<unsigned char>(uuid.bytes[i]);
   }
-  return text;
+  return hexadecimal(halves[0]) + hexadecimal(halves[1]);
 }
 
 }  // namespace
@@ -38,7 +42,7 @@ std::vector<VisibleGpu> visible_gpus() {
   for (int device = 0; device < count; ++device) {
     cudaDeviceProp properties{};
     if (cudaGetDeviceProperties(&properties, device) == cudaSuccess) {
-      gpus.push_back({.uuid = hexadecimal(properties.uuid),
+      gpus.push_back({.uuid = describe(properties.uuid),
                       .description = std::string(properties.name) + ", " +
                                      std::to_string(properties.totalGlobalMem >> 30) +
                                      " GiB, compute " + std::to_string(properties.major) + "." +

@@ -1,3 +1,4 @@
+#include "framework/base/hash.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/marker_kernel.hpp"
 
@@ -29,9 +30,9 @@ __global__ void marker_kernel(std::int32_t op,
                               MarkerFlag flag,
                               std::int64_t await_ns) {
   const volatile std::uint64_t* values = board.values;
-  std::uint64_t value = marker_mix(*board.seed, static_cast<std::uint64_t>(op));
+  std::uint64_t value = combine_hash(*board.seed, static_cast<std::uint64_t>(op));
   for (std::int32_t i = board.inputs_begin[op]; i < board.inputs_begin[op + 1]; ++i) {
-    value = marker_mix(value, values[board.inputs[i]]);
+    value = combine_hash(value, values[board.inputs[i]]);
   }
   const std::int64_t end = device_ns() + spin_ns;
   while (device_ns() < end) {

@@ -6,20 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
-#ifdef __CUDACC__
-#define DOVETAIL_HOST_DEVICE __host__ __device__
-#else
-#define DOVETAIL_HOST_DEVICE
-#endif
-
 namespace dovetail {
-
-/// One step of the number that an op makes of its inputs; the same on host and device.
-DOVETAIL_HOST_DEVICE inline std::uint64_t marker_mix(std::uint64_t value, std::uint64_t input) {
-  value ^= input + 0x9e3779b97f4a7c15ULL + (value << 6) + (value >> 2);
-  value *= 0xbf58476d1ce4e5b9ULL;
-  return value ^ (value >> 31);
-}
 
 /// Device memory that all markers of a step share.
 struct MarkerBoard {
@@ -37,8 +24,9 @@ struct MarkerBoard {
 enum class MarkerFlag : std::int32_t { none = 0, raise = 1, await = 2 };
 
 /// One thread: reads the values of the op's inputs, spins for `spin_ns` so that whoever does not
-/// wait for it reads too early, then writes mix(mix(seed, op), inputs...) and takes a ticket. With
-/// `await` it waits for the flag at most `await_ns`. Asynchronous on `stream`.
+/// wait for it reads too early, then writes the combined hash of seed, op and inputs in their order
+/// (base/hash.hpp) and takes a ticket. With `await` it waits for the flag at most `await_ns`.
+/// Asynchronous on `stream`.
 void launch_marker(int op,
                    const MarkerBoard& board,
                    std::int64_t spin_ns,

@@ -6,8 +6,8 @@
 #include <atomic>
 #include <chrono>
 
+#include "framework/base/types.hpp"
 #include "framework/exec/parker.hpp"
-#include "framework/plan/policy.hpp"
 #include "framework/plan/schedule.hpp"
 
 namespace dovetail {

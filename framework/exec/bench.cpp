@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/exec/host_executor.hpp"
 #include "framework/exec/op_times.hpp"
 #include "framework/exec/runner.hpp"

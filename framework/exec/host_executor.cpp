@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
 #include "framework/exec/op_failure.hpp"

@@ -2,19 +2,11 @@
 // recording allocates nothing.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace dovetail {
-
-/// Nanoseconds of the monotonic clock (CLOCK_MONOTONIC): comparable between processes of one host.
-inline std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 /// One entry an op of the schedule; -1 = the op did not run.
 struct OpTimes {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
 #include "framework/exec/baton.hpp"

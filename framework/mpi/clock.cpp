@@ -1,10 +1,10 @@
 #include "framework/mpi/clock.hpp"
 
 #include <array>
-#include <chrono>
 #include <limits>
 #include <memory>
 
+#include "framework/base/clock.hpp"
 #include "framework/mpi/check.hpp"
 
 namespace dovetail {
@@ -17,12 +17,6 @@ constexpr int kPongTag = 2;
 struct Answer {
   std::int64_t time_ns = 0;
 };
-
-std::int64_t steady_now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // Rank 0: tells `peer` the time, as often as it asks.
 void serve(const MpiComm& comm,
@@ -43,7 +37,7 @@ void serve(const MpiComm& comm,
 }  // namespace
 
 ClockOffset estimate_clock_offset(const MpiComm& comm, const WaitPolicy& policy) {
-  return estimate_clock_offset(comm, policy, steady_now_ns);
+  return estimate_clock_offset(comm, policy, now_ns);
 }
 
 ClockOffset estimate_clock_offset(const MpiComm& comm,

@@ -10,7 +10,6 @@
 #include "framework/base/ids.hpp"
 #include "framework/base/types.hpp"
 #include "framework/plan/batch.hpp"
-#include "framework/plan/policy.hpp"
 #include "framework/plan/step_bounds.hpp"
 #include "framework/plan/step_time_curves.hpp"
 

@@ -17,7 +17,13 @@ struct Request {
 struct Batch {
   std::vector<Request> requests;
 
-  std::int64_t num_tokens() const;
+  std::int64_t num_tokens() const {
+    std::int64_t tokens = 0;
+    for (const auto& request : requests) {
+      tokens += request.query_length;
+    }
+    return tokens;
+  }
 };
 
 /// The part of one request that lies in one ubatch.

@@ -10,14 +10,6 @@
 namespace dovetail {
 namespace {
 
-std::uint64_t hash_text(std::uint64_t hash, const std::string& text) {
-  hash = combine_hash(hash, text.size());
-  for (const char c : text) {
-    hash = combine_hash(hash, static_cast<unsigned char>(c));
-  }
-  return hash;
-}
-
 std::uint64_t hash_bounds(std::uint64_t hash, const StepBounds& bounds) {
   hash = combine_hash(hash, static_cast<std::uint64_t>(bounds.num_ubatches));
   for (const auto* each : {&bounds.tokens, &bounds.segments, &bounds.keys, &bounds.context}) {
@@ -48,7 +40,7 @@ std::uint64_t digest(const GraphKey& key) {
   hash = hash_bounds(hash, key.bounds);
   hash = combine_hash(hash, static_cast<std::uint64_t>(key.inputs));
   hash = combine_hash(hash, static_cast<std::uint64_t>(key.dtype));
-  hash = hash_text(hash, key.exchange);
+  hash = combine_hash_bytes(combine_hash(hash, key.exchange.size()), key.exchange);
   hash = combine_hash(hash, static_cast<std::uint64_t>(key.comm_sms));
   hash = combine_hash(hash, key.outputs);
   hash = combine_hash(hash, static_cast<std::uint64_t>(key.pass));

@@ -31,8 +31,6 @@ struct Policy {
   int default_ubatches = 1;
 };
 
-inline constexpr int kMaxUbatches = PolicyConfig::kMaxUbatches;
-
 /// All policies, by name: sequential, shared_expert, dual_batch, staged, auto.
 const Registry<Policy>& policies();
 

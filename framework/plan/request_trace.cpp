@@ -1,7 +1,6 @@
 #include "framework/plan/request_trace.hpp"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -9,8 +8,9 @@
 #include "framework/base/error.hpp"
 #include "framework/base/hash.hpp"
 #include "framework/base/json_reader.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
-#include "framework/config/yaml_text.hpp"
 
 namespace dovetail {
 namespace {
@@ -34,7 +34,8 @@ class LineReader {
       fail("a line of " + std::to_string(text_.size()) + " bytes",
            "at most " + std::to_string(kMaxTraceLineBytes));
     }
-    const json value = parse_line();
+    const json value = parse_strict_json(
+        text_, {.file = file_, .line = line_, .max_depth = 2, .allowed = kAllowed});
     if (!value.is_object()) {
       fail(describe(value), kAllowed);
     }
@@ -67,53 +68,20 @@ class LineReader {
     throw InputError(file_, line_, 0, problem + "; allowed: " + allowed);
   }
 
-  /// Refuses keys that are there twice, of which the JSON library would keep one, and values in
-  /// values, however deep.
-  json parse_line() const {
-    constexpr int max_depth = 2;
-    if (find_too_deep_json(text_, max_depth) != std::string_view::npos) {
-      fail("values too deep within each other", kAllowed);
-    }
-    std::set<std::string> keys;
-    const auto watch = [&](int /*depth*/, json::parse_event_t event, json& parsed) {
-      if (event == json::parse_event_t::key && !keys.insert(parsed.get<std::string>()).second) {
-        fail("the key '" + printable(parsed.get<std::string>()) + "' is there twice",
-             "each key once");
-      }
-      return true;
-    };
-    try {
-      return json::parse(text_, watch);
-    } catch (const json::exception& error) {
-      fail("not JSON: " + one_line(error.what()), kAllowed);
-    }
-  }
-
-  /// What the JSON library says quotes the text.
-  static std::string one_line(std::string text) {
-    std::replace_if(
-        text.begin(), text.end(), [](char c) { return c >= 0 && c < ' '; }, '?');
-    constexpr std::size_t longest = 200;
-    return text.size() > longest ? text.substr(0, longest) + "..." : text;
-  }
-
   static std::string describe(const json& value) {
-    return std::string(value.type_name()) + " " +
-           printable(value.dump(-1, ' ', true, json::error_handler_t::replace));
+    return std::string(value.type_name()) + " " + printable_json(value);
   }
 
   std::int64_t read_int(const json& value,
                         const std::string& name,
                         std::int64_t min,
                         std::int64_t max) const {
-    const bool fits = value.is_number_unsigned()
-                          ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(max)
-                          : value.is_number_integer() && value.get<std::int64_t>() >= min;
-    if (!fits || value.get<std::int64_t>() < min) {
+    const auto number = find_json_int(value, min, max);
+    if (!number) {
       fail(name + " is " + describe(value),
            "a whole number from " + std::to_string(min) + " to " + std::to_string(max));
     }
-    return value.get<std::int64_t>();
+    return *number;
   }
 
   std::vector<std::int64_t> read_ids(const json& value) const {
@@ -170,8 +138,7 @@ RequestTrace parse_request_trace(std::string_view text, const std::string& file)
 }
 
 RequestTrace read_request_trace(const std::string& path) {
-  return parse_request_trace(read_text_file(path, kMaxTraceBytes, "a file of requests, one a line"),
-                             path);
+  return parse_request_trace(read_text_file(path, kTraceText), path);
 }
 
 }  // namespace dovetail

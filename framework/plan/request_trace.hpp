@@ -17,8 +17,6 @@ inline constexpr std::int64_t kMaxTraceNumber = 1'000'000'000;
 inline constexpr int kMaxTraceRank = 1'000'000;
 /// Upper bound of a line, in bytes.
 inline constexpr std::size_t kMaxTraceLineBytes = std::size_t{64} << 20U;
-/// Upper bound of a trace file, in bytes.
-inline constexpr std::size_t kMaxTraceBytes = std::size_t{1} << 30U;
 
 /// One line of a trace.
 struct TraceRequest {
@@ -44,7 +42,7 @@ struct RequestTrace {
 RequestTrace parse_request_trace(std::string_view text, const std::string& file);
 
 /// parse_request_trace of a file, which is refused, too, where it cannot be read or is larger than
-/// kMaxTraceBytes.
+/// 1 GiB.
 RequestTrace read_request_trace(const std::string& path);
 
 }  // namespace dovetail

@@ -6,8 +6,10 @@
 #include <span>
 
 #include "framework/base/error.hpp"
+#include "framework/base/hash.hpp"
+#include "framework/base/text.hpp"
+#include "framework/base/types.hpp"
 #include "framework/plan/dependency.hpp"
-#include "framework/plan/policy.hpp"
 
 namespace dovetail {
 namespace {
@@ -192,22 +194,6 @@ void check_order(const Schedule& schedule, OpTable& table, std::vector<std::stri
   }
 }
 
-class Fnv1a {
- public:
-  void add(std::uint64_t value) {
-    for (int byte = 0; byte < 8; ++byte) {
-      hash_ = (hash_ ^ ((value >> (8 * byte)) & 0xff)) * 0x100000001b3ULL;
-    }
-  }
-
-  void add(int value) { add(static_cast<std::uint64_t>(value)); }
-
-  std::uint64_t value() const { return hash_; }
-
- private:
-  std::uint64_t hash_ = 0xcbf29ce484222325ULL;
-};
-
 }  // namespace
 
 std::vector<std::string> schedule_errors(const Schedule& schedule) {
@@ -231,7 +217,7 @@ void check_schedule(const Schedule& schedule) {
     return;
   }
   constexpr std::size_t shown = 5;
-  std::string text = "schedule '" + schedule.name + "' is wrong";
+  std::string text = "schedule '" + printable(schedule.name) + "' is wrong";
   for (std::size_t i = 0; i < std::min(errors.size(), shown); ++i) {
     text += (i == 0 ? ": " : "; ") + errors[i];
   }
@@ -243,24 +229,25 @@ void check_schedule(const Schedule& schedule) {
 
 std::uint64_t schedule_digest(const Schedule& schedule) {
   Fnv1a hash;
-  hash.add(static_cast<std::uint64_t>(schedule.name.size()));
+  const auto add = [&hash](auto number) { hash.add_number(static_cast<std::uint64_t>(number)); };
+  add(schedule.name.size());
   for (const char c : schedule.name) {
-    hash.add(static_cast<int>(c));
+    add(static_cast<signed char>(c));
   }
-  hash.add(schedule.num_ubatches);
-  hash.add(static_cast<std::uint64_t>(schedule.layers.size()));
+  add(schedule.num_ubatches);
+  add(schedule.layers.size());
   for (const auto& layer : schedule.layers) {
-    hash.add((layer.is_moe ? 1 : 0) + (layer.has_shared_experts ? 2 : 0));
+    add((layer.is_moe ? 1 : 0) + (layer.has_shared_experts ? 2 : 0));
   }
-  hash.add(static_cast<std::uint64_t>(schedule.ops.size()));
+  add(schedule.ops.size());
   for (const auto& op : schedule.ops) {
-    hash.add(op.layer);
-    hash.add(op.ubatch);
-    hash.add(static_cast<int>(op.phase));
-    hash.add(static_cast<int>(op.lane));
-    hash.add(static_cast<std::uint64_t>(op.waits.size()));
+    add(op.layer);
+    add(op.ubatch);
+    add(op.phase);
+    add(op.lane);
+    add(op.waits.size());
     for (const int wait : op.waits) {
-      hash.add(wait);
+      add(wait);
     }
   }
   return hash.value();

@@ -10,8 +10,6 @@
 namespace dovetail {
 namespace {
 
-constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
-
 std::string describe_layer(const LayerShape& layer) {
   if (!layer.is_moe) {
     return layer.has_shared_experts ? "dense with shared experts" : "dense";
@@ -37,8 +35,7 @@ void check_layers(const Schedule& schedule, const ModelShape& model, const std::
 }  // namespace
 
 Schedule read_schedule_file(const std::string& path, const ModelShape& model, int num_ubatches) {
-  Schedule schedule =
-      schedule_from_json(read_text_file(path, kMaxBytes, "a schedule in JSON"), path);
+  Schedule schedule = schedule_from_json(read_text_file(path, kScheduleText), path);
   check_layers(schedule, model, path);
   if (num_ubatches != 0 && schedule.num_ubatches != num_ubatches) {
     throw InputError(path + ": a schedule of " + std::to_string(schedule.num_ubatches) +

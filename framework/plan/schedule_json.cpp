@@ -8,6 +8,8 @@
 #include "framework/base/error.hpp"
 #include "framework/base/json_reader.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -28,7 +30,7 @@ Phase read_phase(const json& value, const std::string& place) {
   for (int i = 0; i < kNumPhases; ++i) {
     allowed.push_back(to_string(static_cast<Phase>(i)));
   }
-  fail_json(place, "unknown phase '" + name + "'; allowed: " + join_names(allowed));
+  fail_json(place, "unknown phase '" + printable(name) + "'; allowed: " + join_names(allowed));
 }
 
 Lane read_lane(const json& value, const std::string& place) {
@@ -36,7 +38,7 @@ Lane read_lane(const json& value, const std::string& place) {
   if (const auto lane = parse<Lane>(name)) {
     return *lane;
   }
-  fail_json(place, "unknown lane '" + name + "'; allowed: compute, comm");
+  fail_json(place, "unknown lane '" + printable(name) + "'; allowed: compute, comm");
 }
 
 Op read_op(const json& value, const std::string& place, int index) {
@@ -81,7 +83,7 @@ std::string schedule_to_json(const Schedule& schedule) {
 }
 
 Schedule schedule_from_json(std::string_view text, const std::string& source) {
-  const json root = parse_unique_json(text, source);
+  const json root = parse_strict_json(text, {.file = source});
   check_json_keys(root, source, {"schedule", "num_ubatches", "layers", "ops"});
   Schedule schedule;
   schedule.name = read_json_string(root["schedule"], source + ": schedule");

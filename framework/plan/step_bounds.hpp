@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "framework/plan/policy.hpp"
+#include "framework/base/types.hpp"
 
 namespace dovetail {
 

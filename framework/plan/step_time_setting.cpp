@@ -1,12 +1,11 @@
 #include "framework/plan/step_time_setting.hpp"
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/hash.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 
 namespace dovetail {
@@ -14,18 +13,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxBytes = std::size_t{16} << 20U;
-
 json model_of(const ModelConfig& model) {
-  std::uint64_t digest = 0;
-  for (const char byte : read_text_file(model.config, kMaxBytes, "a Hugging Face config.json")) {
-    digest = combine_hash(digest, static_cast<unsigned char>(byte));
-  }
-  std::array<char, 17> hexadecimal{};
-  std::snprintf(
-      hexadecimal.data(), hexadecimal.size(), "%016llx", static_cast<unsigned long long>(digest));
+  const auto text = read_text_file(model.config, kModelConfigText);
   return model.architecture + " " + std::filesystem::path(model.config).filename().string() + " " +
-         hexadecimal.data();
+         hexadecimal(combine_hash_bytes(0, text));
 }
 
 json layers_of(const ModelConfig& model) {

@@ -12,15 +12,16 @@
 #include "framework/base/error.hpp"
 #include "framework/base/json_reader.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
-#include "framework/plan/policy.hpp"
+#include "framework/base/types.hpp"
 
 namespace dovetail {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 40U;
 constexpr std::int64_t kMostSms = 65'536;
 
@@ -63,16 +64,16 @@ StepTimePoint read_point(const json& value, const std::string& place) {
 /// "dual_batch of digest 17 with 2 ubatches and split request", of a point or a candidate.
 template <class Timed>
 std::string describe(const Timed& timed) {
-  return timed.schedule + " of digest " + timed.schedule_digest + " with " +
+  return printable(timed.schedule) + " of digest " + printable(timed.schedule_digest) + " with " +
          std::to_string(timed.ubatches) + (timed.ubatches == 1 ? " ubatch" : " ubatches") +
-         (timed.split.empty() ? "" : " and split " + timed.split);
+         (timed.split.empty() ? "" : " and split " + printable(timed.split));
 }
 
 /// "plain (sequential of digest 3 with 1 ubatch), dual (...)".
 std::string list_policies(const std::vector<StepTimePoint>& points) {
   std::set<std::string> all;
   for (const auto& point : points) {
-    all.insert(point.policy + " (" + describe(point) +
+    all.insert(printable(point.policy) + " (" + describe(point) +
                (point.comm_sms == 0 ? "" : ", " + std::to_string(point.comm_sms) + " comm SMs") +
                ")");
   }
@@ -136,7 +137,7 @@ void move_comm_sms_to_points(StepTimeTable& table, const std::string& place) {
 }  // namespace
 
 StepTimeTable parse_step_time_table(std::string_view text, const std::string& file) {
-  json root = parse_unique_json(text, file);
+  json root = parse_strict_json(text, {.file = file});
   std::string place = file;
   if (root.is_object() && root.contains("step_times")) {
     root = json(root["step_times"]);
@@ -156,11 +157,7 @@ StepTimeTable parse_step_time_table(std::string_view text, const std::string& fi
   }
   StepTimeTable table;
   table.file = file;
-  if (!root["setting"].is_object()) {
-    fail_json(inside("setting"),
-              "an object is needed, not " + std::string(root["setting"].type_name()));
-  }
-  for (const auto& item : root["setting"].items()) {
+  for (const auto& item : read_json_object(root["setting"], inside("setting")).items()) {
     table.setting[item.key()] = compact(item.value());
   }
   for (const auto& point : read_json_array(root["points"], inside("points"))) {
@@ -172,8 +169,7 @@ StepTimeTable parse_step_time_table(std::string_view text, const std::string& fi
 }
 
 StepTimeTable read_step_time_table(const std::string& path) {
-  return parse_step_time_table(read_text_file(path, kMaxBytes, "a table of step times in JSON"),
-                               path);
+  return parse_step_time_table(read_text_file(path, kStepTimeText), path);
 }
 
 std::string step_time_table_to_json(const StepTimeTable& table) {
@@ -214,12 +210,15 @@ void check_setting(const StepTimeTable& table, const StepTimeSetting& run) {
     if (found == table.setting.end()) {
       add(name, "not stated by the table, this run has " + value);
     } else if (json::parse(found->second) != json::parse(value)) {
-      add(name, found->second + " in the table, " + value + " in this run");
+      add(name,
+          printable(found->second, kMaxLongQuoteBytes) + " in the table, " + value +
+              " in this run");
     }
   }
   for (const auto& [name, value] : table.setting) {
     if (run.count(name) == 0) {
-      add(name, value + " in the table, unknown to this run");
+      add(printable(name),
+          printable(value, kMaxLongQuoteBytes) + " in the table, unknown to this run");
     }
   }
   if (!differences.empty()) {

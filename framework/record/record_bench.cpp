@@ -1,7 +1,6 @@
 #include "framework/record/record_bench.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 #include <string>
 #include <system_error>
@@ -9,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/recorder.hpp"
@@ -20,11 +20,9 @@ namespace fs = std::filesystem;
 
 template <class Work>
 std::int64_t duration_ns(Work&& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::int64_t start = now_ns();
   work();
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() -
-                                                              start)
-      .count();
+  return now_ns() - start;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/mpi/collectives.hpp"

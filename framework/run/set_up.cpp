@@ -1,14 +1,13 @@
 #include "framework/run/set_up.hpp"
 
-#include <array>
 #include <chrono>
-#include <cstdio>
 #include <optional>
 #include <variant>
 
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/plan/grid.hpp"
@@ -19,12 +18,6 @@
 
 namespace dovetail {
 namespace {
-
-std::string hexadecimal(std::uint64_t value) {
-  std::array<char, 17> text{};
-  std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));
-  return text.data();
-}
 
 /// The weights of dp_rank 0 on all replicas. Not inside run_on_all_ranks, because it communicates.
 std::unique_ptr<Model> load_replicated(const RunContext& context,

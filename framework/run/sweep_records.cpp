@@ -15,8 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kMaxBytes = std::size_t{64} << 20U;
-
 /// What experiment.yaml of a sweep's folder says.
 std::string sweep_text(const Sweep& sweep) {
   return "# Sweep, with --set and --policy applied; each point's own experiment.yaml states every "
@@ -27,7 +25,7 @@ std::string sweep_text(const Sweep& sweep) {
 /// Throws InputError unless the folder is one of this sweep on as many ranks.
 void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
   const auto file = (folder / kExperimentFileName).string();
-  if (read_text_file(file, kMaxBytes, "an experiment") != sweep_text(sweep)) {
+  if (read_text_file(file, kRecordedExperimentText) != sweep_text(sweep)) {
     throw InputError(folder.string() + ": holds the results of another experiment (its " +
                      kExperimentFileName +
                      " differs); name a folder that is absent or empty, or that of this sweep");

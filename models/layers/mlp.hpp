@@ -2,6 +2,9 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/linear.h>
+
+#include "models/layers/swiglu.hpp"
 
 namespace dovetail {
 
@@ -12,6 +15,8 @@ struct MlpWeights {
 };
 
 /// down(silu(gate(x)) * up(x)): x [T, H] -> [T, H], new.
-at::Tensor gated_mlp(const MlpWeights& weights, const at::Tensor& x);
+inline at::Tensor gated_mlp(const MlpWeights& weights, const at::Tensor& x) {
+  return at::linear(swiglu(at::linear(x, weights.gate_up)), weights.down);
+}
 
 }  // namespace dovetail

@@ -7,8 +7,11 @@
 #include <utility>
 
 #include "framework/base/error.hpp"
+#include "framework/base/json_reader.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
+#include "framework/base/text_file.hpp"
 #include "models/weights/convert.hpp"
-#include "models/weights/strict_json.hpp"
 
 #ifdef DOVETAIL_WITH_CUDA
 #include "models/weights/cuda/staged_upload.hpp"
@@ -39,7 +42,7 @@ void check_shard_name(const std::string& name, const std::string& tensor, const 
     throw InputError(path,
                      0,
                      0,
-                     "tensor '" + tensor + "': file '" + abbreviate(name) +
+                     quoted_tensor(tensor) + ": file '" + printable(name, kMaxLongQuoteBytes) +
                          "'; allowed: the name of a file in the same folder");
   }
 }
@@ -73,10 +76,9 @@ CheckpointSource::CheckpointSource(std::string folder) : folder_(std::move(folde
 CheckpointSource::~CheckpointSource() = default;
 
 void CheckpointSource::read_index(const std::string& index_path) {
-  const MappedFile file(index_path);
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
-                              file.bytes().size());
-  const nlohmann::json index = parse_strict_json(text, index_path, 4);
+  const auto text = read_text_file(index_path, kWeightIndexText);
+  const nlohmann::json index = parse_strict_json(text, {.file = index_path, .max_depth = 4});
+  read_json_object(index, index_path);
   if (!index.contains("weight_map") || !index["weight_map"].is_object()) {
     throw InputError(index_path, 0, 0, "has no object 'weight_map' of tensor names to files");
   }
@@ -86,8 +88,8 @@ void CheckpointSource::read_index(const std::string& index_path) {
       throw InputError(index_path,
                        0,
                        0,
-                       "tensor '" + abbreviate(item.key()) + "': file is " +
-                           abbreviate(item.value().dump()) + "; allowed: a string");
+                       quoted_tensor(item.key()) + ": file is " + printable_json(item.value()) +
+                           "; allowed: a string");
     }
     const auto shard = item.value().get<std::string>();
     check_shard_name(shard, item.key(), index_path);
@@ -95,7 +97,8 @@ void CheckpointSource::read_index(const std::string& index_path) {
       throw InputError(index_path,
                        0,
                        0,
-                       "tensor '" + item.key() + "': shard '" + shard + "' is not in the folder");
+                       quoted_tensor(item.key()) + ": shard '" +
+                           printable(shard, kMaxLongQuoteBytes) + "' is not in the folder");
     }
     file_names_.emplace(item.key(), shard);
   }

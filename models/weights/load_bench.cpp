@@ -1,7 +1,6 @@
 #include "models/weights/load_bench.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <malloc.h>
@@ -12,6 +11,7 @@
 #include <ATen/ops/empty.h>
 #include <nlohmann/json.hpp>
 
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "models/weights/checkpoint.hpp"
@@ -157,17 +157,16 @@ LoadBench bench_load(const LoadBenchOptions& options) {
   ::malloc_trim(0);  // memory that the allocator kept from earlier would hide some of the growth
   reset_peak_memory();
   const std::int64_t resident_before = status_bytes("VmRSS");
-  const auto start = std::chrono::steady_clock::now();
+  const std::int64_t start = now_ns();
   CheckpointSource source(folder.path());
   const std::vector<at::Tensor> owned = load(source, num_layers, options.ep_size, options.ep_rank);
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+  result.seconds = static_cast<double>(now_ns() - start) / 1e9;
   result.peak_bytes = status_bytes("VmHWM") - resident_before;
 
   for (const at::Tensor& tensor : owned) {
     result.owned_bytes += static_cast<std::int64_t>(tensor.nbytes());
   }
   result.num_mapped_files = source.num_mapped_files();
-  result.seconds = elapsed.count();
   result.gigabytes_per_second = static_cast<double>(result.owned_bytes) / result.seconds / 1e9;
   result.bytes_read = source.bytes_read();
   result.read_ratio =

@@ -1,67 +1,22 @@
 #include "models/weights/mapped_file.hpp"
 
-#include <cerrno>
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <system_error>
 #include <unistd.h>
 #include <utility>
 
-#include "framework/base/error.hpp"
+#include "framework/base/input_file.hpp"
 
 namespace dovetail {
-namespace {
-
-/// Closes a file descriptor at the end of a scope; a mapping outlives it.
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-
-  ~Descriptor() {
-    if (value_ >= 0) {
-      ::close(value_);
-    }
-  }
-
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  Descriptor(Descriptor&&) = delete;
-  Descriptor& operator=(Descriptor&&) = delete;
-
-  int value() const { return value_; }
-
- private:
-  int value_;
-};
-
-[[noreturn]] void fail(const std::string& path, const char* what) {
-  throw InputError(path, 0, 0, std::string(what) + ": " + std::generic_category().message(errno));
-}
-
-}  // namespace
 
 MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
-  const Descriptor file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.value() < 0) {
-    fail(path_, "cannot open");
-  }
-
-  struct stat status {};
-
-  if (::fstat(file.value(), &status) != 0) {
-    fail(path_, "cannot read its size");
-  }
-  if (!S_ISREG(status.st_mode)) {
-    throw InputError(path_, 0, 0, "not a regular file");
-  }
-  size_ = static_cast<std::size_t>(status.st_size);
+  const InputFile file(path_, "a safetensors file");  // a mapping outlives its descriptor
+  size_ = static_cast<std::size_t>(file.size());
   if (size_ == 0) {
     return;  // the system refuses to map nothing
   }
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value(), 0);
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
   if (address == MAP_FAILED) {
-    fail(path_, "cannot map");
+    file.fail_with_errno();
   }
   begin_ = static_cast<const std::byte*>(address);
 }

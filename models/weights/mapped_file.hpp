@@ -11,7 +11,7 @@ namespace dovetail {
 /// from any thread; a file that another process cuts while it is mapped ends this one by SIGBUS.
 class MappedFile {
  public:
-  /// Maps the whole file. Throws InputError naming the path and the system's reason.
+  /// Maps the whole of a regular file. Throws InputError naming the path and the system's reason.
   explicit MappedFile(std::string path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

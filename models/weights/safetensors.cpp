@@ -6,7 +6,8 @@
 #include <utility>
 
 #include "framework/base/error.hpp"
-#include "models/weights/strict_json.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -40,13 +41,13 @@ struct Place {
   std::string tensor;
 
   [[noreturn]] void fail(const std::string& message) const {
-    throw InputError(path, 0, 0, tensor.empty() ? message : "tensor '" + tensor + "': " + message);
+    throw InputError(path, 0, 0, tensor.empty() ? message : quoted_tensor(tensor) + ": " + message);
   }
 };
 
 std::uint64_t unsigned_number(const json& value, const std::string& what, const Place& place) {
   if (!value.is_number_unsigned()) {
-    place.fail(what + " is " + abbreviate(value.dump()) +
+    place.fail(what + " is " + printable_json(value) +
                "; allowed: an integer from 0 to 2^64-1, written without point or exponent");
   }
   return value.get<std::uint64_t>();
@@ -54,7 +55,7 @@ std::uint64_t unsigned_number(const json& value, const std::string& what, const 
 
 std::vector<std::int64_t> parse_shape(const json& value, const Place& place) {
   if (!value.is_array()) {
-    place.fail("shape is " + abbreviate(value.dump()) + "; allowed: a list of integers");
+    place.fail("shape is " + printable_json(value) + "; allowed: a list of integers");
   }
   std::vector<std::int64_t> shape;
   shape.reserve(value.size());
@@ -76,7 +77,7 @@ unsigned bits_of(const std::string& dtype, const Place& place) {
     for (const StoredType& each : kStoredTypes) {
       known += (known.empty() ? "" : ", ") + std::string(each.name);
     }
-    place.fail("unknown dtype '" + abbreviate(dtype) + "'; " + std::string(kReadable) +
+    place.fail("unknown dtype '" + printable(dtype) + "'; " + std::string(kReadable) +
                "; known to the format: " + known);
   }
   return type->bits;
@@ -103,7 +104,7 @@ StoredTensor parse_tensor(const json& value, std::uint64_t data_bytes, const Pla
   }
   for (const auto& item : value.items()) {
     if (item.key() != "dtype" && item.key() != "shape" && item.key() != "data_offsets") {
-      place.fail("unknown key '" + abbreviate(item.key()) +
+      place.fail("unknown key '" + printable(item.key()) +
                  "'; allowed: dtype, shape, data_offsets");
     }
   }
@@ -114,13 +115,13 @@ StoredTensor parse_tensor(const json& value, std::uint64_t data_bytes, const Pla
   }
   StoredTensor tensor;
   if (!value["dtype"].is_string()) {
-    place.fail("dtype is " + abbreviate(value["dtype"].dump()) + "; allowed: a string");
+    place.fail("dtype is " + printable_json(value["dtype"]) + "; allowed: a string");
   }
   tensor.dtype = value["dtype"].get<std::string>();
   tensor.shape = parse_shape(value["shape"], place);
   const json& offsets = value["data_offsets"];
   if (!offsets.is_array() || offsets.size() != 2) {
-    place.fail("data_offsets is " + abbreviate(offsets.dump()) + "; allowed: [begin, end]");
+    place.fail("data_offsets is " + printable_json(offsets) + "; allowed: [begin, end]");
   }
   tensor.begin = unsigned_number(offsets[0], "data_offsets[0]", place);
   tensor.end = unsigned_number(offsets[1], "data_offsets[1]", place);
@@ -148,8 +149,8 @@ void check_metadata(const json& value, const Place& place) {
   }
   for (const auto& item : value.items()) {
     if (!item.value().is_string()) {
-      place.fail("__metadata__ key '" + abbreviate(item.key()) + "' is " +
-                 abbreviate(item.value().dump()) + "; allowed: a string");
+      place.fail("__metadata__ key '" + printable(item.key()) + "' is " +
+                 printable_json(item.value()) + "; allowed: a string");
     }
   }
 }
@@ -171,7 +172,7 @@ void check_coverage(const SafetensorsHeader& header,
   std::string before = "the start of the data part";
   for (const Item item : order) {
     const StoredTensor& tensor = item->second;
-    const Place place{path, abbreviate(item->first)};
+    const Place place{path, item->first};
     if (tensor.begin < position) {
       place.fail("data_offsets [" + std::to_string(tensor.begin) + ", " +
                  std::to_string(tensor.end) + "] overlap " + before + ", which ends at " +
@@ -182,7 +183,7 @@ void check_coverage(const SafetensorsHeader& header,
                  std::to_string(position) + ": the format allows no hole");
     }
     position = tensor.end;
-    before = "tensor '" + abbreviate(item->first) + "'";
+    before = quoted_tensor(item->first);
   }
   if (position != data_bytes) {
     Place{path, {}}.fail("the data part has " + std::to_string(data_bytes) +
@@ -217,7 +218,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file, const std::
   if (text.empty() || text.front() != '{') {
     place.fail("the header at offset 8 does not begin with '{'");
   }
-  const json parsed = parse_strict_json(text, path + ": header", kHeaderDepth);
+  const json parsed =
+      parse_strict_json(text, {.file = path + ": header", .max_depth = kHeaderDepth});
 
   SafetensorsHeader header;
   header.data_start = kLengthBytes + header_bytes;
@@ -226,8 +228,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file, const std::
     if (item.key() == "__metadata__") {
       check_metadata(item.value(), place);
     } else {
-      header.tensors.emplace(
-          item.key(), parse_tensor(item.value(), data_bytes, Place{path, abbreviate(item.key())}));
+      header.tensors.emplace(item.key(),
+                             parse_tensor(item.value(), data_bytes, Place{path, item.key()}));
     }
   }
   check_coverage(header, data_bytes, path);
@@ -247,7 +249,7 @@ DType readable_dtype(const StoredTensor& tensor, const std::string& name, const 
   throw InputError(path,
                    0,
                    0,
-                   "tensor '" + name + "': dtype " + tensor.dtype + " cannot be read; " +
+                   quoted_tensor(name) + ": dtype " + tensor.dtype + " cannot be read; " +
                        std::string(kReadable));
 }
 
@@ -259,6 +261,10 @@ SafetensorsFile::SafetensorsFile(std::string path)
 std::span<const std::byte> SafetensorsFile::data(const StoredTensor& tensor) const {
   return file_.bytes().subspan(static_cast<std::size_t>(header_.data_start + tensor.begin),
                                static_cast<std::size_t>(tensor.end - tensor.begin));
+}
+
+std::string quoted_tensor(const std::string& name) {
+  return "tensor '" + printable(name, kMaxLongQuoteBytes) + "'";
 }
 
 std::string format_shape(std::span<const std::int64_t> shape) {

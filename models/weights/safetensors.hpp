@@ -60,6 +60,9 @@ class SafetensorsFile {
   SafetensorsHeader header_;
 };
 
+/// "tensor 'x'", for messages; the name may be anything.
+std::string quoted_tensor(const std::string& name);
+
 /// "[2, 3]".
 std::string format_shape(std::span<const std::int64_t> shape);
 

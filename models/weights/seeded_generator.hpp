@@ -4,17 +4,16 @@
 #include <cstdint>
 #include <string_view>
 
+#include "framework/base/hash.hpp"
 #include "framework/base/seeded_values.hpp"
 
 namespace dovetail {
 
 /// 64-bit FNV-1a of a parameter's name.
 constexpr std::uint64_t parameter_key(std::string_view name) {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  for (const char character : name) {
-    hash = (hash ^ static_cast<unsigned char>(character)) * 0x100000001B3U;
-  }
-  return hash;
+  Fnv1a hash;
+  hash.add_bytes(name);
+  return hash.value();
 }
 
 }  // namespace dovetail

@@ -9,6 +9,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <gtest/gtest.h>
 
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/capture_support.hpp"

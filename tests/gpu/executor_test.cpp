@@ -8,6 +8,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <gtest/gtest.h>
 
+#include "framework/base/clock.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/marker_step.hpp"
 #include "tests/gpu/runner_options.hpp"

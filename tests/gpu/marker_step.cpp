@@ -8,6 +8,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "framework/base/hash.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/graph_shape.hpp"
 #include "framework/exec/executor.hpp"
@@ -177,10 +178,10 @@ std::vector<std::string> MarkerStep::errors(std::uint64_t seed, PassKind pass) c
     if (!runs) {
       continue;
     }
-    wanted[i] = marker_mix(seed, i);
+    wanted[i] = combine_hash(seed, i);
     for (auto k = inputs_begin_[i]; k < inputs_begin_[i + 1]; ++k) {
       const auto input = static_cast<std::size_t>(inputs_[static_cast<std::size_t>(k)]);
-      wanted[i] = marker_mix(wanted[i], wanted[input]);
+      wanted[i] = combine_hash(wanted[i], wanted[input]);
       if (tickets[input] > tickets[i]) {
         found.push_back(name + " ended before op " + std::to_string(input));
       }

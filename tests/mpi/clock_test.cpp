@@ -1,24 +1,18 @@
 // Clock offsets on one host, where all ranks read the same clock.
 #include "framework/mpi/clock.hpp"
 
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 
 #include <gtest/gtest.h>
 
+#include "framework/base/clock.hpp"
 #include "tests/support/mpi_world.hpp"
 
 namespace dovetail::test {
 namespace {
 
 constexpr std::int64_t kShiftNs = 5'000'000'000;
-
-std::int64_t steady_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 TEST(Clock, OneHostHasOneClock) {
   const MpiComm comm = session().world();
@@ -30,7 +24,7 @@ TEST(Clock, OneHostHasOneClock) {
 TEST(Clock, FindsAShiftWithItsSign) {
   const MpiComm comm = session().world();
   const ClockOffset offset =
-      estimate_clock_offset(comm, {}, [] { return steady_ns() + kShiftNs * (world_rank() + 1); });
+      estimate_clock_offset(comm, {}, [] { return now_ns() + kShiftNs * (world_rank() + 1); });
   EXPECT_LE(std::abs(offset.offset_ns - kShiftNs * world_rank()), offset.error_bound_ns);
 }
 

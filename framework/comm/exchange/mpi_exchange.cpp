@@ -6,14 +6,14 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/types.hpp"
 #include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/mpi_exchange_state.hpp"
 
 namespace dovetail {
 namespace {
 
-// MPI guarantees tags up to 32767 only.
-constexpr int kMaxUbatches = 32767 / kNumMessageKinds;
+static_assert(kMaxUbatches * kNumMessageKinds <= 32767, "MPI guarantees no larger tags");
 
 // By stage: the call that was made last.
 constexpr std::array<const char*, 6> kStageNames = {

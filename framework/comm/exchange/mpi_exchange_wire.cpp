@@ -1,8 +1,8 @@
 // The wire calls of MpiExchange: what is posted, to whom, and waited for.
 #include <algorithm>
 #include <array>
-#include <chrono>
 
+#include "framework/base/clock.hpp"
 #include "framework/comm/exchange/mpi_exchange_state.hpp"
 
 namespace dovetail {
@@ -38,13 +38,13 @@ void MpiExchange::post_counts(int ubatch, Ubatch& slot) {
 }
 
 void MpiExchange::wait_counts(int ubatch, Ubatch& slot) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::int64_t start = now_ns();
   slot.counts.wait(policy_, where(ubatch, "dispatch"));
-  const std::chrono::nanoseconds waited = std::chrono::steady_clock::now() - start;
+  const auto waited = now_ns() - start;
   const auto counts_bytes = (shape_.ep_size - 1) * static_cast<std::int64_t>(sizeof(std::int64_t));
   meter_.add({.dispatch_wire_bytes = counts_bytes,
               .dispatch_received_bytes = counts_bytes,
-              .counts_wait_ns = waited.count()});
+              .counts_wait_ns = waited});
   slot.plan->arrived_count = slot.counts_in;
 }
 

@@ -9,6 +9,7 @@
 #include <c10/cuda/CUDAGuard.h>
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/device_binding.hpp"

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/cuda/stream_capture.hpp"
 
 namespace dovetail {

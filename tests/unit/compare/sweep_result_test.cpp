@@ -10,6 +10,7 @@
 #include "framework/compare/verify.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/run_folder.hpp"
+#include "tests/support/pipe_file.hpp"
 #include "tests/unit/compare/synthetic_run.hpp"
 
 namespace dovetail {
@@ -169,6 +170,17 @@ TEST_F(SweepPoint, WhatCannotBeReadMakesItIncomplete) {
   EXPECT_NE(read().problem.find(summary.string()), std::string::npos) << read().problem;
 }
 
+TEST_F(SweepPoint, PipesAreRefusedAtOnce) {
+  write();
+  const auto read_problem = [&] {
+    const auto point = read();
+    EXPECT_EQ(point.status, SweepPointStatus::incomplete);
+    throw InputError(point.problem);
+  };
+  testing::expect_pipe_refused(folder_.path() / "dual_batch" / kSummaryFileName, read_problem);
+  testing::expect_pipe_refused(folder_.path() / kExperimentFileName, read_problem);
+}
+
 TEST_F(SweepPoint, AFailedRankMakesItIncomplete) {
   write([](SyntheticRun& run) {
     run.ranks[1].status = RunStatus::failed;
@@ -294,6 +306,9 @@ TEST(SweepReport, RefusesValuesTooDeepWithinEachOther) {
 TEST(SweepReport, RefusesWhatIsNoSweep) {
   const TemporaryFolder folder;
   EXPECT_THROW(read_sweep_result(folder.path()), InputError);
+  testing::expect_pipe_refused(folder.path() / kSweepFileName,
+                               [&] { read_sweep_result(folder.path()); });
+  fs::remove(folder.path() / kSweepFileName);
   auto json = to_json(sample("none"));
   for (const auto& change :
        std::vector<std::function<void()>>{[&] { json["version"] = 1; },

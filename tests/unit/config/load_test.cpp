@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/pipe_file.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -179,10 +180,16 @@ TEST(Load, Files) {
   };
   const std::string folder = ::testing::TempDir();
   EXPECT_EQ(error(folder + "absent.yaml"),
-            folder + "absent.yaml: cannot be opened or read; allowed: a YAML file");
-  EXPECT_EQ(error(folder), folder + ": cannot be opened or read; allowed: a YAML file");
+            folder +
+                "absent.yaml: cannot be opened or read: No such file or directory; allowed: an "
+                "experiment in YAML");
+  EXPECT_EQ(
+      error(folder),
+      folder + ": cannot be opened or read: not a regular file; allowed: an experiment in YAML");
 
   const std::string file = folder + "dovetail_load_test.yaml";
+  testing::expect_pipe_refused(file, [&] { read_experiment_file(file); });
+  std::remove(file.c_str());
   const auto write = [&file](const std::string& text) {
     std::ofstream(file, std::ios::binary) << text;
   };

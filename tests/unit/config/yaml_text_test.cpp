@@ -93,11 +93,5 @@ TEST(YamlText, RefusesWhatIsNoText) {
   }
 }
 
-TEST(YamlText, PrintableIsShortAndOneLine) {
-  EXPECT_EQ(printable("a\nb\x01"), "a?b?");
-  EXPECT_EQ(printable(std::string(61, 'a')), std::string(60, 'a') + "...");
-  EXPECT_EQ(printable(std::string(59, 'a') + "ä"), std::string(59, 'a') + "...");
-}
-
 }  // namespace
 }  // namespace dovetail

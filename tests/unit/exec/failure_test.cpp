@@ -12,6 +12,7 @@
 #include "framework/exec/op_failure.hpp"
 #include "framework/exec/parker.hpp"
 #include "framework/exec/runner.hpp"
+#include "framework/plan/policy.hpp"
 #include "tests/unit/exec/recording_body.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 

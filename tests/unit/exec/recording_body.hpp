@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "framework/base/types.hpp"
 #include "framework/exec/step_body.hpp"
-#include "framework/plan/policy.hpp"
 #include "framework/plan/schedule.hpp"
 
 namespace dovetail::testing {

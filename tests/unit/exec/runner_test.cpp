@@ -10,8 +10,10 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/exec/host_executor.hpp"
+#include "framework/plan/policy.hpp"
 #include "tests/unit/exec/recording_body.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 

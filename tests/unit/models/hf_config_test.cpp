@@ -1,6 +1,7 @@
 // config.json: what transformers 4 and 5 write is read alike; everything else is an error that
 // names file and key.
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <unistd.h>
@@ -9,9 +10,11 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/scratch_folder.hpp"
 #include "models/qwen3_moe.hpp"
 #include "models/qwen3_moe_config.hpp"
 #include "models/registry.hpp"
+#include "tests/support/pipe_file.hpp"
 
 namespace dovetail {
 namespace {
@@ -189,12 +192,21 @@ TEST(Qwen3MoeConfig, SizesThatOthersNeed) {
 
 TEST(Qwen3MoeConfig, BadFilesAreNamed) {
   EXPECT_NE(error_of_text("").find("not JSON"), std::string::npos);
-  EXPECT_NE(error_of_text("[]").find("not a JSON object"), std::string::npos);
+  EXPECT_NE(error_of_text(kGood.dump() + std::string("\0x", 2)).find("a NUL byte in line 1"),
+            std::string::npos);
+  EXPECT_NE(error_of_text("[]").find("an object is needed, not array"), std::string::npos);
   EXPECT_NE(error_of_text("{\n \"a\": 1,\n oops}").find("line 3"), std::string::npos);
   EXPECT_NE(error_of_text(R"({"vocab_size": 1, "vocab_size": 2})").find("'vocab_size'"),
             std::string::npos);
   EXPECT_THROW(read_qwen3_moe_config("/nowhere/config.json"), InputError);
   EXPECT_THROW(read_qwen3_moe_config("/"), InputError);
+  const ScratchFolder folder;
+  const std::string config = folder.path() / "config.json";
+  testing::expect_pipe_refused(config, [&] { read_qwen3_moe_config(config); });
+  std::filesystem::remove(config);
+  std::ofstream(config) << "{}";
+  std::filesystem::resize_file(config, std::uintmax_t{1} << 40U);  // sparse
+  EXPECT_THROW(read_qwen3_moe_config(config), InputError);
 }
 
 TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {

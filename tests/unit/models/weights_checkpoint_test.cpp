@@ -158,12 +158,12 @@ TEST_F(Sharded, BrokenIndicesAreNamed) {
   const std::string path = folder_ / "model.safetensors.index.json: ";
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"", "not JSON"},
-      {"[]", "not a JSON object"},
+      {"[]", "an object is needed, not array"},
       {"{", "not JSON"},
       {"{}", "'weight_map'"},
       {R"({"weight_map":[]})", "'weight_map'"},
       {R"({"weight_map":{"a":1}})", "tensor 'a': file is 1; allowed: a string"},
-      {R"({"weight_map":{"a":"s1.safetensors","a":"s2.safetensors"}})", "'a' appears twice"},
+      {R"({"weight_map":{"a":"s1.safetensors","a":"s2.safetensors"}})", "'a' is there twice"},
       {R"({"weight_map":{"a":"s3.safetensors"}})", "tensor 'a': shard 's3.safetensors' is not"},
       {R"({"weight_map":{"a":"../s1.safetensors"}})", "file '../s1.safetensors'; allowed"},
       {R"({"weight_map":{"a":"/etc/passwd"}})", "file '/etc/passwd'; allowed"},

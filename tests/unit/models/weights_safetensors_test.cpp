@@ -10,7 +10,7 @@
 
 #include "models/weights/safetensors.hpp"
 #include "models/weights/safetensors_writer.hpp"
-#include "models/weights/strict_json.hpp"
+#include "tests/support/pipe_file.hpp"
 #include "tests/unit/models/weights_files.hpp"
 
 namespace dovetail {
@@ -77,16 +77,18 @@ std::vector<BadCase> bad_files_and_headers() {
       {"two values", safetensors_bytes("{}{}", ""), {"header: not JSON"}},
       {"not utf-8", safetensors_bytes("{\"\xff\":1}", ""), {"header: not JSON"}},
       {"nul padding", safetensors_bytes(std::string("{}\0", 3), ""), {"header: not JSON"}},
-      {"nested", one(R"({"dtype":"F32","shape":[[1]],"data_offsets":[0,4]})"), {"deeper than 3"}},
+      {"nested",
+       one(R"({"dtype":"F32","shape":[[1]],"data_offsets":[0,4]})"),
+       {"too deep within each other; allowed: at most 3 "}},
       {"tensor twice",
        safetensors_bytes("{\"w\":" + kGoodOne + ",\"w\":" + kGoodOne + "}", "xxxx"),
-       {"key 'w' appears twice"}},
+       {"key 'w' is there twice"}},
       {"dtype twice",
        one(R"({"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]})"),
-       {"key 'dtype' appears twice"}},
+       {"key 'dtype' is there twice"}},
       {"metadata twice",
        safetensors_bytes(R"({"__metadata__":{},"__metadata__":{}})", ""),
-       {"'__metadata__' appears twice"}},
+       {"'__metadata__' is there twice"}},
       {"metadata no object", safetensors_bytes(R"({"__metadata__":3})", ""), {"__metadata__"}},
       {"metadata value",
        safetensors_bytes(R"({"__metadata__":{"k":1}})", ""),
@@ -272,9 +274,10 @@ TEST(Safetensors, MutatedFilesGiveInputErrorsOrConsistentHeaders) {
 
 TEST(Safetensors, DeepNestingAndLongTextNeitherCrashNorFloodTheMessage) {
   const std::string deep(100'000, '[');
-  EXPECT_NE(
-      input_error_of([&] { parse(safetensors_bytes("{\"a\":" + deep, "")); }).find("deeper than 3"),
-      std::string::npos);
+  EXPECT_NE(input_error_of([&] {
+              parse(safetensors_bytes("{\"a\":" + deep, ""));
+            }).find("at most 3 arrays"),
+            std::string::npos);
   const std::string long_name(100'000, 'n');
   const std::string message =
       input_error_of([&] { parse(safetensors_bytes("{\"" + long_name + "\":1}", "")); });
@@ -322,9 +325,15 @@ TEST(Safetensors, FilesThatCannotBeMappedAreNamed) {
   const auto message = [](const std::string& path) {
     return input_error_of([&] { SafetensorsFile file(path); });
   };
-  EXPECT_EQ(message(scratch / "none"),
-            scratch / "none" + ": cannot open: No such file or directory");
-  EXPECT_EQ(message(scratch.path()), scratch.path() + ": not a regular file");
+  EXPECT_EQ(
+      message(scratch / "none"),
+      scratch / "none" +
+          ": cannot be opened or read: No such file or directory; allowed: a safetensors file");
+  EXPECT_EQ(message(scratch.path()),
+            scratch.path() +
+                ": cannot be opened or read: not a regular file; allowed: a safetensors file");
+  const auto pipe = scratch / "pipe";
+  ::dovetail::testing::expect_pipe_refused(pipe, [&] { SafetensorsFile file(pipe); });
   write_file(scratch / "empty", "");
   EXPECT_NE(message(scratch / "empty").find("has 0 bytes"), std::string::npos);
 }

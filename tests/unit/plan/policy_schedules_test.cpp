@@ -119,10 +119,11 @@ TEST_F(PolicySchedulesTest, MayComeFromAFile) {
   EXPECT_EQ(refusal(config), "");
   config.thresholds.decode = 2;
   EXPECT_EQ(refusal(config), "policy mine: a threshold of 2 tokens for the 3 ubatches of " + path);
-  EXPECT_EQ(refusal(policy(path + "n.json")),
-            "policy mine: " + path +
-                "n.json: cannot be opened or read; allowed: a schedule in "
-                "JSON");
+  EXPECT_EQ(
+      refusal(policy(path + "n.json")),
+      "policy mine: " + path +
+          "n.json: cannot be opened or read: No such file or directory; allowed: a schedule in "
+          "JSON");
 }
 
 TEST_F(PolicySchedulesTest, OfAutoComeWithTheStepTimesOfTheCandidate) {
@@ -144,7 +145,8 @@ TEST_F(PolicySchedulesTest, OfAutoComeWithTheStepTimesOfTheCandidate) {
   config.table += "x";
   EXPECT_EQ(refusal(config),
             "policy mine: " + config.table +
-                ": cannot be opened or read; allowed: a table of step times in JSON");
+                ": cannot be opened or read: No such file or directory; allowed: a table of step "
+                "times in JSON");
 }
 
 TEST_F(PolicySchedulesTest, OfAutoNeedTheTableOfThisSetting) {

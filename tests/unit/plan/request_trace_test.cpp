@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/base/scratch_folder.hpp"
+#include "tests/support/pipe_file.hpp"
 
 namespace dovetail {
 namespace {
@@ -88,12 +90,13 @@ TEST(RequestTrace, BadLines) {
       {"{\"length\": 1e999}", "not JSON"},
       {"\xff", "not JSON"},
       {std::string(1, '\0'), "not JSON"},
+      {"{\"length\": 1}" + std::string("\0x", 2), "not JSON: a NUL byte in byte 13"},
       {"[1]", "array [1]"},
       {"7", "number 7"},
       {"null", "null null"},
       {"{\"lenght\": 1}", "unknown key 'lenght'"},
       {"{\"length\": 1, \"id\": 3}", "unknown key 'id'"},
-      {"{\"length\": 1, \"length\": 1}", "the key 'length' is there twice"},
+      {"{\"length\": 1, \"length\": 1}", "byte 21: key 'length' is there twice"},
       {"{\"length\": 1, \"input_ids\": [1]}", "both length and input_ids; allowed: one of them"},
       {"{\"length\": 0}", "length is number 0; allowed: a whole number from 1 to 1000000000"},
       {"{\"length\": -3}", "length is number -3"},
@@ -153,11 +156,15 @@ TEST(RequestTrace, Files) {
     }
     return std::string();
   };
-  EXPECT_EQ(error(folder + "absent.jsonl"),
-            folder +
-                "absent.jsonl: cannot be opened or read; allowed: a file of requests, one a "
-                "line");
+  EXPECT_EQ(
+      error(folder + "absent.jsonl"),
+      folder +
+          "absent.jsonl: cannot be opened or read: No such file or directory; allowed: a file of "
+          "requests, one a line");
   EXPECT_NE(error(folder).find("cannot be opened or read"), std::string::npos);
+  const ScratchFolder scratch;
+  const auto pipe = (scratch.path() / "pipe").string();
+  testing::expect_pipe_refused(pipe, [&] { read_request_trace(pipe); });
   const std::string file = folder + "dovetail_trace_test.jsonl";
   std::ofstream(file, std::ios::binary) << kGood;
   EXPECT_EQ(read_request_trace(file).digest, parse_request_trace(kGood, "x").digest);

@@ -15,6 +15,7 @@
 #include "framework/plan/policy.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/schedule_json.hpp"
+#include "tests/support/pipe_file.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -222,7 +223,8 @@ TEST_F(ScheduleFile, NamesThePlaceOfWhatIsNoSchedule) {
             "ops[5].op: ops are numbered from 0 in order; 5 is due");
   EXPECT_EQ(with("\"waits\": [2]", "\"waits\": [\"2\"]"),
             "ops[3].waits: an integer from 0 to 2147483647 is needed, not \"2\"");
-  EXPECT_EQ(with("\"op\": 1,", "\"op\": 1, \"op\": 1,"), "key 'op' is there twice in one object");
+  EXPECT_EQ(with("\"op\": 1,", "\"op\": 1, \"op\": 1,"),
+            "line 7, byte 224: key 'op' is there twice in one object");
   EXPECT_TRUE(with("\"layers\": [", "\"layers\": ").starts_with("not JSON: "));
   EXPECT_NE(with("\"layers\": [", "\"layers\": ").find("at line 4, column"), std::string::npos)
       << with("\"layers\": [", "\"layers\": ");
@@ -242,15 +244,20 @@ TEST_F(ScheduleFile, NamesThePlaceOfWhatIsNoSchedule) {
 }
 
 TEST_F(ScheduleFile, MustBeAFile) {
-  for (const auto& path : {folder_.path() / "absent.json", folder_.path()}) {
+  for (const auto& [path, reason] :
+       {std::pair(folder_.path() / "absent.json", "No such file or directory"),
+        std::pair(folder_.path(), "not a regular file")}) {
     try {
       read_schedule_file(path.string(), {{kMoe}}, 0);
       FAIL();
     } catch (const InputError& error) {
       EXPECT_EQ(std::string(error.what()),
-                path.string() + ": cannot be opened or read; allowed: a schedule in JSON");
+                path.string() + ": cannot be opened or read: " + reason +
+                    "; allowed: a schedule in JSON");
     }
   }
+  const auto pipe = (folder_.path() / "pipe").string();
+  testing::expect_pipe_refused(pipe, [&] { read_schedule_file(pipe, {{kMoe}}, 0); });
 }
 
 /// Random edits of a good file: it is refused, or it holds a schedule that is proven.

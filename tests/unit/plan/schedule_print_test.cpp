@@ -94,7 +94,10 @@ TEST(ScheduleJson, RefusesWhatIsMissingTwiceOrNoJson) {
   missing["ops"][2].erase("waits");
   EXPECT_EQ(read_error(missing.dump()), "s.json: ops[2]: key 'waits' is missing");
   EXPECT_EQ(read_error(R"({"schedule": "a", "schedule": "b"})"),
-            "s.json: key 'schedule' is there twice in one object");
+            "s.json: line 1, byte 27: key 'schedule' is there twice in one object");
+  EXPECT_EQ(read_error(schedule_to_json(small()) + std::string("\0x", 2))
+                .rfind("s.json: not JSON: a NUL byte in line ", 0),
+            0U);
   EXPECT_EQ(read_error("").rfind("s.json: not JSON: ", 0), 0U);
   EXPECT_EQ(read_error("[1, 2]"), "s.json: an object is needed, not array");
   EXPECT_EQ(

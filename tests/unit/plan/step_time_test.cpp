@@ -12,6 +12,7 @@
 #include "framework/plan/agreement.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/plan/step_time_table.hpp"
+#include "tests/support/pipe_file.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -63,7 +64,14 @@ TEST(StepTimeTable, ReadsATableAndOneThatASweepHolds) {
   std::ofstream(path) << kTable;
   EXPECT_EQ(read_step_time_table(path).points, table.points);
   EXPECT_EQ(input_error([&] { read_step_time_table(path + "x"); }),
-            path + "x: cannot be opened or read; allowed: a table of step times in JSON");
+            path +
+                "x: cannot be opened or read: No such file or directory; allowed: a table of step "
+                "times in JSON");
+  testing::expect_pipe_refused(path, [&] { read_step_time_table(path); });
+  Experiment experiment;
+  experiment.model.config = path;
+  testing::expect_pipe_refused(path,
+                               [&] { step_time_setting(experiment, experiment.execution, {}); });
 }
 
 TEST(StepTimeTable, NamesThePlaceOfWhatIsWrong) {
@@ -88,7 +96,7 @@ TEST(StepTimeTable, NamesThePlaceOfWhatIsWrong) {
   EXPECT_EQ(error("\"tokens\": 128", "\"token\": 128").find("t.json: points[2]: unknown key"), 0U);
   EXPECT_EQ(error("\"step_ms\": 3", "\"step_ms\": 3, \"x\": 1").find("t.json: points[2]: unk"), 0U);
   EXPECT_EQ(error("\"step_ms\": 1.5", "\"split\": \"request\""),
-            "t.json: key 'split' is there twice in one object");
+            "t.json: line 8, byte 468: key 'split' is there twice in one object");
   EXPECT_EQ(error("\"setting\"", "\"settings\"").find("t.json: unknown key 'settings'"), 0U);
   EXPECT_EQ(error("\"step_ms\": 3", "\"step_ms\": 1e999").find("t.json: not JSON"), 0U);
   EXPECT_EQ(input_error([] { parse_step_time_table("{\"step_times\": {\"version\": 1}}", "s"); }),

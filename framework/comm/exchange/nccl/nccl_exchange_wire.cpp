@@ -1,8 +1,8 @@
 // The wire calls of NcclExchange, and what they count.
-#include <chrono>
 #include <utility>
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/comm/nccl/poll.hpp"
@@ -76,7 +76,7 @@ void NcclExchange::exchange_counts(int ubatch, Ubatch& slot) {
   const auto what = where(ubatch, "dispatch");
   DOVETAIL_CHECK(!is_capturing(stream),
                  what + ": ragged needs counts on the host and cannot be captured here");
-  const auto start = std::chrono::steady_clock::now();
+  const std::int64_t start = now_ns();
   if (!std::exchange(slot.counts_recorded, false)) {
     // A replayed prepare: this stream waits for its op already, and for nothing that is not there.
     check_cuda(cudaEventRecord(slot.counts_ready, stream), "cudaEventRecord");
@@ -106,9 +106,7 @@ void NcclExchange::exchange_counts(int ubatch, Ubatch& slot) {
     }
   }
   Traffic counted;
-  counted.counts_wait_ns =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
-          .count();
+  counted.counts_wait_ns = now_ns() - start;
   counted.dispatch_wire_bytes =
       (shape_.ep_size - 1) * static_cast<std::int64_t>(sizeof(std::int32_t));
   counted.dispatch_received_bytes = counted.dispatch_wire_bytes;
