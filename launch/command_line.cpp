@@ -12,15 +12,20 @@
 namespace dovetail {
 namespace {
 
-void add_format(CLI::App* command, OutputFormat& format, bool with_dot = false) {
+/// --format table or json, and `others` of one command.
+void add_format(CLI::App* command,
+                OutputFormat& format,
+                const std::map<std::string, OutputFormat>& others = {}) {
   std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::table},
                                                  {"json", OutputFormat::json}};
-  if (with_dot) {
-    formats["dot"] = OutputFormat::dot;
+  std::string text = "table|json";
+  for (const auto& [name, other] : others) {
+    formats[name] = other;
+    text += "|" + name;
   }
   command->add_option("--format", format, "how to print")
       ->transform(CLI::CheckedTransformer(formats))
-      ->option_text(with_dot ? "table|json|dot" : "table|json");
+      ->option_text(text);
 }
 
 void add_experiment(CLI::App* command, std::string& file, std::vector<std::string>& overrides) {
@@ -48,7 +53,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   auto* plan = app.add_subcommand("plan", "print the schedule of a policy");
   add_experiment(plan, line.plan.file, line.plan.overrides);
   plan->add_option("--policy", line.plan.policy, "name of a policy of the experiment")->required();
-  add_format(plan, line.plan.format, true);
+  add_format(plan, line.plan.format, {{"dot", OutputFormat::dot}});
   auto* verify = app.add_subcommand("verify", "compare the outputs of two policy folders");
   verify->add_option("BASELINE_POLICY_DIR", line.verify.baseline)->required();
   verify->add_option("POLICY_DIR", line.verify.policy)->required();
@@ -66,7 +71,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
   add_format(bench, line.bench.format);
   auto* info =
       app.add_subcommand("info", "print versions, devices, and everything there is to choose");
-  add_format(info, line.info_format);
+  info->add_flag("--keys", line.info.keys, "print the keys of an experiment file instead");
+  add_format(info, line.info.format, {{"markdown", OutputFormat::markdown}});
   app.require_subcommand(1);
 }
 
@@ -100,7 +106,7 @@ int run_other_command(const CommandLine& line) {
   if (line.command == "bench") {
     return bench_command(line.bench);
   }
-  return info_command(line.info_format);
+  return info_command(line.info);
 }
 
 std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_code) {

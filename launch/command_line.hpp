@@ -17,7 +17,7 @@ struct CommandLine {
   VerifyCommandOptions verify;
   CompareCommandOptions compare;
   BenchOptions bench;
-  OutputFormat info_format = OutputFormat::table;
+  InfoOptions info;
 };
 
 /// Parses; on bad usage, or after --help, prints once (on the first rank only) and returns the exit

@@ -7,7 +7,7 @@
 
 namespace dovetail {
 
-enum class OutputFormat { table, json, dot };
+enum class OutputFormat { table, json, dot, markdown };
 
 struct CheckOptions {
   std::string file;
@@ -58,8 +58,14 @@ struct BenchOptions {
 /// load.
 int bench_command(const BenchOptions& options);
 
+struct InfoOptions {
+  bool keys = false;
+  OutputFormat format = OutputFormat::table;
+};
+
 /// Prints versions, devices, and every architecture, policy, split and exchange with a line on
-/// each.
-int info_command(OutputFormat format);
+/// each; or the keys of an experiment file, for which there is Markdown, too. Throws InputError for
+/// anything else in Markdown.
+int info_command(const InfoOptions& options);
 
 }  // namespace dovetail

@@ -1,10 +1,12 @@
-// `dovetail info`: what this build is and what there is to choose from.
+// `dovetail info`: what this build is and what there is to choose from; with --keys, what an
+// experiment file may state.
 #include <iostream>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/key_documents.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/mpi/session.hpp"
 #include "framework/plan/policy.hpp"
@@ -42,10 +44,29 @@ std::vector<Section> sections() {
           {"exchanges", describe_exchanges()}};
 }
 
+/// The keys of an experiment file.
+std::string keys_text(OutputFormat format) {
+  switch (format) {
+    case OutputFormat::json:
+      return write_keys_as_json();
+    case OutputFormat::markdown:
+      return write_keys_as_markdown();
+    default:
+      return write_keys_as_text();
+  }
+}
+
 }  // namespace
 
-int info_command(OutputFormat format) {
-  if (format == OutputFormat::json) {
+int info_command(const InfoOptions& options) {
+  if (options.keys) {
+    std::cout << keys_text(options.format);
+    return kExitDone;
+  }
+  if (options.format == OutputFormat::markdown) {
+    throw InputError("--format markdown is for info --keys; allowed: table, json");
+  }
+  if (options.format == OutputFormat::json) {
     auto document = nlohmann::ordered_json::object();
     for (const auto& section : sections()) {
       for (const auto& entry : section.entries) {

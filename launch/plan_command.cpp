@@ -19,15 +19,14 @@ int plan_command(const PlanOptions& options) {
   const auto schedules =
       make_policy_schedules(policy, architecture->shape(), experiment.workload.phase);
   switch (options.format) {
-    case OutputFormat::table:
-      std::cout << schedule_to_table(schedules.own);
-      break;
     case OutputFormat::json:
       std::cout << schedule_to_json(schedules.own);
       break;
     case OutputFormat::dot:
       std::cout << schedule_to_dot(schedules.own);
       break;
+    default:
+      std::cout << schedule_to_table(schedules.own);
   }
   return kExitDone;
 }

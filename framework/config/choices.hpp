@@ -1,14 +1,20 @@
-// The choices that an experiment file offers by name, beside those of framework/base/types.hpp.
+// The choices that an experiment file offers by name, beside those of framework/base/types.hpp, and
+// the bounds of its numbers.
 #pragma once
 
 #include <array>
-#include <optional>
-#include <span>
+#include <cstdint>
 #include <string_view>
 
 #include "framework/base/types.hpp"
 
 namespace dovetail {
+
+/// The largest numbers that a file may state.
+struct Limits {
+  static constexpr std::int64_t kCount = 1'000'000;  ///< of iterations, requests, ranks, layers
+  static constexpr std::int64_t kTokens = 1'000'000'000;
+};
 
 /// batch_invariant: a row's result does not depend on what else is in the batch.
 enum class Numerics { fast, batch_invariant };

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "framework/base/text_file.hpp"
+#include "framework/config/key_table.hpp"
 #include "framework/config/override.hpp"
-#include "framework/config/read_experiment.hpp"
 
 namespace dovetail {
 namespace {
@@ -39,7 +39,7 @@ LoadedExperiment parse_experiment(const std::string& text,
 
 LoadedExperiment read_tree(const YamlNode& root) {
   LoadedExperiment loaded;
-  loaded.experiment = read_experiment(root);
+  keys_of<Experiment>().read({&root, ""}, loaded.experiment);
   collect_marks(root, "", loaded.marks);
   return loaded;
 }

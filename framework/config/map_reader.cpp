@@ -92,6 +92,40 @@ double Located::as_number(double min, double max) const {
   return *value;
 }
 
+std::vector<std::int64_t> Located::as_counts(std::int64_t min, std::int64_t max) const {
+  std::vector<std::int64_t> counts;
+  const auto all = items("a list of whole numbers");
+  if (all.empty()) {
+    fail_at(node->mark, path + ": an empty list; allowed: at least one whole number");
+  }
+  counts.reserve(all.size());
+  for (const Located& item : all) {
+    counts.push_back(item.as_int(min, max));
+  }
+  return counts;
+}
+
+std::optional<std::vector<std::int64_t>> Located::as_auto_or_ascending(std::int64_t min,
+                                                                       std::int64_t max) const {
+  if (is_word("auto")) {
+    return std::nullopt;
+  }
+  const std::string expected = "auto, or an ascending list of whole numbers from " +
+                               std::to_string(min) + " to " + std::to_string(max);
+  std::vector<std::int64_t> numbers;
+  for (const Located& item : items(expected)) {
+    const std::int64_t number = item.as_int(min, max);
+    if (!numbers.empty() && number <= numbers.back()) {
+      item.fail("more than " + std::to_string(numbers.back()) + ", which stands before it");
+    }
+    numbers.push_back(number);
+  }
+  if (numbers.empty()) {
+    fail_at(node->mark, path + ": an empty list; allowed: " + expected);
+  }
+  return numbers;
+}
+
 std::string Located::as_text(const std::string& expected) const {
   if (node->kind != YamlNode::Kind::scalar || node->text.empty()) {
     fail(expected);
@@ -146,24 +180,6 @@ const std::string& MapReader::only_key() const {
     value_.fail("a map with exactly one key of " + join_names(allowed_));
   }
   return value_.node->entries.front().key;
-}
-
-void MapReader::read_unsigned(const std::string& key, std::uint64_t& value) const {
-  if (has(key)) {
-    value = at(key).as_unsigned();
-  }
-}
-
-void MapReader::read_number(const std::string& key, double& value, double min, double max) const {
-  if (has(key)) {
-    value = at(key).as_number(min, max);
-  }
-}
-
-void MapReader::read_text(const std::string& key, std::string& value) const {
-  if (has(key)) {
-    value = at(key).as_text();
-  }
 }
 
 }  // namespace dovetail

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,14 @@ struct Located {
   /// A finite number from min to max; whole numbers are numbers, too.
   double as_number(double min, double max) const;
 
+  /// A list, not empty, of whole numbers from min to max.
+  std::vector<std::int64_t> as_counts(std::int64_t min, std::int64_t max) const;
+
+  /// Nothing for `auto`; else a list, not empty, of whole numbers from min to max, each above the
+  /// one before it.
+  std::optional<std::vector<std::int64_t>> as_auto_or_ascending(std::int64_t min,
+                                                                std::int64_t max) const;
+
   /// Text of one line, not empty; plain text that reads as a number or truth value is none.
   std::string as_text(const std::string& expected = "text") const;
 
@@ -49,8 +58,7 @@ struct Located {
   bool is_word(std::string_view word) const;
 };
 
-/// A map whose keys are all known. The read_ functions leave the value alone, which is its default,
-/// where the key is absent.
+/// A map whose keys are all known.
 class MapReader {
  public:
   /// Throws InputError unless `value` is a map with keys of `allowed` only.
@@ -65,24 +73,6 @@ class MapReader {
   const std::string& only_key() const;
 
   const Located& value() const { return value_; }
-
-  template <class Int>
-  void read_int(const std::string& key, Int& value, std::int64_t min, std::int64_t max) const {
-    if (has(key)) {
-      value = static_cast<Int>(at(key).as_int(min, max));
-    }
-  }
-
-  void read_unsigned(const std::string& key, std::uint64_t& value) const;
-  void read_number(const std::string& key, double& value, double min, double max) const;
-  void read_text(const std::string& key, std::string& value) const;
-
-  template <class Enum>
-  void read_choice(const std::string& key, Enum& value) const {
-    if (has(key)) {
-      value = at(key).as_choice<Enum>();
-    }
-  }
 
  private:
   Located value_;

@@ -1,12 +1,12 @@
 #include "framework/config/validate.hpp"
 
 #include <algorithm>
-#include <array>
 #include <string_view>
 #include <variant>
 
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/config/key_table.hpp"
 #include "framework/config/validate_execution.hpp"
 #include "framework/config/validate_policy.hpp"
 #include "framework/config/validate_workload.hpp"
@@ -67,12 +67,12 @@ class Validator {
     }
   }
 
-  template <class Unbuilt>
+  /// Names of `unbuilt` are refused as what they are, rather than as unknown.
   void check_name(const std::string& path,
                   const std::string& kind,
                   const std::string& name,
                   const std::vector<std::string>& known,
-                  const Unbuilt& unbuilt) const {
+                  const std::vector<std::string>& unbuilt = {}) const {
     if (contains(known, name)) {
       return;
     }
@@ -91,8 +91,7 @@ class Validator {
     check_name("model.architecture",
                "architecture",
                experiment_.model.architecture,
-               capabilities_.architectures,
-               std::array<std::string_view, 0>{});
+               capabilities_.architectures);
   }
 
   void check_grid() const {
@@ -106,12 +105,12 @@ class Validator {
 
   void check_execution(const std::string& path, const ExecutionConfig& execution) const {
     refuse_if(execution.numerics != Numerics::fast, path + ".numerics", "batch_invariant", "fast");
-    std::vector<std::string> exchanges = {"auto"};
+    std::vector<std::string> built = {"auto"};
     std::vector<std::string> unbuilt;
     for (const auto& exchange : capabilities_.exchanges) {
-      (exchange.built ? exchanges : unbuilt).push_back(exchange.name);
+      (exchange.built ? built : unbuilt).push_back(exchange.name);
     }
-    check_name(path + ".exchange", "exchange", execution.exchange, exchanges, unbuilt);
+    check_name(path + ".exchange", "exchange", execution.exchange, built, unbuilt);
     if (execution.cache_tokens % execution.page_size != 0) {
       fail(path + ".cache_tokens",
            std::to_string(execution.cache_tokens) + " tokens are no whole number of pages of " +
@@ -136,15 +135,14 @@ class Validator {
       }
     }
     check_policy_schedule(loaded_, capabilities_, path, policy);
-    refuse_if(policy.execution.device != experiment_.execution.device,
-              path + ".device",
-              "a device of a policy's own",
-              "the experiment's, " + std::string(to_string(experiment_.execution.device)));
+    for (const auto& key : keys_of<ExecutionConfig>().keys()) {
+      const std::string common = key.write(experiment_.execution);
+      refuse_if(key.is_same_in_all_policies && key.write(policy.execution) != common,
+                path + "." + key.name,
+                "a " + key.name + " of a policy's own",
+                "the experiment's, " + common);
+    }
     check_execution(path, policy.execution);
-    refuse_if(policy.execution.dtype != experiment_.execution.dtype,
-              path + ".dtype",
-              "a dtype of a policy's own",
-              "the experiment's, " + std::string(to_string(experiment_.execution.dtype)));
   }
 
   void check_verify() const {
@@ -182,11 +180,7 @@ class Validator {
            "rank " + std::to_string(fault.rank) + " in a world of " + std::to_string(*num_ranks_) +
                " ranks, counted from 0");
     }
-    check_name("fault.phase",
-               "phase",
-               fault.phase,
-               capabilities_.phases,
-               std::array<std::string_view, 0>{});
+    check_name("fault.phase", "phase", fault.phase, capabilities_.phases);
     check_fault_in_graphs(fault);
   }
 
@@ -224,6 +218,16 @@ class Validator {
   std::optional<int> num_ranks_;
 };
 
+template <class S>
+std::string find_difference(const S& before, const S& own) {
+  for (const auto& key : keys_of<S>().keys()) {
+    if (!key.is_own_of_a_stage && key.write(before) != key.write(own)) {
+      return key.name;
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 int num_ubatches(const PolicyConfig& policy, const PolicyCapability& capability) {
@@ -234,6 +238,17 @@ void validate(const LoadedExperiment& loaded,
               const Capabilities& capabilities,
               std::optional<int> num_ranks) {
   Validator(loaded, capabilities, num_ranks).check_all();
+}
+
+std::string find_difference_of_stages(const Experiment& before, const Experiment& own) {
+  if (const std::string key = find_difference(before.model, own.model); !key.empty()) {
+    return "model." + key;
+  }
+  if (before.execution.dtype != own.execution.dtype) {
+    return "execution.dtype";
+  }
+  const std::string key = find_difference(before.workload, own.workload);
+  return key.empty() ? "" : "workload." + key;
 }
 
 }  // namespace dovetail

@@ -25,7 +25,7 @@ struct ExchangeCapability {
   bool on_cpu = true;
   bool on_gpu = false;
   GraphMode max_graph = GraphMode::none;  ///< on a GPU: how much of a step can be captured
-  bool built = true;  ///< false = named by the design, not built yet: refused by name
+  bool built = true;                      ///< false: named by the design, refused by that name
 };
 
 /// What is wrong with a part of an experiment, and where in it ("moe[1][0]", "" = the whole).
@@ -57,5 +57,9 @@ int num_ubatches(const PolicyConfig& policy, const PolicyCapability& capability)
 void validate(const LoadedExperiment& loaded,
               const Capabilities& capabilities,
               std::optional<int> num_ranks = std::nullopt);
+
+/// The first key, "workload.seed", that two stages of one pipeline must state alike and do not;
+/// empty = none. Of execution it is dtype only.
+std::string find_difference_of_stages(const Experiment& before, const Experiment& own);
 
 }  // namespace dovetail

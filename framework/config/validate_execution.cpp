@@ -37,7 +37,7 @@ Problem find_problem_on_cpu(const ExecutionConfig& execution, const Capabilities
   if (exchange != nullptr && !exchange->on_cpu) {
     std::vector<std::string> allowed = {"auto"};
     for (const auto& one : capabilities.exchanges) {
-      if (one.on_cpu) {
+      if (one.built && one.on_cpu) {
         allowed.push_back(one.name);
       }
     }

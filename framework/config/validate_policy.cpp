@@ -112,7 +112,7 @@ class PolicyValidator {
   void check_ubatches(const std::string& schedule, int least) const {
     const PolicyCapability* capability = find(schedule);
     int count = policy_.ubatches;
-    int most = PolicyConfig::kMaxUbatches;
+    int most = kMaxUbatches;
     if (capability != nullptr) {
       count = num_ubatches(policy_, *capability);
       least = std::max(least, capability->min_ubatches);

@@ -61,6 +61,9 @@ StepTimeSetting step_time_setting(const Experiment& experiment,
   };
   if (resolved.on_gpu()) {
     values["padded_capacity"] = execution.padded_capacity;
+    if (execution.graph_sizes) {
+      values["graph_sizes"] = *execution.graph_sizes;
+    }
   }
   StepTimeSetting setting;
   for (const auto& [name, value] : values) {

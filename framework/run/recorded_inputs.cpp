@@ -10,6 +10,7 @@
 #include <ATen/ops/full.h>
 
 #include "framework/config/load.hpp"
+#include "framework/config/validate.hpp"
 #include "framework/record/policy_folder.hpp"
 #include "framework/record/schema.hpp"
 
@@ -80,34 +81,6 @@ Experiment recorded_experiment(const RankFile& file) {
   return parse_experiment(file.config(), file.path().string() + ": /config").experiment;
 }
 
-std::string name_layers(const std::optional<LayerRange>& layers) {
-  return layers ? "[" + std::to_string(layers->first) + ", " + std::to_string(layers->last) + "]"
-                : "all";
-}
-
-/// The first of what a stage shares with the stage before it in which `before` differs; "" = none.
-std::string other_than(const Experiment& before, const Experiment& own) {
-  const auto& a = before.workload;
-  const auto& b = own.workload;
-  const std::vector<std::pair<const char*, bool>> parts = {
-      {"model.architecture", before.model.architecture == own.model.architecture},
-      {"model.config", before.model.config == own.model.config},
-      {"model.weights", before.model.weights == own.model.weights},
-      {"execution.dtype", before.execution.dtype == own.execution.dtype},
-      {"workload.phase", a.phase == b.phase},
-      {"workload.requests", a.requests == b.requests},
-      {"workload.seed", a.seed == b.seed},
-      {"workload.positions", a.positions == b.positions},
-      {"workload.context", a.context == b.context},
-      {"workload.steps", a.steps == b.steps}};
-  for (const auto& [name, is_equal] : parts) {
-    if (!is_equal) {
-      return name;
-    }
-  }
-  return "";
-}
-
 /// Throws InputError unless the run in `file` was of the stage that ends where ours begins, on the
 /// same workload.
 void check_stage_before(const RankFile& file, const Experiment& own) {
@@ -115,11 +88,11 @@ void check_stage_before(const RankFile& file, const Experiment& own) {
   const auto before = recorded_experiment(file);
   const auto first = own.model.layers ? own.model.layers->first : 0;
   if (!before.model.layers || before.model.layers->last != first) {
-    throw InputError(name + ": is of layers " + name_layers(before.model.layers) +
+    throw InputError(name + ": is of layers " + ModelConfig::write_layers(before.model) +
                      "; allowed for layers from " + std::to_string(first) +
                      " on: a run of the layers up to " + std::to_string(first));
   }
-  const auto other = other_than(before, own);
+  const auto other = find_difference_of_stages(before, own);
   if (!other.empty()) {
     throw InputError(name + ": was run with another " + other +
                      "; a stage continues the hidden states of its own model and workload");
@@ -209,8 +182,9 @@ Experiment read_source_experiment(const std::string& path, const ModelConfig& ow
   const PolicyFolder folder(path);
   auto source = recorded_experiment(folder.rank(0));
   if (source.model.layers != own.layers) {
-    throw InputError(path + ": has the routing of layers " + name_layers(source.model.layers) +
-                     "; this run is of layers " + name_layers(own.layers));
+    throw InputError(path + ": has the routing of layers " +
+                     ModelConfig::write_layers(source.model) + "; this run is of layers " +
+                     ModelConfig::write_layers(own));
   }
   return source;
 }

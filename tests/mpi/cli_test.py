@@ -385,6 +385,17 @@ class Tools(SmallTest):
         self.assertIn("qwen3_moe", info["architectures"])
         self.assertIn("ragged", info["exchanges"])
 
+    def test_info_lists_the_keys(self):
+        keys = {key["key"]: key for key in json.loads(dovetail("info", "--keys", "--format", "json").out)}
+        self.assertEqual((keys["execution.iterations"]["values"], keys["execution.iterations"]["default"]), ("whole number from 1 to 1000000", "10"))
+        self.assertEqual([keys[key]["in_policy"] for key in ("execution.dtype", "execution.graph_sizes")], [False, True])
+        self.assertRegex(dovetail("info", "--keys").out, r"(?m)^execution.graph_sizes\n    values       auto or ")
+        readme = (TOP / "experiments" / "README.md").read_text()
+        self.assertIn(dovetail("info", "--keys", "--format", "markdown").out, readme)
+        without_keys = dovetail("info", "--format", "markdown")
+        self.assertEqual(without_keys.code, 2, str(without_keys))
+        self.assertIn("allowed: table, json", without_keys.err)
+
     def test_every_experiment_passes_the_check(self):
         paths = [path for path in (TOP / "experiments").glob("*.yaml") if not path.name.startswith("gpu_")]  # tests/gpu has those
         for path in sorted(paths):

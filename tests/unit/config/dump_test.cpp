@@ -1,9 +1,7 @@
 // The dump states every key, and reads back as what it was made from.
 #include "framework/config/dump.hpp"
 
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include <gtest/gtest.h>
 
@@ -12,8 +10,6 @@
 
 namespace dovetail {
 namespace {
-
-const std::string kGolden = DOVETAIL_SOURCE_DIR "/tests/unit/config/golden/";
 
 TEST(Dump, RandomExperimentsReadBackEqual) {
   const auto seed = std::random_device{}();
@@ -44,43 +40,6 @@ TEST(Dump, DifferentExperimentsDiffer) {
     EXPECT_NE(a, b);
     EXPECT_NE(dump(a), dump(b));
   }
-}
-
-TEST(Dump, StatesEveryKey) {
-  const std::string text = dump(parse_experiment(testing::kSmall, "small").experiment);
-  for (const char* key : {"experiment:", "architecture:",    "config:",
-                          "weights:",    "layers:",          "expert_parallel:",
-                          "phase:",      "requests:",        "context_length:",
-                          "seed:",       "inputs:",          "positions:",
-                          "rank_scale:", "routing:",         "context:",
-                          "steps:",      "device:",          "dtype:",
-                          "numerics:",   "warmup:",          "iterations:",
-                          "graph:",      "hand_off:",        "exchange:",
-                          "comm_sms:",   "padded_capacity:", "timeout_s:",
-                          "page_size:",  "cache_tokens:",    "link:",
-                          "name:",       "schedule:",        "ubatches:",
-                          "split:",      "thresholds:",      "prefill:",
-                          "decode:",     "baseline:",        "mode:",
-                          "outputs:",    "timing:",          "profiled_iterations:",
-                          "fault:"}) {
-    EXPECT_NE(text.find(key), std::string::npos) << key;
-  }
-}
-
-/// Every default is in the checked-in file: a changed default or key must be changed there, too.
-TEST(Dump, GoldenQuickstart) {
-  const Experiment experiment = load_experiment(kGolden + "quickstart.yaml").experiment;
-  const std::string fresh = dump(experiment);
-  std::ifstream stream(kGolden + "quickstart.resolved.yaml");
-  std::stringstream golden;
-  golden << stream.rdbuf();
-  const std::string fresh_file = ::testing::TempDir() + "quickstart.resolved.yaml";
-  if (fresh != golden.str()) {
-    std::ofstream(fresh_file) << fresh;
-  }
-  EXPECT_EQ(fresh, golden.str()) << "if the change is meant, copy " << fresh_file << " to "
-                                 << kGolden;
-  EXPECT_EQ(load_experiment(kGolden + "quickstart.resolved.yaml").experiment, experiment);
 }
 
 TEST(Dump, LinksAreNamed) {

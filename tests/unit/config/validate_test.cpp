@@ -477,6 +477,18 @@ TEST(Validate, CapabilitiesDecide) {
   EXPECT_EQ(error_of(text, 2, capabilities), "");
 }
 
+/// Which exchanges are known without being built is the build's to say, too.
+TEST(Validate, CapabilitiesDecideWhatIsNotBuiltYet) {
+  Capabilities capabilities = host_capabilities();
+  const std::string text = replaced(kSmall, "iterations: 10", "exchange: copy_engine");
+  EXPECT_NE(error_of(text, 2, capabilities).find("exchange 'copy_engine' is not built yet"),
+            std::string::npos);
+  ASSERT_EQ(capabilities.exchanges.back().name, "copy_engine");
+  capabilities.exchanges.pop_back();
+  EXPECT_NE(error_of(text, 2, capabilities).find("unknown exchange 'copy_engine'"),
+            std::string::npos);
+}
+
 TEST(Validate, NumUbatches) {
   PolicyConfig policy;
   const PolicyCapability capability{"dual_batch", 2, 8, 2};

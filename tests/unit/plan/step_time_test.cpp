@@ -196,6 +196,13 @@ TEST(StepTimeSetting, TellsRunsApart) {
       e.execution.link = LinkConfig{1, gbytes_per_s};
     });
   }
+  const auto gpu = resolved_to("padded", "H100");
+  for (const std::vector<std::int64_t>& sizes : {{8}, std::vector<std::int64_t>{8, 16}}) {
+    auto sized = base;
+    sized.execution.graph_sizes = sizes;
+    others.push_back(step_time_setting(sized, sized.execution, gpu, 2));
+    EXPECT_EQ(step_time_setting(sized, sized.execution, run, 2), setting) << "on the CPU";
+  }
   auto alone = base;  // without peers there is no link
   alone.execution.link = LinkConfig{1, 2};
   EXPECT_EQ(step_time_setting(alone, alone.execution, run, 2), setting);

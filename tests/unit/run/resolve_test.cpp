@@ -47,14 +47,29 @@ Experiment decode_with(const std::string& policy, const std::string& workload = 
       policy + "}]\n");
 }
 
+AgreementMessage reduced_step(const ResolvedPolicy& resolved,
+                              const std::vector<std::int64_t>& contexts) {
+  Batch batch;
+  for (const auto context : contexts) {
+    batch.requests.push_back({.id = 0, .query_length = 1, .context_length = context});
+  }
+  const auto slices = split_batch(batch, resolved.split, resolved.schedules.own.num_ubatches);
+  return make_message({.rank = Rank(0), .batch = batch, .slices = slices});
+}
+
 TEST(ResolvePolicy, OnTheCpuNothingOfAGpuIsLeft) {
-  const auto resolved = resolve(decode_with(", schedule: sequential, comm_sms: 4"), {});
+  const auto experiment = decode_with(", schedule: sequential, comm_sms: 4, graph_sizes: [16, 64]");
+  auto resolved = resolve(experiment, {});
   EXPECT_EQ(resolved.execution.device, DeviceKind::cpu);
   EXPECT_EQ(resolved.execution.device_name, "cpu");
   EXPECT_EQ(resolved.execution.exchange, "ragged");
   EXPECT_FALSE(resolved.execution.exchange_reason.empty());
   EXPECT_EQ(resolved.execution.comm_sms, 0);
   EXPECT_EQ(resolved.execution.dtype, DType::bfloat16);
+  const auto message = reduced_step(resolved, {1, 2, 3, 4});
+  set_bounds(resolved, experiment.policies.front().execution, {&message, 1});
+  EXPECT_TRUE(resolved.execution.graph_sizes.empty());
+  EXPECT_TRUE(resolved.bounds.token_sizes.empty()) << "nothing is padded";
 }
 
 TEST(ResolvePolicy, OnAGpuTheExchangeBoundsTheGraphs) {
@@ -84,16 +99,6 @@ TEST(ResolvePolicy, WhatADeviceCannotRunIsRefusedByName) {
             std::string::npos);
   EXPECT_NE(refused(", schedule: sequential, exchange: ragged, graph: full", kGpus).find("ragged"),
             std::string::npos);
-}
-
-AgreementMessage reduced_step(const ResolvedPolicy& resolved,
-                              const std::vector<std::int64_t>& contexts) {
-  Batch batch;
-  for (const auto context : contexts) {
-    batch.requests.push_back({.id = 0, .query_length = 1, .context_length = context});
-  }
-  const auto slices = split_batch(batch, resolved.split, resolved.schedules.own.num_ubatches);
-  return make_message({.rank = Rank(0), .batch = batch, .slices = slices});
 }
 
 /// The bounds that the steps of a policy are padded to.
@@ -150,12 +155,23 @@ TEST(ResolvePolicy, MovingCutsAreRoundedToSizes) {
 }
 
 TEST(ResolvePolicy, StatedSizesAreTaken) {
-  auto experiment = decode_with(", schedule: sequential, graph: full, exchange: gather");
-  experiment.policies.front().execution.graph_sizes = {{3, 16}};
-  EXPECT_EQ(bounds_of(experiment, {{1, 2, 3, 4}, {1, 2}})[0].tokens[0], 16);
-  EXPECT_EQ(bounds_of(experiment, {{1, 2, 3, 4}, {1, 2}})[1].tokens[0], 3);
-  experiment.policies.front().execution.graph_sizes = {{2}};
-  EXPECT_EQ(bounds_of(experiment, {{1, 2, 3, 4}})[0].tokens[0], 4) << "more than the largest";
+  const auto tokens_with = [](const std::string& keys,
+                              const std::vector<std::vector<std::int64_t>>& steps) {
+    std::vector<std::int64_t> tokens;
+    const auto experiment = decode_with(", schedule: sequential, exchange: gather" + keys);
+    for (const auto& bounds : bounds_of(experiment, steps)) {
+      tokens.push_back(bounds.tokens[0]);
+    }
+    return tokens;
+  };
+  using Tokens = std::vector<std::int64_t>;
+  const std::string full = ", graph: full";
+  EXPECT_EQ(tokens_with(full + ", graph_sizes: [3, 16]", {{1, 2, 3, 4}, {1, 2}}), (Tokens{16, 3}));
+  EXPECT_EQ(tokens_with(full + ", graph_sizes: [2]", {{1, 2, 3, 4}}), Tokens{4})
+      << "more than the largest";
+  EXPECT_EQ(tokens_with(full + ", graph_sizes: auto", {{1, 2, 3, 4, 5}, {1, 2}}), (Tokens{8, 2}));
+  EXPECT_EQ(tokens_with(", graph_sizes: [3, 16]", {{1, 2, 3, 4}, {1, 2}}), (Tokens{16, 3}))
+      << "eager steps are padded as captured ones are";
 }
 
 /// `auto` runs each schedule with the SMs under which its table has measured it.

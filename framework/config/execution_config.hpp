@@ -1,0 +1,142 @@
+// `execution` of an experiment: how a step is executed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/config/choices.hpp"
+
+namespace dovetail {
+
+/// `link: {latency_us: l, gbytes_per_s: b}`: on CPU ranks an exchange op lasts at least l + bytes /
+/// b, so that a policy can be studied without a cluster.
+struct LinkConfig {
+  double latency_us = 0.0;
+  double gbytes_per_s = 1.0;  ///< required; 10^9 bytes a second, in each direction of a rank
+
+  friend bool operator==(const LinkConfig&, const LinkConfig&) = default;
+
+  template <class Keys>
+  static void list_keys(Keys& keys) {
+    keys.number("latency_us",
+                &LinkConfig::latency_us,
+                0.0,
+                1e6,
+                "The link's latency, in microseconds, of each dispatch and each combine.");
+    keys.number("gbytes_per_s",
+                &LinkConfig::gbytes_per_s,
+                1e-3,
+                1e4,
+                "The link's rate: 10^9 bytes a second, in each direction of a rank.")
+        .required();
+  }
+};
+
+/// Every field may be overridden in a policy; validate refuses that for a few.
+struct ExecutionConfig {
+  DeviceKind device = DeviceKind::automatic;
+  DType dtype = DType::float32;  ///< of activations and weights: float32, float16 or bfloat16
+  Numerics numerics = Numerics::fast;
+  int warmup = 2;       ///< untimed iterations first
+  int iterations = 10;  ///< timed iterations
+  GraphMode graph = GraphMode::none;
+  /// Tokens of a ubatch that steps on a GPU are padded to, ascending; nothing = `auto`: no padding
+  /// where all steps have equal tokens, else the sizes of make_bounds_rule.
+  std::optional<std::vector<std::int64_t>> graph_sizes;
+  HandOff hand_off = HandOff::threads;
+  std::string exchange = "auto";
+  int comm_sms = 8;  ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
+  double padded_capacity = 1.0;    ///< of `padded`: a block to one peer holds that share of the
+                                   ///< largest ubatch's tokens; above 0, at most 1
+  int timeout_s = 60;              ///< seconds; bound of every wait
+  int page_size = 16;              ///< tokens of a page of the KV cache
+  std::int64_t cache_tokens = 0;   ///< capacity of a rank's KV cache, a multiple of page_size; 0 =
+                                   ///< as much as the workload needs
+  std::optional<LinkConfig> link;  ///< emulated link; `none` = the machine's own
+
+  friend bool operator==(const ExecutionConfig&, const ExecutionConfig&) = default;
+
+  template <class Keys>
+  static void list_keys(Keys& keys) {
+    using E = ExecutionConfig;
+    keys.one_of("device",
+                &E::device,
+                "`auto`: GPUs where every rank of a host can have one of its own and no policy "
+                "asks for what only CPU ranks can do (a link, `float16`), else the CPU. `cuda`: "
+                "one GPU a rank.")
+        .same_in_all_policies();
+    keys.one_of("dtype",
+                &E::dtype,
+                {DType::float32, DType::float16, DType::bfloat16},
+                "The type of activations and weights. On a GPU `float32` is the slow checking "
+                "path. `float16` is for CPU ranks only.")
+        .same_in_all_policies();
+    keys.one_of("numerics",
+                &E::numerics,
+                "`batch_invariant`: a row's result does not depend on what else is in the batch "
+                "(not built yet).");
+    keys.whole("warmup",
+               &E::warmup,
+               0,
+               Limits::kCount,
+               "Untimed iterations before the timed ones, of `workload.steps` forward passes "
+               "each.");
+    keys.whole("iterations",
+               &E::iterations,
+               1,
+               Limits::kCount,
+               "Timed iterations, of `workload.steps` forward passes each.");
+    keys.one_of("graph",
+                &E::graph,
+                "`piecewise`: CUDA graphs of the compute between exchanges. `full`: CUDA graphs "
+                "of whole steps, not with `ragged`. Graphs need a GPU and `bfloat16`.");
+    keys.auto_or_ascending("graph_sizes",
+                           &E::graph_sizes,
+                           1,
+                           Limits::kTokens,
+                           "On a GPU: the tokens of each ubatch are padded to the next of these "
+                           "sizes, so that steps share graphs; more than the largest stay as they "
+                           "are. `auto`: no padding where all steps have equal tokens, else about "
+                           "sixteen sizes from each power of two to the next.")
+        .default_is("`auto`")
+        .dumped_if([](const E& execution) { return execution.graph_sizes.has_value(); });
+    keys.one_of("hand_off",
+                &E::hand_off,
+                "`threads`: one thread per ubatch. `inline`: one thread walks the schedule.");
+    keys.text("exchange",
+              &E::exchange,
+              "text",
+              "How rows travel between ranks: for example `ragged`, `gather` or `padded` (GPU "
+              "only). `dovetail info` lists all exchanges.")
+        .holds("`auto` or the name of an exchange");
+    keys.whole("comm_sms",
+               &E::comm_sms,
+               1,
+               1024,
+               "On a GPU: the SMs that the exchange may use; the matrix products leave them out. A "
+               "GPU takes 1, 2, 4, ... 64.");
+    keys.number("padded_capacity",
+                &E::padded_capacity,
+                1e-3,
+                1.0,
+                "Of `padded`: the share of the largest ubatch's tokens that a block to one peer "
+                "holds. More tokens for one peer are an error.");
+    keys.whole("timeout_s", &E::timeout_s, 1, 86'400, "The bound of every wait, in seconds.");
+    keys.whole("page_size", &E::page_size, 1, 65'536, "Tokens of a page of the KV cache.");
+    keys.whole("cache_tokens",
+               &E::cache_tokens,
+               0,
+               Limits::kTokens,
+               "The capacity of a rank's KV cache, a multiple of `page_size`; 0: as much as is "
+               "needed. What does not fit is refused.");
+    keys.map("link",
+             &E::link,
+             "A link that is emulated, on CPU ranks only: dispatch and combine last at least "
+             "latency + bytes / rate, where bytes are the larger of what the rank sends and "
+             "receives. `none`: the machine's own link.");
+  }
+};
+
+}  // namespace dovetail

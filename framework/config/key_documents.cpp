@@ -1,0 +1,73 @@
+#include "framework/config/key_documents.hpp"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/config/experiment.hpp"
+#include "framework/config/key_table.hpp"
+
+namespace dovetail {
+namespace {
+
+std::string write_default(const KeyInfo& info) {
+  if (info.is_required) {
+    return "required";
+  }
+  return info.default_value.empty() ? info.default_text : "`" + info.default_value + "`";
+}
+
+/// "yes" where a policy may state the key for itself.
+std::string in_policy(const KeyInfo& info) {
+  return can_be_in_policy(info) ? "yes" : "no";
+}
+
+/// Markdown as plain text.
+std::string plain(std::string text) {
+  std::erase(text, '`');
+  return text;
+}
+
+}  // namespace
+
+std::vector<KeyInfo> experiment_keys() {
+  return keys_of<Experiment>().infos("");
+}
+
+bool can_be_in_policy(const KeyInfo& info) {
+  return info.key.starts_with("policies[].") ||
+         (info.key.starts_with("execution.") && !info.is_same_in_all_policies);
+}
+
+std::string write_keys_as_markdown() {
+  std::string text = "| key | values | default | in a policy | meaning |\n|---|---|---|---|---|\n";
+  for (const KeyInfo& info : experiment_keys()) {
+    text += "| `" + info.key + "` | " + info.values + " | " + write_default(info) + " | " +
+            in_policy(info) + " | " + info.help + " |\n";
+  }
+  return text;
+}
+
+std::string write_keys_as_text() {
+  std::string text;
+  for (const KeyInfo& info : experiment_keys()) {
+    text += info.key + "\n    values       " + plain(info.values) + "\n    default      " +
+            plain(write_default(info)) + "\n    in a policy  " + in_policy(info) + "\n    " +
+            plain(info.help) + "\n";
+  }
+  return text;
+}
+
+std::string write_keys_as_json() {
+  auto list = nlohmann::ordered_json::array();
+  for (const KeyInfo& info : experiment_keys()) {
+    list.push_back({{"key", info.key},
+                    {"values", plain(info.values)},
+                    {"default", plain(write_default(info))},
+                    {"in_policy", can_be_in_policy(info)},
+                    {"help", plain(info.help)}});
+  }
+  return list.dump(2) + "\n";
+}
+
+}  // namespace dovetail

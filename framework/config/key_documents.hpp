@@ -1,0 +1,28 @@
+// The keys of an experiment file for people: `dovetail info --keys`, and the table in
+// experiments/README.md.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "framework/config/key_row.hpp"
+
+namespace dovetail {
+
+/// All keys, in the order of the dump. Execution keys are there once, not for policies again.
+std::vector<KeyInfo> experiment_keys();
+
+/// Whether a policy may state the key for itself: its own keys, and the execution keys that are not
+/// the same for all policies.
+bool can_be_in_policy(const KeyInfo& info);
+
+/// A table of key, values, default, whether it can be in a policy, and meaning, a line a key.
+std::string write_keys_as_markdown();
+
+/// For a terminal.
+std::string write_keys_as_text();
+
+/// A list of objects, one a key, with texts without Markdown.
+std::string write_keys_as_json();
+
+}  // namespace dovetail

@@ -1,0 +1,99 @@
+// `model` and `parallel` of an experiment: which model, and how it is spread over ranks.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "framework/config/choices.hpp"
+
+namespace dovetail {
+
+class MapReader;
+
+/// `weights: {seed: n}`: seeded weights, equal on every grid and device.
+struct SeedWeights {
+  std::uint64_t seed = 0;
+
+  friend bool operator==(const SeedWeights&, const SeedWeights&) = default;
+};
+
+/// `weights: {checkpoint: folder}`: a folder of safetensors.
+struct CheckpointWeights {
+  std::string folder;
+
+  friend bool operator==(const CheckpointWeights&, const CheckpointWeights&) = default;
+};
+
+using WeightsConfig = std::variant<SeedWeights, CheckpointWeights>;
+
+/// Layers [first, last).
+struct LayerRange {
+  int first = 0;
+  int last = 0;
+
+  friend bool operator==(const LayerRange&, const LayerRange&) = default;
+};
+
+struct ModelConfig {
+  std::string architecture;          ///< required
+  std::string config;                ///< required; path of a Hugging Face config.json
+  WeightsConfig weights;             ///< default: seed 0
+  std::optional<LayerRange> layers;  ///< `layers: [first, last]` or `all` (default)
+
+  friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
+
+  static void read_weights(const MapReader& map, ModelConfig& model);
+  static std::string write_weights(const ModelConfig& model);
+  static void read_layers(const MapReader& map, ModelConfig& model);
+  static std::string write_layers(const ModelConfig& model);
+
+  template <class Keys>
+  static void list_keys(Keys& keys) {
+    keys.text("architecture",
+              &ModelConfig::architecture,
+              "text",
+              "The architecture of the model; `dovetail info` lists them.")
+        .required()
+        .holds("a name");
+    keys.text("config",
+              &ModelConfig::config,
+              "the path of a Hugging Face config.json",
+              "The sizes of the model. The path counts from the working directory.")
+        .required()
+        .holds("the path of a Hugging Face `config.json`");
+    keys.coded("weights",
+               read_weights,
+               write_weights,
+               "`{seed: n}` or `{checkpoint: folder}`",
+               {"{seed: 7}", "{checkpoint: a/b}"},
+               "Seeded weights are equal on every grid and device. A checkpoint is a folder of "
+               "safetensors.");
+    keys.coded("layers",
+               read_layers,
+               write_layers,
+               "`all` or `[first, last]`",
+               {"all", "[2, 4]"},
+               "A range is a pipeline stage of the layers from first to last - 1. Layers of a "
+               "stage count from 0 in schedules, `/route` and `layer_<n>`.")
+        .own_of_a_stage();
+  }
+};
+
+struct ParallelConfig {
+  int expert_parallel = 1;  ///< ranks of an ep group
+
+  friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
+
+  template <class Keys>
+  static void list_keys(Keys& keys) {
+    keys.whole("expert_parallel",
+               &ParallelConfig::expert_parallel,
+               1,
+               Limits::kCount,
+               "Ranks in an expert-parallel group. The number of all ranks is a multiple of it.");
+  }
+};
+
+}  // namespace dovetail
