@@ -1,6 +1,6 @@
 # Tests, one line each: add_host_test(name TIMEOUT s SOURCES ... LIBRARIES ...), add_mpi_test(name RANKS 1 2 4 TIMEOUT s SOURCES ... LIBRARIES ...).
 # add_gpu_test(name RANKS 1 2 4 ...) as add_mpi_test, one GPU a rank: shows as skipped where there are fewer GPUs than ranks, and in a build
-# without CUDA. Labels: host, mpi (and np1, np2, np4), gpu. An MPI test that skips everything shows as skipped; host tests have nothing to skip.
+# without CUDA. Labels: host, mpi (and np1, np2, np4), gpu. An MPI test that skips everything shows as skipped; host tests (but record_mount) have nothing to skip.
 
 function(add_host_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})

@@ -48,8 +48,8 @@ nlohmann::json to_json(const CompareReport& report);
 nlohmann::json to_json(const Statistics& statistics);
 nlohmann::json to_json(const PolicyMetrics& metrics);
 nlohmann::json to_json(const DecisionCounts& counts);
-nlohmann::json to_json(const GraphTotals& graphs);
-/// Bytes; null where not known.
-nlohmann::json to_json(const MemoryTotals& memory);
+/// Graphs and memory of a complete result; null where not known.
+nlohmann::json graphs_json(const PolicyResult& result);
+nlohmann::json memory_json(const PolicyResult& result);
 
 }  // namespace dovetail

@@ -90,19 +90,19 @@ std::string device_table(const CompareReport& report) {
     if (!result.is_complete()) {
       continue;
     }
-    const MemoryRecord& memory = result.memory.largest;
+    const RecordedScalars& scalars = result.scalars;
     table.add_row({result.name,
                    result.device,
                    result.decisions.describe_graphs(),
-                   count_or_dash(result.graphs.captures),
-                   count_or_dash(result.graphs.replays),
+                   count_or_dash(scalars.at(path::kGraphCaptures)),
+                   count_or_dash(scalars.at(path::kGraphReplays)),
                    share(result.host_share),
-                   gib(memory.peak_reserved),
-                   gib(memory.peak_allocated),
-                   gib(result.memory.owned),
-                   gib(memory.weights),
-                   gib(memory.cache),
-                   gib(memory.exchange)});
+                   gib(scalars.at(path::kPeakReservedBytes)),
+                   gib(scalars.at(path::kPeakAllocatedBytes)),
+                   gib(result.owned_bytes),
+                   gib(scalars.at(path::kWeightsBytes)),
+                   gib(scalars.at(path::kCacheBytes)),
+                   gib(scalars.at(path::kExchangeBytes))});
   }
   return table.to_string();
 }
@@ -176,11 +176,6 @@ std::string factor_table(const CompareReport& report) {
   return table.to_string();
 }
 
-/// null for -1.
-Json known(std::int64_t value) {
-  return value < 0 ? Json(nullptr) : Json(value);
-}
-
 Json rank_json(const RankMetrics& rank) {
   return {{"step_ns", rank.step_ns},
           {"compute_ns", rank.compute_ns},
@@ -244,21 +239,16 @@ Json to_json(const DecisionCounts& counts) {
           {"captured", counts.num_captured}};
 }
 
-Json to_json(const GraphTotals& graphs) {
-  return {{"captures", known(graphs.captures)},
-          {"replays", known(graphs.replays)},
-          {"evictions", known(graphs.evictions)},
-          {"failures", known(graphs.failures)},
-          {"eager_reasons", graphs.eager_by_reason}};
+Json graphs_json(const PolicyResult& result) {
+  Json json = result.scalars.to_json(path::kGraph);
+  json["eager_reasons"] = result.eager_by_reason;
+  return json;
 }
 
-Json to_json(const MemoryTotals& memory) {
-  return {{"peak_reserved_bytes", known(memory.largest.peak_reserved)},
-          {"peak_allocated_bytes", known(memory.largest.peak_allocated)},
-          {"weights_bytes", known(memory.largest.weights)},
-          {"cache_bytes", known(memory.largest.cache)},
-          {"exchange_bytes", known(memory.largest.exchange)},
-          {"owned_bytes", known(memory.owned)}};
+Json memory_json(const PolicyResult& result) {
+  Json json = result.scalars.to_json(path::kMemory);
+  json["owned_bytes"] = known_number(result.owned_bytes);
+  return json;
 }
 
 Json to_json(const PolicyMetrics& metrics) {
@@ -311,8 +301,8 @@ Json to_json(const CompareReport& report) {
          {"speed_up", json_number(policy.speed_up)},
          {"device", result.device},
          {"host_share", json_number(result.host_share)},
-         {"graphs", result.is_complete() ? to_json(result.graphs) : Json(nullptr)},
-         {"memory", result.is_complete() ? to_json(result.memory) : Json(nullptr)},
+         {"graphs", result.is_complete() ? graphs_json(result) : Json(nullptr)},
+         {"memory", result.is_complete() ? memory_json(result) : Json(nullptr)},
          {"decisions", result.is_complete() ? to_json(result.decisions) : Json(nullptr)},
          {"metrics", policy.metrics.has_value() ? to_json(*policy.metrics) : Json(nullptr)}});
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -19,6 +20,11 @@ inline nlohmann::json json_number(double value) {
 /// The number, or null.
 inline nlohmann::json json_number(const std::optional<double>& value) {
   return value.has_value() ? json_number(*value) : nlohmann::json(nullptr);
+}
+
+/// The number, or null where it is -1: not known.
+inline nlohmann::json known_number(std::int64_t value) {
+  return value < 0 ? nlohmann::json(nullptr) : nlohmann::json(value);
 }
 
 }  // namespace dovetail

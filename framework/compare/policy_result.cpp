@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
@@ -55,48 +56,31 @@ DecisionCounts count_decisions(const RankFile& file) {
   return counts;
 }
 
-GraphTotals read_graphs(const RankFile& file) {
-  GraphTotals graphs;
-  graphs.captures = file.scalar(path::kGraphCaptures);
-  graphs.replays = file.scalar(path::kGraphReplays);
-  graphs.evictions = file.scalar(path::kGraphEvictions);
-  graphs.failures = file.scalar(path::kGraphFailures);
+std::map<std::string, std::int64_t> read_eager_steps(const RankFile& file) {
+  std::map<std::string, std::int64_t> steps;
   if (file.has(path::kGraphEagerSteps)) {
     const auto counts = file.read<std::int64_t>(path::kGraphEagerSteps).values;
     for (std::size_t reason = 0; reason < counts.size(); ++reason) {
       if (counts[reason] > 0) {
-        graphs.eager_by_reason[std::string(to_string(static_cast<EagerReason>(reason)))] =
-            counts[reason];
+        steps[std::string(to_string(static_cast<EagerReason>(reason)))] = counts[reason];
       }
     }
   }
-  return graphs;
+  return steps;
 }
 
-MemoryTotals read_memory(const PolicyFolder& folder) {
-  MemoryTotals memory;
-  const auto raise = [](std::int64_t& largest, std::int64_t own) {
-    largest = std::max(largest, own);
-  };
+std::int64_t read_owned_bytes(const PolicyFolder& folder) {
+  std::int64_t most = -1;
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
     const RankFile& file = folder.rank(rank);
-    const MemoryRecord own = {.peak_reserved = file.scalar(path::kPeakReservedBytes),
-                              .peak_allocated = file.scalar(path::kPeakAllocatedBytes),
-                              .weights = file.scalar(path::kWeightsBytes),
-                              .cache = file.scalar(path::kCacheBytes),
-                              .exchange = file.scalar(path::kExchangeBytes)};
-    for (const auto field : {&MemoryRecord::peak_reserved,
-                             &MemoryRecord::peak_allocated,
-                             &MemoryRecord::weights,
-                             &MemoryRecord::cache,
-                             &MemoryRecord::exchange}) {
-      raise(memory.largest.*field, own.*field);
-    }
-    if (own.weights >= 0 && own.cache >= 0 && own.exchange >= 0) {
-      raise(memory.owned, own.weights + own.cache + own.exchange);
+    const std::int64_t weights = file.scalar(path::kWeightsBytes);
+    const std::int64_t cache = file.scalar(path::kCacheBytes);
+    const std::int64_t exchange = file.scalar(path::kExchangeBytes);
+    if (weights >= 0 && cache >= 0 && exchange >= 0) {
+      most = std::max(most, weights + cache + exchange);
     }
   }
-  return memory;
+  return most;
 }
 
 std::optional<double> read_host_share(const PolicyFolder& folder) {
@@ -198,45 +182,6 @@ std::vector<StepProfile> collect_profiles(const PolicyFolder& folder) {
   return result;
 }
 
-/// A scalar of /traffic; what was not recorded counts as none.
-std::int64_t read_count(const RankFile& file, const char* dataset) {
-  return std::max<std::int64_t>(0, file.read<std::int64_t>(dataset).values.at(0));
-}
-
-TrafficTotals read_traffic(const PolicyFolder& folder) {
-  TrafficTotals traffic;
-  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
-    const RankFile& file = folder.rank(rank);
-    traffic.dispatch_wire_bytes += read_count(file, path::kDispatchWireBytes);
-    traffic.combine_wire_bytes += read_count(file, path::kCombineWireBytes);
-    traffic.dispatch_logical_bytes += read_count(file, path::kDispatchLogicalBytes);
-    traffic.combine_logical_bytes += read_count(file, path::kCombineLogicalBytes);
-    const auto table = file.read<std::int64_t>(path::kTokensPerExpert);
-    const auto layers = static_cast<std::size_t>(table.shape.at(0));
-    const auto experts = static_cast<std::size_t>(table.shape.at(1));
-    const std::int64_t first = file.integer(attribute::kFirstExpert, path::kTraffic);
-    if (first < 0) {
-      throw InputError(file.path().string() + ": " + attribute::kFirstExpert + " is negative");
-    }
-    traffic.tokens_per_expert.resize(std::max(layers, traffic.tokens_per_expert.size()));
-    traffic.tokens_per_rank.resize(
-        traffic.tokens_per_expert.size(),
-        std::vector<std::int64_t>(static_cast<std::size_t>(folder.world_size()), 0));
-    for (std::size_t layer = 0; layer < layers; ++layer) {
-      auto& own = traffic.tokens_per_rank[layer][static_cast<std::size_t>(rank)];
-      auto& row = traffic.tokens_per_expert[layer];
-      row.resize(std::max(row.size(), static_cast<std::size_t>(first) + experts), 0);
-      for (std::size_t expert = 0; expert < experts; ++expert) {
-        const std::int64_t count =
-            std::max<std::int64_t>(0, table.values[layer * experts + expert]);
-        row[static_cast<std::size_t>(first) + expert] += count;
-        own += count;
-      }
-    }
-  }
-  return traffic;
-}
-
 /// The gravest status of any rank.
 std::string status_of(const PolicyFolder& folder) {
   std::string status = "complete";
@@ -303,24 +248,22 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     read_identity(files, result);
     result.status = status_of(files);
     files.require_complete();
-    const auto step_times = read_step_times(files);
-    result.step_ns = step_statistics(step_times);
-    result.decisions = count_decisions(files.rank(0));
-    result.graphs = read_graphs(files.rank(0));
-    result.memory = read_memory(files);
-    result.host_share = read_host_share(files);
-    result.profiles = collect_profiles(files);
-    result.traffic = read_traffic(files);
+    PolicyResult complete = result;
+    complete.step_ns = step_statistics(read_step_times(files));
+    complete.decisions = count_decisions(files.rank(0));
+    complete.scalars = RecordedScalars(files);
+    complete.eager_by_reason = read_eager_steps(files.rank(0));
+    complete.owned_bytes = read_owned_bytes(files);
+    complete.host_share = read_host_share(files);
+    complete.profiles = collect_profiles(files);
+    complete.traffic = read_traffic(files);
+    return complete;
   } catch (const InputError& error) {
-    result.status = result.status == "complete" ? "unreadable" : result.status;
     result.problem = error.what();
-    result.step_ns = {};
-    result.decisions = {};
-    result.graphs = {};
-    result.memory = {};
-    result.host_share.reset();
-    result.profiles.clear();
+  } catch (const std::bad_alloc&) {
+    result.problem = folder.string() + ": does not fit into memory";
   }
+  result.status = result.status == "complete" ? "unreadable" : result.status;
   return result;
 }
 

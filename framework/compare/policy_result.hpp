@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "framework/compare/metrics.hpp"
+#include "framework/compare/recorded_scalars.hpp"
+#include "framework/compare/traffic_totals.hpp"
 #include "framework/record/policy_folder.hpp"
 
 namespace dovetail {
@@ -28,34 +30,6 @@ struct DecisionCounts {
   std::string describe_vetoes() const;
   /// "full x 9, none x 1"; "none" where no step ran as a graph.
   std::string describe_graphs() const;
-};
-
-/// Graphs of the whole policy, warm-up and profiled steps included, as rank 0 counted them; -1 =
-/// not known.
-struct GraphTotals {
-  std::int64_t captures = -1;
-  std::int64_t replays = -1;
-  std::int64_t evictions = -1;
-  std::int64_t failures = -1;
-  std::map<std::string, std::int64_t> eager_by_reason;
-};
-
-/// Bytes of a device, each the largest over ranks; -1 = not known.
-struct MemoryTotals {
-  MemoryRecord largest;
-  std::int64_t owned = -1;  ///< weights, cache and exchange buffers of one rank
-};
-
-/// Rows and bytes that the exchange moved, over all ranks.
-struct TrafficTotals {
-  std::int64_t dispatch_wire_bytes = 0;
-  std::int64_t combine_wire_bytes = 0;
-  std::int64_t dispatch_logical_bytes = 0;
-  std::int64_t combine_logical_bytes = 0;
-  std::vector<std::vector<std::int64_t>>
-      tokens_per_expert;  ///< [layers][experts], replicas added; a dense layer has zeros
-  std::vector<std::vector<std::int64_t>>
-      tokens_per_rank;  ///< [layers][ranks]: for the rank's own experts
 };
 
 struct PolicyResult {
@@ -78,8 +52,11 @@ struct PolicyResult {
   // Filled only for complete results: times of others are never shown.
   Statistics step_ns;
   DecisionCounts decisions;
-  GraphTotals graphs;
-  MemoryTotals memory;
+  RecordedScalars scalars;
+  /// Steps of the whole policy that ran eagerly, as rank 0 counted them; empty = not known.
+  std::map<std::string, std::int64_t> eager_by_reason;
+  /// Bytes of weights, cache and exchange buffers of the rank that owns most; -1 = not known.
+  std::int64_t owned_bytes = -1;
   /// Median over the timed steps of all ranks of the host's time to enqueue a step over the step's;
   /// nothing where it is not known (on the CPU).
   std::optional<double> host_share;

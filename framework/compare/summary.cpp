@@ -31,15 +31,13 @@ Json attributes_of(const std::filesystem::path& policy_dir) {
   return json;
 }
 
-Json traffic_json(const TrafficTotals& traffic) {
-  Json json = {{"dispatch_wire_bytes", traffic.dispatch_wire_bytes},
-               {"combine_wire_bytes", traffic.combine_wire_bytes},
-               {"dispatch_logical_bytes", traffic.dispatch_logical_bytes},
-               {"combine_logical_bytes", traffic.combine_logical_bytes},
-               {"tokens_per_rank", traffic.tokens_per_rank},
-               {"imbalance_ranks", imbalance_over_layers(traffic.tokens_per_rank)},
-               {"tokens_per_expert", traffic.tokens_per_expert},
-               {"imbalance_experts", Json::array()}};
+Json traffic_json(const PolicyResult& result) {
+  const TrafficTotals& traffic = result.traffic;
+  Json json = result.scalars.to_json(path::kTraffic);
+  json["tokens_per_rank"] = traffic.tokens_per_rank;
+  json["imbalance_ranks"] = imbalance_over_layers(traffic.tokens_per_rank);
+  json["tokens_per_expert"] = traffic.tokens_per_expert;
+  json["imbalance_experts"] = Json::array();
   for (const auto& layer : traffic.tokens_per_expert) {
     json["imbalance_experts"].push_back(imbalance(layer));
   }
@@ -76,9 +74,9 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"attributes", attributes_of(policy_dir)}};
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);
-    json["graphs"] = to_json(result.graphs);
-    json["memory"] = to_json(result.memory);
-    json["traffic"] = traffic_json(result.traffic);
+    json["graphs"] = graphs_json(result);
+    json["memory"] = memory_json(result);
+    json["traffic"] = traffic_json(result);
   }
   if (!valid) {
     return json;

@@ -1,6 +1,7 @@
 #include "framework/compare/verify.hpp"
 
 #include <algorithm>
+#include <new>
 #include <optional>
 #include <set>
 
@@ -148,6 +149,9 @@ VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
   } catch (const InputError& error) {  // a file that contradicts itself, found while reading
     report.verdict = Verdict::not_comparable;
     report.problems.insert(report.problems.begin(), error.what());
+  } catch (const std::bad_alloc&) {
+    report.verdict = Verdict::not_comparable;
+    report.problems = {report.policy + " and " + report.baseline + ": do not fit into memory"};
   }
   return report;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/base/types.hpp"
 #include "framework/config/execution_config.hpp"
 
 namespace dovetail {

@@ -19,6 +19,9 @@ constexpr std::array kAllDTypes = {DType::float32,
                                    DType::int64,
                                    DType::uint8};
 
+/// The most bytes that deflate makes of one.
+constexpr hsize_t kMaxCompression = 1032;
+
 extern "C" herr_t dovetail_append_hdf5_error(unsigned /*depth*/,
                                              const H5E_error2_t* error,
                                              void* text) {
@@ -82,12 +85,26 @@ std::optional<DType> dtype_of(hid_t type) {
   return std::nullopt;
 }
 
+void check_stored(hid_t dataset, hsize_t num_bytes, const std::string& where) {
+  const Handle<H5Fclose> file(DOVETAIL_HDF5(where, H5Iget_file_id, dataset));
+  hsize_t file_bytes = 0;
+  DOVETAIL_HDF5(where, H5Fget_filesize, file.get(), &file_bytes);
+  const Handle<H5Pclose> creation(DOVETAIL_HDF5(where, H5Dget_create_plist, dataset));
+  const bool compressible =
+      DOVETAIL_HDF5(where, H5Pget_layout, creation.get()) == H5D_CHUNKED;  // by others: h5repack
+  const hsize_t stored = std::min(H5Dget_storage_size(dataset), file_bytes);
+  if (num_bytes > saturating_product<hsize_t>(stored, compressible ? kMaxCompression : 1)) {
+    throw Hdf5Error(where + ": its shape asks for " + std::to_string(num_bytes) +
+                    " bytes, but the file holds " + std::to_string(stored) + " of it");
+  }
+}
+
 }  // namespace detail
 
 std::int64_t num_elements(const Shape& shape) {
   std::int64_t product = 1;
   for (const auto length : shape) {
-    product *= length;
+    product = detail::saturating_product(product, length);
   }
   return product;
 }
@@ -168,6 +185,10 @@ Dataset::Dataset(std::string name, Handle<H5Dclose> handle, Shape shape, DType d
       space_(detail::make_space(shape, name_)),
       shape_(std::move(shape)),
       dtype_(dtype) {}
+
+void Dataset::check_stored() const {
+  detail::check_stored(handle_.get(), static_cast<hsize_t>(num_bytes()), name_);
+}
 
 void Dataset::read(std::span<std::byte> bytes) const {
   DOVETAIL_CHECK_EQ(static_cast<std::int64_t>(bytes.size()), num_bytes());

@@ -27,13 +27,13 @@ class Hdf5Error : public RunError {
 /// Lengths of the dimensions, slowest first; empty = a scalar.
 using Shape = std::vector<std::int64_t>;
 
-/// Product of the lengths; 1 for a scalar.
+/// Product of the lengths; 1 for a scalar. At most the largest int64.
 std::int64_t num_elements(const Shape& shape);
 
 /// "[2, 128]".
 std::string to_string(const Shape& shape);
 
-/// Text is UTF-8.
+/// Text is UTF-8; of a file by others or a damaged one, U+FFFD stands for what is not.
 using AttributeValue = std::variant<std::string, std::int64_t, double>;
 
 /// A named value of the file, a group or a dataset.
@@ -121,6 +121,10 @@ class Dataset {
     return num_elements(shape_) * static_cast<std::int64_t>(size_of(dtype_));
   }
 
+  /// Throws Hdf5Error unless the file holds what the shape promises, so that a reader may take
+  /// memory for num_bytes().
+  void check_stored() const;
+
   /// Whole dataset; `bytes` has num_bytes() bytes.
   void read(std::span<std::byte> bytes) const;
   void write(std::span<const std::byte> bytes);
@@ -183,7 +187,7 @@ class File {
   bool is_group(const std::string& path) const;
   /// Names in a group, ascending.
   std::vector<std::string> children(const std::string& group) const;
-  /// Paths of all datasets, "/timing/step_ns", ascending.
+  /// Paths of all datasets, "/timing/step_ns", ascending; each group is entered once.
   std::vector<std::string> datasets() const;
 
   /// Unlinks a dataset or a group; its space is not given back.
@@ -202,7 +206,8 @@ class File {
                               const Shape& shape,
                               const std::vector<VirtualBlock>& blocks);
 
-  /// Throws where the dataset has an element type that is none of ours.
+  /// Throws where the dataset has an element type that is none of ours, or more bytes than an int64
+  /// counts.
   Dataset open_dataset(const std::string& path) const;
   /// The element type; nothing where it is none of ours (text, table).
   std::optional<DType> dtype(const std::string& path) const;
@@ -213,6 +218,7 @@ class File {
 
   /// One-dimensional compound dataset; columns of equal length.
   void write_table(const std::string& path, const std::vector<Column>& columns);
+  /// Throws also where the file does not hold the rows that it promises.
   std::vector<Column> read_table(const std::string& path) const;
 
   /// `object` is "/", a group or a dataset. Text is stored with variable length.

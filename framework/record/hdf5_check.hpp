@@ -1,6 +1,7 @@
 // The check of every HDF5 call: private to the layer (hdf5*.cpp).
 #pragma once
 
+#include <limits>
 #include <string>
 
 #include "framework/record/hdf5.hpp"
@@ -25,10 +26,23 @@ Space make_space(const Shape& shape, const std::string& where);
 /// Our element type that equals an HDF5 type; nothing where there is none.
 std::optional<DType> dtype_of(hid_t type);
 
+/// Throws Hdf5Error where a dataset takes less of its file than `num_bytes` need.
+void check_stored(hid_t dataset, hsize_t num_bytes, const std::string& where);
+
+/// a * b; the largest number where that is more. For sizes that a file claims.
+template <class T>
+T saturating_product(T a, T b) {
+  T product;
+  return __builtin_mul_overflow(a, b, &product) ? std::numeric_limits<T>::max() : product;
+}
+
 /// UTF-8 text of `capacity` bytes, padded with NUL; H5T_VARIABLE for any length.
 Type text_type(std::size_t capacity, const std::string& where);
 
-/// The text in a field of `capacity` bytes: up to the first NUL.
+/// The text with U+FFFD for every byte that is no UTF-8, as reports in JSON can hold it.
+std::string as_utf8(std::string text);
+
+/// The text in a field of `capacity` bytes: up to the first NUL, as UTF-8.
 std::string unpadded(const char* bytes, std::size_t capacity);
 
 /// What HDF5 allocated for a variable-length text.
@@ -43,7 +57,8 @@ struct HdfMemory {
 
   ~HdfMemory() { static_cast<void>(H5free_memory(text)); }
 
-  std::string take() const { return text == nullptr ? "" : text; }
+  /// As UTF-8.
+  std::string take() const { return text == nullptr ? "" : as_utf8(text); }
 };
 
 }  // namespace dovetail::hdf5::detail

@@ -1,6 +1,8 @@
 // Files, groups and the creation of datasets; attributes, text and tables are in hdf5_values.cpp.
 #include <algorithm>
+#include <limits>
 #include <memory>
+#include <set>
 
 #include "framework/base/check.hpp"
 #include "framework/record/hdf5.hpp"
@@ -116,6 +118,9 @@ std::vector<std::string> File::children(const std::string& group) const {
     };
     std::string name(static_cast<std::size_t>(get(nullptr, 0)), '\0');
     get(name.data(), name.size() + 1);
+    if (detail::as_utf8(name) != name) {
+      throw Hdf5Error(where + ": holds a name that is not UTF-8");
+    }
     names.push_back(std::move(name));
   }
   return names;
@@ -124,12 +129,18 @@ std::vector<std::string> File::children(const std::string& group) const {
 std::vector<std::string> File::datasets() const {
   std::vector<std::string> found;
   std::vector<std::string> groups = {"/"};
+  std::set<haddr_t> entered = {object_info(handle_.get(), "/", path_).addr};
   while (!groups.empty()) {
     const std::string group = std::move(groups.back());
     groups.pop_back();
     for (const auto& name : children(group)) {
       const std::string path = (group == "/" ? "" : group) + "/" + name;
-      (is_group(path) ? groups : found).push_back(path);
+      const auto info = object_info(handle_.get(), path, path_ + ": " + path);
+      if (info.type != H5O_TYPE_GROUP) {
+        found.push_back(path);
+      } else if (entered.insert(info.addr).second) {  // a link may lead back to a group above
+        groups.push_back(path);
+      }
     }
   }
   std::sort(found.begin(), found.end());
@@ -236,7 +247,15 @@ Dataset File::open_dataset(const std::string& path) const {
   const int dimensions = DOVETAIL_HDF5(where, H5Sget_simple_extent_ndims, space.get());
   std::vector<hsize_t> lengths(static_cast<std::size_t>(dimensions));
   DOVETAIL_HDF5(where, H5Sget_simple_extent_dims, space.get(), lengths.data(), nullptr);
-  return {where, std::move(handle), Shape(lengths.begin(), lengths.end()), *dtype};
+  hsize_t num_bytes = size_of(*dtype);
+  for (const hsize_t length : lengths) {
+    num_bytes = detail::saturating_product(num_bytes, std::max<hsize_t>(length, 1));
+  }
+  Shape shape(lengths.begin(), lengths.end());
+  if (num_bytes > static_cast<hsize_t>(std::numeric_limits<std::int64_t>::max())) {
+    throw Hdf5Error(where + ": shape " + to_string(shape) + " is beyond any file");
+  }
+  return {where, std::move(handle), std::move(shape), *dtype};
 }
 
 }  // namespace dovetail::hdf5

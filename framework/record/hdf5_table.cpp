@@ -125,7 +125,10 @@ std::vector<Column> File::read_table(const std::string& path) const {
   }
   const std::size_t row_bytes = H5Tget_size(row.get());
   const auto num_rows = DOVETAIL_HDF5(where, H5Sget_simple_extent_npoints, space.get());
-  std::vector<char> bytes(static_cast<std::size_t>(num_rows) * row_bytes);
+  const auto num_bytes =
+      detail::saturating_product<hsize_t>(static_cast<hsize_t>(num_rows), row_bytes);
+  detail::check_stored(handle.get(), num_bytes, where);
+  std::vector<char> bytes(num_bytes);
   if (!bytes.empty()) {
     DOVETAIL_HDF5(
         where, H5Dread, handle.get(), row.get(), H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes.data());
@@ -141,12 +144,12 @@ std::vector<Column> File::read_table(const std::string& path) const {
     if (!is_text && detail::dtype_of(cell.get()) != DType::int32) {
       throw Hdf5Error(where + ": column '" + name.take() + "' is neither int32 nor text");
     }
-    columns.push_back(unpack(name.take(),
-                             is_text,
-                             H5Tget_member_offset(row.get(), c),
-                             H5Tget_size(cell.get()),
-                             bytes,
-                             row_bytes));
+    const std::size_t offset = H5Tget_member_offset(row.get(), c);
+    const std::size_t width = H5Tget_size(cell.get());
+    if (offset > row_bytes || width > row_bytes - offset) {
+      throw Hdf5Error(where + ": column '" + name.take() + "' is beyond the row");
+    }
+    columns.push_back(unpack(name.take(), is_text, offset, width, bytes, row_bytes));
   }
   return columns;
 }

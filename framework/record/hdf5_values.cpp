@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include <nlohmann/json.hpp>
+
 #include "framework/base/check.hpp"
 #include "framework/record/hdf5.hpp"
 #include "framework/record/hdf5_check.hpp"
@@ -19,8 +21,18 @@ Type text_type(std::size_t capacity, const std::string& where) {
   return type;
 }
 
+std::string as_utf8(std::string text) {
+  const auto is_ascii = [](char byte) { return static_cast<unsigned char>(byte) < 0x80U; };
+  if (std::all_of(text.begin(), text.end(), is_ascii)) {
+    return text;
+  }
+  using Json = nlohmann::json;
+  return Json::parse(Json(std::move(text)).dump(-1, ' ', false, Json::error_handler_t::replace))
+      .get<std::string>();
+}
+
 std::string unpadded(const char* bytes, std::size_t capacity) {
-  return {bytes, std::find(bytes, bytes + capacity, '\0')};
+  return as_utf8({bytes, std::find(bytes, bytes + capacity, '\0')});
 }
 
 }  // namespace detail
@@ -32,6 +44,9 @@ using detail::text_type;
 using detail::unpadded;
 using AttributeHandle = Handle<H5Aclose>;
 using DatasetHandle = Handle<H5Dclose>;
+
+/// The longest fixed-length text of an attribute that is read; ours have at most 1024 bytes.
+constexpr std::size_t kMaxTextBytes = std::size_t{1} << 20U;
 
 /// `text` in `capacity` bytes: cut between two UTF-8 characters, padded with NUL.
 std::string padded(const std::string& text, std::size_t capacity) {
@@ -97,7 +112,12 @@ std::string read_text_attribute(const AttributeHandle& attribute,
     DOVETAIL_HDF5(where, H5Aread, attribute.get(), type.get(), &memory.text);
     return memory.take();
   }
-  std::string bytes(H5Tget_size(type.get()), '\0');
+  const std::size_t capacity = H5Tget_size(type.get());
+  if (capacity > kMaxTextBytes) {
+    throw Hdf5Error(where + ": a text of " + std::to_string(capacity) +
+                    " bytes; allowed: " + std::to_string(kMaxTextBytes));
+  }
+  std::string bytes(capacity, '\0');
   DOVETAIL_HDF5(where, H5Aread, attribute.get(), type.get(), bytes.data());
   return unpadded(bytes.data(), bytes.size());
 }
@@ -252,7 +272,7 @@ std::vector<Attribute> File::attributes(const std::string& object) const {
         '\0');
     DOVETAIL_HDF5(where, H5Aget_name, handle.get(), name.size() + 1, name.data());
     if (auto value = read_value(handle, where)) {
-      found.push_back({std::move(name), std::move(*value)});
+      found.push_back({detail::as_utf8(std::move(name)), std::move(*value)});
     }
   }
   return found;

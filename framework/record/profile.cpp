@@ -5,6 +5,10 @@
 namespace dovetail {
 namespace {
 
+/// The latest time and the largest offset of a clock that are believed, 73 years: differences of
+/// them fit into an int64.
+constexpr std::int64_t kMaxTimeNs = std::int64_t{1} << 61;
+
 /// The integer tables of /timing that describe profiled steps.
 class ProfileTables {
  public:
@@ -12,6 +16,10 @@ class ProfileTables {
       : file_(file),
         schedules_(file.schedules()),
         offset_ns_(file.integer(attribute::kClockOffsetNs, path::kTiming)) {
+    if (offset_ns_ < -kMaxTimeNs || offset_ns_ > kMaxTimeNs) {
+      fail(std::string(path::kTiming) + ": " + attribute::kClockOffsetNs + " " +
+           std::to_string(offset_ns_) + " is no offset of a clock");
+    }
     num_profiled_ = file.shape(path::kOps).at(0);
     max_ops_ = file.shape(path::kOps).at(1);
     passes_ = {read(path::kOps, {num_profiled_, max_ops_, 2}),
@@ -59,7 +67,14 @@ class ProfileTables {
       fail(std::string(dataset) + ": entry " + std::to_string(index) + " ends at " +
            std::to_string(end) + " ns, before its start at " + std::to_string(start) + " ns");
     }
-    return {start + offset_ns_, end + offset_ns_};
+    return {start + offset_ns_, believed(end, dataset) + offset_ns_};
+  }
+
+  std::int64_t believed(std::int64_t time_ns, const char* dataset) const {
+    if (time_ns > kMaxTimeNs) {
+      fail(std::string(dataset) + ": " + std::to_string(time_ns) + " ns is no time");
+    }
+    return time_ns;
   }
 
   RecordedProfile profile(std::int64_t i) const {
@@ -88,8 +103,9 @@ class ProfileTables {
     }
     for (std::int64_t op = 0; op < num_ops; ++op) {
       const auto at = static_cast<std::size_t>(i * max_ops_ + op);
-      result.enqueued_ns.push_back(enqueued_[at] < 0 ? -1 : enqueued_[at] + offset_ns_);
-      result.hand_off_wait_ns.push_back(hand_off_wait_[at]);
+      result.enqueued_ns.push_back(
+          enqueued_[at] < 0 ? -1 : believed(enqueued_[at], path::kEnqueuedNs) + offset_ns_);
+      result.hand_off_wait_ns.push_back(believed(hand_off_wait_[at], path::kHandOffWaitNs));
     }
     return result;
   }

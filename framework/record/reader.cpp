@@ -1,6 +1,7 @@
 #include "framework/record/reader.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 
 #include "framework/base/check.hpp"
@@ -63,9 +64,21 @@ std::vector<std::int32_t> parse_waits(const std::string& text, const std::string
   return waits;
 }
 
+/// A number of a schedule that readers count up to.
+void check_range(std::int64_t value,
+                 std::int64_t min,
+                 std::int64_t max,
+                 const char* what,
+                 const std::string& where) {
+  if (value < min || value > max) {
+    throw InputError(where + ": " + what + " " + std::to_string(value) +
+                     "; allowed: " + std::to_string(min) + " to " + std::to_string(max));
+  }
+}
+
 ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
   const std::string where = file.path() + ": " + table;
-  const auto columns = as_input_error([&] { return file.read_table(table); });
+  const auto columns = as_input_error(where, [&] { return file.read_table(table); });
   const auto column = [&](std::size_t index, const char* name) -> const hdf5::Column& {
     if (columns.size() != 5 || columns[index].name != name) {
       throw InputError(where + ": columns are not layer, ubatch, phase, lane, waits");
@@ -84,9 +97,15 @@ ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
   schedule.name = text_of(file, table, attribute::kName);
   schedule.num_ubatches = integer_of(file, table, attribute::kNumUbatches);
   schedule.digest = text_of(file, table, attribute::kDigest);
+  check_range(schedule.num_ubatches, 1, kMaxRecordedUbatches, attribute::kNumUbatches, where);
   for (std::size_t i = 0; i < layers->size(); ++i) {
+    check_range((*layers)[i], -1, kMaxRecordedLayers - 1, "layer", where);
+    check_range((*ubatches)[i], 0, schedule.num_ubatches - 1, "ubatch", where);
     schedule.ops.push_back(
         {(*layers)[i], (*ubatches)[i], (*phases)[i], (*lanes)[i], parse_waits((*waits)[i], where)});
+    for (const auto wait : schedule.ops.back().waits) {
+      check_range(wait, 0, std::ssize(*layers) - 1, "waits for op", where);
+    }
   }
   return schedule;
 }
@@ -98,23 +117,23 @@ RankFile::RankFile(const fs::path& path) : path_(path), file_(detail::open_for_r
   status_ = parse_run_status(text(attribute::kStatus), path_.string());
 }
 
+bool RankFile::has_attribute(const std::string& name, const std::string& object) const {
+  return as_input_error(where(object), [&] { return file_.has_attribute(object, name); });
+}
+
 std::string RankFile::link() const {
-  return file_.has_attribute("/", attribute::kLink) ? text(attribute::kLink) : kNoLink;
+  return has_attribute(attribute::kLink) ? text(attribute::kLink) : kNoLink;
 }
 
 std::int64_t RankFile::clock_error_ns() const {
   const std::int64_t own = integer(attribute::kClockErrorNs, path::kTiming);
-  return file_.has_attribute(path::kTiming, attribute::kDeviceClockErrorNs)
+  return has_attribute(attribute::kDeviceClockErrorNs, path::kTiming)
              ? own + integer(attribute::kDeviceClockErrorNs, path::kTiming)
              : own;
 }
 
 std::int64_t RankFile::scalar(const std::string& dataset) const {
   return has(dataset) ? read<std::int64_t>(dataset).values.at(0) : -1;
-}
-
-bool RankFile::has_attribute(const std::string& name, const std::string& object) const {
-  return as_input_error([&] { return file_.has_attribute(object, name); });
 }
 
 std::string RankFile::text(const std::string& name, const std::string& object) const {
@@ -126,30 +145,36 @@ std::int64_t RankFile::integer(const std::string& name, const std::string& objec
 }
 
 std::vector<hdf5::Attribute> RankFile::attributes() const {
-  return as_input_error([&] { return file_.attributes("/"); });
+  return as_input_error(where("/"), [&] { return file_.attributes("/"); });
 }
 
 std::string RankFile::config() const {
-  return as_input_error([&] { return file_.read_text(path::kConfig); });
+  return as_input_error(where(path::kConfig), [&] { return file_.read_text(path::kConfig); });
 }
 
 std::vector<ScheduleRecord> RankFile::schedules() const {
-  std::vector<ScheduleRecord> all;
-  for (std::string table = std::string(path::kSchedule) + "/0"; has(table);
-       table = std::string(path::kSchedule) + "/" + std::to_string(all.size())) {
-    all.push_back(read_schedule(file_, table));
-  }
-  return all;
+  return as_input_error(where(path::kSchedule), [&] {
+    std::vector<ScheduleRecord> all;
+    std::size_t num_ops = 0;
+    for (std::string table = std::string(path::kSchedule) + "/0"; has(table);
+         table = std::string(path::kSchedule) + "/" + std::to_string(all.size())) {
+      all.push_back(read_schedule(file_, table));
+      num_ops += all.back().ops.size();  // one table may be there under many names
+      check_range(
+          static_cast<std::int64_t>(num_ops), 0, kMaxRecordedOps, "ops up to", where(table));
+    }
+    return all;
+  });
 }
 
 std::vector<std::string> RankFile::outputs() const {
-  return as_input_error([&]() -> std::vector<std::string> {
+  return as_input_error(where(path::kOutput), [&]() -> std::vector<std::string> {
     return file_.exists(path::kOutput) ? file_.children(path::kOutput) : std::vector<std::string>{};
   });
 }
 
 std::vector<std::string> RankFile::numeric_datasets() const {
-  return as_input_error([&] {
+  return as_input_error(where("/"), [&] {
     auto all = file_.datasets();
     std::erase_if(all, [&](const std::string& dataset) { return !file_.dtype(dataset); });
     return all;
@@ -157,11 +182,15 @@ std::vector<std::string> RankFile::numeric_datasets() const {
 }
 
 bool RankFile::has(const std::string& dataset) const {
-  return as_input_error([&] { return file_.exists(dataset); });
+  return as_input_error(where(dataset), [&] { return file_.exists(dataset); });
+}
+
+std::string RankFile::where(const std::string& object) const {
+  return path_.string() + ": " + object;
 }
 
 hdf5::Dataset RankFile::open(const std::string& dataset) const {
-  return as_input_error([&] { return open_numbers(file_, dataset); });
+  return open_numbers(file_, dataset);
 }
 
 hdf5::Shape RankFile::shape(const std::string& dataset) const {
@@ -174,9 +203,11 @@ DType RankFile::dtype(const std::string& dataset) const {
 
 std::vector<std::byte> RankFile::read_bytes(const std::string& dataset) const {
   const auto source = open(dataset);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(source.num_bytes()));
-  as_input_error([&] { source.read(bytes); });
-  return bytes;
+  return as_input_error(source.name(), [&] {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(source.num_bytes()));
+    source.read(bytes);
+    return bytes;
+  });
 }
 
 template <class T>
@@ -187,8 +218,10 @@ Array<T> RankFile::read(const std::string& dataset) const {
                      " instead of " + std::string(to_string(dtype_for<T>())));
   }
   Array<T> array{source.shape(), {}};
-  array.values.resize(static_cast<std::size_t>(hdf5::num_elements(array.shape)));
-  as_input_error([&] { source.read(std::as_writable_bytes(std::span(array.values))); });
+  as_input_error(source.name(), [&] {
+    array.values.resize(static_cast<std::size_t>(hdf5::num_elements(array.shape)));
+    source.read(std::as_writable_bytes(std::span(array.values)));
+  });
   return array;
 }
 
@@ -221,20 +254,19 @@ Array<float> RankFile::read_floats(const std::string& dataset,
   hdf5::Shape start(array.shape.size(), 0);
   start[0] = first_row;
   DOVETAIL_CHECK(num_rows >= 0, "negative number of rows");
-  array.values.resize(static_cast<std::size_t>(hdf5::num_elements(array.shape)));
-  if (dtype == DType::float32) {
-    as_input_error([&] {
+  as_input_error(source.name(), [&] {
+    array.values.resize(static_cast<std::size_t>(hdf5::num_elements(array.shape)));
+    if (dtype == DType::float32) {
       source.read_box(start, array.shape, std::as_writable_bytes(std::span(array.values)));
-    });
-    return array;
-  }
-  std::vector<std::uint16_t> halves(array.values.size());
-  as_input_error(
-      [&] { source.read_box(start, array.shape, std::as_writable_bytes(std::span(halves))); });
-  std::transform(halves.begin(),
-                 halves.end(),
-                 array.values.begin(),
-                 dtype == DType::bfloat16 ? bfloat16_to_float : float16_to_float);
+      return;
+    }
+    std::vector<std::uint16_t> halves(array.values.size());
+    source.read_box(start, array.shape, std::as_writable_bytes(std::span(halves)));
+    std::transform(halves.begin(),
+                   halves.end(),
+                   array.values.begin(),
+                   dtype == DType::bfloat16 ? bfloat16_to_float : float16_to_float);
+  });
   return array;
 }
 

@@ -24,8 +24,9 @@ struct Array {
 /// Move-only; one thread at a time.
 class RankFile {
  public:
-  /// InputError where the file is missing, cut, no HDF5 file, of another schema version, or where a
-  /// required attribute or dataset is missing or has another type.
+  /// InputError where the file is missing, cut, no HDF5 file, of another schema version, where a
+  /// required attribute or dataset is missing or has another type, or where a dataset promises more
+  /// than the file holds. All reading throws InputError also for what does not fit into memory.
   explicit RankFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
@@ -48,10 +49,12 @@ class RankFile {
   /// A scalar int64; -1 = not there, as in a file of an older version.
   std::int64_t scalar(const std::string& dataset) const;
 
+  /// Whether an object has an attribute.
+  bool has_attribute(const std::string& name, const std::string& object = "/") const;
+
   /// "none", or how the link was emulated.
   std::string link() const;
 
-  bool has_attribute(const std::string& name, const std::string& object = "/") const;
   /// An attribute of "/" or of another object; InputError where it is missing or of another kind.
   std::string text(const std::string& name, const std::string& object = "/") const;
   std::int64_t integer(const std::string& name, const std::string& object = "/") const;
@@ -60,7 +63,7 @@ class RankFile {
 
   /// /config: the resolved experiment.
   std::string config() const;
-  /// /schedule/0, 1, ...
+  /// /schedule/0, 1, ... Numbers of ops, layers and ubatches are within the schema's bounds.
   std::vector<ScheduleRecord> schedules() const;
   /// Names under /output, ascending.
   std::vector<std::string> outputs() const;
@@ -89,6 +92,8 @@ class RankFile {
   std::vector<std::byte> read_bytes(const std::string& dataset) const;
 
  private:
+  /// "<file>: <object>", for messages.
+  std::string where(const std::string& object) const;
   hdf5::Dataset open(const std::string& dataset) const;
 
   std::filesystem::path path_;

@@ -1,6 +1,7 @@
 #include "framework/record/reader_check.hpp"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "framework/record/schema.hpp"
@@ -8,41 +9,17 @@
 namespace dovetail::detail {
 namespace {
 
-enum class Kind { text, integer };
-
-struct AttributeRule {
-  const char* object;
-  const char* name;
-  Kind kind;
-};
-
-constexpr AttributeRule kRequiredAttributes[] = {
-    {"/", attribute::kStatus, Kind::text},
-    {"/", attribute::kFailure, Kind::text},
-    {"/", attribute::kExperiment, Kind::text},
-    {"/", attribute::kPolicy, Kind::text},
-    {"/", attribute::kRank, Kind::integer},
-    {"/", attribute::kWorldSize, Kind::integer},
-    {"/", attribute::kDpRank, Kind::integer},
-    {"/", attribute::kEpRank, Kind::integer},
-    {"/", attribute::kExpertParallel, Kind::integer},
-    {"/", attribute::kHost, Kind::text},
-    {"/", attribute::kDevice, Kind::text},
-    {"/", attribute::kStartedAt, Kind::text},
-    {"/", attribute::kWeightsDigest, Kind::text},
-    {"/", attribute::kInputsDigest, Kind::text},
-    {path::kTiming, attribute::kClockOffsetNs, Kind::integer},
-    {path::kTiming, attribute::kClockErrorNs, Kind::integer},
-    {path::kTraffic, attribute::kFirstExpert, Kind::integer},
-};
+/// The most elements that an empty dataset has in its other dimensions ([0, 151936] has 151936):
+/// nothing in the file backs these lengths.
+constexpr std::int64_t kMaxEmptyElements = std::int64_t{1} << 22;
 
 template <class T>
 T attribute_of(const hdf5::File& file,
                const std::string& object,
                const std::string& name,
                const char* kind) {
-  return as_input_error([&] {
-    const std::string where = file.path() + ": " + object;
+  const std::string where = file.path() + ": " + object;
+  return as_input_error(where, [&] {
     if (!file.exists(object)) {
       throw InputError(where + ": missing");
     }
@@ -64,72 +41,95 @@ void check_attributes(const hdf5::File& file) {
                      "; this build reads versions " + std::to_string(kOldestSchemaVersion) +
                      " to " + std::to_string(kSchemaVersion));
   }
-  for (const auto& rule : kRequiredAttributes) {
-    if (rule.kind == Kind::text) {
-      text_of(file, rule.object, rule.name);
-    } else {
-      integer_of(file, rule.object, rule.name);
+  for (const auto& row : attribute_rows()) {
+    const std::string object(row.object);
+    const std::string name(row.name);
+    if (object == kScheduleTable ||
+        (!row.required && !(file.exists(object) && file.has_attribute(object, name)))) {
+      continue;
     }
+    if (row.kind == AttributeKind::integer) {
+      integer_of(file, object, name);
+    } else {
+      text_of(file, object, name);
+    }
+  }
+  const auto world_size = integer_of(file, "/", attribute::kWorldSize);
+  if (world_size < 1 || world_size > kMaxWorldSize) {
+    throw InputError(file.path() + ": /: world_size " + std::to_string(world_size) +
+                     "; allowed: 1 to " + std::to_string(kMaxWorldSize));
   }
 }
 
-void check_dataset(const hdf5::File& file, const DatasetRule& rule) {
-  const bool required =
-      rule.required && integer_of(file, "/", attribute::kSchemaVersion) >= rule.since;
-  if (!required && !file.exists(rule.path)) {
+/// Datasets of one presence other than `always` are all there or none is.
+bool is_required(const hdf5::File& file, const DatasetRow& row, std::int64_t version) {
+  if (row.presence == Presence::always) {
+    return version >= row.since;
+  }
+  return std::any_of(kDatasetRows.begin(), kDatasetRows.end(), [&](const DatasetRow& other) {
+    return other.presence == row.presence && file.exists(std::string(other.path));
+  });
+}
+
+[[noreturn]] void refuse_shape(const hdf5::Dataset& dataset, const std::string& wanted) {
+  throw InputError(dataset.name() + ": shape " + hdf5::to_string(dataset.shape()) + " instead of " +
+                   wanted);
+}
+
+/// Checks datasets one after another: type, number of dimensions, and that datasets that share a
+/// dimension have the same length there.
+class DatasetCheck {
+ public:
+  explicit DatasetCheck(const hdf5::File& file)
+      : file_(file), version_(integer_of(file, "/", attribute::kSchemaVersion)) {}
+
+  void check(const DatasetRow& row, DType dtype) {
+    const std::string path(row.path);
+    if (!is_required(file_, row, version_) && !file_.exists(path)) {
+      return;
+    }
+    const auto dataset = open_numbers(file_, path);
+    if (dataset.dtype() != dtype) {
+      throw InputError(dataset.name() + ": element type " +
+                       std::string(to_string(dataset.dtype())) + " instead of " +
+                       std::string(to_string(dtype)));
+    }
+    if (dataset.shape().size() != row.shape.size()) {
+      refuse_shape(dataset, std::to_string(row.shape.size()) + " dimensions");
+    }
+    hdf5::Shape wanted = dataset.shape();
+    std::size_t i = 0;
+    for (const Dimension dimension : row.shape) {
+      const auto fixed = fixed_length(dimension, version_);
+      wanted[i] = fixed ? *fixed : lengths_.try_emplace(dimension, wanted[i]).first->second;
+      ++i;
+    }
+    if (dataset.shape() != wanted) {
+      refuse_shape(dataset, hdf5::to_string(wanted));
+    }
+  }
+
+ private:
+  const hdf5::File& file_;
+  std::int64_t version_;
+  std::map<Dimension, std::int64_t> lengths_;  ///< as in the first dataset that has them
+};
+
+void check_datasets(const hdf5::File& file) {
+  DatasetCheck check(file);
+  for (const DatasetRow& row : kDatasetRows) {
+    if (const auto dtype = dtype_of(row.element)) {
+      check.check(row, *dtype);
+    }
+  }
+  if (!file.exists(path::kOutput)) {
     return;
   }
-  const auto dataset = open_numbers(file, rule.path);
-  const auto dimensions = static_cast<int>(dataset.shape().size());
-  if (dataset.dtype() != rule.dtype) {
-    throw InputError(dataset.name() + ": element type " + std::string(to_string(dataset.dtype())) +
-                     " instead of " + std::string(to_string(rule.dtype)));
-  }
-  if (dimensions < rule.min_dimensions || dimensions > rule.max_dimensions) {
-    throw InputError(dataset.name() + ": shape " + hdf5::to_string(dataset.shape()) +
-                     " instead of " + std::to_string(rule.min_dimensions) +
-                     (rule.min_dimensions == rule.max_dimensions
-                          ? ""
-                          : " to " + std::to_string(rule.max_dimensions)) +
-                     " dimensions");
-  }
-}
-
-/// The lengths that datasets share must agree.
-void check_shapes(const hdf5::File& file) {
-  const auto shape = [&](const char* dataset) { return open_numbers(file, dataset).shape(); };
-  const auto expect = [&](const char* dataset, const hdf5::Shape& wanted) {
-    if (shape(dataset) != wanted) {
-      throw InputError(file.path() + ": " + dataset + ": shape " + hdf5::to_string(shape(dataset)) +
-                       " instead of " + hdf5::to_string(wanted));
+  for (const auto& name : file.children(path::kOutput)) {
+    const auto output = open_numbers(file, std::string(path::kOutput) + "/" + name);
+    if (output.shape().size() != 2) {
+      refuse_shape(output, "2 dimensions");
     }
-  };
-  const auto steps = shape(path::kStepNs);
-  const auto version = integer_of(file, "/", attribute::kSchemaVersion);
-  expect(path::kDecision, {steps[0], steps[1], num_decision_columns(version)});
-  if (file.exists(path::kStepEnqueueNs)) {
-    expect(path::kStepEnqueueNs, steps);
-  }
-  const auto ops = shape(path::kOps);
-  expect(path::kOps, {ops[0], ops[1], 2});
-  expect(path::kOpsComputeOnly, ops);
-  expect(path::kOpsCommOnly, ops);
-  expect(path::kProfiledStepNs, {ops[0], 3, 2});
-  expect(path::kProfiledSchedule, {ops[0]});
-  expect(path::kEnqueuedNs, {ops[0], ops[1]});
-  expect(path::kHandOffWaitNs, {ops[0], ops[1]});
-  expect(path::kCountsWaitNs, {ops[0]});
-  const auto tokens = shape(path::kInputIds);
-  expect(path::kRequestId, tokens);
-  expect(path::kPositions, tokens);
-  if (file.exists(path::kMropePositions)) {
-    expect(path::kMropePositions, {3, tokens[0]});
-  }
-  expect(path::kRequestPosition, shape(path::kRequests));
-  if (file.exists(path::kExpertIds) || file.exists(path::kMargin)) {
-    const auto expert_ids = shape(path::kExpertIds);
-    expect(path::kExpertIds, {expert_ids[0], tokens[0], expert_ids[2]});
-    expect(path::kMargin, {expert_ids[0], tokens[0]});
   }
 }
 
@@ -163,22 +163,28 @@ std::int64_t integer_of(const hdf5::File& file,
 
 hdf5::Dataset open_numbers(const hdf5::File& file, const std::string& dataset) {
   const std::string where = file.path() + ": " + dataset;
-  if (!file.exists(dataset)) {
-    throw InputError(where + ": no such dataset");
-  }
-  if (file.is_group(dataset)) {
-    throw InputError(where + ": is a group, not a dataset");
-  }
-  return as_input_error([&] { return file.open_dataset(dataset); });
+  return as_input_error(where, [&] {
+    if (!file.exists(dataset)) {
+      throw InputError(where + ": no such dataset");
+    }
+    if (file.is_group(dataset)) {
+      throw InputError(where + ": is a group, not a dataset");
+    }
+    auto opened = file.open_dataset(dataset);
+    opened.check_stored();
+    hdf5::Shape lengths = opened.shape();
+    std::replace(lengths.begin(), lengths.end(), std::int64_t{0}, std::int64_t{1});
+    if (opened.num_bytes() == 0 && hdf5::num_elements(lengths) > kMaxEmptyElements) {
+      throw InputError(where + ": an empty dataset of shape " + hdf5::to_string(opened.shape()));
+    }
+    return opened;
+  });
 }
 
 void check_rank_file(const hdf5::File& file) {
-  check_attributes(file);
-  as_input_error([&] {
-    for (const auto& rule : dataset_rules()) {
-      check_dataset(file, rule);
-    }
-    check_shapes(file);
+  as_input_error(file.path(), [&] {
+    check_attributes(file);
+    check_datasets(file);
   });
 }
 

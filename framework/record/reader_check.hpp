@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <new>
 #include <string>
 
 #include "framework/base/error.hpp"
@@ -10,13 +11,16 @@
 
 namespace dovetail::detail {
 
-/// Runs `work`; a failure of HDF5 is one of the file that is read, so of the input.
+/// Runs `work`, which reads `where` ("<file>: <object>"). What fails in it is the input's fault: an
+/// error of HDF5, or more than fits into memory.
 template <class Work>
-auto as_input_error(Work&& work) {
+auto as_input_error(const std::string& where, Work&& work) {
   try {
     return work();
   } catch (const hdf5::Hdf5Error& error) {
     throw InputError(error.what());
+  } catch (const std::bad_alloc&) {
+    throw InputError(where + ": does not fit into memory");
   }
 }
 
@@ -27,11 +31,12 @@ hdf5::File open_for_reading(const std::filesystem::path& path);
 std::string text_of(const hdf5::File& file, const std::string& object, const std::string& name);
 std::int64_t integer_of(const hdf5::File& file, const std::string& object, const std::string& name);
 
-/// InputError unless the dataset exists with one of our element types.
+/// InputError unless the dataset exists with one of our element types, and the file holds what its
+/// shape promises: memory for the whole of it may be taken, and each length may be counted up to.
 hdf5::Dataset open_numbers(const hdf5::File& file, const std::string& dataset);
 
-/// InputError unless schema version, required attributes, and types and shapes of the datasets are
-/// as schema.hpp says.
+/// InputError unless schema version, attributes, and types and shapes of the datasets are as
+/// schema_table.hpp says.
 void check_rank_file(const hdf5::File& file);
 
 }  // namespace dovetail::detail

@@ -1,43 +1,36 @@
 #include "framework/record/recorder.hpp"
 
 #include <array>
-#include <cerrno>
 #include <string>
-#include <system_error>
-#include <unistd.h>
 #include <vector>
 
 #include "framework/base/check.hpp"
+#include "framework/record/unfinished_file.hpp"
 
 namespace dovetail {
 namespace {
 
 namespace fs = std::filesystem;
 
+void write_attribute(hdf5::File& file, const AttributeRow& row, const RankFileSpec& spec) {
+  const std::string object(row.object);
+  const std::string name(row.name);
+  if (row.kind == AttributeKind::fixed_text) {
+    file.create_fixed_text(object, name, row.capacity, std::get<std::string>(row.initial(spec)));
+  } else {
+    file.create_attribute(object, {name, row.initial(spec)});
+  }
+}
+
 void write_root_attributes(hdf5::File& file, const RankFileSpec& spec) {
-  file.create_fixed_text(
-      "/", attribute::kStatus, kStatusCapacity, std::string(to_string(RunStatus::running)));
-  file.create_fixed_text("/", attribute::kFailure, kFailureCapacity, "");
-  const std::vector<hdf5::Attribute> own = {
-      {attribute::kSchemaVersion, kSchemaVersion},
-      {attribute::kExperiment, spec.experiment},
-      {attribute::kPolicy, spec.policy},
-      {attribute::kRank, spec.rank},
-      {attribute::kWorldSize, spec.world_size},
-      {attribute::kDpRank, spec.dp_rank},
-      {attribute::kEpRank, spec.ep_rank},
-      {attribute::kExpertParallel, spec.expert_parallel},
-      {attribute::kHost, spec.host},
-      {attribute::kDevice, spec.device},
-      {attribute::kStartedAt, spec.started_at},
-      {attribute::kWeightsDigest, spec.weights_digest},
-      {attribute::kInputsDigest, spec.inputs_digest},
-  };
-  for (const auto* list : {&own, &spec.attributes}) {
-    for (const auto& one : *list) {
-      DOVETAIL_CHECK(!file.has_attribute("/", one.name), "attribute given twice: " + one.name);
-      file.create_attribute("/", one);
+  for (const auto& row : attribute_rows()) {
+    if (row.object == "/" && row.initial != nullptr) {
+      write_attribute(file, row, spec);
     }
+  }
+  for (const auto& one : spec.attributes) {
+    DOVETAIL_CHECK(!file.has_attribute("/", one.name), "attribute given twice: " + one.name);
+    file.create_attribute("/", one);
   }
 }
 
@@ -86,42 +79,12 @@ void write_layout(hdf5::File& file, const RankFileSpec& spec) {
   for (const auto& dataset : rank_file_datasets(spec)) {
     file.create_dataset(dataset.path, dataset.dtype, dataset.shape);
   }
-  file.create_attribute(path::kDecision, {attribute::kColumns, std::string(kDecisionColumns)});
-  std::string reasons;
-  for (const auto name : names<EagerReason>()) {
-    reasons += (reasons.empty() ? "" : ",") + std::string(name);
+  for (const auto& row : attribute_rows()) {
+    if (row.object != "/" && row.initial != nullptr) {
+      write_attribute(file, row, spec);
+    }
   }
-  file.create_attribute(path::kGraphEagerSteps, {attribute::kColumns, reasons});
-  file.create_attribute(path::kTiming, {attribute::kDeviceClockErrorNs, std::int64_t{0}});
-  file.create_attribute(path::kTiming, {attribute::kClockOffsetNs, spec.clock_offset_ns});
-  file.create_attribute(path::kTiming, {attribute::kClockErrorNs, spec.clock_error_ns});
-  file.create_attribute(path::kTraffic, {attribute::kFirstExpert, spec.first_expert});
 }
-
-[[noreturn]] void refuse_existing(const fs::path& path) {
-  throw InputError(path.string() + ": exists; results are never overwritten");
-}
-
-/// Removes a file when it goes, whether the work on it succeeded or not.
-class TemporaryName {
- public:
-  explicit TemporaryName(fs::path path) : path_(std::move(path)) {}
-
-  ~TemporaryName() {
-    std::error_code ignored;
-    fs::remove(path_, ignored);
-  }
-
-  TemporaryName(const TemporaryName&) = delete;
-  TemporaryName& operator=(const TemporaryName&) = delete;
-  TemporaryName(TemporaryName&&) = delete;
-  TemporaryName& operator=(TemporaryName&&) = delete;
-
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 /// Builds the file under another name, closes it, and only then gives it its own: a process that is
 /// killed in between leaves no file that cannot be read. Closing also trims the file to its final
@@ -130,22 +93,16 @@ void create_file(const fs::path& path, const RankFileSpec& spec) {
   if (fs::exists(fs::symlink_status(path))) {
     refuse_existing(path);
   }
-  fs::path unfinished = path;
-  unfinished += ".creating";
-  if (fs::exists(fs::symlink_status(unfinished))) {
-    refuse_existing(unfinished);
+  fs::path creating = path;
+  creating += ".creating";
+  if (fs::exists(fs::symlink_status(creating))) {
+    refuse_existing(creating);
   }
-  const TemporaryName name(unfinished);
-  auto file = hdf5::File::create(name.path().string());
+  UnfinishedFile unfinished(creating);
+  auto file = hdf5::File::create(creating.string());
   write_layout(file, spec);
   file.close();
-  // A hard link fails where the name exists; a rename would replace the file.
-  if (::link(name.path().c_str(), path.c_str()) != 0) {
-    if (errno == EEXIST) {
-      refuse_existing(path);
-    }
-    throw RunError(path.string() + ": link: " + std::generic_category().message(errno));
-  }
+  unfinished.publish_new(path);
 }
 
 /// Row-major pairs (start, end) of each op.
@@ -262,19 +219,16 @@ void RankRecorder::write_scalar(const std::string& dataset, std::int64_t value) 
 }
 
 void RankRecorder::write_graph_counters(const GraphCounters& counters) {
-  write_scalar(path::kGraphCaptures, counters.captures);
-  write_scalar(path::kGraphReplays, counters.replays);
-  write_scalar(path::kGraphEvictions, counters.evictions);
-  write_scalar(path::kGraphFailures, counters.failures);
+  for (const auto& [dataset, field] : kGraphCounterFields) {
+    write_scalar(dataset, counters.*field);
+  }
   write(path::kGraphEagerSteps, std::span<const std::int64_t>(counters.eager_by_reason));
 }
 
 void RankRecorder::write_memory(const MemoryRecord& memory) {
-  write_scalar(path::kPeakReservedBytes, memory.peak_reserved);
-  write_scalar(path::kPeakAllocatedBytes, memory.peak_allocated);
-  write_scalar(path::kWeightsBytes, memory.weights);
-  write_scalar(path::kCacheBytes, memory.cache);
-  write_scalar(path::kExchangeBytes, memory.exchange);
+  for (const auto& [dataset, field] : kMemoryFields) {
+    write_scalar(dataset, memory.*field);
+  }
 }
 
 void RankRecorder::write_rows(const std::string& dataset,

@@ -6,11 +6,11 @@
 #include <fstream>
 #include <string_view>
 #include <system_error>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/record/unfinished_file.hpp"
 
 namespace dovetail {
 namespace {
@@ -110,7 +110,7 @@ fs::path create_policy_folder(const fs::path& run, const std::string& policy) {
   check_folder_name(policy, "policy");
   fs::path folder = run / policy;
   if (!make_folder(folder)) {
-    throw InputError(folder.string() + ": exists; results are never overwritten");
+    refuse_existing(folder);
   }
   return folder;
 }
@@ -168,21 +168,14 @@ std::vector<fs::path> list_policy_folders(const fs::path& run) {
 }
 
 void write_file_atomically(const fs::path& path, const std::string& text) {
-  // Its own name for each process, so that two writers never share a temporary.
-  fs::path temporary = path;
-  temporary += ".writing-" + std::to_string(::getpid());
-  std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
+  UnfinishedFile unfinished(unfinished_name(path));
+  std::ofstream stream(unfinished.path(), std::ios::binary | std::ios::trunc);
   stream << text;
   stream.close();
-  std::error_code error;
-  if (stream) {
-    fs::rename(temporary, path, error);
+  if (!stream) {
+    throw RunError(path.string() + ": cannot be written");
   }
-  if (!stream || error) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw RunError(path.string() + ": cannot be written" + (error ? ": " + error.message() : ""));
-  }
+  unfinished.replace(path);
 }
 
 void write_json(const fs::path& path, const nlohmann::json& document) {

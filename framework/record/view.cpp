@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <map>
-#include <system_error>
-#include <unistd.h>
 
 #include "framework/base/error.hpp"
 #include "framework/record/hdf5.hpp"
 #include "framework/record/policy_folder.hpp"
 #include "framework/record/run_folder.hpp"
+#include "framework/record/unfinished_file.hpp"
 
 namespace dovetail {
 namespace {
@@ -90,29 +89,22 @@ fs::path write_view(const fs::path& policy_folder) {
     }
   }
   fs::path path = policy_folder / kViewFileName;
-  fs::path unfinished = path;
-  unfinished += ".writing-" + std::to_string(::getpid());
-  try {
-    auto view = hdf5::File::create(unfinished.string());
-    view.create_attribute("/", {attribute::kSchemaVersion, first->schema_version()});
-    for (const auto* name : {attribute::kExperiment, attribute::kPolicy}) {
-      view.create_attribute("/", {name, first->text(name)});
-    }
-    view.create_attribute("/", {attribute::kLink, first->link()});
-    view.create_attribute("/", {attribute::kWorldSize, folder.world_size()});
-    write_ranks(view, folder);
-    for (const auto& [dataset, joined] : all) {
-      write_joined(view, dataset, joined, folder.world_size());
-    }
-    view.create_attribute(path::kDecision,
-                          {attribute::kColumns, first->text(attribute::kColumns, path::kDecision)});
-    view.close();
-    fs::rename(unfinished, path);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(unfinished, ignored);
-    throw;
+  UnfinishedFile unfinished(unfinished_name(path));
+  auto view = hdf5::File::create(unfinished.path().string());
+  view.create_attribute("/", {attribute::kSchemaVersion, first->schema_version()});
+  for (const auto* name : {attribute::kExperiment, attribute::kPolicy}) {
+    view.create_attribute("/", {name, first->text(name)});
   }
+  view.create_attribute("/", {attribute::kLink, first->link()});
+  view.create_attribute("/", {attribute::kWorldSize, folder.world_size()});
+  write_ranks(view, folder);
+  for (const auto& [dataset, joined] : all) {
+    write_joined(view, dataset, joined, folder.world_size());
+  }
+  view.create_attribute(path::kDecision,
+                        {attribute::kColumns, first->text(attribute::kColumns, path::kDecision)});
+  view.close();
+  unfinished.replace(path);
   return path;
 }
 

@@ -1,5 +1,8 @@
 #include "framework/compare/compare.hpp"
 
+#include <limits>
+#include <map>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -279,7 +282,7 @@ TEST_F(Compare, GraphsMemoryAndTheHostsShareOfGpus) {
   EXPECT_EQ(result.device, "cuda NVIDIA H200");
   EXPECT_EQ(result.decisions.describe_graphs(), "full x 3");
   EXPECT_DOUBLE_EQ(result.host_share.value_or(-1), 0.3) << "of 0.1 to 0.5; one is not known";
-  EXPECT_EQ(result.memory.owned, 4.5 * (1LL << 30)) << "of rank 1";
+  EXPECT_EQ(result.owned_bytes, 4.5 * (1LL << 30)) << "of rank 1";
   EXPECT_EQ(report.policies[1].note, "on cuda NVIDIA H200, the baseline on cpu");
   EXPECT_TRUE(report.policies[0].note.empty());
   EXPECT_TRUE(report.policies[1].speed_up.has_value());
@@ -319,6 +322,70 @@ TEST(DeviceKind, IsTheDeviceWithoutItsNumber) {
   EXPECT_EQ(device_kind("cpu"), "cpu");
   EXPECT_EQ(device_kind("cuda:0"), "cuda");
   EXPECT_EQ(device_kind("cuda:12 NVIDIA H200"), "cuda NVIDIA H200");
+}
+
+/// A file that claims more experts than there are is named; nothing is made room for.
+TEST_F(Compare, FirstExpertBeyondTheExpertsIsRefused) {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  for (const std::int64_t first :
+       {most, std::int64_t{1} << 40, std::int64_t{3}, std::int64_t{-1}}) {
+    compare();
+    const auto path = folder_.path() / "a_dual" / "rank-00001.h5";
+    hdf5::File::open(path.string(), hdf5::Access::read_write)
+        .update_attribute(path::kTraffic, {attribute::kFirstExpert, first});
+    const PolicyResult result = read_policy_result(folder_.path() / "a_dual");
+    EXPECT_EQ(result.problem,
+              path.string() + ": /traffic: first_expert " + std::to_string(first) +
+                  ", but the ranks have 4 experts");
+    EXPECT_EQ(result.status, "unreadable");
+    EXPECT_EQ(result.step_ns.count, 0) << "times of a result that is not complete";
+    std::filesystem::remove_all(folder_.path() / "a_dual");
+    std::filesystem::remove_all(folder_.path() / "b_sequential");
+  }
+}
+
+TEST_F(Compare, RanksWithOtherLayersAreRefused) {
+  policy_.ranks[1].tokens_per_expert = {1, 3, 1, 3};
+  compare();
+  EXPECT_EQ(read_policy_result(folder_.path() / "a_dual").problem,
+            (folder_.path() / "a_dual" / "rank-00001.h5").string() +
+                ": /traffic: rows of 2 layers against 1 on rank 0");
+}
+
+/// Numbers that are no enumerator.
+TEST_F(Compare, DecisionsThatAreUnknownAreCounted) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.decision.graph = 1'000'000'000;
+    rank.decision.reason = 1'000'000'000;
+    rank.decision.eager_reason = 1'000'000'000;
+  }
+  compare();
+  const nlohmann::json decisions = policy_summary(folder_.path() / "a_dual").at("decisions");
+  EXPECT_EQ(decisions.at("graphs"), nlohmann::json::parse(R"({"unknown": 3})"));
+  EXPECT_EQ(decisions.at("reasons"), nlohmann::json::parse(R"({"unknown": 3})"));
+  EXPECT_EQ(decisions.at("eager_reasons"), nlohmann::json::parse(R"({"unknown": 3})"));
+}
+
+/// Every scalar whose row says how it is joined is in the summary, under its own name.
+TEST_F(Compare, SummaryHasTheScalarsOfTheRows) {
+  compare();
+  const nlohmann::json summary = policy_summary(folder_.path() / "a_dual");
+  const std::map<std::string, std::string> sections = {
+      {path::kGraph, "graphs"}, {path::kMemory, "memory"}, {path::kTraffic, "traffic"}};
+  int found = 0;
+  for (const DatasetRow& row : kDatasetRows) {
+    const std::string path(row.path);
+    const auto section = sections.find(path.substr(0, path.rfind('/')));
+    if (row.is_scalar() && section != sections.end()) {
+      EXPECT_EQ(summary.at(section->second).contains(path.substr(path.rfind('/') + 1)),
+                row.over_ranks != OverRanks::left_out)
+          << path;
+      ++found;
+    } else {
+      EXPECT_EQ(row.over_ranks, OverRanks::left_out) << path << " has no section";
+    }
+  }
+  EXPECT_GE(found, 14);
 }
 
 TEST_F(Compare, SummaryAddsUpTheReplicasOfAnExpert) {

@@ -262,6 +262,36 @@ TEST(Hdf5, FixedTextIsCutBetweenCharacters) {
   EXPECT_EQ(after(""), "");
 }
 
+/// The largest that is read is far above ours; a type of gigabytes must not be made room for.
+TEST(Hdf5, TextBeyondTheLongestIsRefused) {
+  TempFolder folder;
+  const auto path = (folder.path() / "a.h5").string();
+  {
+    // Only a file of the newest format keeps attributes above 64 KiB.
+    const hdf5::Handle<H5Pclose> access(H5Pcreate(H5P_FILE_ACCESS));
+    H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+    const hdf5::Handle<H5Fclose> file(
+        H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.get()));
+    const hdf5::Space scalar(H5Screate(H5S_SCALAR));
+    for (const std::size_t size : {std::size_t{1} << 20U, (std::size_t{1} << 20U) + 1}) {
+      const hdf5::Type type(H5Tcopy(H5T_C_S1));
+      H5Tset_size(type.get(), size);
+      const hdf5::Handle<H5Aclose> made(H5Acreate2(file.get(),
+                                                   ("text_" + std::to_string(size)).c_str(),
+                                                   type.get(),
+                                                   scalar.get(),
+                                                   H5P_DEFAULT,
+                                                   H5P_DEFAULT));
+      ASSERT_TRUE(made);
+      const std::string text(size, 'x');
+      ASSERT_GE(H5Awrite(made.get(), type.get(), text.data()), 0);
+    }
+  }
+  const auto file = File::open(path, Access::read);
+  EXPECT_EQ(std::get<std::string>(file.attribute("/", "text_1048576")).size(), 1048576U);
+  EXPECT_THROW(file.attribute("/", "text_1048577"), Hdf5Error);
+}
+
 TEST(Hdf5, TextAndTablesRoundTrip) {
   TempFolder folder;
   auto file = File::create((folder.path() / "a.h5").string());

@@ -272,13 +272,15 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                : ::testing::AssertionFailure() << "'" << message << "' lacks '" << part << "'";
   };
   EXPECT_TRUE(has(refused([](auto& file) {
-                    file.update_attribute("/", {"schema_version", std::int64_t{4}});
+                    file.update_attribute("/", {"schema_version", kSchemaVersion + 1});
                   }),
-                  "schema version 4; this build reads versions 2 to 3"));
-  EXPECT_TRUE(has(refused([](auto& file) {
-                    file.update_attribute("/", {"schema_version", std::int64_t{1}});
-                  }),
-                  "schema version 1; this build reads versions 2 to 3"));
+                  "schema version " + std::to_string(kSchemaVersion + 1) +
+                      "; this build reads versions 2 to " + std::to_string(kSchemaVersion)));
+  EXPECT_TRUE(
+      has(refused([](auto& file) {
+            file.update_attribute("/", {"schema_version", kOldestSchemaVersion - 1});
+          }),
+          "schema version 1; this build reads versions 2 to " + std::to_string(kSchemaVersion)));
   EXPECT_TRUE(has(refused([](auto& file) {
                     file.update_attribute("/", {"schema_version", std::int64_t{2}});
                   }),
@@ -392,12 +394,14 @@ TEST(RankFile, MalformedScheduleIsRefused) {
     {
       auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
       file.remove("/schedule/1");
+      std::vector<std::string> all_waits(15);
+      all_waits[0] = waits;
       file.write_table("/schedule/1",
-                       {{"layer", std::vector<std::int32_t>{0}},
-                        {"ubatch", std::vector<std::int32_t>{0}},
-                        {"phase", std::vector<std::string>{"attention"}},
-                        {"lane", std::vector<std::string>{"compute"}},
-                        {"waits", std::vector<std::string>{waits}}});
+                       {{"layer", std::vector<std::int32_t>(15)},
+                        {"ubatch", std::vector<std::int32_t>(15)},
+                        {"phase", std::vector<std::string>(15, "attention")},
+                        {"lane", std::vector<std::string>(15, "compute")},
+                        {"waits", all_waits}});
       file.create_attribute("/schedule/1", {"name", std::string("x")});
       file.create_attribute("/schedule/1", {"num_ubatches", std::int64_t{1}});
       file.create_attribute("/schedule/1", {"digest", std::string()});
@@ -409,6 +413,7 @@ TEST(RankFile, MalformedScheduleIsRefused) {
     EXPECT_EQ(refused(waits),
               path.string() + ": /schedule/1: waits '" + waits + "' is not a list of indices");
   }
+  EXPECT_EQ(refused("3,15"), path.string() + ": /schedule/1: waits for op 15; allowed: 0 to 14");
 }
 
 TEST(RankFile, ForeignFilesAreRefused) {

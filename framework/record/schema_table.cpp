@@ -1,0 +1,139 @@
+#include "framework/record/schema_table.hpp"
+
+#include <string>
+
+#include "framework/base/registry.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+namespace {
+
+using Spec = RankFileSpec;
+using Value = hdf5::AttributeValue;
+
+/// An attribute of "/" that a field of the spec gives.
+template <auto kField>
+Value field(const Spec& spec) {
+  return spec.*kField;
+}
+
+template <std::int64_t kValue>
+Value constant(const Spec& /*spec*/) {
+  return kValue;
+}
+
+Value running(const Spec& /*spec*/) {
+  return std::string(to_string(RunStatus::running));
+}
+
+Value no_text(const Spec& /*spec*/) {
+  return std::string();
+}
+
+Value decision_columns(const Spec& /*spec*/) {
+  return std::string(kDecisionColumns);
+}
+
+Value eager_reasons(const Spec& /*spec*/) {
+  return join_names(names<EagerReason>(), ",");
+}
+
+std::vector<AttributeRow> make_attribute_rows() {
+  using enum AttributeKind;
+  constexpr bool optional = false;
+  // clang-format off
+  return {
+      {"/", attribute::kStatus, fixed_text,
+       "`running` (also what a killed rank leaves), `complete`, `failed`, `invalid`, or `stopped`: "
+       "asked to stop before its last timed iteration.",
+       running, true, kStatusCapacity},
+      {"/", attribute::kFailure, fixed_text,
+       "Why the run failed, or after how many iterations it was asked to stop; else empty.",
+       no_text, true, kFailureCapacity},
+      {"/", attribute::kSchemaVersion, integer, "Version of this table.",
+       constant<kSchemaVersion>},
+      {"/", attribute::kExperiment, text, "Name of the experiment.", field<&Spec::experiment>},
+      {"/", attribute::kPolicy, text, "Name of the policy.", field<&Spec::policy>},
+      {"/", attribute::kRank, integer, "The rank in the world.", field<&Spec::rank>},
+      {"/", attribute::kWorldSize, integer, "Number of ranks.", field<&Spec::world_size>},
+      {"/", attribute::kDpRank, integer, "The replica that the rank belongs to.",
+       field<&Spec::dp_rank>},
+      {"/", attribute::kEpRank, integer, "The rank in the group that exchanges tokens.",
+       field<&Spec::ep_rank>},
+      {"/", attribute::kExpertParallel, integer, "Number of ranks of that group.",
+       field<&Spec::expert_parallel>},
+      {"/", attribute::kHost, text, "The host that the rank ran on.", field<&Spec::host>},
+      {"/", attribute::kDevice, text, "`cpu`, or number and name of the rank's GPU.",
+       field<&Spec::device>},
+      {"/", attribute::kStartedAt, text, "When the policy started; ISO 8601, UTC.",
+       field<&Spec::started_at>},
+      {"/", attribute::kWeightsDigest, text, "Hexadecimal; equal where the weights are equal.",
+       field<&Spec::weights_digest>},
+      {"/", attribute::kInputsDigest, text, "Hexadecimal; equal where the inputs are equal.",
+       field<&Spec::inputs_digest>},
+      {"/", "dtype", text, "Element type of the activations.", nullptr, optional},
+      {"/", attribute::kLink, text,
+       "`none`, or how the link was emulated. A file without it had none.", nullptr, optional},
+      {"/", attribute::kResolvedExecution, text,
+       "What `execution` became on these ranks: one line of JSON, in which nothing is `auto`. Runs "
+       "before it was recorded lack it.",
+       nullptr, optional},
+      {"/", "git_revision", text, "Revision of the source.", nullptr, optional},
+      {"/", "argv", text, "The command line.", nullptr, optional},
+      {"/", "environment", text, "The environment variables that matter to a run, a line each.",
+       nullptr, optional},
+      {path::kDecision, attribute::kColumns, text, "Names of the columns.",
+       decision_columns, optional},
+      {path::kGraphEagerSteps, attribute::kColumns, text, "Names of the reasons.",
+       eager_reasons, optional},
+      {path::kTiming, attribute::kDeviceClockErrorNs, integer,
+       "What aligning a GPU's clock adds to `clock_error_ns`; 0 on the CPU.",
+       constant<0>, optional},
+      {path::kTiming, attribute::kClockOffsetNs, integer,
+       "What to add to the rank's times to get rank 0's clock.", field<&Spec::clock_offset_ns>},
+      {path::kTiming, attribute::kClockErrorNs, integer, "Bound of the error of that.",
+       field<&Spec::clock_error_ns>},
+      {path::kTraffic, attribute::kFirstExpert, integer,
+       "Global number of the rank's first expert.", field<&Spec::first_expert>},
+      {kScheduleTable, attribute::kName, text, "Name of the schedule."},
+      {kScheduleTable, attribute::kNumUbatches, integer, "Number of ubatches."},
+      {kScheduleTable, attribute::kDigest, text, "Equal where the schedules are equal."},
+  };
+  // clang-format on
+}
+
+}  // namespace
+
+std::span<const AttributeRow> attribute_rows() {
+  static const std::vector<AttributeRow> rows = make_attribute_rows();
+  return rows;
+}
+
+std::optional<std::int64_t> fixed_length(Dimension dimension, std::int64_t schema_version) {
+  switch (dimension) {
+    case Dimension::column:
+      return num_decision_columns(schema_version);
+    case Dimension::pass:
+    case Dimension::axis:
+      return 3;
+    case Dimension::start_end:
+      return 2;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<DType> dtype_of(Element element) {
+  switch (element) {
+    case Element::int64:
+      return DType::int64;
+    case Element::int32:
+      return DType::int32;
+    case Element::float32:
+      return DType::float32;
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace dovetail

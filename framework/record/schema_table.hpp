@@ -1,0 +1,248 @@
+// What a rank file records: a row for every dataset and attribute. From the rows follow the
+// creation of the file, the reader's check, the scalars of summary.json and the tables in
+// results/README.md.
+//
+// A new scalar: its path and its row here, `since` a new kSchemaVersion (raise it once a release);
+// RankRecorder::write_scalar where it is measured (what a driver measures: a field of MemoryRecord
+// or GraphCounters); then results/README.md, which `DOVETAIL_UPDATE_README=1 test_record_schema`
+// writes.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "framework/base/graph_counters.hpp"
+#include "framework/base/types.hpp"
+#include "framework/record/schema_row.hpp"
+
+namespace dovetail {
+
+/// 3 added to 2: the last two columns of /timing/decision, /timing/enqueue_ns,
+/// device_clock_error_ns, /graph and /memory. Files of version 2 are still read: theirs are not
+/// known (-1).
+inline constexpr std::int64_t kSchemaVersion = 3;
+inline constexpr std::int64_t kOldestSchemaVersion = 2;
+
+/// Names of attributes; attribute_rows() says where they are and what they mean.
+namespace attribute {
+inline constexpr const char* kSchemaVersion = "schema_version";
+inline constexpr const char* kStatus = "status";
+inline constexpr const char* kFailure = "failure";
+inline constexpr const char* kExperiment = "experiment";
+inline constexpr const char* kPolicy = "policy";
+inline constexpr const char* kRank = "rank";
+inline constexpr const char* kWorldSize = "world_size";
+inline constexpr const char* kDpRank = "dp_rank";
+inline constexpr const char* kEpRank = "ep_rank";
+inline constexpr const char* kExpertParallel = "expert_parallel";
+inline constexpr const char* kHost = "host";
+inline constexpr const char* kDevice = "device";
+inline constexpr const char* kStartedAt = "started_at";
+inline constexpr const char* kWeightsDigest = "weights_digest";
+inline constexpr const char* kInputsDigest = "inputs_digest";
+inline constexpr const char* kLink = "link";
+inline constexpr const char* kResolvedExecution = "resolved_execution";
+inline constexpr const char* kClockOffsetNs = "clock_offset_ns";
+inline constexpr const char* kClockErrorNs = "clock_error_ns";
+inline constexpr const char* kDeviceClockErrorNs = "device_clock_error_ns";
+inline constexpr const char* kColumns = "columns";
+inline constexpr const char* kFirstExpert = "first_expert";
+inline constexpr const char* kName = "name";
+inline constexpr const char* kNumUbatches = "num_ubatches";
+inline constexpr const char* kDigest = "digest";
+}  // namespace attribute
+
+/// Paths of groups and datasets; kDatasetRows says what they hold.
+namespace path {
+inline constexpr const char* kConfig = "/config";
+inline constexpr const char* kSchedule = "/schedule";  // group of tables "0", "1", ...
+inline constexpr const char* kTiming = "/timing";
+inline constexpr const char* kStepNs = "/timing/step_ns";
+inline constexpr const char* kDecision = "/timing/decision";
+inline constexpr const char* kStepEnqueueNs = "/timing/enqueue_ns";
+inline constexpr const char* kOps = "/timing/ops";
+inline constexpr const char* kOpsComputeOnly = "/timing/ops_compute_only";
+inline constexpr const char* kOpsCommOnly = "/timing/ops_comm_only";
+inline constexpr const char* kProfiledStepNs = "/timing/profiled_step_ns";
+inline constexpr const char* kProfiledSchedule = "/timing/profiled_schedule";
+inline constexpr const char* kEnqueuedNs = "/timing/host/enqueued_ns";
+inline constexpr const char* kHandOffWaitNs = "/timing/host/hand_off_wait_ns";
+inline constexpr const char* kCountsWaitNs = "/timing/host/counts_wait_ns";
+inline constexpr const char* kInputIds = "/input/input_ids";
+inline constexpr const char* kRequestId = "/input/request_id";
+inline constexpr const char* kPositions = "/input/positions";
+inline constexpr const char* kMropePositions = "/input/mrope_positions";
+inline constexpr const char* kRequests = "/input/requests";
+inline constexpr const char* kRequestPosition = "/input/request_position";
+inline constexpr const char* kOutput = "/output";  // group of tensors
+inline constexpr const char* kExpertIds = "/route/expert_ids";
+inline constexpr const char* kMargin = "/route/margin";
+inline constexpr const char* kGraph = "/graph";
+inline constexpr const char* kGraphCaptures = "/graph/captures";
+inline constexpr const char* kGraphReplays = "/graph/replays";
+inline constexpr const char* kGraphEvictions = "/graph/evictions";
+inline constexpr const char* kGraphFailures = "/graph/failures";
+inline constexpr const char* kGraphEagerSteps = "/graph/eager_steps";
+inline constexpr const char* kMemory = "/memory";
+inline constexpr const char* kPeakReservedBytes = "/memory/peak_reserved_bytes";
+inline constexpr const char* kPeakAllocatedBytes = "/memory/peak_allocated_bytes";
+inline constexpr const char* kWeightsBytes = "/memory/weights_bytes";
+inline constexpr const char* kCacheBytes = "/memory/cache_bytes";
+inline constexpr const char* kExchangeBytes = "/memory/exchange_bytes";
+inline constexpr const char* kTraffic = "/traffic";
+inline constexpr const char* kDispatchWireBytes = "/traffic/dispatch_wire_bytes";
+inline constexpr const char* kCombineWireBytes = "/traffic/combine_wire_bytes";
+inline constexpr const char* kDispatchLogicalBytes = "/traffic/dispatch_logical_bytes";
+inline constexpr const char* kCombineLogicalBytes = "/traffic/combine_logical_bytes";
+inline constexpr const char* kTrafficCountsWaitNs = "/traffic/counts_wait_ns";
+inline constexpr const char* kTokensPerExpert = "/traffic/tokens_per_expert";
+}  // namespace path
+
+/// The path of each schedule's table, as a pattern.
+inline constexpr const char* kScheduleTable = "/schedule/<k>";
+
+/// The columns of /timing/decision, in order.
+inline constexpr const char* kDecisionColumns =
+    "ubatched,graph,schedule,reason,veto_rank,eager_reason,captured";
+inline constexpr int kNumDecisionColumns = 7;
+
+/// Of a file of that schema version: version 2 had the first five.
+constexpr int num_decision_columns(std::int64_t schema_version) {
+  return schema_version < 3 ? 5 : kNumDecisionColumns;
+}
+
+/// The datasets, in the order in which they are created.
+inline constexpr auto kDatasetRows = [] {
+  using enum Dimension;
+  using enum Element;
+  using enum OverRanks;
+  using enum Presence;
+  // clang-format off
+  return std::to_array<DatasetRow>({
+      {path::kConfig, text, {}, "", 2, "The resolved experiment."},
+      {kScheduleTable, table, {op}, "", 2,
+       "Layer, ubatch, phase, lane and waits of each op. There is a table for each schedule that "
+       "a step may use."},
+      {path::kStepNs, int64, {iteration, step}, "ns", 2,
+       "The timed iterations. Nothing is recorded inside of them."},
+      {path::kDecision, int64, {iteration, step, column}, "", 2,
+       "What the ranks agreed on for a step, and how it ran: ubatched, graph (0 = eager, 1 = "
+       "piecewise, 2 = full), schedule, veto reason, veto rank, eager reason (as in "
+       "`/graph/eager_steps`), captured (1 = just before this step)."},
+      {path::kStepEnqueueNs, int64, {iteration, step}, "ns", 3,
+       "On a GPU: host time until everything was enqueued."},
+      {path::kOps, int64, {profiled_step, op, start_end}, "ns", 2,
+       "Start and end of each op as scheduled, in iterations run after the timed ones. A profiled "
+       "step = profiled iteration x steps + step."},
+      {path::kOpsComputeOnly, int64, {profiled_step, op, start_end}, "ns", 2,
+       "The same in a pass without the exchange."},
+      {path::kOpsCommOnly, int64, {profiled_step, op, start_end}, "ns", 2,
+       "The same in a pass of the exchange alone."},
+      {path::kProfiledStepNs, int64, {profiled_step, pass, start_end}, "ns", 2,
+       "Start and end of the step in each of these three passes."},
+      {path::kProfiledSchedule, int64, {profiled_step}, "", 2,
+       "Which schedule ran: k of `/schedule/<k>`."},
+      {path::kEnqueuedNs, int64, {profiled_step, op}, "ns", 2,
+       "When a thread got the baton for an op."},
+      {path::kHandOffWaitNs, int64, {profiled_step, op}, "ns", 2,
+       "How long it had waited for the baton."},
+      {path::kCountsWaitNs, int64, {profiled_step}, "ns", 2, "Time blocked on row counts."},
+      {path::kInputIds, int64, {token}, "", 2,
+       "The tokens of all steps of an iteration, in order of steps."},
+      {path::kRequestId, int64, {token}, "", 2,
+       "The request of each token, by its global id: the same request has the same id on every "
+       "grid."},
+      {path::kPositions, int64, {token}, "", 2,
+       "Where each token stands within its request, the request's context included."},
+      {path::kRequests, int64, {request_row}, "", 2, "The request of each row of `logits`."},
+      {path::kRequestPosition, int64, {request_row}, "", 2,
+       "The position of the token of each row of `logits`."},
+      {path::kDispatchWireBytes, int64, {}, "bytes", 2,
+       "Bytes that dispatch put on the wire in the last timed iteration, all its steps.", sum},
+      {path::kCombineWireBytes, int64, {}, "bytes", 2, "The same of combine.", sum},
+      {path::kDispatchLogicalBytes, int64, {}, "bytes", 2,
+       "Logical bytes of dispatch in the last timed iteration, all its steps.", sum},
+      {path::kCombineLogicalBytes, int64, {}, "bytes", 2, "The same of combine.", sum},
+      {path::kTrafficCountsWaitNs, int64, {}, "ns", 2,
+       "Time blocked on row counts in the last timed iteration, all its steps."},
+      {path::kTokensPerExpert, int64, {layer, expert}, "", 2,
+       "Rows that each expert computed in the last timed iteration; a dense layer has zeros."},
+      {path::kGraphCaptures, int64, {}, "", 3,
+       "CUDA graphs captured in all steps of the policy, warm-up included.", first},
+      {path::kGraphReplays, int64, {}, "", 3, "Steps that ran as a replay.", first},
+      {path::kGraphEvictions, int64, {}, "", 3, "Graphs dropped to make room.", first},
+      {path::kGraphFailures, int64, {}, "", 3, "Captures that failed on at least one rank.", first},
+      {path::kGraphEagerSteps, int64, {reason}, "", 3,
+       "Steps that ran eagerly, by reason; the attribute `columns` names the reasons."},
+      {path::kPeakReservedBytes, int64, {}, "bytes", 3,
+       "The most that the allocator held of the rank's device.", largest},
+      {path::kPeakAllocatedBytes, int64, {}, "bytes", 3,
+       "The most of it that tensors held.", largest},
+      {path::kWeightsBytes, int64, {}, "bytes", 3, "The rank's weights.", largest},
+      {path::kCacheBytes, int64, {}, "bytes", 3, "The cache of keys and values.", largest},
+      {path::kExchangeBytes, int64, {}, "bytes", 3, "The buffers of the exchange.", largest},
+      {path::kMropePositions, int64, {axis, token}, "", 2,
+       "With `positions: mrope`: temporal, height, width.", left_out, with_mrope_positions},
+      {"/output/hidden", own, {token, hidden}, "", 2,
+       "Hidden states after the final norm. All outputs are of the last timed iteration.",
+       left_out, with_output},
+      {"/output/layer_<n>", own, {token, hidden}, "", 2,
+       "Hidden states after layer n.", left_out, with_output},
+      {"/output/logits", own, {request_row, vocabulary}, "", 2,
+       "Logits of each request's last token, in every step.", left_out, with_output},
+      {"/output/logits_all", own, {token, vocabulary}, "", 2,
+       "Logits of all tokens.", left_out, with_output},
+      {path::kExpertIds, int32, {route_layer, token, top_k}, "", 2,
+       "The experts of each token.", left_out, with_routing},
+      {path::kMargin, float32, {route_layer, token}, "", 2,
+       "The gap between the k-th and the next logit.", left_out, with_routing},
+  });
+  // clang-format on
+}();
+
+static_assert(std::all_of(kDatasetRows.begin(),
+                          kDatasetRows.end(),
+                          [](const DatasetRow& row) { return row.since <= kSchemaVersion; }),
+              "a dataset that files of this version do not have");
+
+/// Bytes of a rank's device; -1 = not known.
+struct MemoryRecord {
+  std::int64_t peak_reserved = -1;   ///< most that the allocator held of the device
+  std::int64_t peak_allocated = -1;  ///< most of it that tensors held
+  std::int64_t weights = -1;
+  std::int64_t cache = -1;     ///< of keys and values
+  std::int64_t exchange = -1;  ///< buffers of the exchange
+
+  friend bool operator==(const MemoryRecord&, const MemoryRecord&) = default;
+};
+
+/// The row of each of its fields.
+inline constexpr std::array kMemoryFields = {
+    std::pair(path::kPeakReservedBytes, &MemoryRecord::peak_reserved),
+    std::pair(path::kPeakAllocatedBytes, &MemoryRecord::peak_allocated),
+    std::pair(path::kWeightsBytes, &MemoryRecord::weights),
+    std::pair(path::kCacheBytes, &MemoryRecord::cache),
+    std::pair(path::kExchangeBytes, &MemoryRecord::exchange)};
+
+/// The rows of the counters that are scalars.
+inline constexpr std::array kGraphCounterFields = {
+    std::pair(path::kGraphCaptures, &GraphCounters::captures),
+    std::pair(path::kGraphReplays, &GraphCounters::replays),
+    std::pair(path::kGraphEvictions, &GraphCounters::evictions),
+    std::pair(path::kGraphFailures, &GraphCounters::failures)};
+
+/// The attributes, in the order in which they are created. RankFileSpec::attributes go behind those
+/// of "/".
+std::span<const AttributeRow> attribute_rows();
+
+/// The length of a dimension that is the same in all files of a schema version; nothing for others.
+std::optional<std::int64_t> fixed_length(Dimension dimension, std::int64_t schema_version);
+
+/// The element type in the file; nothing for `own`, `text` and `table`.
+std::optional<DType> dtype_of(Element element);
+
+}  // namespace dovetail
