@@ -31,7 +31,7 @@ struct Qwen3MoeConfig {
   bool tie_word_embeddings = false;
   double rms_norm_eps = 0;
   double rope_theta = 0;
-  MropeLayout mrope;               ///< mrope_section and mrope_interleaved
+  MropeSections mrope;             ///< mrope_section and mrope_interleaved
   std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
   /// The stage of the model that runs; none = all layers. Not from the file.
   std::optional<LayerRange> layers;

@@ -61,8 +61,8 @@ DOVETAIL_HOST_DEVICE void seeded_chunk(std::uint64_t seed,
                                        const SeededScale& scale,
                                        float (&values)[kPlaces]) {
   static_assert(kPlaces % 4 == 0 && kOffset >= 0 && kOffset < 4);
-  constexpr int kBlocks = kPlaces / 4 + (kOffset > 0 ? 1 : 0);
-  for (int i = 0; i < kBlocks; ++i) {
+  constexpr int num_blocks = kPlaces / 4 + (kOffset > 0 ? 1 : 0);
+  for (int i = 0; i < num_blocks; ++i) {
     const RandomBlock made = random_block(seed, stream, static_cast<std::uint64_t>(block + i));
     for (int word = 0; word < 4; ++word) {
       const int place = 4 * i + word - kOffset;

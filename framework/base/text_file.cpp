@@ -1,6 +1,5 @@
 #include "framework/base/text_file.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <unistd.h>
 

@@ -1,6 +1,7 @@
+#include "framework/cuda/marker_kernel.hpp"
+
 #include "framework/base/hash.hpp"
 #include "framework/cuda/check.hpp"
-#include "framework/cuda/marker_kernel.hpp"
 
 namespace dovetail {
 namespace {

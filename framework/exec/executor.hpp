@@ -29,8 +29,9 @@ class Executor {
 
   /// Starts ops[index]. Host: a compute op first waits for its comm waits, then runs here; a comm
   /// op is handed to the comm lane. CUDA: enqueues on the op's stream with event edges. An op that
-  /// `pass` leaves out counts as done at once. Throws what the body threw, or what an earlier comm
-  /// op threw, as OpError with ubatch, layer and phase.
+  /// `pass` leaves out counts as done at once; the others keep the order that the whole schedule
+  /// gives them (lane_edges.hpp). Throws what the body threw, or what an earlier comm op threw, as
+  /// OpError with ubatch, layer and phase.
   virtual void enqueue(int index) = 0;
 
   /// Returns when all lanes are done, or in a capture joined; bounded by the executor's time-out;
@@ -41,10 +42,5 @@ class Executor {
   /// dropped. Never throws.
   virtual void abort_step() noexcept = 0;
 };
-
-/// True if `pass` runs this op: compute_only leaves out dispatch and combine, comm_only all others.
-constexpr bool runs_in(PassKind pass, Phase phase) {
-  return pass == PassKind::full || (pass == PassKind::comm_only) == is_exchange(phase);
-}
 
 }  // namespace dovetail

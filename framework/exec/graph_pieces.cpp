@@ -1,6 +1,5 @@
 #include "framework/exec/graph_pieces.hpp"
 
-#include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
 
 namespace dovetail {

@@ -12,6 +12,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
+#include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_failure.hpp"
 #include "framework/exec/parker.hpp"
 
@@ -38,6 +39,7 @@ struct HostExecutor::Impl {
   StepBody* body = nullptr;
   PassKind pass = PassKind::full;
   OpTimes* times = nullptr;
+  LaneEdges edges;
   std::vector<int> comm_ops;    ///< indices of the ops that the worker runs, in order
   std::vector<int> comm_ranks;  ///< [ops]: position in comm_ops, -1 = not run by the worker
   int next_index = 0;           ///< of the op that enqueue expects; handed on with the baton
@@ -185,6 +187,7 @@ void HostExecutor::begin_step(const Schedule& schedule,
   impl.pass = pass;
   impl.times = times;
   impl.next_index = 0;
+  find_lane_edges(schedule, pass, impl.edges);
   impl.comm_ops.clear();
   impl.comm_ranks.assign(schedule.ops.size(), -1);
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
@@ -209,18 +212,15 @@ void HostExecutor::enqueue(int index) {
     return;
   }
   if (op.lane == Lane::comm) {
-    // Its waits for compute ops are met: these ran inside earlier calls. The worker's order meets
-    // its waits for comm ops.
+    // What it must wait for on the compute lane is done: it ran inside earlier calls. The worker's
+    // order meets its waits for comm ops.
     impl.published.store(impl.comm_rank(index) + 1);
     impl.worker_parker.wake();
     return;
   }
-  int last_rank = -1;
-  for (const int wait : op.waits) {
-    last_rank = std::max(last_rank, impl.comm_rank(wait));
-  }
-  if (last_rank >= impl.finished.load()) {
-    impl.wait_for_comm(last_rank, describe_op(index, op));
+  const int wait = impl.edges.wait_for[static_cast<std::size_t>(index)];
+  if (wait >= 0 && impl.comm_rank(wait) >= impl.finished.load()) {
+    impl.wait_for_comm(impl.comm_rank(wait), describe_op(index, op));
   }
   impl.run_op(index);
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "framework/base/check.hpp"
+#include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_failure.hpp"
 
 namespace dovetail {
@@ -34,6 +35,7 @@ class Simulation {
     DOVETAIL_CHECK(options.hand_off_ns >= 0, "hand_off_ns is at least 0");
     step_.times.reset(schedule.ops.size());
     done_.assign(schedule.ops.size(), false);
+    find_lane_edges(schedule, pass, edges_);
   }
 
   SimulatedStep run() {
@@ -75,9 +77,8 @@ class Simulation {
   }
 
   bool waits_done(std::size_t index) const {
-    return std::all_of(op(index).waits.begin(), op(index).waits.end(), [this](int wait) {
-      return done_[static_cast<std::size_t>(wait)];
-    });
+    const int wait = edges_.wait_for[index];
+    return wait < 0 || done_[static_cast<std::size_t>(wait)];
   }
 
   void leave(std::size_t index) {
@@ -99,7 +100,6 @@ class Simulation {
       }
       const std::size_t index = next_;
       if (!runs_in(pass_, op(index).phase)) {
-        done_[index] = true;
         leave(index);
       } else if (op(index).lane == Lane::comm) {
         comm_queue_.push_back(index);
@@ -152,6 +152,7 @@ class Simulation {
   const SimulationOptions& options_;
   const PassKind pass_;
   SimulatedStep step_;
+  LaneEdges edges_;
   std::vector<bool> done_;
   double now_ = 0;
   std::size_t next_ = 0;  ///< the op that the thread with the baton is at

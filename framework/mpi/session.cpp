@@ -47,4 +47,9 @@ std::string MpiSession::library_version() {
   return text;  // ends at the first zero; Open MPI counts it in the length
 }
 
+std::string MpiSession::compiled_version() {
+  return "Open MPI " + std::to_string(OMPI_MAJOR_VERSION) + "." +
+         std::to_string(OMPI_MINOR_VERSION) + "." + std::to_string(OMPI_RELEASE_VERSION);
+}
+
 }  // namespace dovetail

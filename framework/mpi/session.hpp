@@ -34,8 +34,9 @@ class MpiSession {
   /// A fresh communicator over the world. Collective.
   MpiComm world() const;
 
-  /// The library's own version line.
+  /// The library's own version line, and the version of the headers that we were compiled with.
   static std::string library_version();
+  static std::string compiled_version();
 
  private:
   int exceptions_at_start_ = 0;

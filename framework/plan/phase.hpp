@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/base/enum_names.hpp"
+#include "framework/base/types.hpp"
 
 namespace dovetail {
 
@@ -51,6 +52,12 @@ struct EnumNames<Lane> {
 /// True for the phases that only move data between ranks (dispatch, combine).
 constexpr bool is_exchange(Phase phase) {
   return phase == Phase::dispatch || phase == Phase::combine;
+}
+
+/// True if `pass` runs ops of this phase: compute_only leaves out dispatch and combine, comm_only
+/// all others.
+constexpr bool runs_in(PassKind pass, Phase phase) {
+  return pass == PassKind::full || (pass == PassKind::comm_only) == is_exchange(phase);
 }
 
 /// What a policy may know of a layer.

@@ -19,7 +19,8 @@ namespace dovetail {
 /// comm lane, each ubatch's exchange buffers not reused while in flight (dispatch of the next layer
 /// after finish), all dispatches and combines in one order whatever lane they are on. That ranks
 /// have the same order then follows from the schedule being the same on all ranks (agreed by
-/// digest).
+/// digest). All of it holds in the passes compute_only and comm_only as well, because executors
+/// keep the schedule's orders among the ops that a pass runs (framework/exec/lane_edges.hpp).
 std::vector<std::string> schedule_errors(const Schedule& schedule);
 
 /// Throws InputError with the first sentences of schedule_errors, if there are any.

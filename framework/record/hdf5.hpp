@@ -1,5 +1,5 @@
 // The one owning and checked layer over the HDF5 C API: nothing else in Dovetail calls HDF5. It
-// knows files, datasets, tables and attributes; schema.hpp knows what they mean.
+// knows files, datasets, tables and attributes; schema_table.hpp knows what they mean.
 #pragma once
 
 #include <cstddef>

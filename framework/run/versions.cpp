@@ -1,6 +1,5 @@
 #include "framework/run/versions.hpp"
 
-#include <mpi.h>
 #include <torch/version.h>
 
 #include "framework/cuda/devices.hpp"
@@ -12,10 +11,7 @@ namespace dovetail {
 std::vector<std::pair<std::string, std::string>> all_versions() {
   auto versions = build_facts();
   versions.emplace_back("torch_compiled", TORCH_VERSION);
-  versions.emplace_back("mpi_compiled",
-                        "Open MPI " + std::to_string(OMPI_MAJOR_VERSION) + "." +
-                            std::to_string(OMPI_MINOR_VERSION) + "." +
-                            std::to_string(OMPI_RELEASE_VERSION));
+  versions.emplace_back("mpi_compiled", MpiSession::compiled_version());
   versions.emplace_back("mpi_loaded", MpiSession::library_version());
   versions.emplace_back("cuda", cuda_versions());
   return versions;

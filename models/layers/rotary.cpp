@@ -18,7 +18,7 @@
 namespace dovetail {
 namespace {
 
-std::int64_t row_of_frequency(const MropeLayout& mrope, std::int64_t frequency) {
+std::int64_t row_of_frequency(const MropeSections& mrope, std::int64_t frequency) {
   const auto& section = mrope.section;
   if (!mrope.interleaved) {
     return frequency < section[0] ? 0 : frequency < section[0] + section[1] ? 1 : 2;
@@ -27,7 +27,7 @@ std::int64_t row_of_frequency(const MropeLayout& mrope, std::int64_t frequency) 
   return frequency < 3 * section.at(static_cast<std::size_t>(row)) ? row : 0;
 }
 
-at::Tensor row_of_each_frequency(const MropeLayout& mrope, std::int64_t num_frequencies) {
+at::Tensor row_of_each_frequency(const MropeSections& mrope, std::int64_t num_frequencies) {
   std::vector<std::int64_t> rows;
   std::array<std::int64_t, 3> counts = {};
   for (std::int64_t frequency = 0; frequency < num_frequencies; ++frequency) {
@@ -40,7 +40,7 @@ at::Tensor row_of_each_frequency(const MropeLayout& mrope, std::int64_t num_freq
 
 }  // namespace
 
-Rotary::Rotary(std::int64_t head_dim, double theta, const MropeLayout& mrope, at::Device device)
+Rotary::Rotary(std::int64_t head_dim, double theta, const MropeSections& mrope, at::Device device)
     : position_row_(row_of_each_frequency(mrope, head_dim / 2).to(device)) {
   // In float32 and in this order of steps, as transformers does: at position 2000 an angle in
   // float32 is off by 1e-4, so only equal steps give equal angles.

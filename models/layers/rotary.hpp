@@ -11,7 +11,7 @@
 namespace dovetail {
 
 /// Which row of 2-D positions a frequency takes its angle from (M-RoPE, arXiv:2409.12191).
-struct MropeLayout {
+struct MropeSections {
   /// How many frequencies take it from the temporal, the height and the width row; they add up to
   /// head_dim / 2.
   std::array<std::int64_t, 3> section = {};
@@ -26,7 +26,7 @@ class Rotary {
  public:
   /// head_dim is even. Throws ContractError where the layout does not give each row the number of
   /// frequencies that its section states.
-  Rotary(std::int64_t head_dim, double theta, const MropeLayout& mrope, at::Device device);
+  Rotary(std::int64_t head_dim, double theta, const MropeSections& mrope, at::Device device);
 
   /// cos and sin of every angle, [2, T, head_dim / 2] in `dtype`. positions [T], or [3, T]; int64.
   at::Tensor table(const at::Tensor& positions, at::ScalarType dtype) const;

@@ -3,19 +3,15 @@
 #include <array>
 #include <utility>
 
-#include "framework/exec/executor.hpp"
 #include "tests/gpu/marker_step.hpp"
 
 namespace dovetail::test {
 
-Reachability schedule_orders(const Schedule& schedule, PassKind pass) {
+Reachability schedule_orders(const Schedule& schedule) {
   std::vector<std::pair<int, int>> edges;
   std::array<int, 2> last = {-1, -1};
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     const Op& op = schedule.ops[i];
-    if (!runs_in(pass, op.phase)) {
-      continue;
-    }
     const int index = static_cast<int>(i);
     int& before_it = last[static_cast<std::size_t>(op.lane)];
     if (before_it >= 0) {
@@ -23,9 +19,7 @@ Reachability schedule_orders(const Schedule& schedule, PassKind pass) {
     }
     before_it = index;
     for (const int wait : op.waits) {
-      if (runs_in(pass, schedule.ops[static_cast<std::size_t>(wait)].phase)) {
-        edges.emplace_back(wait, index);
-      }
+      edges.emplace_back(wait, index);
     }
   }
   return {static_cast<int>(schedule.ops.size()), edges};
@@ -60,7 +54,7 @@ std::vector<std::string> graph_errors(const Schedule& schedule,
                        std::to_string(wanted));
     }
   }
-  const auto wanted = schedule_orders(schedule, pass);
+  const auto wanted = schedule_orders(schedule);
   const auto found = shape.reachability();
   for (std::size_t i = 0; i < ops.size(); ++i) {
     for (std::size_t j = 0; j < ops.size(); ++j) {

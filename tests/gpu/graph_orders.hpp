@@ -10,8 +10,9 @@
 
 namespace dovetail::test {
 
-/// Which op comes before which by waits and lane order, among the ops that `pass` runs.
-Reachability schedule_orders(const Schedule& schedule, PassKind pass);
+/// Which op comes before which by waits and lane order. A pass keeps these among the ops that it
+/// runs.
+Reachability schedule_orders(const Schedule& schedule);
 
 /// What is wrong with the full graph of a MarkerStep, a sentence each: an op with more or fewer
 /// kernels than it launches, an order of the schedule that the graph lacks, or an order in the

@@ -70,15 +70,18 @@ TEST(GraphStructure, FullGraphsHaveTheOrdersOfTheSchedule) {
   }
 }
 
-TEST(GraphStructure, PassesLeaveOutTheirOps) {
+TEST(GraphStructure, PassesLeaveOutTheirOpsAndKeepTheOrder) {
   DOVETAIL_REQUIRE_GPU();
+  std::mt19937_64 random(testing::fresh_seed());
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
-  const Schedule schedule = make("dual_batch", 3);
-  for (const PassKind pass : {PassKind::compute_only, PassKind::comm_only}) {
-    MarkerStep body(schedule);
-    const auto step = capture(runner, schedule, body, GraphMode::full, false, pass);
-    const auto errors = graph_errors(schedule, pass, inspect(step->graph(0).raw()));
-    EXPECT_TRUE(errors.empty()) << to_string(pass) << ": " << first_of(errors);
+  for (const auto& schedule : test::marker_schedules(3, random)) {
+    for (const PassKind pass : {PassKind::compute_only, PassKind::comm_only}) {
+      MarkerStep body(schedule);
+      const auto step = capture(runner, schedule, body, GraphMode::full, false, pass);
+      const auto errors = graph_errors(schedule, pass, inspect(step->graph(0).raw()));
+      EXPECT_TRUE(errors.empty()) << schedule.name << ", " << to_string(pass) << ": "
+                                  << first_of(errors);
+    }
   }
 }
 

@@ -75,8 +75,8 @@ TEST(LayersRotary, TableIsThatOfTheCpuWithinARounding) {
   for (const std::int64_t head_dim : {24, 128}) {
     const std::int64_t third = head_dim / 6;
     for (const bool interleaved : {false, true}) {
-      const MropeLayout layout = {.section = {head_dim / 2 - 2 * third, third, third},
-                                  .interleaved = interleaved};
+      const MropeSections layout = {.section = {head_dim / 2 - 2 * third, third, third},
+                                    .interleaved = interleaved};
       const Rotary on_cpu(head_dim, 1e6, layout, at::kCPU);
       const Rotary on_gpu(head_dim, 1e6, layout, at::Device(at::kCUDA));
       for (const std::int64_t tokens : {0, 1, 37}) {

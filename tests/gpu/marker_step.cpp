@@ -213,7 +213,7 @@ std::string first_of(const std::vector<std::string>& errors) {
 }
 
 std::vector<std::pair<int, int>> overlapping_pairs(const Schedule& schedule) {
-  const auto orders = schedule_orders(schedule, PassKind::full);
+  const auto orders = schedule_orders(schedule);
   std::vector<std::pair<int, int>> pairs;
   const int num_ops = static_cast<int>(schedule.ops.size());
   for (int comm = 0; comm < num_ops; ++comm) {
@@ -245,6 +245,7 @@ std::vector<Schedule> marker_schedules(int num_random, std::mt19937_64& random) 
       testing::all_policy_schedules({testing::kDense, testing::kShared, testing::kMoe});
   for (int i = 0; i < num_random; ++i) {
     schedules.push_back(testing::random_schedule(random));
+    schedules.push_back(testing::random_lean_schedule(random));
   }
   return schedules;
 }

@@ -97,7 +97,7 @@ TEST_P(ModelGraph, ReplaysAreEagerStepsToTheBit) {
 
 /// Exchanges beside which the schedule lets an op run that is no exchange: indices of ops.
 std::vector<std::size_t> overlapped_exchanges(const Schedule& schedule) {
-  const auto orders = schedule_orders(schedule, PassKind::full);
+  const auto orders = schedule_orders(schedule);
   std::vector<std::size_t> found;
   const auto num_ops = static_cast<int>(schedule.ops.size());
   for (int i = 0; i < num_ops; ++i) {

@@ -177,7 +177,7 @@ std::vector<std::string> structure_errors(const Schedule& schedule,
     errors.push_back("the graph has " + std::to_string(kernels.num_kernels) +
                      " kernels, its ops launched " + std::to_string(of_ops));
   }
-  const auto wanted = schedule_orders(schedule, PassKind::full);
+  const auto wanted = schedule_orders(schedule);
   const auto found = kernels.shape.reachability();
   for (std::size_t j = 0; j < ops.size(); ++j) {
     for (std::size_t i = 0; i < j; ++i) {

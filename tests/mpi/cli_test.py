@@ -4,6 +4,7 @@
 cli_test.py [unittest arguments]; DOVETAIL_BIN names the executable, DOVETAIL_MPIRUN the launch line.
 """
 import json
+import os
 import re
 import shutil
 import signal
@@ -338,6 +339,23 @@ class BadInput(SmallTest):
 
     def test_place_in_the_file(self):
         self.refuse(r"experiment.yaml:4:\d+: ", text=SMALL.replace("expert_parallel", "expert_paralel"))
+
+    def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(self):
+        pipe = self.folder / "pipe.json"
+        os.mkfifo(pipe)
+        path = self.experiment(SMALL.replace("verify:", "  - {name: auto, candidate: dual_batch, table: absent.json}\nverify:"))
+        for arguments in (
+            [pipe],
+            [path, "--set", f"model.config={pipe}"],
+            [path, "--set", f"workload.requests={{file: {pipe}}}"],
+            [path, "--set", f"policies.dual_batch.schedule={pipe}"],
+            [path, "--set", f"policies.auto.table={pipe}"],
+        ):
+            with self.subTest(arguments=arguments):
+                outcome = dovetail("check", *arguments, "--ranks", 2, limit_s=20)
+                self.assertEqual(outcome.code, 2, str(outcome))
+                self.assertIn(f"{pipe}: cannot be opened or read: not a regular file", outcome.err)
+        self.refuse(f"{pipe}: cannot be opened or read: not a regular file", "--set", f"model.config={pipe}")
 
     def test_truncated_checkpoint(self):
         checkpoint = self.folder / "checkpoint"

@@ -1,10 +1,11 @@
+#include "framework/step/cuda/kv_cache_fill.hpp"
+
 #include <string>
 
 #include "framework/base/check.hpp"
 #include "framework/base/seeded_chunk.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/chunk_store.cuh"
-#include "framework/step/cuda/kv_cache_fill.hpp"
 
 namespace dovetail {
 namespace {
@@ -32,17 +33,17 @@ __global__ void __launch_bounds__(kThreads) fill_chunks_kernel(ContextTokens tok
                                                                std::uint64_t seed,
                                                                SeededScale scale,
                                                                Element* rows) {
-  constexpr int kPlaces = kChunkPlaces<Element>;
-  const std::int64_t chunks_per_row = tokens.row_elements / kPlaces;
+  constexpr int places = kChunkPlaces<Element>;
+  const std::int64_t chunks_per_row = tokens.row_elements / places;
   const std::int64_t index = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const std::int64_t token = index / chunks_per_row;
   if (token >= tokens.num_tokens) {
     return;
   }
-  const std::int64_t element = index % chunks_per_row * kPlaces;
+  const std::int64_t element = index % chunks_per_row * places;
   const Place place = place_of(tokens, streams, token);
-  float values[kPlaces];
-  seeded_chunk<kPlaces, 0>(
+  float values[places];
+  seeded_chunk<places, 0>(
       seed, place.stream, (place.position * tokens.row_elements + element) / 4, scale, values);
   store_chunk(rows + place.slot * tokens.row_elements + element, values);
 }
@@ -78,12 +79,12 @@ void launch_as(const ContextTokens& tokens,
                std::uint64_t seed,
                const SeededScale& scale,
                cudaStream_t stream) {
-  constexpr std::int64_t kPlaces = kChunkPlaces<Element>;
+  constexpr std::int64_t places = kChunkPlaces<Element>;
   auto* const rows = static_cast<Element*>(tensor.rows);
-  const bool in_chunks = tokens.row_elements % kPlaces == 0 &&
+  const bool in_chunks = tokens.row_elements % places == 0 &&
                          reinterpret_cast<std::uintptr_t>(tensor.rows) % kChunkStoreBytes == 0;
   if (in_chunks) {
-    const std::int64_t threads = tokens.num_tokens * (tokens.row_elements / kPlaces);
+    const std::int64_t threads = tokens.num_tokens * (tokens.row_elements / places);
     fill_chunks_kernel<<<num_blocks(threads), kThreads, 0, stream>>>(
         tokens, tensor.streams, seed, scale, rows);
   } else {

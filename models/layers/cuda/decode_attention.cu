@@ -1,9 +1,10 @@
 // Launches of decode attention: a part of a segment's keys a block, then the parts are joined.
+#include "models/layers/cuda/decode_attention.cuh"
+
 #include <algorithm>
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
-#include "models/layers/cuda/decode_attention.cuh"
 #include "models/layers/cuda/kernels.hpp"
 
 namespace dovetail::gpu {
@@ -146,13 +147,13 @@ int decode_splits(std::int64_t segments,
                   std::int64_t group,
                   std::int64_t max_key_length,
                   int num_sms) {
-  constexpr std::int64_t kBlocksPerSm = 4;
-  constexpr std::int64_t kMinKeys = 128;  // of a split: two tiles a warp
-  constexpr std::int64_t kMaxSplits = 32;
+  constexpr std::int64_t blocks_per_sm = 4;
+  constexpr std::int64_t min_keys = 128;  // of a split: two tiles a warp
+  constexpr std::int64_t max_splits = 32;
   const std::int64_t blocks = std::max<std::int64_t>(segments * kv_heads * head_tiles_of(group), 1);
   const std::int64_t most =
-      std::clamp((max_key_length + kMinKeys - 1) / kMinKeys, std::int64_t{1}, kMaxSplits);
-  return static_cast<int>(std::clamp(kBlocksPerSm * num_sms / blocks, std::int64_t{1}, most));
+      std::clamp((max_key_length + min_keys - 1) / min_keys, std::int64_t{1}, max_splits);
+  return static_cast<int>(std::clamp(blocks_per_sm * num_sms / blocks, std::int64_t{1}, most));
 }
 
 void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stream) {
@@ -162,7 +163,7 @@ void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stre
     return;
   }
   const std::int64_t group = arguments.heads / arguments.cache.kv_heads;
-  constexpr float kLog2OfE = 1.4426950408889634F;
+  constexpr float log2_of_e = 1.4426950408889634F;
   const DecodeCall x = {
       .queries = static_cast<const bf16*>(arguments.queries),
       .query_stride = arguments.query_stride,
@@ -182,7 +183,7 @@ void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stre
       .head_dim = static_cast<int>(arguments.cache.head_dim),
       .page_size = static_cast<int>(arguments.cache.page_size),
       .splits = arguments.splits,
-      .scale_log2 = arguments.scale * kLog2OfE};
+      .scale_log2 = arguments.scale * log2_of_e};
   const dim3 grid(static_cast<unsigned>(units),
                   static_cast<unsigned>(x.kv_heads * x.head_tiles),
                   static_cast<unsigned>(x.splits));

@@ -212,13 +212,13 @@ struct WarpAttention {
                                      unsigned key9,
                                      unsigned shares_low,
                                      unsigned shares_high) {
-    constexpr unsigned kLowHalves = 0x5410;
-    constexpr unsigned kHighHalves = 0x7632;
+    constexpr unsigned low_halves = 0x5410;
+    constexpr unsigned high_halves = 0x7632;
     multiply_add(sum,
-                 __byte_perm(key0, key1, kLowHalves),
-                 __byte_perm(key0, key1, kHighHalves),
-                 __byte_perm(key8, key9, kLowHalves),
-                 __byte_perm(key8, key9, kHighHalves),
+                 __byte_perm(key0, key1, low_halves),
+                 __byte_perm(key0, key1, high_halves),
+                 __byte_perm(key8, key9, low_halves),
+                 __byte_perm(key8, key9, high_halves),
                  shares_low,
                  shares_high);
   }

@@ -111,8 +111,9 @@ __global__ void __launch_bounds__(kThreads) norm_turn_and_cache(const Qkv x) {
 
 template <int kChunk, int kLanes>
 void launch(const Qkv& x, cudaStream_t stream) {
-  constexpr unsigned kItems = kThreads / kLanes;
-  norm_turn_and_cache<kChunk, kLanes><<<(x.items - 1) / kItems + 1, kThreads, 0, stream>>>(x);
+  constexpr unsigned items_per_block = kThreads / kLanes;
+  norm_turn_and_cache<kChunk, kLanes>
+      <<<(x.items - 1) / items_per_block + 1, kThreads, 0, stream>>>(x);
   check_cuda(cudaGetLastError(), "launch of norm_turn_and_cache");
 }
 

@@ -109,16 +109,16 @@ void launch_rms_norm(void* result,
   const auto* factors = static_cast<const bf16*>(weight);
   const int length = static_cast<int>(size);
   const auto blocks = static_cast<unsigned>(rows);
-  constexpr std::int64_t kPerVector = kThreads * kVector;  // elements if each thread holds one
+  constexpr std::int64_t per_vector = kThreads * kVector;  // elements if each thread holds one
   if (size <= kWarpSize * kVector) {
-    constexpr unsigned kRows = kThreads / kWarpSize;
-    norm_short_rows<<<(blocks + kRows - 1) / kRows, kThreads, 0, stream>>>(
+    constexpr unsigned rows_per_block = kThreads / kWarpSize;
+    norm_short_rows<<<(blocks + rows_per_block - 1) / rows_per_block, kThreads, 0, stream>>>(
         to, from, factors, epsilon, rows, length);
-  } else if (size <= kPerVector) {
+  } else if (size <= per_vector) {
     norm_long_rows<1><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
-  } else if (size <= 2 * kPerVector) {
+  } else if (size <= 2 * per_vector) {
     norm_long_rows<2><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
-  } else if (size <= 4 * kPerVector) {
+  } else if (size <= 4 * per_vector) {
     norm_long_rows<4><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
   } else {
     norm_long_rows<8><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);

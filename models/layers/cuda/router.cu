@@ -131,14 +131,15 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
     x.weights[token * x.k + lane] = weight;
   }
   if (lane == 0) {
+    // NOLINTNEXTLINE(bugprone-narrowing-conversions): both are float
     x.margin[token] = is_padding ? kInfinity : margin;
   }
 }
 
 template <int kPerLane>
 void launch(const Router& x, cudaStream_t stream) {
-  constexpr std::int64_t kTokens = kThreads / kWarpSize;
-  const std::int64_t blocks = (x.tokens + kTokens - 1) / kTokens;
+  constexpr std::int64_t tokens_per_block = kThreads / kWarpSize;
+  const std::int64_t blocks = (x.tokens + tokens_per_block - 1) / tokens_per_block;
   route<kPerLane><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(x);
   check_cuda(cudaGetLastError(), "launch of route");
 }

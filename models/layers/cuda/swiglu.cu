@@ -58,7 +58,7 @@ void launch_swiglu(void* result,
                    std::int64_t size,
                    int num_sms,
                    cudaStream_t stream) {
-  constexpr std::int64_t kBlocksPerSm = 16;
+  constexpr std::int64_t blocks_per_sm = 16;
   DOVETAIL_CHECK(size % kVector == 0, "swiglu: size of a row");
   const std::int64_t vectors = rows * (size / kVector);
   if (vectors == 0) {
@@ -66,7 +66,7 @@ void launch_swiglu(void* result,
   }
   // A step of the grid beyond the last vector must not wrap around.
   DOVETAIL_CHECK(vectors < (std::int64_t{1} << 31), "swiglu: number of elements");
-  swiglu<<<blocks_for(vectors, kBlocksPerSm * num_sms), kThreads, 0, stream>>>(
+  swiglu<<<blocks_for(vectors, blocks_per_sm * num_sms), kThreads, 0, stream>>>(
       static_cast<bf16*>(result),
       static_cast<const bf16*>(gate_up),
       end,
@@ -78,13 +78,13 @@ void launch_swiglu(void* result,
 void launch_zero_rows(
     void* x, const std::int32_t* end, std::int64_t rows, std::int64_t size, cudaStream_t stream) {
   // Few rows are padding: a small grid that finds nothing to do is soon over.
-  constexpr std::int64_t kBlocks = 64;
+  constexpr std::int64_t most_blocks = 64;
   DOVETAIL_CHECK(size % kVector == 0, "zero_rows: size of a row");
   const std::int64_t vectors = rows * (size / kVector);
   if (vectors == 0) {
     return;
   }
-  zero_rows<<<blocks_for(vectors, kBlocks), kThreads, 0, stream>>>(
+  zero_rows<<<blocks_for(vectors, most_blocks), kThreads, 0, stream>>>(
       static_cast<bf16*>(x), end, rows, size / kVector);
   check_cuda(cudaGetLastError(), "launch of zero_rows");
 }

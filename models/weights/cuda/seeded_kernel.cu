@@ -1,10 +1,11 @@
+#include "models/weights/cuda/seeded_kernel.hpp"
+
 #include <string>
 
 #include "framework/base/check.hpp"
 #include "framework/base/seeded_chunk.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/chunk_store.cuh"
-#include "models/weights/cuda/seeded_kernel.hpp"
 
 namespace dovetail {
 namespace {
@@ -15,24 +16,24 @@ constexpr int kThreads = 256;
 template <class Element, int kOffset>
 __global__ void __launch_bounds__(kThreads)
     seeded_kernel(SeededElements elements, ChunkedRun run, Element* values) {
-  constexpr int kPlaces = kChunkPlaces<Element>;
+  constexpr int places = kChunkPlaces<Element>;
   const std::int64_t chunk = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (chunk >= run.num_chunks) {
     return;
   }
-  float made[kPlaces];
-  seeded_chunk<kPlaces, kOffset>(elements.seed,
-                                 elements.parameter,
-                                 run.first_block + chunk * (kPlaces / 4),
-                                 elements.scale,
-                                 made);
-  const std::int64_t element = first_element(run, chunk, kPlaces);
-  if (is_full_chunk(run, element, kPlaces)) {
+  float made[places];
+  seeded_chunk<places, kOffset>(elements.seed,
+                                elements.parameter,
+                                run.first_block + chunk * (places / 4),
+                                elements.scale,
+                                made);
+  const std::int64_t element = first_element(run, chunk, places);
+  if (is_full_chunk(run, element, places)) {
     store_chunk(values + element, made);
     return;
   }
 #pragma unroll
-  for (int place = 0; place < kPlaces; ++place) {
+  for (int place = 0; place < places; ++place) {
     if (element + place >= 0 && element + place < run.count) {
       values[element + place] = round_to<Element>(made[place]);
     }

@@ -1,7 +1,8 @@
+#include "models/weights/cuda/word_sum_kernel.hpp"
+
 #include <algorithm>
 
 #include "framework/cuda/check.hpp"
-#include "models/weights/cuda/word_sum_kernel.hpp"
 #include "models/weights/word_hash.hpp"
 
 namespace dovetail {
@@ -73,9 +74,9 @@ void launch_word_sum(const void* bytes,
   if (size == 0) {
     return;
   }
-  constexpr std::int64_t kBlockBytes = kLoadBytes * kLoadsPerThread * kThreads;
+  constexpr std::int64_t block_bytes = kLoadBytes * kLoadsPerThread * kThreads;
   const auto blocks =
-      static_cast<unsigned>(std::min((size + kBlockBytes - 1) / kBlockBytes, kMaxBlocks));
+      static_cast<unsigned>(std::min((size + block_bytes - 1) / block_bytes, kMaxBlocks));
   const auto* const from = static_cast<const unsigned char*>(bytes);
   if (reinterpret_cast<std::uintptr_t>(bytes) % kLoadBytes == 0) {
     word_sum_kernel<true><<<blocks, kThreads, 0, stream>>>(from, size, start, sum);

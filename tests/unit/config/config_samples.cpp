@@ -123,6 +123,9 @@ class Draw {
             .warmup = small(0, 1'000'000),
             .iterations = small(1, 1'000'000),
             .graph = choice<GraphMode>(),
+            .graph_sizes =
+                coin() ? std::nullopt
+                       : std::optional(std::vector<std::int64_t>{whole(1, 9), whole(10, 999)}),
             .hand_off = choice<HandOff>(),
             .exchange = text(),
             .comm_sms = small(1, 1024),

@@ -256,7 +256,7 @@ TEST_P(MropeParity, OtherSectionsOrRowsAreSeen) {
   const Qwen3MoeConfig config = read_qwen3_moe_config(fixture.folder + "/config.json");
   EXPECT_EQ(config.mrope.interleaved, GetParam() == "mrope-interleaved");
   EXPECT_LT(worst_error(run_whole(make_models(fixture, config), fixture), fixture), kTolerance);
-  const auto error_with = [&](const MropeLayout& mrope) {
+  const auto error_with = [&](const MropeSections& mrope) {
     Qwen3MoeConfig changed = config;
     changed.mrope = mrope;
     return worst_error(run_whole(make_models(fixture, changed), fixture), fixture);

@@ -32,7 +32,7 @@ const Json kGood = Json::parse(R"({
 class ConfigFile {
  public:
   explicit ConfigFile(const std::string& text)
-      : path_(testing::TempDir() + "config-" + std::to_string(getpid()) + ".json") {
+      : path_(::testing::TempDir() + "config-" + std::to_string(getpid()) + ".json") {
     std::ofstream(path_) << text;
   }
 

@@ -58,7 +58,7 @@ TEST(Rotary, TurnsPairsByPositionAndFrequency) {
 }
 
 /// The row of positions that each frequency of a layout takes its angle from, as the table shows.
-std::vector<int> rows_of(std::int64_t head_dim, const MropeLayout& mrope) {
+std::vector<int> rows_of(std::int64_t head_dim, const MropeSections& mrope) {
   const Rotary rotary(head_dim, 100.0, mrope, at::kCPU);
   const at::Tensor positions = at::tensor({1, 2, 30, 40, 500, 600}, at::kLong).view({3, 2});
   const at::Tensor mixed = rotary.table(positions, at::kFloat);
@@ -97,7 +97,7 @@ TEST(Rotary, EqualRowsAreTextPositions) {
 }
 
 TEST(Rotary, LayoutsThatDoNotFitAreRefused) {
-  const auto make = [](const MropeLayout& mrope) { Rotary(12, 100.0, mrope, at::kCPU); };
+  const auto make = [](const MropeSections& mrope) { Rotary(12, 100.0, mrope, at::kCPU); };
   EXPECT_THROW(make({.section = {1, 2, 2}}), ContractError);
   EXPECT_THROW(make({.section = {1, 2, 4}}), ContractError);
   EXPECT_THROW(make({.section = {1, 2, 3}, .interleaved = true}), ContractError);

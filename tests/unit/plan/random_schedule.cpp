@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "framework/plan/policy.hpp"
+#include "framework/plan/schedule_check.hpp"
 
 namespace dovetail::testing {
 namespace {
@@ -133,6 +134,21 @@ Schedule random_schedule(std::mt19937_64& random) {
     op.waits.assign(waits.begin(), waits.end());
     op_of[u][n] = static_cast<int>(schedule.ops.size());
     schedule.ops.push_back(std::move(op));
+  }
+  return schedule;
+}
+
+Schedule random_lean_schedule(std::mt19937_64& random) {
+  Schedule schedule = random_schedule(random);
+  for (Op& op : schedule.ops) {
+    const auto waits = op.waits;
+    for (const int wait : waits) {
+      std::erase(op.waits, wait);
+      if (!schedule_errors(schedule).empty()) {
+        op.waits.push_back(wait);
+        std::sort(op.waits.begin(), op.waits.end());
+      }
+    }
   }
   return schedule;
 }

@@ -28,4 +28,8 @@ std::vector<Schedule> all_policy_schedules(const std::vector<LayerShape>& layers
 /// lanes, with the waits that are needed and some that are not.
 Schedule random_schedule(std::mt19937_64& random);
 
+/// A random schedule without any wait that it can do without: two of its ops may be ordered only
+/// through a third one.
+Schedule random_lean_schedule(std::mt19937_64& random);
+
 }  // namespace dovetail::testing

@@ -71,7 +71,7 @@ TEST(StepTimeTable, ReadsATableAndOneThatASweepHolds) {
   Experiment experiment;
   experiment.model.config = path;
   testing::expect_pipe_refused(path,
-                               [&] { step_time_setting(experiment, experiment.execution, {}); });
+                               [&] { step_time_setting(experiment, experiment.execution, {}, 1); });
 }
 
 TEST(StepTimeTable, NamesThePlaceOfWhatIsWrong) {

@@ -248,7 +248,7 @@ TEST_F(Claims, AGroupThatHoldsItself) {
 }
 
 TEST_F(Claims, TimesThatAreNone) {
-  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  static constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
   const auto refused = [&] {
     auto message = input_error_of([&] { static_cast<void>(read_profiles(RankFile(path_))); });
     reset();

@@ -51,12 +51,14 @@ TEST(RunFolder, NamedFolderMustBeAbsentOrEmpty) {
 
 TEST(RunFolder, PolicyFolderIsNew) {
   TempFolder folder;
-  const auto policy = create_policy_folder(folder.path(), "dual_batch");
-  EXPECT_EQ(policy, folder.path() / "dual_batch");
-  EXPECT_TRUE(contains(input_error_of([&] { create_policy_folder(folder.path(), "dual_batch"); }),
+  const auto run = folder.path() / "run";
+  use_run_folder(run);
+  const auto policy = create_policy_folder(run, "dual_batch");
+  EXPECT_EQ(policy, run / "dual_batch");
+  EXPECT_TRUE(contains(input_error_of([&] { create_policy_folder(run, "dual_batch"); }),
                        "never overwritten"));
-  EXPECT_NE(input_error_of([&] { create_policy_folder(folder.path(), "../x"); }), "");
-  EXPECT_FALSE(fs::exists(folder.path().parent_path() / "x"));
+  EXPECT_NE(input_error_of([&] { create_policy_folder(run, "../x"); }), "");
+  EXPECT_FALSE(fs::exists(folder.path() / "x"));
 }
 
 TEST(RunFolder, RankFileNames) {

@@ -64,19 +64,19 @@ TEST(UnfinishedFile, AppearsUnderItsNameAndOnlyThere) {
 }
 
 TEST(UnfinishedFile, NeverReplacesAResult) {
-  for (const auto& [name, calls] : all_ways()) {
+  for (const auto& way : all_ways()) {
     TempFolder folder;
     const auto path = folder.path() / "result";
     test::write_file(path, "precious");
     {
       UnfinishedFile unfinished(folder.path() / "result.creating");
       test::write_file(unfinished.path(), "other");
-      EXPECT_EQ(input_error_of([&] { unfinished.publish_new(path, calls); }),
+      EXPECT_EQ(input_error_of([&] { unfinished.publish_new(path, way.calls); }),
                 path.string() + ": exists; results are never overwritten")
-          << name;
+          << way.name;
     }
-    EXPECT_EQ(test::read_file(path), "precious") << name;
-    EXPECT_EQ(list(folder.path()), (std::vector<std::string>{"result"})) << name;
+    EXPECT_EQ(test::read_file(path), "precious") << way.name;
+    EXPECT_EQ(list(folder.path()), (std::vector<std::string>{"result"})) << way.name;
   }
 }
 

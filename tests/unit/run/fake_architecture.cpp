@@ -69,8 +69,8 @@ std::unique_ptr<Model> make_fake_model() {
 
 Experiment fake_experiment(const std::string& more) {
   return parse_experiment(
-             "experiment: fake\nmodel: {architecture: fake, config: models/configs/"
-             "qwen3-moe-tiny.json}\n" +
+             "experiment: fake\nmodel: {architecture: fake, config: '" DOVETAIL_SOURCE_DIR
+             "/models/configs/qwen3-moe-tiny.json'}\n" +
                  more,
              "fake.yaml")
       .experiment;

@@ -5,7 +5,13 @@
 namespace dovetail {
 namespace {
 
-using namespace device;
+using device::block_prefix;
+using device::is_aligned;
+using device::kMostCtas;
+using device::kRowThreads;
+using device::kScanThreads;
+using device::kWarp;
+using device::num_ctas;
 
 __device__ void report(const ScanArgs& args,
                        DeviceFinding finding,

@@ -8,7 +8,16 @@
 namespace dovetail {
 namespace {
 
-using namespace device;
+using device::block_prefix;
+using device::block_rows;
+using device::head_of;
+using device::is_aligned;
+using device::kMostCtas;
+using device::kRowThreads;
+using device::kScanThreads;
+using device::kWarp;
+using device::num_ctas;
+using device::Unit;
 
 // CTAs per source rank in kernels whose grid is (rows, source).
 constexpr std::int64_t kMostCtasPerSource = 528;
@@ -221,10 +230,10 @@ dim3 grid_of(const Arrivals& arrivals) {
 
 template <class T>
 void reduce_as(const ReduceArgs& args, cudaStream_t stream) {
-  constexpr int kWide = 16 / sizeof(T);
+  constexpr int wide = 16 / sizeof(T);
   const auto grid = grid_of(args.arrivals);
   if (args.arrivals.block.row_bytes % 16 == 0 && is_aligned(args.expert_rows)) {
-    reduce_kernel<T, kWide><<<grid, kRowThreads, 0, stream>>>(args);
+    reduce_kernel<T, wide><<<grid, kRowThreads, 0, stream>>>(args);
   } else {
     reduce_kernel<T, 1><<<grid, kRowThreads, 0, stream>>>(args);
   }
@@ -232,10 +241,10 @@ void reduce_as(const ReduceArgs& args, cudaStream_t stream) {
 
 template <class T>
 void finish_as(const FinishArgs& args, cudaStream_t stream) {
-  constexpr int kWide = 16 / sizeof(T);
+  constexpr int wide = 16 / sizeof(T);
   const auto grid = static_cast<unsigned>(num_ctas(args.num_tokens, kMostCtas));
   if (args.block.row_bytes % 16 == 0 && is_aligned(args.output)) {
-    finish_kernel<T, kWide><<<grid, kRowThreads, 0, stream>>>(args);
+    finish_kernel<T, wide><<<grid, kRowThreads, 0, stream>>>(args);
   } else {
     finish_kernel<T, 1><<<grid, kRowThreads, 0, stream>>>(args);
   }
