@@ -85,6 +85,7 @@ Agreed assign_together(const Ranks& ranks, const std::vector<VisibleGpu>& gpus) 
   std::string text;
   if (ranks.is_first()) {
     std::vector<RankGpus> all;
+    all.reserve(texts.size());
     for (const auto& one : texts) {
       all.push_back(parse_gpus(one));
     }

@@ -51,7 +51,11 @@ void for_each_line(const std::string& dumped, const Call& call) {
     }
     const std::string key = line.substr(begin, end - begin);
     section = begin == 0 ? key : section;
-    call(begin == 0 || section == "sweep" ? section : section + "." + key, line);
+    std::string name = section;
+    if (begin != 0 && section != "sweep") {
+      name += "." + key;
+    }
+    call(name, line);
   }
 }
 

@@ -1,6 +1,8 @@
 // The keys of a policy that make its schedule: stages, schedule files, auto. How they are read,
 // dumped and refused.
 #include <random>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -98,15 +100,17 @@ TEST(PolicyKeys, ReadFilesAndAuto) {
 }
 
 TEST(PolicyKeys, AreDumpedAndReadBackEqual) {
-  for (const char* text :
-       {"{name: staged}",
-        "{name: staged, stages: decode, ubatches: 1}",
-        "{name: a, schedule: staged, stages: {moe: [[attention, route, {dispatch: compute}], [], "
-        "[experts, combine, shared_experts], []], dense: [[attention], [], [mlp]], delta: 2}}",
-        "{name: a, schedule: 'a folder/own.json', ubatches: 3}",
-        "{name: a, schedule: auto, table: 'a: b.json'}",
-        "{name: a, schedule: auto, table: t.json, candidate: staged, stages: prefill}",
-        "{name: a, schedule: auto, table: t.json, candidate: x.json}"}) {
+  const std::string all_of_staged =
+      "{name: a, schedule: staged, stages: {moe: [[attention, route, {dispatch: compute}], [], "
+      "[experts, combine, shared_experts], []], dense: [[attention], [], [mlp]], delta: 2}}";
+  for (const std::string& text : std::vector<std::string>{
+           all_of_staged,
+           "{name: staged}",
+           "{name: staged, stages: decode, ubatches: 1}",
+           "{name: a, schedule: 'a folder/own.json', ubatches: 3}",
+           "{name: a, schedule: auto, table: 'a: b.json'}",
+           "{name: a, schedule: auto, table: t.json, candidate: staged, stages: prefill}",
+           "{name: a, schedule: auto, table: t.json, candidate: x.json}"}) {
     const auto experiment = parse_experiment(kHead + "  - " + text + "\n", "x").experiment;
     const auto dumped = dump(experiment);
     const auto again = parse_experiment(dumped, "dump");
