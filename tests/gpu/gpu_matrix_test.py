@@ -8,7 +8,7 @@ gpu_matrix_test.py [unittest arguments]
 import itertools
 import unittest
 
-from gpu_cases import GPUS, GRAPH_MODES, TINY, GpuTest, exchanges_on
+from gpu_cases import GPUS, GRAPH_MODES, TINY, GpuTest, exchanges_on, with_other_policies
 from pairwise import Pairwise
 
 RANKS = 4 if GPUS >= 4 else min(GPUS, 2)
@@ -22,7 +22,12 @@ PHASES = {
 }
 GRIDS = {"even": None, "uneven": [1.0, 0.4, 0.7, 1.0], "idle": [1.0, 0.0, 0.5, 1.0]} if RANKS > 1 else {"even": None}
 # Of a policy.
-SCHEDULES = {"sequential": 1, "dual_2": 2, "dual_3": 3, "dual_4": 4}
+SCHEDULES = with_other_policies({
+    "sequential": ("sequential", 1, ""),
+    "dual_2": ("dual_batch", 2, ""),
+    "dual_3": ("dual_batch", 3, ""),
+    "dual_4": ("dual_batch", 4, ""),
+})
 FACTORS = {
     "phase": list(PHASES),
     "grid": list(GRIDS),
@@ -49,10 +54,13 @@ record: {{outputs: [hidden, logits, routing], timing: steps}}
 
 
 def policy_line(name, row):
-    ubatches = SCHEDULES[row["schedule"]]
-    schedule = "sequential" if ubatches == 1 else f"dual_batch, ubatches: {ubatches}"
-    return (f"  - {{name: {name}, schedule: {schedule}, exchange: {row['exchange']}, graph: {row['graph']}, "
+    schedule, ubatches, _ = SCHEDULES[row["schedule"]]
+    return (f"  - {{name: {name}, schedule: {schedule}, ubatches: {ubatches}, exchange: {row['exchange']}, graph: {row['graph']}, "
             f"hand_off: {row['hand_off']}}}")
+
+
+def is_ubatched(schedule):
+    return SCHEDULES[schedule][1] > 1
 
 
 def reference_of(schedule):
@@ -77,7 +85,7 @@ class GpuMatrix(GpuTest):
         for name, row in policies.items():
             with self.subTest(name, **(row | {"phase": phase, "grid": grid})):
                 self.assertIn(f"policy {name} step_ms", outcome.out)
-                self.assert_steps(run / name, row["graph"], ubatched=row["schedule"] != "sequential")
+                self.assert_steps(run / name, row["graph"], ubatched=is_ubatched(row["schedule"]))
                 if name != "baseline":
                     worst = max(worst, self.worst_error(run, name))
                 if name in rows:
@@ -107,7 +115,7 @@ class GpuBits(GpuTest):
         policies = {f"p{index}": row for index, row in enumerate(rows)}
         run, _ = self.run_on(RANKS, experiment_of(phase, grid, policies, "{baseline: p0, mode: bitwise}"), schedule)
         for name, row in policies.items():
-            self.assert_steps(run / name, row["graph"], ubatched=schedule != "sequential")
+            self.assert_steps(run / name, row["graph"], ubatched=is_ubatched(schedule))
 
     def test_sequential_decode(self):
         self.check("sequential", "decode", "even")

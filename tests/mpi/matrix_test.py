@@ -10,7 +10,7 @@ import os
 import time
 import unittest
 
-from cli import FP32_BOUND, CliTest, exchanges_on, mpirun
+from cli import FP32_BOUND, CliTest, exchanges_on, mpirun, with_other_policies
 from pairwise import Pairwise
 
 STAGES = "{moe: [[attention], [route, dispatch], [experts, combine, shared_experts]], delta: 1}"
@@ -31,8 +31,7 @@ GRIDS = {
     "idle": (4, 2, "[1.0, 0.0, 0.5, 1.0]"),
 }
 # Of a policy.
-SCHEDULES = {
-    "shared_expert": ("shared_expert", 1, ""),
+SCHEDULES = with_other_policies({
     "dual_2": ("dual_batch", 2, ""),
     "dual_3": ("dual_batch", 3, ""),
     "dual_8": ("dual_batch", 8, ""),
@@ -40,7 +39,7 @@ SCHEDULES = {
     "staged_decode": ("staged", 2, "stages: decode"),
     "staged_list": ("staged", 3, f"stages: {STAGES}"),
     "file": ("experiments/own_schedule.json", 2, ""),
-}
+})
 SPLITS = ["token_midpoint", "request", "balanced", "sizes"]
 EXCHANGES = list(exchanges_on("CPU"))
 HAND_OFFS = ["threads", "inline"]
