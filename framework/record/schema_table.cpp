@@ -75,8 +75,9 @@ std::vector<AttributeRow> make_attribute_rows() {
       {"/", attribute::kLink, text,
        "`none`, or how the link was emulated. A file without it had none.", nullptr, optional},
       {"/", attribute::kResolvedExecution, text,
-       "What `execution` became on these ranks: one line of JSON, in which nothing is `auto`. Runs "
-       "before it was recorded lack it.",
+       "What `execution` became on these ranks, in which nothing is `auto`: one line of JSON with "
+       "device, exchange and why, graph mode, comm SMs, graph sizes and the number of shapes that "
+       "steps are padded to. Runs before it was recorded lack it.",
        nullptr, optional},
       {"/", "git_revision", text, "Revision of the source.", nullptr, optional},
       {"/", "argv", text, "The command line.", nullptr, optional},

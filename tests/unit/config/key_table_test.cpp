@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <set>
 #include <sstream>
 
@@ -15,6 +14,7 @@
 #include "framework/config/key_documents.hpp"
 #include "framework/config/load.hpp"
 #include "framework/config/yaml_write.hpp"
+#include "tests/support/readme_table.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -259,38 +259,9 @@ TEST(KeyTable, StagesShareModelAndWorkload) {
   }
 }
 
-/// "- line of a\n+ line of b"
-std::string first_difference(const std::string& a, const std::string& b) {
-  std::istringstream lines_of_a(a);
-  std::istringstream lines_of_b(b);
-  std::string one;
-  std::string other;
-  while (std::getline(lines_of_a, one) && std::getline(lines_of_b, other) && one == other) {
-  }
-  return "- " + one + "\n+ " + other;
-}
-
-/// The table between the marks of experiments/README.md is made from the rows.
+/// The table of experiments/README.md is made from the rows.
 TEST(KeyTable, TheReadmeHasTheTable) {
-  const std::string begin = "<!-- keys: begin -->\n";
-  const std::string end = "<!-- keys: end -->\n";
-  std::stringstream readme;
-  readme << std::ifstream(DOVETAIL_SOURCE_DIR "/experiments/README.md").rdbuf();
-  const std::string text = readme.str();
-  const std::size_t from = text.find(begin);
-  const std::size_t to = text.find(end);
-  ASSERT_NE(from, std::string::npos);
-  ASSERT_NE(to, std::string::npos);
-  const std::string fresh =
-      text.substr(0, from) + begin + "\n" + write_keys_as_markdown() + "\n" + text.substr(to);
-  const std::string fresh_file = ::testing::TempDir() + "README.md";
-  if (fresh != text) {
-    std::ofstream(fresh_file) << fresh;
-  }
-  EXPECT_TRUE(text == fresh) << "the table of keys is not that of `dovetail info --keys --format "
-                                "markdown`; the first other line:\n"
-                             << first_difference(text, fresh) << "\nto renew it: cp " << fresh_file
-                             << " experiments/README.md";
+  testing::expect_readme_table("experiments/README.md", "keys", write_keys_as_markdown());
 }
 
 TEST(KeyTable, DocumentsStateEveryKey) {

@@ -1,11 +1,12 @@
 // Strict reading: what is accepted, and where and how everything else fails.
 #include "framework/config/load.hpp"
 
-#include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
+#include "framework/base/scratch_folder.hpp"
 #include "tests/support/pipe_file.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
@@ -178,7 +179,8 @@ TEST(Load, Files) {
   const auto error = [](const std::string& path) {
     return testing::input_error([&] { load_experiment(path); });
   };
-  const std::string folder = ::testing::TempDir();
+  const ScratchFolder scratch;
+  const std::string folder = scratch.path().string() + "/";
   EXPECT_EQ(error(folder + "absent.yaml"),
             folder +
                 "absent.yaml: cannot be opened or read: No such file or directory; allowed: an "
@@ -187,9 +189,9 @@ TEST(Load, Files) {
       error(folder),
       folder + ": cannot be opened or read: not a regular file; allowed: an experiment in YAML");
 
-  const std::string file = folder + "dovetail_load_test.yaml";
+  const std::string file = folder + "experiment.yaml";
   testing::expect_pipe_refused(file, [&] { read_experiment_file(file); });
-  std::remove(file.c_str());
+  std::filesystem::remove(file);
   const auto write = [&file](const std::string& text) {
     std::ofstream(file, std::ios::binary) << text;
   };
@@ -202,7 +204,6 @@ TEST(Load, Files) {
   write(kSmall);
   EXPECT_EQ(load_experiment(file).experiment, parse_experiment(kSmall, "x").experiment);
   EXPECT_EQ(read_experiment_file(file), kSmall);
-  std::remove(file.c_str());
 }
 
 }  // namespace

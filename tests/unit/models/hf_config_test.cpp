@@ -1,10 +1,8 @@
 // config.json: what transformers 4 and 5 write is read alike; everything else is an error that
 // names file and key.
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
-#include <unistd.h>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -31,19 +29,14 @@ const Json kGood = Json::parse(R"({
 
 class ConfigFile {
  public:
-  explicit ConfigFile(const std::string& text)
-      : path_(::testing::TempDir() + "config-" + std::to_string(getpid()) + ".json") {
+  explicit ConfigFile(const std::string& text) : path_((folder_.path() / "config.json").string()) {
     std::ofstream(path_) << text;
   }
-
-  ~ConfigFile() { std::remove(path_.c_str()); }
-
-  ConfigFile(const ConfigFile&) = delete;
-  ConfigFile& operator=(const ConfigFile&) = delete;
 
   const std::string& path() const { return path_; }
 
  private:
+  ScratchFolder folder_;
   std::string path_;
 };
 

@@ -1,7 +1,6 @@
 // Traces of requests: what is read, where and how everything else fails, and damaged texts.
 #include "framework/plan/request_trace.hpp"
 
-#include <cstdio>
 #include <fstream>
 #include <random>
 
@@ -147,7 +146,8 @@ TEST(RequestTrace, LongLines) {
 }
 
 TEST(RequestTrace, Files) {
-  const std::string folder = ::testing::TempDir();
+  const ScratchFolder scratch;
+  const std::string folder = scratch.path().string() + "/";
   const auto error = [](const std::string& path) {
     try {
       read_request_trace(path);
@@ -162,10 +162,9 @@ TEST(RequestTrace, Files) {
           "absent.jsonl: cannot be opened or read: No such file or directory; allowed: a file of "
           "requests, one a line");
   EXPECT_NE(error(folder).find("cannot be opened or read"), std::string::npos);
-  const ScratchFolder scratch;
-  const auto pipe = (scratch.path() / "pipe").string();
+  const std::string pipe = folder + "pipe";
   testing::expect_pipe_refused(pipe, [&] { read_request_trace(pipe); });
-  const std::string file = folder + "dovetail_trace_test.jsonl";
+  const std::string file = folder + "trace.jsonl";
   std::ofstream(file, std::ios::binary) << kGood;
   EXPECT_EQ(read_request_trace(file).digest, parse_request_trace(kGood, "x").digest);
   EXPECT_EQ(read_request_trace(file).file, file);
@@ -173,7 +172,6 @@ TEST(RequestTrace, Files) {
   EXPECT_TRUE(error(file).starts_with(file + ":4: not JSON")) << error(file);
   std::ofstream(file, std::ios::binary) << "";
   EXPECT_TRUE(error(file).starts_with(file + ":1: an empty file")) << error(file);
-  std::remove(file.c_str());
 }
 
 TEST(RequestTrace, DamagedTextsGiveInputErrorsOnly) {

@@ -2,21 +2,19 @@
 // read, and results/README.md says what the rows say.
 //
 // DOVETAIL_UPDATE_README=1 writes the tables of results/README.md instead of comparing them.
-#include <cstdlib>
 #include <set>
 
 #include <gtest/gtest.h>
 
 #include "framework/record/reader.hpp"
 #include "framework/record/recorder.hpp"
+#include "tests/support/readme_table.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
 namespace {
 
 using test::TempFolder;
-
-constexpr const char* kReadme = DOVETAIL_SOURCE_DIR "/results/README.md";
 
 /// "int64 [iteration, step, column (7)]".
 std::string describe_type(const DatasetRow& row) {
@@ -52,31 +50,9 @@ std::string attribute_table() {
   return text;
 }
 
-/// `readme` with `table` between the two comments that name it.
-std::string with_table(const std::string& readme,
-                       const std::string& name,
-                       const std::string& table) {
-  const std::string begin = "<!-- " + name + ": written by test_record_schema -->\n";
-  const std::string end = "<!-- end of " + name + " -->\n";
-  const std::size_t first = readme.find(begin);
-  const std::size_t last = readme.find(end);
-  if (first == std::string::npos || last == std::string::npos) {
-    ADD_FAILURE() << kReadme << " has no line " << begin << " or " << end;
-    return readme;
-  }
-  return readme.substr(0, first) + begin + "\n" + table + "\n" + readme.substr(last);
-}
-
 TEST(Schema, ReadmeSaysWhatTheRowsSay) {
-  const std::string found = test::read_file(kReadme);
-  const std::string expected =
-      with_table(with_table(found, "datasets", dataset_table()), "attributes", attribute_table());
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread
-  if (std::getenv("DOVETAIL_UPDATE_README") != nullptr) {
-    test::write_file(kReadme, expected);
-  } else {
-    EXPECT_EQ(found, expected) << "to write the tables: DOVETAIL_UPDATE_README=1 and this test";
-  }
+  testing::expect_readme_table("results/README.md", "datasets", dataset_table());
+  testing::expect_readme_table("results/README.md", "attributes", attribute_table());
 }
 
 TEST(Schema, RowsAreSound) {

@@ -1,0 +1,132 @@
+// What is known of a run before it: where it would be, and what each rank's memory holds.
+#include "framework/run/checked_run.hpp"
+
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "framework/cuda/devices.hpp"
+#include "framework/run/capabilities.hpp"
+#include "tests/unit/run/fake_architecture.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::fake_experiment;
+using testing::FakeArchitecture;
+
+CheckedRun check(const std::string& more, int num_ranks) {
+  static const Registry<ArchitectureFactory> architectures = [] {
+    Registry<ArchitectureFactory> registry("architecture");
+    registry.add("fake", "for tests", [](const ModelConfig&) -> std::unique_ptr<Architecture> {
+      return std::make_unique<FakeArchitecture>();
+    });
+    return registry;
+  }();
+  return check_run(
+      fake_experiment(more), num_ranks, {architectures, {}}, build_capabilities({"fake"}));
+}
+
+std::map<std::string, std::int64_t> memory_of(const CheckedRun& run, int rank) {
+  std::map<std::string, std::int64_t> parts;
+  for (const auto& part : rank_memory(run, rank)) {
+    EXPECT_TRUE(parts.emplace(part.name, part.bytes).second) << part.name << " is there twice";
+  }
+  return parts;
+}
+
+constexpr const char* kPolicies =
+    "policies: [{name: sequential}, {name: dual_batch, exchange: gather}]\n";
+
+TEST(CheckedRun, CountsTheMemoryOfEachRank) {
+  const auto run = check(
+      "workload: {phase: prefill, requests: {lengths: [20, 7, 5]}, steps: 2}\n"
+      "execution: {device: cpu, page_size: 4}\n"
+      "record: {outputs: [hidden, logits, layers]}\n" +
+          std::string(kPolicies),
+      2);
+  ASSERT_EQ(run.workloads.size(), 2U);
+  ASSERT_EQ(run.policies.size(), 2U);
+  std::int64_t requests = 0;
+  for (int rank = 0; rank < 2; ++rank) {
+    std::int64_t pages = 0;
+    for (const auto tokens : run.workloads[static_cast<std::size_t>(rank)].kv_tokens) {
+      pages += (tokens + 3) / 4;
+      ++requests;
+    }
+    std::int64_t tokens = 0;
+    std::int64_t logits = 0;
+    for (const auto& step : run.workloads[static_cast<std::size_t>(rank)].steps) {
+      tokens += step.batch.num_tokens();
+      logits += std::ssize(step.batch.requests);
+    }
+    const auto memory = memory_of(run, rank);
+    EXPECT_EQ(memory.at("weights"), 1000);
+    // Keys and values of two layers, one head of eight elements of four bytes; a page for padding
+    // at most.
+    const auto page = std::int64_t{2} * 2 * 4 * 8 * 4;
+    EXPECT_GE(memory.at("kv cache"), pages * page);
+    EXPECT_LE(memory.at("kv cache"), (pages + 1) * page);
+    EXPECT_EQ(memory.at("given inputs"), 0) << "token ids alone";
+    EXPECT_EQ(memory.at("outputs"), 4 * (tokens * 16 + logits * 100 + 2 * tokens * 16));
+    EXPECT_GT(memory.at("exchange buffers (worst case)"), 0);
+  }
+  EXPECT_EQ(requests, 6) << "three a rank";
+}
+
+TEST(CheckedRun, CountsGivenRouting) {
+  const auto run = check(
+      "workload: {phase: prefill, requests: {lengths: [20, 7]}, routing: balanced}\n"
+      "execution: {device: cpu}\n" +
+          std::string(kPolicies),
+      1);
+  EXPECT_EQ(memory_of(run, 0).at("given inputs"), 27 * 2 * 2 * 8) << "int64 [layer, token, k]";
+}
+
+TEST(CheckedRun, RefusesWhatARunWouldRefuse) {
+  const auto refusal = [](const std::string& more, int num_ranks) {
+    try {
+      const auto run = check(more, num_ranks);
+      rank_memory(run, 0);
+    } catch (const InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing was refused");
+  };
+  const std::string workload = "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n";
+  EXPECT_NE(
+      refusal(workload + "execution: {device: cpu}\nparallel: {expert_parallel: 3}\n" + kPolicies,
+              2),
+      "nothing was refused");
+  EXPECT_NE(
+      refusal(workload + "execution: {device: cpu}\nparallel: {expert_parallel: 3}\n" + kPolicies,
+              3),
+      "nothing was refused")
+      << "eight experts on three ranks";
+  EXPECT_NE(refusal(workload + "execution: {device: cpu, cache_tokens: 16}\n" + kPolicies, 1),
+            "nothing was refused");
+  EXPECT_EQ(refusal(workload + "execution: {device: cpu}\n" + kPolicies, 1), "nothing was refused");
+}
+
+TEST(PlannedPlace, IsTheCpuWhereThatIsAskedForOrNeeded) {
+  const std::string workload = "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n";
+  auto capabilities = build_capabilities({"fake"});
+  capabilities.cuda = true;
+  const auto device_of = [&](const std::string& execution) {
+    const auto experiment = fake_experiment(workload + execution + kPolicies);
+    return planned_place(experiment, 2, capabilities).device;
+  };
+  EXPECT_EQ(device_of("execution: {device: cpu}\n"), DeviceKind::cpu);
+  EXPECT_EQ(device_of("execution: {link: {latency_us: 1, gbytes_per_s: 1}}\n"), DeviceKind::cpu);
+  EXPECT_EQ(device_of("execution: {dtype: float16}\n"), DeviceKind::cpu);
+  EXPECT_EQ(device_of("execution: {device: cuda, dtype: bfloat16}\n"), DeviceKind::cuda);
+  EXPECT_EQ(device_of("execution: {dtype: bfloat16}\n"),
+            visible_gpus().size() >= 2 ? DeviceKind::cuda : DeviceKind::cpu);
+  EXPECT_EQ(device_of("execution: {dtype: bfloat16, graph: full, exchange: padded}\n"),
+            DeviceKind::cuda)
+      << "what only GPUs can do is planned for GPUs";
+}
+
+}  // namespace
+}  // namespace dovetail
