@@ -12,7 +12,7 @@
 #include "framework/compare/table.hpp"
 #include "framework/exec/bench.hpp"
 #include "framework/record/record_bench.hpp"
-#include "launch/bench_graph.hpp"
+#include "framework/step/cuda/graph_bench.hpp"
 #include "launch/commands.hpp"
 #include "models/weights/load_bench.hpp"
 

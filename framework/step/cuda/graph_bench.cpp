@@ -1,9 +1,5 @@
-#include "launch/bench_graph.hpp"
+#include "framework/step/cuda/graph_bench.hpp"
 
-#include "framework/base/clock.hpp"
-#include "framework/base/error.hpp"
-
-#ifdef DOVETAIL_WITH_CUDA
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -14,16 +10,14 @@
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "framework/base/clock.hpp"
+#include "framework/base/error.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/cuda/marker_kernel.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/step/cuda/step_runner.hpp"
-#endif
 
 namespace dovetail {
-
-#ifdef DOVETAIL_WITH_CUDA
-
 namespace {
 
 /// As many kernels as a phase of a model has, roughly; an exchange has one.
@@ -162,13 +156,5 @@ std::vector<BenchResult> bench_graph(int num_layers, int num_samples) {
   }
   return results;
 }
-
-#else
-
-std::vector<BenchResult> bench_graph(int /*num_layers*/, int /*num_samples*/) {
-  throw InputError("bench graph needs a build with CUDA (preset cuda)");
-}
-
-#endif
 
 }  // namespace dovetail
