@@ -11,14 +11,14 @@
 
 namespace dovetail::testing {
 
-/// Expects that the file `path` of the project has exactly `table` between its lines
+/// Expects that the file at `path` has exactly `table` between its lines
 /// `<!-- NAME: written by a test -->` and `<!-- end of NAME -->`; with DOVETAIL_UPDATE_README=1 it
 /// puts it there. Ends of lines count.
 inline void expect_readme_table(const std::string& path,
                                 const std::string& name,
                                 const std::string& table) {
   std::stringstream file;
-  file << std::ifstream(std::string(DOVETAIL_SOURCE_DIR "/") + path).rdbuf();
+  file << std::ifstream(path).rdbuf();
   const std::string found = file.str();
   const std::string begin = "<!-- " + name + ": written by a test -->\n";
   const std::string end = "<!-- end of " + name + " -->\n";
@@ -30,7 +30,7 @@ inline void expect_readme_table(const std::string& path,
       found.substr(0, first) + begin + "\n" + table + "\n" + found.substr(last);
   // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread
   if (std::getenv("DOVETAIL_UPDATE_README") != nullptr) {
-    std::ofstream(std::string(DOVETAIL_SOURCE_DIR "/") + path) << expected;
+    std::ofstream(path) << expected;
     return;
   }
   EXPECT_EQ(found, expected) << "the table of " << name << " in " << path

@@ -261,7 +261,8 @@ TEST(KeyTable, StagesShareModelAndWorkload) {
 
 /// The table of experiments/README.md is made from the rows.
 TEST(KeyTable, TheReadmeHasTheTable) {
-  testing::expect_readme_table("experiments/README.md", "keys", write_keys_as_markdown());
+  testing::expect_readme_table(
+      DOVETAIL_SOURCE_DIR "/experiments/README.md", "keys", write_keys_as_markdown());
 }
 
 TEST(KeyTable, DocumentsStateEveryKey) {

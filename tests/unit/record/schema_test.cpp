@@ -51,8 +51,9 @@ std::string attribute_table() {
 }
 
 TEST(Schema, ReadmeSaysWhatTheRowsSay) {
-  testing::expect_readme_table("results/README.md", "datasets", dataset_table());
-  testing::expect_readme_table("results/README.md", "attributes", attribute_table());
+  const std::string readme = DOVETAIL_SOURCE_DIR "/results/README.md";
+  testing::expect_readme_table(readme, "datasets", dataset_table());
+  testing::expect_readme_table(readme, "attributes", attribute_table());
 }
 
 TEST(Schema, RowsAreSound) {
