@@ -18,9 +18,10 @@
 namespace dovetail::test {
 namespace {
 
-constexpr const char* kExperiment = R"(
+constexpr const char* kExperiment = "model: {architecture: qwen3_moe, config: '" DOVETAIL_SOURCE_DIR
+                                    "/models/configs/qwen3-moe-tiny.json', weights: {seed: 3}}"
+                                    R"(
 experiment: driver
-model: {architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 3}}
 workload: {requests: {lengths: [9, 1, 30]}, seed: 5}
 execution: {device: cuda, dtype: bfloat16, exchange: gather, graph: full, timeout_s: 20}
 policies: [{name: dual, schedule: dual_batch, ubatches: 2}]

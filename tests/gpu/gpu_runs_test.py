@@ -339,7 +339,7 @@ class GpuExperiments(GpuTest):
         for policy in report["policies"]:
             with self.subTest(policy=policy["name"]):
                 self.assertGreater(policy["metrics"]["profiled_ns"], 0)
-                self.assertEqual(policy["metrics"]["hidden_share"] is None, RANKS == 1)
+                self.assertTrue(0 <= policy["metrics"]["hidden_share"] <= 1)  # one rank moves its rows, too
 
 
 if __name__ == "__main__":
