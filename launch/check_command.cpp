@@ -20,10 +20,10 @@
 namespace dovetail {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json describe_grid(const CheckedRun& run) {
-  auto ranks = Json::array();
+OrderedJson describe_grid(const CheckedRun& run) {
+  auto ranks = OrderedJson::array();
   for (int rank = 0; rank < run.grid.world_size; ++rank) {
     const auto ep_rank = run.grid.ep_rank(Rank(rank));
     const auto [first, last] =
@@ -49,12 +49,12 @@ Json describe_grid(const CheckedRun& run) {
           {"ranks", ranks}};
 }
 
-Json describe_policy(const CheckedRun& run,
-                     const PolicyConfig& policy,
-                     const ResolvedPolicy& resolved) {
-  auto splits = Json::array();
+OrderedJson describe_policy(const CheckedRun& run,
+                            const PolicyConfig& policy,
+                            const ResolvedPolicy& resolved) {
+  auto splits = OrderedJson::array();
   for (const auto& workload : run.workloads) {
-    auto tokens = Json::array();
+    auto tokens = OrderedJson::array();
     for (const auto& slice : split_batch(
              workload.steps.front().batch, resolved.split, resolved.schedules.own.num_ubatches)) {
       tokens.push_back(slice.num_tokens);
@@ -69,14 +69,14 @@ Json describe_policy(const CheckedRun& run,
           {"exchange", resolved.execution.exchange},
           {"exchange_reason", resolved.execution.exchange_reason},
           {"link", describe_link(policy.execution.link, run.grid.expert_parallel)},
-          {"resolved_execution", Json::parse(to_json_text(resolved.execution))},
+          {"resolved_execution", OrderedJson::parse(to_json_text(resolved.execution))},
           {"tokens_of_ubatches_by_rank", splits}};
 }
 
-Json describe_memory(const CheckedRun& run) {
-  auto ranks = Json::array();
+OrderedJson describe_memory(const CheckedRun& run) {
+  auto ranks = OrderedJson::array();
   for (int rank = 0; rank < run.grid.world_size; ++rank) {
-    Json parts = Json::object();
+    OrderedJson parts = OrderedJson::object();
     std::int64_t total = 0;
     for (const auto& part : rank_memory(run, rank)) {
       parts[part.name] = part.bytes;
@@ -88,7 +88,7 @@ Json describe_memory(const CheckedRun& run) {
   return ranks;
 }
 
-std::string join_numbers(const Json& numbers) {
+std::string join_numbers(const OrderedJson& numbers) {
   std::string text;
   for (const auto& number : numbers) {
     text += (text.empty() ? "" : " + ") + number.dump();
@@ -96,7 +96,7 @@ std::string join_numbers(const Json& numbers) {
   return text;
 }
 
-void print_grid(const Json& grid) {
+void print_grid(const OrderedJson& grid) {
   std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"] << " replicas x "
             << grid["expert_parallel"] << " expert parallel\n\n";
   TextTable table({{"rank"},
@@ -121,7 +121,7 @@ void print_grid(const Json& grid) {
   std::cout << table.to_string() << "\n";
 }
 
-void print_policies(const Json& policies) {
+void print_policies(const OrderedJson& policies) {
   std::vector<PolicyLink> links;
   for (const auto& policy : policies) {
     links.push_back({policy["name"], policy["link"]});
@@ -150,7 +150,7 @@ void print_policies(const Json& policies) {
   std::cout << table.to_string() << "\n";
 }
 
-void print_memory(const Json& memory) {
+void print_memory(const OrderedJson& memory) {
   std::vector<TextTable::Column> columns = {{"memory [MiB]", TextTable::Align::left}};
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     columns.push_back({"rank " + std::to_string(rank)});
@@ -167,11 +167,11 @@ void print_memory(const Json& memory) {
 }
 
 /// Grid, policies, memory. Throws InputError.
-Json check_experiment(const Experiment& experiment,
-                      int num_ranks,
-                      const Capabilities& capabilities) {
+OrderedJson check_experiment(const Experiment& experiment,
+                             int num_ranks,
+                             const Capabilities& capabilities) {
   const auto run = check_run(experiment, num_ranks, model_catalog(), capabilities);
-  auto policies = Json::array();
+  auto policies = OrderedJson::array();
   for (std::size_t i = 0; i < run.policies.size(); ++i) {
     policies.push_back(describe_policy(run, run.experiment.policies[i], run.policies[i]));
   }
@@ -181,18 +181,18 @@ Json check_experiment(const Experiment& experiment,
           {"memory_bytes_by_rank", describe_memory(run)}};
 }
 
-Json check_point(const Sweep& sweep,
-                 std::size_t point,
-                 int num_ranks,
-                 const Capabilities& capabilities) {
+OrderedJson check_point(const Sweep& sweep,
+                        std::size_t point,
+                        int num_ranks,
+                        const Capabilities& capabilities) {
   const auto experiment = point_experiment(sweep, point, num_ranks, capabilities);
-  Json report;
+  OrderedJson report;
   try {
     report = check_experiment(experiment, num_ranks, capabilities);
   } catch (const InputError& error) {
     throw InputError(std::string(error.what()) + " (" + sweep.describe(point) + ")");
   }
-  Json values = Json::object();
+  OrderedJson values = OrderedJson::object();
   const auto own = sweep.values(point);
   for (std::size_t axis = 0; axis < own.size(); ++axis) {
     values[sweep.axes()[axis].key] = own[axis];
@@ -200,7 +200,7 @@ Json check_point(const Sweep& sweep,
   return {{"point", point}, {"values", values}, {"check", report}};
 }
 
-std::int64_t largest(const Json& list, const char* key) {
+std::int64_t largest(const OrderedJson& list, const char* key) {
   std::int64_t most = 0;
   for (const auto& one : list) {
     most = std::max(most, one.at(key).get<std::int64_t>());
@@ -208,7 +208,7 @@ std::int64_t largest(const Json& list, const char* key) {
   return most;
 }
 
-void print_points(const Sweep& sweep, const Json& points) {
+void print_points(const Sweep& sweep, const OrderedJson& points) {
   std::vector<TextTable::Column> columns = {{"point"}};
   for (const auto& axis : sweep.axes()) {
     columns.push_back({axis.key});
@@ -243,12 +243,12 @@ void print_points(const Sweep& sweep, const Json& points) {
 
 /// Of a sweep every point, checked as a run of its own. Errors name the point.
 int check_sweep(const Sweep& sweep, const CheckOptions& options, const Capabilities& capabilities) {
-  auto points = Json::array();
+  auto points = OrderedJson::array();
   for (std::size_t point = 0; point < sweep.num_points(); ++point) {
     points.push_back(check_point(sweep, point, options.num_ranks, capabilities));
   }
   if (options.format == OutputFormat::json) {
-    std::cout << Json{{"points", points}}.dump(2) << "\n";
+    std::cout << OrderedJson{{"points", points}}.dump(2) << "\n";
   } else {
     print_points(sweep, points);
   }

@@ -2,7 +2,8 @@
 # Format and lint: clang-format and clang-tidy (version 14) over our sources; the lint needs the configured host build.
 #   tests/check_style.sh format | tidy [PATHS...] | quick-tidy [PATHS...]   (format and tidy of everything without arguments)
 # PATHS are files and folders; `headers` stands for all headers of the host build at once, also of tests. Kernels (.cu) need a CUDA toolkit's
-# headers and are left out where there are none. quick-tidy leaves out the static analyzer, which takes more than half of the time.
+# headers and are left out where there are none. quick-tidy leaves out the static analyzer, which takes more than half of the time, and joins
+# the sources of a folder into one, which leaves a third of the rest; where it finds something there, it checks these sources one by one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,6 +23,16 @@ lint_file() {
   fi 2>/dev/null
 }
 export -f lint_file
+
+# lint_batch CHECKS JOINED SOURCES...: the joined source, which may clash within itself only; then its SOURCES alone have the word.
+lint_batch() {
+  local checks=$1 joined=$2 failed=0 source
+  shift 2
+  clang-tidy -p build/lint --quiet "--checks=$checks" '--header-filter=(framework|models|tests|launch)/.*\.(hpp|cuh|cpp)$' "$joined" >"$joined.log" 2>&1 && return
+  for source in "$@"; do lint_file "$checks" "$source" || failed=1; done
+  return $failed
+}
+export -f lint_batch
 
 # files_to_lint [PATHS...]: what the host build compiles of them, and their kernels.
 files_to_lint() {
@@ -46,12 +57,24 @@ check_tidy() {
   files_to_lint "$@" | xargs -P "$(nproc)" -I '{}' bash -c 'lint_file "$1" "$2"' lint_file "$checks" '{}'
 }
 
+# check_tidy_quickly CHECKS [PATHS...]: the same, with joined sources.
+check_tidy_quickly() {
+  local checks=$1 failed=0 files
+  shift
+  files=$(files_to_lint "$@")
+  rm -rf build/lint
+  sed -n "/^build/d; s|.*[.]cpp$|$PWD/&|p" <<<"$files" | python3 tests/lint_batches.py "$PWD/build/compile_commands.json" "$PWD/build/lint" |
+    xargs -P "$(nproc)" -L 1 bash -c 'lint_batch "$@"' lint_batch "$checks" || failed=1
+  sed -n '/^build/p; /[.]cu$/p' <<<"$files" | xargs -P "$(nproc)" -I '{}' bash -c 'lint_file "$1" "$2"' lint_file "$checks" '{}' || failed=1
+  return $failed
+}
+
 mode=${1:-all}
 [ $# -eq 0 ] || shift
 case "$mode" in
   format) check_format ;;
   tidy) check_tidy '' "$@" ;;
-  quick-tidy) check_tidy '-clang-analyzer-*' "$@" ;;
+  quick-tidy) check_tidy_quickly '-clang-analyzer-*' "$@" ;;
   all) check_format && check_tidy '' ;;
   *) echo "usage: tests/check_style.sh [format | tidy [PATHS...] | quick-tidy [PATHS...]]" >&2; exit 2 ;;
 esac

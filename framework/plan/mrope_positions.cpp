@@ -7,7 +7,8 @@
 namespace dovetail {
 namespace {
 
-constexpr std::uint64_t kStream = 0x6d726f7065;  // "mrope": apart from the other uses of the seed
+constexpr std::uint64_t kMropeStream =
+    0x6d726f7065;  // "mrope": apart from the other uses of the seed
 constexpr std::int64_t kMinSide = 2;
 
 /// The largest n with n * n <= value, at most kMaxImageSide.
@@ -44,7 +45,7 @@ MropeLayout mrope_layout(std::uint64_t seed, std::int64_t request, std::int64_t 
     return {};
   }
   const std::uint64_t of_request =
-      combine_hash(combine_hash(mix_bits(kStream), seed), static_cast<std::uint64_t>(request));
+      combine_hash(combine_hash(mix_bits(kMropeStream), seed), static_cast<std::uint64_t>(request));
   MropeLayout layout;
   layout.height = draw(combine_hash(of_request, 0), kMinSide, largest_side(room));
   layout.width =

@@ -12,8 +12,9 @@
 namespace dovetail {
 namespace {
 
-constexpr std::uint64_t kStream = 0x6c656e67746873;  // "lengths": apart from the seed's other uses
-constexpr double kLongest = 1e9;                     // as in experiment files
+constexpr std::uint64_t kLengthStream =
+    0x6c656e67746873;             // "lengths": apart from the seed's other uses
+constexpr double kLongest = 1e9;  // as in experiment files
 
 /// In (0, 1), from the upper 53 bits.
 double unit_number(std::uint64_t hash) {
@@ -24,7 +25,7 @@ double unit_number(std::uint64_t hash) {
 /// deviates", 1958.
 double normal_number(std::uint64_t seed, std::int64_t id) {
   const std::uint64_t of_request =
-      combine_hash(combine_hash(mix_bits(kStream), seed), static_cast<std::uint64_t>(id));
+      combine_hash(combine_hash(mix_bits(kLengthStream), seed), static_cast<std::uint64_t>(id));
   const double radius = std::sqrt(-2.0 * std::log(unit_number(combine_hash(of_request, 0))));
   return radius * std::cos(2.0 * std::numbers::pi * unit_number(combine_hash(of_request, 1)));
 }

@@ -13,10 +13,12 @@
 namespace dovetail {
 namespace {
 
-constexpr std::uint64_t kStream = 0x726f7574696e67;  // "routing": apart from the seed's other uses
+constexpr std::uint64_t kRoutingStream =
+    0x726f7574696e67;  // "routing": apart from the seed's other uses
 
 std::uint64_t layer_hash(std::uint64_t seed, int layer) {
-  return combine_hash(combine_hash(mix_bits(kStream), seed), static_cast<std::uint64_t>(layer));
+  return combine_hash(combine_hash(mix_bits(kRoutingStream), seed),
+                      static_cast<std::uint64_t>(layer));
 }
 
 std::vector<int> prime_factors(int value) {
