@@ -2,6 +2,12 @@
 # add_gpu_test(name RANKS 1 2 4 ...) as add_mpi_test, one GPU a rank: shows as skipped where there are fewer GPUs than ranks, and in a build
 # without CUDA. Labels: host, mpi (and np1, np2, np4), gpu. An MPI test that skips everything shows as skipped; host tests (but record_mount) have nothing to skip.
 
+# Sources of tests run once and are compiled often. (Sanitizers choose by themselves.)
+set(DOVETAIL_TEST_OPTIONS "")
+if(NOT DOVETAIL_SANITIZE)
+  set(DOVETAIL_TEST_OPTIONS -O1)
+endif()
+
 function(add_host_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -9,6 +15,7 @@ function(add_host_test name)
   endif()
   add_executable(test_${name} ${ARG_SOURCES})
   target_link_libraries(test_${name} PRIVATE dovetail_options ${ARG_LIBRARIES} GTest::gtest_main)
+  target_compile_options(test_${name} PRIVATE ${DOVETAIL_TEST_OPTIONS})
   target_compile_definitions(test_${name} PRIVATE DOVETAIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND test_${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "host;${ARG_LABELS}")
@@ -34,6 +41,7 @@ function(add_mpi_test name)
   endif()
   add_executable(test_${name} ${ARG_SOURCES})
   target_link_libraries(test_${name} PRIVATE dovetail_options ${ARG_LIBRARIES} dovetail_mpi_test_main)
+  target_compile_options(test_${name} PRIVATE ${DOVETAIL_TEST_OPTIONS})
   target_compile_definitions(test_${name} PRIVATE DOVETAIL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   math(EXPR limit "${ARG_TIMEOUT} - 10") # the harness names what hangs; CTest's limit is the last resort
   foreach(ranks ${ARG_RANKS})

@@ -49,7 +49,8 @@ class Twins(unittest.TestCase):
 
     def test_a_library_of_others_where_it_may_not_be(self):
         for header, owner in (("torch/torch.h", "torch"), ("c10/util/Half.h", "torch"), ("mpi.h", "mpi"), ("nccl.h", "nccl"), ("hdf5.h", "hdf5"),
-                              ("cuda_bf16.h", "cuda"), ("yaml-cpp/yaml.h", "yaml-cpp"), ("nlohmann/json.hpp", "nlohmann-json")):
+                              ("cuda_bf16.h", "cuda"), ("yaml-cpp/yaml.h", "yaml-cpp"), ("nlohmann/json.hpp", "nlohmann-json"), ("atomic", "threads"),
+                              ("condition_variable", "threads")):
             self.expect(check_includes, {"framework/base/x.hpp": f"#include <{header}>\n"}, f"x.hpp:1: includes {header}: framework/base may not use {owner}")
 
     def test_an_unknown_library(self):
