@@ -17,6 +17,7 @@
 #include "models/weights/digest.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/seeded.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -109,12 +110,10 @@ TEST_F(Broadcast, ExpertsByWayOfHas) {
 TEST_F(Broadcast, ErrorsOfRankZeroReachAllAndLeaveTheGroupUsable) {
   const at::Tensor values = poisoned({2, 2});
   for (int attempt = 0; attempt < 3; ++attempt) {
-    try {
-      source_.read({"bad.input.weight", {2, 2}, 0, values});
-      ADD_FAILURE() << "no error";
-    } catch (const InputError& error) {
-      EXPECT_STREQ(error.what(), "folder/model.safetensors: tensor 'bad.input.weight' is broken");
-    }
+    EXPECT_EQ(testing::input_error_of([&] {
+                source_.read({"bad.input.weight", {2, 2}, 0, values});
+              }),
+              "folder/model.safetensors: tensor 'bad.input.weight' is broken");
   }
   try {
     source_.read({"bad.run.weight", {2, 2}, 0, values});

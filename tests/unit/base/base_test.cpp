@@ -4,6 +4,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/types.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -53,12 +54,8 @@ TEST(Registry, ErrorListsKnownNames) {
   registry.add("sequential", "one after the other", 1);
   registry.add("dual_batch", "two ubatches", 2);
   EXPECT_EQ(registry.at("dual_batch"), 2);
-  try {
-    registry.at("dual");
-    FAIL() << "no exception";
-  } catch (const InputError& error) {
-    EXPECT_STREQ(error.what(), "unknown policy 'dual'; known: sequential, dual_batch");
-  }
+  EXPECT_EQ(testing::input_error_of([&] { registry.at("dual"); }),
+            "unknown policy 'dual'; known: sequential, dual_batch");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/json_reader.hpp"
 #include "framework/base/text.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -16,12 +17,7 @@ namespace {
 using nlohmann::json;
 
 std::string error_of(std::string_view text, const JsonSource& source = {.file = "f.json"}) {
-  try {
-    parse_strict_json(text, source);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
+  return testing::input_error_of([&] { parse_strict_json(text, source); });
 }
 
 std::string with_nul(const std::string& before, const std::string& after) {
@@ -152,22 +148,15 @@ TEST(JsonReader, WholeNumbersWithinTheirRange) {
 }
 
 TEST(JsonReader, ErrorsShowLittleOfWhatWasFound) {
-  const auto error = [](const auto& call) {
-    try {
-      call();
-    } catch (const InputError& failure) {
-      return std::string(failure.what());
-    }
-    return std::string();
-  };
-  EXPECT_EQ(error([] { read_json_int("x\ny", "f: n", 0, 9); }),
+  EXPECT_EQ(testing::input_error_of([] { read_json_int("x\ny", "f: n", 0, 9); }),
             "f: n: an integer from 0 to 9 is needed, not \"x\\ny\"");
-  const std::string shown = error([] { read_json_int(std::string(5000, 'a'), "f: n", 0, 9); });
+  const std::string shown =
+      testing::input_error_of([] { read_json_int(std::string(5000, 'a'), "f: n", 0, 9); });
   EXPECT_TRUE(shown.ends_with("aaa...")) << shown;
   EXPECT_LT(shown.size(), 260U);
-  EXPECT_EQ(error([] { read_json_object(json::array(), "f"); }),
+  EXPECT_EQ(testing::input_error_of([] { read_json_object(json::array(), "f"); }),
             "f: an object is needed, not array");
-  EXPECT_EQ(error([] {
+  EXPECT_EQ(testing::input_error_of([] {
               check_json_keys({{"a\nb", 1}}, "f", {"c"});
             }),
             "f: unknown key 'a?b'; allowed: c");

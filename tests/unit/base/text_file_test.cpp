@@ -7,9 +7,9 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/base/input_file.hpp"
 #include "framework/base/scratch_folder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
 
 namespace dovetail {
@@ -30,14 +30,9 @@ class TextFile : public ::testing::Test {
 
   /// What the error says behind the file's name.
   static std::string refusal(const std::string& path) {
-    try {
-      read_text_file(path, kSmall);
-    } catch (const InputError& error) {
-      const std::string what = error.what();
-      EXPECT_EQ(what.find(path + ": "), 0U) << what;
-      return what.substr(std::min(what.size(), path.size() + 2));
-    }
-    return "";
+    const std::string what = testing::input_error_of([&] { read_text_file(path, kSmall); });
+    EXPECT_TRUE(what.empty() || what.starts_with(path + ": ")) << what;
+    return what.substr(std::min(what.size(), path.size() + 2));
   }
 
   ScratchFolder folder_;

@@ -8,6 +8,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/compare/summary.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/compare/synthetic_run.hpp"
 
 namespace dovetail {
@@ -195,13 +196,8 @@ TEST_F(Compare, RefusesWhatIsNotThere) {
   EXPECT_THROW(compare_policies({folder_.path() / "none"}), InputError);
   std::filesystem::create_directory(folder_.path() / "empty");
   EXPECT_THROW(compare_policies({folder_.path() / "empty"}), InputError);
-  try {
-    compare_policies({folder_.path()}, {"triple"});
-    FAIL() << "no exception";
-  } catch (const InputError& error) {
-    EXPECT_STREQ(error.what(),
-                 "no policy 'triple' to compare with; there are: b_sequential, a_dual");
-  }
+  EXPECT_EQ(testing::input_error_of([&] { compare_policies({folder_.path()}, {"triple"}); }),
+            "no policy 'triple' to compare with; there are: b_sequential, a_dual");
 }
 
 TEST_F(Compare, PrintsTablesAndJson) {

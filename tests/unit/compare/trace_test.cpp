@@ -8,6 +8,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/record/profile.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/compare/synthetic_run.hpp"
 
 namespace dovetail {
@@ -146,14 +147,8 @@ TEST(ChromeTrace, WithoutProfiledIterationsItIsEmptyButValid) {
 TEST(ChromeTrace, RefusesAnEndBeforeItsStartAndAnUnknownSchedule) {
   SyntheticRun run = traced_run();
   run.ranks[1].profiles[0].passes[0].op_end_ns[2] -= 100'000;
-  try {
-    trace_of(run);
-    FAIL() << "no exception";
-  } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("rank-00001.h5: /timing/ops: entry 2 ends"),
-              std::string::npos)
-        << error.what();
-  }
+  const auto message = testing::input_error_of([&] { trace_of(run); });
+  EXPECT_NE(message.find("rank-00001.h5: /timing/ops: entry 2 ends"), std::string::npos) << message;
   run = traced_run();
   run.ranks[0].profiles[0].schedule = 3;
   EXPECT_THROW(trace_of(run), InputError);

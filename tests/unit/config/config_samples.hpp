@@ -5,7 +5,6 @@
 #include <random>
 #include <string>
 
-#include "framework/base/error.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/config/validate.hpp"
 
@@ -35,17 +34,6 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 
 /// What the first path is built with.
 Capabilities host_capabilities();
-
-/// what() of the InputError that `call` throws; "" where it throws nothing.
-template <class Call>
-std::string input_error(Call&& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 /// Any experiment that can be written down, legal or not in its cross-field rules.
 Experiment random_experiment(std::mt19937_64& random);

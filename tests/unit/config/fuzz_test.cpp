@@ -5,6 +5,7 @@
 
 #include "framework/config/dump.hpp"
 #include "framework/config/load.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -77,7 +78,7 @@ bool parses(const std::string& text) {
   try {
     const auto loaded = parse_experiment(text, "fuzz");
     EXPECT_EQ(parse_experiment(dump(loaded.experiment), "dump").experiment, loaded.experiment);
-    testing::input_error([&] { validate(loaded, testing::host_capabilities(), 2); });
+    testing::input_error_of([&] { validate(loaded, testing::host_capabilities(), 2); });
     return true;
   } catch (const InputError& error) {
     EXPECT_TRUE(std::string(error.what()).starts_with("fuzz:")) << error.what();
@@ -102,7 +103,7 @@ TEST(Fuzz, DamagedOverridesGiveInputErrorsOnly) {
   std::mt19937_64 random(20'240'602);  // NOLINT(cert-msc51-cpp)
   for (int i = 0; i < 5'000; ++i) {
     const std::string setting = mutate("policies.dual_batch.thresholds={prefill: [5]}", random);
-    ASSERT_NO_THROW(testing::input_error([&] {
+    ASSERT_NO_THROW(testing::input_error_of([&] {
       parse_experiment(testing::kSmall, "x", {setting});
     })) << setting;
   }

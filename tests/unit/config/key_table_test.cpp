@@ -14,6 +14,7 @@
 #include "framework/config/key_documents.hpp"
 #include "framework/config/load.hpp"
 #include "framework/config/yaml_write.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/readme_table.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
@@ -130,7 +131,7 @@ TEST(KeyTable, IllegalValuesAreRefusedAtTheirPlace) {
   for (const KeyInfo& info : experiment_keys()) {
     for (const std::string& value : refused_values(info)) {
       const std::string setting = path_of(info) + "=" + value;
-      const std::string what = testing::input_error([&] { full_with({setting}); });
+      const std::string what = testing::input_error_of([&] { full_with({setting}); });
       EXPECT_TRUE(what.starts_with("--set " + setting + ": " + path_of(info))) << setting << "\n"
                                                                                << what;
     }
@@ -154,7 +155,7 @@ TEST(KeyTable, IllegalValuesAreRefusedAtTheirLineAndColumn) {
       }
       text += line + "\n";
     }
-    const std::string what = testing::input_error([&] { parse_experiment(text, "bad.yaml"); });
+    const std::string what = testing::input_error_of([&] { parse_experiment(text, "bad.yaml"); });
     EXPECT_TRUE(what.starts_with("bad.yaml:" + std::to_string(value->mark.line) + ":"))
         << info.key << "\n"
         << what;
@@ -175,7 +176,7 @@ TEST(KeyTable, RequiredKeysAreMissed) {
     ASSERT_NE(map, nullptr) << path;
     std::erase_if(map->entries, [&](const YamlEntry& entry) { return entry.key == name; });
     EXPECT_NE(
-        testing::input_error([&] { read_tree(root); }).find("the key '" + name + "' is missing"),
+        testing::input_error_of([&] { read_tree(root); }).find("the key '" + name + "' is missing"),
         std::string::npos)
         << path;
   }
@@ -206,7 +207,7 @@ TEST(KeyTable, APolicyOverridesExecutionKeys) {
       EXPECT_EQ(loaded.experiment.policies[0], base.policies[0]) << setting;
       EXPECT_EQ(key.write(loaded.experiment.policies[1].execution), example);
       const std::string what =
-          testing::input_error([&] { validate(loaded, testing::host_capabilities(), 2); });
+          testing::input_error_of([&] { validate(loaded, testing::host_capabilities(), 2); });
       EXPECT_EQ(what.find("of a policy's own is not built yet") != std::string::npos,
                 key.is_same_in_all_policies && example != key.write(base.execution))
           << setting << "\n"

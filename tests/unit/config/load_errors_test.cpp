@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/config/load.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -18,7 +19,7 @@ struct BadCase {
 void expect_errors(const std::vector<BadCase>& cases) {
   for (const BadCase& bad : cases) {
     const std::string text = replaced(kSmall, bad.from, bad.to);
-    const std::string what = testing::input_error([&] { parse_experiment(text, "bad.yaml"); });
+    const std::string what = testing::input_error_of([&] { parse_experiment(text, "bad.yaml"); });
     EXPECT_TRUE(what.starts_with("bad.yaml:" + bad.place + ": "))
         << bad.to << "\nplace " << bad.place << "\n"
         << what;

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/scratch_folder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
@@ -148,7 +149,7 @@ TEST(Load, WindowsLineEndsAndByteOrderMark) {
 
 TEST(Load, WholeTexts) {
   const auto error = [](const std::string& text) {
-    return testing::input_error([&] { parse_experiment(text, "bad.yaml"); });
+    return testing::input_error_of([&] { parse_experiment(text, "bad.yaml"); });
   };
   EXPECT_EQ(error(""), "bad.yaml:1:1: no YAML document: the text is empty");
   EXPECT_EQ(error("# nothing\n\n"), "bad.yaml:1:1: no YAML document: the text is empty");
@@ -177,7 +178,7 @@ TEST(Load, WholeTexts) {
 
 TEST(Load, Files) {
   const auto error = [](const std::string& path) {
-    return testing::input_error([&] { load_experiment(path); });
+    return testing::input_error_of([&] { load_experiment(path); });
   };
   const ScratchFolder scratch;
   const std::string folder = scratch.path().string() + "/";

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/config/load.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -59,7 +60,7 @@ TEST(Override, LaterOnesWinAndPoliciesInheritTheNewValue) {
 
 TEST(Override, FillsAnEmptySection) {
   const std::string text = testing::replaced(testing::kSmall, "{iterations: 10}", "");
-  EXPECT_NE(testing::input_error([&] { parse_experiment(text, "x"); }), "");
+  EXPECT_NE(testing::input_error_of([&] { parse_experiment(text, "x"); }), "");
   EXPECT_EQ(parse_experiment(text, "x", {"execution.warmup=1"}).experiment.execution.warmup, 1);
 }
 
@@ -105,7 +106,7 @@ TEST(Override, ErrorsNameTheSetting) {
   };
   for (const auto& [setting, fragment] : cases) {
     const std::string setting_copy = setting;
-    const std::string what = testing::input_error([&] { with({setting_copy}); });
+    const std::string what = testing::input_error_of([&] { with({setting_copy}); });
     EXPECT_NE(what.find(fragment), std::string::npos) << setting << "\n" << what;
     if (setting != "model.weights.checkpoint=x") {  // the map is the file's
       EXPECT_TRUE(what.starts_with("--set " + setting.substr(0, setting.find('\n')))) << what;

@@ -6,13 +6,13 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/config/load.hpp"
 #include "framework/config/validate.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/plan/stages.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -53,14 +53,9 @@ PolicyConfig read(const std::string& text) {
 
 /// What is refused, without "x.yaml:".
 std::string refusal(const std::string& text) {
-  try {
-    read(text);
-  } catch (const InputError& error) {
-    const std::string what = error.what();
-    EXPECT_TRUE(what.starts_with("x.yaml:")) << what;
-    return what.substr(std::min<std::size_t>(what.size(), 7));
-  }
-  return "";
+  const std::string what = testing::input_error_of([&] { read(text); });
+  EXPECT_TRUE(what.empty() || what.starts_with("x.yaml:")) << what;
+  return what.substr(std::min<std::size_t>(what.size(), 7));
 }
 
 const StageList kNoCut = {{{"attention", ""}, {"mlp", ""}}};

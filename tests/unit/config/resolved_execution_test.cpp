@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -31,12 +32,8 @@ TEST(ResolvedExecution, ReadsBackAsItself) {
 TEST(ResolvedExecution, RefusesEverythingElseWithItsPlace) {
   const auto good = nlohmann::json::parse(to_json_text(kOnGpu));
   const auto refused = [](const nlohmann::json& json) {
-    try {
-      parse_resolved_execution(json.dump(), "here");
-    } catch (const InputError& error) {
-      return std::string(error.what()).starts_with("here");
-    }
-    return false;
+    return testing::input_error_of([&] { parse_resolved_execution(json.dump(), "here"); })
+        .starts_with("here");
   };
   EXPECT_FALSE(refused(good));
   for (const auto& [key, value] : good.items()) {

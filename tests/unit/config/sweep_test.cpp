@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/config/yaml_write.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -24,7 +24,7 @@ Sweep sweep_of(const std::string& axes, const Texts& overrides = {}, const Texts
 std::string error_of(const std::string& axes,
                      const Texts& overrides = {},
                      const Texts& policies = {}) {
-  return testing::input_error([&] {
+  return testing::input_error_of([&] {
     const Sweep sweep = sweep_of(axes, overrides, policies);
     for (std::size_t point = 0; point < sweep.num_points(); ++point) {
       static_cast<void>(sweep.load(point));
@@ -241,11 +241,11 @@ TEST(Sweep, MalformedAxesAreRefusedAtTheirPlace) {
     const std::string error = error_of(one.axes, one.overrides, one.policies);
     EXPECT_EQ(error.find(one.message), 0U) << one.axes << "said: " << error;
   }
-  EXPECT_EQ(testing::input_error([] {
+  EXPECT_EQ(testing::input_error_of([] {
               Sweep(testing::kSmall + "sweep: [1]\n", "x");
             }).find("x:17:8: sweep: expected none, or a map of keys"),
             0U);
-  EXPECT_EQ(testing::input_error([] {
+  EXPECT_EQ(testing::input_error_of([] {
               Sweep(testing::kSmall + "sweep: {}\n", "x");
             }).find("x:17:8: sweep: expected none, or a map of keys"),
             0U);
@@ -271,7 +271,7 @@ TEST(Sweep, ThePointsAreBounded) {
   const std::string axes =
       "  workload.seed: " + hundred + "]\n  execution.warmup: " + hundred + "]\n";
   EXPECT_EQ(sweep_of(axes).num_points(), Sweep::kMaxPoints);
-  EXPECT_EQ(testing::input_error([&] {
+  EXPECT_EQ(testing::input_error_of([&] {
               sweep_of(axes + "  execution.iterations: [1, 2]\n");
             }).find("small.yaml:20:3: the sweep has more than 10000 points"),
             0U);

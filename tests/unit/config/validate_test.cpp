@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/config/validate_execution.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -17,7 +18,7 @@ std::string error_of(const std::string& text,
                      std::optional<int> num_ranks = 2,
                      const Capabilities& capabilities = host_capabilities(),
                      const std::vector<std::string>& overrides = {}) {
-  return testing::input_error(
+  return testing::input_error_of(
       [&] { validate(parse_experiment(text, "bad.yaml", overrides), capabilities, num_ranks); });
 }
 
@@ -405,7 +406,7 @@ TEST(Validate, TheResolvedDeviceIsCheckedStrictly) {
   cuda.cuda = true;
   const auto error_on = [&](DeviceKind device, const std::string& text) {
     const auto experiment = parse_experiment(executed(text), "x").experiment;
-    return testing::input_error(
+    return testing::input_error_of(
         [&] { check_execution_on(device, experiment.execution, cuda, "policies[1]"); });
   };
   const std::string graph = "dtype: bfloat16, graph: full";
@@ -422,7 +423,7 @@ TEST(Validate, TheResolvedDeviceIsCheckedStrictly) {
   no_gpu_ragged.exchanges[1].on_gpu = false;
   const auto experiment = parse_experiment(executed("exchange: ragged"), "x").experiment;
   EXPECT_EQ(
-      testing::input_error([&] {
+      testing::input_error_of([&] {
         check_execution_on(DeviceKind::cuda, experiment.execution, no_gpu_ragged, "execution");
       }),
       "execution.exchange: exchange 'ragged' on device cuda is not built yet; allowed: device "

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
 namespace dovetail {
@@ -79,7 +79,7 @@ TEST(YamlText, WriteTextQuotesWhatYamlWouldTakeForSomethingElse) {
 
 TEST(YamlText, RefusesWhatIsNoText) {
   const auto error = [](const std::string& text) {
-    return testing::input_error([&] { check_text(text, "x"); });
+    return testing::input_error_of([&] { check_text(text, "x"); });
   };
   EXPECT_EQ(error("a: ä日😀\r\n\tb\n"), "");
   EXPECT_EQ(error("a\nbc\x04"), "x:2:3: a control character; allowed: UTF-8 text");

@@ -12,6 +12,7 @@
 #include "models/qwen3_moe.hpp"
 #include "models/qwen3_moe_config.hpp"
 #include "models/registry.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
 
 namespace dovetail {
@@ -46,14 +47,9 @@ Qwen3MoeConfig read(const Json& values) {
 
 std::string error_of_text(const std::string& text) {
   const ConfigFile file(text);
-  try {
-    read_qwen3_moe_config(file.path());
-  } catch (const InputError& error) {
-    const std::string message = error.what();
-    EXPECT_EQ(message.rfind(file.path() + ":", 0), 0U) << "file not named: " << message;
-    return message;
-  }
-  return "no error";
+  const auto message = testing::input_error_of([&] { read_qwen3_moe_config(file.path()); });
+  EXPECT_EQ(message.rfind(file.path() + ":", 0), 0U) << "file not named: " << message;
+  return message;
 }
 
 struct BadValue {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/weights/load_bench.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/models/weights_files.hpp"
 
 namespace dovetail {

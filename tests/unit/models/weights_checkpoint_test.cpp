@@ -17,6 +17,7 @@
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/safetensors_writer.hpp"
 #include "models/weights/seeded.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/models/weights_files.hpp"
 
 namespace dovetail {

@@ -6,9 +6,6 @@
 #include <fstream>
 #include <string>
 
-#include <gtest/gtest.h>
-
-#include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 
 namespace dovetail::testing {
@@ -40,18 +37,6 @@ inline std::string length_bytes(std::uint64_t length) {
 /// A safetensors file of this header and data, the length as it should be.
 inline std::string safetensors_bytes(const std::string& header, const std::string& data) {
   return length_bytes(header.size()) + header + data;
-}
-
-/// The message of the InputError that `act` throws; a failure where it throws none.
-template <class Act>
-std::string input_error_of(Act act) {
-  try {
-    act();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no InputError was thrown";
-  return {};
 }
 
 }  // namespace dovetail::testing

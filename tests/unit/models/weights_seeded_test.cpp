@@ -12,6 +12,7 @@
 
 #include "framework/base/seeded_chunk.hpp"
 #include "models/weights/seeded.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/models/weights_files.hpp"
 
 namespace dovetail {

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -15,12 +16,7 @@ namespace {
 using Tokens = std::vector<std::int64_t>;
 
 std::string error_of(const Tokens& tokens, int page_size, std::int64_t cache_tokens) {
-  try {
-    allocate_kv_pages(tokens, page_size, cache_tokens, 1);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "no error";
+  return testing::input_error_of([&] { allocate_kv_pages(tokens, page_size, cache_tokens, 1); });
 }
 
 TEST(KvPages, EverySlotHasOneOwnerAndLiesInTheCache) {
@@ -88,9 +84,9 @@ TEST(KvPages, CapacityIsExact) {
   EXPECT_NE(message.find("holds 20 tokens in 5 pages of 4"), std::string::npos) << message;
   EXPECT_NE(message.find("at least 24"), std::string::npos) << message;
   // Pages of one token hold exactly the tokens.
-  EXPECT_EQ(error_of(tokens, 1, 18), "no error");
+  EXPECT_EQ(error_of(tokens, 1, 18), "");
   EXPECT_NE(error_of(tokens, 1, 17).find("at least 18"), std::string::npos);
-  EXPECT_EQ(error_of({0, 0}, 16, 16), "no error");
+  EXPECT_EQ(error_of({0, 0}, 16, 16), "");
   EXPECT_EQ(allocate_kv_pages({}, 16, 0, 1).num_pages, 0);
 }
 

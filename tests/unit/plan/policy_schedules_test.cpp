@@ -7,13 +7,13 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/schedule_file.hpp"
 #include "framework/plan/schedule_json.hpp"
 #include "framework/plan/step_time_setting.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -61,12 +61,7 @@ class PolicySchedulesTest : public ::testing::Test {
   }
 
   static std::string refusal(const PolicyConfig& policy, const StepTimeSetting* setting = nullptr) {
-    try {
-      make(policy, setting);
-    } catch (const InputError& error) {
-      return error.what();
-    }
-    return "";
+    return testing::input_error_of([&] { make(policy, setting); });
   }
 
   static StagesConfig preset(const std::string& name) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/plan/schedule_check.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -132,12 +133,8 @@ TEST(Policies, RefuseOtherNumbersOfUbatches) {
   EXPECT_THROW(make("shared_expert", {kMoe}, 0), InputError);
   EXPECT_THROW(make("dual_batch", {kMoe}, 1), InputError);
   EXPECT_THROW(make("dual_batch", {kMoe}, 9), InputError);
-  try {
-    make("dual_batch", {kMoe}, 9);
-    FAIL();
-  } catch (const InputError& error) {
-    EXPECT_STREQ(error.what(), "policy dual_batch with 9 ubatches; allowed: 2 to 8");
-  }
+  EXPECT_EQ(testing::input_error_of([] { make("dual_batch", {kMoe}, 9); }),
+            "policy dual_batch with 9 ubatches; allowed: 2 to 8");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
 
 namespace dovetail {
@@ -19,12 +20,7 @@ const std::string kGood =
     "{\"context_length\": 4}\n";
 
 std::string error_of(const std::string& text) {
-  try {
-    parse_request_trace(text, "t.jsonl");
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
+  return testing::input_error_of([&] { parse_request_trace(text, "t.jsonl"); });
 }
 
 TEST(RequestTrace, ReadsWhatIsStated) {
@@ -149,12 +145,7 @@ TEST(RequestTrace, Files) {
   const ScratchFolder scratch;
   const std::string folder = scratch.path().string() + "/";
   const auto error = [](const std::string& path) {
-    try {
-      read_request_trace(path);
-    } catch (const InputError& failure) {
-      return std::string(failure.what());
-    }
-    return std::string();
+    return testing::input_error_of([&] { read_request_trace(path); });
   };
   EXPECT_EQ(
       error(folder + "absent.jsonl"),

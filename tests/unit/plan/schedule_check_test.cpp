@@ -11,8 +11,8 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/plan/policy.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -303,12 +303,8 @@ TEST(ScheduleCheck, NamesTheOpsOfABrokenDependency) {
   EXPECT_EQ(errors[0],
             "op 8 (experts, layer 0, ubatch 0) can start before op 3 (dispatch, layer 0, ubatch 0) "
             "is done, whose result it needs");
-  try {
-    check_schedule(schedule);
-    FAIL();
-  } catch (const InputError& error) {
-    EXPECT_EQ(std::string(error.what()), "schedule 'dual_batch' is wrong: " + errors[0]);
-  }
+  EXPECT_EQ(testing::input_error_of([&] { check_schedule(schedule); }),
+            "schedule 'dual_batch' is wrong: " + errors[0]);
 }
 
 TEST(ScheduleCheck, RefusesExchangesThatLanesDoNotOrder) {

@@ -9,12 +9,12 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/config/schedule_rules.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/schedule_json.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
@@ -36,14 +36,10 @@ class ScheduleFile : public ::testing::Test {
   /// what() of the InputError, which must begin with the file's name; that is left out.
   std::string refusal(const std::string& text, const ModelShape& model, int num_ubatches = 0) {
     const auto path = write(text);
-    try {
-      read_schedule_file(path, model, num_ubatches);
-    } catch (const InputError& error) {
-      const std::string what = error.what();
-      EXPECT_TRUE(what.starts_with(path + ": ")) << what;
-      return what.substr(std::min(what.size(), path.size() + 2));
-    }
-    return "";
+    const auto what =
+        testing::input_error_of([&] { read_schedule_file(path, model, num_ubatches); });
+    EXPECT_TRUE(what.empty() || what.starts_with(path + ": ")) << what;
+    return what.substr(std::min(what.size(), path.size() + 2));
   }
 
   std::string refusal(const Schedule& schedule) {
@@ -247,14 +243,9 @@ TEST_F(ScheduleFile, MustBeAFile) {
   for (const auto& [path, reason] :
        {std::pair(folder_.path() / "absent.json", "No such file or directory"),
         std::pair(folder_.path(), "not a regular file")}) {
-    try {
-      read_schedule_file(path.string(), {{kMoe}}, 0);
-      FAIL();
-    } catch (const InputError& error) {
-      EXPECT_EQ(std::string(error.what()),
-                path.string() + ": cannot be opened or read: " + reason +
-                    "; allowed: a schedule in JSON");
-    }
+    const auto file = path.string();
+    EXPECT_EQ(testing::input_error_of([&] { read_schedule_file(file, {{kMoe}}, 0); }),
+              file + ": cannot be opened or read: " + reason + "; allowed: a schedule in JSON");
   }
   const auto pipe = (folder_.path() / "pipe").string();
   testing::expect_pipe_refused(pipe, [&] { read_schedule_file(pipe, {{kMoe}}, 0); });

@@ -13,6 +13,7 @@
 #include "framework/plan/policy.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/stages.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/exec/recording_body.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
@@ -240,12 +241,9 @@ TEST(Stages, RefuseListsThatBreakARule) {
     ASSERT_TRUE(problem) << bad.fragment;
     EXPECT_EQ(problem->place, bad.place) << bad.fragment;
     EXPECT_TRUE(problem->message.starts_with(bad.fragment)) << problem->message;
-    try {
-      staged({kMoe}, 2, stages);
-      FAIL() << bad.fragment;
-    } catch (const InputError& error) {
-      EXPECT_EQ(std::string(error.what()), "stages." + problem->place + ": " + problem->message);
-    }
+    EXPECT_EQ(testing::input_error_of([&] { staged({kMoe}, 2, stages); }),
+              "stages." + problem->place + ": " + problem->message)
+        << bad.fragment;
   }
   EXPECT_FALSE(find_stages_problem(dual_batch_lists()));
 }
@@ -385,17 +383,12 @@ TEST(Automatic, HasACandidateOfTwoUbatches) {
   EXPECT_EQ(policies().at("auto").make_schedule, nullptr) << "it has no schedule of its own";
   EXPECT_EQ(&find_candidate("staged"), &policies().at("staged"));
   for (const char* bad : {"auto", "sequential", "shared_expert", "nothing"}) {
-    try {
-      find_candidate(bad);
-      FAIL() << bad;
-    } catch (const InputError& error) {
-      const std::string message = error.what();
-      EXPECT_TRUE(message.starts_with(std::string("policy auto cannot have '") + bad +
-                                      "' as its candidate; allowed: "))
-          << message;
-      EXPECT_EQ(message.find(bad, message.find("allowed")), std::string::npos) << message;
-      EXPECT_NE(message.find("staged", message.find("allowed")), std::string::npos) << message;
-    }
+    const std::string message = testing::input_error_of([&] { find_candidate(bad); });
+    EXPECT_TRUE(message.starts_with(std::string("policy auto cannot have '") + bad +
+                                    "' as its candidate; allowed: "))
+        << bad << ": " << message;
+    EXPECT_EQ(message.find(bad, message.find("allowed")), std::string::npos) << message;
+    EXPECT_NE(message.find("staged", message.find("allowed")), std::string::npos) << message;
   }
 }
 

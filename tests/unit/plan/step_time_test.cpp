@@ -12,6 +12,7 @@
 #include "framework/plan/agreement.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/plan/step_time_table.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
@@ -28,16 +29,6 @@ const std::string kTable = R"({"version": 2,
      "split": "request", "tokens": 64, "context_tokens": 0.5, "one_token_each": true, "step_ms": 1.5},
     {"policy": "dual", "schedule": "dual_batch", "schedule_digest": "22", "ubatches": 2,
      "split": "request", "tokens": 128, "context_tokens": 0, "one_token_each": false, "step_ms": 3}]})";
-
-template <class Call>
-std::string input_error(Call&& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const auto at = text.find(from);
@@ -63,7 +54,7 @@ TEST(StepTimeTable, ReadsATableAndOneThatASweepHolds) {
   const auto path = (folder.path() / "table.json").string();
   std::ofstream(path) << kTable;
   EXPECT_EQ(read_step_time_table(path).points, table.points);
-  EXPECT_EQ(input_error([&] { read_step_time_table(path + "x"); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_step_time_table(path + "x"); }),
             path +
                 "x: cannot be opened or read: No such file or directory; allowed: a table of step "
                 "times in JSON");
@@ -76,7 +67,8 @@ TEST(StepTimeTable, ReadsATableAndOneThatASweepHolds) {
 
 TEST(StepTimeTable, NamesThePlaceOfWhatIsWrong) {
   const auto error = [](const std::string& from, const std::string& to) {
-    return input_error([&] { parse_step_time_table(replaced(kTable, from, to), "t.json"); });
+    return testing::input_error_of(
+        [&] { parse_step_time_table(replaced(kTable, from, to), "t.json"); });
   };
   EXPECT_EQ(error("\"version\": 2", "\"version\": 1"),
             "t.json: version: only version 2 is known to this build")
@@ -99,11 +91,12 @@ TEST(StepTimeTable, NamesThePlaceOfWhatIsWrong) {
             "t.json: line 8, byte 468: key 'split' is there twice in one object");
   EXPECT_EQ(error("\"setting\"", "\"settings\"").find("t.json: unknown key 'settings'"), 0U);
   EXPECT_EQ(error("\"step_ms\": 3", "\"step_ms\": 1e999").find("t.json: not JSON"), 0U);
-  EXPECT_EQ(input_error([] { parse_step_time_table("{\"step_times\": {\"version\": 1}}", "s"); }),
+  EXPECT_EQ(testing::input_error_of(
+                [] { parse_step_time_table("{\"step_times\": {\"version\": 1}}", "s"); }),
             "s: step_times: key 'setting' is missing");
-  EXPECT_EQ(input_error([] { parse_step_time_table("{\"step_times\": null}", "s"); }),
+  EXPECT_EQ(testing::input_error_of([] { parse_step_time_table("{\"step_times\": null}", "s"); }),
             "s: step_times: none; the sweep has timed no complete step");
-  EXPECT_EQ(input_error([] { parse_step_time_table("[]", "s"); }),
+  EXPECT_EQ(testing::input_error_of([] { parse_step_time_table("[]", "s"); }),
             "s: an object is needed, not array");
 }
 
@@ -126,7 +119,7 @@ TEST(StepTimeTable, TakesAnyBytes) {
           text.insert(at, 1, "{}[],:\"0-e"[random() % 10]);
       }
     }
-    const auto what = input_error([&] { parse_step_time_table(text, "t.json"); });
+    const auto what = testing::input_error_of([&] { parse_step_time_table(text, "t.json"); });
     refused += what.empty() ? 0 : 1;
     EXPECT_TRUE(what.empty() || what.starts_with("t.json: ")) << what;
   }
@@ -142,7 +135,7 @@ TEST(StepTimeTable, MustBeOfTheRunsSetting) {
   run["dtype"] = "\"bfloat16\"";
   run["device"] = "\"cpu\"";
   run.erase("world_size");
-  EXPECT_EQ(input_error([&] { check_setting(table, run); }),
+  EXPECT_EQ(testing::input_error_of([&] { check_setting(table, run); }),
             "t.json: the step times were measured in another setting: device: not stated by the "
             "table, this run has \"cpu\"; dtype: \"float32\" in the table, \"bfloat16\" in this "
             "run; world_size: 2 in the table, unknown to this run");
@@ -242,7 +235,7 @@ TEST(StepTimeTable, PointsSayTheSmsOfTheExchange) {
     both.points.back().comm_sms = 16;
     both.points.back().step_ms = 99;
   }
-  EXPECT_NE(input_error([&] { select_curves(both, kPlain, kDual); }).find("comm_sms"),
+  EXPECT_NE(testing::input_error_of([&] { select_curves(both, kPlain, kDual); }).find("comm_sms"),
             std::string::npos);
   auto plain = kPlain;
   auto dual = kDual;
@@ -269,7 +262,7 @@ TEST(StepTimeTable, SelectsTheCandidatesPoints) {
   EXPECT_EQ(curves.plain, (std::vector<StepTimeSample>{{{64, 0, false}, 2.0}}));
   EXPECT_EQ(curves.candidate,
             (std::vector<StepTimeSample>{{{64, 0.5, true}, 1.5}, {{128, 0, false}, 3}}));
-  EXPECT_EQ(input_error([&] {
+  EXPECT_EQ(testing::input_error_of([&] {
               select_curves(table, kPlain, {"dual_batch", "23", 2, "request"});
             }),
             "t.json: the table of step times has no point for dual_batch of digest 23 with 2 "
@@ -279,16 +272,16 @@ TEST(StepTimeTable, SelectsTheCandidatesPoints) {
                                                           {"dual_batch", "22", 2, "sizes: 3, 5"},
                                                           {"dual_batch", "22", 2, ""},
                                                           {"staged", "22", 2, "request"}}) {
-    EXPECT_NE(input_error([&] { select_curves(table, kPlain, other); }), "");
+    EXPECT_NE(testing::input_error_of([&] { select_curves(table, kPlain, other); }), "");
   }
-  EXPECT_NE(input_error([&] {
+  EXPECT_NE(testing::input_error_of([&] {
               select_curves(table, {"sequential", "12", 1, ""}, kDual);
             }).find("no point for sequential of digest 12 with 1 ubatch; it has: dual"),
             std::string::npos);
   auto two = table;
   two.points.push_back(two.points[1]);
   two.points.back().policy = "other";
-  EXPECT_EQ(input_error([&] { select_curves(two, kPlain, kDual); }),
+  EXPECT_EQ(testing::input_error_of([&] { select_curves(two, kPlain, kDual); }),
             "t.json: the table of step times has several policies for dual_batch of digest 22 with "
             "2 ubatches and split request: dual (dual_batch of digest 22 with 2 ubatches and split "
             "request), other (dual_batch of digest 22 with 2 ubatches and split request); allowed: "
@@ -323,7 +316,7 @@ TEST(StepTimeTable, RefusesValuesTooDeepWithinEachOther) {
     const std::string text = std::string("{\n\"") + key + "\": " + std::string(60'000, '[') +
                              std::string(60'000, ']') + "}";
     const auto at = text.find('[') + 15;
-    EXPECT_EQ(input_error([&] { parse_step_time_table(text, "t.json"); }),
+    EXPECT_EQ(testing::input_error_of([&] { parse_step_time_table(text, "t.json"); }),
               "t.json: line 2, byte " + std::to_string(at) +
                   ": values too deep within each other; allowed: at most 16 arrays and objects");
   }

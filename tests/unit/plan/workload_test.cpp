@@ -12,6 +12,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/plan/mrope_positions.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -466,12 +467,8 @@ TEST(Workload, TracedRequestsGoToTheLeastLoadedRank) {
 TEST(Workload, RulesOfATrace) {
   const auto error = [](const WorkloadConfig& config, const std::string& text, int world_size) {
     const auto trace = trace_of(text);
-    try {
-      make_workload(config, &trace, kVocabulary, world_size, Rank(0));
-    } catch (const InputError& failure) {
-      return std::string(failure.what());
-    }
-    return std::string();
+    return testing::input_error_of(
+        [&] { make_workload(config, &trace, kVocabulary, world_size, Rank(0)); });
   };
   const std::string good = "{\"length\": 1}\n";
   EXPECT_EQ(error(traced(), good + "{\"length\": 2, \"rank\": 1}", 2), "");

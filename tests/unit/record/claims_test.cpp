@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/record/policy_folder.hpp"
 #include "framework/record/profile.hpp"
 #include "framework/record/reader.hpp"
@@ -12,6 +11,7 @@
 #include "framework/record/recorder.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/trace.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
@@ -19,7 +19,7 @@ namespace {
 
 using hdf5::Shape;
 using test::full_spec;
-using test::input_error_of;
+using testing::input_error_of;
 
 constexpr std::int64_t kHuge = std::int64_t{1} << 40;
 

@@ -11,6 +11,7 @@
 #include "framework/record/recorder.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/view.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
@@ -18,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::full_spec;
-using test::input_error_of;
+using testing::input_error_of;
 
 /// A vfat image of 16 MiB, mounted as long as this lives.
 class MountedImage {

@@ -8,6 +8,7 @@
 #include "framework/base/error.hpp"
 #include "framework/record/reader.hpp"
 #include "framework/record/recorder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
@@ -15,9 +16,9 @@ namespace {
 
 using hdf5::Shape;
 using test::full_spec;
-using test::input_error_of;
 using test::origin;
 using test::TempFolder;
+using testing::input_error_of;
 
 std::span<const std::byte> bytes_of(const auto& values) {
   return std::as_bytes(std::span(values));

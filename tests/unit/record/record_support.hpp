@@ -47,15 +47,4 @@ int run_program(const std::vector<std::string>& arguments, std::string& output);
 /// /usr/bin/python3 has h5py, or where it cannot read a file.
 nlohmann::json h5py_dump(const std::vector<std::filesystem::path>& files);
 
-/// The message of the InputError that `work` throws; empty where it throws none.
-template <class Work>
-std::string input_error_of(Work&& work) {
-  try {
-    work();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace dovetail::test

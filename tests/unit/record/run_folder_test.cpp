@@ -6,6 +6,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/record/policy_folder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
@@ -13,8 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::full_spec;
-using test::input_error_of;
 using test::TempFolder;
+using testing::input_error_of;
 
 constexpr auto kTime = std::chrono::system_clock::time_point(std::chrono::seconds(1763826329));
 

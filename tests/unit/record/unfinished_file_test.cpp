@@ -8,14 +8,15 @@
 #include "framework/base/error.hpp"
 #include "framework/record/reader.hpp"
 #include "framework/record/recorder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
 namespace {
 
 namespace fs = std::filesystem;
-using test::input_error_of;
 using test::TempFolder;
+using testing::input_error_of;
 
 /// As a file system that has not this call.
 NamingCalls::Call refuse(int error) {

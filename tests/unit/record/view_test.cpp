@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/record/reader.hpp"
 #include "framework/record/run_folder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
@@ -169,7 +169,7 @@ TEST(View, RanksThatContradictAreRefusedAndLeaveNoView) {
   auto other = full_spec(1, 2);
   other.outputs[0].dtype = DType::float32;
   { RankRecorder recorder(folder.path() / rank_file_name(1), other); }
-  const auto message = test::input_error_of([&] { write_view(folder.path()); });
+  const auto message = testing::input_error_of([&] { write_view(folder.path()); });
   EXPECT_NE(message.find("rank-00001.h5: /output/hidden: element type"), std::string::npos)
       << message;
   EXPECT_FALSE(fs::exists(folder.path() / kViewFileName));

@@ -5,9 +5,9 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/run/capabilities.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
 namespace dovetail {
@@ -86,27 +86,23 @@ TEST(CheckedRun, CountsGivenRouting) {
 
 TEST(CheckedRun, RefusesWhatARunWouldRefuse) {
   const auto refusal = [](const std::string& more, int num_ranks) {
-    try {
+    return testing::input_error_of([&] {
       const auto run = check(more, num_ranks);
       rank_memory(run, 0);
-    } catch (const InputError& error) {
-      return std::string(error.what());
-    }
-    return std::string("nothing was refused");
+    });
   };
   const std::string workload = "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n";
   EXPECT_NE(
       refusal(workload + "execution: {device: cpu}\nparallel: {expert_parallel: 3}\n" + kPolicies,
               2),
-      "nothing was refused");
+      "");
   EXPECT_NE(
       refusal(workload + "execution: {device: cpu}\nparallel: {expert_parallel: 3}\n" + kPolicies,
               3),
-      "nothing was refused")
+      "")
       << "eight experts on three ranks";
-  EXPECT_NE(refusal(workload + "execution: {device: cpu, cache_tokens: 16}\n" + kPolicies, 1),
-            "nothing was refused");
-  EXPECT_EQ(refusal(workload + "execution: {device: cpu}\n" + kPolicies, 1), "nothing was refused");
+  EXPECT_NE(refusal(workload + "execution: {device: cpu, cache_tokens: 16}\n" + kPolicies, 1), "");
+  EXPECT_EQ(refusal(workload + "execution: {device: cpu}\n" + kPolicies, 1), "");
 }
 
 TEST(PlannedPlace, IsTheCpuWhereThatIsAskedForOrNeeded) {

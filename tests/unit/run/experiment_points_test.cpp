@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/run/capabilities.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -51,25 +51,16 @@ TEST(PointExperiment, RunsTheBaselineFirstWhereOthersTakeItsRouting) {
 }
 
 TEST(PointExperiment, NamesThePointInErrors) {
-  try {
-    point_of({"workload.rank_scale=[0.0]"}, {}, 1);
-    FAIL() << "an idle world was accepted";
-  } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("point 1 of the sweep"), std::string::npos)
-        << error.what();
-  }
+  const auto message =
+      testing::input_error_of([] { point_of({"workload.rank_scale=[0.0]"}, {}, 1); });
+  EXPECT_NE(message.find("point 1 of the sweep"), std::string::npos) << message;
 }
 
 TEST(FindPolicy, ListsWhatThereIs) {
   const auto experiment = point_of({}, {});
   EXPECT_EQ(find_policy(experiment, "staged").name, "staged");
-  try {
-    find_policy(experiment, "stage");
-    FAIL() << "an unknown policy was found";
-  } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("sequential, dual_batch, staged"), std::string::npos)
-        << error.what();
-  }
+  const auto message = testing::input_error_of([&] { find_policy(experiment, "stage"); });
+  EXPECT_NE(message.find("sequential, dual_batch, staged"), std::string::npos) << message;
 }
 
 }  // namespace

@@ -7,12 +7,12 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/recorder.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/schema.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
 namespace dovetail {
@@ -114,16 +114,6 @@ class RecordedRun {
   ScratchFolder folder_;
 };
 
-template <class Work>
-std::string refusal_of(const Work& work) {
-  try {
-    work();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing was refused";
-}
-
 TEST(ReadRouting, MatchesTokensOfAnotherGrid) {
   const auto experiment = experiment_of();
   const RecordedRun source(experiment, 3);
@@ -156,16 +146,16 @@ TEST(ReadRouting, RefusesWhatDoesNotFit) {
   const auto model = testing::make_fake_model();
   const auto all = workload_of(experiment, 1, 0);
   const RecordedRun others(experiment_of("", "3, 1"), 1);
-  EXPECT_EQ(refusal_of([&] { read_routing(others.path(), all, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_routing(others.path(), all, *model); }),
             others.path() +
                 ": holds the routing of 8 of this rank's 16 tokens; the run must have had the same "
                 "requests and steps");
   const RecordedRun three(experiment, 1, 3);
-  EXPECT_EQ(refusal_of([&] { read_routing(three.path(), all, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_routing(three.path(), all, *model); }),
             three.file(0) +
                 ": /route/expert_ids is [2, 16, 3]; the model has 2 layers and chooses 2 experts");
   const RecordedRun many(experiment, 1, kTopK, kHidden, 1);
-  EXPECT_EQ(refusal_of([&] { read_routing(many.path(), all, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_routing(many.path(), all, *model); }),
             many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
 }
 
@@ -175,7 +165,8 @@ TEST(ReadRouting, RefusesAnUnfinishedRun) {
   std::filesystem::remove(source.file(1));
   const auto model = testing::make_fake_model();
   const auto workload = workload_of(experiment, 1, 0);
-  const auto refusal = refusal_of([&] { read_routing(source.path(), workload, *model); });
+  const auto refusal =
+      testing::input_error_of([&] { read_routing(source.path(), workload, *model); });
   EXPECT_NE(refusal.find("rank 1"), std::string::npos) << refusal;
 }
 
@@ -206,22 +197,25 @@ TEST(ReadHidden, RefusesWhatIsNotTheStageBefore) {
   const auto model = testing::make_fake_model();
   const auto workload = workload_of(experiment, 1, 0);
   const RecordedRun same(experiment, 1);
-  EXPECT_EQ(refusal_of([&] { read_hidden(same.path(), workload, *model, experiment); }),
-            same.file(0) +
-                ": is of layers [2, 4]; allowed for layers from 2 on: a run of the layers up to 2");
+  EXPECT_EQ(
+      testing::input_error_of([&] { read_hidden(same.path(), workload, *model, experiment); }),
+      same.file(0) +
+          ": is of layers [2, 4]; allowed for layers from 2 on: a run of the layers up to 2");
   const RecordedRun others(experiment_of("0,2", "3, 1, 5"), 1);
   const auto refusal =
-      refusal_of([&] { read_hidden(others.path(), workload, *model, experiment); });
+      testing::input_error_of([&] { read_hidden(others.path(), workload, *model, experiment); });
   EXPECT_NE(refusal.find("was run with another workload.requests"), std::string::npos) << refusal;
   const RecordedRun narrow(experiment_of("0,2"), 1, kTopK, 8);
-  EXPECT_EQ(refusal_of([&] { read_hidden(narrow.path(), workload, *model, experiment); }),
-            narrow.file(0) + ": /output/hidden is [16, 8]; the model's hidden size is 16");
+  EXPECT_EQ(
+      testing::input_error_of([&] { read_hidden(narrow.path(), workload, *model, experiment); }),
+      narrow.file(0) + ": /output/hidden is [16, 8]; the model's hidden size is 16");
 }
 
 TEST(ReadSourceExperiment, IsOfTheSameLayers) {
   const RecordedRun source(experiment_of("0,2"), 1);
   EXPECT_EQ(read_source_experiment(source.path(), experiment_of("0,2").model).experiment, "fake");
-  EXPECT_EQ(refusal_of([&] { read_source_experiment(source.path(), experiment_of().model); }),
+  EXPECT_EQ(testing::input_error_of(
+                [&] { read_source_experiment(source.path(), experiment_of().model); }),
             source.path() + ": has the routing of layers [0, 2]; this run is of layers all");
 }
 

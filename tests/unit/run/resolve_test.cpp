@@ -6,12 +6,12 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/model_holder.hpp"
+#include "tests/support/input_error.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
 namespace dovetail {
@@ -88,12 +88,7 @@ TEST(ResolvePolicy, OnAGpuTheExchangeBoundsTheGraphs) {
 
 TEST(ResolvePolicy, WhatADeviceCannotRunIsRefusedByName) {
   const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
-    try {
-      resolve(decode_with(policy), place);
-    } catch (const InputError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return testing::input_error_of([&] { resolve(decode_with(policy), place); });
   };
   EXPECT_NE(refused(", schedule: sequential, graph: full", {}).find("policy p: execution.graph"),
             std::string::npos);

@@ -5,10 +5,10 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/capabilities.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
@@ -33,12 +33,8 @@ ExperimentPoints points_of(const std::string& counts) {
 }
 
 std::string refusal_of(const ExperimentPoints& points, const fs::path& folder, int num_ranks) {
-  try {
-    const SweepRecords records(points, folder.string(), num_ranks);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing was refused";
+  return testing::input_error_of(
+      [&] { const SweepRecords records(points, folder.string(), num_ranks); });
 }
 
 std::vector<SweepPointStatus> states_of(const SweepRecords& records) {

@@ -8,19 +8,12 @@
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "tests/support/input_error.hpp"
 
 namespace dovetail {
 namespace {
 
-template <class Call>
-std::string refusal(Call call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "accepted";
-}
+using testing::input_error_of;
 
 /// What is built, in order: rows may be added behind those that are named here.
 bool begins_and_ends(const std::string& text, const std::string& begin, const std::string& end) {
@@ -85,8 +78,7 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
       if (on_gpu ? row.on_gpu : row.on_host) {
         continue;
       }
-      const auto of = [&](auto call) { return refusal(call); };
-      const auto text = of([&] { choose_exchange(row.name, on_gpu); });
+      const auto text = input_error_of([&] { choose_exchange(row.name, on_gpu); });
       const auto start = "exchange '" + row.name + "' ";
       if (!row.is_built()) {
         EXPECT_TRUE(
@@ -101,19 +93,21 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
             text, start + "needs GPUs; on host ranks: gather, ragged", ", and auto"))
             << text;
       }
-      EXPECT_EQ(of([&] { make_exchange(row.name, on_gpu, shape, {}); }), text);
-      EXPECT_EQ(of([&] { exchange_buffer_bytes(row.name, on_gpu, shape, 1, 1.0); }), text);
+      EXPECT_EQ(input_error_of([&] { make_exchange(row.name, on_gpu, shape, {}); }), text);
+      EXPECT_EQ(input_error_of([&] { exchange_buffer_bytes(row.name, on_gpu, shape, 1, 1.0); }),
+                text);
       if (on_gpu) {
-        EXPECT_EQ(of([&] { max_graph_mode(row.name); }), text);
+        EXPECT_EQ(input_error_of([&] { max_graph_mode(row.name); }), text);
       }
     }
   }
-  EXPECT_EQ(refusal([] { choose_exchange("padded"); }).find("exchange 'padded' needs GPUs"), 0U);
-  EXPECT_EQ(refusal([] {
+  EXPECT_EQ(input_error_of([] { choose_exchange("padded"); }).find("exchange 'padded' needs GPUs"),
+            0U);
+  EXPECT_EQ(input_error_of([] {
               choose_exchange("symmetric", true);
             }).find("exchange 'symmetric' is not built yet"),
             0U);
-  EXPECT_EQ(refusal([] {
+  EXPECT_EQ(input_error_of([] {
               choose_exchange("raged");
             }).find("unknown exchange 'raged'; known: gather, ragged, padded"),
             0U);
@@ -128,7 +122,7 @@ TEST(ExchangeTable, TokensWithTooManyExpertsAreRefused) {
       }
       EXPECT_NO_THROW(check_top_k(row.name, on_gpu, side->max_top_k));
       if (side->max_top_k < std::numeric_limits<int>::max()) {
-        EXPECT_EQ(refusal([&] { check_top_k(row.name, on_gpu, side->max_top_k + 1); }),
+        EXPECT_EQ(input_error_of([&] { check_top_k(row.name, on_gpu, side->max_top_k + 1); }),
                   "exchange '" + row.name + "' on " + (on_gpu ? "GPUs" : "host ranks") +
                       " takes at most " + std::to_string(side->max_top_k) +
                       " experts a token; the model has " + std::to_string(side->max_top_k + 1));
