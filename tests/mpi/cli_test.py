@@ -54,13 +54,13 @@ class Run(SmallTest):
             self.assertRegex(line, rf"^policy {policy} step_ms \d+\.\d+ verdict {verdict}$")
         with h5py.File(run / "dual_batch" / "rank-00001.h5") as file:
             self.assertEqual(file.attrs["status"], b"complete")
-            self.assertEqual(file["output/hidden"].shape, (8 * 128, 64))
+            self.assertEqual(file["output/hidden"].shape, (7 * 127, 64))
             self.assertTrue(np.isfinite(file["output/hidden"][:]).all())
             self.assertTrue((file["timing/step_ns"][:] > 0).all())
             self.assertTrue((file["timing/decision"][:, :, 0] == 1).all())
-            self.assertEqual(list(file["input/requests"][:]), list(range(8, 16)))
+            self.assertEqual(list(file["input/requests"][:]), list(range(7, 14)))
         with h5py.File(run / "dual_batch" / "view.h5") as view:
-            self.assertEqual(view["output/logits"].shape, (2, 8, 256))
+            self.assertEqual(view["output/logits"].shape, (2, 7, 256))
             with h5py.File(run / "dual_batch" / "rank-00001.h5") as file:
                 np.testing.assert_array_equal(view["output/logits"][1], file["output/logits"][:])
         summary = json.loads((run / "dual_batch" / "summary.json").read_text())
