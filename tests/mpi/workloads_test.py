@@ -109,6 +109,15 @@ class Steps(Workload):
 
 
 class Inputs(Workload):
+    def test_eight_experts_of_a_token_work_in_every_ubatch(self):
+        config = json.loads((TOP / CONFIG).read_text())
+        path = self.write(json.dumps({**config, "num_experts_per_tok": 8}), "config.json")
+        run, _ = self.run_workload("top-8", "phase: prefill, requests: {lengths: [19, 33, 8]}", config=path)
+        for policy in ("dual_batch", "pages"):
+            self.assert_verified(run / "sequential", run / policy)
+            with h5py.File(run / policy / "rank-00000.h5") as file:
+                self.assertEqual(file["route/expert_ids"].shape, (4, 60, 8))
+
     def test_two_stages_equal_the_whole_to_the_bit(self):
         for name, workload in (("prefill", "phase: prefill, requests: {lengths: [19, 5, 8]}"),
                                ("decode", "phase: decode, requests: {context_lengths: [19, 5, 8]}, steps: 3, context: random")):

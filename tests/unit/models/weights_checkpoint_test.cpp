@@ -188,6 +188,19 @@ TEST_F(Sharded, AnIndexThatDisagreesWithItsShardIsNamed) {
   EXPECT_NE(message.find("s2.safetensors: no tensor 'a', although"), std::string::npos) << message;
 }
 
+TEST_F(Sharded, TheIndexDecidesWhichOfTwoShardsHasATensor) {
+  write_tensors(folder_ / "s3.safetensors", {{"a", numbered({4}, 20)}, {"c", numbered({4}, 10)}});
+  for (const auto& [shard, first] : {std::pair("s1.safetensors", 0), {"s3.safetensors", 20}}) {
+    index(std::string(R"({"weight_map":{"c":"s3.safetensors","a":")") + shard + "\"}}");
+    CheckpointSource source(folder_.path());
+    const at::Tensor other = poisoned({4});
+    source.read({"c", {4}, 0, other});
+    const at::Tensor destination = poisoned({4});
+    source.read({"a", {4}, 0, destination});
+    EXPECT_TRUE(destination.equal(numbered({4}, first))) << shard;
+  }
+}
+
 TEST_F(Sharded, ABrokenShardIsNamedEachTime) {
   write_file(folder_ / "s1.safetensors", "short");
   CheckpointSource source(folder_.path());
