@@ -1,19 +1,19 @@
-// The difference of two tensors, row by row: error max|a-b| / max|b| in double, bitwise equality,
-// and the worst element by name.
+// The difference of two tensors, row by row, in double: each row has its own error, so that a fault
+// in one row is as visible as one in all; bitwise equality; the worst row and element by name.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
+#include <vector>
 
 #include "framework/base/types.hpp"
 
 namespace dovetail {
 
-/// Element `index` of raw little-endian elements as double; exact for every dtype but int64 beyond
-/// 2^53.
-double element_as_double(DType dtype, const std::byte* data, std::int64_t index);
+/// Raw little-endian elements as double, into `values`, which is resized; exact for every dtype but
+/// int64 beyond 2^53.
+void decode_row(DType dtype, std::span<const std::byte> data, std::vector<double>& values);
 
 /// Differences of the rows of one tensor; rows are added one pair at a time, so that they may come
 /// from any rank and in any order. `a` is the tensor under test, `b` the baseline.
@@ -36,16 +36,20 @@ class TensorDiff {
                std::span<const std::byte> b,
                bool excluded = false);
 
-  /// max|a-b| / max|b| over the rows that were compared; 0 where both are 0 and infinite where only
-  /// max|b| is. Non-finite elements do not enter: see has_non_finite.
-  double error() const;
+  /// The largest ||a-b|| / ||b|| of a compared row (Euclidean norms); 0 where both are 0 and
+  /// infinite where only ||b|| is. Non-finite elements do not enter: see has_non_finite.
+  double row_error() const { return row_error_; }
 
-  double max_abs_difference() const { return max_abs_difference_; }
+  /// The largest |a-b| / max(|b|, rms of b's row) of an element of a compared row: a single wrong
+  /// element is small beside a long row, but not beside its neighbours. Infinite as above.
+  double element_error() const { return element_error_; }
 
-  double max_abs_baseline() const { return max_abs_baseline_; }
+  /// The row of row_error(), the first of equals, and its element of the largest |a-b|; row -1 if
+  /// all are equal.
+  const Element& worst_row() const { return worst_row_; }
 
-  /// The element of the largest |a-b|, the first of equals; row -1 if all are equal.
-  const Element& worst() const { return worst_; }
+  /// The element of element_error(), the first of equals; row -1 if all are equal.
+  const Element& worst_element() const { return worst_element_; }
 
   /// True if any element of either side is NaN or Inf, also in an excluded row and also if both
   /// sides have it: such an output is broken whatever it is compared with.
@@ -64,10 +68,22 @@ class TensorDiff {
   std::int64_t num_excluded_rows() const { return num_excluded_rows_; }
 
  private:
+  /// Of the row that a_ and b_ hold.
+  Element element(std::int64_t row, std::size_t column) const;
+
+  /// Remembers the first non-finite element of that row and makes all of them zero.
+  void leave_out_non_finite(std::int64_t row);
+
+  /// Enters that row into the errors.
+  void add_errors(std::int64_t row);
+
   DType dtype_;
-  double max_abs_difference_ = 0;
-  double max_abs_baseline_ = 0;
-  Element worst_;
+  std::vector<double> a_;
+  std::vector<double> b_;
+  double row_error_ = 0;
+  double element_error_ = 0;
+  Element worst_row_;
+  Element worst_element_;
   Element non_finite_;
   Element first_different_bits_;
   std::int64_t num_different_bits_ = 0;

@@ -17,38 +17,73 @@ constexpr double kMaxExcludedShare = 0.5;
 // doubled to allow for routers with closer logits.
 constexpr double kFlipShareOfNoise = 16;
 
-ToleranceRule float32_rule() {
-  return {
-      .max_error = 2e-6,
-      .max_margin = 1e-4,
-      .max_flip_share = 1e-3,
-      .max_excluded_share = kMaxExcludedShare,
-      .reason =
-          "float32: error 2e-6, about 32 unit roundoffs (6e-8), for kernels that sum in another "
-          "order when rows are cut or spread over ranks; margin 1e-4, two logits of up to 25 "
-          "that each move by 2e-6 of their size; flips 0.1 % of the token-layers, the share "
-          "of margins below 1e-4 among hundreds of experts"};
+// Root mean square of a rounding, in unit roundoffs of the number: sqrt(1/3 3/(8 ln 2)), of errors
+// spread evenly up to half a last place and significands spread as 1/m over [1, 2).
+constexpr double kRmsOfRounding = 0.4246;
+constexpr double kMargin = 2.2;
+constexpr double kRoundingsPerLayer = 6;
+constexpr double kElementDeviations = 5;
+
+/// c of row_bounds.
+double terms_per_rounding(DeviceRelation devices) {
+  return devices == DeviceRelation::same ? 32 : 2;
 }
 
-ToleranceRule reduced_rule(DType dtype, GridRelation grid, int num_layers) {
-  const double roundings = (grid == GridRelation::same ? 2.0 : 3.0) * std::max(num_layers, 1);
-  const double noise = unit_roundoff(dtype) * std::sqrt(roundings);
-  ToleranceRule rule{.max_error = 4 * noise,
-                     .max_margin = 2 * 4 * noise,
-                     .max_flip_share = std::min(1.0, kFlipShareOfNoise * noise),
+bool is_float(DType dtype) {
+  return dtype != DType::int32 && dtype != DType::int64 && dtype != DType::uint8;
+}
+
+/// n of row_bounds.
+double roundings(DType dtype,
+                 std::int64_t depth,
+                 std::int64_t reduction_length,
+                 DeviceRelation devices) {
+  const double of_sums =
+      std::min(1.0, unit_roundoff(DType::float32) / unit_roundoff(dtype));  // float64 sums itself
+  return kRoundingsPerLayer * static_cast<double>(std::max<std::int64_t>(depth, 1)) *
+             (1 + static_cast<double>(reduction_length) / terms_per_rounding(devices) * of_sums *
+                      of_sums) +
+         2;
+}
+
+ToleranceRule float_rule(DType dtype,
+                         GridRelation grid,
+                         std::int64_t num_layers,
+                         std::int64_t reduction_length,
+                         DeviceRelation devices) {
+  ToleranceRule rule{.bounds = row_bounds(dtype, num_layers, reduction_length, devices),
+                     .max_margin = 1e-4,
+                     .max_flip_share = 1e-3,
                      .max_excluded_share = kMaxExcludedShare,
                      .reason = {}};
-  char text[400];
+  const char* routing =
+      "margin 1e-4, two logits of up to 25 that each move by 2e-6 of their size; flips 0.1 % of "
+      "the "
+      "token-layers, the share of margins below 1e-4 among hundreds of experts";
+  if (dtype != DType::float32) {
+    const double of_stream = (grid == GridRelation::same ? 2.0 : 3.0) *
+                             static_cast<double>(std::max<std::int64_t>(num_layers, 1));
+    const double noise = unit_roundoff(dtype) * std::sqrt(of_stream);
+    rule.max_margin = 2 * 4 * noise;
+    rule.max_flip_share = std::min(1.0, kFlipShareOfNoise * noise);
+    routing =
+        "margin 8 u sqrt(roundings of the residual stream), two logits of order 1 that each move "
+        "by "
+        "half of it; flips 16 u sqrt(roundings), twice the measured share";
+  }
+  char text[600];
   std::snprintf(
       text,
       sizeof(text),
-      "%s: error 4 u sqrt(n) = %.2e with unit roundoff u = %.2e and n = %.0f roundings of "
-      "the residual stream; margin twice that, two logits of order 1 that each move by "
-      "it; flips 16 times the noise u sqrt(n), twice the measured share",
+      "%s: a row may differ by 2.2 x 0.6 u sqrt(n) = %.2e of its norm, an element by 5 times "
+      "that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f roundings "
+      "in %lld layers; %s",
       std::string(to_string(dtype)).c_str(),
-      rule.max_error,
+      rule.bounds.row,
       unit_roundoff(dtype),
-      roundings);
+      roundings(dtype, num_layers, reduction_length, devices),
+      static_cast<long long>(num_layers),
+      routing);
   rule.reason = text;
   return rule;
 }
@@ -74,20 +109,24 @@ double unit_roundoff(DType dtype) {
   return 0;
 }
 
-ToleranceRule tolerance_rule(DType dtype, GridRelation grid, int num_layers) {
-  switch (dtype) {
-    case DType::float32:
-      return float32_rule();
-    case DType::float16:
-    case DType::bfloat16:
-    case DType::float64:
-      return reduced_rule(dtype, grid, num_layers);
-    case DType::int32:
-    case DType::int64:
-    case DType::uint8:
-      break;
+RowBounds row_bounds(DType dtype,
+                     std::int64_t depth,
+                     std::int64_t reduction_length,
+                     DeviceRelation devices) {
+  const double row = kMargin * std::sqrt(2.0) * kRmsOfRounding * unit_roundoff(dtype) *
+                     std::sqrt(roundings(dtype, depth, reduction_length, devices));
+  return {.row = row, .element = kElementDeviations * row};
+}
+
+ToleranceRule tolerance_rule(DType dtype,
+                             GridRelation grid,
+                             std::int64_t num_layers,
+                             std::int64_t reduction_length,
+                             DeviceRelation devices) {
+  if (!is_float(dtype)) {
+    return {.reason = "integers must be equal"};
   }
-  return {.reason = "integers must be equal"};
+  return float_rule(dtype, grid, num_layers, reduction_length, devices);
 }
 
 }  // namespace dovetail

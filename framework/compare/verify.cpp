@@ -58,6 +58,20 @@ std::int64_t num_layers_of(const RankFile& file) {
   return layers;
 }
 
+bool is_on_cpu(const RankFile& file) {
+  return file.text("device") == "cpu";
+}
+
+constexpr std::int64_t kLeastReductionLength = 1024;
+
+/// The terms of the longest sum of a layer. Products over heads and experts may be longer than the
+/// hidden size where that is small.
+std::int64_t reduction_length_of(const RankFile& file) {
+  const std::string hidden = std::string(path::kOutput) + "/hidden";
+  return file.has(hidden) ? std::max(kLeastReductionLength, file.shape(hidden).back())
+                          : kLeastReductionLength;
+}
+
 /// By the activation dtype, which may be coarser than a tensor's own (logits in float32).
 void choose_rule(VerifyContext& context) {
   const RankFile& own = context.policy.rank(0);
@@ -74,8 +88,14 @@ void choose_rule(VerifyContext& context) {
       own.integer(attribute::kExpertParallel) == other.integer(attribute::kExpertParallel);
   context.report.grid = same_grid ? GridRelation::same : GridRelation::different;
   context.num_layers = num_layers_of(other);
-  context.report.rule = tolerance_rule(
-      context.activation_dtype, context.report.grid, static_cast<int>(context.num_layers));
+  context.reduction_length = reduction_length_of(other);
+  context.devices =
+      is_on_cpu(own) == is_on_cpu(other) ? DeviceRelation::same : DeviceRelation::different;
+  context.report.rule = tolerance_rule(context.activation_dtype,
+                                       context.report.grid,
+                                       context.num_layers,
+                                       context.reduction_length,
+                                       context.devices);
 }
 
 void verify(VerifyContext& context) {

@@ -52,10 +52,13 @@ struct TensorReport {
   std::string dtype;
   std::int64_t num_rows = 0;  ///< compared
   std::int64_t num_excluded_rows = 0;
-  double error = 0;      ///< max|a-b| / max|b| over the compared rows
-  double max_error = 0;  ///< the bound; 0 in bitwise mode
+  double error = 0;          ///< the largest ||a-b|| / ||b|| of a compared row
+  double element_error = 0;  ///< the largest |a-b| / max(|b|, rms of b's row)
+  RowBounds bounds;          ///< of both; 0 in bitwise mode
   std::int64_t num_different_bits = 0;
-  ElementPlace worst;   ///< largest |a-b|; where that is 0, the first element whose bits differ
+  /// The worst element, or that of the worst row, whichever is further from its bound; where all
+  /// are equal, the first element whose bits differ.
+  ElementPlace worst;
   std::string problem;  ///< empty = passed
 };
 
@@ -87,9 +90,10 @@ struct VerifyReport {
 };
 
 /// Compares, in this order: completeness of all ranks, digests of weights and inputs, the input
-/// rows themselves, routing, outputs. Rows are matched by (request id, position) over all ranks, so
-/// the grids may differ. Every output of the baseline must be in the policy. NaN or Inf anywhere is
-/// a mismatch. Problems of the input are reported (Verdict::not_comparable), not thrown.
+/// rows themselves, routing, outputs, each of whose rows has a bound of its own. Rows are matched
+/// by (request id, position) over all ranks, so the grids may differ. Every output of the baseline
+/// must be in the policy. NaN or Inf anywhere is a mismatch. Problems of the input are reported
+/// (Verdict::not_comparable), not thrown.
 VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
                              const std::filesystem::path& policy_dir,
                              const VerifyOptions& options = {});

@@ -20,6 +20,8 @@ struct VerifyContext {
   MatchedRows rows{};
   DType activation_dtype = DType::float32;
   std::int64_t num_layers = 1;
+  std::int64_t reduction_length = 0;  ///< of the longest sum of a layer (tolerance.hpp)
+  DeviceRelation devices = DeviceRelation::same;
   /// Per matched token: the first layer whose output is not compared (routing_diff.hpp).
   std::vector<std::int64_t> excluded_from{};
 

@@ -64,7 +64,9 @@ class OutputComparison {
     tensor.layer = layer_of(name);
     const DType dtype = baseline_.dtype(dataset);
     tensor.dtype = to_string(dtype);
-    tensor.max_error = bound_for(dtype);
+    if (!context_.exact) {
+      tensor.bounds = bounds_of(name, dtype);
+    }
     const RankBytes other = read(context_.baseline, name, tensor.problem);
     const RankBytes own =
         tensor.problem.empty() ? read(context_.policy, name, tensor.problem) : RankBytes{};
@@ -92,14 +94,15 @@ class OutputComparison {
   }
 
  private:
-  double bound_for(DType dtype) const {
-    if (context_.exact) {
-      return 0;
-    }
-    const double own =
-        tolerance_rule(dtype, context_.report.grid, static_cast<int>(context_.num_layers))
-            .max_error;
-    return std::max(own, context_.report.rule.max_error);
+  /// Of the coarser of the output's dtype and that of the activations it is computed from.
+  RowBounds bounds_of(const std::string& name, DType dtype) const {
+    const std::int64_t layer = layer_of(name);
+    const std::int64_t depth = layer < 0 ? context_.num_layers : layer + 1;
+    const bool coarser = unit_roundoff(dtype) > unit_roundoff(context_.activation_dtype);
+    return row_bounds(coarser ? dtype : context_.activation_dtype,
+                      depth,
+                      context_.reduction_length,
+                      context_.devices);
   }
 
   /// Bytes of an output on every rank; fills `problem` where a rank lacks it or its shape or dtype
@@ -150,10 +153,15 @@ class OutputComparison {
              TensorReport& tensor) const {
     tensor.num_rows = diff.num_rows();
     tensor.num_excluded_rows = diff.num_excluded_rows();
-    tensor.error = diff.error();
+    tensor.error = diff.row_error();
+    tensor.element_error = diff.element_error();
     tensor.num_different_bits = diff.num_different_bits();
-    tensor.worst =
-        place_of(diff.worst().row >= 0 ? diff.worst() : diff.first_different_bits(), rows);
+    const bool row_is_worse =
+        tensor.error * tensor.bounds.element >= tensor.element_error * tensor.bounds.row;
+    tensor.worst = place_of(diff.worst_row().row < 0 ? diff.first_different_bits()
+                            : row_is_worse           ? diff.worst_row()
+                                                     : diff.worst_element(),
+                            rows);
     const auto all = static_cast<double>(diff.num_rows() + diff.num_excluded_rows());
     const double excluded = all == 0 ? 0 : static_cast<double>(diff.num_excluded_rows()) / all;
     const double max_excluded = context_.report.rule.max_excluded_share;
@@ -163,9 +171,12 @@ class OutputComparison {
     } else if (context_.exact && tensor.num_different_bits > 0) {
       tensor.problem = std::to_string(tensor.num_different_bits) +
                        " elements differ in bits, the worst at " + tensor.worst.describe();
-    } else if (!context_.exact && tensor.error > tensor.max_error) {
-      tensor.problem = "error " + format_error(tensor.error) + " above " +
-                       format_error(tensor.max_error) + ", at " + tensor.worst.describe();
+    } else if (!context_.exact && !(tensor.error <= tensor.bounds.row)) {
+      tensor.problem = "row error " + format_error(tensor.error) + " above " +
+                       format_error(tensor.bounds.row) + ", at " + tensor.worst.describe();
+    } else if (!context_.exact && !(tensor.element_error <= tensor.bounds.element)) {
+      tensor.problem = "element error " + format_error(tensor.element_error) + " above " +
+                       format_error(tensor.bounds.element) + ", at " + tensor.worst.describe();
     } else if (excluded > max_excluded) {
       tensor.problem = format_percent(excluded) +
                        " of the rows are excluded by near ties in routing; allowed are " +

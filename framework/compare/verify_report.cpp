@@ -19,15 +19,19 @@ std::string print_value(double value) {
   return buffer;
 }
 
-/// How far beyond its bound a tensor is; comparable between tensors.
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+
+/// How far beyond its bounds a tensor is; comparable between tensors.
 double severity(const TensorReport& tensor) {
-  if (!tensor.problem.empty() && !(tensor.error > tensor.max_error)) {
-    return std::numeric_limits<double>::infinity();  // missing, not finite, another shape, bits
+  if (tensor.bounds.row == 0) {  // bitwise, or integers
+    return tensor.problem.empty() ? 0.0 : kInfinite;
   }
-  if (tensor.max_error == 0) {
-    return tensor.error == 0 ? 0 : std::numeric_limits<double>::max();
+  const double severity =
+      std::max(tensor.error / tensor.bounds.row, tensor.element_error / tensor.bounds.element);
+  if (!tensor.problem.empty() && !(severity > 1)) {
+    return kInfinite;  // missing, not finite, of another shape: worse than any number
   }
-  return tensor.error / tensor.max_error;
+  return severity;
 }
 
 std::string routing_line(const RoutingReport& routing) {
@@ -93,7 +97,9 @@ std::string to_text(const VerifyReport& report) {
                    {"dtype", TextTable::Align::left},
                    {"rows"},
                    {"excluded"},
-                   {"error"},
+                   {"row error"},
+                   {"bound"},
+                   {"element"},
                    {"bound"},
                    {"bits differ"},
                    {"worst element", TextTable::Align::left},
@@ -104,7 +110,9 @@ std::string to_text(const VerifyReport& report) {
                    std::to_string(tensor.num_rows),
                    std::to_string(tensor.num_excluded_rows),
                    format_error(tensor.error),
-                   format_error(tensor.max_error),
+                   format_error(tensor.bounds.row),
+                   format_error(tensor.element_error),
+                   format_error(tensor.bounds.element),
                    std::to_string(tensor.num_different_bits),
                    tensor.worst.policy_rank < 0 ? "-" : tensor.worst.describe(),
                    tensor.problem.empty() ? "ok" : "MISMATCH"});
@@ -127,7 +135,8 @@ nlohmann::json to_json(const VerifyReport& report) {
                {"problems", report.problems},
                {"tensors", Json::array()}};
   if (report.mode == CompareMode::tolerance) {
-    json["rule"] = {{"max_error", report.rule.max_error},
+    json["rule"] = {{"max_error", report.rule.bounds.row},
+                    {"max_element_error", report.rule.bounds.element},
                     {"max_margin", report.rule.max_margin},
                     {"max_flip_share", report.rule.max_flip_share},
                     {"max_excluded_share", report.rule.max_excluded_share},
@@ -139,7 +148,9 @@ nlohmann::json to_json(const VerifyReport& report) {
                                {"rows", tensor.num_rows},
                                {"excluded_rows", tensor.num_excluded_rows},
                                {"error", json_number(tensor.error)},
-                               {"max_error", json_number(tensor.max_error)},
+                               {"max_error", json_number(tensor.bounds.row)},
+                               {"element_error", json_number(tensor.element_error)},
+                               {"max_element_error", json_number(tensor.bounds.element)},
                                {"different_bits", tensor.num_different_bits},
                                {"worst", place_json(tensor.worst)},
                                {"passed", tensor.problem.empty()},

@@ -1,6 +1,8 @@
 #include "framework/compare/tolerance.hpp"
 
 #include <cmath>
+#include <random>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -9,36 +11,80 @@
 namespace dovetail {
 namespace {
 
-TEST(Tolerance, Float32IsTheStatedNumberForBothGrids) {
-  for (const GridRelation grid : {GridRelation::same, GridRelation::different}) {
-    EXPECT_EQ(tolerance_rule(DType::float32, grid, 61).max_error, 2e-6);
-  }
-}
+constexpr auto kOneDevice = DeviceRelation::same;
 
 TEST(Tolerance, EveryRuleHasAReasonAndUsableBounds) {
   for (const std::string_view name : names<DType>()) {
     const DType dtype = *parse<DType>(name);
-    const ToleranceRule rule = tolerance_rule(dtype, GridRelation::same, 4);
+    const ToleranceRule rule = tolerance_rule(dtype, GridRelation::same, 4, 1024, kOneDevice);
     EXPECT_FALSE(rule.reason.empty()) << name;
-    EXPECT_LT(rule.max_error, 0.1) << name;
+    EXPECT_LT(rule.bounds.row, 0.05) << name;
+    EXPECT_EQ(rule.bounds.element, 5 * rule.bounds.row) << name;
     EXPECT_LE(rule.max_excluded_share, 0.5) << name;
     EXPECT_LT(rule.max_flip_share, 0.5) << name;
   }
-  EXPECT_EQ(tolerance_rule(DType::int64, GridRelation::same, 4).max_error, 0);
+  EXPECT_EQ(tolerance_rule(DType::int64, GridRelation::same, 4, 1024, kOneDevice).bounds.row, 0);
 }
 
-TEST(Tolerance, GrowsWithRoundoffDepthAndGrid) {
-  const auto error = [](DType dtype, GridRelation grid, int layers) {
-    return tolerance_rule(dtype, grid, layers).max_error;
+TEST(Tolerance, BoundsAreThoseOfTheFormula) {
+  const double c = 2.2 * std::sqrt(2.0) * 0.4246;
+  const double u = std::ldexp(1, -8);
+  EXPECT_NEAR(
+      row_bounds(DType::bfloat16, 24, 0, kOneDevice).row, c * u * std::sqrt(6 * 24 + 2), 1e-6);
+  EXPECT_NEAR(row_bounds(DType::bfloat16, 24, 2048, kOneDevice).row /
+                  row_bounds(DType::bfloat16, 24, 0, kOneDevice).row,
+              1,
+              1e-6)
+      << "sums in float32 add nothing to roundings to bfloat16";
+  EXPECT_NEAR(row_bounds(DType::float32, 24, 2048, kOneDevice).row,
+              c * std::ldexp(1, -24) * std::sqrt(6 * 24 * 65 + 2),
+              1e-11);
+  EXPECT_NEAR(row_bounds(DType::float64, 1, 32, kOneDevice).row,
+              c * std::ldexp(1, -53) * std::sqrt(14),
+              1e-19);
+}
+
+TEST(Tolerance, DevicesSumInOrdersThatHaveNothingInCommon) {
+  const double c = 2.2 * std::sqrt(2.0) * 0.4246;
+  EXPECT_NEAR(row_bounds(DType::float32, 4, 2048, DeviceRelation::different).row,
+              c * std::ldexp(1, -24) * std::sqrt(6 * 4 * 1025 + 2),
+              1e-11);
+}
+
+TEST(Tolerance, GrowsWithRoundoffDepthAndSums) {
+  const auto bound = [](DType dtype, std::int64_t depth, std::int64_t length) {
+    return row_bounds(dtype, depth, length, kOneDevice).row;
   };
-  EXPECT_DOUBLE_EQ(error(DType::bfloat16, GridRelation::same, 8), 4 * std::ldexp(1, -8) * 4);
-  EXPECT_DOUBLE_EQ(error(DType::float16, GridRelation::same, 8), 4 * std::ldexp(1, -11) * 4);
-  EXPECT_LT(error(DType::bfloat16, GridRelation::same, 8),
-            error(DType::bfloat16, GridRelation::different, 8));
-  EXPECT_LT(error(DType::bfloat16, GridRelation::same, 4),
-            error(DType::bfloat16, GridRelation::same, 8));
-  EXPECT_EQ(error(DType::bfloat16, GridRelation::same, 0),
-            error(DType::bfloat16, GridRelation::same, 1));
+  EXPECT_DOUBLE_EQ(bound(DType::bfloat16, 8, 0), 8 * bound(DType::float16, 8, 0));
+  EXPECT_LT(bound(DType::bfloat16, 4, 0), bound(DType::bfloat16, 8, 0));
+  EXPECT_LT(bound(DType::float32, 8, 1024), bound(DType::float32, 8, 2048));
+  EXPECT_EQ(bound(DType::bfloat16, 0, 0), bound(DType::bfloat16, 1, 0));
+}
+
+TEST(Tolerance, OneRoundingIsWhatTheBoundTakesItFor) {
+  // Numbers with significands spread as 1/m, rounded to eight bits.
+  const unsigned seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<double> exponent(0, 1);
+  const double u = unit_roundoff(DType::bfloat16);
+  double sum = 0;
+  constexpr int kNumbers = 200'000;
+  for (int i = 0; i < kNumbers; ++i) {
+    const double number = std::exp2(exponent(random));
+    const double rounded = std::round(number / (2 * u)) * 2 * u;
+    sum += std::pow((rounded - number) / number / u, 2);
+  }
+  EXPECT_NEAR(std::sqrt(sum / kNumbers), 0.4246, 0.005);
+}
+
+TEST(Tolerance, RoutingsShareOfFlipsGrowsWithTheGrid) {
+  const auto rule = [](GridRelation grid) {
+    return tolerance_rule(DType::bfloat16, grid, 8, 1024, kOneDevice);
+  };
+  EXPECT_DOUBLE_EQ(rule(GridRelation::same).max_margin, 8 * std::ldexp(1, -8) * 4);
+  EXPECT_LT(rule(GridRelation::same).max_margin, rule(GridRelation::different).max_margin);
+  EXPECT_LT(rule(GridRelation::same).max_flip_share, rule(GridRelation::different).max_flip_share);
 }
 
 TEST(Tolerance, RoundoffsAreThoseOfTheTypes) {

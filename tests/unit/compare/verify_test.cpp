@@ -119,7 +119,7 @@ TEST_F(Verify, OnePerturbedElementIsNamedAlsoAcrossGrids) {
                CompareMode::tolerance,
                baseline_ranks);
     EXPECT_EQ(report.verdict, Verdict::mismatch);
-    EXPECT_TRUE(names(report, {"hidden: error", "rank 1, request 3, position 2, element 5"}));
+    EXPECT_TRUE(names(report, {"hidden: row error", "rank 1, request 3, position 2, element 5"}));
     ASSERT_NE(report.worst_tensor(), nullptr);
     EXPECT_EQ(report.worst_tensor()->name, "hidden");
     EXPECT_EQ(report.worst_tensor()->worst.policy_rank, 1);
@@ -148,12 +148,20 @@ TEST_F(Verify, TheBoundSeparatesToleranceFromBitwise) {
   const VerifyReport exact = verify(change, CompareMode::bitwise);
   EXPECT_EQ(exact.verdict, Verdict::mismatch);
   EXPECT_TRUE(names(exact, {"layer_2: 1 elements differ in bits", "request 4, position 0"}));
-  // Either side of 2e-6 of the largest baseline element (0.9999...).
-  const auto shift = [](float by) {
-    return [by](SyntheticRun& run) { element(run, "hidden", 0, 0, 0) += by; };
+  // Either side of the bound of a row's norm.
+  SyntheticRun plain = make_synthetic_run(3, "dual_batch");
+  double squares = 0;
+  for (std::size_t column = 0; column < SyntheticRun::kHidden; ++column) {
+    squares += std::pow(static_cast<double>(element(plain, "hidden", 0, 0, column)), 2);
+  }
+  const double bound =
+      row_bounds(DType::float32, SyntheticRun::kLayers, 1024, DeviceRelation::same).row *
+      std::sqrt(squares);
+  const auto shift = [](double by) {
+    return [by](SyntheticRun& run) { element(run, "hidden", 0, 0, 0) += static_cast<float>(by); };
   };
-  EXPECT_EQ(verify(shift(1.5e-6F)).verdict, Verdict::verified);
-  EXPECT_EQ(verify(shift(2.5e-6F)).verdict, Verdict::mismatch);
+  EXPECT_EQ(verify(shift(0.9 * bound)).verdict, Verdict::verified);
+  EXPECT_EQ(verify(shift(1.1 * bound)).verdict, Verdict::mismatch);
 }
 
 TEST_F(Verify, TwoSwappedTokensAreCaught) {
@@ -163,7 +171,7 @@ TEST_F(Verify, TwoSwappedTokensAreCaught) {
     }
   });
   EXPECT_EQ(report.verdict, Verdict::mismatch);
-  EXPECT_TRUE(names(report, {"layer_0: error", "rank 1, request 2, position"}));
+  EXPECT_TRUE(names(report, {"layer_0: row error", "rank 1, request 2, position"}));
   EXPECT_EQ(report.problems.size(), 1U);
 }
 
@@ -428,6 +436,67 @@ TEST_F(Verify, ShapeAndDtypeAreNamed) {
   EXPECT_TRUE(names(activation, {"activation dtype differs: bfloat16 against float32"}));
 }
 
+TEST_F(Verify, AFaultInASmallRowIsSeenBesideLargeOnes) {
+  const auto enlarge = [](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      for (std::size_t token = 0; token < rank.request_id.size(); ++token) {
+        if (rank.request_id[token] != 3) {
+          element(run, "hidden", rank.request_id[token], rank.position[token], 0) *= 1e6F;
+        }
+      }
+    }
+  };
+  for (const bool fault : {true, false}) {
+    const VerifyReport report = verify(
+        [&](SyntheticRun& run) {
+          enlarge(run);
+          element(run, "hidden", 3, 2, 5) *= fault ? 1.001F : 1 + 1e-7F;
+        },
+        CompareMode::tolerance,
+        3,
+        enlarge);
+    EXPECT_EQ(report.verdict, fault ? Verdict::mismatch : Verdict::verified) << to_text(report);
+    EXPECT_EQ(names(report, {"hidden: row error", "request 3, position 2, element 5"}), fault);
+  }
+}
+
+TEST_F(Verify, AGpuMaySumInAnotherOrderThanACpu) {
+  for (const std::string device : {"cpu", "0: a GPU"}) {
+    const VerifyReport report = verify([&](SyntheticRun& run) {
+      for (SyntheticRank& rank : run.ranks) {
+        rank.device = device;
+      }
+    });
+    const auto devices = device == "cpu" ? DeviceRelation::same : DeviceRelation::different;
+    EXPECT_EQ(report.rule.bounds.row,
+              row_bounds(DType::float32, SyntheticRun::kLayers, 1024, devices).row);
+  }
+}
+
+TEST_F(Verify, AWrongElementOfALongRowIsSeen) {
+  const auto lengthen = [](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.dtype = "bfloat16";
+      auto& hidden = rank.outputs.at("hidden");
+      hidden.columns = 4096;
+      hidden.values.assign(rank.request_id.size() * 4096, 1);
+    }
+  };
+  for (const bool fault : {true, false}) {
+    const VerifyReport report = verify(
+        [&](SyntheticRun& run) {
+          lengthen(run);
+          element(run, "hidden", 2, 1, 4000) = fault ? 1.5F : 1.01F;
+        },
+        CompareMode::tolerance,
+        3,
+        lengthen);
+    EXPECT_EQ(report.verdict, fault ? Verdict::mismatch : Verdict::verified) << to_text(report);
+    EXPECT_EQ(names(report, {"hidden: element error", "request 2, position 1, element 4000"}),
+              fault);
+  }
+}
+
 TEST_F(Verify, ActivationDtypeSetsTheBoundOfCoarserRuns) {
   const auto to_bfloat16 = [](SyntheticRun& run) {
     for (SyntheticRank& rank : run.ranks) {
@@ -443,7 +512,9 @@ TEST_F(Verify, ActivationDtypeSetsTheBoundOfCoarserRuns) {
       3,
       to_bfloat16);
   EXPECT_EQ(report.verdict, Verdict::verified) << to_text(report);
-  EXPECT_NEAR(report.rule.max_error, 4 * std::ldexp(1, -8) * std::sqrt(6), 1e-12);
+  EXPECT_NEAR(report.rule.bounds.row,
+              2.2 * std::sqrt(2.0) * 0.4246 * std::ldexp(1, -8) * std::sqrt(6 * 3 + 2),
+              1e-6);
 }
 
 /// A second row of logits for request 4, as an earlier step leaves it: of its token 1.
@@ -536,7 +607,8 @@ TEST_F(Verify, ReportPrintsAndSerialises) {
   EXPECT_EQ(json.at("worst_tensor"), "hidden");
   EXPECT_EQ(json.at("tensors").at(2).at("worst").at("request"), 3);
   EXPECT_EQ(json.at("tensors").at(2).at("worst").at("element"), 5);
-  EXPECT_EQ(json.at("rule").at("max_error"), 2e-6);
+  EXPECT_EQ(json.at("rule").at("max_error"), report.rule.bounds.row);
+  EXPECT_EQ(json.at("tensors").at(2).at("max_element_error"), 5 * report.rule.bounds.row);
 }
 
 }  // namespace
