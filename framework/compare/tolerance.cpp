@@ -29,10 +29,6 @@ double terms_per_rounding(DeviceRelation devices) {
   return devices == DeviceRelation::same ? 32 : 2;
 }
 
-bool is_float(DType dtype) {
-  return dtype != DType::int32 && dtype != DType::int64 && dtype != DType::uint8;
-}
-
 /// n of row_bounds.
 double roundings(DType dtype,
                  std::int64_t depth,
@@ -57,9 +53,8 @@ ToleranceRule float_rule(DType dtype,
                      .max_excluded_share = kMaxExcludedShare,
                      .reason = {}};
   const char* routing =
-      "margin 1e-4, two logits of up to 25 that each move by 2e-6 of their size; flips 0.1 % of "
-      "the "
-      "token-layers, the share of margins below 1e-4 among hundreds of experts";
+      "margin 1e-4, two logits of up to 25 that each move by 2e-6 of their size; flips 0.1 %, the "
+      "share of margins below 1e-4 among hundreds of experts";
   if (dtype != DType::float32) {
     const double of_stream = (grid == GridRelation::same ? 2.0 : 3.0) *
                              static_cast<double>(std::max<std::int64_t>(num_layers, 1));
@@ -68,8 +63,7 @@ ToleranceRule float_rule(DType dtype,
     rule.max_flip_share = std::min(1.0, kFlipShareOfNoise * noise);
     routing =
         "margin 8 u sqrt(roundings of the residual stream), two logits of order 1 that each move "
-        "by "
-        "half of it; flips 16 u sqrt(roundings), twice the measured share";
+        "by half of it; flips 16 u sqrt(roundings), twice the measured share";
   }
   char text[600];
   std::snprintf(
@@ -89,6 +83,10 @@ ToleranceRule float_rule(DType dtype,
 }
 
 }  // namespace
+
+bool is_float(DType dtype) {
+  return dtype != DType::int32 && dtype != DType::int64 && dtype != DType::uint8;
+}
 
 double unit_roundoff(DType dtype) {
   switch (dtype) {

@@ -45,21 +45,22 @@ struct ToleranceRule {
 /// Unit roundoff: half the distance from 1 to the next number. Throws ContractError for integers.
 double unit_roundoff(DType dtype);
 
+/// False for integers, which are not rounded.
+bool is_float(DType dtype);
+
 /// Bounds of a row behind `depth` layers whose sums have at most `reduction_length` terms:
 ///
 ///   row = 2.2 sqrt(2) 0.4246 u sqrt(n),  n = 6 depth (1 + reduction_length / c (u' / u)^2) + 2
 ///
 /// with the unit roundoffs u of the dtype and u' of sums (float32's; float64's for float64).
-/// - A rounding moves a number by up to half of the distance to the next one; over significands
-/// that
-///   are spread as those of measured numbers are, its relative mean square is (0.4246 u)^2.
+/// - A rounding is off by up to half of the last place, evenly. With significands m spread as 1/m,
+///   its relative mean square is (0.4246 u)^2.
 /// - Both runs round, each in its own way where kernels take rows together otherwise: sqrt(2).
 /// - A layer rounds the residual stream twice. The roundings within attention and experts (norms,
 ///   projections, SwiGLU, partial sums of experts and ranks) count as much as four more.
-/// - Each of the six products of a layer adds roundings of its sum, half a one for each term of a
-///   chain. On one device the runs sum alike but for how rows are taken together: 16 chains, c
-///   = 32. Kernels of different devices sum in orders that have nothing in common: one chain, c
-///   = 2.
+/// - Each of the six products of a layer adds half a rounding of its sum for each term of a chain.
+///   On one device the runs sum alike but for how rows are taken together: 16 chains, so c is 32.
+///   Kernels of different devices sum in orders that have nothing in common: one chain, c is 2.
 /// - Two more for the final norm and the logits. All of them add like a random walk: sqrt(n).
 /// - 2.2: right runs stay below two thirds of the bound (results/README.md has the measurement).
 /// element = 5 row: the largest of the many elements of a row, five standard deviations.

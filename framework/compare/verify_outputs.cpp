@@ -94,8 +94,12 @@ class OutputComparison {
   }
 
  private:
-  /// Of the coarser of the output's dtype and that of the activations it is computed from.
+  /// Of the coarser of the output's dtype and that of the activations it is computed from; integers
+  /// must be equal.
   RowBounds bounds_of(const std::string& name, DType dtype) const {
+    if (!is_float(dtype)) {
+      return {};
+    }
     const std::int64_t layer = layer_of(name);
     const std::int64_t depth = layer < 0 ? context_.num_layers : layer + 1;
     const bool coarser = unit_roundoff(dtype) > unit_roundoff(context_.activation_dtype);

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <span>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -458,6 +459,23 @@ TEST_F(Verify, AFaultInASmallRowIsSeenBesideLargeOnes) {
     EXPECT_EQ(report.verdict, fault ? Verdict::mismatch : Verdict::verified) << to_text(report);
     EXPECT_EQ(names(report, {"hidden: row error", "request 3, position 2, element 5"}), fault);
   }
+}
+
+TEST_F(Verify, IntegersAreEqualOrWrong) {
+  const auto count = [](std::int32_t last) {
+    return [last](SyntheticRun& run) {
+      for (SyntheticRank& rank : run.ranks) {
+        SyntheticTensor counts{.dtype = DType::int32, .columns = 1, .values = {}, .bytes = {}};
+        std::vector<std::int32_t> values(rank.request_id.size(), 1000);
+        values.back() = last;
+        const auto bytes = std::as_bytes(std::span(values));
+        counts.bytes.assign(bytes.begin(), bytes.end());
+        rank.outputs["counts"] = counts;
+      }
+    };
+  };
+  EXPECT_EQ(verify(count(7), CompareMode::tolerance, 3, count(7)).verdict, Verdict::verified);
+  EXPECT_EQ(verify(count(8), CompareMode::tolerance, 3, count(7)).verdict, Verdict::mismatch);
 }
 
 TEST_F(Verify, AGpuMaySumInAnotherOrderThanACpu) {
