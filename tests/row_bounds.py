@@ -3,7 +3,7 @@
 
     tests/row_bounds.py [--models 50] [--faults 4] [--dtype bfloat16] [--device cpu] [--ranks 2] [--jobs 1] [--bin build/bin/dovetail]
 
-Each model (2 to 61 layers, hidden size 64 to 2048, top 1 to 8) runs whole and cut, over two exchanges and on another grid, all with the experts of the
+Each model (2 to 61 layers, hidden size 64 to 2048, top 1 to 8, of those that --parameters allows) runs whole and cut, over two exchanges and on another grid, all with the experts of the
 baseline; then the baseline runs again with experts that were changed in its recorded routing. Errors are computed here once more, in float64, and must
 be those that verify prints. Prints a line a model and a table; exit code 1: a right run uses more than two thirds of a bound, or a fault passes whose
 worst row is more than 1.5 times as wrong as the worst row of all right runs. Not part of the tests: it takes minutes. Needs h5py."""

@@ -69,11 +69,15 @@ ToleranceRule float_rule(DType dtype,
   std::snprintf(
       text,
       sizeof(text),
-      "%s: a row may differ by 2.2 x 0.6 u sqrt(n) = %.2e of its norm, an element by 5 times "
+      "%s: a row may differ by %.1f sqrt(2) %.4f u sqrt(n) = %.2e of its norm, an element by %.0f "
+      "times "
       "that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f roundings "
       "in %lld layers; %s",
       std::string(to_string(dtype)).c_str(),
+      kMargin,
+      kRmsOfRounding,
       rule.bounds.row,
+      kElementDeviations,
       unit_roundoff(dtype),
       roundings(dtype, num_layers, reduction_length, devices),
       static_cast<long long>(num_layers),
