@@ -11,15 +11,12 @@
 #include "framework/base/log.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
-#include "framework/record/run_folder.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/model_holder.hpp"
-#include "framework/run/policy_run.hpp"
-#include "framework/run/progress.hpp"
-#include "framework/run/recording.hpp"
+#include "framework/run/policy_loop.hpp"
 #include "framework/run/resolve.hpp"
 #include "framework/run/run_points.hpp"
 #include "framework/run/set_up.hpp"
@@ -38,7 +35,6 @@ struct Process {
 /// All stages from the devices on. Collective over the world; returns the exit code, equal on all
 /// ranks.
 int run_stages(const RunContext& context, const RunOptions& options, const Process& process) {
-  const auto& experiment = context.experiment;
   const auto& ranks = context.ranks;
   const auto placement = choose_device(context);
   const auto architecture = process.models.read_architecture(context, placement);
@@ -51,42 +47,18 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   RankDevice device(ranks, placement);
   const auto model = process.models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
-  auto given = make_given_inputs(context, workload, *model);
+  const auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
-  const RunIdentity identity = {options, digests, clock, device.description()};
-  std::optional<Iteration> iteration;
-  std::optional<Progress> progress(context.is_first_rank());
-  bool stopped = false;
-  for (std::size_t i = 0; i < policies.size() && !stopped; ++i) {
-    const auto& policy = experiment.policies[i];
-    if (!iteration || !iteration->suits(policy.execution)) {
-      iteration.reset();  // two caches need not fit
-      iteration.emplace(
-          workload, given, policy.execution, *model, experiment.workload.seed, device.device());
-    }
-    auto outputs = make_outputs(*iteration, *model, select_outputs(experiment));
-    RankRecorder recorder(folder / policy.name / rank_file_name(ranks.rank().value),
-                          rank_file_spec(context, identity, policy, policies[i], workload, *model));
-    record_inputs(recorder, workload, experiment.workload.positions);
-    stopped =
-        run_policy({.run = context,
-                    .policy = policy,
-                    .resolved = policies[i],
-                    .device = device,
-                    .model = *model,
-                    .workload = workload,
-                    .given = given,
-                    .iteration = *iteration,
-                    .outputs = outputs,
-                    .on_iteration = [&](int finished,
-                                        int all) { progress->show(policy.name, finished, all); }},
-                   recorder);
-    if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
-      given.expert_ids = routing_of(outputs);
-    }
-  }
-  progress.reset();
+  const bool stopped = run_policies(
+      {.run = context,
+       .identity = {options, digests, clock, device.description()},
+       .policies = policies,
+       .device = device,
+       .model = *model,
+       .workload = workload,
+       .given = given,
+       .folder = folder});
   return conclude(context, folder, stopped);
 }
 

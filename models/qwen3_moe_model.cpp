@@ -112,15 +112,15 @@ void Qwen3MoeModel::attention(int layer, UbatchState& state, KvCache& cache) con
 void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& replay_ids) const {
   const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
   state.moe_input = rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps);
-  const at::Tensor logits = at::linear(state.moe_input, weights.router);
-  const Routing routing = route_tokens(logits,
+  state.router_logits = at::linear(state.moe_input, weights.router);
+  const Routing routing = route_tokens(state.router_logits,
                                        replay_ids,
                                        state.inputs.slot_mapping,
                                        config_.num_experts_per_tok,
                                        config_.norm_topk_prob);
   state.expert_ids = routing.expert_ids;
   state.weights = routing.weights;
-  state.margin = routing.margin;
+  state.natural_ids = routing.natural_ids;
   state.shared_output.reset();
 }
 

@@ -59,11 +59,24 @@ constexpr std::size_t size_of(DType dtype) {
   return bytes.at(static_cast<std::size_t>(dtype));
 }
 
+/// Who chose the experts of a run: its router, a run before it, or the workload.
+enum class RoutingSource { natural, replayed, synthetic };
+
+template <>
+struct EnumNames<RoutingSource> {
+  static constexpr std::array<std::string_view, 3> kTable = {"natural", "replayed", "synthetic"};
+};
+
 template <>
 struct EnumNames<DType> {
   static constexpr std::array<std::string_view, 7> kTable = {
       "float32", "float16", "bfloat16", "float64", "int32", "int64", "uint8"};
 };
+
+/// False for integers, which are not rounded.
+constexpr bool is_float(DType dtype) {
+  return dtype != DType::int32 && dtype != DType::int64 && dtype != DType::uint8;
+}
 
 template <>
 struct EnumNames<WorkPhase> {

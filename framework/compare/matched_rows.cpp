@@ -66,8 +66,24 @@ void add_tokens(const RankFile& file, Rows& tokens, Problems& duplicates) {
   }
 }
 
+/// Of a rank without contexts, and of a file without their routing, nothing.
+void add_contexts(const RankFile& file, Rows& contexts, Problems& duplicates) {
+  if (!file.has(path::kContextRequestId)) {
+    return;
+  }
+  const auto requests = file.read<std::int64_t>(path::kContextRequestId);
+  const auto positions = file.read<std::int64_t>(path::kContextPositions);
+  for (std::size_t row = 0; row < requests.values.size(); ++row) {
+    insert(contexts,
+           {requests.values[row], positions.values.at(row)},
+           {{file.rank(), static_cast<std::int64_t>(row)}, 0},
+           duplicates);
+  }
+}
+
 struct Folder {
   Rows tokens;
+  Rows contexts;
   Rows requests;
 };
 
@@ -77,6 +93,7 @@ Folder read_folder(const PolicyFolder& folder, std::vector<std::string>& problem
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
     const RankFile& file = folder.rank(rank);
     add_tokens(file, result.tokens, duplicates);
+    add_contexts(file, result.contexts, duplicates);
     const auto requests = file.read<std::int64_t>(path::kRequests);
     const auto positions = file.read<std::int64_t>(path::kRequestPosition);
     for (std::size_t row = 0; row < requests.values.size(); ++row) {
@@ -136,6 +153,7 @@ MatchedRows match_rows(const PolicyFolder& policy, const PolicyFolder& baseline)
   const Folder own = read_folder(policy, rows.problems);
   const Folder other = read_folder(baseline, rows.problems);
   rows.tokens = match(own.tokens, other.tokens, rows.problems);
+  rows.contexts = match(own.contexts, other.contexts, rows.problems);
   rows.requests = match(own.requests, other.requests, rows.problems);
   return rows;
 }

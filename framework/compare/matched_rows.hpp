@@ -29,6 +29,7 @@ struct MatchedRow {
 
 struct MatchedRows {
   std::vector<MatchedRow> tokens;    ///< ascending by (request, position): rows of hidden, layer_*
+  std::vector<MatchedRow> contexts;  ///< the same of /context_route
   std::vector<MatchedRow> requests;  ///< ascending by (request, position): rows of logits
   /// What keeps the runs from having the same rows: a row twice or on one side only, another input
   /// id. A sentence each, the first of its kind by name and the number of others.

@@ -1,158 +1,254 @@
 #include "framework/compare/routing_diff.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdio>
 #include <map>
+#include <numeric>
 #include <span>
+#include <utility>
 
 #include "framework/base/check.hpp"
+#include "framework/compare/tensor_diff.hpp"
 
 namespace dovetail {
 namespace {
 
-enum class Relation { equal, reordered, different };
+using Ids = std::span<const std::int32_t>;
+using Logits = std::span<const float>;
 
-Relation relate(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
-  if (std::equal(a.begin(), a.end(), b.begin())) {
-    return Relation::equal;
-  }
-  std::vector<std::int32_t> sorted_a(a.begin(), a.end());
-  std::vector<std::int32_t> sorted_b(b.begin(), b.end());
-  std::sort(sorted_a.begin(), sorted_a.end());
-  std::sort(sorted_b.begin(), sorted_b.end());
-  return sorted_a == sorted_b ? Relation::reordered : Relation::different;
+bool are_equal(Ids a, Ids b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
 }
 
-bool has_no_expert(std::span<const std::int32_t> ids) {
-  return std::find(ids.begin(), ids.end(), -1) != ids.end();
+bool has(Ids ids, std::int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
-std::string print_ids(std::span<const std::int32_t> ids) {
+bool is_dense(Ids ids) {
+  return std::all_of(ids.begin(), ids.end(), [](std::int32_t id) { return id == -1; });
+}
+
+std::string print(Ids ids) {
   std::string text;
   for (const std::int32_t id : ids) {
-    text += " " + std::to_string(id);
+    text += (text.empty() ? "" : " ") + std::to_string(id);
   }
   return text;
 }
 
-std::string describe(std::span<const std::int32_t> policy,
-                     std::span<const std::int32_t> baseline,
-                     float policy_margin,
-                     float baseline_margin) {
-  char margins[80];
-  std::snprintf(margins,
-                sizeof(margins),
-                ", margin %.9g against %.9g",
-                static_cast<double>(policy_margin),
-                static_cast<double>(baseline_margin));
-  return "experts" + print_ids(policy) + " against" + print_ids(baseline) + margins;
-}
-
-class Comparison {
- public:
-  Comparison(const RoutingPair& pair, double max_margin, bool exact)
-      : pair_(pair), max_margin_(max_margin), exact_(exact) {
-    result_.excluded_from.assign(static_cast<std::size_t>(pair.num_tokens), kNeverExcluded);
-  }
-
-  RoutingDiff run() {
-    for (std::int64_t layer = 0; layer < pair_.num_layers; ++layer) {
-      std::vector<std::size_t> flipped;
-      for (std::size_t token = 0; token < result_.excluded_from.size(); ++token) {
-        if (result_.excluded_from[token] > layer && judge(layer, token)) {
-          flipped.push_back(token);
-        }
-      }
-      exclude(layer, flipped);
-    }
-    return std::move(result_);
-  }
-
- private:
-  /// True for a flip.
-  bool judge(std::int64_t layer, std::size_t token) {
-    const auto row = static_cast<std::size_t>(layer) * result_.excluded_from.size() + token;
-    const auto k = static_cast<std::size_t>(pair_.top_k);
-    const std::span policy(pair_.policy_experts.data() + row * k, k);
-    const std::span baseline(pair_.baseline_experts.data() + row * k, k);
-    const float policy_margin = pair_.policy_margin[row];
-    const float baseline_margin = pair_.baseline_margin[row];
-    const Relation relation = relate(policy, baseline);
-    ++result_.num_judged;
-    const bool same_margin = std::bit_cast<std::uint32_t>(policy_margin) ==
-                             std::bit_cast<std::uint32_t>(baseline_margin);
-    if (exact_ ? relation == Relation::equal && same_margin : relation == Relation::equal) {
-      return false;
-    }
-    if (!exact_ && relation == Relation::reordered) {
-      ++result_.num_reordered;
-      return false;
-    }
-    const bool near_tie = policy_margin < max_margin_ || baseline_margin < max_margin_;
-    const bool comparable = !std::isnan(policy_margin) && !std::isnan(baseline_margin) &&
-                            has_no_expert(policy) == has_no_expert(baseline);
-    if (!exact_ && near_tie && comparable) {
-      ++result_.num_flips;
-      return true;
-    }
-    if (result_.num_mismatches++ == 0) {
-      result_.first_mismatch = {layer,
-                                static_cast<std::int64_t>(token),
-                                describe(policy, baseline, policy_margin, baseline_margin)};
-    }
+/// Whether these are the best of the logits, descending, ties by lower id. False with NaN.
+bool are_best(Ids ids, Logits logits) {
+  const auto before = [&](std::int32_t a, std::int32_t b) {
+    const float first = logits[static_cast<std::size_t>(a)];
+    const float second = logits[static_cast<std::size_t>(b)];
+    return first > second || (first == second && a < b);
+  };
+  const auto is_expert = [&](std::int32_t id) { return id >= 0 && id < std::ssize(logits); };
+  if (!std::all_of(ids.begin(), ids.end(), is_expert) ||
+      !std::is_sorted(ids.begin(), ids.end(), before) ||
+      std::any_of(logits.begin(), logits.end(), [](float value) { return std::isnan(value); })) {
     return false;
   }
+  // As many as are chosen, if none of the others stands before the last of them.
+  std::int64_t num_before = 0;
+  for (std::int32_t expert = 0; expert < std::ssize(logits); ++expert) {
+    num_before += before(expert, ids.back()) ? 1 : 0;
+  }
+  return num_before == std::ssize(ids) - 1;
+}
 
-  void exclude(std::int64_t layer, const std::vector<std::size_t>& flipped) {
-    std::map<std::int64_t, std::int64_t> first_flip;  // request -> lowest flipped position
-    for (const std::size_t token : flipped) {
-      result_.excluded_from[token] = layer;
-      const auto [entry, is_new] =
-          first_flip.try_emplace(pair_.request[token], pair_.position[token]);
-      entry->second = std::min(entry->second, pair_.position[token]);
-    }
-    if (flipped.empty()) {
-      return;
-    }
-    for (std::size_t token = 0; token < result_.excluded_from.size(); ++token) {
-      const auto entry = first_flip.find(pair_.request[token]);
-      if (entry != first_flip.end() && pair_.position[token] > entry->second) {
-        result_.excluded_from[token] = std::min(result_.excluded_from[token], layer + 1);
+/// How far two routers' choices are from being the same: the largest difference of two logits that
+/// one of them would have to overcome, and the size of the logits.
+struct Gap {
+  double difference = 0;
+  double size = 0;
+};
+
+Gap gap_between(Ids policy, Ids baseline, Logits a, Logits b) {
+  const double squares = std::transform_reduce(
+      b.begin(), b.end(), 0.0, std::plus<>(), [](double value) { return value * value; });
+  Gap gap;
+  gap.size = std::sqrt(squares / static_cast<double>(b.size()));
+  for (const std::int32_t own : policy) {
+    for (const std::int32_t other : baseline) {
+      if (has(baseline, own) || has(policy, other)) {
+        continue;
       }
+      const auto e = static_cast<std::size_t>(own);
+      const auto f = static_cast<std::size_t>(other);
+      gap.difference = std::max({gap.difference,
+                                 static_cast<double>(a[e]) - static_cast<double>(a[f]),
+                                 static_cast<double>(b[f]) - static_cast<double>(b[e])});
+      gap.size = std::max({gap.size,
+                           std::abs(static_cast<double>(b[e])),
+                           std::abs(static_cast<double>(b[f]))});
     }
   }
+  return gap;
+}
 
-  const RoutingPair& pair_;
-  double max_margin_;
-  bool exact_;
-  RoutingDiff result_;
-};
+bool is_same_set(Ids a, Ids b) {
+  return std::is_permutation(a.begin(), a.end(), b.begin(), b.end());
+}
+
+template <class T>
+std::span<const T> row_of(const std::vector<T>& values, std::size_t row, std::int64_t width) {
+  return std::span(values).subspan(row * static_cast<std::size_t>(width),
+                                   static_cast<std::size_t>(width));
+}
+
+std::string share_text(double value) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%.3g", value);
+  return text;
+}
 
 }  // namespace
 
-double RoutingDiff::excluded_share(std::int64_t num_layers) const {
-  if (excluded_from.empty()) {
-    return 0;
-  }
-  const auto excluded = std::count_if(excluded_from.begin(),
-                                      excluded_from.end(),
-                                      [&](std::int64_t from) { return from < num_layers; });
-  return static_cast<double>(excluded) / static_cast<double>(excluded_from.size());
+RoutingComparison::RoutingComparison(RoutedRows rows, bool exact)
+    : rows_(std::move(rows)), exact_(exact) {
+  DOVETAIL_CHECK_EQ(rows_.position.size(), rows_.request.size());
+  DOVETAIL_CHECK_EQ(rows_.is_given.size(), rows_.request.size());
+  result_.excluded_from.assign(rows_.request.size(), kNeverExcluded);
 }
 
-RoutingDiff diff_routing(const RoutingPair& pair, double max_margin, bool exact) {
-  const auto tokens = static_cast<std::size_t>(pair.num_tokens);
-  const std::size_t rows = static_cast<std::size_t>(pair.num_layers) * tokens;
-  const std::size_t ids = rows * static_cast<std::size_t>(pair.top_k);
-  DOVETAIL_CHECK_EQ(pair.policy_experts.size(), ids);
-  DOVETAIL_CHECK_EQ(pair.baseline_experts.size(), ids);
-  DOVETAIL_CHECK_EQ(pair.policy_margin.size(), rows);
-  DOVETAIL_CHECK_EQ(pair.baseline_margin.size(), rows);
-  DOVETAIL_CHECK_EQ(pair.request.size(), tokens);
-  DOVETAIL_CHECK_EQ(pair.position.size(), tokens);
-  return Comparison(pair, max_margin, exact).run();
+void RoutingComparison::add_layer(const RowBounds& bounds,
+                                  const LayerRouting& policy,
+                                  const LayerRouting& baseline) {
+  const std::size_t rows = rows_.request.size();
+  for (const LayerRouting* side : {&policy, &baseline}) {
+    DOVETAIL_CHECK_EQ(side->expert_ids.size(), rows * static_cast<std::size_t>(rows_.top_k));
+    DOVETAIL_CHECK_EQ(side->natural_ids.size(), side->expert_ids.size());
+    DOVETAIL_CHECK_EQ(side->logits.size(), rows * static_cast<std::size_t>(rows_.num_experts));
+  }
+  judge_logits(bounds, policy, baseline);
+  std::vector<std::size_t> parted;
+  for (std::size_t row = 0; row < rows; ++row) {
+    if (result_.excluded_from[row] > layer_ &&
+        judge(row, bounds, policy, baseline) == Judgement::different && rows_.is_given[row] == 0) {
+      parted.push_back(row);
+    }
+  }
+  exclude(parted);
+  ++layer_;
+}
+
+RoutingComparison::Judgement RoutingComparison::judge(std::size_t row,
+                                                      const RowBounds& bounds,
+                                                      const LayerRouting& policy,
+                                                      const LayerRouting& baseline) {
+  const Ids used = row_of(policy.expert_ids, row, rows_.top_k);
+  const Ids other_used = row_of(baseline.expert_ids, row, rows_.top_k);
+  if (is_dense(used) && is_dense(other_used)) {
+    return Judgement::equal;
+  }
+  ++result_.num_judged;
+  const Ids own = row_of(policy.natural_ids, row, rows_.top_k);
+  const Ids other = row_of(baseline.natural_ids, row, rows_.top_k);
+  const Logits a = row_of(policy.logits, row, rows_.num_experts);
+  const Logits b = row_of(baseline.logits, row, rows_.num_experts);
+  const auto fail = [&](const std::string& what) {
+    add_mismatch(row, what);
+    return Judgement::mismatch;
+  };
+  if (rows_.is_given[row] != 0 && !are_equal(used, other_used)) {
+    return fail("experts " + print(used) + " were used, those of the baseline are " +
+                print(other_used));
+  }
+  if (rows_.is_given[row] == 0 && (!are_equal(used, own) || !are_equal(other_used, other))) {
+    return fail("experts " + print(used) + " were used, the router chose " + print(own) +
+                "; of the baseline " + print(other_used) + " and " + print(other));
+  }
+  if (!are_best(own, a)) {
+    return fail("experts " + print(own) + " are not the best by the router's logits");
+  }
+  if (!are_best(other, b)) {
+    return fail("experts " + print(other) +
+                " of the baseline are not the best by its router's logits");
+  }
+  if (are_equal(own, other)) {
+    return Judgement::equal;
+  }
+  if (exact_) {
+    return fail("the router chose " + print(own) + ", that of the baseline " + print(other));
+  }
+  if (is_same_set(own, other)) {
+    ++result_.num_reordered;
+    return Judgement::equal;
+  }
+  const Gap gap = gap_between(own, other, a, b);
+  const double share = gap.difference / (choice_bound(bounds) * gap.size);
+  if (!(share <= 1)) {
+    return fail("the router chose " + print(own) + ", that of the baseline " + print(other) +
+                ": logits " + share_text(gap.difference) + " apart, " + share_text(share) +
+                " times what rounding explains");
+  }
+  ++result_.num_different;
+  result_.max_gap = std::max(result_.max_gap, gap.difference);
+  result_.max_gap_share = std::max(result_.max_gap_share, share);
+  return Judgement::different;
+}
+
+void RoutingComparison::judge_logits(const RowBounds& bounds,
+                                     const LayerRouting& policy,
+                                     const LayerRouting& baseline) {
+  TensorDiff diff(DType::float32);
+  for (std::size_t row = 0; row < rows_.request.size(); ++row) {
+    if (result_.excluded_from[row] <= layer_ ||
+        (is_dense(row_of(policy.expert_ids, row, rows_.top_k)) &&
+         is_dense(row_of(baseline.expert_ids, row, rows_.top_k)))) {
+      continue;
+    }
+    diff.add_row(static_cast<std::int64_t>(row),
+                 std::as_bytes(row_of(policy.logits, row, rows_.num_experts)),
+                 std::as_bytes(row_of(baseline.logits, row, rows_.num_experts)));
+  }
+  if (diff.has_non_finite()) {
+    add_mismatch(static_cast<std::size_t>(diff.non_finite().row), "logits are not finite");
+    return;
+  }
+  if (exact_) {
+    if (diff.num_different_bits() > 0) {
+      add_mismatch(static_cast<std::size_t>(diff.first_different_bits().row),
+                   std::to_string(diff.num_different_bits()) + " logits differ in bits");
+    }
+    return;
+  }
+  const double by_row = diff.row_error() / bounds.row;
+  const double by_element = diff.element_error() / bounds.element;
+  const double share = std::max(by_row, by_element);
+  result_.logits_share = std::max(result_.logits_share, share);
+  if (share > 1) {
+    const auto& worst = by_row >= by_element ? diff.worst_row() : diff.worst_element();
+    add_mismatch(static_cast<std::size_t>(worst.row),
+                 "logits differ by " + share_text(share) + " times the bound");
+  }
+}
+
+void RoutingComparison::exclude(const std::vector<std::size_t>& rows) {
+  std::map<std::int64_t, std::int64_t> first;  // request -> lowest position that has parted
+  for (const std::size_t row : rows) {
+    result_.excluded_from[row] = layer_;
+    const auto [entry, is_new] = first.try_emplace(rows_.request[row], rows_.position[row]);
+    entry->second = std::min(entry->second, rows_.position[row]);
+  }
+  if (rows.empty()) {
+    return;
+  }
+  for (std::size_t row = 0; row < result_.excluded_from.size(); ++row) {
+    const auto entry = first.find(rows_.request[row]);
+    if (entry != first.end() && rows_.position[row] > entry->second) {
+      result_.excluded_from[row] = std::min(result_.excluded_from[row], layer_ + 1);
+    }
+  }
+}
+
+void RoutingComparison::add_mismatch(std::size_t row, const std::string& what) {
+  if (result_.num_mismatches++ == 0) {
+    result_.first_mismatch = {layer_, static_cast<std::int64_t>(row), what};
+  }
 }
 
 }  // namespace dovetail

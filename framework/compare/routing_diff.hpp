@@ -1,5 +1,4 @@
-// Which experts each token chose, compared before any tensor: a wrong choice is a mismatch, a near
-// tie that fell the other way excludes what it touches.
+// How tokens were routed in two runs, judged by the router's logits of both.
 #pragma once
 
 #include <cstdint>
@@ -8,58 +7,91 @@
 #include <string>
 #include <vector>
 
+#include "framework/compare/tolerance.hpp"
+
 namespace dovetail {
 
-/// Routing of the same tokens in two runs, rows already matched; all row-major.
-struct RoutingPair {
-  std::int64_t num_layers = 0;
-  std::int64_t num_tokens = 0;
+/// The tokens that two runs have in common, rows already matched: of the steps, and of the contexts
+/// that filled the cache before them.
+struct RoutedRows {
+  std::vector<std::int64_t> request;   ///< [rows]
+  std::vector<std::int64_t> position;  ///< [rows], within the request
+  std::vector<char> is_given;          ///< [rows]: one run was given the experts of the other, or both
   std::int64_t top_k = 0;
-  std::vector<std::int32_t> policy_experts;    ///< [layers, tokens, k]; -1 = dense layer
-  std::vector<std::int32_t> baseline_experts;  ///< [layers, tokens, k]
-  std::vector<float> policy_margin;            ///< [layers, tokens]: router logit k minus logit k+1
-  std::vector<float> baseline_margin;          ///< [layers, tokens]
-  std::vector<std::int64_t> request;           ///< [tokens]
-  std::vector<std::int64_t> position;          ///< [tokens], within the request
+  std::int64_t num_experts = 0;
 };
 
-/// A token is never excluded.
+/// One layer of one run; row-major, rows as in RoutedRows.
+struct LayerRouting {
+  std::vector<std::int32_t> expert_ids;   ///< [rows, k]: whose output the token got; -1 = dense layer
+  std::vector<std::int32_t> natural_ids;  ///< [rows, k]: the router's own choice
+  std::vector<float> logits;              ///< [rows, experts]
+};
+
+/// A row is never excluded.
 inline constexpr std::int64_t kNeverExcluded = std::numeric_limits<std::int64_t>::max();
 
 struct RoutingDiff {
-  /// Something that is not a near tie: where, and what both sides chose.
   struct Mismatch {
     std::int64_t layer = 0;
-    std::int64_t token = 0;  ///< index into the matched rows
-    std::string what;        ///< e.g. "experts 1 5 against 1 7, margin 0.31"
+    std::int64_t row = 0;
+    std::string what;  ///< e.g. "experts 1 5 were given, 1 7 used"
   };
 
   std::int64_t num_judged = 0;      ///< token-layers that were compared
-  std::int64_t num_mismatches = 0;  ///< of these: wrong experts
-  std::int64_t num_flips = 0;       ///< of these: near ties that fell the other way
+  std::int64_t num_mismatches = 0;  ///< of these: wrong
+  std::int64_t num_different = 0;   ///< of these: the two routers chose other experts, as a near tie
+                                    ///< allows
   std::int64_t num_reordered = 0;   ///< of these: the same experts in another order
+  double max_gap = 0;        ///< the largest difference of two logits that was overcome in such ties
+  double max_gap_share = 0;  ///< the same in units of what the bound allows
+  double logits_share = 0;   ///< the largest error of the logits in units of its bound
   std::optional<Mismatch> first_mismatch;
-
-  /// Per token: the first layer whose output is not compared, or kNeverExcluded.
+  /// Per row: the first layer whose output is not compared, or kNeverExcluded.
   std::vector<std::int64_t> excluded_from;
-
-  /// Tokens whose output of the last layer is excluded, as a share of all; 0 without tokens.
-  double excluded_share(std::int64_t num_layers) const;
 };
 
-/// Compares layer by layer. A token-layer whose experts differ as a set is
-/// - a flip, where the margin of either run is below `max_margin`: the two logits were so close
-///   that rounding decides. From this layer on the token's own row means something else on each
-///   side and is excluded. From the *next* layer on so are the later tokens of its request, which
-///   attend to it: a flip moves a row by tens of percent, and attention passes on a fraction of it
-///   that is far above rounding (1/position with flat weights). Earlier tokens and other requests
-///   never see the row (attention is causal; experts treat rows one by one), so they stay.
-/// - otherwise a mismatch, also where a margin is NaN or one side has expert -1 and the other not.
-/// What is excluded at a layer is not judged there. The same set in another order is counted only:
-/// the same experts work for the token; their order moves the output by rounding at most.
+/// Compares layer by layer, all rows that are not excluded there. Of each row
+/// - experts that are given must be used, in the order in which they are given;
+/// - the router's choice must be the k best of its own logits, ties by lower id, in both runs; where
+///   nothing is given it must be what is used;
+/// - the logits of both runs must agree, as any tensor's rows (RowBounds);
+/// - an expert that only one router chose must be within choice_bound of each that only the other
+///   chose, by the logits of both.
+/// Anything else is a mismatch, NaN as well.
+/// Where nothing is given and the routers chose differently, trajectories part: from this layer on
+/// the row means something else on each side and is excluded, and from the next layer on so are the
+/// later rows of its request, which attend to it. Earlier rows and other requests never see it.
 ///
-/// `exact` (bitwise): any difference of ids, order or margin bits is a mismatch; nothing is
-/// excluded. Sizes are checked (ContractError).
-RoutingDiff diff_routing(const RoutingPair& pair, double max_margin, bool exact);
+/// `exact` (bitwise): any difference of ids, order or bits of logits is a mismatch.
+class RoutingComparison {
+ public:
+  RoutingComparison(RoutedRows rows, bool exact);
+
+  /// The next layer; `bounds` are those of its rows. Sizes are checked (ContractError).
+  void add_layer(const RowBounds& bounds,
+                 const LayerRouting& policy,
+                 const LayerRouting& baseline);
+
+  const RoutingDiff& result() const { return result_; }
+
+ private:
+  enum class Judgement { equal, different, mismatch };
+
+  Judgement judge(std::size_t row,
+                  const RowBounds& bounds,
+                  const LayerRouting& policy,
+                  const LayerRouting& baseline);
+  void judge_logits(const RowBounds& bounds,
+                    const LayerRouting& policy,
+                    const LayerRouting& baseline);
+  void exclude(const std::vector<std::size_t>& rows);
+  void add_mismatch(std::size_t row, const std::string& what);
+
+  RoutedRows rows_;
+  bool exact_;
+  std::int64_t layer_ = 0;
+  RoutingDiff result_;
+};
 
 }  // namespace dovetail

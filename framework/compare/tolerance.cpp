@@ -9,13 +9,8 @@
 namespace dovetail {
 namespace {
 
-// A flip costs the token and, by attention, the later tokens of its request. A verdict must rest on
-// at least half of the tokens.
-constexpr double kMaxExcludedShare = 0.5;
-
-// Measured: noise of 1e-3 in the logits flips 0.8 % of the token-layers, so 8 times the noise;
-// doubled to allow for routers with closer logits.
-constexpr double kFlipShareOfNoise = 16;
+// Of tokens whose trajectories part with natural routing.
+constexpr double kMaxExcludedShare = 0.1;
 
 // Root mean square of a rounding, in unit roundoffs of the number: sqrt(1/3 3/(8 ln 2)), of errors
 // spread evenly up to half a last place and significands spread as 1/m over [1, 2).
@@ -43,36 +38,19 @@ double roundings(DType dtype,
 }
 
 ToleranceRule float_rule(DType dtype,
-                         GridRelation grid,
                          std::int64_t num_layers,
                          std::int64_t reduction_length,
                          DeviceRelation devices) {
   ToleranceRule rule{.bounds = row_bounds(dtype, num_layers, reduction_length, devices),
-                     .max_margin = 1e-4,
-                     .max_flip_share = 1e-3,
                      .max_excluded_share = kMaxExcludedShare,
                      .reason = {}};
-  const char* routing =
-      "margin 1e-4, two logits of up to 25 that each move by 2e-6 of their size; flips 0.1 %, the "
-      "share of margins below 1e-4 among hundreds of experts";
-  if (dtype != DType::float32) {
-    const double of_stream = (grid == GridRelation::same ? 2.0 : 3.0) *
-                             static_cast<double>(std::max<std::int64_t>(num_layers, 1));
-    const double noise = unit_roundoff(dtype) * std::sqrt(of_stream);
-    rule.max_margin = 2 * 4 * noise;
-    rule.max_flip_share = std::min(1.0, kFlipShareOfNoise * noise);
-    routing =
-        "margin 8 u sqrt(roundings of the residual stream), two logits of order 1 that each move "
-        "by half of it; flips 16 u sqrt(roundings), twice the measured share";
-  }
   char text[600];
   std::snprintf(
       text,
       sizeof(text),
       "%s: a row may differ by %.1f sqrt(2) %.4f u sqrt(n) = %.2e of its norm, an element by %.0f "
-      "times "
-      "that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f roundings "
-      "in %lld layers; %s",
+      "times that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f roundings "
+      "in %lld layers; experts chosen differently by sqrt(2) times as much between their logits",
       std::string(to_string(dtype)).c_str(),
       kMargin,
       kRmsOfRounding,
@@ -80,17 +58,12 @@ ToleranceRule float_rule(DType dtype,
       kElementDeviations,
       unit_roundoff(dtype),
       roundings(dtype, num_layers, reduction_length, devices),
-      static_cast<long long>(num_layers),
-      routing);
+      static_cast<long long>(num_layers));
   rule.reason = text;
   return rule;
 }
 
 }  // namespace
-
-bool is_float(DType dtype) {
-  return dtype != DType::int32 && dtype != DType::int64 && dtype != DType::uint8;
-}
 
 double unit_roundoff(DType dtype) {
   switch (dtype) {
@@ -120,15 +93,18 @@ RowBounds row_bounds(DType dtype,
   return {.row = row, .element = kElementDeviations * row};
 }
 
+double choice_bound(const RowBounds& bounds) {
+  return std::sqrt(2.0) * bounds.element;
+}
+
 ToleranceRule tolerance_rule(DType dtype,
-                             GridRelation grid,
                              std::int64_t num_layers,
                              std::int64_t reduction_length,
                              DeviceRelation devices) {
   if (!is_float(dtype)) {
     return {.reason = "integers must be equal"};
   }
-  return float_rule(dtype, grid, num_layers, reduction_length, devices);
+  return float_rule(dtype, num_layers, reduction_length, devices);
 }
 
 }  // namespace dovetail

@@ -33,20 +33,13 @@ struct RowBounds {
 enum class DeviceRelation { same, different };
 
 struct ToleranceRule {
-  RowBounds bounds;           ///< of the last layer's rows
-  double max_margin = 0;      ///< a top-k choice may differ where the gap of the k-th and (k+1)-th
-                              ///< router logit is below this
-  double max_flip_share = 0;  ///< bound of such choices, as a share of judged token-layers
-                              ///< (rounded up, so that one is always allowed)
-  double max_excluded_share = 0;  ///< bound of tokens excluded from the final output, as a share
+  RowBounds bounds;               ///< of the last layer's rows
+  double max_excluded_share = 0;  ///< of tokens that routing excludes from the final output
   std::string reason;             ///< why these numbers
 };
 
 /// Unit roundoff: half the distance from 1 to the next number. Throws ContractError for integers.
 double unit_roundoff(DType dtype);
-
-/// False for integers, which are not rounded.
-bool is_float(DType dtype);
 
 /// Bounds of a row behind `depth` layers whose sums have at most `reduction_length` terms:
 ///
@@ -69,12 +62,14 @@ RowBounds row_bounds(DType dtype,
                      std::int64_t reduction_length,
                      DeviceRelation devices);
 
-/// Integers must be equal (all bounds 0). Floats: row_bounds, and for routing
-/// - float32: a margin of 1e-4, flips in 0.1 % of the token-layers;
-/// - others: with the noise u sqrt(n) of n = 2 roundings a layer, 3 on another grid (where the
-///   partial sums of the ranks are rounded as well), a margin of 8 times the noise, flips 16 times.
+/// How far the logits of two experts may be apart, in units of their size (the largest of them, or
+/// the rms of the row), where one run chooses the one and another run the other: each logit may move
+/// by bounds.element, and the two move independently.
+double choice_bound(const RowBounds& bounds);
+
+/// Integers must be equal (all bounds 0). Floats: row_bounds, and at most 10 % of the tokens
+/// excluded: a verdict rests on the others.
 ToleranceRule tolerance_rule(DType dtype,
-                             GridRelation grid,
                              std::int64_t num_layers,
                              std::int64_t reduction_length,
                              DeviceRelation devices);

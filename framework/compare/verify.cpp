@@ -92,7 +92,6 @@ void choose_rule(VerifyContext& context) {
   context.devices =
       is_on_cpu(own) == is_on_cpu(other) ? DeviceRelation::same : DeviceRelation::different;
   context.report.rule = tolerance_rule(context.activation_dtype,
-                                       context.report.grid,
                                        context.num_layers,
                                        context.reduction_length,
                                        context.devices);

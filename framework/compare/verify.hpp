@@ -62,14 +62,19 @@ struct TensorReport {
   std::string problem;  ///< empty = passed
 };
 
+/// routing_diff.hpp says what is judged and how.
 struct RoutingReport {
-  std::int64_t num_judged = 0;  ///< token-layers
+  RoutingSource source = RoutingSource::natural;  ///< of the policy's experts
+  std::int64_t num_judged = 0;                    ///< token-layers, those of contexts included
   std::int64_t num_mismatches = 0;
-  std::int64_t num_flips = 0;
+  std::int64_t num_different = 0;  ///< where the routers chose other experts, as a near tie allows
   std::int64_t num_reordered = 0;
-  double flip_share = 0;      ///< of the judged token-layers
-  double excluded_share = 0;  ///< of the tokens, at the last layer
-  std::string problem;        ///< empty = passed
+  double max_gap = 0;                   ///< the most that logits of such experts are apart
+  double max_gap_share = 0;             ///< of what the bound allows
+  double logits_share = 0;              ///< largest error of the logits in units of its bound
+  std::int64_t num_context_tokens = 0;  ///< whose routing was judged as well
+  double excluded_share = 0;            ///< of the tokens, at the last layer; 0 unless natural
+  std::string problem;                  ///< empty = passed
 };
 
 struct VerifyReport {
@@ -97,6 +102,9 @@ struct VerifyReport {
 VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
                              const std::filesystem::path& policy_dir,
                              const VerifyOptions& options = {});
+
+/// "replayed, 12 of 49152 choices differ (by 0.031 at most, 23 % of what rounding allows)".
+std::string to_text(const RoutingReport& routing);
 
 /// A few lines for people: verdict, problems, table of tensors.
 std::string to_text(const VerifyReport& report);

@@ -166,9 +166,6 @@ class OutputComparison {
                             : row_is_worse           ? diff.worst_row()
                                                      : diff.worst_element(),
                             rows);
-    const auto all = static_cast<double>(diff.num_rows() + diff.num_excluded_rows());
-    const double excluded = all == 0 ? 0 : static_cast<double>(diff.num_excluded_rows()) / all;
-    const double max_excluded = context_.report.rule.max_excluded_share;
     if (diff.has_non_finite()) {
       tensor.worst = place_of(diff.non_finite(), rows);
       tensor.problem = "not finite: " + tensor.worst.describe();
@@ -181,11 +178,6 @@ class OutputComparison {
     } else if (!context_.exact && !(tensor.element_error <= tensor.bounds.element)) {
       tensor.problem = "element error " + format_error(tensor.element_error) + " above " +
                        format_error(tensor.bounds.element) + ", at " + tensor.worst.describe();
-    } else if (excluded > max_excluded) {
-      tensor.problem = format_percent(excluded) +
-                       " of the rows are excluded by near ties in routing; allowed are " +
-                       format_percent(max_excluded) +
-                       " (replay the baseline's routing to compare all)";
     }
   }
 

@@ -35,13 +35,16 @@ double severity(const TensorReport& tensor) {
 }
 
 std::string routing_line(const RoutingReport& routing) {
-  std::string line = "routing: " + std::to_string(routing.num_judged) + " token-layers judged, " +
-                     std::to_string(routing.num_mismatches) + " wrong, " +
-                     std::to_string(routing.num_flips) + " near ties flipped (" +
-                     format_percent(routing.flip_share) + "), " +
-                     std::to_string(routing.num_reordered) + " in another order, " +
-                     format_percent(routing.excluded_share) + " of the tokens excluded";
-  return line + "\n";
+  return "routing: " + to_text(routing) + ", " + std::to_string(routing.num_mismatches) +
+         " wrong, " + std::to_string(routing.num_reordered) + " in another order, logits within " +
+         format_percent(routing.logits_share) + " of their bound" +
+         (routing.num_context_tokens > 0
+              ? ", " + std::to_string(routing.num_context_tokens) + " tokens of contexts included"
+              : "") +
+         (routing.source == RoutingSource::natural
+              ? ", " + format_percent(routing.excluded_share) + " of the tokens excluded"
+              : "") +
+         "\n";
 }
 
 Json place_json(const ElementPlace& place) {
@@ -75,6 +78,22 @@ const TensorReport* VerifyReport::worst_tensor() const {
         return severity(a) < severity(b);
       });
   return worst == tensors.end() ? nullptr : &*worst;
+}
+
+std::string to_text(const RoutingReport& routing) {
+  std::string text = std::string(to_string(routing.source)) + ", " +
+                     std::to_string(routing.num_different) + " of " +
+                     std::to_string(routing.num_judged) + " choices differ";
+  if (routing.num_different > 0) {
+    char gap[80];
+    std::snprintf(gap,
+                  sizeof(gap),
+                  " (by %.2g at most, %.0f %% of what rounding allows)",
+                  routing.max_gap,
+                  100 * routing.max_gap_share);
+    text += gap;
+  }
+  return text;
 }
 
 std::string to_text(const VerifyReport& report) {
@@ -137,8 +156,6 @@ nlohmann::json to_json(const VerifyReport& report) {
   if (report.mode == CompareMode::tolerance) {
     json["rule"] = {{"max_error", report.rule.bounds.row},
                     {"max_element_error", report.rule.bounds.element},
-                    {"max_margin", report.rule.max_margin},
-                    {"max_flip_share", report.rule.max_flip_share},
                     {"max_excluded_share", report.rule.max_excluded_share},
                     {"reason", report.rule.reason}};
   }
@@ -160,11 +177,15 @@ nlohmann::json to_json(const VerifyReport& report) {
   json["worst_tensor"] = worst == nullptr ? Json(nullptr) : Json(worst->name);
   if (report.routing.has_value()) {
     const RoutingReport& routing = *report.routing;
-    json["routing"] = {{"judged_token_layers", routing.num_judged},
+    json["routing"] = {{"source", to_string(routing.source)},
+                       {"judged_token_layers", routing.num_judged},
+                       {"context_tokens", routing.num_context_tokens},
                        {"wrong", routing.num_mismatches},
-                       {"flips", routing.num_flips},
+                       {"different", routing.num_different},
                        {"reordered", routing.num_reordered},
-                       {"flip_share", routing.flip_share},
+                       {"max_gap", json_number(routing.max_gap)},
+                       {"max_gap_share", json_number(routing.max_gap_share)},
+                       {"logits_share", json_number(routing.logits_share)},
                        {"excluded_share", routing.excluded_share},
                        {"passed", routing.problem.empty()},
                        {"problem", routing.problem}};

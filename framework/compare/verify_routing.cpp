@@ -1,7 +1,10 @@
-// The routing part of a verification: gathers /route of all ranks into matched rows and judges it.
+// The routing part of a verification: gathers the routing of all ranks into matched rows, layer by
+// layer, and judges it.
 #include <algorithm>
-#include <cmath>
+#include <cstddef>
+#include <cstdint>
 
+#include "framework/base/error.hpp"
 #include "framework/compare/routing_diff.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/compare/verify_context.hpp"
@@ -9,85 +12,188 @@
 namespace dovetail::detail {
 namespace {
 
+/// The datasets of one kind of tokens.
+struct RoutingPaths {
+  const char* expert_ids;
+  const char* natural_ids;  ///< there where the experts were given
+  const char* logits;
+};
+
+constexpr RoutingPaths kOfSteps = {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits};
+constexpr RoutingPaths kOfContexts = {
+    path::kContextExpertIds, path::kContextNaturalExpertIds, path::kContextRouterLogits};
+
+/// One rank's ids of all layers; logits are read layer by layer.
+struct RankRouting {
+  const RankFile* file = nullptr;
+  std::int64_t num_rows = 0;
+  std::vector<std::int32_t> expert_ids;   ///< [layers, rows, k]
+  std::vector<std::int32_t> natural_ids;  ///< the same
+};
+
+/// The routing of one kind of tokens in one run.
+class RunRouting {
+ public:
+  /// Throws InputError where a rank with such tokens lacks a dataset, or has another shape of ids.
+  RunRouting(const PolicyFolder& folder, const RoutingPaths& paths, const hdf5::Shape& shape)
+      : paths_(paths), num_layers_(shape.at(0)), top_k_(shape.at(2)) {
+    for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
+      ranks_.push_back(read(folder.rank(rank)));
+    }
+  }
+
+  bool is_given() const { return is_given_; }
+
+  /// Appends that layer's rows, in the order of `rows`, of which `side` is this run's.
+  void append_layer(std::int64_t layer,
+                    const std::vector<MatchedRow>& rows,
+                    RowPlace MatchedRow::*side,
+                    std::int64_t num_experts,
+                    LayerRouting& to) const {
+    std::vector<std::vector<float>> logits;
+    for (const RankRouting& rank : ranks_) {
+      logits.push_back(read_logits(rank, layer, num_experts));
+    }
+    for (const MatchedRow& row : rows) {
+      const RowPlace& place = row.*side;
+      const RankRouting& rank = ranks_[static_cast<std::size_t>(place.rank)];
+      const auto first = (layer * rank.num_rows + place.row) * top_k_;
+      append(rank.expert_ids, first, top_k_, to.expert_ids);
+      append(rank.natural_ids, first, top_k_, to.natural_ids);
+      append(logits[static_cast<std::size_t>(place.rank)],
+             place.row * num_experts,
+             num_experts,
+             to.logits);
+    }
+  }
+
+ private:
+  template <class T>
+  static void append(const std::vector<T>& from,
+                     std::int64_t first,
+                     std::int64_t count,
+                     std::vector<T>& to) {
+    to.insert(to.end(), from.begin() + first, from.begin() + first + count);
+  }
+
+  RankRouting read(const RankFile& file) {
+    RankRouting rank{.file = &file};
+    if (paths_.expert_ids == kOfContexts.expert_ids && !file.has(paths_.expert_ids)) {
+      return rank;  // a rank without contexts
+    }
+    auto ids = file.read<std::int32_t>(paths_.expert_ids);
+    if (ids.shape[0] != num_layers_ || ids.shape[2] != top_k_) {
+      throw InputError(file.path().string() + ": " + paths_.expert_ids + " has shape " +
+                       hdf5::to_string(ids.shape) + "; the baseline has " +
+                       std::to_string(num_layers_) + " layers and chooses " +
+                       std::to_string(top_k_) + " experts");
+    }
+    rank.num_rows = ids.shape[1];
+    rank.expert_ids = std::move(ids.values);
+    if (file.has(paths_.natural_ids)) {
+      rank.natural_ids = file.read<std::int32_t>(paths_.natural_ids).values;
+      is_given_ = true;
+    } else {
+      rank.natural_ids = rank.expert_ids;
+    }
+    return rank;
+  }
+
+  std::vector<float> read_logits(const RankRouting& rank,
+                                 std::int64_t layer,
+                                 std::int64_t num_experts) const {
+    if (rank.num_rows == 0) {
+      return {};
+    }
+    const hdf5::Shape shape = rank.file->shape(paths_.logits);
+    if (shape.at(2) != num_experts) {
+      throw InputError(rank.file->path().string() + ": " + paths_.logits + " has shape " +
+                       hdf5::to_string(shape) + "; the baseline has " +
+                       std::to_string(num_experts) + " experts");
+    }
+    return rank.file->read_floats(paths_.logits, layer, 1).values;
+  }
+
+  RoutingPaths paths_;
+  std::int64_t num_layers_;
+  std::int64_t top_k_;
+  bool is_given_ = false;
+  std::vector<RankRouting> ranks_;
+};
+
+/// One kind of tokens in both runs.
+struct RoutingPair {
+  const std::vector<MatchedRow>& rows;
+  RunRouting policy;
+  RunRouting baseline;
+};
+
 void fail(VerifyContext& context, const std::string& problem) {
   context.report.routing->problem = problem;
   context.add_problem("routing: " + problem);
 }
 
-/// One table of /route of all ranks of one side.
-struct Source {
-  const PolicyFolder& folder;
-  RowPlace MatchedRow::*side;
-  std::int64_t layers = 0;
-};
-
-/// Gathers a [layers, rows] or (with `width` > 0) [layers, rows, width] table of all ranks into
-/// matched row order; false and a problem where a rank lacks it or it has another shape.
-template <class T>
-bool gather(VerifyContext& context,
-            const Source& source,
-            const char* dataset,
-            std::int64_t width,
-            std::vector<T>& values) {
-  std::vector<Array<T>> tables;
-  for (std::int64_t rank = 0; rank < source.folder.world_size(); ++rank) {
-    const RankFile& file = source.folder.rank(rank);
-    if (!file.has(dataset)) {
-      fail(context, std::string(dataset) + " is missing in " + file.path().string());
-      return false;
-    }
-    hdf5::Shape wanted = {source.layers, file.shape(path::kInputIds).at(0)};
-    if (width > 0) {
-      wanted.push_back(width);
-    }
-    tables.push_back(file.read<T>(dataset));
-    if (tables.back().shape != wanted) {
-      fail(context,
-           std::string(dataset) + " has shape " + hdf5::to_string(tables.back().shape) + " in " +
-               file.path().string() + " instead of " + hdf5::to_string(wanted));
-      return false;
+RoutedRows routed_rows(const std::vector<RoutingPair>& pairs,
+                       std::int64_t top_k,
+                       std::int64_t num_experts) {
+  RoutedRows rows;
+  rows.top_k = top_k;
+  rows.num_experts = num_experts;
+  for (const RoutingPair& pair : pairs) {
+    const bool is_given = pair.policy.is_given() || pair.baseline.is_given();
+    for (const MatchedRow& row : pair.rows) {
+      rows.request.push_back(row.request);
+      rows.position.push_back(row.position);
+      rows.is_given.push_back(is_given ? 1 : 0);
     }
   }
-  const auto row_width = static_cast<std::size_t>(std::max<std::int64_t>(width, 1));
-  for (std::size_t layer = 0; layer < static_cast<std::size_t>(source.layers); ++layer) {
-    for (const MatchedRow& row : context.rows.tokens) {
-      const RowPlace& place = row.*source.side;
-      const Array<T>& table = tables[static_cast<std::size_t>(place.rank)];
-      const std::size_t index =
-          layer * static_cast<std::size_t>(table.shape[1]) + static_cast<std::size_t>(place.row);
-      const T* first = table.values.data() + index * row_width;
-      values.insert(values.end(), first, first + row_width);
-    }
-  }
-  return true;
+  return rows;
 }
 
-void judge(VerifyContext& context, const RoutingDiff& diff) {
+void judge(VerifyContext& context, const RoutingDiff& diff, std::size_t num_context_rows) {
   RoutingReport& routing = *context.report.routing;
-  const auto judged = static_cast<double>(diff.num_judged);
   routing.num_judged = diff.num_judged;
   routing.num_mismatches = diff.num_mismatches;
-  routing.num_flips = diff.num_flips;
+  routing.num_different = diff.num_different;
   routing.num_reordered = diff.num_reordered;
-  routing.flip_share = diff.num_judged == 0 ? 0 : static_cast<double>(diff.num_flips) / judged;
-  routing.excluded_share = diff.excluded_share(context.num_layers);
-  if (diff.first_mismatch.has_value()) {
-    const MatchedRow& row =
-        context.rows.tokens[static_cast<std::size_t>(diff.first_mismatch->token)];
-    fail(context,
-         "layer " + std::to_string(diff.first_mismatch->layer) + ", rank " +
-             std::to_string(row.policy.rank) + ", " + row.describe() + ": " +
-             diff.first_mismatch->what + " (" + std::to_string(diff.num_mismatches) + " of " +
-             std::to_string(diff.num_judged) + " token-layers differ)");
+  routing.max_gap = diff.max_gap;
+  routing.max_gap_share = diff.max_gap_share;
+  routing.logits_share = diff.logits_share;
+  routing.num_context_tokens = static_cast<std::int64_t>(num_context_rows);
+  const auto& excluded = context.excluded_from;
+  const auto num_excluded = std::count_if(excluded.begin(), excluded.end(), [&](std::int64_t from) {
+    return from < context.num_layers;
+  });
+  routing.excluded_share =
+      excluded.empty() ? 0
+                       : static_cast<double>(num_excluded) / static_cast<double>(excluded.size());
+  const double max_excluded = context.report.rule.max_excluded_share;
+  if (!diff.first_mismatch.has_value()) {
+    if (routing.excluded_share > max_excluded) {
+      fail(context,
+           format_percent(routing.excluded_share) +
+               " of the tokens are excluded, because routers chose differently; allowed are " +
+               format_percent(max_excluded) + ": replay the baseline's routing to compare all");
+    }
     return;
   }
-  const double allowed = std::ceil(context.report.rule.max_flip_share * judged);
-  if (static_cast<double>(diff.num_flips) > allowed) {
-    fail(context,
-         std::to_string(diff.num_flips) + " near ties fell the other way in " +
-             std::to_string(diff.num_judged) + " token-layers; allowed are " +
-             format_fixed(allowed, 0));
-  }
+  const auto index = static_cast<std::size_t>(diff.first_mismatch->row);
+  const bool is_context = index >= context.rows.tokens.size();
+  const MatchedRow& row = is_context ? context.rows.contexts[index - context.rows.tokens.size()]
+                                     : context.rows.tokens[index];
+  fail(context,
+       "layer " + std::to_string(diff.first_mismatch->layer) + ", rank " +
+           std::to_string(row.policy.rank) + ", " + row.describe() +
+           (is_context ? " (context)" : "") + ": " + diff.first_mismatch->what + " (" +
+           std::to_string(diff.num_mismatches) + " such among " + std::to_string(diff.num_judged) +
+           " token-layers)");
+}
+
+/// Who chose the experts of the policy's steps; of older files not known.
+std::optional<RoutingSource> source_of(const RankFile& file) {
+  return file.has_attribute(attribute::kRouting)
+             ? parse<RoutingSource>(file.text(attribute::kRouting))
+             : std::nullopt;
 }
 
 }  // namespace
@@ -97,27 +203,51 @@ void compare_routing(VerifyContext& context) {
   if (!first.has(path::kExpertIds)) {
     return;
   }
-  context.report.routing.emplace();
-  RoutingPair pair;
-  pair.num_layers = first.shape(path::kExpertIds).at(0);
-  pair.num_tokens = static_cast<std::int64_t>(context.rows.tokens.size());
-  pair.top_k = first.shape(path::kExpertIds).at(2);
-  const Source baseline{context.baseline, &MatchedRow::baseline, pair.num_layers};
-  const Source policy{context.policy, &MatchedRow::policy, pair.num_layers};
-  if (!gather(context, baseline, path::kExpertIds, pair.top_k, pair.baseline_experts) ||
-      !gather(context, policy, path::kExpertIds, pair.top_k, pair.policy_experts) ||
-      !gather(context, baseline, path::kMargin, 0, pair.baseline_margin) ||
-      !gather(context, policy, path::kMargin, 0, pair.policy_margin)) {
-    return;
+  RoutingReport& routing = context.report.routing.emplace();
+  routing.source = source_of(context.policy.rank(0)).value_or(RoutingSource::natural);
+  for (const PolicyFolder* folder : {&context.baseline, &context.policy}) {
+    for (std::int64_t rank = 0; rank < folder->world_size(); ++rank) {
+      for (const char* dataset : {path::kExpertIds, path::kRouterLogits}) {
+        if (!folder->rank(rank).has(dataset)) {
+          fail(context,
+               std::string(dataset) + " is missing in " + folder->rank(rank).path().string());
+          return;
+        }
+      }
+    }
   }
-  for (const MatchedRow& row : context.rows.tokens) {
-    pair.request.push_back(row.request);
-    pair.position.push_back(row.position);
+  const hdf5::Shape shape = first.shape(path::kExpertIds);
+  const std::int64_t num_experts = first.shape(path::kRouterLogits).at(2);
+  std::vector<RoutingPair> pairs;
+  pairs.push_back({context.rows.tokens,
+                   RunRouting(context.policy, kOfSteps, shape),
+                   RunRouting(context.baseline, kOfSteps, shape)});
+  if (!context.rows.contexts.empty()) {
+    pairs.push_back({context.rows.contexts,
+                     RunRouting(context.policy, kOfContexts, shape),
+                     RunRouting(context.baseline, kOfContexts, shape)});
   }
-  context.num_layers = std::max(context.num_layers, pair.num_layers);
-  const RoutingDiff diff = diff_routing(pair, context.report.rule.max_margin, context.exact);
-  context.excluded_from = diff.excluded_from;
-  judge(context, diff);
+  RoutingComparison comparison(routed_rows(pairs, shape.at(2), num_experts), context.exact);
+  for (std::int64_t layer = 0; layer < shape.at(0); ++layer) {
+    LayerRouting policy;
+    LayerRouting baseline;
+    for (const RoutingPair& pair : pairs) {
+      pair.policy.append_layer(layer, pair.rows, &MatchedRow::policy, num_experts, policy);
+      pair.baseline.append_layer(layer, pair.rows, &MatchedRow::baseline, num_experts, baseline);
+    }
+    comparison.add_layer(row_bounds(context.activation_dtype,
+                                    layer + 1,
+                                    context.reduction_length,
+                                    context.devices),
+                         policy,
+                         baseline);
+  }
+  const RoutingDiff& diff = comparison.result();
+  context.num_layers = std::max(context.num_layers, shape.at(0));
+  context.excluded_from.assign(
+      diff.excluded_from.begin(),
+      diff.excluded_from.begin() + std::ssize(context.rows.tokens));
+  judge(context, diff, context.rows.contexts.size());
 }
 
 }  // namespace dovetail::detail

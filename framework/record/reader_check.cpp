@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "framework/record/schema.hpp"
@@ -63,12 +64,13 @@ void check_attributes(const hdf5::File& file) {
 
 /// Datasets of one presence other than `always` are all there or none is.
 bool is_required(const hdf5::File& file, const DatasetRow& row, std::int64_t version) {
-  if (row.presence == Presence::always) {
-    return version >= row.since;
+  if (version < row.since) {
+    return false;
   }
-  return std::any_of(kDatasetRows.begin(), kDatasetRows.end(), [&](const DatasetRow& other) {
-    return other.presence == row.presence && file.exists(std::string(other.path));
-  });
+  return row.presence == Presence::always ||
+         std::any_of(kDatasetRows.begin(), kDatasetRows.end(), [&](const DatasetRow& other) {
+           return other.presence == row.presence && file.exists(std::string(other.path));
+         });
 }
 
 [[noreturn]] void refuse_shape(const hdf5::Dataset& dataset, const std::string& wanted) {
@@ -83,16 +85,17 @@ class DatasetCheck {
   explicit DatasetCheck(const hdf5::File& file)
       : file_(file), version_(integer_of(file, "/", attribute::kSchemaVersion)) {}
 
-  void check(const DatasetRow& row, DType dtype) {
+  /// Without a dtype any floating-point type will do.
+  void check(const DatasetRow& row, std::optional<DType> dtype) {
     const std::string path(row.path);
     if (!is_required(file_, row, version_) && !file_.exists(path)) {
       return;
     }
     const auto dataset = open_numbers(file_, path);
-    if (dataset.dtype() != dtype) {
+    if (dtype ? dataset.dtype() != *dtype : !is_float(dataset.dtype())) {
       throw InputError(dataset.name() + ": element type " +
                        std::string(to_string(dataset.dtype())) + " instead of " +
-                       std::string(to_string(dtype)));
+                       (dtype ? std::string(to_string(*dtype)) : "a floating-point type"));
     }
     if (dataset.shape().size() != row.shape.size()) {
       refuse_shape(dataset, std::to_string(row.shape.size()) + " dimensions");
@@ -118,8 +121,10 @@ class DatasetCheck {
 void check_datasets(const hdf5::File& file) {
   DatasetCheck check(file);
   for (const DatasetRow& row : kDatasetRows) {
-    if (const auto dtype = dtype_of(row.element)) {
-      check.check(row, *dtype);
+    const auto dtype = dtype_of(row.element);
+    const bool is_output = row.presence == Presence::with_output;
+    if (dtype || (row.element == Element::own && !is_output)) {
+      check.check(row, dtype);
     }
   }
   if (!file.exists(path::kOutput)) {

@@ -17,6 +17,9 @@ namespace dovetail {
 inline constexpr const char* kExperimentFileName = "experiment.yaml";
 inline constexpr const char* kViewFileName = "view.h5";
 inline constexpr const char* kSummaryFileName = "summary.json";
+/// Inside of a policy's folder: the run that it is compared with where the baseline will not do
+/// (framework/run/reference_run.hpp).
+inline constexpr const char* kReferenceFolder = "reference";
 inline constexpr const char* kTraceFileName = "trace.json";
 
 /// "2025-11-22T15:45:29Z" (ISO 8601).

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "framework/base/error.hpp"
@@ -45,6 +46,10 @@ std::int64_t length_of(Dimension dimension, const RankFileSpec& spec) {
       return spec.route_layers;
     case Dimension::top_k:
       return spec.route_top_k;
+    case Dimension::route_expert:
+      return spec.route_experts;
+    case Dimension::context_token:
+      return spec.context_tokens;
     default:
       throw ContractError("the spec gives no length of " + std::string(to_string(dimension)));
   }
@@ -65,9 +70,30 @@ void add_outputs(const RankFileSpec& spec, std::vector<DatasetSpec>& all) {
 }
 
 bool is_in_file(Presence presence, const RankFileSpec& spec) {
-  return presence == Presence::always ||
-         (presence == Presence::with_mrope_positions && spec.has_mrope_positions) ||
-         (presence == Presence::with_routing && spec.route_layers > 0);
+  const bool has_routing = spec.route_layers > 0;
+  const bool has_context = has_routing && spec.context_tokens > 0;
+  switch (presence) {
+    case Presence::always:
+      return true;
+    case Presence::with_mrope_positions:
+      return spec.has_mrope_positions;
+    case Presence::with_output:
+      return !spec.outputs.empty();
+    case Presence::with_routing:
+      return has_routing;
+    case Presence::with_given_routing:
+      return has_routing && spec.has_given_routing;
+    case Presence::with_context_routing:
+      return has_context;
+    case Presence::with_given_context_routing:
+      return has_context && spec.has_given_context_routing;
+  }
+  throw ContractError("unknown presence");
+}
+
+/// Of a dataset that is no output; nothing for texts and tables.
+std::optional<DType> dtype_in(const DatasetRow& row, const RankFileSpec& spec) {
+  return row.element == Element::own ? spec.route_dtype : dtype_of(row.element);
 }
 
 }  // namespace
@@ -87,7 +113,7 @@ std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {
       if (!std::exchange(has_outputs, true)) {  // all of them with the first of their rows
         add_outputs(spec, all);
       }
-    } else if (const auto dtype = dtype_of(row.element); dtype && is_in_file(row.presence, spec)) {
+    } else if (const auto dtype = dtype_in(row, spec); dtype && is_in_file(row.presence, spec)) {
       all.push_back({std::string(row.path), *dtype, shape_of(row.shape, spec)});
     }
   }

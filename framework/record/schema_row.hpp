@@ -34,13 +34,15 @@ enum class Dimension {
   reason,       ///< EagerReason
   route_layer,  ///< whose routing is recorded
   top_k,
+  route_expert,   ///< experts of a layer over all ranks
+  context_token,  ///< of all contexts whose routing is recorded
   hidden,      ///< of outputs, whose shapes OutputSpec gives
   vocabulary,  ///< likewise
 };
 
 template <>
 struct EnumNames<Dimension> {
-  static constexpr std::array<std::string_view, 17> kTable = {"iteration",
+  static constexpr std::array<std::string_view, 19> kTable = {"iteration",
                                                               "step",
                                                               "column",
                                                               "profiled step",
@@ -55,6 +57,8 @@ struct EnumNames<Dimension> {
                                                               "reason",
                                                               "layer",
                                                               "k",
+                                                              "expert",
+                                                              "token of the contexts",
                                                               "hidden",
                                                               "vocabulary"};
 };
@@ -90,7 +94,15 @@ struct EnumNames<Element> {
 };
 
 /// Which rank files have a dataset. Those of one kind other than `always` are all there or none is.
-enum class Presence { always, with_mrope_positions, with_output, with_routing };
+enum class Presence {
+  always,
+  with_mrope_positions,
+  with_output,
+  with_routing,
+  with_given_routing,
+  with_context_routing,
+  with_given_context_routing
+};
 
 /// How summary.json joins a scalar over the ranks, under its own name in the section of its group.
 enum class OverRanks { left_out, first, largest, sum };

@@ -79,6 +79,10 @@ std::vector<AttributeRow> make_attribute_rows() {
        "device, exchange and why, graph mode, comm SMs, graph sizes and the number of shapes that "
        "steps are padded to. Runs before it was recorded lack it.",
        nullptr, optional},
+      {"/", attribute::kRouting, text,
+       "Who chose the experts: `natural`, the router; `replayed`, an earlier run or the baseline; "
+       "`synthetic`, `workload.routing`. Runs before it was recorded lack it.",
+       nullptr, optional},
       {"/", "git_revision", text, "Revision of the source.", nullptr, optional},
       {"/", "argv", text, "The command line.", nullptr, optional},
       {"/", "environment", text, "The environment variables that matter to a run, a line each.",

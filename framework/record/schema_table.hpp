@@ -23,8 +23,9 @@ namespace dovetail {
 
 /// 3 added to 2: the last two columns of /timing/decision, /timing/enqueue_ns,
 /// device_clock_error_ns, /graph and /memory. Files of version 2 are still read: theirs are not
-/// known (-1).
-inline constexpr std::int64_t kSchemaVersion = 3;
+/// known (-1). 4 added to 3: /route/logits and /route/natural_expert_ids in place of /route/margin,
+/// and /context_route.
+inline constexpr std::int64_t kSchemaVersion = 4;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
 /// Names of attributes; attribute_rows() says where they are and what they mean.
@@ -46,6 +47,7 @@ inline constexpr const char* kWeightsDigest = "weights_digest";
 inline constexpr const char* kInputsDigest = "inputs_digest";
 inline constexpr const char* kLink = "link";
 inline constexpr const char* kResolvedExecution = "resolved_execution";
+inline constexpr const char* kRouting = "routing";
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";
 inline constexpr const char* kClockErrorNs = "clock_error_ns";
 inline constexpr const char* kDeviceClockErrorNs = "device_clock_error_ns";
@@ -80,7 +82,13 @@ inline constexpr const char* kRequests = "/input/requests";
 inline constexpr const char* kRequestPosition = "/input/request_position";
 inline constexpr const char* kOutput = "/output";  // group of tensors
 inline constexpr const char* kExpertIds = "/route/expert_ids";
-inline constexpr const char* kMargin = "/route/margin";
+inline constexpr const char* kNaturalExpertIds = "/route/natural_expert_ids";
+inline constexpr const char* kRouterLogits = "/route/logits";
+inline constexpr const char* kContextRequestId = "/context_route/request_id";
+inline constexpr const char* kContextPositions = "/context_route/positions";
+inline constexpr const char* kContextExpertIds = "/context_route/expert_ids";
+inline constexpr const char* kContextNaturalExpertIds = "/context_route/natural_expert_ids";
+inline constexpr const char* kContextRouterLogits = "/context_route/logits";
 inline constexpr const char* kGraph = "/graph";
 inline constexpr const char* kGraphCaptures = "/graph/captures";
 inline constexpr const char* kGraphReplays = "/graph/replays";
@@ -198,8 +206,23 @@ inline constexpr auto kDatasetRows = [] {
        "Logits of all tokens.", left_out, with_output},
       {path::kExpertIds, int32, {route_layer, token, top_k}, "", 2,
        "The experts of each token.", left_out, with_routing},
-      {path::kMargin, float32, {route_layer, token}, "", 2,
-       "The gap between the k-th and the next logit.", left_out, with_routing},
+      {path::kRouterLogits, own, {route_layer, token, route_expert}, "", 4,
+       "The router's logits of all experts.", left_out, with_routing},
+      {path::kNaturalExpertIds, int32, {route_layer, token, top_k}, "", 4,
+       "Where the experts were given (`routing`): those that the logits would have chosen.",
+       left_out, with_given_routing},
+      {path::kContextRequestId, int64, {context_token}, "", 4,
+       "The request of each token of the contexts, in the order in which the KV cache was filled.",
+       left_out, with_context_routing},
+      {path::kContextPositions, int64, {context_token}, "", 4,
+       "Where each of them stands within its request.", left_out, with_context_routing},
+      {path::kContextExpertIds, int32, {route_layer, context_token, top_k}, "", 4,
+       "The experts of each of them.", left_out, with_context_routing},
+      {path::kContextRouterLogits, own, {route_layer, context_token, route_expert}, "", 4,
+       "The router's logits of them.", left_out, with_context_routing},
+      {path::kContextNaturalExpertIds, int32, {route_layer, context_token, top_k}, "", 4,
+       "Where their experts were given: those that the logits would have chosen.", left_out,
+       with_given_context_routing},
   });
   // clang-format on
 }();

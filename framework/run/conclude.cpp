@@ -47,9 +47,34 @@ bool was_stopped(const std::filesystem::path& folder) {
   return !std::filesystem::exists(file) || RankFile(file).status() == RunStatus::stopped;
 }
 
+/// Against the baseline, or the reference with the policy's own experts where there is one. Nothing
+/// where the run was stopped before what that needs.
+std::optional<VerifyReport> verify_policy(const VerifyConfig& config,
+                                          const std::filesystem::path& run_folder,
+                                          const std::string& name,
+                                          bool stopped) {
+  const auto folder = run_folder / name;
+  const auto baseline = run_folder / config.baseline;
+  if (config.mode == VerifyMode::none || name == config.baseline || was_stopped(folder) ||
+      was_stopped(baseline)) {
+    return std::nullopt;
+  }
+  const auto reference = folder / kReferenceFolder;
+  const bool has_reference = std::filesystem::exists(reference);
+  if (has_reference && was_stopped(reference)) {
+    return std::nullopt;
+  }
+  auto report =
+      verify_policies(has_reference ? reference : baseline, folder, {compare_mode(config.mode)});
+  const bool lacks_reference =
+      stopped && report.routing.has_value() && report.routing->excluded_share > 0;
+  return lacks_reference ? std::nullopt : std::optional(std::move(report));
+}
+
 PolicyOutcome conclude_policy(const Experiment& experiment,
                               const std::filesystem::path& run_folder,
-                              const std::string& name) {
+                              const std::string& name,
+                              bool stopped) {
   const auto folder = run_folder / name;
   const auto baseline = run_folder / experiment.verify.baseline;
   PolicyOutcome outcome;
@@ -59,11 +84,7 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
     write_chrome_trace(folder, folder / kTraceFileName);
   }
   const bool verifies = experiment.verify.mode != VerifyMode::none;
-  if (verifies && name != experiment.verify.baseline && !was_stopped(folder) &&
-      !was_stopped(baseline)) {
-    outcome.verification =
-        verify_policies(baseline, folder, {.mode = compare_mode(experiment.verify.mode)});
-  }
+  outcome.verification = verify_policy(experiment.verify, run_folder, name, stopped);
   outcome.summary = policy_summary(folder,
                                    {.baseline_dir = verifies ? baseline : std::filesystem::path(),
                                     .verification = outcome.verification});
@@ -98,6 +119,13 @@ void print_what_is_missing(const std::vector<PolicyOutcome>& outcomes) {
   }
 }
 
+/// " (routing replayed, 3 of 4096 choices differ ...)" behind a verdict that routing was a part of.
+std::string routing_note(const PolicyOutcome& outcome) {
+  return outcome.verification && outcome.verification->routing
+             ? " (routing " + to_text(*outcome.verification->routing) + ")"
+             : "";
+}
+
 /// "policy dual_batch step_ms 12.345 verdict verified": one line a policy, for scripts; the folder
 /// first.
 void print_last_lines(const Experiment& experiment,
@@ -125,7 +153,7 @@ void print_last_lines(const Experiment& experiment,
     std::cout << "policy " << outcome.name << " step_ms "
               << (has_times ? format_ms(outcome.summary.at("step_ns").at("p50").get<double>())
                             : "invalid")
-              << " verdict " << verdict_of(experiment, outcome) << "\n";
+              << " verdict " << verdict_of(experiment, outcome) << routing_note(outcome) << "\n";
   }
   std::cout.flush();
 }
@@ -140,7 +168,7 @@ int conclude_on_first_rank(const Experiment& experiment,
       outcomes.push_back({.name = policy.name, .verification = std::nullopt, .summary = nullptr});
       continue;
     }
-    outcomes.push_back(conclude_policy(experiment, run_folder, policy.name));
+    outcomes.push_back(conclude_policy(experiment, run_folder, policy.name, stopped));
     if (outcomes.back().verification) {
       exit_code = std::max(exit_code, exit_code_of(outcomes.back().verification->verdict));
     }
@@ -148,7 +176,7 @@ int conclude_on_first_rank(const Experiment& experiment,
   print_last_lines(experiment, run_folder, outcomes);
   const bool is_short = std::any_of(
       outcomes.begin(), outcomes.end(), [](const auto& outcome) { return outcome.is_short(); });
-  return exit_code == kExitDone && is_short ? kExitStopped : exit_code;
+  return exit_code == kExitDone && (is_short || stopped) ? kExitStopped : exit_code;
 }
 
 }  // namespace

@@ -62,19 +62,6 @@ std::vector<at::Tensor> synthetic_routing(const std::vector<StepWorkload>& steps
   return routing;
 }
 
-/// /route holds the tokens of the steps. How the contexts of that run were routed follows from its
-/// experiment: by the model (nothing is given), or synthetically.
-std::vector<at::Tensor> replayed_context(const std::string& folder,
-                                         const RankWorkload& workload,
-                                         const ModelConfig& own,
-                                         const Model& model) {
-  const auto source = read_source_experiment(folder, own);
-  if (!is_synthetic(source.workload.routing)) {
-    return {};
-  }
-  return synthetic_routing(workload.context_steps, source.workload, model);
-}
-
 }  // namespace
 
 GivenInputs make_given_inputs(const RunContext& context,
@@ -92,12 +79,17 @@ GivenInputs make_given_inputs(const RunContext& context,
       given.embeds = read_hidden(config.inputs.folder, workload, model, experiment);
     }
     if (const auto* replay = std::get_if<ReplayRouting>(&config.routing)) {
-      given.context_expert_ids =
-          replayed_context(replay->folder, workload, experiment.model, model);
-      given.expert_ids = read_routing(replay->folder, workload, model);
+      check_layers(replay->folder, experiment.model);
+      given.expert_ids = read_routing(replay->folder, workload.steps, kStepRouting, model);
+      if (!workload.context_steps.empty()) {
+        given.context_expert_ids =
+            read_routing(replay->folder, workload.context_steps, kContextRouting, model);
+      }
+      given.routing = RoutingSource::replayed;
     } else if (is_synthetic(config.routing)) {
       given.expert_ids = synthetic_routing(workload.steps, config, model);
       given.context_expert_ids = synthetic_routing(workload.context_steps, config, model);
+      given.routing = RoutingSource::synthetic;
     }
   });
   return given;

@@ -73,9 +73,14 @@ class PolicyRun {
       }
       for (std::size_t i = 0; i < iteration.context_steps().size(); ++i) {
         ranks_.wait.on_poll();
-        driver_->fill_context(static_cast<int>(i));
+        driver_->fill_context(static_cast<int>(i),
+                              iteration.begin_context_step(setup_.model, context_selection()));
+        iteration.end_context_step();
       }
       iteration.set_context_filled();
+    }
+    if (context_selection().routing) {
+      record_context_routing(setup_.workload, iteration, recorder_);
     }
     // Ranks with less context, or none, were done long ago.
     meet(patient(ranks_.wait));
@@ -149,6 +154,12 @@ class PolicyRun {
   }
 
  private:
+  OutputSelection context_selection() const {
+    return {.logits = false,
+            .routing = setup_.run.experiment.record.has(RecordedOutput::routing),
+            .replays_routing = !setup_.given.context_expert_ids.empty()};
+  }
+
   int num_steps() const { return static_cast<int>(cuts_.size()); }
 
   void meet(const WaitPolicy& wait) const {

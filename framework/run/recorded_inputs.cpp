@@ -26,9 +26,9 @@ struct TokenPlace {
 /// This rank's tokens by request and position, to find them in the files of another run.
 class TokenPlaces {
  public:
-  explicit TokenPlaces(const RankWorkload& workload) {
-    for (std::size_t step = 0; step < workload.steps.size(); ++step) {
-      const auto& tokens = workload.steps[step];
+  explicit TokenPlaces(const std::vector<StepWorkload>& steps) {
+    for (std::size_t step = 0; step < steps.size(); ++step) {
+      const auto& tokens = steps[step];
       for (std::size_t row = 0; row < tokens.request_ids.size(); ++row) {
         places_[{tokens.request_ids[row], tokens.positions[row]}] = {
             step, static_cast<std::int64_t>(row)};
@@ -36,13 +36,15 @@ class TokenPlaces {
     }
   }
 
-  /// Calls `visit(row of the file, place)` for each token of this rank that the file holds; returns
-  /// their number.
+  /// Calls `visit(row of the file, place)` for each token of this rank that the file holds, by its
+  /// lists of requests and positions; returns their number.
   std::size_t for_each_in(
       const RankFile& file,
+      const char* request_id,
+      const char* position,
       const std::function<void(std::int64_t row, const TokenPlace& place)>& visit) const {
-    const auto requests = file.read<std::int64_t>(path::kRequestId);
-    const auto positions = file.read<std::int64_t>(path::kPositions);
+    const auto requests = file.read<std::int64_t>(request_id);
+    const auto positions = file.read<std::int64_t>(position);
     std::size_t found = 0;
     for (std::size_t row = 0; row < requests.values.size(); ++row) {
       const auto place = places_.find({requests.values[row], positions.values.at(row)});
@@ -66,10 +68,13 @@ class TokenPlaces {
   std::map<std::pair<std::int64_t, std::int64_t>, TokenPlace> places_;
 };
 
-void check_expert_ids(const RankFile& file, const std::vector<std::int32_t>& ids, int num_experts) {
+void check_expert_ids(const RankFile& file,
+                      const char* dataset,
+                      const std::vector<std::int32_t>& ids,
+                      int num_experts) {
   for (const std::int32_t id : ids) {
     if (id < -1 || id >= num_experts) {
-      throw InputError(file.path().string() + ": " + path::kExpertIds + " holds expert " +
+      throw InputError(file.path().string() + ": " + dataset + " holds expert " +
                        std::to_string(id) + "; the model has experts 0 to " +
                        std::to_string(num_experts - 1));
     }
@@ -102,31 +107,35 @@ void check_stage_before(const RankFile& file, const Experiment& own) {
 }  // namespace
 
 std::vector<at::Tensor> read_routing(const std::string& path,
-                                     const RankWorkload& workload,
+                                     const std::vector<StepWorkload>& steps,
+                                     const RecordedRouting& recorded,
                                      const Model& model) {
   const std::int64_t num_layers = model.shape().num_layers();
   const std::int64_t top_k = model.dims().top_k;
   std::vector<at::Tensor> ids;
-  for (const auto& step : workload.steps) {
+  for (const auto& step : steps) {
     ids.push_back(at::full(
         {num_layers, step.batch.num_tokens(), top_k}, -1, at::TensorOptions().dtype(at::kLong)));
   }
-  const TokenPlaces places(workload);
+  const TokenPlaces places(steps);
   const PolicyFolder folder(path);
   folder.require_complete();
   std::size_t found = 0;
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
     const auto& file = folder.rank(rank);
-    const auto routing = file.read<std::int32_t>(path::kExpertIds);
+    if (recorded.expert_ids == kContextRouting.expert_ids && !file.has(recorded.expert_ids)) {
+      continue;  // a rank without contexts
+    }
+    const auto routing = file.read<std::int32_t>(recorded.expert_ids);
     if (routing.shape.at(0) != num_layers || routing.shape.at(2) != top_k) {
-      throw InputError(file.path().string() + ": " + path::kExpertIds + " is " +
+      throw InputError(file.path().string() + ": " + recorded.expert_ids + " is " +
                        hdf5::to_string(routing.shape) + "; the model has " +
                        std::to_string(num_layers) + " layers and chooses " + std::to_string(top_k) +
                        " experts");
     }
-    check_expert_ids(file, routing.values, model.dims().num_experts);
+    check_expert_ids(file, recorded.expert_ids, routing.values, model.dims().num_experts);
     const auto tokens = routing.shape.at(1);
-    found += places.for_each_in(file, [&](std::int64_t row, const TokenPlace& place) {
+    const auto copy = [&](std::int64_t row, const TokenPlace& place) {
       auto* values = ids[place.step].mutable_data_ptr<std::int64_t>();
       const auto own_tokens = ids[place.step].size(1);
       for (std::int64_t layer = 0; layer < num_layers; ++layer) {
@@ -135,7 +144,8 @@ std::vector<at::Tensor> read_routing(const std::string& path,
               routing.values[static_cast<std::size_t>((layer * tokens + row) * top_k + k)];
         }
       }
-    });
+    };
+    found += places.for_each_in(file, recorded.request_id, recorded.positions, copy);
   }
   places.require_all(found, path, "routing");
   return ids;
@@ -151,7 +161,7 @@ std::vector<at::Tensor> read_hidden(const std::string& path,
   for (const auto& step : workload.steps) {
     hidden.push_back(at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat));
   }
-  const TokenPlaces places(workload);
+  const TokenPlaces places(workload.steps);
   const PolicyFolder folder(path);
   folder.require_complete();
   std::size_t found = 0;
@@ -164,12 +174,13 @@ std::vector<at::Tensor> read_hidden(const std::string& path,
                        hdf5::to_string(rows.shape) + "; the model's hidden size is " +
                        std::to_string(dims.hidden));
     }
-    found += places.for_each_in(file, [&](std::int64_t row, const TokenPlace& place) {
+    const auto copy = [&](std::int64_t row, const TokenPlace& place) {
       const auto* first = rows.values.data() + row * dims.hidden;
       std::copy(first,
                 first + dims.hidden,
                 hidden[place.step].mutable_data_ptr<float>() + place.row * dims.hidden);
-    });
+    };
+    found += places.for_each_in(file, path::kRequestId, path::kPositions, copy);
   }
   places.require_all(found, path, "hidden states");
   for (auto& tensor : hidden) {
@@ -178,15 +189,14 @@ std::vector<at::Tensor> read_hidden(const std::string& path,
   return hidden;
 }
 
-Experiment read_source_experiment(const std::string& path, const ModelConfig& own) {
+void check_layers(const std::string& path, const ModelConfig& own) {
   const PolicyFolder folder(path);
-  auto source = recorded_experiment(folder.rank(0));
+  const auto source = recorded_experiment(folder.rank(0));
   if (source.model.layers != own.layers) {
     throw InputError(path + ": has the routing of layers " +
                      ModelConfig::write_layers(source.model) + "; this run is of layers " +
                      ModelConfig::write_layers(own));
   }
-  return source;
 }
 
 }  // namespace dovetail

@@ -9,15 +9,30 @@
 
 #include "framework/config/experiment.hpp"
 #include "framework/plan/workload.hpp"
+#include "framework/record/schema.hpp"
 #include "framework/step/model.hpp"
 
 namespace dovetail {
+
+/// Where a rank file holds a routing, and of which tokens.
+struct RecordedRouting {
+  const char* request_id;
+  const char* positions;
+  const char* expert_ids;
+};
+
+/// Of the steps, and of the contexts that fill the cache before them.
+inline constexpr RecordedRouting kStepRouting = {
+    path::kRequestId, path::kPositions, path::kExpertIds};
+inline constexpr RecordedRouting kContextRouting = {
+    path::kContextRequestId, path::kContextPositions, path::kContextExpertIds};
 
 /// Expert ids of each step, [layers, tokens, k] int64 on the host. Local. Throws InputError where
 /// the policy folder holds other layers, another k, experts that the model does not have, or not
 /// all of this rank's tokens.
 std::vector<at::Tensor> read_routing(const std::string& folder,
-                                     const RankWorkload& workload,
+                                     const std::vector<StepWorkload>& steps,
+                                     const RecordedRouting& recorded,
                                      const Model& model);
 
 /// Hidden states of each step, [tokens, hidden] in the model's dtype on the host. Local. Throws
@@ -28,8 +43,7 @@ std::vector<at::Tensor> read_hidden(const std::string& folder,
                                     const Model& model,
                                     const Experiment& experiment);
 
-/// The experiment of the run that a policy folder is of. Throws InputError where its layers are not
-/// `own`'s.
-Experiment read_source_experiment(const std::string& folder, const ModelConfig& own);
+/// Throws InputError where the layers of the run that a policy folder is of are not `own`'s.
+void check_layers(const std::string& folder, const ModelConfig& own);
 
 }  // namespace dovetail

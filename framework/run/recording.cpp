@@ -30,10 +30,10 @@ ScheduleRecord schedule_record(const Schedule& schedule, std::uint64_t digest) {
 }
 
 /// Rows of all steps: tokens and requests.
-std::pair<std::int64_t, std::int64_t> count_rows(const RankWorkload& workload) {
+std::pair<std::int64_t, std::int64_t> count_rows(const std::vector<StepWorkload>& steps) {
   std::int64_t tokens = 0;
   std::int64_t requests = 0;
-  for (const auto& step : workload.steps) {
+  for (const auto& step : steps) {
     tokens += step.batch.num_tokens();
     requests += std::ssize(step.batch.requests);
   }
@@ -45,7 +45,7 @@ std::vector<OutputSpec> output_specs(const RecordConfig& record,
                                      const Model& model) {
   const auto& dims = model.dims();
   const auto dtype = from_torch(dims.dtype);
-  const auto [tokens, requests] = count_rows(workload);
+  const auto [tokens, requests] = count_rows(workload.steps);
   std::vector<OutputSpec> specs;
   if (record.has(RecordedOutput::hidden)) {
     specs.push_back({"hidden", dtype, {tokens, dims.hidden}});
@@ -70,6 +70,7 @@ RankFileSpec rank_file_spec(const RunContext& context,
                             const PolicyConfig& policy,
                             const ResolvedPolicy& resolved,
                             const RankWorkload& workload,
+                            const GivenInputs& given,
                             const Model& model) {
   const auto& experiment = context.experiment;
   const auto& ranks = context.ranks;
@@ -98,6 +99,7 @@ RankFileSpec rank_file_spec(const RunContext& context,
   spec.attributes.push_back(
       {attribute::kLink, describe_link(policy.execution.link, ranks.grid.expert_parallel)});
   spec.attributes.push_back({attribute::kResolvedExecution, to_json_text(resolved.execution)});
+  spec.attributes.push_back({attribute::kRouting, std::string(to_string(given.routing))});
   spec.config = dump(experiment);
   spec.schedules = {schedule_record(schedules.own, schedules.own_digest)};
   if (!(schedules.plain == schedules.own)) {
@@ -111,12 +113,17 @@ RankFileSpec rank_file_spec(const RunContext& context,
   // The file says what to add to this rank's clock; the estimate is this clock minus rank 0's.
   spec.clock_offset_ns = -run.clock.offset_ns;
   spec.clock_error_ns = run.clock.error_bound_ns;
-  std::tie(spec.tokens, spec.requests) = count_rows(workload);
+  std::tie(spec.tokens, spec.requests) = count_rows(workload.steps);
   spec.has_mrope_positions = experiment.workload.positions == PositionKind::mrope;
   spec.outputs = output_specs(experiment.record, workload, model);
   if (experiment.record.has(RecordedOutput::routing)) {
     spec.route_layers = model.shape().num_layers();
     spec.route_top_k = dims.top_k;
+    spec.route_experts = dims.num_experts;
+    spec.route_dtype = from_torch(dims.dtype);
+    spec.has_given_routing = !given.expert_ids.empty();
+    spec.context_tokens = count_rows(workload.context_steps).first;
+    spec.has_given_context_routing = !given.context_expert_ids.empty();
   }
   const auto [first, last] =
       owned_experts(dims.num_experts, ranks.grid.expert_parallel, ranks.ep_rank());
@@ -162,12 +169,13 @@ void record_inputs(RankRecorder& recorder, const RankWorkload& workload, Positio
   recorder.write(path::kMropePositions, all.mrope_positions);
 }
 
-OutputSelection select_outputs(const Experiment& experiment) {
+OutputSelection select_outputs(const Experiment& experiment, const GivenInputs& given) {
   const auto& record = experiment.record;
   return {.logits = record.has(RecordedOutput::logits),
           .logits_all = record.has(RecordedOutput::logits_all),
           .layers = record.has(RecordedOutput::layers),
-          .routing = record.has(RecordedOutput::routing) || replays_baseline(experiment)};
+          .routing = record.has(RecordedOutput::routing) || replays_baseline(experiment),
+          .replays_routing = !given.expert_ids.empty()};
 }
 
 }  // namespace dovetail

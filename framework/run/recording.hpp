@@ -8,6 +8,7 @@
 #include "framework/run/run_context.hpp"
 #include "framework/run/run_options.hpp"
 #include "framework/run/set_up.hpp"
+#include "framework/step/iteration.hpp"
 #include "framework/step/step_inputs.hpp"
 
 namespace dovetail {
@@ -26,12 +27,13 @@ RankFileSpec rank_file_spec(const RunContext& context,
                             const PolicyConfig& policy,
                             const ResolvedPolicy& resolved,
                             const RankWorkload& workload,
+                            const GivenInputs& given,
                             const Model& model);
 
 /// Writes /input.
 void record_inputs(RankRecorder& recorder, const RankWorkload& workload, PositionKind positions);
 
-/// Which outputs a step must keep for what the experiment records and replays.
-OutputSelection select_outputs(const Experiment& experiment);
+/// Which outputs a step must keep for what the experiment records, replays and verifies.
+OutputSelection select_outputs(const Experiment& experiment, const GivenInputs& given);
 
 }  // namespace dovetail

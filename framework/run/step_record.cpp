@@ -18,14 +18,35 @@ void write(RankRecorder& recorder, const std::string& dataset, const at::Tensor&
   recorder.write(dataset, from_torch(tensor.scalar_type()), bytes);
 }
 
-template <class Get>
-at::Tensor join_steps(const std::vector<StepOutputs>& steps, std::int64_t dimension, Get get) {
+template <class Steps, class Get>
+at::Tensor join_steps(const Steps& steps, std::int64_t dimension, Get get) {
   std::vector<at::Tensor> parts;
   parts.reserve(steps.size());
   for (const auto& step : steps) {
     parts.push_back(get(step));
   }
   return parts.size() == 1 ? parts.front() : at::cat(parts, dimension);
+}
+
+/// Where a routing goes.
+struct RoutingPaths {
+  const char* expert_ids;
+  const char* natural_ids;
+  const char* logits;
+};
+
+template <class Steps>
+void write_routing(RankRecorder& recorder, const Steps& steps, const RoutingPaths& paths) {
+  const auto write_rows = [&](const char* dataset, at::Tensor StepOutputs::*field) {
+    write(recorder, dataset, join_steps(steps, 1, [&](const StepOutputs& step) {
+            return step.*field;
+          }));
+  };
+  write_rows(paths.expert_ids, &StepOutputs::expert_ids);
+  write_rows(paths.logits, &StepOutputs::router_logits);
+  if (steps.front().natural_ids.defined()) {
+    write_rows(paths.natural_ids, &StepOutputs::natural_ids);
+  }
 }
 
 }  // namespace
@@ -50,13 +71,31 @@ void record_outputs(const RecordConfig& record,
                [layer](const StepOutputs& step) { return step.layers.at(layer); });
   }
   if (record.has(RecordedOutput::routing)) {
-    write(recorder, path::kExpertIds, join_steps(steps, 1, [](const StepOutputs& step) {
-            return step.expert_ids;
-          }));
-    write(recorder, path::kMargin, join_steps(steps, 1, [](const StepOutputs& step) {
-            return step.margin;
-          }));
+    write_routing(recorder,
+                  steps,
+                  {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits});
   }
+}
+
+void record_context_routing(const RankWorkload& workload,
+                            const Iteration& iteration,
+                            RankRecorder& recorder) {
+  std::vector<std::int64_t> requests;
+  std::vector<std::int64_t> positions;
+  for (const auto& step : workload.context_steps) {
+    requests.insert(requests.end(), step.request_ids.begin(), step.request_ids.end());
+    positions.insert(positions.end(), step.positions.begin(), step.positions.end());
+  }
+  if (requests.empty()) {
+    return;
+  }
+  recorder.write(path::kContextRequestId, requests);
+  recorder.write(path::kContextPositions, positions);
+  write_routing(recorder,
+                iteration.context_outputs(),
+                {path::kContextExpertIds,
+                 path::kContextNaturalExpertIds,
+                 path::kContextRouterLogits});
 }
 
 void record_traffic(const Traffic& traffic,

@@ -9,6 +9,8 @@
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/record/recorder.hpp"
+#include "framework/plan/workload.hpp"
+#include "framework/step/iteration.hpp"
 #include "framework/step/step_inputs.hpp"
 
 namespace dovetail {
@@ -17,6 +19,12 @@ namespace dovetail {
 void record_outputs(const RecordConfig& record,
                     const std::vector<StepOutputs>& steps,
                     RankRecorder& recorder);
+
+/// Writes /context_route: which tokens filled the cache, and how they were routed. Nothing where the
+/// rank has no context.
+void record_context_routing(const RankWorkload& workload,
+                            const Iteration& iteration,
+                            RankRecorder& recorder);
 
 /// Sums since the exchange's last reset, and the rows of each local expert over the same steps
 /// [layers, experts_per_rank].

@@ -26,22 +26,14 @@ bool may_spin(const Ranks& ranks) {
   return static_cast<int>(std::thread::hardware_concurrency()) >= 3 * ranks.session.local_size();
 }
 
-/// A forward pass that fills a part of the KV cache's context; only the keys and values that it
-/// leaves count. It stays when the pass fails: a thread may be in an op of it.
+/// A forward pass that fills a part of the KV cache's context. It stays when the pass fails: a
+/// thread may be in an op of it.
 struct ContextFill {
-  ContextFill(const StepSetup& setup,
-              std::unique_ptr<Exchange> own_exchange,
-              const StepInputs& inputs)
+  ContextFill(const StepSetup& setup, std::unique_ptr<Exchange> own_exchange)
       : exchange(std::move(own_exchange)),
-        outputs(make_step_outputs(inputs,
-                                  setup.model.dims(),
-                                  setup.model.shape().num_layers(),
-                                  {.logits = false},
-                                  inputs.input_ids.device())),
         body(setup.model, *exchange, setup.iteration.cache(), nullptr) {}
 
   std::unique_ptr<Exchange> exchange;
-  StepOutputs outputs;
   ModelStep body;
 };
 
@@ -94,14 +86,14 @@ class HostDriver final : public StepDriver {
   }
 
   /// Not over an emulated link: it is no part of what is measured.
-  void fill_context(int context_step) override {
+  void fill_context(int context_step, StepOutputs& outputs) override {
     const auto index = static_cast<std::size_t>(context_step);
     const auto& inputs = setup_.iteration.context_steps().at(index);
-    context_fill_.emplace(setup_, make_policy_exchange(1, std::nullopt), inputs);
+    context_fill_.emplace(setup_, make_policy_exchange(1, std::nullopt));
     auto& body = context_fill_->body;
     body.begin(cut_step(inputs,
                         split_batch(inputs.batch, {}, 1),
-                        context_fill_->outputs,
+                        outputs,
                         given_at(setup_.given.context_expert_ids, index)),
                PassKind::full,
                false);

@@ -1,5 +1,7 @@
 #include "framework/step/iteration.hpp"
 
+#include <utility>
+
 #include <ATen/ops/cat.h>
 
 #include "framework/base/check.hpp"
@@ -51,6 +53,24 @@ bool Iteration::suits(const ExecutionConfig& execution) const {
 
 void Iteration::poison_steps() {
   poison_slots(cache_, step_slots_);
+}
+
+StepOutputs& Iteration::begin_context_step(const Model& model, const OutputSelection& selection) {
+  const auto& step = context_steps_.at(context_outputs_.size());
+  return context_outputs_.emplace_back(make_step_outputs(
+      step, model.dims(), model.shape().num_layers(), selection, step.slot_mapping.device()));
+}
+
+void Iteration::end_context_step() {
+  const auto on_host = [](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.cpu() : at::Tensor();
+  };
+  auto& outputs = context_outputs_.back();
+  StepOutputs routing;
+  routing.expert_ids = on_host(outputs.expert_ids);
+  routing.natural_ids = on_host(outputs.natural_ids);
+  routing.router_logits = on_host(outputs.router_logits);
+  outputs = std::move(routing);
 }
 
 std::vector<StepOutputs> make_outputs(const Iteration& iteration,

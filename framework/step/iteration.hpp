@@ -4,10 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <list>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "framework/base/types.hpp"
 #include "framework/plan/kv_pages.hpp"
 #include "framework/plan/workload.hpp"
 #include "framework/step/kv_cache.hpp"
@@ -21,6 +23,7 @@ namespace dovetail {
 struct GivenInputs {
   std::vector<at::Tensor> embeds;      ///< [tokens, H] activation dtype
   std::vector<at::Tensor> expert_ids;  ///< [layers, tokens, k] int64
+  RoutingSource routing = RoutingSource::natural;
   std::vector<at::Tensor> context_embeds;
   std::vector<at::Tensor> context_expert_ids;
 };
@@ -61,6 +64,16 @@ class Iteration {
 
   void set_context_filled() { context_filled_ = true; }
 
+  /// Buffers for what the next context step leaves behind the keys and values; they stay where they
+  /// are.
+  StepOutputs& begin_context_step(const Model& model, const OutputSelection& selection);
+
+  /// Moves the routing of the context step that was begun last to the host, and drops the rest.
+  void end_context_step();
+
+  /// The routing of each context step, on the host; undefined tensors where it is not kept.
+  const std::list<StepOutputs>& context_outputs() const { return context_outputs_; }
+
  private:
   int page_size_;
   std::int64_t cache_tokens_;
@@ -70,6 +83,7 @@ class Iteration {
   std::vector<StepInputs> context_steps_;
   at::Tensor step_slots_;  ///< [tokens of all steps] int64
   bool context_filled_ = false;
+  std::list<StepOutputs> context_outputs_;
 };
 
 /// Buffers for the outputs of each step.

@@ -68,8 +68,8 @@ struct UbatchState {
   at::Tensor moe_input;   ///< [T, H] normed input of router, experts and shared experts
   at::Tensor expert_ids;  ///< [T, k] int64
   at::Tensor weights;     ///< [T, k] float32
-  at::Tensor margin;  ///< [T] float32: logit of the k-th choice minus the best logit not chosen;
-                      ///< +inf where all experts are chosen
+  at::Tensor router_logits;  ///< [T, experts] activation dtype
+  at::Tensor natural_ids;    ///< [T, k] int64: the best by router_logits; expert_ids where not replayed
   at::Tensor shared_output;  ///< [T, H], undefined where the layer has no shared experts
 };
 
@@ -126,9 +126,9 @@ class Model {
   /// cache at slot_mapping first, then reads those of each segment by its row of block_tables.
   virtual void attention(int layer, UbatchState& state, KvCache& cache) const = 0;
 
-  /// hidden -> moe_input, expert_ids (descending logits, ties by lower id), weights, margin. With
-  /// `replay_ids` [T, k] int64 defined, these experts are taken instead of the top-k; weights come
-  /// from the model's own logits of them; margin is +inf.
+  /// hidden -> moe_input, router_logits, natural_ids (descending logits, ties by lower id),
+  /// expert_ids, weights. With `replay_ids` [T, k] int64 defined, expert_ids are these instead of
+  /// natural_ids; weights come from the model's own logits of them.
   virtual void route(int layer, UbatchState& state, const at::Tensor& replay_ids) const = 0;
 
   /// rows [R, H] grouped by local expert -> [R, H], weights of the routing not applied.

@@ -115,10 +115,14 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   if (keep_plans_) {
     plan(op) = exchange_.plans().plan(op.ubatch);
   }
-  if (outputs_->expert_ids.defined()) {
-    outputs_->expert_ids.select(0, op.layer).narrow(0, start, count).copy_(state.expert_ids);
-    outputs_->margin.select(0, op.layer).narrow(0, start, count).copy_(state.margin);
-  }
+  const auto keep = [&](at::Tensor& kept, const at::Tensor& rows) {
+    if (kept.defined()) {
+      kept.select(0, op.layer).narrow(0, start, count).copy_(rows);
+    }
+  };
+  keep(outputs_->expert_ids, state.expert_ids);
+  keep(outputs_->natural_ids, state.natural_ids);
+  keep(outputs_->router_logits, state.router_logits);
 }
 
 void ModelStep::exchange(const Op& op) {

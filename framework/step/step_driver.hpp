@@ -13,6 +13,7 @@
 #include "framework/exec/op_times.hpp"
 #include "framework/plan/agreed_step.hpp"
 #include "framework/record/schema.hpp"
+#include "framework/step/step_inputs.hpp"
 #include "framework/step/step_setup.hpp"
 
 namespace dovetail {
@@ -67,8 +68,9 @@ class StepDriver {
   /// has kept its plans: [layers, experts_per_rank] row-major.
   virtual void add_tokens_per_expert(std::span<std::int64_t> counts) const = 0;
 
-  /// A forward pass that fills a part of the KV cache's context.
-  virtual void fill_context(int context_step) = 0;
+  /// A forward pass that fills a part of the KV cache's context. `outputs` are of that context
+  /// step, poisoned, and outlive the driver; they get what they are made for.
+  virtual void fill_context(int context_step, StepOutputs& outputs) = 0;
 
   /// Equal on all ranks as long as their graphs are; see agreement.hpp. 0 without graphs.
   virtual std::uint64_t graph_cache_digest() const = 0;

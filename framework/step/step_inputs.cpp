@@ -6,6 +6,7 @@
 #include <string>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
@@ -59,7 +60,7 @@ at::Tensor make_block_tables(const KvPages& pages, at::Device device) {
 }  // namespace
 
 void StepOutputs::poison() {
-  for (auto* tensor : {&hidden, &logits, &logits_all, &margin}) {
+  for (auto* tensor : {&hidden, &logits, &logits_all, &router_logits}) {
     if (tensor->defined()) {
       tensor->fill_(kNan);
     }
@@ -67,8 +68,10 @@ void StepOutputs::poison() {
   for (auto& layer : layers) {
     layer.fill_(kNan);
   }
-  if (expert_ids.defined()) {
-    expert_ids.fill_(-1);
+  for (auto* tensor : {&expert_ids, &natural_ids}) {
+    if (tensor->defined()) {
+      tensor->fill_(-1);
+    }
   }
 }
 
@@ -116,10 +119,21 @@ StepOutputs make_step_outputs(const StepInputs& inputs,
   }
   if (selection.routing) {
     outputs.expert_ids = at::empty({num_layers, tokens, dims.top_k}, options.dtype(at::kInt));
-    outputs.margin = at::empty({num_layers, tokens}, options.dtype(at::kFloat));
+    outputs.router_logits = at::empty({num_layers, tokens, dims.num_experts}, options);
+    if (selection.replays_routing) {
+      outputs.natural_ids = at::empty_like(outputs.expert_ids);
+    }
   }
   outputs.poison();
   return outputs;
+}
+
+OutputSelection selection_of(const StepOutputs& outputs) {
+  return {.logits = outputs.logits.defined(),
+          .logits_all = outputs.logits_all.defined(),
+          .layers = !outputs.layers.empty(),
+          .routing = outputs.expert_ids.defined(),
+          .replays_routing = outputs.natural_ids.defined()};
 }
 
 UbatchInputs slice_inputs(const StepInputs& inputs, const UbatchSlice& slice) {

@@ -30,7 +30,8 @@ struct OutputSelection {
   bool logits = true;       ///< of each request's last token
   bool logits_all = false;  ///< of all tokens
   bool layers = false;      ///< hidden states after each layer
-  bool routing = false;     ///< expert ids and margins
+  bool routing = false;     ///< expert ids and the router's logits
+  bool replays_routing = false;  ///< with routing: expert ids are given, so the natural ones as well
 };
 
 /// Outputs of one rank's whole batch; ubatches write slices of these, nothing is concatenated.
@@ -42,7 +43,8 @@ struct StepOutputs {
   at::Tensor logits_all;           ///< [tokens, vocabulary]
   std::vector<at::Tensor> layers;  ///< [tokens, hidden] after each layer
   at::Tensor expert_ids;           ///< [layers, tokens, k] int32, -1 in dense layers
-  at::Tensor margin;               ///< [layers, tokens] float32, NaN in dense layers
+  at::Tensor natural_ids;          ///< the same: the best by router_logits, where others are replayed
+  at::Tensor router_logits;        ///< [layers, tokens, experts] activation dtype, NaN in dense layers
 
   /// Sets all to NaN or -1, so that what a step does not write is seen.
   void poison();
@@ -63,6 +65,9 @@ StepOutputs make_step_outputs(const StepInputs& inputs,
                               int num_layers,
                               const OutputSelection& selection,
                               at::Device device);
+
+/// What these outputs were made for.
+OutputSelection selection_of(const StepOutputs& outputs);
 
 /// The inputs of one ubatch: views of the batch's tensors, each sliced along its token dimension
 /// (the last one of positions), and the rows of block_tables that its segments need.

@@ -1,16 +1,13 @@
 #include "models/layers/router.hpp"
 
-#include <limits>
 #include <tuple>
 
 #include <ATen/ops/clamp_min.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/gather.h>
 #include <ATen/ops/lt.h>
 #include <ATen/ops/masked_fill.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/sort.h>
-#include <ATen/ops/sub.h>
 #include <ATen/ops/sum.h>
 
 #include "framework/base/check.hpp"
@@ -27,21 +24,19 @@ at::Tensor weights_of(const at::Tensor& logits, const at::Tensor& expert_ids, bo
   return weights;
 }
 
-at::Tensor infinite_margin(const at::Tensor& logits) {
-  return at::full({logits.size(0)}, std::numeric_limits<float>::infinity(), logits.options());
+at::Tensor best_experts(const at::Tensor& logits, std::int64_t k) {
+  const auto [sorted, order] = at::sort(logits, /*stable=*/true, /*dim=*/-1, /*descending=*/true);
+  return order.narrow(1, 0, k).contiguous();
 }
 
 }  // namespace
 
 Routing route_top_k(const at::Tensor& logits, std::int64_t k, bool normalize) {
   const at::Tensor wide = logits.to(at::kFloat);
-  const auto [sorted, order] = at::sort(wide, /*stable=*/true, /*dim=*/-1, /*descending=*/true);
-  Routing routing;
-  routing.expert_ids = order.narrow(1, 0, k).contiguous();
-  routing.weights = weights_of(wide, routing.expert_ids, normalize);
-  routing.margin = k < wide.size(1) ? at::sub(sorted.select(1, k - 1), sorted.select(1, k))
-                                    : infinite_margin(wide);
-  return routing;
+  const at::Tensor best = best_experts(wide, k);
+  return {.expert_ids = best,
+          .weights = weights_of(wide, best, normalize),
+          .natural_ids = best};
 }
 
 Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize) {
@@ -49,7 +44,7 @@ Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, b
   const at::Tensor wide = logits.to(at::kFloat);
   return {.expert_ids = expert_ids,
           .weights = weights_of(wide, at::clamp_min(expert_ids, 0), normalize),
-          .margin = infinite_margin(wide)};
+          .natural_ids = best_experts(wide, expert_ids.size(1))};
 }
 
 Routing route_tokens(const at::Tensor& logits,
@@ -64,10 +59,10 @@ Routing route_tokens(const at::Tensor& logits,
   }
   Routing routing = replay_ids.defined() ? route_replayed(logits, replay_ids, normalize)
                                          : route_top_k(logits, k, normalize);
-  const at::Tensor is_padding = at::lt(slot_mapping, 0);
-  routing.expert_ids = at::masked_fill(routing.expert_ids, is_padding.unsqueeze(1), -1);
-  routing.margin =
-      at::masked_fill(routing.margin, is_padding, std::numeric_limits<float>::infinity());
+  const at::Tensor is_padding = at::lt(slot_mapping, 0).unsqueeze(1);
+  routing.expert_ids = at::masked_fill(routing.expert_ids, is_padding, -1);
+  routing.natural_ids = replay_ids.defined() ? at::masked_fill(routing.natural_ids, is_padding, -1)
+                                             : routing.expert_ids;
   return routing;
 }
 

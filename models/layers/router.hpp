@@ -8,9 +8,10 @@
 namespace dovetail {
 
 struct Routing {
-  at::Tensor expert_ids;  ///< [T, k] int64, descending logits, ties by lower id
-  at::Tensor weights;     ///< [T, k] float32: probabilities, made to add up to 1 if asked
-  at::Tensor margin;      ///< [T] float32: k-th best logit minus the next; +inf where there is none
+  at::Tensor expert_ids;   ///< [T, k] int64, descending logits, ties by lower id
+  at::Tensor weights;      ///< [T, k] float32: probabilities, made to add up to 1 if asked
+  at::Tensor natural_ids;  ///< [T, k] int64: the k best by these logits, in the same order;
+                           ///< expert_ids itself unless those are replayed
 };
 
 /// logits [T, experts], any float dtype; 1 <= k <= experts. A stable sort rather than a top-k:
@@ -18,11 +19,11 @@ struct Routing {
 Routing route_top_k(const at::Tensor& logits, std::int64_t k, bool normalize);
 
 /// The weights that these logits give to experts chosen before: expert_ids [T, k] int64, -1 =
-/// padding (stays -1, weight unspecified). margin is +inf: nothing was chosen here.
+/// padding (stays -1, weight unspecified). natural_ids are what route_top_k would have chosen.
 Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize);
 
 /// The routing of a ubatch: of `replay_ids` [T, k] where defined, else the k best. Padding rows
-/// (slot_mapping [T] < 0) have id -1 and margin +inf, and any finite weights.
+/// (slot_mapping [T] < 0) have ids -1, and any finite weights.
 Routing route_tokens(const at::Tensor& logits,
                      const at::Tensor& replay_ids,
                      const at::Tensor& slot_mapping,

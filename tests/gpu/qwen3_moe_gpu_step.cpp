@@ -204,7 +204,8 @@ SerialResult run_gpu_step(const Model& model,
     };
     result.expert_ids.push_back(of_moe(&UbatchState::expert_ids));
     result.weights.push_back(of_moe(&UbatchState::weights));
-    result.margin.push_back(of_moe(&UbatchState::margin));
+    result.natural_ids.push_back(of_moe(&UbatchState::natural_ids));
+    result.router_logits.push_back(of_moe(&UbatchState::router_logits));
   }
   for (const UbatchState& state : ubatches) {
     DOVETAIL_CHECK(model.output(state).isfinite().all().item<bool>(), "a row is not finite");

@@ -128,7 +128,7 @@ void CudaDriver::add_tokens_per_expert(std::span<std::int64_t> counts) const {
   body_.add_tokens_per_expert(counts);
 }
 
-void CudaDriver::fill_context(int context_step) {
+void CudaDriver::fill_context(int context_step, StepOutputs& outputs) {
   const auto index = static_cast<std::size_t>(context_step);
   const auto& inputs = setup_.iteration.context_steps().at(index);
   const auto whole = split_batch(inputs.batch, {}, 1);
@@ -137,7 +137,7 @@ void CudaDriver::fill_context(int context_step) {
   const auto reduced = agree(ranks.groups.agreement, own, ranks.wait);
   const auto expert_ids = given_at(setup_.given.context_expert_ids, index);
   auto shape = padded_shape();
-  shape.selection = {.logits = false};
+  shape.selection = selection_of(outputs);
   shape.has_embeds = inputs.embeds.defined();
   shape.replays_routing = expert_ids.defined();
   context_fill_ = std::make_unique<ContextFill>(
@@ -149,6 +149,8 @@ void CudaDriver::fill_context(int context_step) {
   check_cuda(cudaDeviceSynchronize(), "inputs of the context");
   runner_.run_eager(setup_.schedules.plain, fill.body, PassKind::full, nullptr);
   fill.exchange->buffers().check_step();
+  fill.batch.store(outputs);
+  check_cuda(cudaDeviceSynchronize(), "copy of the context's outputs");
   context_fill_.reset();
   forget_memory();
 }
@@ -195,17 +197,13 @@ PaddedShape CudaDriver::padded_shape() const {
   for (const auto& step : steps) {
     max_pages = std::max(max_pages, step.block_tables.size(1));
   }
-  const auto& outputs = setup_.outputs.front();
   return {.dims = setup_.model.dims(),
           .num_layers = setup_.model.shape().num_layers(),
           .max_pages = max_pages,
           .has_embeds = steps.front().embeds.defined(),
           .is_mrope = steps.front().positions.dim() == 2,
           .replays_routing = !setup_.given.expert_ids.empty(),
-          .selection = {.logits = outputs.logits.defined(),
-                        .logits_all = outputs.logits_all.defined(),
-                        .layers = !outputs.layers.empty(),
-                        .routing = outputs.expert_ids.defined()}};
+          .selection = selection_of(setup_.outputs.front())};
 }
 
 /// Gives back what an earlier policy, or the context, has left behind, so that peaks are this

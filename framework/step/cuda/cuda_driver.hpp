@@ -35,7 +35,7 @@ class CudaDriver final : public StepDriver {
 
   /// Eager: it happens once. Over an exchange of its own: batches that fill a context may be much
   /// larger than a step's.
-  void fill_context(int context_step) override;
+  void fill_context(int context_step, StepOutputs& outputs) override;
 
   std::uint64_t graph_cache_digest() const override { return graphs_.digest(); }
 

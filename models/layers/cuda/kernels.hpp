@@ -121,19 +121,18 @@ inline constexpr std::int64_t kMaxRoutedChoices = 32;
 
 struct RouterArguments {
   const void* logits = nullptr;            ///< [tokens, experts]
-  const std::int64_t* slots = nullptr;     ///< [tokens]; < 0 = padding: ids -1, margin +inf
+  const std::int64_t* slots = nullptr;     ///< [tokens]; < 0 = padding: ids -1
   const std::int64_t* replayed = nullptr;  ///< [tokens, k], or null = choose
   std::int64_t* expert_ids = nullptr;      ///< [tokens, k]
   float* weights = nullptr;                ///< [tokens, k]
-  float* margin = nullptr;                 ///< [tokens]
+  std::int64_t* natural_ids = nullptr;     ///< [tokens, k], written where `replayed` is given
   std::int64_t tokens = 0;
   std::int64_t experts = 0;
   std::int64_t k = 0;
   bool normalize = false;
 };
 
-/// Choice, weights and margin as route_top_k and route_replayed have them; NaN counts as the
-/// largest logit.
+/// Choices and weights as route_top_k and route_replayed have them; NaN counts as the largest logit.
 void launch_router(const RouterArguments& arguments, cudaStream_t stream);
 
 /// result [rows, size] = bf16(bf16(silu(gate)) * up) of gate_up [rows, 2 size]; size is a multiple

@@ -82,16 +82,18 @@ Routing route(const at::Tensor& logits,
                    "replay_ids must be [tokens, k] int64, contiguous");
   }
   const auto options = logits.options();
-  const Routing routing = {.expert_ids = at::empty({tokens, k}, options.dtype(at::kLong)),
-                           .weights = at::empty({tokens, k}, options.dtype(at::kFloat)),
-                           .margin = at::empty({tokens}, options.dtype(at::kFloat))};
+  const at::Tensor expert_ids = at::empty({tokens, k}, options.dtype(at::kLong));
+  const Routing routing = {
+      .expert_ids = expert_ids,
+      .weights = at::empty({tokens, k}, options.dtype(at::kFloat)),
+      .natural_ids = replay_ids.defined() ? at::empty_like(expert_ids) : expert_ids};
   launch_router(
       {.logits = logits.const_data_ptr(),
        .slots = slot_mapping.const_data_ptr<std::int64_t>(),
        .replayed = replay_ids.defined() ? replay_ids.const_data_ptr<std::int64_t>() : nullptr,
        .expert_ids = routing.expert_ids.mutable_data_ptr<std::int64_t>(),
        .weights = routing.weights.mutable_data_ptr<float>(),
-       .margin = routing.margin.mutable_data_ptr<float>(),
+       .natural_ids = routing.natural_ids.mutable_data_ptr<std::int64_t>(),
        .tokens = tokens,
        .experts = logits.size(1),
        .k = k,

@@ -17,7 +17,7 @@ struct Router {
   const std::int64_t* replayed;
   std::int64_t* expert_ids;
   float* weights;
-  float* margin;
+  std::int64_t* natural_ids;  // with replayed only
   std::int64_t tokens;
   int experts;
   int k;
@@ -103,21 +103,14 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
   all.load(logits, x.experts, lane);
   const float2 sums = all.softmax_sums();
   // Lane i < k holds the i-th choice.
-  std::int64_t chosen = 0;
-  float margin = kInfinity;
-  if (x.replayed != nullptr) {
-    chosen = lane < x.k ? x.replayed[token * x.k + lane] : 0;
-  } else {
-    unsigned last = 0;
-    for (int i = 0; i < x.k; ++i) {
-      last = all.take_best(lane);
-      chosen = lane == i ? static_cast<std::int64_t>(last) : chosen;
-    }
-    if (x.k < x.experts) {
-      const unsigned next = all.take_best(lane);
-      margin = __bfloat162float(logits[last]) - __bfloat162float(logits[next]);
-    }
+  std::int64_t natural = 0;
+  for (int i = 0; i < x.k; ++i) {
+    const auto best = static_cast<std::int64_t>(all.take_best(lane));
+    natural = lane == i ? best : natural;
   }
+  const bool is_replayed = x.replayed != nullptr;
+  const std::int64_t chosen =
+      is_replayed && lane < x.k ? x.replayed[token * x.k + lane] : natural;
   // A replayed id may be -1 = padding; nothing outside the row is ever read.
   const auto readable =
       static_cast<int>(max(std::int64_t{0}, min(chosen, static_cast<std::int64_t>(x.experts) - 1)));
@@ -129,10 +122,9 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
   if (lane < x.k) {
     x.expert_ids[token * x.k + lane] = is_padding ? -1 : chosen;
     x.weights[token * x.k + lane] = weight;
-  }
-  if (lane == 0) {
-    // NOLINTNEXTLINE(bugprone-narrowing-conversions): both are float
-    x.margin[token] = is_padding ? kInfinity : margin;
+    if (is_replayed) {
+      x.natural_ids[token * x.k + lane] = is_padding ? -1 : natural;
+    }
   }
 }
 
@@ -161,7 +153,7 @@ void launch_router(const RouterArguments& arguments, cudaStream_t stream) {
                     .replayed = arguments.replayed,
                     .expert_ids = arguments.expert_ids,
                     .weights = arguments.weights,
-                    .margin = arguments.margin,
+                    .natural_ids = arguments.natural_ids,
                     .tokens = arguments.tokens,
                     .experts = static_cast<int>(arguments.experts),
                     .k = static_cast<int>(arguments.k),

@@ -1,8 +1,14 @@
 #include "framework/compare/routing_diff.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
 #include <limits>
 #include <random>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -11,161 +17,267 @@
 namespace dovetail {
 namespace {
 
-constexpr double kMaxMargin = 0.01;
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr std::size_t kLayers = 3;
+constexpr std::size_t kRows = 6;
+constexpr std::size_t kExperts = 6;
+constexpr RowBounds kBounds = {.row = 0.01, .element = 0.05};
+constexpr float kStep = 0.3F;      // between the logits of neighbouring ranks
+constexpr float kNearTie = 0.004F;  // either side of a tie
 
-/// 3 layers, k = 2, request 10 with positions 0..3 and request 11 with positions 0..1; everything
-/// equal, margins large. Expert ids name layer and token.
-RoutingPair equal_pair() {
-  RoutingPair pair;
-  pair.num_layers = 3;
-  pair.num_tokens = 6;
-  pair.top_k = 2;
-  pair.request = {10, 10, 10, 10, 11, 11};
-  pair.position = {0, 1, 2, 3, 0, 1};
-  for (std::int32_t layer = 0; layer < 3; ++layer) {
-    for (std::int32_t token = 0; token < 6; ++token) {
-      pair.policy_experts.push_back(100 * layer + 10 * token);
-      pair.policy_experts.push_back(100 * layer + 10 * token + 1);
+/// Two runs of 3 layers and k = 2: request 10 with positions 0 to 3 and request 11 with 0 and 1.
+/// The order of the experts names layer and row.
+struct TwoRuns {
+  RoutedRows rows = {.request = {10, 10, 10, 10, 11, 11},
+                     .position = {0, 1, 2, 3, 0, 1},
+                     .is_given = std::vector<char>(kRows, 0),
+                     .top_k = 2,
+                     .num_experts = kExperts};
+  std::array<LayerRouting, kLayers> policy;
+  std::array<LayerRouting, kLayers> baseline;
+
+  TwoRuns() {
+    for (std::size_t layer = 0; layer < kLayers; ++layer) {
+      for (std::size_t row = 0; row < kRows; ++row) {
+        for (std::size_t expert = 0; expert < kExperts; ++expert) {
+          const auto place = (expert + layer + row) % kExperts;
+          baseline[layer].logits.push_back(1 - kStep * static_cast<float>(place));
+        }
+        for (std::size_t place = 0; place < 2; ++place) {
+          baseline[layer].natural_ids.push_back(expert_at(layer, row, place));
+        }
+      }
+      baseline[layer].expert_ids = baseline[layer].natural_ids;
+    }
+    policy = baseline;
+  }
+
+  /// The expert of that place in the order of the row's logits.
+  static std::int32_t expert_at(std::size_t layer, std::size_t row, std::size_t place) {
+    return static_cast<std::int32_t>((place + 2 * kExperts - layer - row) % kExperts);
+  }
+
+  static float& logit(LayerRouting& run, std::size_t layer, std::size_t row, std::size_t place) {
+    return run.logits[row * kExperts + static_cast<std::size_t>(expert_at(layer, row, place))];
+  }
+
+  /// The policy's router takes the third expert for the second.
+  void choose_third(std::size_t layer, std::size_t row) {
+    auto& run = policy[layer];
+    run.natural_ids[2 * row + 1] = expert_at(layer, row, 2);
+    if (rows.is_given[row] == 0) {
+      run.expert_ids[2 * row + 1] = expert_at(layer, row, 2);
     }
   }
-  pair.baseline_experts = pair.policy_experts;
-  pair.policy_margin.assign(18, 0.5F);
-  pair.baseline_margin = pair.policy_margin;
-  return pair;
+
+  /// The same, because both are so close that rounding decides.
+  void flip(std::size_t layer, std::size_t row, float near = kNearTie) {
+    const float second = logit(baseline[layer], layer, row, 1);
+    logit(baseline[layer], layer, row, 2) = second - near;
+    logit(policy[layer], layer, row, 2) = second + near;
+    choose_third(layer, row);
+  }
+
+  void give_all() { rows.is_given.assign(kRows, 1); }
+
+  RoutingDiff compare(bool exact = false) const {
+    RoutingComparison comparison(rows, exact);
+    for (std::size_t layer = 0; layer < kLayers; ++layer) {
+      comparison.add_layer(kBounds, policy[layer], baseline[layer]);
+    }
+    return comparison.result();
+  }
+};
+
+void expect_mismatch(const RoutingDiff& diff, std::int64_t layer, std::int64_t row, const char* what) {
+  EXPECT_EQ(diff.num_mismatches, 1);
+  ASSERT_TRUE(diff.first_mismatch.has_value());
+  EXPECT_EQ(diff.first_mismatch->layer, layer);
+  EXPECT_EQ(diff.first_mismatch->row, row);
+  EXPECT_NE(diff.first_mismatch->what.find(what), std::string::npos) << diff.first_mismatch->what;
 }
 
-std::size_t id_at(std::int64_t layer, std::int64_t token, std::int64_t slot) {
-  return static_cast<std::size_t>((layer * 6 + token) * 2 + slot);
-}
-
-/// Makes one choice differ, with that margin on the policy's side.
-void change_expert(RoutingPair& pair, std::int64_t layer, std::int64_t token, float margin) {
-  pair.policy_experts[id_at(layer, token, 1)] = 9999;
-  pair.policy_margin[static_cast<std::size_t>(layer * 6 + token)] = margin;
-}
-
-TEST(RoutingDiff, EqualRoutingJudgesEverything) {
+TEST(RoutingDiff, EqualRunsAreJudgedWhole) {
   for (const bool exact : {false, true}) {
-    const RoutingDiff diff = diff_routing(equal_pair(), kMaxMargin, exact);
+    const RoutingDiff diff = TwoRuns().compare(exact);
     EXPECT_EQ(diff.num_judged, 18);
-    EXPECT_EQ(diff.num_mismatches + diff.num_flips + diff.num_reordered, 0);
-    EXPECT_EQ(diff.excluded_share(3), 0);
+    EXPECT_EQ(diff.num_mismatches + diff.num_different + diff.num_reordered, 0);
+    EXPECT_EQ(diff.excluded_from, std::vector<std::int64_t>(kRows, kNeverExcluded));
+    EXPECT_EQ(diff.logits_share, 0);
   }
 }
 
-TEST(RoutingDiff, WrongExpertWithLargeMarginIsAMismatchThatIsNamed) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 1, 4, 0.5F);
-  const RoutingDiff diff = diff_routing(pair, kMaxMargin, false);
-  EXPECT_EQ(diff.num_mismatches, 1);
-  EXPECT_EQ(diff.num_flips, 0);
-  ASSERT_TRUE(diff.first_mismatch.has_value());
-  EXPECT_EQ(diff.first_mismatch->layer, 1);
-  EXPECT_EQ(diff.first_mismatch->token, 4);
-  EXPECT_EQ(diff.first_mismatch->what, "experts 140 9999 against 140 141, margin 0.5 against 0.5");
+TEST(RoutingDiff, AChoiceThatItsOwnLogitsDoNotMakeIsAMismatch) {
+  TwoRuns runs;
+  runs.choose_third(1, 4);
+  expect_mismatch(runs.compare(), 1, 4, "are not the best by the router's logits");
+  std::swap(runs.policy, runs.baseline);
+  expect_mismatch(runs.compare(), 1, 4, "of the baseline are not the best");
+  // A near tie in the baseline excuses nothing that the policy's logits do not show.
+  runs = TwoRuns();
+  runs.flip(1, 4);
+  TwoRuns::logit(runs.policy[1], 1, 4, 2) = TwoRuns::logit(runs.baseline[1], 1, 4, 2);
+  expect_mismatch(runs.compare(), 1, 4, "are not the best by the router's logits");
 }
 
-TEST(RoutingDiff, FlipExcludesItsRowNowAndLaterTokensOfItsRequestFromTheNextLayer) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 1, 1, 0.001F);
-  const RoutingDiff diff = diff_routing(pair, kMaxMargin, false);
-  EXPECT_EQ(diff.num_flips, 1);
+TEST(RoutingDiff, LogitsAreComparedAsRows) {
+  TwoRuns runs;
+  TwoRuns::logit(runs.policy[2], 2, 3, 5) += 0.02F;
+  expect_mismatch(runs.compare(), 2, 3, "logits differ by");
+  runs = TwoRuns();
+  TwoRuns::logit(runs.policy[2], 2, 3, 5) += 0.005F;
+  const RoutingDiff diff = runs.compare();
   EXPECT_EQ(diff.num_mismatches, 0);
+  EXPECT_NEAR(diff.logits_share, 0.005 / std::sqrt(1 + .49 + .16 + .01 + .04 + .25) / 0.01, 1e-4);
+}
+
+TEST(RoutingDiff, NearTieIsCountedWithItsGapAndOneBeyondTheBoundIsAMismatch) {
+  TwoRuns runs;
+  runs.flip(1, 1);
+  RoutingDiff diff = runs.compare();
+  EXPECT_EQ(diff.num_different, 1);
+  EXPECT_EQ(diff.num_mismatches, 0);
+  EXPECT_NEAR(diff.max_gap, kNearTie, 1e-6);
+  const double size = 0.704;  // of the policy's third expert in the baseline: 0.7 - 0.004; rms 0.57
+  EXPECT_NEAR(diff.max_gap_share, kNearTie / (std::sqrt(2.0) * 0.05 * size), 1e-3);
+  // Logits that agree within wide bounds may still be too far apart for a choice.
+  RoutingComparison comparison(runs.rows, false);
+  constexpr RowBounds wide_rows = {.row = 1, .element = 0.011};
+  runs = TwoRuns();
+  runs.flip(0, 1, 0.012F);
+  TwoRuns::logit(runs.policy[0], 0, 1, 1) -= 0.004F;
+  comparison.add_layer({.row = 1, .element = 0.04}, runs.policy[0], runs.baseline[0]);
+  EXPECT_EQ(comparison.result().num_mismatches, 0);
+  RoutingComparison tight(runs.rows, false);
+  tight.add_layer(wide_rows, runs.policy[0], runs.baseline[0]);
+  EXPECT_GT(tight.result().num_mismatches, 1) << "the logits, and the choice";
+}
+
+TEST(RoutingDiff, NaturalFlipExcludesItsRowNowAndLaterTokensOfItsRequestFromTheNextLayer) {
+  TwoRuns runs;
+  runs.flip(1, 1);
+  const RoutingDiff diff = runs.compare();
   EXPECT_EQ(diff.excluded_from,
             (std::vector<std::int64_t>{kNeverExcluded, 1, 2, 2, kNeverExcluded, kNeverExcluded}));
-  EXPECT_EQ(diff.num_judged, 18 - 3) << "layer 2 of tokens 1, 2 and 3 is not judged";
-  EXPECT_DOUBLE_EQ(diff.excluded_share(3), 3.0 / 6);
-}
-
-TEST(RoutingDiff, FlipInTheLastLayerExcludesItsOwnRowOnly) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 2, 0, 0.001F);
-  const RoutingDiff diff = diff_routing(pair, kMaxMargin, false);
-  EXPECT_DOUBLE_EQ(diff.excluded_share(3), 1.0 / 6);
-  EXPECT_EQ(diff.num_judged, 18);
+  EXPECT_EQ(diff.num_judged, 18 - 3) << "layer 2 of rows 1, 2 and 3 is not judged";
 }
 
 TEST(RoutingDiff, WhatAFlipTouchedIsNotJudgedAgain) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 0, 0, 0.001F);
-  change_expert(pair, 1, 0, 0.5F);  // its own row, later
-  change_expert(pair, 2, 3, 0.5F);  // a later token of the request
-  const RoutingDiff diff = diff_routing(pair, kMaxMargin, false);
-  EXPECT_EQ(diff.num_flips, 1);
+  TwoRuns runs;
+  runs.flip(0, 0);
+  runs.choose_third(1, 0);  // its own row, later
+  TwoRuns::logit(runs.policy[1], 1, 0, 0) += 3;
+  runs.choose_third(2, 3);  // a later token of the request
+  const RoutingDiff diff = runs.compare();
+  EXPECT_EQ(diff.num_different, 1);
   EXPECT_EQ(diff.num_mismatches, 0);
-  // The negative twins: an earlier token, another request, and a later token in the same layer.
-  for (const auto& [layer, token] :
-       std::vector<std::pair<std::int64_t, std::int64_t>>{{2, 4}, {0, 3}}) {
-    RoutingPair twin = pair;
-    change_expert(twin, layer, token, 0.5F);
-    EXPECT_EQ(diff_routing(twin, kMaxMargin, false).num_mismatches, 1) << layer << " " << token;
+  // Twins: another request, and a later token in the same layer.
+  for (const auto& [layer, row] : std::vector<std::pair<std::size_t, std::size_t>>{{2, 4}, {0, 3}}) {
+    TwoRuns twin = runs;
+    twin.choose_third(layer, row);
+    EXPECT_EQ(twin.compare().num_mismatches, 1) << layer << " " << row;
   }
-  RoutingPair earlier = equal_pair();
-  change_expert(earlier, 0, 2, 0.001F);
-  change_expert(earlier, 2, 1, 0.5F);
-  EXPECT_EQ(diff_routing(earlier, kMaxMargin, false).num_mismatches, 1);
+  TwoRuns earlier;
+  earlier.flip(0, 2);
+  earlier.choose_third(2, 1);
+  EXPECT_EQ(earlier.compare().num_mismatches, 1);
 }
 
-TEST(RoutingDiff, MarginOfEitherRunExcusesAndTheBoundItselfDoesNot) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 1, 0, 0.5F);
-  pair.baseline_margin[6] = 0.001F;
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, false).num_flips, 1);
-  pair.baseline_margin[6] = 0.25F;
-  EXPECT_EQ(diff_routing(pair, 0.25, false).num_mismatches, 1);
-  EXPECT_EQ(diff_routing(pair, 0.2500001, false).num_flips, 1);
+TEST(RoutingDiff, GivenExpertsKeepTrajectoriesTogetherAndNothingIsExcluded) {
+  TwoRuns runs;
+  runs.give_all();
+  runs.flip(0, 0);
+  runs.flip(1, 1);
+  const RoutingDiff diff = runs.compare();
+  EXPECT_EQ(diff.num_different, 2);
+  EXPECT_EQ(diff.num_mismatches, 0);
+  EXPECT_EQ(diff.num_judged, 18);
+  EXPECT_EQ(diff.excluded_from, std::vector<std::int64_t>(kRows, kNeverExcluded));
+}
+
+TEST(RoutingDiff, GivenExpertsMustBeUsedInTheirOrder) {
+  TwoRuns runs;
+  runs.give_all();
+  runs.policy[2].expert_ids[2 * 5 + 1] = TwoRuns::expert_at(2, 5, 4);
+  expect_mismatch(runs.compare(), 2, 5, "were used, those of the baseline are");
+  runs = TwoRuns();
+  runs.give_all();
+  std::swap(runs.policy[2].expert_ids[0], runs.policy[2].expert_ids[1]);
+  expect_mismatch(runs.compare(), 2, 0, "were used, those of the baseline are");
+}
+
+TEST(RoutingDiff, WhatANaturalRouterChoosesMustBeUsed) {
+  TwoRuns runs;
+  runs.policy[2].expert_ids[2 * 5 + 1] = TwoRuns::expert_at(2, 5, 4);
+  expect_mismatch(runs.compare(), 2, 5, "were used, the router chose");
 }
 
 TEST(RoutingDiff, NothingExcusesNaNOrAMissingExpert) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 1, 0, kNaN);
-  pair.baseline_margin[6] = 0.001F;
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, false).num_mismatches, 1);
-  pair = equal_pair();
-  change_expert(pair, 1, 0, 0.001F);
-  pair.policy_experts[id_at(1, 0, 1)] = -1;
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, false).num_mismatches, 1);
+  TwoRuns runs;
+  runs.flip(1, 0);
+  TwoRuns::logit(runs.policy[1], 1, 0, 5) = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(runs.compare().num_mismatches, 2) << "the logits, and the choice by them";
+  for (const std::int32_t id : {-1, 6}) {
+    runs = TwoRuns();
+    runs.policy[1].natural_ids[1] = id;
+    runs.policy[1].expert_ids[1] = id;
+    EXPECT_EQ(runs.compare().num_mismatches, 1);
+  }
 }
 
-TEST(RoutingDiff, DenseLayersAreEqualWhateverTheirMargin) {
-  RoutingPair pair = equal_pair();
-  for (std::int64_t token = 0; token < 6; ++token) {
-    for (std::int64_t slot = 0; slot < 2; ++slot) {
-      pair.policy_experts[id_at(1, token, slot)] = -1;
-      pair.baseline_experts[id_at(1, token, slot)] = -1;
-    }
-    pair.policy_margin[static_cast<std::size_t>(6 + token)] = kNaN;
-    pair.baseline_margin[static_cast<std::size_t>(6 + token)] = kNaN;
+TEST(RoutingDiff, DenseLayersHaveNothingToJudge) {
+  TwoRuns runs;
+  for (auto* side : {&runs.policy, &runs.baseline}) {
+    auto& layer = (*side)[1];
+    std::fill(layer.expert_ids.begin(), layer.expert_ids.end(), -1);
+    layer.natural_ids = layer.expert_ids;
+    std::fill(layer.logits.begin(), layer.logits.end(), std::numeric_limits<float>::quiet_NaN());
   }
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, false).num_mismatches, 0);
-  EXPECT_EQ(diff_routing(pair, 0, true).num_mismatches, 0);
+  for (const bool exact : {false, true}) {
+    EXPECT_EQ(runs.compare(exact).num_mismatches, 0);
+    EXPECT_EQ(runs.compare(exact).num_judged, 12);
+  }
+  runs.policy[1] = TwoRuns().policy[1];  // twin: dense on one side only
+  EXPECT_GT(runs.compare().num_mismatches, 0);
 }
 
 TEST(RoutingDiff, OrderAloneIsCountedInToleranceAndAMismatchWhenExact) {
-  RoutingPair pair = equal_pair();
-  std::swap(pair.policy_experts[id_at(0, 2, 0)], pair.policy_experts[id_at(0, 2, 1)]);
-  const RoutingDiff diff = diff_routing(pair, kMaxMargin, false);
+  TwoRuns runs;
+  const float first = TwoRuns::logit(runs.baseline[0], 0, 2, 0);
+  TwoRuns::logit(runs.baseline[0], 0, 2, 1) = first - kNearTie;
+  TwoRuns::logit(runs.policy[0], 0, 2, 1) = first + kNearTie;
+  std::swap(runs.policy[0].natural_ids[4], runs.policy[0].natural_ids[5]);
+  runs.policy[0].expert_ids = runs.policy[0].natural_ids;
+  const RoutingDiff diff = runs.compare();
   EXPECT_EQ(diff.num_reordered, 1);
-  EXPECT_EQ(diff.num_mismatches + diff.num_flips, 0);
-  EXPECT_EQ(diff.excluded_share(3), 0);
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, true).num_mismatches, 1);
+  EXPECT_EQ(diff.num_mismatches + diff.num_different, 0);
+  EXPECT_EQ(diff.excluded_from, std::vector<std::int64_t>(kRows, kNeverExcluded));
+  EXPECT_EQ(runs.compare(true).num_mismatches, 2) << "bits of logits, and the choice";
 }
 
-TEST(RoutingDiff, ExactExcusesNoFlipAndSeesMarginBits) {
-  RoutingPair pair = equal_pair();
-  change_expert(pair, 1, 1, 1e-9F);
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, true).num_mismatches, 1);
-  pair = equal_pair();
-  pair.policy_margin[5] = std::nextafter(0.5F, 1.0F);
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, true).num_mismatches, 1);
-  EXPECT_EQ(diff_routing(pair, kMaxMargin, false).num_mismatches, 0);
+TEST(RoutingDiff, ExactExcusesNoFlipAndSeesBitsOfLogits) {
+  TwoRuns runs;
+  float& logit = TwoRuns::logit(runs.policy[1], 1, 5, 4);
+  logit = std::nextafter(logit, 1.0F);
+  expect_mismatch(runs.compare(true), 1, 5, "1 logits differ in bits");
+  EXPECT_EQ(runs.compare().num_mismatches, 0);
+}
+
+TEST(RoutingDiff, TiesGoToTheLowerId) {
+  TwoRuns runs;
+  for (auto* side : {&runs.policy, &runs.baseline}) {
+    auto& layer = (*side)[0];  // row 0: experts in the order of their ids
+    layer.logits[2] = layer.logits[1];
+  }
+  EXPECT_EQ(runs.compare().num_mismatches, 0);
+  runs.policy[0].natural_ids[1] = 2;
+  runs.policy[0].expert_ids[1] = 2;
+  EXPECT_EQ(runs.compare().num_mismatches, 1);
 }
 
 TEST(RoutingDiff, SizesAreChecked) {
-  RoutingPair pair = equal_pair();
-  pair.policy_experts.pop_back();
-  EXPECT_THROW(diff_routing(pair, kMaxMargin, false), ContractError);
+  TwoRuns runs;
+  runs.policy[0].logits.pop_back();
+  EXPECT_THROW(runs.compare(), ContractError);
 }
 
 /// The obviously right version of "touched by a flip": follow every row that a row reads.
@@ -174,35 +286,32 @@ TEST(RoutingDiff, ExclusionIsTheClosureOfWhatFlipsReach) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
   for (int round = 0; round < 300; ++round) {
-    RoutingPair pair = equal_pair();
+    TwoRuns runs;
     for (int i = 0; i < 4; ++i) {
-      change_expert(pair,
-                    static_cast<std::int64_t>(random() % 3),
-                    static_cast<std::int64_t>(random() % 6),
-                    0.001F);
+      runs.flip(random() % kLayers, random() % kRows);
     }
-    // touched[layer][token]: the output of the layer.
-    std::vector<std::vector<bool>> touched(3, std::vector<bool>(6, false));
-    for (std::size_t layer = 0; layer < 3; ++layer) {
-      for (std::size_t token = 0; token < 6; ++token) {
-        for (std::size_t other = 0; layer > 0 && other < 6; ++other) {
-          if (pair.request[other] == pair.request[token] &&
-              pair.position[other] <= pair.position[token] && touched[layer - 1][other]) {
-            touched[layer][token] = true;
+    // touched[layer][row]: the output of the layer.
+    std::vector<std::vector<bool>> touched(kLayers, std::vector<bool>(kRows, false));
+    for (std::size_t layer = 0; layer < kLayers; ++layer) {
+      for (std::size_t row = 0; row < kRows; ++row) {
+        for (std::size_t other = 0; layer > 0 && other < kRows; ++other) {
+          if (runs.rows.request[other] == runs.rows.request[row] &&
+              runs.rows.position[other] <= runs.rows.position[row] && touched[layer - 1][other]) {
+            touched[layer][row] = true;
           }
         }
-        const std::size_t at = layer * 6 + token;
-        if (pair.policy_experts[2 * at + 1] != pair.baseline_experts[2 * at + 1]) {
-          touched[layer][token] = true;
+        if (runs.policy[layer].expert_ids[2 * row + 1] !=
+            runs.baseline[layer].expert_ids[2 * row + 1]) {
+          touched[layer][row] = true;
         }
       }
     }
-    const RoutingDiff diff = diff_routing(pair, kMaxMargin, false);
-    for (std::size_t layer = 0; layer < 3; ++layer) {
-      for (std::size_t token = 0; token < 6; ++token) {
-        ASSERT_EQ(diff.excluded_from[token] <= static_cast<std::int64_t>(layer),
-                  touched[layer][token])
-            << "layer " << layer << ", token " << token;
+    const RoutingDiff diff = runs.compare();
+    EXPECT_EQ(diff.num_mismatches, 0);
+    for (std::size_t layer = 0; layer < kLayers; ++layer) {
+      for (std::size_t row = 0; row < kRows; ++row) {
+        ASSERT_EQ(diff.excluded_from[row] <= static_cast<std::int64_t>(layer), touched[layer][row])
+            << "layer " << layer << ", row " << row;
       }
     }
   }

@@ -44,6 +44,16 @@ void add_request(SyntheticRank& rank, std::int64_t request) {
   }
 }
 
+void add_routing(std::int64_t base, std::vector<std::int32_t>& ids, std::vector<float>& logits) {
+  ids.push_back(static_cast<std::int32_t>(base % 4));
+  ids.push_back(static_cast<std::int32_t>(4 + base % 3));
+  std::vector<float> row(SyntheticRun::kExperts, 0.25F);
+  row[7] = 2 - 1e-6F;
+  row[static_cast<std::size_t>(base % 4)] = 3;
+  row[static_cast<std::size_t>(4 + base % 3)] = 2;
+  logits.insert(logits.end(), row.begin(), row.end());
+}
+
 void add_tensors(SyntheticRank& rank) {
   add_output(rank, "layer_0", 0, false);
   add_output(rank, "layer_2", 2, false);
@@ -51,10 +61,12 @@ void add_tensors(SyntheticRank& rank) {
   add_output(rank, "logits", 4, true);
   for (std::int64_t layer = 0; layer < SyntheticRun::kLayers; ++layer) {
     for (std::size_t row = 0; row < rank.request_id.size(); ++row) {
-      const std::int64_t base = layer + rank.request_id[row] + rank.position[row];
-      rank.expert_ids.push_back(static_cast<std::int32_t>(base % 4));
-      rank.expert_ids.push_back(static_cast<std::int32_t>(4 + base % 3));
-      rank.margin.push_back(0.5F);
+      add_routing(layer + rank.request_id[row] + rank.position[row],
+                  rank.expert_ids,
+                  rank.router_logits);
+    }
+    for (const std::int64_t position : rank.context_position) {
+      add_routing(layer + 20 + position, rank.context_expert_ids, rank.context_router_logits);
     }
   }
 }
@@ -92,6 +104,9 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   }
   spec.route_layers = run.with_route ? SyntheticRun::kLayers : 0;
   spec.route_top_k = SyntheticRun::kTopK;
+  spec.route_experts = SyntheticRun::kExperts;
+  spec.has_given_routing = !rank.natural_ids.empty();
+  spec.context_tokens = static_cast<std::int64_t>(rank.context_request_id.size());
   spec.experts_per_rank = SyntheticRun::kExpertsPerRank;
   spec.traffic_layers =
       static_cast<std::int64_t>(rank.tokens_per_expert.size()) / spec.experts_per_rank;
@@ -150,7 +165,21 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
   }
   if (run.with_route) {
     recorder.write(path::kExpertIds, std::span<const std::int32_t>(rank.expert_ids));
-    recorder.write(path::kMargin, std::span<const float>(rank.margin));
+    const auto write_logits = [&](const char* dataset, const std::vector<float>& logits) {
+      recorder.write(dataset, DType::float32, std::as_bytes(std::span(logits)));
+    };
+    write_logits(path::kRouterLogits, rank.router_logits);
+    if (!rank.natural_ids.empty()) {
+      recorder.write(path::kNaturalExpertIds, std::span<const std::int32_t>(rank.natural_ids));
+    }
+    if (!rank.context_request_id.empty()) {
+      recorder.write(path::kContextRequestId,
+                     std::span<const std::int64_t>(rank.context_request_id));
+      recorder.write(path::kContextPositions, std::span<const std::int64_t>(rank.context_position));
+      recorder.write(path::kContextExpertIds,
+                     std::span<const std::int32_t>(rank.context_expert_ids));
+      write_logits(path::kContextRouterLogits, rank.context_router_logits);
+    }
   }
   recorder.write(path::kTokensPerExpert, std::span<const std::int64_t>(rank.tokens_per_expert));
   recorder.write_scalar(path::kDispatchWireBytes, 100);
@@ -212,6 +241,9 @@ SyntheticRun make_synthetic_run(int num_ranks, const std::string& policy) {
     add_request(run.ranks[request * run.ranks.size() / kLengths.size()],
                 static_cast<std::int64_t>(request));
   }
+  SyntheticRank& with_context = run.rank_of(5);
+  with_context.context_request_id = {5, 5};
+  with_context.context_position = {-2, -1};
   for (SyntheticRank& rank : run.ranks) {
     add_tensors(rank);
   }

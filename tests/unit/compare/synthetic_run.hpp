@@ -44,7 +44,12 @@ struct SyntheticRank {
   std::vector<std::int64_t> request_position;  ///< rows of logits: position of the token
   std::map<std::string, SyntheticTensor> outputs;
   std::vector<std::int32_t> expert_ids;  ///< [layers, tokens, k]
-  std::vector<float> margin;             ///< [layers, tokens]
+  std::vector<std::int32_t> natural_ids;  ///< the same; empty: expert_ids were not given
+  std::vector<float> router_logits;       ///< [layers, tokens, experts]
+  std::vector<std::int64_t> context_request_id;   ///< per token of a context
+  std::vector<std::int64_t> context_position;
+  std::vector<std::int32_t> context_expert_ids;  ///< [layers, context tokens, k]
+  std::vector<float> context_router_logits;      ///< [layers, context tokens, experts]
   std::string weights_digest = "weights";
   std::string inputs_digest = "inputs";
   std::string dtype = "float32";
@@ -71,6 +76,7 @@ struct SyntheticRank {
 struct SyntheticRun {
   static constexpr std::int64_t kLayers = 3;
   static constexpr std::int64_t kTopK = 2;
+  static constexpr std::int64_t kExperts = 10;
   static constexpr std::int64_t kHidden = 8;
   static constexpr std::int64_t kExpertsPerRank = 2;
 
@@ -89,7 +95,9 @@ struct SyntheticRun {
 };
 
 /// Six requests of lengths 4, 1, 7, 3, 5, 6 in order over the ranks (1, 2 or 3), with routing of 3
-/// layers and the outputs layer_0, layer_2, hidden and logits. All margins are 0.5.
+/// layers and the outputs layer_0, layer_2, hidden and logits. Logits of routers are 3 and 2 of the
+/// chosen experts, just below 2 of expert 7, and small of the others. Request 5 has a context, whose
+/// two tokens have the positions -2 and -1.
 SyntheticRun make_synthetic_run(int num_ranks, const std::string& policy);
 
 /// Gives a run of two ranks a schedule of two ubatches and one profiled iteration whose metrics are

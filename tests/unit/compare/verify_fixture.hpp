@@ -61,16 +61,40 @@ class Verify : public ::testing::Test {
         rank.row_of(request, position) * static_cast<std::size_t>(tensor.columns) + column);
   }
 
+  /// Row of a token in the tables of all layers.
+  static std::size_t routed_row(const SyntheticRank& rank,
+                                std::int64_t layer,
+                                std::int64_t request,
+                                std::int64_t position) {
+    return static_cast<std::size_t>(layer) * rank.request_id.size() +
+           rank.row_of(request, position);
+  }
+
+  /// Takes expert 7 for the last one, which the logits do not explain.
   static void change_expert(SyntheticRun& run,
                             std::int64_t layer,
                             std::int64_t request,
-                            std::int64_t position,
-                            float margin) {
+                            std::int64_t position) {
     SyntheticRank& rank = run.rank_of(request);
-    const std::size_t at =
-        static_cast<std::size_t>(layer) * rank.request_id.size() + rank.row_of(request, position);
-    rank.expert_ids.at(2 * at + 1) = 7;
-    rank.margin.at(at) = margin;
+    rank.expert_ids.at(2 * routed_row(rank, layer, request, position) + 1) = 7;
+  }
+
+  /// The same by a near tie that falls the other way.
+  static void flip_expert(SyntheticRun& run,
+                          std::int64_t layer,
+                          std::int64_t request,
+                          std::int64_t position) {
+    change_expert(run, layer, request, position);
+    SyntheticRank& rank = run.rank_of(request);
+    const std::size_t row = routed_row(rank, layer, request, position);
+    rank.router_logits.at(row * SyntheticRun::kExperts + 7) = 2 + 1e-6F;
+  }
+
+  /// Says that the experts were given, and what the router would have chosen.
+  static void give_experts(SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.natural_ids = rank.expert_ids;
+    }
   }
 
   TemporaryFolder folder_;

@@ -35,10 +35,13 @@ std::vector<std::vector<std::int64_t>> clear_requests(
     const std::vector<int>& lengths) {
   while (true) {
     const auto requests = random_requests(seed++, lengths);
-    const auto margins = run_step(ranks, whole_step(requests)).margin;
-    if (std::all_of(margins.begin(), margins.end(), [](const at::Tensor& margin) {
-          return !margin.defined() || margin.min().item<float>() > 1e-5F;
-        })) {
+    const SerialResult result = run_step(ranks, whole_step(requests));
+    bool is_clear = true;
+    for (std::size_t layer = 0; layer < result.expert_ids.size(); ++layer) {
+      is_clear = is_clear && (!result.expert_ids[layer].defined() ||
+                              result.margin(layer).min().item<float>() > 1e-5F);
+    }
+    if (is_clear) {
       return requests;
     }
   }

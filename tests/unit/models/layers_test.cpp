@@ -25,7 +25,6 @@ namespace {
 
 constexpr int kExperts = 4;
 constexpr int kHidden = 3;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 TEST(RmsNorm, OfKnownRows) {
   const at::Tensor x = at::tensor({3.0F, 4.0F, 0.0F, 0.0F}).view({2, 2});
@@ -104,12 +103,12 @@ TEST(Rotary, LayoutsThatDoNotFitAreRefused) {
   EXPECT_THROW(make({.section = {1, 3, 2}, .interleaved = true}), ContractError);
 }
 
-TEST(Router, TakesLowerIdsOnTiesAndStatesTheMargin) {
+TEST(Router, TakesLowerIdsOnTies) {
   const at::Tensor logits =
       at::tensor({1.0F, 3.0F, 2.0F, 3.0F, 0.0F, 0.0F, 0.0F, 0.0F}).view({2, 4});
   const Routing routing = route_top_k(logits, 2, true);
   EXPECT_TRUE(at::equal(routing.expert_ids, at::tensor({1, 3, 0, 1}, at::kLong).view({2, 2})));
-  EXPECT_TRUE(at::equal(routing.margin, at::tensor({1.0F, 0.0F})));
+  EXPECT_TRUE(at::equal(routing.natural_ids, routing.expert_ids));
   EXPECT_NEAR(routing.weights[0][0].item<double>(), 0.5, 1e-6);
   // Many equal logits, in any width, in reduced precision: ids in order.
   const at::Tensor flat = at::zeros({33, 128}, at::kBFloat16);
@@ -127,8 +126,6 @@ TEST(Router, WeightsAreProbabilitiesWithAndWithoutNormalisation) {
   EXPECT_NEAR(normalised.weights[0][1].item<double>(),
               std::exp(0.5) / (std::exp(0.5) + std::exp(2.0)),
               1e-6);
-  EXPECT_NEAR(plain.margin[0].item<double>(), 1.5, 1e-6);
-  EXPECT_EQ(route_top_k(logits, 3, true).margin[0].item<float>(), kInfinity);
 }
 
 TEST(Router, ReplayedExpertsGetTheirOwnWeights) {
@@ -139,7 +136,7 @@ TEST(Router, ReplayedExpertsGetTheirOwnWeights) {
   const double total = std::exp(-1.0) + std::exp(0.5);
   EXPECT_NEAR(routing.weights[0][0].item<double>(), std::exp(-1.0) / total, 1e-6);
   EXPECT_NEAR(routing.weights[0][1].item<double>(), std::exp(0.5) / total, 1e-6);
-  EXPECT_EQ(routing.margin[0].item<float>(), kInfinity);
+  EXPECT_TRUE(at::equal(routing.natural_ids, at::tensor({2, 0, 0, 1}, at::kLong).view({2, 2})));
   EXPECT_EQ(route_top_k(at::zeros({0, 3}), 2, true).expert_ids.size(0), 0);
 }
 

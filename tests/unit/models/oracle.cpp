@@ -163,8 +163,7 @@ class Forward {
     const auto logit = [&](std::size_t rank) {
       return logits[static_cast<std::size_t>(order[rank])];
     };
-    result_.margin[layer].push_back(k < order.size() ? logit(k - 1) - logit(k)
-                                                     : std::numeric_limits<double>::infinity());
+    result_.router_logits[layer].push_back(logits);
     double total = 0;
     for (std::size_t rank = 0; rank < (config_.norm_topk_prob ? k : order.size()); ++rank) {
       total += std::exp(logit(rank) - logit(0));
@@ -187,7 +186,7 @@ class Forward {
     const std::string prefix = "model.layers." + std::to_string(layer);
     const std::string attention = prefix + ".self_attn";
     result_.expert_ids.emplace_back();
-    result_.margin.emplace_back();
+    result_.router_logits.emplace_back();
     std::vector<Rows> keys;
     std::vector<Rows> values;
     for (std::size_t t = 0; t < hidden.size(); ++t) {

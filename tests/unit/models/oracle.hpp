@@ -17,7 +17,7 @@ struct OracleResult {
   Rows hidden;                                            ///< [T][H] after the final norm
   Rows logits;                                            ///< [T][vocabulary]
   std::vector<std::vector<std::vector<int>>> expert_ids;  ///< [layer][T][k]; dense layers: empty
-  std::vector<Row> margin;                                ///< [layer][T]
+  std::vector<Rows> router_logits;                        ///< [layer][T][experts]
 };
 
 /// positions 0, 1, 2, ... of one request. Reads the weights of `source` that a model read before.

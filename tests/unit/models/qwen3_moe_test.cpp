@@ -135,12 +135,11 @@ TEST(Qwen3Moe, ReplayTakesTheGivenExperts) {
   step.ubatch_ends = {4, 15};
   const SerialResult replayed = run_step(ranks, step);
   EXPECT_LT(relative_error(replayed.logits, natural.logits), kTolerance);
-  EXPECT_TRUE(at::isinf(replayed.margin[0]).all().item<bool>());
-  EXPECT_FALSE(at::isinf(natural.margin[0]).any().item<bool>());
   // Other experts are taken as they are, and make another result.
   step.replay_ids[0] = (step.replay_ids[0] + 1) % 8;
   const SerialResult other = run_step(ranks, step);
   EXPECT_TRUE(at::equal(other.expert_ids[0], step.replay_ids[0]));
+  EXPECT_TRUE(at::equal(other.natural_ids[0], natural.expert_ids[0])) << "as the router would";
   EXPECT_GT(relative_error(other.logits, natural.logits), 1e-2);
 }
 
@@ -234,7 +233,7 @@ TEST(Qwen3Moe, SeededWeightsGiveUsefulActivations) {
   const SerialResult result = run_step(ranks, step);
   EXPECT_NEAR(result.hidden.pow(2).mean().item<double>(), 1, 0.1);
   // Experts are not all the same, and choices are not ties.
-  EXPECT_GT(result.margin[0].median().item<double>(), 1e-3);
+  EXPECT_GT(result.margin(0).median().item<double>(), 1e-3);
   std::set<std::int64_t> used;
   for (const auto& ids : result.expert_ids) {
     const at::Tensor flat = ids.view({-1});

@@ -7,6 +7,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/sort.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -222,13 +223,21 @@ SerialResult run_step(const std::vector<std::unique_ptr<Model>>& ranks,
     };
     result.expert_ids.push_back(of_moe(&UbatchState::expert_ids));
     result.weights.push_back(of_moe(&UbatchState::weights));
-    result.margin.push_back(of_moe(&UbatchState::margin));
+    result.natural_ids.push_back(of_moe(&UbatchState::natural_ids));
+    result.router_logits.push_back(of_moe(&UbatchState::router_logits));
   }
   result.hidden = gather([&](const UbatchState& state) { return model.output(state); });
   if (model.dims().is_last_stage) {
     result.logits = model.logits(result.hidden);
   }
   return result;
+}
+
+at::Tensor SerialResult::margin(std::size_t layer) const {
+  const auto k = natural_ids.at(layer).size(1);
+  const auto sorted =
+      std::get<0>(at::sort(router_logits.at(layer).to(at::kFloat), -1, /*descending=*/true));
+  return sorted.select(1, k - 1) - sorted.select(1, k);
 }
 
 double relative_error(const at::Tensor& a, const at::Tensor& b) {

@@ -44,7 +44,11 @@ struct SerialResult {
   at::Tensor logits;                   ///< [T, vocabulary]; last stage only
   std::vector<at::Tensor> expert_ids;  ///< per layer [T, k]; dense layers: undefined
   std::vector<at::Tensor> weights;     ///< per layer [T, k]
-  std::vector<at::Tensor> margin;      ///< per layer [T]
+  std::vector<at::Tensor> natural_ids;    ///< per layer [T, k]
+  std::vector<at::Tensor> router_logits;  ///< per layer [T, experts]
+
+  /// Of a layer [T] float32: how far the router's last choice is from the best expert not chosen.
+  at::Tensor margin(std::size_t layer) const;
 };
 
 /// One ubatch: all tokens.

@@ -302,8 +302,8 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
   EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kStepNs); }),
                   "/timing/step_ns: no such dataset"));
   EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kTraffic); }), "/traffic: missing"));
-  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kMargin); }),
-                  "/route/margin: no such dataset"));
+  EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kRouterLogits); }),
+                  "/route/logits: no such dataset"));
   EXPECT_TRUE(has(refused([](auto& file) {
                     file.remove(path::kStepNs);
                     file.create_dataset(path::kStepNs, DType::int32, {4, 2});

@@ -121,7 +121,7 @@ TEST(ReadRouting, MatchesTokensOfAnotherGrid) {
   std::int64_t tokens = 0;
   for (int rank = 0; rank < 2; ++rank) {
     const auto workload = workload_of(experiment, 2, rank);
-    const auto ids = read_routing(source.path(), workload, *model);
+    const auto ids = read_routing(source.path(), workload.steps, kStepRouting, *model);
     ASSERT_EQ(ids.size(), 2U);
     for (std::size_t step = 0; step < ids.size(); ++step) {
       const auto& rows = workload.steps[step];
@@ -146,16 +146,16 @@ TEST(ReadRouting, RefusesWhatDoesNotFit) {
   const auto model = testing::make_fake_model();
   const auto all = workload_of(experiment, 1, 0);
   const RecordedRun others(experiment_of("", "3, 1"), 1);
-  EXPECT_EQ(testing::input_error_of([&] { read_routing(others.path(), all, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_routing(others.path(), all.steps, kStepRouting, *model); }),
             others.path() +
                 ": holds the routing of 8 of this rank's 16 tokens; the run must have had the same "
                 "requests and steps");
   const RecordedRun three(experiment, 1, 3);
-  EXPECT_EQ(testing::input_error_of([&] { read_routing(three.path(), all, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_routing(three.path(), all.steps, kStepRouting, *model); }),
             three.file(0) +
                 ": /route/expert_ids is [2, 16, 3]; the model has 2 layers and chooses 2 experts");
   const RecordedRun many(experiment, 1, kTopK, kHidden, 1);
-  EXPECT_EQ(testing::input_error_of([&] { read_routing(many.path(), all, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] { read_routing(many.path(), all.steps, kStepRouting, *model); }),
             many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
 }
 
@@ -166,7 +166,7 @@ TEST(ReadRouting, RefusesAnUnfinishedRun) {
   const auto model = testing::make_fake_model();
   const auto workload = workload_of(experiment, 1, 0);
   const auto refusal =
-      testing::input_error_of([&] { read_routing(source.path(), workload, *model); });
+      testing::input_error_of([&] { read_routing(source.path(), workload.steps, kStepRouting, *model); });
   EXPECT_NE(refusal.find("rank 1"), std::string::npos) << refusal;
 }
 
@@ -211,11 +211,10 @@ TEST(ReadHidden, RefusesWhatIsNotTheStageBefore) {
       narrow.file(0) + ": /output/hidden is [16, 8]; the model's hidden size is 16");
 }
 
-TEST(ReadSourceExperiment, IsOfTheSameLayers) {
+TEST(CheckLayers, AreThoseOfTheRecordedRun) {
   const RecordedRun source(experiment_of("0,2"), 1);
-  EXPECT_EQ(read_source_experiment(source.path(), experiment_of("0,2").model).experiment, "fake");
-  EXPECT_EQ(testing::input_error_of(
-                [&] { read_source_experiment(source.path(), experiment_of().model); }),
+  EXPECT_NO_THROW(check_layers(source.path(), experiment_of("0,2").model));
+  EXPECT_EQ(testing::input_error_of([&] { check_layers(source.path(), experiment_of().model); }),
             source.path() + ": has the routing of layers [0, 2]; this run is of layers all");
 }
 

@@ -70,11 +70,12 @@ PaddedShape shape_for(const StepInputs& inputs) {
   shape.dims.hidden = kHidden;
   shape.dims.vocabulary = kVocabulary;
   shape.dims.top_k = kTopK;
+  shape.dims.num_experts = 4;
   shape.num_layers = kLayers;
   shape.max_pages = inputs.block_tables.size(1) + 1;
   shape.is_mrope = inputs.positions.dim() == 2;
   shape.replays_routing = true;
-  shape.selection = {.logits = true, .logits_all = true, .layers = true, .routing = true};
+  shape.selection = {.logits = true, .logits_all = true, .layers = true, .routing = true, .replays_routing = true};
   return shape;
 }
 
@@ -152,7 +153,8 @@ void write_outputs(PaddedBatch& padded) {
   }
   outputs.expert_ids.copy_(
       at::arange(outputs.expert_ids.numel(), at::kInt).view(outputs.expert_ids.sizes()));
-  name_rows(outputs.margin, 40000);
+  name_rows(outputs.router_logits, 40000);
+  outputs.natural_ids.copy_(outputs.expert_ids.add(50000));
 }
 
 void expect_outputs(PaddedBatch& padded,
@@ -176,7 +178,8 @@ void expect_outputs(PaddedBatch& padded,
     EXPECT_TRUE(same(stored.logits_all, from.logits_all, 0));
     EXPECT_TRUE(same(stored.layers[1], from.layers[1], 0));
     EXPECT_TRUE(same(stored.expert_ids, from.expert_ids, 1));
-    EXPECT_TRUE(same(stored.margin, from.margin, 1));
+    EXPECT_TRUE(same(stored.router_logits, from.router_logits, 1));
+    EXPECT_TRUE(same(stored.natural_ids, from.natural_ids, 1));
     for (std::size_t s = 0; s < slices[u].segments.size(); ++s) {
       const auto& segment = slices[u].segments[s];
       const auto request = static_cast<std::size_t>(segment.request);

@@ -172,7 +172,7 @@ TEST(StepOutputs, PoisonMarksEverything) {
   const auto inputs =
       make_step_inputs(workload_of(requests), pages_for(requests, 1, 1), {}, at::kCPU);
   ModelDims dims = {.hidden = 4, .vocabulary = 5, .top_k = 2};
-  const OutputSelection all = {.logits = true, .logits_all = true, .layers = true, .routing = true};
+  const OutputSelection all = {.logits = true, .logits_all = true, .layers = true, .routing = true, .replays_routing = true};
   auto outputs = make_step_outputs(inputs, dims, 3, all, at::kCPU);
   outputs.hidden.zero_();
   outputs.layers[2].zero_();
@@ -181,7 +181,8 @@ TEST(StepOutputs, PoisonMarksEverything) {
   EXPECT_TRUE(outputs.logits.isnan().all().item<bool>());
   EXPECT_TRUE(outputs.logits_all.isnan().all().item<bool>());
   EXPECT_TRUE(outputs.layers[2].isnan().all().item<bool>());
-  EXPECT_TRUE(outputs.margin.isnan().all().item<bool>());
+  EXPECT_TRUE(outputs.router_logits.isnan().all().item<bool>());
+  EXPECT_TRUE(outputs.natural_ids.eq(-1).all().item<bool>());
   EXPECT_TRUE(outputs.expert_ids.eq(-1).all().item<bool>());
   EXPECT_EQ(outputs.logits.size(0), 1);
   // A stage that is not the last has no logits.

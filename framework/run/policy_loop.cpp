@@ -1,0 +1,128 @@
+#include "framework/run/policy_loop.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include "framework/record/run_folder.hpp"
+#include "framework/run/experiment_points.hpp"
+#include "framework/run/given_inputs.hpp"
+#include "framework/run/policy_run.hpp"
+#include "framework/run/progress.hpp"
+#include "framework/run/reference_run.hpp"
+
+namespace dovetail {
+namespace {
+
+class PolicyLoop {
+ public:
+  explicit PolicyLoop(const PolicyLoopSetup& setup)
+      : setup_(setup), given_(setup.given), progress_(setup.run.is_first_rank()) {}
+
+  bool run() {
+    const auto& experiment = setup_.run.experiment;
+    for (std::size_t i = 0; i < setup_.policies.size() && !stopped_; ++i) {
+      const auto& policy = experiment.policies[i];
+      const auto outputs = run_one(
+          setup_.run, policy, setup_.policies[i], setup_.folder / policy.name, policy.name);
+      if (!outputs.front().expert_ids.defined()) {
+        continue;
+      }
+      if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
+        given_.expert_ids = routing_of(outputs);
+        given_.routing = RoutingSource::replayed;
+      } else if (!replays_baseline(experiment)) {
+        chosen_.push_back({policy.name, routing_of(outputs)});
+      }
+    }
+    if (!stopped_) {
+      run_references();
+    }
+    return stopped_;
+  }
+
+ private:
+  /// Returns what the last timed iteration has left.
+  std::vector<StepOutputs> run_one(const RunContext& run,
+                                   const PolicyConfig& policy,
+                                   const ResolvedPolicy& resolved,
+                                   const std::filesystem::path& folder,
+                                   const std::string& title) {
+    const auto& experiment = run.experiment;
+    if (!iteration_ || !iteration_->suits(policy.execution)) {
+      iteration_.reset();  // two caches need not fit
+      iteration_.emplace(setup_.workload,
+                         given_,
+                         policy.execution,
+                         setup_.model,
+                         experiment.workload.seed,
+                         setup_.device.device());
+    }
+    auto outputs = make_outputs(*iteration_, setup_.model, select_outputs(experiment, given_));
+    RankRecorder recorder(
+        folder / rank_file_name(run.ranks.rank().value),
+        rank_file_spec(
+            run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model));
+    record_inputs(recorder, setup_.workload, experiment.workload.positions);
+    stopped_ = run_policy({.run = run,
+                           .policy = policy,
+                           .resolved = resolved,
+                           .device = setup_.device,
+                           .model = setup_.model,
+                           .workload = setup_.workload,
+                           .given = given_,
+                           .iteration = *iteration_,
+                           .outputs = outputs,
+                           .on_iteration = [&](int finished,
+                                               int all) { progress_.show(title, finished, all); }},
+                          recorder);
+    return outputs;
+  }
+
+  /// The baseline once more with the experts of each policy that chose others.
+  void run_references() {
+    const auto& experiment = setup_.run.experiment;
+    const auto others = find_other_choices(setup_.run, chosen_);
+    if (others.empty()) {
+      return;
+    }
+    const auto reference = reference_experiment(experiment);
+    const RunContext run = {.ranks = setup_.run.ranks,
+                            .signals = setup_.run.signals,
+                            .failures = setup_.run.failures,
+                            .experiment = reference};
+    const auto& policies = experiment.policies;
+    const auto baseline = std::find_if(policies.begin(), policies.end(), [&](const auto& policy) {
+      return policy.name == experiment.verify.baseline;
+    });
+    const auto& resolved = setup_.policies[static_cast<std::size_t>(baseline - policies.begin())];
+    for (const auto& other : others) {
+      given_.expert_ids = other.expert_ids;
+      given_.routing = RoutingSource::replayed;
+      run_one(run,
+              reference.policies.front(),
+              resolved,
+              setup_.folder / other.policy / kReferenceFolder,
+              other.policy + " (reference)");
+      if (stopped_) {
+        return;
+      }
+    }
+  }
+
+  const PolicyLoopSetup& setup_;
+  GivenInputs given_;
+  Progress progress_;
+  std::optional<Iteration> iteration_;
+  std::vector<ChosenExperts> chosen_;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+bool run_policies(const PolicyLoopSetup& setup) {
+  return PolicyLoop(setup).run();
+}
+
+}  // namespace dovetail

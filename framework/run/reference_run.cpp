@@ -1,0 +1,63 @@
+#include "framework/run/reference_run.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <variant>
+
+#include "framework/mpi/collectives.hpp"
+#include "framework/run/experiment_points.hpp"
+
+namespace dovetail {
+namespace {
+
+bool is_judged_naturally(const Experiment& experiment) {
+  return experiment.verify.mode == VerifyMode::tolerance &&
+         experiment.verify.routing == VerifyRouting::natural &&
+         experiment.record.has(RecordedOutput::routing) &&
+         std::holds_alternative<NaturalRouting>(experiment.workload.routing);
+}
+
+bool are_equal(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
+    return one.equal(other);
+  });
+}
+
+}  // namespace
+
+std::vector<ChosenExperts> find_other_choices(const RunContext& context,
+                                              const std::vector<ChosenExperts>& chosen) {
+  const auto& experiment = context.experiment;
+  const auto baseline = std::find_if(chosen.begin(), chosen.end(), [&](const auto& one) {
+    return one.policy == experiment.verify.baseline;
+  });
+  if (!is_judged_naturally(experiment) || baseline == chosen.end()) {
+    return {};
+  }
+  std::vector<std::int64_t> differs;
+  for (const auto& one : chosen) {
+    differs.push_back(are_equal(one.expert_ids, baseline->expert_ids) ? 0 : 1);
+  }
+  all_reduce(context.ranks.groups.world, differs, Reduction::max, patient(context.ranks.wait));
+  std::vector<ChosenExperts> others;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    if (differs[i] != 0) {
+      others.push_back(chosen[i]);
+    }
+  }
+  return others;
+}
+
+Experiment reference_experiment(const Experiment& experiment) {
+  auto reference = experiment;
+  auto policy = find_policy(experiment, experiment.verify.baseline);
+  policy.execution.warmup = 0;
+  policy.execution.iterations = 1;
+  reference.policies = {policy};
+  reference.record.timing = TimingDetail::steps;
+  reference.fault.reset();
+  return reference;
+}
+
+}  // namespace dovetail
