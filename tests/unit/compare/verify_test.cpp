@@ -38,7 +38,7 @@ TEST_F(Verify, EqualRunsAreVerifiedInBothModesAndOnOtherGrids) {
       EXPECT_EQ(report.tensors[1].name, "layer_2");
       EXPECT_EQ(report.tensors[0].num_rows, 26) << "all tokens of all ranks";
       EXPECT_EQ(report.tensors[3].num_rows, 6) << "logits: all requests";
-      EXPECT_EQ(report.routing->num_judged, 3 * 26);
+      EXPECT_EQ(report.routing->num_judged, 3 * (26 + 2)) << "the context's, too";
       EXPECT_EQ(report.grid, baseline_ranks == 3 ? GridRelation::same : GridRelation::different);
     }
   }
@@ -213,7 +213,7 @@ TEST_F(Verify, ReportPrintsAndSerialises) {
   const VerifyReport report =
       verify([](SyntheticRun& run) { element(run, "hidden", 3, 2, 5) += 1e-4F; });
   const std::string text = to_text(report);
-  for (const char* part : {"mismatch: ", "hidden", "MISMATCH", "routing: 78 token-layers"}) {
+  for (const char* part : {"mismatch: ", "hidden", "MISMATCH", "routing: natural, 0 of 84 choices differ, 0 wrong"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
   const nlohmann::json json = nlohmann::json::parse(to_json(report).dump());

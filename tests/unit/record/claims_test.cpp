@@ -116,7 +116,7 @@ TEST_F(Claims, LengthsBesideAnEmptyDimension) {
   }
   expect_refused(path::kOps, "an empty dataset of shape [0, 1099511627776, 2]");
   claim(name(), path::kExpertIds, DType::int32, {kHuge, 0, 3});
-  claim(name(), path::kMargin, DType::float32, {kHuge, 0});
+  claim(name(), path::kRouterLogits, DType::float32, {kHuge, 0, 5});
   expect_refused(path::kExpertIds, "an empty dataset");
   claim(name(), "/output/hidden", DType::float32, {0, kHuge});
   expect_refused("/output/hidden", "an empty dataset");

@@ -1,6 +1,6 @@
 // What a rank file is made of, pinned: every dataset and attribute of schema version 3, with its
-// type, its shape and, of attributes, the order in which they are written. What later versions add
-// is not pinned.
+// type, its shape and, of attributes, the order in which they are written; but for /route/margin,
+// which version 4 has given up. What later versions add is not pinned.
 #include <algorithm>
 #include <fstream>
 #include <sstream>

@@ -80,6 +80,11 @@ RankFileSpec full_spec(std::int64_t rank, std::int64_t world_size) {
                   {"layer_0", DType::float16, {6, 5}}};
   spec.route_layers = 2;
   spec.route_top_k = 3;
+  spec.route_experts = 5;
+  spec.route_dtype = DType::bfloat16;
+  spec.has_given_routing = true;
+  spec.context_tokens = 4;
+  spec.has_given_context_routing = true;
   spec.experts_per_rank = 4;
   spec.first_expert = 4 * rank;
   return spec;
