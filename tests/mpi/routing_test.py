@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Verdicts on routing, in whole runs: natural choices that part, choices that are replayed, contexts.
+
+routing_test.py [unittest arguments]
+"""
+import json
+import shutil
+import unittest
+
+import h5py
+import numpy as np
+
+from cli import CliTest, dovetail
+
+MODEL = {"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 24, "num_attention_heads": 4, "num_key_value_heads": 2,
+         "head_dim": 16, "num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 32, "intermediate_size": 64, "norm_topk_prob": True,
+         "decoder_sparse_step": 1, "mlp_only_layers": [], "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+         "rope_scaling": None, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+EXPERIMENT = """
+experiment: routing
+model: {architecture: qwen3_moe, config: %(config)s, weights: {seed: 3}}
+parallel: {expert_parallel: %(ranks)d}
+workload: {%(workload)s, seed: 7, routing: %(routing)s}
+execution: {dtype: bfloat16, warmup: 0, iterations: 1, timeout_s: 50}
+policies: [{name: whole, schedule: sequential}, {name: dual, schedule: dual_batch, ubatches: 2}]
+verify: {baseline: whole, mode: tolerance, routing: %(verify)s}
+record: {outputs: [hidden, logits, routing]}
+"""
+
+
+class Routing(CliTest):
+    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural"):
+        config = self.folder / "config.json"
+        config.write_text(json.dumps(MODEL))
+        fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify}
+        return self.run_experiment(ranks, self.write(EXPERIMENT % fields, name + ".yaml"), name)
+
+    def report(self, baseline, policy, code=0):
+        outcome = dovetail("verify", baseline, policy, "--format", "json")
+        self.assertEqual(outcome.code, code, str(outcome))
+        return json.loads(outcome.out)
+
+    def changed(self, folder, dataset, change):
+        """A copy of a policy's folder of which rank 1 was changed."""
+        copy = shutil.copytree(folder, self.folder / "changed", dirs_exist_ok=True)
+        with h5py.File(copy / "rank-00001.h5", "r+") as file:
+            values = file[dataset][:]
+            change(values)
+            file[dataset][:] = values
+        return copy
+
+    def test_natural_routing_of_long_requests_has_a_verdict(self):
+        run, outcome = self.run_routing("long", "phase: prefill, requests: {lengths: [64, 160, 96]}")
+        verification = json.loads((run / "dual" / "summary.json").read_text())["verification"]
+        routing = verification["routing"]
+        self.assertGreater(routing["different"], 0, "the routers chose alike: the test shows nothing")
+        self.assertEqual(routing["excluded_share"], 0)
+        self.assertEqual(routing["judged_token_layers"], 24 * 2 * (64 + 160 + 96))
+        self.assertTrue(verification["baseline"].endswith("dual/reference"), verification["baseline"])
+        self.assertIn(f"verdict verified (routing natural, {routing['different']} of {routing['judged_token_layers']} choices differ (by", outcome.out)
+        reference = run / "dual" / "reference"
+        self.report(reference, run / "dual")
+        # Twins: a later row, which a comparison with the baseline itself would have left out; a choice that the logits do not make.
+        row = self.changed(run / "dual", "output/hidden", lambda values: values.__setitem__(-1, values[-2]))
+        self.assertIn("hidden: row error", str(self.report(reference, row, code=4)["problems"]))
+        choice = self.changed(run / "dual", "route/expert_ids", lambda ids: ids.__setitem__((5, 7), ids[5, 8]))
+        self.assertIn("routing: layer 5, rank 1", str(self.report(reference, choice, code=4)["problems"]))
+        # The baseline itself lacks what the routers' parting hides, and says so.
+        self.assertIn("replay the baseline's routing", str(self.report(run / "whole", run / "dual", code=4)["problems"]))
+
+    def test_replayed_choices_are_judged_and_reported(self):
+        run, outcome = self.run_routing("replayed", "phase: prefill, requests: {lengths: [64, 100]}", verify="replay")
+        routing = json.loads((run / "dual" / "summary.json").read_text())["verification"]["routing"]
+        self.assertGreater(routing["different"], 0, "the routers chose alike: the test shows nothing")
+        self.assertEqual((routing["source"], routing["excluded_share"], routing["wrong"]), ("replayed", 0, 0))
+        self.assertLess(float(routing["max_gap_share"]), 1)
+        self.assertIn(f"verdict verified (routing replayed, {routing['different']} of", outcome.out)
+        self.assertFalse((run / "dual" / "reference").exists())
+        natural = self.changed(run / "dual", "route/natural_expert_ids", lambda ids: ids.__setitem__((5, 7), ids[5, 8]))
+        self.assertIn("routing: layer 5, rank 1", str(self.report(run / "whole", natural, code=4)["problems"]))
+
+    def test_contexts_are_replayed_and_judged(self):
+        workload = "phase: decode, requests: {context_lengths: [40, 33, 21]}, steps: 2"
+        run, _ = self.run_routing("two", workload)
+        with h5py.File(run / "whole" / "rank-00001.h5") as file:
+            self.assertEqual(file["context_route/expert_ids"].shape, (24, 94, 4))
+            self.assertTrue(np.isfinite(file["context_route/logits"][:]).all())
+        both = workload.replace("[40, 33, 21]", "[40, 33, 21, 40, 33, 21]")  # what the two ranks had
+        one, _ = self.run_routing("one", both, ranks=1, routing=f"{{replay: {run / 'whole'}}}")
+        report = self.report(run / "whole", one / "whole")
+        self.assertEqual(report["routing"]["context_tokens"], 2 * 94)
+        self.assertEqual(report["routing"]["source"], "replayed")
+        # Twin: other experts in the context of the run that is replayed.
+        other = self.changed(run / "whole", "context_route/expert_ids", lambda ids: ids.__setitem__((3, 5), ids[3, 5][[1, 0, 2, 3]]))
+        again, _ = self.run_routing("again", both, ranks=1, routing=f"{{replay: {other}}}")
+        problems = str(self.report(run / "whole", again / "whole", code=4)["problems"])
+        self.assertIn("routing: layer 3, rank 0, request 3, position 5 (context): experts", problems)
+
+
+if __name__ == "__main__":
+    unittest.main()
