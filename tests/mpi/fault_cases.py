@@ -5,9 +5,11 @@ import json
 LENGTHS = [37, 25, 30]
 TOKEN = 5  # of the second ubatch: position 14 of the second request
 CACHED_TOKEN = 40  # of the first ubatch: position 3 of that request, which the second ubatch reads
+RIGHT = ("right", "again")  # policies without a fault, which are equal to the bit
 WARMUP, ITERATIONS = 1, 2
 LAST = WARMUP + ITERATIONS - 1
 
+MIDDLE, EARLY = 2, 2  # layers of faults: of the tiny model; of 24, where one choice of one token is more than bfloat16 rounds
 TINY = "models/configs/qwen3-moe-tiny.json"  # 4 layers, with shared experts
 DEEP = {"model_type": "qwen3_moe", "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 24, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 64, "num_experts": 32, "num_experts_per_tok": 4, "moe_intermediate_size": 64, "intermediate_size": 256, "n_shared_experts": 1,
@@ -64,7 +66,7 @@ def experiment(folder, planted, device="cpu", dtype="float32", policy="", deep=N
     for name, fault in planted.items():
         fault = {"rank": 1, "ubatch": 1, "iteration": LAST, **fault, **keys, "policy": name}
         faults.append("  - {" + ", ".join(f"{key}: {value}" for key, value in fault.items()) + "}\n")
-    names = "".join(f"  - {{name: {name}, schedule: dual_batch, ubatches: 2{policy}}}\n" for name in ["right", *planted])
+    names = "".join(f"  - {{name: {name}, schedule: dual_batch, ubatches: 2{policy}}}\n" for name in [*RIGHT, *planted])
     return f"""experiment: faults
 model: {{architecture: qwen3_moe, config: {model}, weights: {{seed: 42}}}}
 parallel: {{expert_parallel: 2}}
@@ -89,18 +91,16 @@ def verification(run, policy):
     return json.loads((run / policy / "summary.json").read_text())["verification"]
 
 
-def number(value):
-    """Of a report; NaN and infinity are text or null there."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
+def share(tensor):
+    """Error over bound, the larger of rows' and elements'; infinite where a result is not finite."""
+    if tensor["problem"].startswith("not finite"):
         return float("inf")
+    return max(float(tensor["error"]) / tensor["max_error"], float(tensor["element_error"]) / tensor["max_element_error"])
 
 
 def shares(report):
-    """{tensor: error over bound, the larger of rows' and elements'}; infinite where a result is not finite."""
-    return {tensor["name"]: max(number(tensor["error"]) / tensor["max_error"], number(tensor["element_error"]) / tensor["max_element_error"])
-            if tensor["passed"] or number(tensor["error"]) < float("inf") else float("inf") for tensor in report["tensors"] if tensor["max_error"]}
+    """{tensor: share} of those that have a bound."""
+    return {tensor["name"]: share(tensor) for tensor in report["tensors"] if tensor["max_error"]}
 
 
 def first_wrong(report):

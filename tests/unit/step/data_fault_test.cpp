@@ -7,17 +7,15 @@
 #include <string>
 #include <vector>
 
-#include <ATen/ops/allclose.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isnan.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
-#include "framework/base/error.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/step/fault.hpp"
 
@@ -35,9 +33,9 @@ FaultConfig config(FaultKind kind, const std::string& phase) {
 
 /// Active, unless the test is of another iteration.
 struct Planted {
-  explicit Planted(const FaultConfig& fault, bool is_active = true)
-      : fault(fault, Rank(0), at::kCPU) {
-    this->fault.set_iteration(is_active ? 3 : 2);
+  explicit Planted(const FaultConfig& stated, bool is_active = true)
+      : fault(stated, Rank(0), at::kCPU) {
+    fault.set_iteration(is_active ? 3 : 2);
   }
 
   DataFault& data() { return *fault.data(); }
