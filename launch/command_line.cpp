@@ -7,6 +7,8 @@
 #include <CLI/CLI.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
+#include "framework/config/fault_config.hpp"
 #include "framework/record/run_info.hpp"
 
 namespace dovetail {
@@ -41,6 +43,17 @@ void add_run(CLI::App& app, RunOptions& options) {
                       options.out,
                       "result folder; absent or empty, or of the same sweep, which then goes on");
   command->add_option("--policy", options.policies, "run only these policies, and the baseline")
+      ->allow_extra_args(false);
+  std::map<std::string, FaultKind> faults;
+  for (const auto& name : data_fault_names()) {
+    faults[name] = *parse<FaultKind>(name);
+  }
+  command
+      ->add_option("--allow-fault",
+                   options.allowed_faults,
+                   "a kind of data fault that the experiment may inject into its results")
+      ->transform(CLI::CheckedTransformer(faults))
+      ->option_text(join_names(data_fault_names(), "|"))
       ->allow_extra_args(false);
 }
 

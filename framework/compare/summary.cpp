@@ -51,6 +51,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   const bool contradicted =
       options.verification.has_value() && options.verification->verdict == Verdict::mismatch;
   const bool valid = result.is_complete() && !contradicted;
+  const Json attributes = attributes_of(policy_dir);
   Json json = {{"policy", result.name},
                {"experiment", result.experiment},
                {"status", result.status},
@@ -60,6 +61,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"expert_parallel", result.expert_parallel},
                {"ubatches", result.num_ubatches},
                {"link", result.link},
+               {"fault", attributes.value(attribute::kFault, kNoFault)},
                {"device", result.device},
                {"step_ns", nullptr},
                {"host_share", nullptr},
@@ -71,7 +73,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"traffic", nullptr},
                {"verification",
                 options.verification.has_value() ? to_json(*options.verification) : Json(nullptr)},
-               {"attributes", attributes_of(policy_dir)}};
+               {"attributes", attributes}};
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);
     json["graphs"] = graphs_json(result);

@@ -21,6 +21,8 @@ struct SummaryOptions {
 /// decisions, traffic, verdict. A run that is not complete, or whose verification found a mismatch,
 /// has null for all times ("timings": "invalid").
 ///
+/// `fault` is "none", or says what was injected into the policy: its times are no measurement.
+///
 /// `decisions` counts the timed steps: how many ran as which graph, and why others were eager;
 /// `graphs` counts all steps of the policy. `host_share` is the median of the host's time to
 /// enqueue a step over the step's. `memory` holds bytes of the device, each of the fullest rank:

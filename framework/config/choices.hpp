@@ -41,9 +41,25 @@ enum class RecordedOutput { hidden, logits, logits_all, layers, routing };
 /// steps: whole steps only; ops: also extra iterations with the times of each op.
 enum class TimingDetail { steps, ops };
 
-/// What an injected fault does: throws, never returns, kills its process, votes against ubatching,
-/// or throws only while its step is captured, which the run survives.
-enum class FaultKind { exception, hang, kill, veto, capture };
+/// What an injected fault does. The first five throw, never return, kill their process, vote
+/// against ubatching, or throw only while their step is captured, which the run survives. The
+/// others, from skipped_wait on, are data faults: the run goes on with wrong results.
+enum class FaultKind {
+  exception,
+  hang,
+  kill,
+  veto,
+  capture,
+  skipped_wait,
+  stale_buffer,
+  early_reuse,
+  swapped_tokens,
+  flipped_element,
+  wrong_expert,
+  dropped_weight,
+  stale_kv,
+  wrong_position
+};
 
 template <>
 struct EnumNames<Numerics> {
@@ -88,8 +104,20 @@ struct EnumNames<TimingDetail> {
 
 template <>
 struct EnumNames<FaultKind> {
-  static constexpr std::array<std::string_view, 5> kTable = {
-      "exception", "hang", "kill", "veto", "capture"};
+  static constexpr std::array<std::string_view, 14> kTable = {"exception",
+                                                              "hang",
+                                                              "kill",
+                                                              "veto",
+                                                              "capture",
+                                                              "skipped_wait",
+                                                              "stale_buffer",
+                                                              "early_reuse",
+                                                              "swapped_tokens",
+                                                              "flipped_element",
+                                                              "wrong_expert",
+                                                              "dropped_weight",
+                                                              "stale_kv",
+                                                              "wrong_position"};
 };
 
 }  // namespace dovetail

@@ -4,13 +4,13 @@
 // reads an experiment, validate.hpp checks it, dump.hpp writes it.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "framework/base/types.hpp"
 #include "framework/config/choices.hpp"
 #include "framework/config/execution_config.hpp"
+#include "framework/config/fault_config.hpp"
 #include "framework/config/model_config.hpp"
 #include "framework/config/policy_config.hpp"
 #include "framework/config/workload_config.hpp"
@@ -87,44 +87,6 @@ struct RecordConfig {
   }
 };
 
-/// `fault:` breaks a run on purpose, in every policy, to test what happens then; a run with a fault
-/// is no measurement and says so.
-struct FaultConfig {
-  FaultKind kind = FaultKind::exception;  ///< required
-  int rank = 0;                           ///< required; rank in the world
-  int ubatch = 0;
-  int layer = 0;                  ///< -1 for the phases of no layer (embed, output)
-  std::string phase = "experts";  ///< the op at whose start it happens; without meaning for veto
-  int iteration = 0;              ///< from 0, counted over warm-up and timed iterations together
-
-  friend bool operator==(const FaultConfig&, const FaultConfig&) = default;
-
-  template <class Keys>
-  static void list_keys(Keys& keys) {
-    using F = FaultConfig;
-    keys.one_of("kind",
-                &F::kind,
-                "What happens: the op throws, never returns, or kills its process; the rank votes "
-                "against ubatches; or the op throws only while its step is captured, which the "
-                "run survives.")
-        .required();
-    keys.whole("rank", &F::rank, 0, Limits::kCount, "The rank in the world.").required();
-    keys.whole("ubatch", &F::ubatch, 0, kMaxUbatches - 1, "The op's ubatch.");
-    keys.whole("layer",
-               &F::layer,
-               -1,
-               Limits::kCount,
-               "The op's layer; -1 for the phases of no layer (`embed`, `output`).");
-    keys.text("phase", &F::phase, "text", "The op's phase. It has no meaning for `veto`.")
-        .holds("the name of a phase");
-    keys.whole("iteration",
-               &F::iteration,
-               0,
-               2 * Limits::kCount,
-               "The iteration, from 0, counted over warm-up and timed iterations together.");
-  }
-};
-
 /// `sweep: {KEY: [value, ...]}`: one axis. The values are YAML, as --set takes them; under the key
 /// `policies` each value is the name of a policy of the experiment, or a list of names.
 struct SweepAxis {
@@ -143,8 +105,8 @@ struct Experiment {
   std::vector<PolicyConfig> policies;  ///< required, at least one
   VerifyConfig verify;
   RecordConfig record;
-  std::optional<FaultConfig> fault;  ///< `fault: none` (default) or a map
-  std::vector<SweepAxis> sweep;      ///< every combination of the axes is a run; empty = one run
+  std::vector<FaultConfig> faults;  ///< `fault:`; at most one in a policy
+  std::vector<SweepAxis> sweep;     ///< every combination of the axes is a run; empty = one run
 
   friend bool operator==(const Experiment&, const Experiment&) = default;
 
@@ -170,11 +132,10 @@ struct Experiment {
     keys.list("policies", &E::policies, read_policies, write_policies).required();
     keys.map("verify", &E::verify, style);
     keys.map("record", &E::record, style);
-    keys.map("fault",
-             &E::fault,
-             "Breaks a run on purpose, in every policy, to test what happens then. Such a run is "
-             "no measurement and says so.",
-             style);
+    keys.maps("fault",
+              &E::faults,
+              "Breaks a run on purpose, to test what happens then; a policy at most once. Such a "
+              "run is no measurement and says so.");
     keys.coded("sweep",
                read_sweep,
                write_sweep,

@@ -153,6 +153,36 @@ class KeyList {
     return document_map<Inner>(key, key.name + ".");
   }
 
+  /// `none`, a map with the table of Item, or a list of such maps.
+  template <class Item>
+  KeyRow<S>& maps(std::string name, std::vector<Item> S::*member, const std::string& help) {
+    auto& key = add(
+        std::move(name),
+        [member](const Located& value, S& out) {
+          (out.*member).clear();
+          if (value.is_word("none")) {
+            return;
+          }
+          const bool is_list = value.node->kind == YamlNode::Kind::sequence;
+          for (const Located& one : is_list ? value.items("a list of maps") : std::vector{value}) {
+            keys_of<Item>().read(one, (out.*member).emplace_back());
+          }
+        },
+        [member](const S& value) {
+          const std::vector<Item>& items = value.*member;
+          if (items.size() == 1) {
+            return write_map(items.front(), Style::a_line_a_key);
+          }
+          std::string text = items.empty() ? "none" : "\n";
+          for (const Item& item : items) {
+            text += "  - " + write_map(item, Style::one_line) + "\n";
+          }
+          return text;
+        },
+        {.values = "`none`, a map, or a list of maps", .examples = {"none"}, .help = help});
+    return document_map<Item>(key, key.name + ".");
+  }
+
   /// A key with functions of its own, for values that none of the other kinds fits.
   KeyRow<S>& coded(std::string name,
                    void (*read)(const MapReader& map, S& out),

@@ -8,6 +8,7 @@
 #include "framework/base/text.hpp"
 #include "framework/config/key_table.hpp"
 #include "framework/config/validate_execution.hpp"
+#include "framework/config/validate_fault.hpp"
 #include "framework/config/validate_policy.hpp"
 #include "framework/config/validate_workload.hpp"
 
@@ -50,7 +51,7 @@ class Validator {
       check_policy("policies[" + std::to_string(i) + "]", experiment_.policies[i], i);
     }
     check_verify();
-    check_fault();
+    check_faults(loaded_, capabilities_, num_ranks_);
   }
 
  private:
@@ -167,48 +168,6 @@ class Validator {
     }
     if (verify.routing == VerifyRouting::replay && !record.has(RecordedOutput::routing)) {
       fail("verify.routing", "replay takes the recorded routing; add routing to record.outputs");
-    }
-  }
-
-  void check_fault() const {
-    if (!experiment_.fault) {
-      return;
-    }
-    const FaultConfig& fault = *experiment_.fault;
-    if (num_ranks_ && fault.rank >= *num_ranks_) {
-      fail("fault.rank",
-           "rank " + std::to_string(fault.rank) + " in a world of " + std::to_string(*num_ranks_) +
-               " ranks, counted from 0");
-    }
-    check_name("fault.phase", "phase", fault.phase, capabilities_.phases);
-    check_fault_in_graphs(fault);
-  }
-
-  /// The host takes no part in the ops of a replayed step, so a fault there would never happen.
-  void check_fault_in_graphs(const FaultConfig& fault) const {
-    const bool has_graphs = std::any_of(
-        experiment_.policies.begin(), experiment_.policies.end(), [](const PolicyConfig& policy) {
-          return policy.execution.graph != GraphMode::none;
-        });
-    if (fault.kind == FaultKind::capture && !has_graphs) {
-      fail("fault.kind", "capture, and no policy has graphs; allowed: graph piecewise or full");
-    }
-    const bool has_full_graphs = std::any_of(
-        experiment_.policies.begin(), experiment_.policies.end(), [](const PolicyConfig& policy) {
-          return policy.execution.graph == GraphMode::full;
-        });
-    if (fault.kind == FaultKind::capture && !has_full_graphs &&
-        (fault.phase == "dispatch" || fault.phase == "combine")) {
-      fail("fault.phase",
-           fault.phase +
-               ", which graph piecewise does not capture; allowed: phases of the compute "
-               "lane, or graph full");
-    }
-    if (fault.kind != FaultKind::veto && has_graphs && fault.iteration > 0) {
-      fail("fault.iteration",
-           std::to_string(fault.iteration) +
-               ", where policies have graphs: a replayed step has no ops in which it could happen; "
-               "allowed: 0, or graph none");
     }
   }
 

@@ -188,6 +188,9 @@ void HostExecutor::begin_step(const Schedule& schedule,
   impl.times = times;
   impl.next_index = 0;
   find_lane_edges(schedule, pass, impl.edges);
+  if (impl.options.change_edges) {
+    impl.options.change_edges(schedule, pass, impl.edges);
+  }
   impl.comm_ops.clear();
   impl.comm_ranks.assign(schedule.ops.size(), -1);
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {

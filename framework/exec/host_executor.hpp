@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "framework/exec/executor.hpp"
+#include "framework/exec/lane_edges.hpp"
 
 namespace dovetail {
 
@@ -21,6 +22,9 @@ struct HostExecutorOptions {
   std::function<void()> cancel_comm;
   bool may_spin = true;  ///< a thread that waits for the other lane looks for some microseconds
                          ///< before it sleeps; set it only where the rank has a spare core
+  /// Called at the beginning of a step with the edges of its pass: a fault that is injected may
+  /// change which ops wait. Main thread. May be empty.
+  std::function<void(const Schedule&, PassKind, LaneEdges&)> change_edges;
 };
 
 /// Compute ops run inside enqueue(), comm ops on the worker. The worker is made at the first step

@@ -22,6 +22,9 @@ inline constexpr std::int64_t kMaxRecordedOps = std::int64_t{1} << 22;  ///< of 
 /// The link of a run over the machine's own wires.
 inline constexpr const char* kNoLink = "none";
 
+/// Where no fault was injected.
+inline constexpr const char* kNoFault = "none";
+
 inline constexpr std::size_t kStatusCapacity = 16;
 inline constexpr std::size_t kFailureCapacity = 1024;
 

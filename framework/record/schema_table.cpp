@@ -74,6 +74,9 @@ std::vector<AttributeRow> make_attribute_rows() {
       {"/", "dtype", text, "Element type of the activations.", nullptr, optional},
       {"/", attribute::kLink, text,
        "`none`, or how the link was emulated. A file without it had none.", nullptr, optional},
+      {"/", attribute::kFault, text,
+       "`none`, or the fault that was injected into the policy: such a run is no measurement. A "
+       "file without it had none.", nullptr, optional},
       {"/", attribute::kResolvedExecution, text,
        "What `execution` became on these ranks, in which nothing is `auto`: one line of JSON with "
        "device, exchange and why, graph mode, comm SMs, graph sizes and the number of shapes that "

@@ -46,6 +46,7 @@ inline constexpr const char* kStartedAt = "started_at";
 inline constexpr const char* kWeightsDigest = "weights_digest";
 inline constexpr const char* kInputsDigest = "inputs_digest";
 inline constexpr const char* kLink = "link";
+inline constexpr const char* kFault = "fault";
 inline constexpr const char* kResolvedExecution = "resolved_execution";
 inline constexpr const char* kRouting = "routing";
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";

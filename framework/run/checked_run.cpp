@@ -10,6 +10,7 @@
 #include "framework/cuda/devices.hpp"
 #include "framework/plan/kv_pages.hpp"
 #include "framework/plan/request_trace.hpp"
+#include "framework/run/check_fault.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/step/torch_dtype.hpp"
 
@@ -126,6 +127,14 @@ CheckedRun check_run(const Experiment& experiment,
   for (const auto& policy : experiment.policies) {
     run.policies.push_back(
         resolve_policy(experiment, policy, *run.architecture, run.place, capabilities));
+    check_fault(experiment, policy, run.policies.back(), *run.architecture);
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      check_fault_token(experiment,
+                        policy,
+                        run.policies.back(),
+                        run.workloads[static_cast<std::size_t>(rank)],
+                        Rank(rank));
+    }
     auto reduced = bounds_messages(run.policies.back(), run.workloads.front(), Rank(0));
     for (int rank = 1; rank < num_ranks; ++rank) {
       const auto messages = bounds_messages(

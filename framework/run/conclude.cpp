@@ -131,8 +131,14 @@ std::string routing_note(const PolicyOutcome& outcome) {
 void print_last_lines(const Experiment& experiment,
                       const std::filesystem::path& run_folder,
                       const std::vector<PolicyOutcome>& outcomes) {
-  if (experiment.fault) {
+  if (!experiment.faults.empty()) {
     std::cout << "fault injected: this run is no measurement\n";
+  }
+  for (const auto& outcome : outcomes) {
+    if (outcome.has_run() && outcome.summary.at("fault") != kNoFault) {
+      std::cout << "fault in policy " << outcome.name << ": "
+                << outcome.summary.at("fault").get<std::string>() << "\n";
+    }
   }
   for (const auto& outcome : outcomes) {
     if (outcome.verification && outcome.verification->verdict != Verdict::verified) {

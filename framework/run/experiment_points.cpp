@@ -6,6 +6,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/config/load.hpp"
+#include "framework/config/validate_fault.hpp"
 #include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
@@ -25,6 +26,19 @@ void select_policies(Experiment& experiment, const std::vector<std::string>& nam
         experiment.verify.mode != VerifyMode::none && policy.name == experiment.verify.baseline;
     return !named && !is_baseline;
   });
+}
+
+/// A fault of a policy that was not chosen would never happen.
+void check_fault_policies(const Experiment& experiment) {
+  for (const auto& fault : experiment.faults) {
+    if (!fault.policy.empty()) {
+      try {
+        find_policy(experiment, fault.policy);
+      } catch (const InputError& error) {
+        throw InputError(std::string("fault.policy: ") + error.what());
+      }
+    }
+  }
 }
 
 /// With `verify: {routing: replay}` the others take the baseline's experts, so it runs first.
@@ -56,8 +70,8 @@ ExperimentPoints agree_on_points(const MpiSession& session,
   run_on_all_ranks(world, wait, [&] {
     agreed.emplace(ExperimentPoints{{text, options.file, options.overrides, options.policies}, {}});
     for (std::size_t point = 0; point < agreed->sweep.num_points(); ++point) {
-      agreed->points.push_back(
-          point_experiment(agreed->sweep, point, session.world_size(), capabilities));
+      agreed->points.push_back(point_experiment(
+          agreed->sweep, point, session.world_size(), capabilities, options.allowed_faults));
     }
   });
   return std::move(*agreed);
@@ -66,16 +80,21 @@ ExperimentPoints agree_on_points(const MpiSession& session,
 Experiment point_experiment(const Sweep& sweep,
                             std::size_t point,
                             int num_ranks,
-                            const Capabilities& capabilities) {
+                            const Capabilities& capabilities,
+                            const std::optional<std::vector<FaultKind>>& allowed_faults) {
   auto loaded = sweep.load(point);
   try {
     validate(loaded, capabilities, num_ranks);
+    if (allowed_faults) {
+      check_allowed_faults(loaded, *allowed_faults);
+    }
   } catch (const InputError& error) {
     throw sweep.is_sweep()
         ? InputError(std::string(error.what()) + " (" + sweep.describe(point) + ")")
         : error;
   }
   select_policies(loaded.experiment, sweep.policies(point));
+  check_fault_policies(loaded.experiment);
   put_baseline_first(loaded.experiment);
   return std::move(loaded.experiment);
 }
@@ -97,6 +116,16 @@ const PolicyConfig& find_policy(const Experiment& experiment, const std::string&
     known.push_back(policy.name);
   }
   throw InputError("unknown policy '" + name + "'; the experiment has: " + join_names(known));
+}
+
+const FaultConfig* fault_of(const Experiment& experiment, const std::string& policy) {
+  const VerifyConfig& verify = experiment.verify;
+  for (const FaultConfig& fault : experiment.faults) {
+    if (hits(fault, policy, verify.mode == VerifyMode::none ? "" : verify.baseline)) {
+      return &fault;
+    }
+  }
+  return nullptr;
 }
 
 bool replays_baseline(const Experiment& experiment) {

@@ -29,11 +29,13 @@ ExperimentPoints agree_on_points(const MpiSession& session,
                                  const Capabilities& capabilities);
 
 /// The experiment of a point: validated, with the policies that the point has chosen and the
-/// baseline; the baseline first where others take its routing. Pure. Throws InputError.
+/// baseline; the baseline first where others take its routing. `allowed_faults`: the data faults
+/// that it may have; nothing = any, where nothing is run. Pure. Throws InputError.
 Experiment point_experiment(const Sweep& sweep,
                             std::size_t point,
                             int num_ranks,
-                            const Capabilities& capabilities);
+                            const Capabilities& capabilities,
+                            const std::optional<std::vector<FaultKind>>& allowed_faults = {});
 
 /// Reads and validates an experiment file. Throws InputError.
 Experiment load_valid_experiment(const std::string& file,
@@ -42,6 +44,9 @@ Experiment load_valid_experiment(const std::string& file,
 
 /// The policy of that name. Throws InputError that lists the experiment's policies.
 const PolicyConfig& find_policy(const Experiment& experiment, const std::string& name);
+
+/// The fault that happens in the policy of that name; null = none.
+const FaultConfig* fault_of(const Experiment& experiment, const std::string& policy);
 
 /// Whether the other policies take the baseline's experts.
 bool replays_baseline(const Experiment& experiment);

@@ -11,6 +11,7 @@
 #include "framework/base/log.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "framework/run/step_record.hpp"
 #include "framework/step/kv_cache.hpp"
 #include "framework/step/step_driver.hpp"
@@ -42,8 +43,8 @@ class PolicyRun {
             setup.policy, schedules_, setup.run.experiment.workload.phase, setup.resolved.bounds)),
         cuts_(cut_steps(setup.workload.steps, setup.resolved.split, schedules_.own.num_ubatches)),
         recorder_(recorder) {
-    if (setup.run.experiment.fault) {
-      fault_.emplace(*setup.run.experiment.fault, ranks_.rank());
+    if (const auto* fault = fault_of(setup.run.experiment, setup.policy.name)) {
+      fault_.emplace(*fault, ranks_.rank(), setup.device.device());
     }
     driver_ = make_step_driver({.ranks = ranks_,
                                 .device = setup.device,
@@ -122,6 +123,15 @@ class PolicyRun {
     }
     report_progress(setup_.policy.execution.warmup + iteration + 1);
     return stop;
+  }
+
+  /// A fault that has not happened would be taken for one that nobody noticed. Throws RunError.
+  void check_fault() {
+    if (fault_ && fault_->data() != nullptr && !fault_->data()->has_acted()) {
+      throw RunError("the fault has not happened: " +
+                     describe(*fault_of(setup_.run.experiment, setup_.policy.name)) +
+                     "; its step may have run without ubatches");
+    }
   }
 
   /// What the timed iterations have left: of the last one.
@@ -308,6 +318,9 @@ bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
     int finished = 0;
     while (finished < setup.policy.execution.iterations && !stopped) {
       stopped = run->timed_iteration(finished++);
+    }
+    if (!stopped) {
+      run->check_fault();
     }
     run->record_timed_iterations();
     if (!stopped) {

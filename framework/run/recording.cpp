@@ -98,6 +98,8 @@ RankFileSpec rank_file_spec(const RunContext& context,
   // A group of one rank has no link to emulate.
   spec.attributes.push_back(
       {attribute::kLink, describe_link(policy.execution.link, ranks.grid.expert_parallel)});
+  const auto* fault = fault_of(experiment, policy.name);
+  spec.attributes.push_back({attribute::kFault, fault == nullptr ? kNoFault : describe(*fault)});
   spec.attributes.push_back({attribute::kResolvedExecution, to_json_text(resolved.execution)});
   spec.attributes.push_back({attribute::kRouting, std::string(to_string(given.routing))});
   spec.config = dump(experiment);

@@ -12,6 +12,7 @@
 #include "framework/plan/kv_pages.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/plan/step_time_setting.hpp"
+#include "framework/run/check_fault.hpp"
 
 namespace dovetail {
 namespace {
@@ -125,6 +126,8 @@ std::vector<ResolvedPolicy> resolve_policies(const RunContext& context,
     for (const auto& policy : experiment.policies) {
       policies.push_back(resolve_policy(experiment, policy, architecture, place, capabilities));
       check_cache(policy, workload, experiment.workload.seed, ranks.rank());
+      check_fault(experiment, policy, policies.back(), architecture);
+      check_fault_token(experiment, policy, policies.back(), workload, ranks.rank());
     }
   });
   for (std::size_t i = 0; i < policies.size(); ++i) {

@@ -4,14 +4,17 @@
 #include <string>
 #include <vector>
 
+#include "framework/config/choices.hpp"
+
 namespace dovetail {
 
 struct RunOptions {
-  std::string file;                    ///< the experiment file
-  std::vector<std::string> overrides;  ///< "key.path=value"
-  std::vector<std::string> policies;   ///< run only these and the baseline; empty = all
-  std::string out;                     ///< result folder; empty = results/<experiment>-<UTC time>
-  std::string command_line;            ///< of the process, for the record
+  std::string file;                       ///< the experiment file
+  std::vector<std::string> overrides;     ///< "key.path=value"
+  std::vector<std::string> policies;      ///< run only these and the baseline; empty = all
+  std::vector<FaultKind> allowed_faults;  ///< data faults that the run may have
+  std::string out;           ///< result folder; empty = results/<experiment>-<UTC time>
+  std::string command_line;  ///< of the process, for the record
 };
 
 }  // namespace dovetail

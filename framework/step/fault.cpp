@@ -7,6 +7,27 @@
 
 namespace dovetail {
 
+InjectedFault::InjectedFault(const FaultConfig& fault, Rank rank, at::Device device)
+    : fault_(fault), is_here_(fault.rank == rank.value) {
+  if (is_here_ && is_data_fault(fault.kind)) {
+    data_.emplace(fault, device);
+  }
+}
+
+void InjectedFault::set_iteration(int iteration) {
+  iteration_ = iteration;
+  if (data_) {
+    data_->set_active(iteration == fault_.iteration);
+  }
+}
+
+void InjectedFault::set_capturing(bool is_capturing) {
+  is_capturing_ = is_capturing;
+  if (data_) {
+    data_->set_capturing(is_capturing);
+  }
+}
+
 void InjectedFault::before(const Op& op) const {
   if (!is_here_ || iteration_ != fault_.iteration || op.ubatch != fault_.ubatch ||
       op.layer != fault_.layer || to_string(op.phase) != fault_.phase) {
@@ -22,6 +43,15 @@ void InjectedFault::before(const Op& op) const {
       std::raise(SIGKILL);
       break;
     case FaultKind::veto:
+    case FaultKind::skipped_wait:
+    case FaultKind::stale_buffer:
+    case FaultKind::early_reuse:
+    case FaultKind::swapped_tokens:
+    case FaultKind::flipped_element:
+    case FaultKind::wrong_expert:
+    case FaultKind::dropped_weight:
+    case FaultKind::stale_kv:
+    case FaultKind::wrong_position:
       break;
     case FaultKind::capture:
       if (is_capturing_) {
@@ -29,6 +59,15 @@ void InjectedFault::before(const Op& op) const {
       }
       break;
   }
+}
+
+std::function<void(const Schedule&, PassKind, LaneEdges&)> edge_change(InjectedFault* fault) {
+  if (fault == nullptr || fault->data() == nullptr) {
+    return {};
+  }
+  return [data = fault->data()](const Schedule& schedule, PassKind pass, LaneEdges& edges) {
+    data->change_edges(schedule, pass, edges);
+  };
 }
 
 }  // namespace dovetail

@@ -1,25 +1,31 @@
-// Fault injection: makes one op of one rank fail in the way that an experiment asks for, so that
-// failure paths can be tried.
+// Fault injection: makes one op of one rank fail, or its results wrong, in the way that an
+// experiment asks for, so that failure paths and checks can be tried.
 #pragma once
 
+#include <functional>
+#include <optional>
+
 #include "framework/base/ids.hpp"
-#include "framework/config/experiment.hpp"
+#include "framework/config/fault_config.hpp"
+#include "framework/exec/lane_edges.hpp"
 #include "framework/plan/schedule.hpp"
+#include "framework/step/data_fault.hpp"
 
 namespace dovetail {
 
-/// Acts at the head of the configured op in the configured iteration, on the configured rank;
-/// otherwise does nothing.
+/// Acts at the configured op in the configured iteration, on the configured rank; otherwise does
+/// nothing.
 class InjectedFault {
  public:
-  InjectedFault(const FaultConfig& fault, Rank rank)
-      : fault_(fault), is_here_(fault.rank == rank.value) {}
+  /// `device`: of the rank's tensors.
+  InjectedFault(const FaultConfig& fault, Rank rank, at::Device device);
 
   /// Iterations count from 0 over warm-up and timed iterations together; in -1 nothing happens.
-  void set_iteration(int iteration) { iteration_ = iteration; }
+  /// Between steps, as DataFault::set_active.
+  void set_iteration(int iteration);
 
   /// Whether the ops from now on are captured.
-  void set_capturing(bool is_capturing) { is_capturing_ = is_capturing; }
+  void set_capturing(bool is_capturing);
 
   /// Whether this rank votes against ubatching in this iteration.
   bool vetoes() const {
@@ -30,11 +36,19 @@ class InjectedFault {
   /// says. In the op's thread.
   void before(const Op& op) const;
 
+  /// Null unless it is a data fault of this rank.
+  DataFault* data() { return data_ ? &*data_ : nullptr; }
+
  private:
   FaultConfig fault_;
   bool is_here_ = false;
   int iteration_ = -1;
   bool is_capturing_ = false;
+  std::optional<DataFault> data_;
 };
+
+/// What an executor does to the edges that it has found; empty where there is no such fault.
+/// `fault` may be null, and outlives the result.
+std::function<void(const Schedule&, PassKind, LaneEdges&)> edge_change(InjectedFault* fault);
 
 }  // namespace dovetail

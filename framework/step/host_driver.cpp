@@ -53,7 +53,8 @@ class HostDriver final : public StepDriver {
                          }
                        },
                    .cancel_comm = [this] { exchange_cancelled_ = true; },
-                   .may_spin = may_spin(setup.ranks)}),
+                   .may_spin = may_spin(setup.ranks),
+                   .change_edges = edge_change(setup.fault)}),
         runner_(executor_,
                 {.hand_off = setup.execution.hand_off,
                  .timeout = setup.ranks.wait.timeout,

@@ -59,38 +59,83 @@ void ModelStep::run(const Op& op) {
   if (fault_ != nullptr) {
     fault_->before(op);
   }
+  auto* fault = data_fault();
+  if (fault == nullptr) {
+    run_phase(op, nullptr);
+    return;
+  }
+  fault->before(op);
+  try {
+    run_phase(op, fault);
+  } catch (...) {
+    fault->after(op);
+    throw;
+  }
+  fault->after(op);
+}
+
+/// `fault` may be null.
+void ModelStep::run_phase(const Op& op, DataFault* fault) {
   auto& ubatch = ubatches_.at(static_cast<std::size_t>(op.ubatch));
+  auto& state = ubatch.state;
+  auto* fault_here = data_fault_at(op.layer, op.ubatch, op.phase);
+  const auto change = [&](at::Tensor& rows) {
+    if (fault_here != nullptr) {
+      rows = fault_here->changed_rows(rows);
+    }
+  };
   switch (op.phase) {
     case Phase::embed:
-      model_.embed(ubatch.state);
+      if (fault_here != nullptr) {
+        fault_here->change_positions(state.inputs);
+      }
+      model_.embed(state);
+      change(state.hidden);
       break;
     case Phase::attention:
       finish_combine(op.ubatch, ubatch);
-      model_.attention(op.layer, ubatch.state, cache_);
+      if (fault_here != nullptr) {
+        fault_here->attend(model_, op.layer, state, cache_);
+      } else {
+        model_.attention(op.layer, state, cache_);
+      }
+      change(state.hidden);
       break;
     case Phase::route:
       route(op, ubatch);
       break;
     case Phase::dispatch:
     case Phase::combine:
-      exchange(op);
+      exchange(op, fault);
       break;
     case Phase::experts:
       exchange_.reduce(op.ubatch, model_.experts(op.layer, exchange_.arrange(op.ubatch)));
       ubatch.combined_layer = op.layer;
       break;
     case Phase::shared_experts:
-      model_.shared_experts(op.layer, ubatch.state);
+      model_.shared_experts(op.layer, state);
+      change(state.shared_output);
       break;
     case Phase::mlp:
-      model_.mlp(op.layer, ubatch.state);
+      model_.mlp(op.layer, state);
+      change(state.hidden);
       keep_layer(op.layer, ubatch);
       break;
     case Phase::output:
       finish_combine(op.ubatch, ubatch);
-      output(ubatch);
+      output(op.ubatch, ubatch);
       break;
   }
+}
+
+DataFault* ModelStep::data_fault() const {
+  return fault_ != nullptr && pass_ == PassKind::full ? fault_->data() : nullptr;
+}
+
+/// Null where no data fault is at this op.
+DataFault* ModelStep::data_fault_at(int layer, int ubatch, Phase phase) const {
+  auto* fault = data_fault();
+  return fault != nullptr && fault->is_at(layer, ubatch, phase) ? fault : nullptr;
 }
 
 void ModelStep::route(const Op& op, Ubatch& ubatch) {
@@ -101,17 +146,25 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
                           ? replay_ids_.select(0, op.layer).narrow(0, start, count)
                           : at::Tensor();
   model_.route(op.layer, state, replay);
+  const auto num_experts = model_.dims().num_experts;
+  if (auto* fault = data_fault_at(op.layer, op.ubatch, Phase::route)) {
+    state.moe_input = fault->changed_rows(state.moe_input);
+    fault->change_routing(state, num_experts);
+  }
   if (pass_ == PassKind::compute_only) {
     // Without the wire the hidden states are not the real ones, so their routing would not be,
     // either.
     exchange_.plans().prepare_again(op.ubatch, state.moe_input, plan(op));
     return;
   }
-  exchange_.prepare(op.ubatch,
-                    {.hidden = state.moe_input,
-                     .expert_ids = state.expert_ids,
-                     .weights = state.weights,
-                     .layer = op.layer});
+  auto* fault = data_fault_at(op.layer, op.ubatch, Phase::dispatch);
+  exchange_.prepare(
+      op.ubatch,
+      {.hidden = state.moe_input,
+       .expert_ids = fault != nullptr ? fault->changed_experts(state.expert_ids, num_experts)
+                                      : state.expert_ids,
+       .weights = state.weights,
+       .layer = op.layer});
   if (keep_plans_) {
     plan(op) = exchange_.plans().plan(op.ubatch);
   }
@@ -125,14 +178,25 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   keep(outputs_->router_logits, state.router_logits);
 }
 
-void ModelStep::exchange(const Op& op) {
+/// `fault` may be null.
+void ModelStep::exchange(const Op& op, DataFault* fault) {
   if (pass_ == PassKind::comm_only) {
     exchange_.plans().adopt(op.ubatch, plan(op));
+  }
+  const bool is_here = fault != nullptr && fault->is_at(op.layer, op.ubatch, op.phase);
+  if (is_here) {
+    fault->keep_received(op, exchange_);
   }
   if (op.phase == Phase::dispatch) {
     exchange_.dispatch(op.ubatch);
   } else {
     exchange_.combine(op.ubatch);
+  }
+  if (is_here) {
+    fault->restore_received(op, exchange_);
+  }
+  if (fault != nullptr) {
+    fault->reuse_received(op, exchange_);
   }
 }
 
@@ -141,7 +205,11 @@ void ModelStep::finish_combine(int index, Ubatch& ubatch) {
     return;
   }
   const int layer = std::exchange(ubatch.combined_layer, -1);
-  model_.add_moe(layer, ubatch.state, exchange_.finish(index));
+  auto combined = exchange_.finish(index);
+  if (auto* fault = data_fault_at(layer, index, Phase::combine)) {
+    combined = fault->changed_rows(combined);
+  }
+  model_.add_moe(layer, ubatch.state, combined);
   keep_layer(layer, ubatch);
 }
 
@@ -153,10 +221,13 @@ void ModelStep::keep_layer(int layer, const Ubatch& ubatch) {
   }
 }
 
-void ModelStep::output(Ubatch& ubatch) {
+void ModelStep::output(int index, Ubatch& ubatch) {
   const auto start = ubatch.work.token_start;
   const auto count = ubatch.state.inputs.num_tokens;
-  const auto normed = model_.output(ubatch.state);
+  auto normed = model_.output(ubatch.state);
+  if (auto* fault = data_fault_at(kNoLayer, index, Phase::output)) {
+    normed = fault->changed_rows(normed);
+  }
   outputs_->hidden.narrow(0, start, count).copy_(normed);
   if (outputs_->logits_all.defined()) {
     outputs_->logits_all.narrow(0, start, count).copy_(model_.logits(normed));

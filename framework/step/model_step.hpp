@@ -70,13 +70,16 @@ class ModelStep final : public StepBody {
     int combined_layer = -1;  ///< layer whose combine has not been finished yet
   };
 
+  void run_phase(const Op& op, DataFault* fault);
   void route(const Op& op, Ubatch& ubatch);
-  void exchange(const Op& op);
+  void exchange(const Op& op, DataFault* fault);
   void finish_combine(int index, Ubatch& ubatch);
-  void output(Ubatch& ubatch);
+  void output(int index, Ubatch& ubatch);
   void logits(const Ubatch& ubatch, const at::Tensor& normed);
   void keep_layer(int layer, const Ubatch& ubatch);
   std::shared_ptr<ExchangePlan>& plan(const Op& op);
+  DataFault* data_fault() const;
+  DataFault* data_fault_at(int layer, int ubatch, Phase phase) const;
 
   const Model& model_;
   Exchange& exchange_;

@@ -57,7 +57,7 @@ class DriverCase {
                                           .device = device_.device()})),
         iteration_(workload_, given_, policy().execution, *model_, 5, device_.device()),
         outputs_(make_outputs(iteration_, *model_, {.logits_all = true, .layers = true})),
-        fault_(*experiment_.fault, session().rank()),
+        fault_(experiment_.faults.front(), session().rank(), at::kCUDA),
         cuts_(cut_steps(workload_.steps, resolved_.split, 2)),
         driver_(make_step_driver({.ranks = ranks_,
                                   .device = device_,

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/comm/exchange/exchange_setting.hpp"
@@ -65,6 +66,7 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
 
   /// Of all row buffers, and of the metadata of the ubatches' plans.
   std::int64_t bytes() const override;
+  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override;
 
   Ubatch& enter(int ubatch, Stage after, const char* call);
   std::string where(int ubatch, const char* call) const;

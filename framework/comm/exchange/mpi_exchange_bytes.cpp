@@ -1,4 +1,4 @@
-// Memory of an MpiExchange: what it holds now, and the most that it can come to.
+// Memory of an MpiExchange: what it holds now, where, and the most that it can come to.
 #include <algorithm>
 
 #include "framework/comm/exchange/mpi_exchange_state.hpp"
@@ -23,6 +23,11 @@ std::int64_t MpiExchange::bytes() const {
     }
   }
   return bytes;
+}
+
+std::vector<at::Tensor> MpiExchange::received_rows(int ubatch, Phase phase) {
+  const auto& slot = state_->ubatches.at(index(ubatch));
+  return {(phase == Phase::dispatch ? slot.received : slot.returned).all()};
 }
 
 std::int64_t mpi_exchange_bytes(RowSelection selection,

@@ -20,6 +20,9 @@ class RowBuffer {
   /// The first `rows` rows, [rows, hidden]; rows <= what was reserved.
   at::Tensor view(std::int64_t rows) const;
 
+  /// All rows that were reserved.
+  at::Tensor all() const { return storage_; }
+
   std::byte* data() const { return static_cast<std::byte*>(storage_.mutable_data_ptr()); }
 
   std::int64_t bytes() const { return static_cast<std::int64_t>(storage_.nbytes()); }

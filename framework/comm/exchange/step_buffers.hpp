@@ -4,10 +4,16 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/plan/phase.hpp"
 
 namespace dovetail {
 
-/// All calls are local, from the main thread, while no call of the exchange is in progress.
+/// All calls are local; all but received_rows from the main thread, while no call of the exchange
+/// is in progress.
 class StepBuffers {
  public:
   virtual ~StepBuffers() = default;
@@ -28,6 +34,11 @@ class StepBuffers {
 
   /// Bytes that the buffers hold now, over all ubatches.
   virtual std::int64_t bytes() const = 0;
+
+  /// The memory into which `phase`, dispatch or combine, of the ubatch receives rows of the other
+  /// ranks: views of any dtype, empty without other ranks. The next call of the exchange for that
+  /// ubatch may move it. From the thread that makes the ubatch's calls.
+  virtual std::vector<at::Tensor> received_rows(int ubatch, Phase phase) = 0;
 };
 
 /// Of an exchange between host ranks: buffers grow with what comes, calls themselves throw for what

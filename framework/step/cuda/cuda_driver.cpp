@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <ATen/cuda/CUDAContextLight.h>
+#include <ATen/cuda/Sleep.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include "framework/base/check.hpp"
@@ -56,9 +57,15 @@ CudaDriver::CudaDriver(const StepSetup& setup)
       runner_({.device = setup.device.device().index(),
                .timeout = setup.ranks.wait.timeout,
                .on_poll = [this] { poll(); },
-               .cancel_comm = [this] { cancel_comm(); }},
+               .cancel_comm = [this] { cancel_comm(); },
+               .change_edges = edge_change(setup.fault)},
               {.hand_off = setup.execution.hand_off, .timeout = setup.ranks.wait.timeout}),
       graphs_(setup_, *exchange_, body_, runner_) {
+  if (setup.fault != nullptr && setup.fault->data() != nullptr) {
+    // Longer than it takes to run, and to enqueue, the ops that follow: some 50 ms.
+    constexpr std::int64_t delay_cycles = 100'000'000;
+    setup.fault->data()->set_delay([] { at::cuda::sleep(delay_cycles); });
+  }
   forget_memory();
 }
 

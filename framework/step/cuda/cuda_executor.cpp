@@ -83,6 +83,9 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   gave_up_ = false;
   timed_ = flow_.timed || times != nullptr;
   find_lane_edges(schedule, pass, edges_);
+  if (options_.change_edges) {
+    options_.change_edges(schedule, pass, edges_);
+  }
   if (!flow_.capturing) {
     witness_exchanges();
   }

@@ -26,6 +26,9 @@ struct CudaExecutorOptions {
   /// When a step is aborted with work pending: makes pending exchanges give up (aborts the
   /// communicator). Main thread; must not throw; may be empty.
   std::function<void()> cancel_comm;
+  /// Called at the beginning of a step with the edges of its pass, also of a captured one: a fault
+  /// that is injected may change which ops wait. Main thread. May be empty.
+  std::function<void(const Schedule&, PassKind, LaneEdges&)> change_edges;
   /// How long a wait looks without sleeping. Sleeps cost up to 0.1 ms of a measured step, a look a
   /// core.
   std::chrono::milliseconds spin{50};

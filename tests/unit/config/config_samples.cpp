@@ -171,7 +171,11 @@ class Draw {
             .ubatch = small(0, 7),
             .layer = small(-1, 60),
             .phase = text(),
-            .iteration = small(0, 2'000'000)};
+            .iteration = small(0, 2'000'000),
+            .token = small(0, 1'000'000'000),
+            .choice = small(-1, 1'000'000),
+            .element = small(-1, 1'000'000),
+            .policy = coin() ? text() : ""};
   }
 
  private:
@@ -230,8 +234,8 @@ Experiment random_experiment(std::mt19937_64& random) {
     result.verify.baseline.clear();
   }
   result.record = draw.record();
-  if (draw.coin()) {
-    result.fault = draw.fault();
+  for (auto left = draw.coin() ? draw.whole(1, 3) : 0; left > 0; --left) {
+    result.faults.push_back(draw.fault());
   }
   return result;
 }

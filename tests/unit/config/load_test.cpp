@@ -77,7 +77,7 @@ policies:
   - {name: dual_inline, schedule: dual_batch, hand_off: inline, link: none, page_size: 8, padded_capacity: 1}
 verify: {baseline: sequential, mode: bitwise, routing: replay}
 record: {outputs: [hidden, logits, logits_all, layers, routing], timing: ops, profiled_iterations: 5}
-fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
+fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang, token: 4, choice: 0, element: 5, policy: overlap}
 )";
   const Experiment experiment = parse_experiment(text, "x").experiment;
   EXPECT_EQ(experiment.model.layers, (LayerRange{0, 4}));
@@ -99,7 +99,8 @@ fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang}
   EXPECT_EQ(experiment.policies[1].thresholds, (ThresholdsConfig{512, 32}));
   EXPECT_EQ(experiment.policies[2].schedule, "dual_batch");
   EXPECT_TRUE(experiment.record.has(RecordedOutput::routing));
-  EXPECT_EQ(experiment.fault, (FaultConfig{FaultKind::hang, 1, 1, -1, "embed", 3}));
+  EXPECT_EQ(experiment.faults,
+            (std::vector{FaultConfig{FaultKind::hang, 1, 1, -1, "embed", 3, 4, 0, 5, "overlap"}}));
 }
 
 TEST(Load, Requests) {

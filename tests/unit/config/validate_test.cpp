@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/config/validate_execution.hpp"
+#include "framework/config/validate_fault.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/unit/config/config_samples.hpp"
 
@@ -398,6 +399,89 @@ TEST(Validate, FaultsMustBeAbleToHappenInCapturedSteps) {
   for (const char* bad : {"kind: exception, iteration: 3", "kind: capture, iteration: 1"}) {
     EXPECT_NE(error_with(graph, bad).find("fault.iteration: "), std::string::npos) << bad;
   }
+}
+
+/// The error of kSmall, of the policies sequential (the baseline) and dual_batch, with this fault.
+std::string error_with_fault(const std::string& fault) {
+  return error_of(replaced(kSmall, "record:", "fault: " + fault + "\nrecord:"), 2);
+}
+
+TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
+  const std::string flipped = "{kind: flipped_element, rank: 1, phase: attention";
+  EXPECT_EQ(error_with_fault(flipped + "}"), "");
+  EXPECT_EQ(error_with_fault(flipped + ", policy: dual_batch}"), "");
+  EXPECT_EQ(error_with_fault(flipped + ", policy: sequential}"), "");
+  EXPECT_EQ(error_with_fault("{kind: hang, rank: 1, policy: sequential}"), "");
+
+  struct Case {
+    std::string fault, message;
+  };
+
+  const std::vector<Case> bad = {
+      {flipped + ", policy: other}",
+       "fault.policy: unknown policy 'other'; known: sequential, dual_batch"},
+      {"{kind: hang, rank: 1, policy: other}", "fault.policy: unknown policy 'other'"},
+      {"{kind: flipped_element, rank: 1}",
+       "fault.phase: experts, in which flipped_element cannot act; allowed: embed, attention, "
+       "route"},
+      {"{kind: stale_kv, rank: 1, phase: output, layer: -1}",
+       "fault.phase: output, in which stale_kv cannot act; allowed: attention"},
+      {"{kind: wrong_position, rank: 1, phase: embed}",
+       "fault.layer: 0, with the phase embed, which is of no layer; allowed: -1"},
+      {flipped + ", layer: -1}", "fault.layer: -1, with the phase attention; allowed: from 0"},
+      {flipped + ", iteration: 12}",
+       "fault.iteration: 12, and policy dual_batch has 12 with its warm-up; allowed: 0 to 11"},
+      {"{kind: skipped_wait, rank: 1}", "fault.iteration: 0, in which buffers hold nothing yet"},
+      {"[" + flipped + ", policy: sequential}, {kind: hang, rank: 0}]",
+       "fault[1].policy: policy sequential has another fault already; allowed: one"},
+      {"[" + flipped + ", policy: sequential}, " + flipped + ", policy: other}]",
+       "fault[1].policy: unknown policy 'other'"},
+  };
+  for (const auto& [fault, message] : bad) {
+    const std::string what = error_with_fault(fault);
+    EXPECT_TRUE(what.starts_with("small.yaml:16:")) << fault << "\n" << what;
+    EXPECT_NE(what.find(": " + message), std::string::npos) << fault << "\n" << what;
+  }
+  EXPECT_EQ(error_with_fault(flipped + ", iteration: 11}"), "");
+  EXPECT_EQ(error_with_fault("[" + flipped + "}, {kind: hang, rank: 0, policy: sequential}]"), "");
+}
+
+TEST(Validate, DataFaultsAreLeftOutOfTheBaseline) {
+  const FaultConfig fault = {.kind = FaultKind::stale_kv};
+  EXPECT_FALSE(hits(fault, "base", "base"));
+  EXPECT_TRUE(hits(fault, "other", "base"));
+  EXPECT_TRUE(hits(fault, "base", ""));
+  EXPECT_TRUE(hits({.kind = FaultKind::veto}, "base", "base"));
+  const FaultConfig of_base = {.kind = FaultKind::stale_kv, .policy = "base"};
+  EXPECT_TRUE(hits(of_base, "base", "base"));
+  EXPECT_FALSE(hits(of_base, "other", "base"));
+}
+
+TEST(Validate, DataFaultsAreAllowedByName) {
+  const auto error_with = [](const std::string& fault, const std::vector<FaultKind>& allowed) {
+    const auto loaded =
+        parse_experiment(replaced(kSmall, "record:", "fault: " + fault + "\nrecord:"), "x.yaml");
+    return testing::input_error_of([&] { check_allowed_faults(loaded, allowed); });
+  };
+  for (const auto& name : data_fault_names()) {
+    const FaultKind kind = *parse<FaultKind>(name);
+    const std::string fault = "{rank: 1, kind: " + name + "}";
+    EXPECT_EQ(error_with(fault, {FaultKind::hang, kind}), "");
+    for (const std::vector<FaultKind>& others :
+         {std::vector<FaultKind>{},
+          {FaultKind::hang,
+           kind == FaultKind::stale_kv ? FaultKind::wrong_expert : FaultKind::stale_kv}}) {
+      EXPECT_EQ(error_with(fault, others),
+                "x.yaml:16:25: fault.kind: " + name +
+                    " makes results wrong in silence; allowed: only where the command line says "
+                    "--allow-fault " +
+                    name);
+    }
+  }
+  EXPECT_EQ(data_fault_names().size(), 9U);
+  EXPECT_EQ(error_with("{rank: 1, kind: hang}", {}), "");
+  EXPECT_TRUE(error_with("[{rank: 1, kind: hang}, {rank: 1, kind: stale_kv}]", {})
+                  .starts_with("x.yaml:16:49: fault[1].kind: stale_kv"));
 }
 
 /// Once a run knows its device, nothing is lenient any more.

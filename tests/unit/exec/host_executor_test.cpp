@@ -64,6 +64,55 @@ TEST(HostExecutor, OverlapIsReal) {
                  {0, 0, Phase::shared_experts, Lane::compute, {}});
 }
 
+/// The first dispatch waits until the experts that need it have begun, at most `limit`.
+class LateDispatch final : public StepBody {
+ public:
+  explicit LateDispatch(std::chrono::milliseconds limit) : limit_(limit) {}
+
+  void run(const Op& op) override {
+    if (op.layer != 0 || op.ubatch != 0) {
+      return;
+    }
+    if (op.phase == Phase::experts) {
+      began_.store(true);
+    } else if (op.phase == Phase::dispatch) {
+      const auto deadline = std::chrono::steady_clock::now() + limit_;
+      while (!began_.load() && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::yield();
+      }
+      was_overtaken = began_.load();
+    }
+  }
+
+  bool was_overtaken = false;
+
+ private:
+  const std::chrono::milliseconds limit_;
+  std::atomic<bool> began_{false};
+};
+
+/// What injected faults need, and that nothing else lets an op start early.
+TEST(HostExecutor, ChangedEdgesAreWhatOpsWaitFor) {
+  const Schedule schedule = make("dual_batch", {kMoe}, 2);
+  for (const bool skips : {true, false}) {
+    HostExecutorOptions options;
+    if (skips) {
+      options.change_edges = [](const Schedule& ops, PassKind /*pass*/, LaneEdges& edges) {
+        for (std::size_t i = 0; i < ops.ops.size(); ++i) {
+          if (ops.ops[i].phase == Phase::experts && ops.ops[i].ubatch == 0) {
+            edges.wait_for[i] = -1;
+          }
+        }
+      };
+    }
+    HostExecutor executor(options);
+    Runner runner(executor, {HandOff::threads, std::chrono::seconds(60), true});
+    LateDispatch body(skips ? std::chrono::milliseconds(30'000) : std::chrono::milliseconds(100));
+    runner.run(schedule, body);
+    EXPECT_EQ(body.was_overtaken, skips);
+  }
+}
+
 TEST(HostExecutor, NeverTouchesTheWorkerWithoutCommOps) {
   std::atomic<int> comm_threads{0};
   HostExecutorOptions options;

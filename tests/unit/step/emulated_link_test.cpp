@@ -63,6 +63,8 @@ class NotingExchange final : public Exchange, private ExchangePlans, private Hos
 
   std::int64_t bytes() const override { return 0; }
 
+  std::vector<at::Tensor> received_rows(int /*ubatch*/, Phase /*phase*/) override { return {}; }
+
   void note(const char* call, int ubatch) {
     calls_.push_back(call + (" " + std::to_string(ubatch)));
   }

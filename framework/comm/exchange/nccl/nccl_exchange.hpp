@@ -84,6 +84,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   std::uint64_t generation() const override { return generation_; }
 
   std::int64_t bytes() const override;
+  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override;
 
   Ubatch& at(int ubatch, const char* call) const;
   std::string where(int ubatch, const char* call) const;

@@ -200,6 +200,25 @@ std::int64_t NcclExchange::bytes() const {
   return static_cast<std::int64_t>(sum);
 }
 
+/// Bytes: payloads behind a dispatch, whose heads say what they are.
+std::vector<at::Tensor> NcclExchange::received_rows(int ubatch, Phase phase) {
+  const auto& slot = at(ubatch, "received_rows");
+  const auto& block = slot.sizes.block;
+  std::vector<at::Tensor> rows;
+  for (int source = 0; source < shape_.ep_size; ++source) {
+    if (source == shape_.ep_rank) {
+      continue;
+    }
+    rows.push_back(phase == Phase::dispatch
+                       ? slot.receive.narrow(0,
+                                             source * block.block_bytes() + block.payload_begin(),
+                                             block.capacity * row_bytes_)
+                       : slot.received_back.narrow(
+                             0, source * block.part_bytes(), block.capacity * row_bytes_));
+  }
+  return rows;
+}
+
 std::unique_ptr<Exchange> make_nccl_exchange(BlockKind kind,
                                              const ExchangeShape& shape,
                                              const ExchangeSetting& setting) {

@@ -1,0 +1,184 @@
+#include "framework/config/validate_fault.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
+
+namespace dovetail {
+namespace {
+
+/// Key path of a fault: the only one may be a map.
+std::string path_of(const LoadedExperiment& loaded, std::size_t index) {
+  const bool is_map = loaded.experiment.faults.size() == 1 && loaded.marks.count("fault[0]") == 0;
+  return is_map ? "fault" : "fault[" + std::to_string(index) + "]";
+}
+
+class FaultValidator {
+ public:
+  FaultValidator(const LoadedExperiment& loaded,
+                 const Capabilities& capabilities,
+                 std::optional<int> num_ranks,
+                 std::size_t index)
+      : loaded_(loaded),
+        capabilities_(capabilities),
+        num_ranks_(num_ranks),
+        path_(path_of(loaded, index)),
+        fault_(loaded.experiment.faults[index]) {
+    for (const PolicyConfig& policy : loaded.experiment.policies) {
+      if (hits(policy)) {
+        policies_.push_back(&policy);
+      }
+    }
+  }
+
+  void check_all() const {
+    if (num_ranks_ && fault_.rank >= *num_ranks_) {
+      fail("rank",
+           "rank " + std::to_string(fault_.rank) + " in a world of " + std::to_string(*num_ranks_) +
+               " ranks, counted from 0");
+    }
+    const auto& phases = capabilities_.phases;
+    if (std::find(phases.begin(), phases.end(), fault_.phase) == phases.end()) {
+      fail("phase",
+           "unknown phase '" + printable(fault_.phase) + "'; known: " + join_names(phases));
+    }
+    check_policies();
+    if (is_data_fault(fault_.kind)) {
+      check_data_fault();
+    } else {
+      check_in_graphs();
+    }
+  }
+
+  bool hits(const PolicyConfig& policy) const {
+    const VerifyConfig& verify = loaded_.experiment.verify;
+    return dovetail::hits(
+        fault_, policy.name, verify.mode == VerifyMode::none ? "" : verify.baseline);
+  }
+
+  [[noreturn]] void fail(const std::string& key, const std::string& message) const {
+    const std::string path = path_ + "." + key;
+    fail_at(find_mark(loaded_, path), path + ": " + message);
+  }
+
+ private:
+  void check_policies() const {
+    if (!policies_.empty()) {
+      return;
+    }
+    std::vector<std::string> names;
+    for (const PolicyConfig& policy : loaded_.experiment.policies) {
+      names.push_back(policy.name);
+    }
+    if (fault_.policy.empty()) {
+      fail("policy",
+           std::string(to_string(fault_.kind)) +
+               " is left out of the baseline, and there is no other policy; allowed: " +
+               join_names(names));
+    }
+    fail("policy",
+         "unknown policy '" + printable(fault_.policy) + "'; known: " + join_names(names));
+  }
+
+  void check_data_fault() const {
+    const std::string kind(to_string(fault_.kind));
+    const auto phases = fault_phases(fault_.kind);
+    if (std::find(phases.begin(), phases.end(), fault_.phase) == phases.end()) {
+      fail("phase",
+           fault_.phase + ", in which " + kind + " cannot act; allowed: " + join_names(phases));
+    }
+    const bool has_no_layer = fault_.phase == "embed" || fault_.phase == "output";
+    if (has_no_layer != (fault_.layer < 0)) {
+      fail("layer",
+           std::to_string(fault_.layer) + ", with the phase " + fault_.phase +
+               (has_no_layer ? ", which is of no layer; allowed: -1" : "; allowed: from 0"));
+    }
+    if (fault_.kind == FaultKind::skipped_wait && fault_.iteration == 0) {
+      fail("iteration",
+           "0, in which buffers hold nothing yet that could be read too early; allowed: from 1");
+    }
+    for (const PolicyConfig* policy : policies_) {
+      const int iterations = policy->execution.warmup + policy->execution.iterations;
+      if (fault_.iteration >= iterations) {
+        fail("iteration",
+             std::to_string(fault_.iteration) + ", and policy " + policy->name + " has " +
+                 std::to_string(iterations) + " with its warm-up; allowed: 0 to " +
+                 std::to_string(iterations - 1));
+      }
+    }
+  }
+
+  bool has_graphs(GraphMode least) const {
+    return std::any_of(policies_.begin(), policies_.end(), [&](const PolicyConfig* policy) {
+      return policy->execution.graph >= least;
+    });
+  }
+
+  /// The host takes no part in the ops of a replayed step, so a fault there would never happen.
+  void check_in_graphs() const {
+    if (fault_.kind == FaultKind::capture && !has_graphs(GraphMode::piecewise)) {
+      fail("kind", "capture, and no policy has graphs; allowed: graph piecewise or full");
+    }
+    if (fault_.kind == FaultKind::capture && !has_graphs(GraphMode::full) &&
+        (fault_.phase == "dispatch" || fault_.phase == "combine")) {
+      fail("phase",
+           fault_.phase +
+               ", which graph piecewise does not capture; allowed: phases of the compute "
+               "lane, or graph full");
+    }
+    if (fault_.kind != FaultKind::veto && has_graphs(GraphMode::piecewise) &&
+        fault_.iteration > 0) {
+      fail("iteration",
+           std::to_string(fault_.iteration) +
+               ", where policies have graphs: a replayed step has no ops in which it could happen; "
+               "allowed: 0, or graph none");
+    }
+  }
+
+  const LoadedExperiment& loaded_;
+  const Capabilities& capabilities_;
+  std::optional<int> num_ranks_;
+  std::string path_;
+  const FaultConfig& fault_;
+  std::vector<const PolicyConfig*> policies_;  ///< in which it happens
+};
+
+}  // namespace
+
+void check_faults(const LoadedExperiment& loaded,
+                  const Capabilities& capabilities,
+                  std::optional<int> num_ranks) {
+  std::vector<FaultValidator> faults;
+  for (std::size_t i = 0; i < loaded.experiment.faults.size(); ++i) {
+    faults.emplace_back(loaded, capabilities, num_ranks, i);
+    faults.back().check_all();
+    for (const PolicyConfig& policy : loaded.experiment.policies) {
+      const auto num_hits = std::count_if(
+          faults.begin(), faults.end(), [&](const auto& fault) { return fault.hits(policy); });
+      if (num_hits > 1) {
+        faults.back().fail("policy",
+                           "policy " + policy.name + " has another fault already; allowed: one");
+      }
+    }
+  }
+}
+
+void check_allowed_faults(const LoadedExperiment& loaded, const std::vector<FaultKind>& allowed) {
+  const auto& faults = loaded.experiment.faults;
+  for (std::size_t i = 0; i < faults.size(); ++i) {
+    const FaultKind kind = faults[i].kind;
+    if (is_data_fault(kind) && std::find(allowed.begin(), allowed.end(), kind) == allowed.end()) {
+      const std::string path = path_of(loaded, i) + ".kind";
+      const std::string name(to_string(kind));
+      fail_at(find_mark(loaded, path),
+              path + ": " + name +
+                  " makes results wrong in silence; allowed: only where the command line says "
+                  "--allow-fault " +
+                  name);
+    }
+  }
+}
+
+}  // namespace dovetail

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Data faults on GPUs: caught in eager steps, in captured pieces and in whole graphs; replays of other iterations are untouched.
+
+gpu_faults_test.py [unittest arguments]
+"""
+import unittest
+
+import h5py
+import numpy as np
+
+from gpu_cases import GPUS
+
+from faults_test import Faulty  # of tests/mpi, which gpu_cases has put on the path
+from fault_cases import EARLY, MIDDLE, WARMUP, cases, first_wrong, verification, waits
+
+GRAPHS = {"none": "ragged", "piecewise": "ragged", "full": "padded"}
+
+
+class GpuFaults(Faulty):
+    @classmethod
+    def setUpClass(cls):
+        if GPUS < 2:
+            raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: 2")
+
+    def on_gpus(self, graph, exchange=None):
+        return {"device": "cuda", "dtype": "bfloat16", "policy": f", graph: {graph}, exchange: {exchange or GRAPHS[graph]}"}
+
+    def assert_graph(self, run, policy, graph):
+        with h5py.File(run / policy / "rank-00001.h5") as file:
+            np.testing.assert_array_equal(file["timing/decision"][..., 1], list(GRAPHS).index(graph), f"{policy}: graph mode")
+
+    def test_float32(self):
+        self.assert_all_caught(cases(MIDDLE), device="cuda")
+
+    def test_bfloat16_with_24_layers(self):
+        for graph in GRAPHS:
+            planted = cases(EARLY)
+            run, _ = self.assert_all_caught(planted, name=graph, **self.on_gpus(graph))
+            for name in planted:
+                self.assert_graph(run, name, graph)
+
+    def test_replays_of_other_iterations_are_untouched(self):
+        for graph in GRAPHS:
+            planted = cases(EARLY)
+            run, _ = self.plant(planted, name=graph, code=None, iteration=WARMUP, **self.on_gpus(graph))
+            for name in planted:
+                self.assert_graph(run, name, graph)
+                for rank in (0, 1):
+                    with h5py.File(run / name / f"rank-0000{rank}.h5") as a, h5py.File(run / "right" / f"rank-0000{rank}.h5") as b:
+                        for output in ("hidden", "logits", f"layer_{EARLY}"):
+                            np.testing.assert_array_equal(a[f"output/{output}"][:], b[f"output/{output}"][:], f"{graph}, {name}: {output}")
+
+    def test_a_wait_that_is_skipped(self):
+        for graph in GRAPHS:
+            for name, fault in waits(EARLY).items():
+                with self.subTest(graph=graph, fault=name):
+                    run, _ = self.plant({name: fault}, name=f"{graph}-{name}", **self.on_gpus(graph, "padded"))
+                    self.assert_graph(run, name, graph)
+                    self.assertEqual(verification(run, "right")["verdict"], "verified")
+                    self.assertEqual(first_wrong(verification(run, name))["name"], f"layer_{EARLY}")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Data faults under mpirun: each is caught, in the right place; the same policy without one is verified; none comes without being asked for.
+
+faults_test.py [unittest arguments]
+"""
+import json
+import unittest
+
+import h5py
+import numpy as np
+
+from cli import CliTest, dovetail, mpirun
+from fault_cases import EARLY, LAST, LENGTHS, MIDDLE, RIGHT, TOKEN, WARMUP, allow, cases, expected_layer, experiment, first_wrong, verification, waits
+
+START = sum(LENGTHS) // 2  # of the second ubatch
+
+
+class Faulty(CliTest):
+    def plant(self, planted, name="run", code=4, arguments=None, **options):
+        """Runs `planted`; code None: 0, or 4 where more than the last iteration is compared."""
+        path = self.write(experiment(self.folder, planted, **options), f"{name}.yaml")
+        arguments = allow(planted) if arguments is None else arguments
+        outcome = mpirun(2, "run", path, "--out", self.folder / name, *arguments, limit_s=200)
+        self.assertIn(outcome.code, (0, 4) if code is None else (code,), str(outcome))
+        return self.folder / name, outcome
+
+    def place_of(self, run, policy, fault):
+        """(request, position) of the fault's token on rank 1."""
+        row = fault.get("token", 0) + (START if fault.get("ubatch", 1) == 1 else 0)
+        with h5py.File(run / policy / "rank-00001.h5") as file:
+            return int(file["input/request_id"][row]), int(file["input/positions"][row])
+
+    def assert_caught(self, run, name, fault):
+        report = verification(run, name)
+        routing = report["routing"]
+        if report["verdict"] == "verified" and name.endswith("_chosen") and routing.get("flips", 0) == 1:
+            return  # in bfloat16 the choice that the router recorded passes for a near tie, and the row is left out
+        self.assertEqual(report["verdict"], "mismatch", f"{name}: {report}")
+        wrong = first_wrong(report)
+        self.assertEqual(wrong["name"], expected_layer(fault), f"{name}: {wrong}")
+        worst = wrong["worst"]
+        request, position = self.place_of(run, name, fault)
+        if fault["kind"] in ("stale_buffer", "early_reuse"):  # many rows; what rank 1 did not get of rank 0 is wrong on rank 0
+            self.assertEqual(worst["rank"], 1 if fault["phase"] == "combine" else 0, f"{name}: {worst}")
+        elif fault["kind"] == "wrong_position":  # later tokens of the request read its keys
+            self.assertEqual((worst["rank"], worst["request"]), (1, request), f"{name}: {worst}")
+            self.assertGreaterEqual(worst["position"], position, f"{name}: {worst}")
+        elif fault["kind"] == "stale_kv":
+            self.assertEqual((worst["rank"], worst["request"]), (1, request), f"{name}: {worst}")
+        elif fault["kind"] == "swapped_tokens":
+            self.assertEqual((worst["rank"], worst["request"]), (1, request), f"{name}: {worst}")
+            self.assertIn(worst["position"], (position, position + 1), f"{name}: {worst}")
+        else:
+            self.assertEqual((worst["rank"], worst["request"], worst["position"]), (1, request, position), f"{name}: {worst}")
+
+    def assert_all_caught(self, planted, **options):
+        run, outcome = self.plant(planted, **options)
+        self.assertIn("policy right step_ms", outcome.out)
+        for name in RIGHT:
+            self.assertEqual(verification(run, name)["verdict"], "verified")
+            self.assertRegex(outcome.out, rf"policy {name} step_ms \S+ verdict verified")
+        for name, fault in planted.items():
+            with self.subTest(fault=name):
+                self.assert_caught(run, name, fault)
+                self.assertRegex(outcome.out, rf"policy {name} step_ms \S+ verdict mismatch")
+        return run, outcome
+
+
+class Faults(Faulty):
+    def test_float32(self):
+        run, outcome = self.assert_all_caught(cases(MIDDLE))
+        self.assertIn("fault injected: this run is no measurement", outcome.out)
+        said = f"flipped_element at rank 1, ubatch 1, layer 2, phase attention, iteration {LAST}, token {TOKEN}, largest element"
+        self.assertIn(f"fault in policy flipped_attention: {said}\n", outcome.out)
+        for name, expected in (("flipped_attention", said), ("right", "none"), ("sequential", "none")):
+            self.assertEqual(json.loads((run / name / "summary.json").read_text())["fault"], expected)
+            for rank in (0, 1):
+                with h5py.File(run / name / f"rank-0000{rank}.h5") as file:
+                    self.assertEqual(file.attrs["fault"], expected)
+
+    def test_bfloat16_with_24_layers(self):
+        self.assert_all_caught(cases(EARLY), dtype="bfloat16")
+
+    def test_what_is_below_rounding_differs_in_bits(self):
+        planted = {name: fault for name, fault in cases(22).items() if name in ("dropped_last", "wrong_last_sent", "flipped_combine")}
+        run, _ = self.plant(planted, code=None, dtype="bfloat16")
+        for name in ("again", *planted):
+            outcome = dovetail("verify", run / "right", run / name, "--mode", "bitwise")
+            self.assertEqual(outcome.code, 0 if name == "again" else 4, f"{name}: {outcome}")
+
+    def test_other_iterations_are_untouched(self):
+        planted = cases(2)
+        run, _ = self.plant(planted, code=None, iteration=WARMUP)  # the first timed iteration; outputs are of the last
+        for name in planted:
+            for rank in (0, 1):
+                with h5py.File(run / name / f"rank-0000{rank}.h5") as a, h5py.File(run / "right" / f"rank-0000{rank}.h5") as b:
+                    for output in ("hidden", "logits", "layer_3"):
+                        np.testing.assert_array_equal(a[f"output/{output}"][:], b[f"output/{output}"][:], f"{name}: {output}")
+
+    def test_a_wait_that_is_skipped_ends_the_run(self):
+        for name, fault in waits(2).items():
+            with self.subTest(fault=name):
+                _, outcome = self.plant({name: fault}, name, code=3)
+                self.assertRegex(outcome.err, rf"policy {name}: rank 1, ubatch 1, layer 2, phase {fault['phase']}: .* must follow")
+
+
+class FaultInput(Faulty):
+    def refuse(self, fault, expected, arguments=None, policy="", also_checked=True, **keys):
+        planted = {"wrong": {"layer": 2, **fault}}
+        path = self.write(experiment(self.folder, planted, policy=policy, **keys))
+        arguments = allow(planted) if arguments is None else arguments
+        outcomes = [mpirun(2, "run", path, "--out", self.folder / "refused", *arguments)]
+        if also_checked:
+            outcomes.append(dovetail("check", path, "--ranks", 2))
+        for outcome in outcomes:
+            self.assertEqual(outcome.code, 2, f"{fault}\n{outcome}")
+            self.assertRegex(outcome.err, expected, str(fault))
+        self.assertFalse((self.folder / "refused").exists())
+
+    def test_only_by_name(self):
+        flipped = {"kind": "flipped_element", "phase": "attention"}
+        expected = r"experiment.yaml:\d+:\d+: fault\[0\].kind: flipped_element makes results wrong in silence; allowed: .*--allow-fault flipped_element"
+        self.refuse(flipped, expected, arguments=[], also_checked=False)
+        self.refuse(flipped, expected, arguments=["--allow-fault", "stale_kv"], also_checked=False)
+        outcome = dovetail("run", "experiments/quickstart.yaml", "--allow-fault", "hang")
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("flipped_element", outcome.err)
+
+    def test_places_that_there_are_not(self):
+        attention = {"kind": "flipped_element", "phase": "attention"}
+        for fault, expected in (
+                ({**attention, "layer": 4}, r"fault.layer: 4, and the model has 4; allowed: 0 to 3 \(flipped_element in policy wrong\)"),
+                ({**attention, "token": 46}, r"fault.token: 46, and ubatch 1 of rank 1 has 46 tokens"),
+                ({"kind": "swapped_tokens", "phase": "combine", "token": 45}, r"fault.token: 45, and ubatch 1 of rank 1 has 46 .*the next are swapped"),
+                ({**attention, "ubatch": 2}, r"fault.ubatch: 2, and the policy has 2; allowed: 0 to 1"),
+                ({**attention, "element": 128}, r"fault.element: 128, and a row has 128; allowed: 0 to 127"),
+                ({**attention, "phase": "mlp"}, r"fault.phase: mlp, which layer 2 does not have; allowed: attention, route"),
+                ({"kind": "wrong_expert", "phase": "route", "choice": 4}, r"fault.choice: 4, and a token has 4; allowed: 0 to 3"),
+                ({"kind": "skipped_wait", "phase": "dispatch"}, r"fault.phase: no wait .* dispatch of layer 2 .*; allowed: .*experts"),
+                ({"kind": "early_reuse", "phase": "combine", "ubatch": 1, "layer": 3}, r"fault.phase: at combine of layer 3 of ubatch 1 no exchange"),
+        ):
+            with self.subTest(fault=fault):
+                self.refuse(fault, expected)
+
+    def test_a_group_of_one_rank_exchanges_nothing(self):
+        planted = {"wrong": {"kind": "stale_buffer", "phase": "dispatch", "layer": 2, "rank": 0}}
+        path = self.write(experiment(self.folder, planted))
+        outcome = mpirun(1, "run", path, "--out", self.folder / "refused", "--set", "parallel.expert_parallel=1", *allow(planted))
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("fault.kind: nothing is exchanged in a group of one rank; allowed: expert_parallel from 2", outcome.err)
+
+    def test_a_policy_that_is_left_out_or_vetoed(self):
+        planted = {"wrong": {"kind": "flipped_element", "phase": "attention", "layer": 2}}
+        path = self.write(experiment(self.folder, planted))
+        outcome = mpirun(2, "run", path, "--out", self.folder / "refused", "--policy", "right", *allow(planted))
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("fault.policy: unknown policy 'wrong'; the experiment has: sequential, right", outcome.err)
+        # What never happens must not look like what nobody noticed.
+        thresholds = ["--set", "policies.wrong.thresholds={prefill: 1000, decode: 1000}"]
+        outcome = mpirun(2, "run", path, "--out", self.folder / "vetoed", "--policy", "wrong", *allow(planted), *thresholds)
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertIn("the fault has not happened: flipped_element at rank 1, ubatch 1", outcome.err)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,408 @@
+// What each data fault changes, where, and that it changes nothing in other iterations.
+#include "framework/step/data_fault.hpp"
+
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/isnan.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <gtest/gtest.h>
+
+#include "framework/plan/policy.hpp"
+#include "framework/step/fault.hpp"
+
+namespace dovetail {
+namespace {
+
+constexpr int kTokens = 5;
+constexpr int kHidden = 6;
+constexpr int kExperts = 8;
+
+/// The fault at layer 1, ubatch 0, token 2, iteration 3 of rank 0.
+FaultConfig config(FaultKind kind, const std::string& phase) {
+  return {.kind = kind, .rank = 0, .layer = 1, .phase = phase, .iteration = 3, .token = 2};
+}
+
+/// Active, unless the test is of another iteration.
+struct Planted {
+  explicit Planted(const FaultConfig& stated, bool is_active = true)
+      : fault(stated, Rank(0), at::kCPU) {
+    fault.set_iteration(is_active ? 3 : 2);
+  }
+
+  DataFault& data() { return *fault.data(); }
+
+  InjectedFault fault;
+};
+
+TEST(DataFault, IsOfItsRankAndKind) {
+  const auto fault = config(FaultKind::flipped_element, "combine");
+  EXPECT_EQ(InjectedFault(fault, Rank(1), at::kCPU).data(), nullptr);
+  EXPECT_EQ(InjectedFault(config(FaultKind::hang, "combine"), Rank(0), at::kCPU).data(), nullptr);
+  Planted planted(fault);
+  EXPECT_TRUE(planted.data().is_at(1, 0, Phase::combine));
+  EXPECT_FALSE(planted.data().is_at(1, 1, Phase::combine));
+  EXPECT_FALSE(planted.data().is_at(0, 0, Phase::combine));
+  EXPECT_FALSE(planted.data().is_at(1, 0, Phase::dispatch));
+  EXPECT_NO_THROW(planted.fault.before({1, 0, Phase::combine, Lane::comm, {}}));
+}
+
+/// Numbers of elements that differ, by row.
+std::map<std::int64_t, std::int64_t> changed_elements(const at::Tensor& a, const at::Tensor& b) {
+  std::map<std::int64_t, std::int64_t> changed;
+  for (std::int64_t row = 0; row < a.size(0); ++row) {
+    const auto number = a.select(0, row).ne(b.select(0, row)).sum().item<std::int64_t>();
+    if (number > 0) {
+      changed[row] = number;
+    }
+  }
+  return changed;
+}
+
+TEST(DataFault, FlipsTheSignOfOneElement) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    for (const int element : {-1, 0, 4}) {
+      auto fault = config(FaultKind::flipped_element, "combine");
+      fault.element = element;
+      const at::Tensor rows = at::randn({kTokens, kHidden}).to(dtype);
+      const at::Tensor before = rows.clone();
+      Planted planted(fault);
+      const at::Tensor changed = planted.data().changed_rows(rows);
+      EXPECT_TRUE(planted.data().has_acted());
+      EXPECT_TRUE(rows.equal(before));
+      EXPECT_EQ(changed_elements(changed, rows), (std::map<std::int64_t, std::int64_t>{{2, 1}}));
+      EXPECT_TRUE(changed.abs().equal(rows.abs()));
+      const auto at = element >= 0 ? element : rows.select(0, 2).abs().argmax().item<int>();
+      EXPECT_NE(changed[2][at].item<float>(), rows[2][at].item<float>());
+      Planted other(fault, false);
+      EXPECT_TRUE(other.data().changed_rows(rows).equal(rows));
+      EXPECT_FALSE(other.data().has_acted());
+    }
+  }
+}
+
+TEST(DataFault, SwapsTwoTokens) {
+  const at::Tensor rows = at::randn({kTokens, kHidden});
+  Planted planted(config(FaultKind::swapped_tokens, "combine"));
+  const at::Tensor changed = planted.data().changed_rows(rows);
+  for (int row = 0; row < kTokens; ++row) {
+    const int from = row == 2 ? 3 : row == 3 ? 2 : row;
+    EXPECT_TRUE(changed[row].equal(rows[from])) << row;
+  }
+  Planted other(config(FaultKind::swapped_tokens, "combine"), false);
+  EXPECT_TRUE(other.data().changed_rows(rows).equal(rows));
+  Planted of_another_kind(config(FaultKind::stale_buffer, "combine"));
+  EXPECT_TRUE(of_another_kind.data().changed_rows(rows).equal(rows));
+}
+
+UbatchState routed() {
+  UbatchState state;
+  state.expert_ids =
+      at::tensor(std::vector<std::int64_t>{7, 1, 2, 0, 1, 3, 0, 1, 4, 5, 6, 7, -1, -1, -1})
+          .view({kTokens, 3});
+  state.weights = at::full({kTokens, 3}, 0.25, at::kFloat);
+  return state;
+}
+
+TEST(DataFault, ReplacesAnExpertByOneThatWasNotChosen) {
+  for (const int choice : {0, 1, -1}) {
+    auto fault = config(FaultKind::wrong_expert, "route");
+    fault.choice = choice;
+    auto state = routed();
+    Planted planted(fault);
+    planted.data().change_routing(state, kExperts);
+    EXPECT_TRUE(planted.data().has_acted());
+    const auto place = choice < 0 ? 2 : choice;
+    auto expected = routed();
+    expected.expert_ids[2][place] = 2;  // the token has 0, 1 and 4
+    EXPECT_TRUE(state.expert_ids.equal(expected.expert_ids)) << state.expert_ids;
+    EXPECT_TRUE(state.weights.equal(expected.weights));
+    EXPECT_TRUE(
+        planted.data().changed_experts(routed().expert_ids, kExperts).equal(expected.expert_ids));
+    Planted other(fault, false);
+    other.data().change_routing(state = routed(), kExperts);
+    EXPECT_TRUE(state.expert_ids.equal(routed().expert_ids));
+  }
+}
+
+TEST(DataFault, DropsAWeight) {
+  for (const int choice : {0, -1}) {
+    auto fault = config(FaultKind::dropped_weight, "route");
+    fault.choice = choice;
+    auto state = routed();
+    Planted planted(fault);
+    planted.data().change_routing(state, kExperts);
+    auto expected = routed();
+    expected.weights[2][choice < 0 ? 2 : 0] = 0;
+    EXPECT_TRUE(state.weights.equal(expected.weights)) << state.weights;
+    EXPECT_TRUE(state.expert_ids.equal(expected.expert_ids));
+    Planted other(fault, false);
+    other.data().change_routing(state = routed(), kExperts);
+    EXPECT_TRUE(state.weights.equal(routed().weights));
+  }
+}
+
+TEST(DataFault, MovesAPosition) {
+  for (const bool is_mrope : {false, true}) {
+    UbatchInputs inputs;
+    const at::Tensor positions =
+        is_mrope ? at::arange(3 * kTokens).view({3, kTokens}) : at::arange(kTokens);
+    inputs.positions = positions.clone();
+    Planted other(config(FaultKind::wrong_position, "embed"), false);
+    other.data().change_positions(inputs);
+    EXPECT_TRUE(inputs.positions.equal(positions));
+    Planted planted(config(FaultKind::wrong_position, "embed"));
+    planted.data().change_positions(inputs);
+    const at::Tensor moved = at::zeros_like(positions);
+    moved.select(-1, 2).fill_(1);
+    EXPECT_TRUE(inputs.positions.sub(positions).equal(moved));
+  }
+}
+
+/// Writes the number of each row, from 1, to its slot, and reads all slots of the first two pages.
+class SlotModel final : public Model {
+ public:
+  const ModelShape& shape() const override { return shape_; }
+
+  const ModelDims& dims() const override { return dims_; }
+
+  WeightsDigest weights_digest() const override { return {}; }
+
+  std::int64_t weight_bytes() const override { return 0; }
+
+  void embed(UbatchState& /*state*/) const override {}
+
+  void attention(int layer, UbatchState& state, KvCache& cache) const override {
+    const auto index = static_cast<std::size_t>(layer);
+    const auto slots = state.inputs.slot_mapping;
+    for (auto* tensors : {&cache.keys, &cache.values}) {
+      at::Tensor by_slot = tensors->at(index).flatten(0, 1);
+      const at::Tensor rows = at::arange(1, slots.size(0) + 1).to(at::kFloat).view({-1, 1, 1});
+      by_slot.index_copy_(0, slots, rows.expand({-1, by_slot.size(1), by_slot.size(2)}));
+    }
+    state.hidden =
+        cache.keys[index].flatten(0, 1).narrow(0, 0, 8).select(1, 0).select(1, 0).clone();
+  }
+
+  void route(int, UbatchState&, const at::Tensor&) const override {}
+
+  at::Tensor experts(int, const ExpertRows& rows) const override { return rows.rows; }
+
+  void shared_experts(int, UbatchState&) const override {}
+
+  void mlp(int, UbatchState&) const override {}
+
+  void add_moe(int, UbatchState&, const at::Tensor&) const override {}
+
+  at::Tensor output(const UbatchState& state) const override { return state.hidden; }
+
+  at::Tensor logits(const at::Tensor& normed) const override { return normed; }
+
+ private:
+  ModelShape shape_;
+  ModelDims dims_;
+};
+
+TEST(DataFault, LeavesASlotAsItWas) {
+  const SlotModel model;
+  for (const bool is_active : {true, false}) {
+    KvCache cache;
+    for (auto* tensors : {&cache.keys, &cache.values}) {
+      for (int layer = 0; layer < 2; ++layer) {
+        tensors->push_back(at::full({2, 4, 1, 3}, 90 + layer, at::kFloat));
+      }
+    }
+    UbatchState state;
+    const at::Tensor slots = at::tensor(std::vector<std::int64_t>{6, 1, 0, 7, 3});
+    state.inputs.slot_mapping = slots;
+    const void* const memory = cache.keys[1].const_data_ptr();
+    Planted planted(config(FaultKind::stale_kv, "attention"), is_active);
+    planted.data().attend(model, 1, state, cache);
+    // Slots 6, 1, 0, 7, 3 get rows 1 to 5; row 3, token 2, was for slot 0.
+    const float first = is_active ? 91 : 3;
+    const at::Tensor expected = at::tensor(std::vector<float>{first, 2, 91, 5, 91, 91, 1, 4});
+    EXPECT_TRUE(state.hidden.equal(expected)) << state.hidden;
+    for (const auto* tensors : {&cache.keys, &cache.values}) {
+      EXPECT_TRUE((*tensors)[1].flatten(0, 1).select(1, 0).select(1, 2).equal(expected));
+      EXPECT_TRUE((*tensors)[0].equal(at::full({2, 4, 1, 3}, 90, at::kFloat)));
+    }
+    EXPECT_EQ(cache.keys[1].const_data_ptr(), memory);
+    EXPECT_TRUE(state.inputs.slot_mapping.equal(slots));
+    EXPECT_EQ(planted.data().has_acted(), is_active);
+  }
+}
+
+/// Buffers of rows that can be written as a wire would.
+class Buffers final : public Exchange, private ExchangePlans, private HostBuffers {
+ public:
+  void prepare(int, const RoutedTokens&) override {}
+
+  void dispatch(int) override {}
+
+  ExpertRows arrange(int) override { return {}; }
+
+  void reduce(int, const at::Tensor&) override {}
+
+  void combine(int) override {}
+
+  at::Tensor finish(int) override { return {}; }
+
+  ExchangePlans& plans() override { return *this; }
+
+  TrafficMeter& meter() override { return meter_; }
+
+  StepBuffers& buffers() override { return *this; }
+
+  std::vector<at::Tensor> dispatched = {at::zeros({0, 2}), at::zeros({0, 2})};  // of each ubatch
+  std::vector<at::Tensor> combined = {at::zeros({3, 2}), at::zeros({3, 2})};
+
+ private:
+  std::shared_ptr<ExchangePlan> plan(int) override { return nullptr; }
+
+  void prepare_again(int, const at::Tensor&, std::shared_ptr<ExchangePlan>) override {}
+
+  void adopt(int, std::shared_ptr<ExchangePlan>) override {}
+
+  std::int64_t bytes() const override { return 0; }
+
+  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override {
+    return {
+        (phase == Phase::dispatch ? dispatched : combined).at(static_cast<std::size_t>(ubatch))};
+  }
+
+  TrafficMeter meter_;
+};
+
+TEST(DataFault, KeepsWhatABufferHeld) {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  const Op op = {1, 0, Phase::dispatch, Lane::comm, {}};
+  for (const bool is_active : {true, false}) {
+    Buffers exchange;
+    Planted planted(config(FaultKind::stale_buffer, "dispatch"), is_active);
+    const auto receive = [&](int rows, float value) {
+      planted.data().keep_received(op, exchange);
+      if (rows > exchange.dispatched[0].size(0)) {
+        exchange.dispatched[0] = at::zeros({rows, 2});
+      }
+      exchange.dispatched[0].narrow(0, 0, rows).fill_(value);
+      planted.data().restore_received(op, exchange);
+    };
+    receive(3, 1);  // into new memory
+    EXPECT_TRUE(exchange.dispatched[0].equal(at::full({3, 2}, is_active ? 0 : 1, at::kFloat)));
+    exchange.dispatched[0].fill_(nan);
+    receive(2, 2);
+    EXPECT_EQ(at::isnan(exchange.dispatched[0]).sum().item<int>(), is_active ? 6 : 2);
+    EXPECT_EQ(planted.data().has_acted(), is_active);
+  }
+}
+
+Schedule dual_batch(int layers = 3) {
+  return policies()
+      .at("dual_batch")
+      .make_schedule({{std::vector<LayerShape>(static_cast<std::size_t>(layers), {true, true})},
+                      WorkPhase::prefill,
+                      2});
+}
+
+int find_op(const Schedule& schedule, int layer, int ubatch, Phase phase) {
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    const Op& op = schedule.ops[i];
+    if (op.layer == layer && op.ubatch == ubatch && op.phase == phase) {
+      return static_cast<int>(i);
+    }
+  }
+  return -1;
+}
+
+TEST(DataFault, OverwritesWhatHasNotBeenReadYet) {
+  const Schedule schedule = dual_batch();
+  for (const bool is_active : {true, false}) {
+    Buffers exchange;
+    exchange.combined = {at::full({3, 2}, 1, at::kFloat), at::full({2, 2}, 2, at::kFloat)};
+    Planted planted(config(FaultKind::early_reuse, "combine"), is_active);
+    LaneEdges edges;
+    find_lane_edges(schedule, PassKind::full, edges);
+    planted.data().change_edges(schedule, PassKind::full, edges);
+    const auto run = [&](int layer, int ubatch) {
+      planted.data().reuse_received({layer, ubatch, Phase::combine, Lane::comm, {}}, exchange);
+    };
+    run(0, 1);
+    run(1, 0);
+    EXPECT_TRUE(exchange.combined[0].equal(at::full({3, 2}, 1, at::kFloat)));
+    EXPECT_FALSE(planted.data().has_acted());
+    run(1, 1);  // the later use
+    const float expected = is_active ? 2 : 1;
+    EXPECT_TRUE(exchange.combined[0].equal(
+        at::tensor(std::vector<float>{expected, expected, expected, expected, 1, 1}).view({3, 2})));
+    EXPECT_EQ(planted.data().has_acted(), is_active);
+  }
+}
+
+TEST(DataFault, FindsTheOpsOfAFaultOfWaits) {
+  const Schedule schedule = dual_batch();
+  const auto reuse = find_lane_fault(config(FaultKind::early_reuse, "dispatch"), schedule);
+  ASSERT_TRUE(reuse);
+  EXPECT_EQ(reuse->reader, find_op(schedule, 1, 0, Phase::experts));
+  EXPECT_EQ(reuse->other, find_op(schedule, 1, 1, Phase::dispatch));
+  const auto skip = find_lane_fault(config(FaultKind::skipped_wait, "experts"), schedule);
+  ASSERT_TRUE(skip);
+  EXPECT_EQ(skip->reader, find_op(schedule, 1, 0, Phase::experts));
+  EXPECT_EQ(skip->other, find_op(schedule, 1, 0, Phase::dispatch));
+  // Not there, without a wait, without another ubatch, with all on one lane.
+  auto beyond = config(FaultKind::skipped_wait, "experts");
+  beyond.layer = 3;
+  EXPECT_FALSE(find_lane_fault(beyond, schedule));
+  EXPECT_FALSE(find_lane_fault(config(FaultKind::skipped_wait, "route"), schedule));
+  const Schedule sequential =
+      policies()
+          .at("sequential")
+          .make_schedule({{std::vector<LayerShape>(3, {true, true})}, WorkPhase::prefill, 1});
+  for (const auto& phase : {"dispatch", "combine", "experts", "attention"}) {
+    EXPECT_FALSE(find_lane_fault(config(FaultKind::skipped_wait, phase), sequential)) << phase;
+    EXPECT_FALSE(find_lane_fault(config(FaultKind::early_reuse, phase), sequential)) << phase;
+  }
+}
+
+TEST(DataFault, ChangesTheEdgesOfItsOpsOnly) {
+  const Schedule schedule = dual_batch();
+  LaneEdges right;
+  find_lane_edges(schedule, PassKind::full, right);
+  const auto reader = static_cast<std::size_t>(find_op(schedule, 1, 0, Phase::experts));
+  const int later = find_op(schedule, 1, 1, Phase::dispatch);
+  for (const bool skips : {true, false}) {
+    const auto fault = skips ? config(FaultKind::skipped_wait, "experts")
+                             : config(FaultKind::early_reuse, "dispatch");
+    Planted planted(fault);
+    auto edges = right;
+    planted.data().change_edges(schedule, PassKind::full, edges);
+    EXPECT_EQ(edges.wait_for[reader], skips ? -1 : later);
+    EXPECT_TRUE(skips || edges.records[static_cast<std::size_t>(later)] == 1);
+    edges.wait_for[reader] = right.wait_for[reader];
+    EXPECT_EQ(edges.wait_for, right.wait_for);
+    EXPECT_EQ(planted.data().has_acted(), skips);
+    edges = right;
+    planted.data().change_edges(schedule, PassKind::comm_only, edges);
+    EXPECT_EQ(edges.wait_for, right.wait_for);
+  }
+  // In another iteration nothing is skipped, but in a capture, which is for all of them.
+  Planted other(config(FaultKind::skipped_wait, "experts"), false);
+  auto edges = right;
+  other.data().change_edges(schedule, PassKind::full, edges);
+  EXPECT_EQ(edges.wait_for, right.wait_for);
+  EXPECT_FALSE(other.data().has_acted());
+  other.fault.set_capturing(true);
+  other.data().change_edges(schedule, PassKind::full, edges);
+  EXPECT_EQ(edges.wait_for[reader], -1);
+  EXPECT_TRUE(other.data().has_acted());
+}
+
+}  // namespace
+}  // namespace dovetail
