@@ -3,6 +3,8 @@
 A line for each: "killed by TEST (CASE)", "SURVIVED", "DOES NOT COMPILE", or "skipped" for one that needs a GPU where there is none. Exit code 1: one
 survived or does not compile, or a test fails without a mutation; 2: the list or the arguments are wrong."""
 import argparse
+import fcntl
+import glob
 import os
 import re
 import shutil
@@ -24,10 +26,26 @@ class Failed(Exception):
     """The script cannot go on; the text says why."""
 
 
+class NotRun(Failed):
+    """A test that shows as skipped."""
+
+
+def own_files():
+    """Paths from the root of the files that git knows or would add; without git, of all but builds and results."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=False)
+    if listed.returncode == 0:
+        return {name for name in listed.stdout.decode().split("\0") if name and os.path.isfile(os.path.join(ROOT, name))}
+    found = set()
+    for folder, folders, files in os.walk(ROOT):
+        if folder == ROOT:
+            folders[:] = [name for name in folders if not name.startswith(("build", ".")) and name != "results"]
+        found |= {os.path.relpath(os.path.join(folder, name), ROOT) for name in files}
+    return found
+
+
 def copy_tree(target):
-    """Makes `target` hold the files that git knows or would add, as they are now; leaves equal ones alone, so that little is built again."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=True)
-    wanted = {name for name in listed.stdout.decode().split("\0") if name and os.path.isfile(os.path.join(ROOT, name))}
+    """Makes `target` hold our files as they are now; leaves equal ones alone, so that little is built again."""
+    wanted = own_files()
     for folder, folders, files in os.walk(target):
         folders[:] = [name for name in folders if not (folder == target and name.startswith("build"))]
         for name in files:
@@ -52,6 +70,17 @@ def target_of(test):
     return "dovetail" if re.match(r"cli\.|gpu\.", test) else "test_" + re.sub(r"\.np\d+$", "", test)
 
 
+def end_group(process):
+    """Ends a process and all that it started; returns what was left of its output."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):  # mpirun ends its ranks at the first
+        try:
+            os.killpg(process.pid, kind)
+            return process.communicate(timeout=10)[0]
+        except (subprocess.TimeoutExpired, ProcessLookupError):
+            continue
+    return b""
+
+
 def run(command, folder, bound_s):
     """(exit code, output, seconds); exit code None where the bound has passed, and all that the command started is ended."""
     start = time.monotonic()
@@ -60,14 +89,10 @@ def run(command, folder, bound_s):
             output = process.communicate(timeout=bound_s)[0]
             code = process.returncode
         except subprocess.TimeoutExpired:
-            code, output = None, b""
-            for kind in (signal.SIGTERM, signal.SIGKILL):  # mpirun ends its ranks at the first
-                try:
-                    os.killpg(process.pid, kind)
-                    output = process.communicate(timeout=10)[0]
-                    break
-                except (subprocess.TimeoutExpired, ProcessLookupError):
-                    continue
+            code, output = None, end_group(process)
+        except BaseException:
+            end_group(process)
+            raise
     return code, output.decode(errors="replace"), time.monotonic() - start
 
 
@@ -95,7 +120,7 @@ class Tree:
             if code is None:
                 return (test, f"no end within {bound_s:.0f} s"), spent
             if "No tests were found" in output or re.search(r"\*\*\*(Skipped|Not Run)", output):
-                raise Failed(f"{test} did not run:\n{output}")
+                raise NotRun(f"{test} did not run:\n{output}")
             if code != 0:
                 return (test, first_failure(output)), spent
         return None, spent
@@ -103,14 +128,14 @@ class Tree:
 
 def first_failure(output):
     """The case that failed, by what GoogleTest, unittest or CTest print."""
-    for pattern in (r"\[  FAILED  \] ([\w/]+\.[\w/]+)", r"^(?:FAIL|ERROR): (\S+)", r"\*\*\*(Timeout|Exception[^\n]*?|Failed)\s"):
+    for pattern in (r"\[  FAILED  \] ([\w/]+\.[\w/]+)", r"^(?:FAIL|ERROR): (\S+)", r"\*\*\*(Timeout|Exception(?:: [A-Za-z]+)?|Failed)"):
         if found := re.search(pattern, output, re.MULTILINE):
             return found[1]
     return "failed"
 
 
 def check_baseline(tree, mutations):
-    """Builds everything once and returns the seconds of each test; each must pass without a mutation."""
+    """Builds everything once and returns the seconds of each test; each must pass without a mutation. One for more GPUs than there are has no entry."""
     tests = sorted({test for mutation in mutations for test in mutation.tests})
     code, output, seconds = tree.build(sorted({target_of(test) for test in tests}))
     if code != 0:
@@ -118,27 +143,36 @@ def check_baseline(tree, mutations):
     print(f"built without a mutation in {seconds:.0f} s", flush=True)
     times = {}
     for test in tests:
-        failure, times[test] = tree.test([test], 600)
+        try:
+            failure, seconds = tree.test([test], 600)
+        except NotRun:
+            if tree.preset == "host":
+                raise
+            continue
         if failure:
             raise Failed(f"{test} fails without a mutation: {failure[1]}")
-    print(f"{len(tests)} tests pass without a mutation in {sum(times.values()):.0f} s", flush=True)
+        times[test] = seconds
+    print(f"{len(times)} tests pass without a mutation in {sum(times.values()):.0f} s", flush=True)
     return times
 
 
 def try_mutation(tree, mutation, times):
-    """(verdict, by whom)."""
+    """(verdict, by whom or why)."""
+    tests = [test for test in mutation.tests if test in times]
+    if not tests:
+        return "skipped:", "needs more GPUs"
     path = os.path.join(tree.source, mutation.file)
     original = mutation_list.read_text(tree.source, mutation.file)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(mutation.apply(original))
-        code, output, _ = tree.build([target_of(test) for test in mutation.tests])
+        code, output, _ = tree.build([target_of(test) for test in tests])
         if code != 0:
             errors = [line for line in output.split("\n") if "error" in line]
             return "DOES NOT COMPILE", (errors or [output[-300:]])[0][-300:]
-        bound_s = max(LEAST_BOUND_S, BOUND_OVER_BASELINE * max(times[test] for test in mutation.tests))
-        failure, _ = tree.test(mutation.tests, bound_s)
-        return ("killed by", f"{failure[0]} ({failure[1]})") if failure else ("SURVIVED", " ".join(mutation.tests))
+        bound_s = max(LEAST_BOUND_S, BOUND_OVER_BASELINE * max(times[test] for test in tests))
+        failure, _ = tree.test(tests, bound_s)
+        return ("killed by", f"{failure[0]} ({failure[1]})") if failure else ("SURVIVED", " ".join(tests))
     finally:
         with open(path, "w", encoding="utf-8") as file:
             file.write(original)
@@ -148,8 +182,13 @@ def try_all(mutations):
     """Returns the number of mutations by verdict."""
     counts = {}
     os.makedirs(os.path.join(WORK, "source"), exist_ok=True)
+    lock = os.open(os.path.join(WORK, "lock"), os.O_CREAT | os.O_RDWR)  # until the process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Failed(f"another run works in {WORK}") from None
     copy_tree(os.path.join(WORK, "source"))
-    has_gpu = os.path.exists("/dev/nvidia0")
+    has_gpu = bool(glob.glob("/dev/nvidia[0-9]*"))
     for preset, needs_gpu in (("host", False), ("cuda", True)):
         own = [mutation for mutation in mutations if mutation.needs_gpu == needs_gpu]
         if not own:
@@ -157,7 +196,7 @@ def try_all(mutations):
         if needs_gpu and not has_gpu:
             for mutation in own:
                 print(f"{mutation.name:40} skipped: needs a GPU", flush=True)
-            counts["skipped"] = len(own)
+            counts["skipped:"] = len(own)
             continue
         tree = Tree(preset)
         times = check_baseline(tree, own)
@@ -197,7 +236,7 @@ def main():
     except Failed as error:
         print(error, file=sys.stderr)
         return 1
-    summary = ", ".join(f"{number} {verdict.removesuffix(' by')}" for verdict, number in sorted(counts.items()))
+    summary = ", ".join(f"{number} {verdict.removesuffix(' by').removesuffix(':')}" for verdict, number in sorted(counts.items()))
     print(f"{len(mutations)} mutations in {time.monotonic() - start:.0f} s: {summary}")
     return 1 if counts.get("SURVIVED") or counts.get("DOES NOT COMPILE") else 0
 
