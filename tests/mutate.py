@@ -110,20 +110,15 @@ class Tree:
     def build(self, targets):
         return run(["cmake", "--build", "--preset", self.preset, "--target", *targets], self.source, BUILD_BOUND_S)
 
-    def test(self, tests, bound_s):
-        """(failed test, what it says) of the first that fails, or None; and seconds. Throws Failed where one does not run."""
-        spent = 0
-        for test in tests:
-            command = ["ctest", "--test-dir", self.build_folder, "-R", "^" + re.escape(test) + "$", "--output-on-failure", "--no-tests=error"]
-            code, output, seconds = run(command, self.source, bound_s)
-            spent += seconds
-            if code is None:
-                return (test, f"no end within {bound_s:.0f} s"), spent
-            if "No tests were found" in output or re.search(r"\*\*\*(Skipped|Not Run)", output):
-                raise NotRun(f"{test} did not run:\n{output}")
-            if code != 0:
-                return (test, first_failure(output)), spent
-        return None, spent
+    def test(self, test, bound_s):
+        """(which case failed and None where none did, seconds). Throws NotRun where it shows as skipped."""
+        command = ["ctest", "--test-dir", self.build_folder, "-R", "^" + re.escape(test) + "$", "--output-on-failure", "--no-tests=error"]
+        code, output, seconds = run(command, self.source, bound_s)
+        if code is None:
+            return f"no end within {bound_s:.0f} s", seconds
+        if "No tests were found" in output or re.search(r"\*\*\*(Skipped|Not Run)", output):
+            raise NotRun(f"{test} did not run:\n{output}")
+        return first_failure(output) if code != 0 else None, seconds
 
 
 def first_failure(output):
@@ -144,13 +139,13 @@ def check_baseline(tree, mutations):
     times = {}
     for test in tests:
         try:
-            failure, seconds = tree.test([test], 600)
+            failure, seconds = tree.test(test, 600)
         except NotRun:
             if tree.preset == "host":
                 raise
             continue
         if failure:
-            raise Failed(f"{test} fails without a mutation: {failure[1]}")
+            raise Failed(f"{test} fails without a mutation: {failure}")
         times[test] = seconds
     print(f"{len(times)} tests pass without a mutation in {sum(times.values()):.0f} s", flush=True)
     return times
@@ -166,13 +161,14 @@ def try_mutation(tree, mutation, times):
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(mutation.apply(original))
-        code, output, _ = tree.build([target_of(test) for test in tests])
-        if code != 0:
-            errors = [line for line in output.split("\n") if "error" in line]
-            return "DOES NOT COMPILE", (errors or [output[-300:]])[0][-300:]
-        bound_s = max(LEAST_BOUND_S, BOUND_OVER_BASELINE * max(times[test] for test in tests))
-        failure, _ = tree.test(tests, bound_s)
-        return ("killed by", f"{failure[0]} ({failure[1]})") if failure else ("SURVIVED", " ".join(tests))
+        for test in tests:
+            code, output, _ = tree.build([target_of(test)])
+            if code != 0:
+                errors = [line for line in output.split("\n") if "error" in line]
+                return "DOES NOT COMPILE", (errors or [output[-300:]])[0][-300:]
+            if failure := tree.test(test, max(LEAST_BOUND_S, BOUND_OVER_BASELINE * times[test]))[0]:
+                return "killed by", f"{test} ({failure})"
+        return "SURVIVED", " ".join(tests)
     finally:
         with open(path, "w", encoding="utf-8") as file:
             file.write(original)

@@ -30,14 +30,11 @@ class PlayedTree:
         self.built.append(targets)
         return (0, "", 1.0) if self.compiles(self.text()) else (1, "a.cpp:2: error: no\n", 1.0)
 
-    def test(self, tests, bound_s):
-        for test in tests:
-            if test in self.skipped:
-                raise mutate.NotRun(test)
-            self.tested.append((test, bound_s))
-            if self.fails(test, self.text()):
-                return (test, "Suite.Case"), 1.0
-        return None, 1.0
+    def test(self, test, bound_s):
+        if test in self.skipped:
+            raise mutate.NotRun(test)
+        self.tested.append((test, bound_s))
+        return "Suite.Case" if self.fails(test, self.text()) else None, 1.0
 
 
 class Verdicts(unittest.TestCase):
@@ -57,8 +54,13 @@ class Verdicts(unittest.TestCase):
     def test_killed_by_the_first_that_fails(self):
         verdict, tree = self.verdict(fails=lambda test, text: test == "slow.np2" and "return 2;" in text)
         self.assertEqual(verdict, ("killed by", "slow.np2 (Suite.Case)"))
-        self.assertEqual(tree.built[-1], ["test_quick", "test_slow"])
+        self.assertEqual(tree.built[-2:], [["test_quick"], ["test_slow"]])
         self.assertEqual(tree.tested[-2:], [("quick", mutate.LEAST_BOUND_S), ("slow.np2", mutate.LEAST_BOUND_S)])
+
+    def test_no_more_is_built_than_needed(self):
+        verdict, tree = self.verdict(fails=lambda test, text: "return 2;" in text)
+        self.assertEqual(verdict, ("killed by", "quick (Suite.Case)"))
+        self.assertEqual(tree.built[1:], [["test_quick"]])
 
     def test_survived(self):
         self.assertEqual(self.verdict()[0], ("SURVIVED", "quick slow.np2"))

@@ -1,17 +1,18 @@
 // The steps of a policy on CPU ranks, below the command line: what they compute, that what they
 // leave out is seen, and what is recorded of them.
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/isnan.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/reader.hpp"
@@ -27,15 +28,18 @@ namespace {
 constexpr const char* kConfig = DOVETAIL_SOURCE_DIR "/models/configs/qwen3-moe-tiny.json";
 
 /// Three requests for every rank; `execution` and `policy` are what else their maps hold.
-std::string experiment(const std::string& execution, const std::string& policy) {
-  return "experiment: policy_run\nmodel: {architecture: qwen3_moe, config: '" +
-         std::string(kConfig) + "'}\nparallel: {expert_parallel: " + std::to_string(world_size()) +
+std::string experiment(const std::string& execution,
+                       const std::string& policy,
+                       const std::string& config = kConfig) {
+  return "experiment: policy_run\nmodel: {architecture: qwen3_moe, config: '" + config +
+         "'}\nparallel: {expert_parallel: " + std::to_string(world_size()) +
          "}\nworkload: {requests: {lengths: [9, 1, 14]}, seed: 5}\nexecution: {device: cpu, "
          "timeout_s: 20, " +
          execution + "}\npolicies: [{name: one, " + policy +
          "}]\nrecord: {outputs: [hidden, logits, logits_all, layers, routing], timing: steps}\n";
 }
 
+constexpr std::uint64_t kWeightsSeed = 7;
 constexpr const char* kThreeUbatches = "schedule: dual_batch, ubatches: 3";
 
 /// The part of `row` that is wrong, by norms; not a number where it holds one.
@@ -43,8 +47,9 @@ double row_error(const at::Tensor& row, const Row& wanted) {
   double error = 0;
   double size = 0;
   EXPECT_EQ(row.numel(), std::ssize(wanted));
+  const auto* values = row.const_data_ptr<float>();
   for (std::size_t i = 0; i < wanted.size(); ++i) {
-    const double difference = row[static_cast<std::int64_t>(i)].item<double>() - wanted[i];
+    const double difference = double{values[i]} - wanted[i];
     error += difference * difference;
     size += wanted[i] * wanted[i];
   }
@@ -78,38 +83,59 @@ void expect_request(const StepOutputs& outputs,
   EXPECT_LT(row_error(outputs.logits[request], oracle.logits.back()), bound);
 }
 
+/// The model with eight experts a token, of sixteen.
+std::string write_top_8_config(const std::filesystem::path& folder) {
+  std::ifstream file(kConfig);
+  auto config = nlohmann::json::parse(file);
+  config["num_experts_per_tok"] = 8;
+  auto path = (folder / "config.json").string();
+  std::ofstream(path) << config;
+  return path;
+}
+
+/// Of each request of this rank's first step, in order.
+std::vector<OracleResult> oracles_of(const StepWorkload& step, const Qwen3MoeConfig& config) {
+  MemorySource source(kWeightsSeed);
+  Qwen3MoeArchitecture(config).make_model(source, {});  // the oracle needs the experts of all ranks
+  std::vector<OracleResult> oracles;
+  auto next = step.input_ids.begin();
+  for (const auto& request : step.batch.requests) {
+    oracles.push_back(oracle_forward(config, source, {next, next + request.query_length}));
+    next += request.query_length;
+  }
+  return oracles;
+}
+
 /// Experts and weights of a token, rows on the wire, sums and places of outputs: whatever lies
 /// between the phases, which tests of the model alone do not have.
 TEST(PolicySteps, AreWhatTheOracleSays) {
+  const ScratchFolder folder;
+  const auto path = write_top_8_config(folder.path());
+  std::vector<OracleResult> oracles;
   for (const auto* policy : {"schedule: sequential", kThreeUbatches}) {
     for (const auto* exchange : {"gather", "ragged"}) {
       SCOPED_TRACE(std::string(policy) + ", " + exchange);
-      MemorySource source(7);
-      PolicyCase steps(experiment("exchange: " + std::string(exchange), policy), source);
+      MemorySource source(kWeightsSeed);
+      PolicyCase steps(experiment("exchange: " + std::string(exchange), policy, path), source);
+      if (oracles.empty()) {
+        oracles = oracles_of(steps.step(), read_qwen3_moe_config(path));
+      }
       steps.prepare();
       steps.driver().run(nullptr);
       steps.driver().finish();
-      // The oracle needs the experts of all ranks.
-      MemorySource whole(7);
-      const auto config = read_qwen3_moe_config(kConfig);
-      Qwen3MoeArchitecture(config).make_model(whole, {});
       std::int64_t row = 0;
-      for (std::size_t i = 0; i < steps.step().batch.requests.size(); ++i) {
-        const auto length = steps.step().batch.requests[i].query_length;
-        const auto first = steps.step().input_ids.begin() + row;
-        expect_request(steps.outputs(),
-                       oracle_forward(config, whole, {first, first + length}),
-                       static_cast<std::int64_t>(i),
-                       row);
-        row += length;
+      for (std::size_t i = 0; i < oracles.size(); ++i) {
+        expect_request(steps.outputs(), oracles[i], static_cast<std::int64_t>(i), row);
+        row += std::ssize(oracles[i].hidden);
       }
+      EXPECT_EQ(row, 24);
     }
   }
 }
 
 /// Otherwise the outputs of the iteration before would pass for those of one that leaves some out.
 TEST(PolicySteps, WhatAStepDoesNotWriteIsSeen) {
-  MemorySource source(7);
+  MemorySource source(kWeightsSeed);
   PolicyCase steps(experiment("exchange: ragged", kThreeUbatches), source);
   steps.prepare(0);
   steps.driver().run(nullptr);
@@ -126,7 +152,7 @@ TEST(PolicySteps, WhatAStepDoesNotWriteIsSeen) {
 /// Otherwise a step could read, of a token that this iteration has not reached, what the iteration
 /// before has left.
 TEST(PolicyRun, KeysAndValuesAreNanBeforeEachTimedIteration) {
-  MemorySource source(7);
+  MemorySource source(kWeightsSeed);
   PolicyCase steps(experiment("warmup: 2, iterations: 3", "schedule: dual_batch, ubatches: 2"),
                    source);
   std::atomic<bool> is_between{false};
@@ -152,7 +178,7 @@ TEST(PolicyRun, KeysAndValuesAreNanBeforeEachTimedIteration) {
 /// The emulated link bounds a step from below: its lane has one exchange at a time. (A machine so
 /// busy that a step takes several times as long does not fail this test, it only sees less.)
 TEST(PolicyRun, StepTimesAreThoseOfWholeSteps) {
-  MemorySource source(7);
+  MemorySource source(kWeightsSeed);
   PolicyCase steps(
       experiment("warmup: 0, iterations: 2, link: {latency_us: 10000, gbytes_per_s: 100}",
                  kThreeUbatches),
@@ -169,7 +195,7 @@ TEST(PolicyRun, StepTimesAreThoseOfWholeSteps) {
 
 /// A clock that is ahead of rank 0's: what the file says to add leads back to rank 0's time.
 TEST(Recording, ClockOffsetLeadsToTheClockOfRankZero) {
-  MemorySource source(7);
+  MemorySource source(kWeightsSeed);
   const PolicyCase steps(experiment("warmup: 0", "schedule: sequential"), source);
   const ClockOffset clock = {.offset_ns = 7'000, .error_bound_ns = 90};
   const std::int64_t on_rank_zero = 1'000'000;
