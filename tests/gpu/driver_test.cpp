@@ -96,18 +96,20 @@ TEST(CudaDriver, AVetoedStepReplaysThePlainGraph) {
                  kDual,
                  "fault: {kind: veto, rank: 0, ubatch: 0, layer: 0, phase: route, iteration: 1}\n"),
       *weights);
-  // Each has a capture of its own, and later steps find both.
-  const std::vector<std::pair<int, bool>> iterations = {
-      {0, true}, {1, true}, {0, false}, {1, false}, {1, false}};
-  for (const auto& [iteration, is_captured] : iterations) {
-    SCOPED_TRACE("iteration " + std::to_string(iteration));
+  // Graphs are captured again where buffers have grown, so what must not be captured comes last.
+  constexpr int num_growing = 4;
+  int num_steps = 0;
+  for (const int iteration : {0, 1, 0, 1, 0, 1, 1, 0}) {
+    SCOPED_TRACE("step " + std::to_string(num_steps) + ", as of iteration " +
+                 std::to_string(iteration));
     EXPECT_EQ(step.prepare(iteration).decision.ubatched, iteration == 0);
     step.driver().run(nullptr);
     const auto report = step.driver().finish();
     EXPECT_EQ(report.graph, GraphMode::full);
     EXPECT_EQ(report.eager_reason, EagerReason::none);
-    EXPECT_EQ(report.captured, is_captured);
+    EXPECT_FALSE(report.captured && num_steps >= num_growing);
     expect_written(step, true);
+    ++num_steps;
   }
 }
 
