@@ -26,8 +26,9 @@ class PlayedTree:
     def text(self):
         return mutation_list.read_text(self.source, "a.cpp")
 
-    def build(self, targets):
+    def build(self, targets, **environment):
         self.built.append(targets)
+        self.environment = environment
         return (0, "", 1.0) if self.compiles(self.text()) else (1, "a.cpp:2: error: no\n", 1.0)
 
     def test(self, test, bound_s):
@@ -55,6 +56,7 @@ class Verdicts(unittest.TestCase):
         verdict, tree = self.verdict(fails=lambda test, text: test == "slow.np2" and "return 2;" in text)
         self.assertEqual(verdict, ("killed by", "slow.np2 (Suite.Case)"))
         self.assertEqual(tree.built[-2:], [["test_quick"], ["test_slow"]])
+        self.assertEqual(tree.environment, {"CCACHE_READONLY": "1"})
         self.assertEqual(tree.tested[-2:], [("quick", mutate.LEAST_BOUND_S), ("slow.np2", mutate.LEAST_BOUND_S)])
 
     def test_no_more_is_built_than_needed(self):
