@@ -117,7 +117,7 @@ AgreedStep PolicyCase::prepare(int iteration) {
 
 std::filesystem::path PolicyCase::run(const std::filesystem::path& folder,
                                       std::function<void(int finished, int all)> on_iteration) {
-  const auto path = folder / rank_file_name(session().rank().value);
+  auto path = folder / rank_file_name(session().rank().value);
   RankRecorder recorder(path, file_spec({}));
   record_inputs(recorder, workload_, experiment_.workload.positions);
   run_policy({.run = context_,

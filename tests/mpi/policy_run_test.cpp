@@ -186,7 +186,7 @@ TEST(PolicyRun, StepTimesAreThoseOfWholeSteps) {
   const ScratchFolder folder;
   const auto step_ns =
       RankFile(steps.run(folder.path(), {})).read<std::int64_t>("/timing/step_ns").values;
-  constexpr std::int64_t exchanges = 2 * 3 * 4;  // of 3 ubatches in 4 layers
+  constexpr std::int64_t exchanges = 24;  // two of each of 3 ubatches in 4 layers
   ASSERT_EQ(step_ns.size(), 2U);
   for (const auto time : step_ns) {
     EXPECT_GE(time, exchanges * 10'000'000);
