@@ -67,7 +67,7 @@ def copy_tree(target):
 
 def target_of(test):
     """The target that a test of CTest runs."""
-    return "dovetail" if re.match(r"cli\.|gpu\.", test) else "test_" + re.sub(r"\.np\d+$", "", test)
+    return "dovetail" if re.match(r"cli\.|gpu\.", test) else "test_" + re.sub(r"(\.np\d+)?(:.*)?$", "", test)
 
 
 def end_group(process):
@@ -113,18 +113,19 @@ class Tree:
 
     def test(self, test, bound_s):
         """(which case failed and None where none did, seconds). Throws NotRun where it shows as skipped."""
-        command = ["ctest", "--test-dir", self.build_folder, "-R", "^" + re.escape(test) + "$", "--output-on-failure", "--no-tests=error"]
-        code, output, seconds = run(command, self.source, bound_s)
+        name, _, cases = test.partition(":")
+        command = ["ctest", "--test-dir", self.build_folder, "-R", "^" + re.escape(name) + "$", "--verbose", "--no-tests=error"]
+        code, output, seconds = run(command, self.source, bound_s, GTEST_FILTER=cases or "*")
         if code is None:
             return f"no end within {bound_s:.0f} s", seconds
-        if "No tests were found" in output or re.search(r"\*\*\*(Skipped|Not Run)", output):
+        if re.search(r"No tests were found|\*\*\*(Skipped|Not Run)|Running 0 tests", output):
             raise NotRun(f"{test} did not run:\n{output}")
         return first_failure(output) if code != 0 else None, seconds
 
 
 def first_failure(output):
     """The case that failed, by what GoogleTest, unittest or CTest print."""
-    for pattern in (r"\[  FAILED  \] ([\w/]+\.[\w/]+)", r"^(?:FAIL|ERROR): (\S+)", r"\*\*\*(Timeout|Exception(?:: [A-Za-z]+)?|Failed)"):
+    for pattern in (r"\[  FAILED  \] ([\w/]+\.[\w/]+)", r"^(?:\d+: )?(?:FAIL|ERROR): (\S+)", r"\*\*\*(Timeout|Exception(?:: [A-Za-z]+)?|Failed)"):
         if found := re.search(pattern, output, re.MULTILINE):
             return found[1]
     return "failed"
@@ -166,7 +167,7 @@ def try_mutation(tree, mutation, times):
             # A compiler that is ended while it reads could leave the object of another text in the cache: nothing changed goes there.
             code, output, _ = tree.build([target_of(test)], CCACHE_READONLY="1")
             if code != 0:
-                errors = [line for line in output.split("\n") if "error" in line]
+                errors = [line for line in output.split("\n") if "error:" in line]
                 return "DOES NOT COMPILE", (errors or [output[-300:]])[0][-300:]
             if failure := tree.test(test, max(LEAST_BOUND_S, BOUND_OVER_BASELINE * times[test]))[0]:
                 return "killed by", f"{test} ({failure})"

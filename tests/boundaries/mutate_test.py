@@ -84,12 +84,12 @@ class Verdicts(unittest.TestCase):
 
 class Parts(unittest.TestCase):
     def test_targets(self):
-        self.assertEqual([mutate.target_of(test) for test in ("plan", "exchange_link.np2", "cli.Verdicts", "gpu.GpuGrids", "cuda_driver.np1")],
-                         ["test_plan", "test_exchange_link", "dovetail", "dovetail", "test_cuda_driver"])
+        self.assertEqual([mutate.target_of(test) for test in ("plan", "exec:Baton.*", "exchange_link.np2", "mpi_clock.np2:Clock.*", "cli.Verdicts", "gpu.GpuGrids")],
+                         ["test_plan", "test_exec", "test_exchange_link", "test_mpi_clock", "dovetail", "dovetail"])
 
     def test_first_failures(self):
         for output, wanted in (("[  PASSED  ] 1\n[  FAILED  ] Split.Cuts/2 (1 ms)\n[  FAILED  ] Split.Other\n", "Split.Cuts/2"),
-                               ("x\nFAIL: test_runs (cli.Run)\n", "test_runs"), ("1/1 Test #1: plan ...***Timeout 60 s\n", "Timeout"),
+                               ("x\nFAIL: test_runs (cli.Run)\n", "test_runs"), ("12: FAIL: test_a (b)\n", "test_a"), ("1/1 Test #1: plan ...***Timeout 60 s\n", "Timeout"),
                                ("plan ...***Exception: SegFault  1 s\n", "Exception: SegFault"), ("plan ...***Failed  1 s\n", "Failed"), ("", "failed")):
             self.assertEqual(mutate.first_failure(output), wanted)
 
