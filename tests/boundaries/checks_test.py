@@ -5,6 +5,7 @@ import unittest
 
 import check_files
 import check_includes
+import check_mutations
 import check_names
 from sources import ENDINGS
 
@@ -17,6 +18,7 @@ TREE = {
     "framework/cuda/event.cu": '#include <cuda_runtime_api.h>\n#include "framework/base/log.hpp"\n' + FILLER,
     "framework/CMakeLists.txt": "target_sources(base PRIVATE cuda/event.cu)\ntarget_link_libraries(models PUBLIC base)\n",
     "models/model.cpp": '#include "framework/base/log.hpp"\nnamespace dovetail {\nnamespace {\nstruct Local {};\n}\nint size(int a) {\n  return a;\n}\n}\n' + FILLER,
+    "tests/mutations.txt": "# comment\n\n[doubled]\nfile models/model.cpp\n- return a;\n+ return 2 * a;\ntests model\n",
     "models/CMakeLists.txt": "add_library(models STATIC model.cpp)\ntarget_link_libraries(app PRIVATE models)\n",
 }
 
@@ -110,6 +112,35 @@ class Twins(unittest.TestCase):
                      "namespace dovetail {\nstruct Line;\nint size(int a);\nint size(long a) {\n  return 1;\n}\n}\n",
                      "namespace dovetail {\nstruct Outer {\n  struct Line {};\n};\n}\n", "namespace dovetail {\nvoid f() {\n  struct Line {};\n}\n}\n"):
             self.assertEqual(self.findings(check_names.check, {"models/a.cpp": text}), [], text)
+
+    def test_a_mutation_of_a_line_that_has_changed(self):
+        wrong = {"[doubled]\nfile models/model.cpp\n- return b;\ntests model\n": ":1: doubled: models/model.cpp has this line 0 times, not once: return b;",
+                 "\n[line]\nfile models/model.cpp\n- // line\ntests model\n": ":2: line: models/model.cpp has this line 15 times",
+                 "[gone]\nfile models/gone.cpp\n- a\ntests model\n": ":1: gone: no file models/gone.cpp",
+                 "[same]\nfile models/model.cpp\n- return a;\n+ return a;\ntests model\n": ":1: same needs",
+                 "[untested]\nfile models/model.cpp\n- return a;\n": ":1: untested needs",
+                 "[a]\nfile x\n- y\ntests z\n[a]\n": ":5: 'a' is there twice",
+                 "[a]\nfile x\nfile y\n": ":3: 'file'; allowed:",
+                 "file x\n": ":1: an entry begins with [name]"}
+        for text, finding in wrong.items():
+            self.expect(check_mutations, {"tests/mutations.txt": text}, "tests/mutations.txt" + finding)
+
+    def test_a_mutation_that_changes_its_line_and_no_other(self):
+        mutation = check_mutations.mutation_list.parse(TREE["tests/mutations.txt"])[0]
+        text = TREE["models/model.cpp"]
+        self.assertEqual(mutation.apply(text), text.replace("  return a;", "  return 2 * a;"))
+        mutation.after = ""
+        self.assertEqual(mutation.apply(text), text.replace("  return a;", "  "))
+
+    def test_a_mutation_with_a_test_that_is_not_there(self):
+        with tempfile.TemporaryDirectory() as root:
+            os.makedirs(os.path.join(root, "tests"))
+            os.makedirs(os.path.join(root, "models"))
+            for path in ("tests/mutations.txt", "models/model.cpp"):
+                with open(os.path.join(root, path), "w", encoding="utf-8") as file:
+                    file.write(TREE[path])
+            self.assertEqual(check_mutations.check(root, {"model"}), [])
+            self.assertEqual(check_mutations.check(root, {"models"}), ["tests/mutations.txt:3: doubled: no test model"])
 
     def test_all_endings_are_read(self):
         for ending in ENDINGS:

@@ -1,144 +1,68 @@
 // The driver of a GPU rank beside whole runs: what a step must write is NaN before it, also where
-// the attempt of a capture has run the step already.
+// the attempt of a capture has run the step already; which steps are graphs, and how many SMs
+// they leave to the exchange.
+#include <algorithm>
+#include <atomic>
 #include <memory>
-#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include <ATen/ops/index_select.h>
-#include <ATen/ops/isnan.h>
 #include <gtest/gtest.h>
 
-#include "framework/config/load.hpp"
-#include "framework/mpi/groups.hpp"
-#include "framework/run/capabilities.hpp"
-#include "framework/run/resolve.hpp"
-#include "framework/step/step_driver.hpp"
+#include "framework/cuda/sm_partition.hpp"
 #include "models/registry.hpp"
 #include "tests/gpu/gpu_test.hpp"
+#include "tests/mpi/policy_case.hpp"
 
 namespace dovetail::test {
 namespace {
 
-constexpr const char* kExperiment = "model: {architecture: qwen3_moe, config: '" DOVETAIL_SOURCE_DIR
-                                    "/models/configs/qwen3-moe-tiny.json', weights: {seed: 3}}"
-                                    R"(
-experiment: driver
-workload: {requests: {lengths: [9, 1, 30]}, seed: 5}
-execution: {device: cuda, dtype: bfloat16, exchange: gather, graph: full, timeout_s: 20}
-policies: [{name: dual, schedule: dual_batch, ubatches: 2}]
-fault: {kind: capture, rank: 0, ubatch: 1, layer: 1, phase: experts, iteration: 0}
-)";
+std::string experiment(const std::string& lengths,
+                       const std::string& execution,
+                       const std::string& policy,
+                       const std::string& more = "") {
+  return "experiment: driver\nmodel: {architecture: qwen3_moe, config: '" DOVETAIL_SOURCE_DIR
+         "/models/configs/qwen3-moe-tiny.json'}\nparallel: {expert_parallel: " +
+         std::to_string(world_size()) + "}\nworkload: {requests: {lengths: " + lengths +
+         "}, seed: 5}\nexecution: {device: cuda, dtype: bfloat16, exchange: gather, timeout_s: "
+         "20, " +
+         execution + "}\npolicies: [{name: one, " + policy +
+         "}]\nrecord: {outputs: [hidden, logits, logits_all, layers, routing], timing: steps}\n" +
+         more;
+}
 
-/// All that a driver needs, on this rank's GPU.
-class DriverCase {
- public:
-  DriverCase()
-      : experiment_(parse_experiment(kExperiment, "driver.yaml").experiment),
-        grid_(make_grid(world_size(), world_size())),
-        groups_(make_rank_groups(session(), grid_)),
-        ranks_{.session = session(), .grid = grid_, .groups = groups_, .wait = {.on_poll = [] {}}},
-        device_(ranks_,
-                {.kind = DeviceKind::cuda, .ordinal = session().local_rank(), .name = "a GPU"}),
-        architecture_(architectures().at("qwen3_moe")(experiment_.model)),
-        workload_(make_workload(experiment_.workload,
-                                nullptr,
-                                architecture_->dims().vocabulary,
-                                world_size(),
-                                session().rank())),
-        resolved_(resolve_policy(experiment_,
-                                 policy(),
-                                 *architecture_,
-                                 {DeviceKind::cuda, "a GPU", world_size()},
-                                 build_capabilities({"qwen3_moe"}))),
-        source_(model_catalog().open_weights(experiment_.model.weights)),
-        model_(architecture_->make_model(*source_,
-                                         {.ep_size = world_size(),
-                                          .ep_rank = session().rank().value,
-                                          .dtype = at::kBFloat16,
-                                          .device = device_.device()})),
-        iteration_(workload_, given_, policy().execution, *model_, 5, device_.device()),
-        outputs_(make_outputs(iteration_, *model_, {.logits_all = true, .layers = true})),
-        fault_(experiment_.faults.front(), session().rank(), at::kCUDA),
-        cuts_(cut_steps(workload_.steps, resolved_.split, 2)),
-        driver_(make_step_driver({.ranks = ranks_,
-                                  .device = device_,
-                                  .execution = policy().execution,
-                                  .resolved = resolved_.execution,
-                                  .workload = experiment_.workload,
-                                  .schedules = resolved_.schedules,
-                                  .model = *model_,
-                                  .given = given_,
-                                  .iteration = iteration_,
-                                  .outputs = outputs_,
-                                  .fault = &fault_})) {}
+constexpr const char* kDual = "schedule: dual_batch, ubatches: 2";
 
-  void prepare(int iteration) {
-    fault_.set_iteration(iteration);
-    const auto message = make_message({.rank = session().rank(),
-                                       .batch = workload_.steps.front().batch,
-                                       .slices = cuts_.front().split,
-                                       .schedule_digest = resolved_.schedules.digest()});
-    driver_->prepare(
-        agree_on_step(
-            message,
-            agreement_rule(policy(), resolved_.schedules, WorkPhase::prefill, resolved_.bounds),
-            resolved_.schedules,
-            cuts_.front()),
-        {});
-  }
+/// A step whose first capture fails.
+std::string failing_capture() {
+  return experiment(
+      "[9, 1, 30]",
+      "graph: full",
+      kDual,
+      "fault: {kind: capture, rank: 0, ubatch: 1, layer: 1, phase: experts, iteration: 0}\n");
+}
 
-  StepDriver& driver() { return *driver_; }
+std::unique_ptr<WeightSource> seeded_weights() {
+  return model_catalog().open_weights(SeedWeights{.seed = 3});
+}
 
-  /// Of every tensor that a step writes: outputs, keys and values.
-  std::vector<at::Tensor> written() {
-    auto& outputs = outputs_.front();
-    std::vector<at::Tensor> all = {outputs.hidden, outputs.logits, outputs.logits_all};
-    all.insert(all.end(), outputs.layers.begin(), outputs.layers.end());
-    const auto& slots = iteration_.steps().front().slot_mapping;
-    for (const auto* tensors : {&iteration_.cache().keys, &iteration_.cache().values}) {
-      for (const auto& tensor : *tensors) {
-        all.push_back(at::index_select(tensor.flatten(0, 1), 0, slots));
-      }
-    }
-    return all;
-  }
-
- private:
-  const PolicyConfig& policy() const { return experiment_.policies.front(); }
-
-  Experiment experiment_;
-  RankGrid grid_;
-  RankGroups groups_;
-  Ranks ranks_;
-  RankDevice device_;
-  std::unique_ptr<Architecture> architecture_;
-  RankWorkload workload_;
-  ResolvedPolicy resolved_;
-  std::unique_ptr<WeightSource> source_;
-  std::unique_ptr<Model> model_;
-  GivenInputs given_;
-  Iteration iteration_;
-  std::vector<StepOutputs> outputs_;
-  InjectedFault fault_;
-  std::vector<StepCuts> cuts_;
-  std::unique_ptr<StepDriver> driver_;
-};
-
-void expect_all(std::vector<at::Tensor> tensors, bool is_nan) {
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const auto found = at::isnan(tensors[i]);
-    EXPECT_TRUE(is_nan ? found.all().item<bool>() : !found.any().item<bool>()) << "tensor " << i;
-  }
+/// Of every tensor that a step writes: outputs, keys and values.
+void expect_written(PolicyCase& step, bool is_written) {
+  expect_all_nan(step.outputs_written(), !is_written);
+  expect_all_nan(step.cache_written(), !is_written);
 }
 
 /// A step that does not run leaves NaN, whatever its preparation has run: warm-ups before a capture
 /// that fails, before one that succeeds, nothing before a replay.
 TEST(CudaDriver, WhatAStepDoesNotWriteIsSeen) {
   DOVETAIL_REQUIRE_GPU();
-  DriverCase step;
+  const auto weights = seeded_weights();
+  PolicyCase step(failing_capture(), *weights);
   const auto leave_out = [&](int iteration) {
     step.prepare(iteration);
     const auto report = step.driver().finish();
-    expect_all(step.written(), true);
+    expect_written(step, false);
     return report;
   };
   EXPECT_EQ(leave_out(0).eager_reason, EagerReason::capture_failed);
@@ -147,18 +71,78 @@ TEST(CudaDriver, WhatAStepDoesNotWriteIsSeen) {
   step.prepare(3);
   step.driver().run(nullptr);
   EXPECT_EQ(step.driver().finish().graph, GraphMode::full);
-  expect_all(step.written(), false);
+  expect_written(step, true);
 }
 
 TEST(CudaDriver, AStepWhoseCaptureFailedRunsEagerly) {
   DOVETAIL_REQUIRE_GPU();
-  DriverCase step;
+  const auto weights = seeded_weights();
+  PolicyCase step(failing_capture(), *weights);
   step.prepare(0);
   step.driver().run(nullptr);
   const auto report = step.driver().finish();
   EXPECT_EQ(report.graph, GraphMode::none);
   EXPECT_EQ(report.eager_reason, EagerReason::capture_failed);
-  expect_all(step.written(), false);
+  expect_written(step, true);
+}
+
+/// A vote against ubatching takes the ubatches from a step, not its graph.
+TEST(CudaDriver, AVetoedStepReplaysThePlainGraph) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto weights = seeded_weights();
+  PolicyCase step(
+      experiment("[9, 1, 30]",
+                 "graph: full",
+                 kDual,
+                 "fault: {kind: veto, rank: 0, ubatch: 0, layer: 0, phase: route, iteration: 1}\n"),
+      *weights);
+  // Graphs are captured again where buffers have grown, so what must not be captured comes last.
+  constexpr int num_growing = 4;
+  int num_steps = 0;
+  for (const int iteration : {0, 1, 0, 1, 0, 1, 1, 0}) {
+    SCOPED_TRACE("step " + std::to_string(num_steps) + ", as of iteration " +
+                 std::to_string(iteration));
+    EXPECT_EQ(step.prepare(iteration).decision.ubatched, iteration == 0);
+    step.driver().run(nullptr);
+    const auto report = step.driver().finish();
+    EXPECT_EQ(report.graph, GraphMode::full);
+    EXPECT_EQ(report.eager_reason, EagerReason::none);
+    EXPECT_FALSE(report.captured && num_steps >= num_growing);
+    expect_written(step, true);
+    ++num_steps;
+  }
+}
+
+/// What is left out of the GEMMs' SMs while the steps of a policy run, also the eager ones before a
+/// capture: the exchange's share where it overlaps with them, else nothing.
+TEST(CudaDriver, GemmsLeaveTheExchangeItsSmsWhereItOverlaps) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto weights = seeded_weights();
+  // Long enough that the driver looks at its peers while it runs.
+  const std::string lengths = "[4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096]";
+  for (const auto* graph : {"none", "full"}) {
+    for (const bool overlaps : {false, true}) {
+      SCOPED_TRACE(std::string(overlaps ? "dual_batch" : "sequential") + ", graph: " + graph);
+      PolicyCase step(experiment(lengths,
+                                 "comm_sms: 6, graph: " + std::string(graph),
+                                 overlaps ? kDual : "schedule: sequential"),
+                      *weights);
+      std::atomic<int> most = 0;
+      std::atomic<int> num_polls = 0;
+      step.driver();
+      step.on_poll = [&] {
+        ++num_polls;
+        most = std::max(most.load(), SmPartition::left_out());
+      };
+      step.prepare();
+      step.driver().run(nullptr);
+      step.driver().finish();
+      step.on_poll = {};
+      EXPECT_GT(num_polls, 0);
+      EXPECT_EQ(most, overlaps && world_size() > 1 ? 6 : 0);
+      EXPECT_EQ(SmPartition::left_out(), 0);
+    }
+  }
 }
 
 }  // namespace

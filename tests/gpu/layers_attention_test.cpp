@@ -115,6 +115,15 @@ TEST(LayersAttention, Decode) {
   check_case({.dims = kDims[2], .requests = {{37, 1}}, .padding_rows = 7}, random);
 }
 
+/// Beyond the keys that the greatest number of splits has at the least size of a split.
+TEST(LayersAttention, DecodeOverLongContexts) {
+  DOVETAIL_REQUIRE_GPU();
+  std::mt19937_64 random(next_seed());
+  const Requests requests = {{4094, 1}, {4095, 1}, {4096, 1}, {6000, 1}, {12345, 1}};
+  check_case({.dims = kDims[1], .page_size = 16, .requests = requests}, random);
+  check_case({.dims = kDims[3], .page_size = 50, .requests = requests}, random);
+}
+
 TEST(LayersAttention, DecodeOfManySegmentsInOneSplit) {
   DOVETAIL_REQUIRE_GPU();
   std::mt19937_64 random(next_seed());

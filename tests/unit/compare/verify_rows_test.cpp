@@ -1,6 +1,7 @@
 // Rows and elements against their bounds.
 #include <cmath>
 #include <limits>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,20 +39,28 @@ TEST_F(Verify, TheBoundSeparatesToleranceFromBitwise) {
   const VerifyReport exact = verify(change, CompareMode::bitwise);
   EXPECT_EQ(exact.verdict, Verdict::mismatch);
   EXPECT_TRUE(names(exact, {"layer_2: 1 elements differ in bits", "request 4, position 0"}));
-  // Either side of the bound of a row's norm.
-  SyntheticRun plain = make_synthetic_run(3, "dual_batch");
-  double squares = 0;
-  for (std::size_t column = 0; column < SyntheticRun::kHidden; ++column) {
-    squares += std::pow(static_cast<double>(element(plain, "hidden", 0, 0, column)), 2);
+}
+
+TEST_F(Verify, EachTensorHasTheBoundOfItsOwnDepth) {
+  for (const auto& [name, depth] : std::map<std::string, std::int64_t>{
+           {"layer_0", 1}, {"layer_2", 3}, {"hidden", SyntheticRun::kLayers}}) {
+    SCOPED_TRACE(name);
+    SyntheticRun plain = make_synthetic_run(3, "dual_batch");
+    double squares = 0;
+    for (std::size_t column = 0; column < SyntheticRun::kHidden; ++column) {
+      squares += std::pow(static_cast<double>(element(plain, name, 0, 0, column)), 2);
+    }
+    const double bound =
+        row_bounds(DType::float32, depth, 1024, DeviceRelation::same).row * std::sqrt(squares);
+    const auto verdict_of_shift = [&](double by) {
+      return verify([&, tensor = name](SyntheticRun& run) {
+               element(run, tensor, 0, 0, 0) += static_cast<float>(by);
+             })
+          .verdict;
+    };
+    EXPECT_EQ(verdict_of_shift(0.9 * bound), Verdict::verified);
+    EXPECT_EQ(verdict_of_shift(1.1 * bound), Verdict::mismatch);
   }
-  const double bound =
-      row_bounds(DType::float32, SyntheticRun::kLayers, 1024, DeviceRelation::same).row *
-      std::sqrt(squares);
-  const auto shift = [](double by) {
-    return [by](SyntheticRun& run) { element(run, "hidden", 0, 0, 0) += static_cast<float>(by); };
-  };
-  EXPECT_EQ(verify(shift(0.9 * bound)).verdict, Verdict::verified);
-  EXPECT_EQ(verify(shift(1.1 * bound)).verdict, Verdict::mismatch);
 }
 
 TEST_F(Verify, TwoSwappedTokensAreCaught) {

@@ -120,12 +120,16 @@ TEST_F(Verify, OtherInputsAreNamed) {
                       }
                     }),
                     {"inputs_digest differs"}));
-  const VerifyReport id = verify([](SyntheticRun& run) {
-    SyntheticRank& rank = run.rank_of(4);
-    rank.input_ids.at(rank.row_of(4, 2)) = 5;
-  });
-  EXPECT_EQ(id.verdict, Verdict::mismatch);
-  EXPECT_TRUE(names(id, {"request 4, position 2 (rank 2) has input id 5 against 4002"}));
+  for (const std::int64_t other : {5, 5002}) {
+    const VerifyReport id = verify([&](SyntheticRun& run) {
+      SyntheticRank& rank = run.rank_of(4);
+      rank.input_ids.at(rank.row_of(4, 2)) = other;
+    });
+    EXPECT_EQ(id.verdict, Verdict::mismatch);
+    EXPECT_TRUE(names(id,
+                      {"request 4, position 2 (rank 2) has input id " + std::to_string(other) +
+                       " against 4002"}));
+  }
   const VerifyReport row = verify([](SyntheticRun& run) {
     SyntheticRank& rank = run.rank_of(4);
     rank.position.at(rank.row_of(4, 4)) = 50;
