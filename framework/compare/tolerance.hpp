@@ -10,7 +10,7 @@
 
 namespace dovetail {
 
-/// bitwise: every element of every output, every expert id and margin is equal to the bit.
+/// bitwise: every element of every output, every expert id and logit is equal to the bit.
 /// tolerance: tolerance_rule.
 enum class CompareMode { bitwise, tolerance };
 

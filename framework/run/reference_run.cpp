@@ -56,7 +56,7 @@ Experiment reference_experiment(const Experiment& experiment) {
   policy.execution.iterations = 1;
   reference.policies = {policy};
   reference.record.timing = TimingDetail::steps;
-  reference.fault.reset();
+  reference.faults.clear();
   return reference;
 }
 

@@ -11,6 +11,7 @@
 #include "framework/mpi/agree.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "framework/step/torch_dtype.hpp"
 #include "models/registry.hpp"
 #include "tests/support/mpi_world.hpp"
@@ -71,10 +72,10 @@ PolicyCase::PolicyCase(const std::string& experiment, WeightSource& source)
                  *model_,
                  experiment_.workload.seed,
                  device_.device()),
-      outputs_(make_outputs(iteration_, *model_, select_outputs(experiment_))),
+      outputs_(make_outputs(iteration_, *model_, select_outputs(experiment_, given_))),
       cuts_(cut_steps(workload_.steps, resolved_.split, resolved_.schedules.own.num_ubatches)) {
-  if (experiment_.fault) {
-    fault_.emplace(*experiment_.fault, session().rank());
+  if (const auto* fault = fault_of(experiment_, policy().name)) {
+    fault_.emplace(*fault, session().rank(), device_.device());
   }
 }
 
@@ -142,13 +143,15 @@ RankFileSpec PolicyCase::file_spec(const ClockOffset& clock) const {
                         policy(),
                         resolved_,
                         workload_,
+                        given_,
                         *model_);
 }
 
 std::vector<at::Tensor> PolicyCase::outputs_written() {
   const auto& outputs = outputs_.front();
   std::vector<at::Tensor> all = outputs.layers;
-  for (const auto& tensor : {outputs.hidden, outputs.logits, outputs.logits_all, outputs.margin}) {
+  for (const auto& tensor :
+       {outputs.hidden, outputs.logits, outputs.logits_all, outputs.router_logits}) {
     if (tensor.defined()) {
       all.push_back(tensor);
     }
