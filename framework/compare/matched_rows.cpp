@@ -153,7 +153,7 @@ MatchedRows match_rows(const PolicyFolder& policy, const PolicyFolder& baseline)
   const Folder own = read_folder(policy, rows.problems);
   const Folder other = read_folder(baseline, rows.problems);
   rows.tokens = match(own.tokens, other.tokens, rows.problems);
-  rows.contexts = match(own.contexts, other.contexts, rows.problems);
+  rows.contexts = match(own.contexts, other.contexts, rows.context_problems);
   rows.requests = match(own.requests, other.requests, rows.problems);
   return rows;
 }

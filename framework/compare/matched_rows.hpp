@@ -34,6 +34,7 @@ struct MatchedRows {
   /// What keeps the runs from having the same rows: a row twice or on one side only, another input
   /// id. A sentence each, the first of its kind by name and the number of others.
   std::vector<std::string> problems;
+  std::vector<std::string> context_problems;  ///< the same of contexts
 };
 
 /// Reads /input of all ranks; every rank must have a file. Throws InputError where lengths in

@@ -216,6 +216,10 @@ void compare_routing(VerifyContext& context) {
       }
     }
   }
+  if (!context.rows.context_problems.empty()) {
+    fail(context, "contexts: " + context.rows.context_problems.front());
+    return;
+  }
   const hdf5::Shape shape = first.shape(path::kExpertIds);
   const std::int64_t num_experts = first.shape(path::kRouterLogits).at(2);
   std::vector<RoutingPair> pairs;
