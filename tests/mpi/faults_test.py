@@ -105,23 +105,22 @@ class Faults(Faulty):
 
 
 class FaultInput(Faulty):
-    def refuse(self, fault, expected, arguments=None, policy="", also_checked=True, **keys):
-        planted = {"wrong": {"layer": 2, **fault}}
-        path = self.write(experiment(self.folder, planted, policy=policy, **keys))
-        arguments = allow(planted) if arguments is None else arguments
-        outcomes = [mpirun(2, "run", path, "--out", self.folder / "refused", *arguments)]
-        if also_checked:
-            outcomes.append(dovetail("check", path, "--ranks", 2))
-        for outcome in outcomes:
-            self.assertEqual(outcome.code, 2, f"{fault}\n{outcome}")
-            self.assertRegex(outcome.err, expected, str(fault))
+    def refuse(self, fault, expected, arguments=None):
+        """With arguments by a run, else by `check`, which needs no ranks."""
+        path = self.write(experiment(self.folder, {"wrong": {"layer": 2, **fault}}))
+        outcome = (dovetail("check", path, "--ranks", 2) if arguments is None else
+                   mpirun(2, "run", path, "--out", self.folder / "refused", *arguments))
+        self.assertEqual(outcome.code, 2, f"{fault}\n{outcome}")
+        self.assertRegex(outcome.err, expected, str(fault))
         self.assertFalse((self.folder / "refused").exists())
 
     def test_only_by_name(self):
         flipped = {"kind": "flipped_element", "phase": "attention"}
         expected = r"experiment.yaml:\d+:\d+: fault\[0\].kind: flipped_element makes results wrong in silence; allowed: .*--allow-fault flipped_element"
-        self.refuse(flipped, expected, arguments=[], also_checked=False)
-        self.refuse(flipped, expected, arguments=["--allow-fault", "stale_kv"], also_checked=False)
+        self.refuse(flipped, expected, arguments=[])
+        self.refuse(flipped, expected, arguments=["--allow-fault", "stale_kv"])
+        self.refuse({**flipped, "layer": 4}, "fault.layer: 4, and the model has 4", arguments=["--allow-fault", "flipped_element"])
+        self.refuse({**flipped, "token": 46}, "fault.token: 46, and ubatch 1 of rank 1 has 46", arguments=["--allow-fault", "flipped_element"])
         outcome = dovetail("run", "experiments/quickstart.yaml", "--allow-fault", "hang")
         self.assertEqual(outcome.code, 2, str(outcome))
         self.assertIn("flipped_element", outcome.err)

@@ -439,7 +439,7 @@ TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
   };
   for (const auto& [fault, message] : bad) {
     const std::string what = error_with_fault(fault);
-    EXPECT_TRUE(what.starts_with("small.yaml:16:")) << fault << "\n" << what;
+    EXPECT_TRUE(what.starts_with("bad.yaml:16:")) << fault << "\n" << what;
     EXPECT_NE(what.find(": " + message), std::string::npos) << fault << "\n" << what;
   }
   EXPECT_EQ(error_with_fault(flipped + ", iteration: 11}"), "");
@@ -472,7 +472,7 @@ TEST(Validate, DataFaultsAreAllowedByName) {
           {FaultKind::hang,
            kind == FaultKind::stale_kv ? FaultKind::wrong_expert : FaultKind::stale_kv}}) {
       EXPECT_EQ(error_with(fault, others),
-                "x.yaml:16:25: fault.kind: " + name +
+                "x.yaml:16:24: fault.kind: " + name +
                     " makes results wrong in silence; allowed: only where the command line says "
                     "--allow-fault " +
                     name);
@@ -481,7 +481,7 @@ TEST(Validate, DataFaultsAreAllowedByName) {
   EXPECT_EQ(data_fault_names().size(), 9U);
   EXPECT_EQ(error_with("{rank: 1, kind: hang}", {}), "");
   EXPECT_TRUE(error_with("[{rank: 1, kind: hang}, {rank: 1, kind: stale_kv}]", {})
-                  .starts_with("x.yaml:16:49: fault[1].kind: stale_kv"));
+                  .starts_with("x.yaml:16:48: fault[1].kind: stale_kv"));
 }
 
 /// Once a run knows its device, nothing is lenient any more.
