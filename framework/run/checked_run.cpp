@@ -168,7 +168,8 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
                                  .top_k = dims.top_k,
                                  .hidden = dims.hidden,
                                  .dtype = dtype,
-                                 .num_ubatches = num_ubatches};
+                                 .num_ubatches = num_ubatches,
+                                 .numerics = experiment.policies[i].execution.numerics};
     const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
     exchange_bytes = std::max(
         exchange_bytes,

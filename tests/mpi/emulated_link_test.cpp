@@ -132,6 +132,28 @@ TEST(EmulatedLink, CallsLastAtLeastAsLongAsTheirBytesSay) {
   }
 }
 
+// Rows of single choices are more bytes than partial sums, and take their time.
+TEST(EmulatedLink, ChoicesThatComeBackPayForTheirBytes) {
+  const TestGroup group;
+  auto shape = group.shape(4, 4);
+  shape.numerics = Numerics::batch_invariant;
+  const auto exchange = emulate_link(group.make("ragged", shape), shape, kSlow, group.policy);
+  const auto batch = make_batch(shape,
+                                std::vector<std::int64_t>(static_cast<std::size_t>(group.size), 40),
+                                Routing::uniform,
+                                Weights::random,
+                                fresh_seed());
+  exchange->prepare(0, to_tensors(batch, group.rank));
+  exchange->dispatch(0);
+  exchange->reduce(0, apply_experts(shape, group.rank, exchange->arrange(0)));
+  const auto start = Clock::now();
+  exchange->combine(0);
+  const auto combine = Clock::now() - start;
+  EXPECT_EQ(join_problems(check_output(batch, group.rank, exchange->finish(0))), "");
+  EXPECT_GE(combine,
+            link_duration(kSlow, 0, count_remote_choices(batch, group.rank) * shape.row_bytes()));
+}
+
 // A plan that runs again crosses the wire again: its calls are held up, too.
 TEST(EmulatedLink, CallsOfAnAdoptedPlanLastAsLong) {
   const TestGroup group;

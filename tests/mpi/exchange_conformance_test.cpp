@@ -22,7 +22,7 @@ std::vector<std::string> back_ends() {
 }
 
 class ExchangeConformance
-    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType>> {
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, Numerics>> {
  protected:
   std::unique_ptr<Exchange> make(const ExchangeShape& shape) const {
     return group_.make(std::get<0>(GetParam()), shape);
@@ -31,6 +31,7 @@ class ExchangeConformance
   ExchangeShape shape(int experts_per_rank, int top_k, int num_ubatches = 1) const {
     auto made = group_.shape(experts_per_rank, top_k);
     made.dtype = std::get<1>(GetParam());
+    made.numerics = std::get<2>(GetParam());
     made.num_ubatches = num_ubatches;
     return made;
   }
@@ -206,6 +207,9 @@ TEST_P(ExchangeConformance, IncompleteOrForeignPlansAreRefused) {
   EXPECT_THROW(exchange->plans().prepare_again(0, in.hidden.narrow(0, 1, 3), plan), ContractError);
   const auto other = make(shape(2, 1));
   EXPECT_THROW(other->plans().adopt(0, plan), ContractError);
+  auto other_sum = made;
+  other_sum.numerics = made.numerics == Numerics::fast ? Numerics::batch_invariant : Numerics::fast;
+  EXPECT_THROW(make(other_sum)->plans().adopt(0, plan), ContractError);
 
   exchange->prepare(0, in);
   const auto undispatched = exchange->plans().plan(0);
@@ -350,14 +354,17 @@ TEST_P(ExchangeConformance, AgreesWithTheOtherBackEndsToTheBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    BackEnds,
-    ExchangeConformance,
-    ::testing::Combine(::testing::ValuesIn(back_ends()),
-                       ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf)),
-    [](const auto& suite) {
-      return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param));
-    });
+INSTANTIATE_TEST_SUITE_P(BackEnds,
+                         ExchangeConformance,
+                         ::testing::Combine(::testing::ValuesIn(back_ends()),
+                                            ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                                            ::testing::Values(Numerics::fast,
+                                                              Numerics::batch_invariant)),
+                         [](const auto& suite) {
+                           return std::get<0>(suite.param) + "_" +
+                                  c10::toString(std::get<1>(suite.param)) + "_" +
+                                  std::string(to_string(std::get<2>(suite.param)));
+                         });
 
 }  // namespace
 }  // namespace dovetail::test

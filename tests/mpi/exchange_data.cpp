@@ -121,13 +121,16 @@ ExpectedElement expected_element(const GroupBatch& batch,
   ExpectedElement expected;
   double magnitude = 0;
   bool any_part = false;
-  for (int rank = 0; rank < shape.ep_size; ++rank) {
+  // batch_invariant: one sum over all choices, whichever rank they are on.
+  const bool by_rank = shape.numerics == Numerics::fast;
+  const int num_parts = by_rank ? shape.ep_size : 1;
+  for (int rank = 0; rank < num_parts; ++rank) {
     float part = 0;
     bool in_part = false;
     for (int j = 0; j < shape.top_k; ++j) {
       const auto choice = at_row(token, shape.top_k) + static_cast<std::size_t>(j);
       const auto expert = mine.expert_ids[choice];
-      if (expert < 0 || expert / shape.experts_per_rank() != rank) {
+      if (expert < 0 || (by_rank && expert / shape.experts_per_rank() != rank)) {
         continue;
       }
       const float y = expert_output(static_cast<int>(expert), x, h);
@@ -144,10 +147,12 @@ ExpectedElement expected_element(const GroupBatch& batch,
     }
   }
   expected.ordered = rounded(expected.ordered, shape.dtype);
-  // Float32 sums of k terms, then two roundings to the dtype; float16 is absolute below 2^-14.
-  expected.bound =
-      magnitude * ((shape.top_k + shape.ep_size + 1) * 0x1p-23 + 2.1 * unit_roundoff(shape.dtype)) +
-      (shape.dtype == at::kHalf ? shape.ep_size * 0x1p-24 : 0.0);
+  // Float32 sums of k terms, then roundings to the dtype: of the parts and their sum, or of the one
+  // sum; float16 is absolute below 2^-14.
+  const double roundings = by_rank ? 2.1 : 1.05;
+  expected.bound = magnitude * ((shape.top_k + num_parts + 1) * 0x1p-23 +
+                                roundings * unit_roundoff(shape.dtype)) +
+                   (shape.dtype == at::kHalf ? num_parts * 0x1p-24 : 0.0);
   return expected;
 }
 
@@ -337,6 +342,14 @@ std::vector<std::string> check_output(const GroupBatch& batch, int rank, const a
     }
   }
   return problems;
+}
+
+std::int64_t count_remote_choices(const GroupBatch& batch, int source) {
+  std::int64_t choices = 0;
+  for (const auto expert : batch.ranks.at(static_cast<std::size_t>(source)).expert_ids) {
+    choices += expert >= 0 && expert / batch.shape.experts_per_rank() != source ? 1 : 0;
+  }
+  return choices;
 }
 
 std::int64_t count_remote_rows(const GroupBatch& batch, int source) {

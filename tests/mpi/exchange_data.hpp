@@ -82,4 +82,7 @@ std::vector<std::string> check_output(const GroupBatch& batch, int rank, const a
 /// over the tokens of `source`.
 std::int64_t count_remote_rows(const GroupBatch& batch, int source);
 
+/// (token, choice) pairs of experts that other ranks own, over the tokens of `source`.
+std::int64_t count_remote_choices(const GroupBatch& batch, int source);
+
 }  // namespace dovetail::test

@@ -71,11 +71,13 @@ std::vector<std::string> built_exchanges(bool on_gpu, GraphMode captured) {
   return names;
 }
 
-TestGroup::TestGroup(std::chrono::milliseconds timeout)
-    : exchange_comm(session().world()),
-      counts_comm(session().world()),
-      rank(world_rank()),
-      size(world_size()) {
+TestGroup::TestGroup(std::chrono::milliseconds timeout) : TestGroup(session().world(), timeout) {}
+
+TestGroup::TestGroup(const MpiComm& parent, std::chrono::milliseconds timeout)
+    : exchange_comm(MpiComm::duplicate(parent.raw())),
+      counts_comm(MpiComm::duplicate(parent.raw())),
+      rank(parent.rank()),
+      size(parent.size()) {
   policy.timeout = timeout;
 }
 

@@ -51,11 +51,15 @@ std::vector<std::string> built_exchanges(bool on_gpu, GraphMode captured = Graph
 /// The name, in tests only, of `ragged` over an emulated link.
 inline constexpr const char* kRaggedOverLink = "ragged_over_link";
 
-/// One exchange over the world with communicators of its own.
+/// One exchange over the world, or over another group, with communicators of its own.
 struct TestGroup {
   explicit TestGroup(std::chrono::milliseconds timeout = std::chrono::seconds(15));
 
-  /// A shape for this rank; experts_per_rank experts on each rank of the world.
+  /// Collective over `parent`, which may go.
+  explicit TestGroup(const MpiComm& parent,
+                     std::chrono::milliseconds timeout = std::chrono::seconds(15));
+
+  /// A shape for this rank; experts_per_rank experts on each rank of the group.
   ExchangeShape shape(int experts_per_rank, int top_k) const;
 
   /// `kind`: a back end's name, or kRaggedOverLink.

@@ -38,6 +38,20 @@ class ExchangeFailure : public ::testing::TestWithParam<std::string> {
     return "";
   }
 
+  /// All ranks but the last one combine.
+  void expect_combine_to_wait_for(const std::string& content) {
+    const auto exchange = group_.make(GetParam(), shape_);
+    prepare(*exchange);
+    exchange->dispatch(0);
+    const auto rows = exchange->arrange(0);
+    exchange->reduce(0, rows.rows);
+    if (group_.rank != last_) {
+      const auto message = timeout_of([&] { exchange->combine(0); });
+      EXPECT_NE(message.find("combine of ubatch 0"), std::string::npos) << message;
+      EXPECT_NE(message.find(content + " from " + late()), std::string::npos) << message;
+    }
+  }
+
   void meet() const {
     MPI_Request request = MPI_REQUEST_NULL;
     DOVETAIL_MPI(MPI_Ibarrier(group_.counts_comm.raw(), &request));
@@ -82,16 +96,12 @@ TEST_P(ExchangeFailure, PeerThatNeverPreparesIsNamed) {
 }
 
 TEST_P(ExchangeFailure, PeerThatNeverCombinesIsNamed) {
-  const auto exchange = group_.make(GetParam(), shape_);
-  prepare(*exchange);
-  exchange->dispatch(0);
-  const auto rows = exchange->arrange(0);
-  exchange->reduce(0, rows.rows);
-  if (group_.rank != last_) {
-    const auto message = timeout_of([&] { exchange->combine(0); });
-    EXPECT_NE(message.find("combine of ubatch 0"), std::string::npos) << message;
-    EXPECT_NE(message.find("partial sums from " + late()), std::string::npos) << message;
-  }
+  expect_combine_to_wait_for("partial sums");
+}
+
+TEST_P(ExchangeFailure, PeerThatNeverCombinesInBatchInvariantIsNamed) {
+  shape_.numerics = Numerics::batch_invariant;
+  expect_combine_to_wait_for("expert rows");
 }
 
 // Rows too large to be sent eagerly: the sends stay pending, too, and their buffers must outlive

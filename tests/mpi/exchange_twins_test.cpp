@@ -1,5 +1,6 @@
 // Test doubles with one fault each: the checks of the conformance suite must catch every one, and
 // nothing where there is no fault.
+#include <tuple>
 #include <utility>
 
 #include <ATen/ops/empty_like.h>
@@ -17,7 +18,9 @@ enum class Fault {
   shifts_an_offset,      ///< arrange: one row counted for the expert before
   sums_backwards,        ///< reduce: descending k
   moves_a_weight,        ///< prepare: one weight by one unit in the last place
+  forgets_a_weight,      ///< prepare: one weight is 1
   chooses_wrong_expert,  ///< prepare: one choice goes to another expert
+  swaps_two_choices,     ///< reduce: two expert rows of one token change places
   swaps_two_tokens,      ///< finish: first and last token change places
   changes_an_element,    ///< finish: one element by one unit in the last place
   loses_a_part,          ///< finish: one token is zero
@@ -41,6 +44,8 @@ class FaultyExchange final : public Exchange {
       given.weights = given.weights.flip({1}).contiguous();
     } else if (fault_ == Fault::moves_a_weight && given.weights.numel() > 0) {
       bump(given.weights);
+    } else if (fault_ == Fault::forgets_a_weight && given.weights.numel() > 0) {
+      given.weights.mutable_data_ptr<float>()[given.weights.numel() - 1] = 1.0F;
     } else if (fault_ == Fault::chooses_wrong_expert && ids.numel() > 0) {
       // Exchanges the experts of the first two choices: the same rows travel.
       std::swap(ids.mutable_data_ptr<std::int64_t>()[0], ids.mutable_data_ptr<std::int64_t>()[1]);
@@ -60,6 +65,7 @@ class FaultyExchange final : public Exchange {
   ExpertRows arrange(int ubatch) override {
     auto result = inner_->arrange(ubatch);
     ExpertRows copy{.rows = result.rows.clone(), .offsets = result.offsets.clone()};
+    arranged_ = result.rows.clone();
     const auto last = copy.rows.size(0) - 1;
     if (last > 0 && fault_ == Fault::swaps_two_rows) {
       swap_rows(copy.rows);
@@ -72,7 +78,11 @@ class FaultyExchange final : public Exchange {
   }
 
   void reduce(int ubatch, const at::Tensor& expert_rows) override {
-    inner_->reduce(ubatch, expert_rows);
+    auto given = expert_rows.clone();
+    if (fault_ == Fault::swaps_two_choices) {
+      swap_choices_of_a_token(given);
+    }
+    inner_->reduce(ubatch, given);
   }
 
   void combine(int ubatch) override { inner_->combine(ubatch); }
@@ -96,11 +106,23 @@ class FaultyExchange final : public Exchange {
   StepBuffers& buffers() override { return inner_->buffers(); }
 
  private:
-  static void swap_rows(at::Tensor& rows) {
-    const auto first = rows.narrow(0, 0, 1).clone();
-    auto last = rows.narrow(0, rows.size(0) - 1, 1);
-    rows.narrow(0, 0, 1).copy_(last);
+  static void swap_rows(at::Tensor& rows, std::int64_t a, std::int64_t b) {
+    const auto first = rows.narrow(0, a, 1).clone();
+    auto last = rows.narrow(0, b, 1);
+    rows.narrow(0, a, 1).copy_(last);
     last.copy_(first);
+  }
+
+  static void swap_rows(at::Tensor& rows) { swap_rows(rows, 0, rows.size(0) - 1); }
+
+  // Rows of one token are equal where they come in, and lie at different experts.
+  void swap_choices_of_a_token(at::Tensor& rows) const {
+    for (std::int64_t row = 1; row < rows.size(0); ++row) {
+      if (arranged_[row].equal(arranged_[0])) {
+        swap_rows(rows, 0, row);
+        return;
+      }
+    }
   }
 
   // The lowest bit of the last element.
@@ -113,11 +135,14 @@ class FaultyExchange final : public Exchange {
   Fault fault_;
   bool first_ = true;
   at::Tensor stale_;
+  at::Tensor arranged_;
 };
 
-bool is_caught(const TestGroup& group, Fault fault, at::ScalarType dtype, Weights weights) {
+using Sums = std::tuple<at::ScalarType, Numerics>;
+
+bool is_caught(const TestGroup& group, Fault fault, const Sums& sums, Weights weights) {
   auto shape = group.shape(4, 3);
-  shape.dtype = dtype;
+  std::tie(shape.dtype, shape.numerics) = sums;
   const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group.size), 9);
   const auto seed = fresh_seed();
   std::vector<std::vector<GroupBatch>> layers;
@@ -129,7 +154,7 @@ bool is_caught(const TestGroup& group, Fault fault, at::ScalarType dtype, Weight
   return on_any_rank(!run_layers(exchange, group.rank, layers, lane).empty());
 }
 
-class ExchangeTwins : public ::testing::TestWithParam<at::ScalarType> {
+class ExchangeTwins : public ::testing::TestWithParam<Sums> {
  protected:
   TestGroup group_;
 };
@@ -144,6 +169,8 @@ TEST_P(ExchangeTwins, EveryFaultIsCaught) {
                                     std::pair{Fault::drops_a_row, "drops_a_row"},
                                     std::pair{Fault::shifts_an_offset, "shifts_an_offset"},
                                     std::pair{Fault::chooses_wrong_expert, "chooses_wrong_expert"},
+                                    std::pair{Fault::forgets_a_weight, "forgets_a_weight"},
+                                    std::pair{Fault::swaps_two_choices, "swaps_two_choices"},
                                     std::pair{Fault::swaps_two_tokens, "swaps_two_tokens"},
                                     std::pair{Fault::changes_an_element, "changes_an_element"},
                                     std::pair{Fault::loses_a_part, "loses_a_part"},
@@ -158,15 +185,20 @@ TEST_P(ExchangeTwins, WrongOrderOfSummationIsCaught) {
 
 // Rounding to 16 bits hides one unit in the last place of a float32 weight.
 TEST_P(ExchangeTwins, OneBitOfAWeightIsCaughtInFloat32) {
-  if (GetParam() == at::kFloat) {
+  if (std::get<0>(GetParam()) == at::kFloat) {
     EXPECT_TRUE(is_caught(group_, Fault::moves_a_weight, GetParam(), Weights::random));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes,
+INSTANTIATE_TEST_SUITE_P(Sums,
                          ExchangeTwins,
-                         ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                         [](const auto& suite) { return c10::toString(suite.param); });
+                         ::testing::Combine(::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                                            ::testing::Values(Numerics::fast,
+                                                              Numerics::batch_invariant)),
+                         [](const auto& suite) {
+                           return std::string(c10::toString(std::get<0>(suite.param))) + "_" +
+                                  std::string(to_string(std::get<1>(suite.param)));
+                         });
 
 }  // namespace
 }  // namespace dovetail::test

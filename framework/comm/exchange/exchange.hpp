@@ -1,9 +1,11 @@
 // The exchange of tokens between the ranks of an ep group: six calls around the experts of a layer.
 // All back ends implement this interface and pass one conformance test; they agree to the bit,
-// because the order of summation depends on the grid only. exchange_table.cpp lists them and says
-// how to add one.
+// because the order of summation depends on the grid only (Numerics::fast), or on the token's
+// choices only (Numerics::batch_invariant: the same bits on every grid, and those of `fast` on one
+// rank). exchange_table.cpp lists them and says how to add one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include <ATen/core/Tensor.h>
@@ -11,6 +13,7 @@
 #include "framework/comm/exchange/exchange_plans.hpp"
 #include "framework/comm/exchange/step_buffers.hpp"
 #include "framework/comm/exchange/traffic_meter.hpp"
+#include "framework/config/choices.hpp"
 
 namespace dovetail {
 
@@ -22,13 +25,25 @@ struct ExchangeShape {
                         ///< block r of num_experts / ep_size
   int top_k = 0;
   std::int64_t hidden = 0;
-  at::ScalarType dtype = at::kFloat;  ///< activation dtype: float32, bfloat16 or float16
-  int num_ubatches = 1;               ///< one set of buffers for each
+  at::ScalarType dtype = at::kFloat;   ///< activation dtype: float32, bfloat16 or float16
+  int num_ubatches = 1;                ///< one set of buffers for each
+  Numerics numerics = Numerics::fast;  ///< what comes back to a token's owner, and so the order of
+                                       ///< summation: see reduce and finish
 
   int experts_per_rank() const { return num_experts / ep_size; }
 
   std::int64_t row_bytes() const {
     return hidden * static_cast<std::int64_t>(c10::elementSize(dtype));
+  }
+
+  /// Whether each choice's row comes back and not one partial sum a rank. A rank alone sums all
+  /// choices of a token in ascending k anyway: its partial sum is the batch-invariant one.
+  bool returns_choices() const { return numerics == Numerics::batch_invariant && ep_size > 1; }
+
+  /// Rows that one rank sends back for a token that it got: one partial sum, or the most choices
+  /// that its experts can be.
+  int most_returned_rows() const {
+    return returns_choices() ? std::min(top_k, experts_per_rank()) : 1;
   }
 };
 
@@ -78,16 +93,21 @@ class Exchange {
   /// compute lane, head of `experts`.
   virtual ExpertRows arrange(int ubatch) = 0;
 
-  /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order. Sums this rank's
-  /// weighted rows of each token in ascending k in float32 and rounds once to the activation dtype.
-  /// The first term is stored, not added to zero; products are rounded before they are added.
+  /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order.
+  /// fast: sums this rank's weighted rows of each token in ascending k in float32 and rounds once
+  /// to the activation dtype. The first term is stored, not added to zero; products are rounded
+  /// before they are added. k is the place in the token's row of expert_ids.
+  /// batch_invariant: only puts the rows into the order in which they go back, without weights.
   virtual void reduce(int ubatch, const at::Tensor& expert_rows) = 0;
 
-  /// comm lane: the wire only. One row per (token, rank) back.
+  /// comm lane: the wire only. Back come, fast: one row per (token, rank); batch_invariant: one row
+  /// per (token, choice). Own rows never travel.
   virtual void combine(int ubatch) = 0;
 
-  /// compute lane, head of the ubatch's next op: the owner adds the partial rows of the ranks that
-  /// own at least one of the token's experts, in ascending ep rank order in float32, rounds once.
+  /// compute lane, head of the ubatch's next op. fast: the owner adds the partial rows of the ranks
+  /// that own at least one of the token's experts, in ascending ep rank order in float32, rounds
+  /// once. batch_invariant: the owner adds weight * row of all of the token's choices, as reduce
+  /// does in fast: ascending k, float32, products rounded, first term stored, rounded once.
   /// Returns [T, H] activation dtype; a token without experts gets zeros.
   virtual at::Tensor finish(int ubatch) = 0;
 

@@ -51,7 +51,7 @@ ExchangeSide over_nccl(BlockKind kind) {
 std::vector<ExchangeRow> make_table() {
   return {
       {.name = "gather",
-       .summary = "all routed rows to every rank, partial sums back; the oracle",
+       .summary = "all routed rows to every rank; the oracle",
        .on_host = over_mpi(RowSelection::all),
        .on_gpu = over_nccl(BlockKind::gather),
        .max_graph = GraphMode::full,

@@ -154,7 +154,7 @@ SplitRows MpiExchange::arrived_rows(const Ubatch& slot) const {
 SplitRows MpiExchange::returned_rows(const Ubatch& slot) const {
   const auto& plan = *slot.plan;
   return {.travelled = slot.returned.data(),
-          .own = slot.partial.data() + sum_before(plan.slot_count, shape_.ep_rank) * row_bytes_,
+          .own = slot.go_back.data() + sum_before(plan.go_back_count, shape_.ep_rank) * row_bytes_,
           .own_begin = sum_before(plan.return_count, shape_.ep_rank),
           .own_count = plan.return_count[index(shape_.ep_rank)],
           .row_bytes = row_bytes_};
@@ -176,12 +176,19 @@ void MpiExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
   auto& slot = enter(ubatch, Stage::arranged, "reduce");
   const auto num_rows = static_cast<std::int64_t>(slot.arrangement.arrival.size());
   check_tensor(expert_rows, {num_rows, shape_.hidden}, shape_.dtype, at::kCPU, "expert_rows");
-  slot.partial.reserve(slot.plan->num_slots());
-  sum_choices(shape_.dtype,
-              shape_.hidden,
-              slot.arrangement,
-              expert_rows.const_data_ptr(),
-              slot.partial.data());
+  slot.go_back.reserve(slot.plan->num_go_back());
+  if (shape_.returns_choices()) {
+    copy_rows(static_cast<const std::byte*>(expert_rows.const_data_ptr()),
+              slot.arrangement.choice_row,
+              row_bytes_,
+              slot.go_back.data());
+  } else {
+    sum_choices(shape_.dtype,
+                shape_.hidden,
+                slot.arrangement,
+                expert_rows.const_data_ptr(),
+                slot.go_back.data());
+  }
   slot.stage = Stage::reduced;
 }
 
@@ -189,7 +196,7 @@ void MpiExchange::combine(int ubatch) {
   auto& slot = enter(ubatch, Stage::reduced, "combine");
   on_wire([&] { move_parts_back(ubatch, slot); });
   const auto& plan = *slot.plan;
-  const auto sent = plan.num_slots() - plan.slot_count[index(shape_.ep_rank)];
+  const auto sent = plan.num_go_back() - plan.go_back_count[index(shape_.ep_rank)];
   const auto received = sum_of(plan.return_count) - plan.return_count[index(shape_.ep_rank)];
   meter_.add({.combine_wire_bytes = sent * row_bytes_,
               .combine_received_bytes = received * row_bytes_,
@@ -201,12 +208,22 @@ at::Tensor MpiExchange::finish(int ubatch) {
   auto& slot = enter(ubatch, Stage::combined, "finish");
   const auto& plan = *slot.plan;
   slot.output.reserve(plan.num_tokens);
-  sum_parts(shape_.dtype,
-            shape_.hidden,
-            plan.part_begin,
-            plan.parts,
-            returned_rows(slot),
-            slot.output.data());
+  if (shape_.returns_choices()) {
+    sum_weighted_parts(shape_.dtype,
+                       shape_.hidden,
+                       plan.part_begin,
+                       plan.parts,
+                       plan.part_weights,
+                       returned_rows(slot),
+                       slot.output.data());
+  } else {
+    sum_parts(shape_.dtype,
+              shape_.hidden,
+              plan.part_begin,
+              plan.parts,
+              returned_rows(slot),
+              slot.output.data());
+  }
   slot.stage = Stage::idle;
   return slot.output.view(plan.num_tokens);
 }
@@ -228,7 +245,7 @@ void MpiExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
   const auto rank = index(shape_.ep_rank);
   slot.packed.reserve(static_cast<std::int64_t>(ours->packed_tokens.size()));
   slot.received.reserve(ours->num_arrivals() - ours->arrived_count[rank]);
-  slot.partial.reserve(ours->num_slots());
+  slot.go_back.reserve(ours->num_go_back());
   slot.returned.reserve(sum_of(ours->return_count) - ours->return_count[rank]);
   slot.plan = std::move(ours);
   slot.adopted = true;

@@ -20,8 +20,9 @@ namespace dovetail {
 /// refuses every further call with RunError.
 ///
 /// `gather`: each rank sends all its routed rows to every other rank, which picks what its experts
-/// need. `ragged`: exact counts, one row per (token, destination rank). Partial sums come back the
-/// same way in both: one row per (token, rank that owns one of its experts).
+/// need. `ragged`: exact counts, one row per (token, destination rank). Rows come back the same way
+/// in both: one per (token, rank that owns one of its experts), batch_invariant: one per (token,
+/// choice).
 /// Counts travel on `counts_comm`, posted by prepare, completed at the head of dispatch.
 class MpiExchange final : public Exchange, private ExchangePlans, private HostBuffers {
  public:

@@ -11,7 +11,7 @@ std::int64_t MpiExchange::bytes() const {
     for (const auto* rows : {&slot.packed,
                              &slot.received,
                              &slot.expert_rows,
-                             &slot.partial,
+                             &slot.go_back,
                              &slot.returned,
                              &slot.output}) {
       bytes += rows->bytes();
@@ -31,12 +31,16 @@ std::int64_t mpi_exchange_bytes(RowSelection selection,
   const std::int64_t ranks = shape.ep_size;
   const std::int64_t destinations = std::min<std::int64_t>(ranks, shape.top_k);
   const std::int64_t local_choices = std::min(shape.top_k, shape.experts_per_rank());
+  const std::int64_t remote_experts = shape.num_experts - shape.experts_per_rank();
   // Per token of the largest ubatch: rows of the buffers above.
   const std::int64_t packed = selection == RowSelection::needed ? destinations : 1;
   const std::int64_t arrivals = ranks;
-  const std::int64_t returned = std::min(destinations, ranks - 1);
+  const std::int64_t go_back = arrivals * shape.most_returned_rows();
+  const std::int64_t returned = shape.returns_choices()
+                                    ? std::min<std::int64_t>(shape.top_k, remote_experts)
+                                    : std::min(destinations, ranks - 1);
   const std::int64_t rows =
-      packed + (arrivals - 1) + arrivals * local_choices + arrivals + returned + 1 /* output */;
+      packed + (arrivals - 1) + arrivals * local_choices + go_back + returned + 1 /* output */;
   const std::int64_t metadata_bytes =
       (packed + arrivals) * 2 * shape.top_k * static_cast<std::int64_t>(sizeof(std::int32_t));
   return shape.num_ubatches * max_tokens * (rows * shape.row_bytes() + metadata_bytes);

@@ -30,7 +30,7 @@ struct MpiExchange::Ubatch {
       : packed(shape.hidden, shape.dtype),
         received(shape.hidden, shape.dtype),
         expert_rows(shape.hidden, shape.dtype),
-        partial(shape.hidden, shape.dtype),
+        go_back(shape.hidden, shape.dtype),
         returned(shape.hidden, shape.dtype),
         output(shape.hidden, shape.dtype),
         offsets(at::zeros({shape.experts_per_rank()}, at::kInt)) {}
@@ -48,8 +48,8 @@ struct MpiExchange::Ubatch {
   RowBuffer packed;                          ///< to send, own rows included
   RowBuffer received;                        ///< of the other ranks
   RowBuffer expert_rows;
-  RowBuffer partial;   ///< one row per slot
-  RowBuffer returned;  ///< partial sums from the other ranks
+  RowBuffer go_back;   ///< to the owners of tokens, own rows included
+  RowBuffer returned;  ///< of own tokens, from the other ranks
   RowBuffer output;
   at::Tensor offsets;  ///< [experts_per_rank] int32
 };

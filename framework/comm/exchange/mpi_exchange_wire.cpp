@@ -11,11 +11,13 @@ namespace {
 // What a message holds, for messages to people.
 constexpr std::array<const char*, kNumMessageKinds> kContentNames = {
     "metadata", "rows", "partial sums"};
+constexpr const char* kChoiceRowsName = "expert rows";
 
 }  // namespace
 
 MessageKind MpiExchange::message_kind(int ubatch, int kind) const {
-  return {.content = kContentNames.at(index(kind)),
+  return {.content = kind == kParts && shape_.returns_choices() ? kChoiceRowsName
+                                                                : kContentNames.at(index(kind)),
           .comm = exchange_comm_,
           .tag = ubatch * kNumMessageKinds + kind,
           .type = kind == kMetadata ? state_->metadata_type.raw() : state_->row_type.raw()};
@@ -101,9 +103,9 @@ void MpiExchange::move_parts_back(int ubatch, Ubatch& slot) {
   }
   for (int step = 1; step < shape_.ep_size; ++step) {
     const int target = (rank + step) % shape_.ep_size;
-    const auto begin = sum_before(plan.slot_count, target);
+    const auto begin = sum_before(plan.go_back_count, target);
     state_->wire.send(
-        kind, target, slot.partial.data() + begin * row_bytes_, plan.slot_count[index(target)]);
+        kind, target, slot.go_back.data() + begin * row_bytes_, plan.go_back_count[index(target)]);
   }
   state_->wire.wait(policy_, where(ubatch, "combine"));
 }

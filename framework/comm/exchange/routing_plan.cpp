@@ -73,6 +73,41 @@ void place_parts(RoutingPlan& plan) {
   }
 }
 
+// Makes the parts one for each choice, in ascending k, where they are one for each rank: what is
+// sent out is settled by then.
+void return_choices(std::span<const std::int64_t> expert_ids,
+                    std::span<const float> weights,
+                    RoutingPlan& plan) {
+  DOVETAIL_CHECK(plan.num_choices <= std::numeric_limits<std::int32_t>::max(),
+                 "more than 2^31 - 1 rows to get back on one rank in one ubatch");
+  const auto ranks = static_cast<std::size_t>(plan.shape.ep_size);
+  const auto k = static_cast<std::size_t>(plan.shape.top_k);
+  const auto rank_of = [&](std::int64_t expert) {
+    return static_cast<std::size_t>(expert / plan.shape.experts_per_rank());
+  };
+  plan.return_count.assign(ranks, 0);
+  for (const auto expert : expert_ids) {
+    if (expert >= 0) {
+      ++plan.return_count[rank_of(expert)];
+    }
+  }
+  std::vector<std::int64_t> next(ranks);
+  for (std::size_t r = 0; r < ranks; ++r) {
+    next[r] = sum_before(plan.return_count, static_cast<int>(r));
+  }
+  plan.parts.clear();
+  plan.part_begin.assign(1, 0);
+  for (std::size_t first = 0; first < expert_ids.size(); first += k) {
+    for (auto choice = first; choice < first + k; ++choice) {
+      if (expert_ids[choice] >= 0) {
+        plan.parts.push_back(static_cast<std::int32_t>(next[rank_of(expert_ids[choice])]++));
+        plan.part_weights.push_back(weights[choice]);
+      }
+    }
+    plan.part_begin.push_back(static_cast<std::int64_t>(plan.parts.size()));
+  }
+}
+
 void pack_metadata(std::span<const std::int64_t> expert_ids,
                    std::span<const float> weights,
                    RoutingPlan& plan) {
@@ -96,8 +131,8 @@ std::int64_t RoutingPlan::num_arrivals() const {
   return sum_before(arrived_count, shape.ep_size);
 }
 
-std::int64_t RoutingPlan::num_slots() const {
-  return sum_before(slot_count, shape.ep_size);
+std::int64_t RoutingPlan::num_go_back() const {
+  return sum_before(go_back_count, shape.ep_size);
 }
 
 void plan_sends(const ExchangeShape& shape,
@@ -115,6 +150,7 @@ void plan_sends(const ExchangeShape& shape,
   plan.complete = false;
   plan.packed_tokens.clear();
   plan.parts.clear();
+  plan.part_weights.clear();
   plan.part_begin.assign(1, 0);
   plan.return_count.assign(static_cast<std::size_t>(shape.ep_size), 0);
 
@@ -136,6 +172,9 @@ void plan_sends(const ExchangeShape& shape,
                  "more than 2^31 - 1 rows to send from one rank in one ubatch");
   place_parts(plan);
   pack_metadata(expert_ids, weights, plan);
+  if (shape.returns_choices()) {
+    return_choices(expert_ids, weights, plan);
+  }
 }
 
 std::vector<std::int64_t> RoutingPlan::tokens_per_expert() const {
@@ -157,15 +196,16 @@ std::vector<std::int64_t> RoutingPlan::tokens_per_expert() const {
 void complete_plan(RoutingPlan& plan) {
   const auto width = plan.metadata_width();
   const auto k = static_cast<std::size_t>(plan.shape.top_k);
-  plan.slot_count.assign(plan.arrived_count.size(), 0);
+  const bool one_is_enough = !plan.shape.returns_choices();
+  plan.go_back_count.assign(plan.arrived_count.size(), 0);
   const auto* row = plan.arrived_metadata.data();
   for (std::size_t source = 0; source < plan.arrived_count.size(); ++source) {
     for (std::int64_t i = 0; i < plan.arrived_count[source]; ++i, row += width) {
-      bool routed_here = false;
-      for (std::size_t j = 0; j < k && !routed_here; ++j) {
-        routed_here = local_expert(plan.shape, row[j]) >= 0;
+      std::int64_t rows = 0;
+      for (std::size_t j = 0; j < k && !(one_is_enough && rows > 0); ++j) {
+        rows += local_expert(plan.shape, row[j]) >= 0 ? 1 : 0;
       }
-      plan.slot_count[source] += routed_here ? 1 : 0;
+      plan.go_back_count[source] += rows;
     }
   }
   plan.complete = true;

@@ -29,21 +29,25 @@ struct RoutingPlan final : public ExchangePlan {
   std::vector<std::int64_t> packed_begin;     ///< [R]
   std::vector<std::int64_t> packed_count;     ///< [R]
 
-  // Partial sums that come back: by rank, then token. Token t gets parts[part_begin[t]] to
-  // parts[part_begin[t + 1]], in ascending rank order: one for each rank that it is routed to.
-  std::vector<std::int64_t> return_count;  ///< [R] own tokens routed to each rank
+  // Rows that come back: by rank, then token, then k. Token t gets parts[part_begin[t]] to
+  // parts[part_begin[t + 1]]. Partial sums: one for each rank that it is routed to, in ascending
+  // rank order, without weights. Where the shape returns choices: one for each choice, in ascending
+  // k.
+  std::vector<std::int64_t> return_count;  ///< [R] that come from each rank
   std::vector<std::int64_t> part_begin;    ///< [T + 1]
-  std::vector<std::int32_t> parts;         ///< index into the rows by rank, then token
+  std::vector<std::int32_t> parts;         ///< index into the rows by rank, then token, then k
+  std::vector<float> part_weights;         ///< of each part; empty = partial sums
 
   // Known once dispatch is done; own rows included. Arrivals are ordered by source rank, then
-  // token; those routed here have a slot each, in the same order.
+  // token; rows that go back have the same order, then k: one for each arrival that is routed here,
+  // or, where the shape returns choices, one for each choice of an expert of this rank.
   std::vector<std::int64_t> arrived_count;     ///< [R]
   std::vector<std::int32_t> arrived_metadata;  ///< [arrivals][2k]
-  std::vector<std::int64_t> slot_count;        ///< [R]
+  std::vector<std::int64_t> go_back_count;     ///< [R]
   bool complete = false;
 
   std::int64_t num_arrivals() const;
-  std::int64_t num_slots() const;
+  std::int64_t num_go_back() const;
   std::vector<std::int64_t> tokens_per_expert() const override;
 
   /// Int32 values of metadata per row: k expert ids (-1 = none), then k weights as float bits.
@@ -52,14 +56,15 @@ struct RoutingPlan final : public ExchangePlan {
 
 /// Fills the sender's side of `plan` (vectors keep their memory) and marks it incomplete.
 /// expert_ids [T][k]: distinct within a row, -1 = none; weights [T][k]. Throws ContractError that
-/// names the token for ids out of range or chosen twice, and for more than 2^31 - 1 tokens.
+/// names the token for ids out of range or chosen twice, and for more than 2^31 - 1 rows to send or
+/// to get back.
 void plan_sends(const ExchangeShape& shape,
                 RowSelection selection,
                 std::span<const std::int64_t> expert_ids,
                 std::span<const float> weights,
                 RoutingPlan& plan);
 
-/// Fills slot_count from what arrived and marks the plan complete.
+/// Fills go_back_count from what arrived and marks the plan complete.
 void complete_plan(RoutingPlan& plan);
 
 /// Local expert of a global expert id, or -1 if another rank owns it (or it is padding).

@@ -48,17 +48,27 @@ class RowSum {
   std::vector<float> sum_;
 };
 
-template <class T>
-void sum_choices_as(std::int64_t hidden, const Arrangement& order, const T* rows, T* out) {
+// out[n] = the sum of weights[i] * row_at(i) over i in [begin[n], begin[n + 1]), in that order;
+// zeros where there is none. The one weighted sum of an exchange, whoever makes it.
+template <class T, class Index, class RowAt>
+void sum_weighted_as(std::int64_t hidden,
+                     std::span<const Index> begin,
+                     std::span<const float> weights,
+                     RowAt row_at,
+                     T* out) {
   RowSum sum(hidden);
-  for (std::size_t slot = 0; slot + 1 < order.slot_begin.size(); ++slot) {
-    const auto begin = static_cast<std::size_t>(order.slot_begin[slot]);
-    const auto end = static_cast<std::size_t>(order.slot_begin[slot + 1]);
-    sum.start(rows + order.choice_row[begin] * hidden, order.choice_weight[begin]);
-    for (auto i = begin + 1; i < end; ++i) {
-      sum.add(rows + order.choice_row[i] * hidden, order.choice_weight[i]);
+  for (std::size_t n = 0; n + 1 < begin.size(); ++n, out += hidden) {
+    const auto first = static_cast<std::size_t>(begin[n]);
+    const auto end = static_cast<std::size_t>(begin[n + 1]);
+    if (first == end) {
+      std::fill_n(out, hidden, static_cast<T>(0.0F));
+      continue;
     }
-    sum.round_to(out + static_cast<std::int64_t>(slot) * hidden);
+    sum.start(row_at(first), weights[first]);
+    for (auto i = first + 1; i < end; ++i) {
+      sum.add(row_at(i), weights[i]);
+    }
+    sum.round_to(out);
   }
 }
 
@@ -133,7 +143,14 @@ void sum_choices(at::ScalarType dtype,
                  const void* rows,
                  void* out) {
   with_type(dtype, [&]<class T>(T) {
-    sum_choices_as(hidden, arrangement, static_cast<const T*>(rows), static_cast<T*>(out));
+    sum_weighted_as<T, std::int32_t>(
+        hidden,
+        arrangement.slot_begin,
+        arrangement.choice_weight,
+        [&](std::size_t i) {
+          return static_cast<const T*>(rows) + arrangement.choice_row[i] * hidden;
+        },
+        static_cast<T*>(out));
   });
 }
 
@@ -145,6 +162,23 @@ void sum_parts(at::ScalarType dtype,
                void* out) {
   with_type(dtype, [&]<class T>(T) {
     sum_parts_as(hidden, part_begin, parts, rows, static_cast<T*>(out));
+  });
+}
+
+void sum_weighted_parts(at::ScalarType dtype,
+                        std::int64_t hidden,
+                        std::span<const std::int64_t> part_begin,
+                        std::span<const std::int32_t> parts,
+                        std::span<const float> weights,
+                        const SplitRows& rows,
+                        void* out) {
+  with_type(dtype, [&]<class T>(T) {
+    sum_weighted_as<T, std::int64_t>(
+        hidden,
+        part_begin,
+        weights,
+        [&](std::size_t i) { return reinterpret_cast<const T*>(rows.row(parts[i])); },
+        static_cast<T*>(out));
   });
 }
 

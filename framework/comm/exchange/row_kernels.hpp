@@ -1,4 +1,4 @@
-// Loops over rows on the host: copies and the two sums of an exchange. Raw pointers; sums are in
+// Loops over rows on the host: copies and the sums of an exchange. Raw pointers; sums are in
 // float32 in a fixed order and rounded once.
 #pragma once
 
@@ -54,5 +54,14 @@ void sum_parts(at::ScalarType dtype,
                std::span<const std::int32_t> parts,
                const SplitRows& rows,
                void* out);
+
+/// The same with a weight for each part: what sum_choices makes of the same rows, to the bit.
+void sum_weighted_parts(at::ScalarType dtype,
+                        std::int64_t hidden,
+                        std::span<const std::int64_t> part_begin,
+                        std::span<const std::int32_t> parts,
+                        std::span<const float> weights,
+                        const SplitRows& rows,
+                        void* out);
 
 }  // namespace dovetail

@@ -65,6 +65,38 @@ TEST(ExchangeTraffic, GatherSendsEveryRoutedRowToEveryPeer) {
   EXPECT_EQ(dispatched_rows(shape, exchange->meter().traffic()), routed * (group.size - 1));
 }
 
+// In batch_invariant each choice of a remote expert brings a row back; what goes out stays.
+TEST(ExchangeTraffic, BatchInvariantReturnsOneRowPerRemoteChoice) {
+  const TestGroup group;
+  const auto seed = fresh_seed();
+  for (const auto* kind : kKinds) {
+    std::uint64_t pass = 0;
+    for (const auto routing : kAllRoutings) {
+      auto shape = group.shape(3, std::min(4, group.size * 3));
+      const auto batch =
+          make_batch(shape, equal_tokens(group, 50), routing, Weights::random, seed + ++pass);
+      const auto fast = group.make(kind, shape);
+      run_pass(*fast, 0, batch, group.rank);
+      shape.numerics = Numerics::batch_invariant;
+      const auto invariant = group.make(kind, shape);
+      run_pass(*invariant, 0, batch, group.rank);
+
+      const auto& traffic = invariant->meter().traffic();
+      const auto& before = fast->meter().traffic();
+      EXPECT_EQ(traffic.dispatch_wire_bytes, before.dispatch_wire_bytes);
+      EXPECT_EQ(traffic.dispatch_received_bytes, before.dispatch_received_bytes);
+      EXPECT_EQ(traffic.dispatch_logical_bytes, before.dispatch_logical_bytes);
+      EXPECT_EQ(traffic.combine_logical_bytes, before.combine_logical_bytes);
+      EXPECT_EQ(traffic.combine_received_bytes,
+                count_remote_choices(batch, group.rank) * shape.row_bytes());
+      std::int64_t bytes[2] = {traffic.combine_wire_bytes, traffic.combine_received_bytes};
+      DOVETAIL_MPI(
+          MPI_Allreduce(MPI_IN_PLACE, bytes, 2, MPI_INT64_T, MPI_SUM, group.exchange_comm.raw()));
+      EXPECT_EQ(bytes[0], bytes[1]);
+    }
+  }
+}
+
 // Expected number of distinct ranks per token under uniform routing without replacement,
 // R * (1 - C(E - E/R, k) / C(E, k)); without the own rank, R - 1 for R in front.
 TEST(ExchangeTraffic, RaggedMeetsTheExpectationOfUniformRouting) {
@@ -119,29 +151,41 @@ TEST(ExchangeShapes, ImpossibleShapesAreRefused) {
 }
 
 // With k = E every bound of the estimate is reached; with less it holds.
+void expect_estimate_holds(const TestGroup& group,
+                           const char* kind,
+                           const ExchangeShape& shape,
+                           std::uint64_t seed) {
+  const auto exchange = group.make(kind, shape);
+  for (int ubatch = 0; ubatch < shape.num_ubatches; ++ubatch) {
+    for (const auto routing : kAllRoutings) {
+      run_pass(*exchange,
+               ubatch,
+               make_batch(shape, equal_tokens(group, 11), routing, Weights::random, seed),
+               group.rank);
+    }
+    run_pass(*exchange,
+             ubatch,
+             make_batch(shape, equal_tokens(group, 11), Routing::uniform, Weights::random, seed),
+             group.rank);
+  }
+  const auto held = exchange->buffers().bytes();
+  const auto estimate = exchange_buffer_bytes(kind, /*on_gpu=*/false, shape, 11, 1.0);
+  EXPECT_LE(held, estimate) << kind << " k " << shape.top_k;
+  if (shape.top_k == shape.num_experts) {
+    EXPECT_EQ(held, estimate) << kind;
+  }
+}
+
 TEST(ExchangeMemory, EstimateIsReachedInTheWorstRoutingAndHoldsOtherwise) {
   const TestGroup group;
   const auto seed = fresh_seed();
   for (const auto* kind : kKinds) {
-    for (const int k : {group.size * 2, 2, 1}) {
-      auto shape = group.shape(2, k);
-      shape.num_ubatches = 2;
-      const auto exchange = group.make(kind, shape);
-      for (int ubatch = 0; ubatch < 2; ++ubatch) {
-        for (const auto routing : kAllRoutings) {
-          const auto batch =
-              make_batch(shape, equal_tokens(group, 11), routing, Weights::random, seed);
-          run_pass(*exchange, ubatch, batch, group.rank);
-        }
-        const auto batch =
-            make_batch(shape, equal_tokens(group, 11), Routing::uniform, Weights::random, seed);
-        run_pass(*exchange, ubatch, batch, group.rank);
-      }
-      const auto held = exchange->buffers().bytes();
-      const auto estimate = exchange_buffer_bytes(kind, /*on_gpu=*/false, shape, 11, 1.0);
-      EXPECT_LE(held, estimate) << kind << " k " << k;
-      if (k == group.size * 2) {
-        EXPECT_EQ(held, estimate) << kind;
+    for (const auto numerics : {Numerics::fast, Numerics::batch_invariant}) {
+      for (const int k : {group.size * 2, 2, 1}) {
+        auto shape = group.shape(2, k);
+        shape.num_ubatches = 2;
+        shape.numerics = numerics;
+        expect_estimate_holds(group, kind, shape, seed);
       }
     }
   }

@@ -75,6 +75,20 @@ TEST(CheckedRun, CountsTheMemoryOfEachRank) {
   EXPECT_EQ(requests, 6) << "three a rank";
 }
 
+TEST(CheckedRun, CountsTheRowsThatComeBackInEachPolicysNumerics) {
+  auto run = check(
+      "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
+      "execution: {device: cpu}\n" +
+          std::string(kPolicies),
+      2);
+  const auto exchange_bytes = [&run] {
+    return memory_of(run, 0).at("exchange buffers (worst case)");
+  };
+  const auto fast = exchange_bytes();
+  run.experiment.policies[1].execution.numerics = Numerics::batch_invariant;
+  EXPECT_GT(exchange_bytes(), fast);
+}
+
 TEST(CheckedRun, CountsGivenRouting) {
   const auto run = check(
       "workload: {phase: prefill, requests: {lengths: [20, 7]}, routing: balanced}\n"
