@@ -76,17 +76,22 @@ TEST(CheckedRun, CountsTheMemoryOfEachRank) {
 }
 
 TEST(CheckedRun, CountsTheRowsThatComeBackInEachPolicysNumerics) {
-  auto run = check(
-      "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
-      "execution: {device: cpu}\n" +
-          std::string(kPolicies),
-      2);
-  const auto exchange_bytes = [&run] {
+  const auto exchange_bytes = [](int expert_parallel, int policy) {
+    auto run = check(
+        "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
+        "parallel: {expert_parallel: " +
+            std::to_string(expert_parallel) + "}\nexecution: {device: cpu}\n" + kPolicies,
+        expert_parallel);
+    if (policy >= 0) {
+      run.experiment.policies[static_cast<std::size_t>(policy)].execution.numerics =
+          Numerics::batch_invariant;
+    }
     return memory_of(run, 0).at("exchange buffers (worst case)");
   };
-  const auto fast = exchange_bytes();
-  run.experiment.policies[1].execution.numerics = Numerics::batch_invariant;
-  EXPECT_GT(exchange_bytes(), fast);
+  const auto fast = exchange_bytes(2, -1);
+  EXPECT_GT(exchange_bytes(2, 0), fast);
+  EXPECT_GT(exchange_bytes(2, 1), fast);
+  EXPECT_EQ(exchange_bytes(1, 0), exchange_bytes(1, -1)) << "one rank gets nothing back";
 }
 
 TEST(CheckedRun, CountsGivenRouting) {
