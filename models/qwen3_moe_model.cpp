@@ -5,9 +5,9 @@
 
 #include <ATen/ops/add.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/linear.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/products.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/router.hpp"
 #include "models/weights/digest.hpp"
@@ -56,6 +56,20 @@ Qwen3MoeModel::Qwen3MoeModel(Qwen3MoeConfig config,
   dims_.dtype = placement.dtype;
 }
 
+Qwen3MoeModel::Qwen3MoeModel(const Qwen3MoeModel& other, Numerics numerics)
+    : config_(other.config_),
+      shape_(other.shape_),
+      dims_(other.dims_),
+      attention_dims_(other.attention_dims_),
+      first_expert_(other.first_expert_),
+      weights_(other.weights_),
+      rotary_(other.rotary_),
+      numerics_(numerics) {}
+
+std::unique_ptr<Model> Qwen3MoeModel::with_numerics(Numerics numerics) const {
+  return std::make_unique<Qwen3MoeModel>(*this, numerics);
+}
+
 WeightsDigest Qwen3MoeModel::weights_digest() const {
   WeightsDigest digest;
   visit_qwen3_moe(
@@ -93,31 +107,35 @@ void Qwen3MoeModel::embed(UbatchState& state) const {
     DOVETAIL_CHECK_EQ(inputs.input_ids.size(0), inputs.num_tokens);
     state.hidden = at::index_select(weights_.embedding, 0, inputs.input_ids);
   }
-  state.rotary = rotary_.table(state.inputs.positions, dims_.dtype);
+  state.rotary = rotary_.table(state.inputs.positions, dims_.dtype, numerics_);
 }
 
 void Qwen3MoeModel::attention(int layer, UbatchState& state, KvCache& cache) const {
   const Qwen3MoeLayerWeights& weights = layer_weights(layer);
-  const at::Tensor normed = rms_norm(state.hidden, weights.input_norm, config_.rms_norm_eps);
+  const at::Tensor normed =
+      rms_norm(state.hidden, weights.input_norm, config_.rms_norm_eps, numerics_);
   state.hidden = self_attention(attention_dims_,
                                 weights.attention,
                                 normed,
                                 state.rotary,
                                 state.inputs,
                                 cache.keys.at(static_cast<std::size_t>(layer)),
-                                cache.values.at(static_cast<std::size_t>(layer)))
+                                cache.values.at(static_cast<std::size_t>(layer)),
+                                numerics_)
                      .add_(state.hidden);
 }
 
 void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& replay_ids) const {
   const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
-  state.moe_input = rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps);
-  state.router_logits = at::linear(state.moe_input, weights.router);
+  state.moe_input =
+      rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
+  state.router_logits = project(state.moe_input, weights.router, at::Tensor(), numerics_);
   const Routing routing = route_tokens(state.router_logits,
                                        replay_ids,
                                        state.inputs.slot_mapping,
                                        config_.num_experts_per_tok,
-                                       config_.norm_topk_prob);
+                                       config_.norm_topk_prob,
+                                       numerics_);
   state.expert_ids = routing.expert_ids;
   state.weights = routing.weights;
   state.natural_ids = routing.natural_ids;
@@ -125,21 +143,21 @@ void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& repla
 }
 
 at::Tensor Qwen3MoeModel::experts(int layer, const ExpertRows& rows) const {
-  return run_experts(moe_layer_weights(layer).experts, rows);
+  return run_experts(moe_layer_weights(layer).experts, rows, numerics_);
 }
 
 void Qwen3MoeModel::shared_experts(int layer, UbatchState& state) const {
   const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
   DOVETAIL_CHECK(weights.shared_experts.down.defined(), "the model has no shared experts");
-  state.shared_output = gated_mlp(weights.shared_experts, state.moe_input);
+  state.shared_output = gated_mlp(weights.shared_experts, state.moe_input, numerics_);
 }
 
 void Qwen3MoeModel::mlp(int layer, UbatchState& state) const {
   const Qwen3MoeLayerWeights& weights = layer_weights(layer);
   DOVETAIL_CHECK(weights.mlp.down.defined(), "the layer is not dense");
   const at::Tensor normed =
-      rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps);
-  state.hidden = gated_mlp(weights.mlp, normed).add_(state.hidden);
+      rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
+  state.hidden = gated_mlp(weights.mlp, normed, numerics_).add_(state.hidden);
 }
 
 void Qwen3MoeModel::add_moe(int layer, UbatchState& state, const at::Tensor& combined) const {
@@ -151,13 +169,14 @@ void Qwen3MoeModel::add_moe(int layer, UbatchState& state, const at::Tensor& com
 }
 
 at::Tensor Qwen3MoeModel::output(const UbatchState& state) const {
-  return dims_.is_last_stage ? rms_norm(state.hidden, weights_.final_norm, config_.rms_norm_eps)
-                             : state.hidden;
+  return dims_.is_last_stage
+             ? rms_norm(state.hidden, weights_.final_norm, config_.rms_norm_eps, numerics_)
+             : state.hidden;
 }
 
 at::Tensor Qwen3MoeModel::logits(const at::Tensor& normed) const {
   DOVETAIL_CHECK(dims_.is_last_stage, "only the last stage has logits");
-  return at::linear(normed, weights_.lm_head);
+  return project(normed, weights_.lm_head, at::Tensor(), numerics_);
 }
 
 const Qwen3MoeLayerWeights& Qwen3MoeModel::layer_weights(int layer) const {

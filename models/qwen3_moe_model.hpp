@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "framework/step/model.hpp"
 #include "models/layers/rotary.hpp"
@@ -18,6 +19,11 @@ class Qwen3MoeModel final : public Model {
                 const ModelDims& dims,
                 WeightSource& source,
                 const ModelPlacement& placement);
+
+  /// The weights of `other`, which both hold from then on, with these numerics.
+  Qwen3MoeModel(const Qwen3MoeModel& other, Numerics numerics);
+
+  std::unique_ptr<Model> with_numerics(Numerics numerics) const override;
 
   const ModelShape& shape() const override { return shape_; }
 
@@ -47,6 +53,7 @@ class Qwen3MoeModel final : public Model {
   int first_expert_;
   Qwen3MoeWeights weights_;
   Rotary rotary_;
+  Numerics numerics_ = Numerics::fast;
 };
 
 }  // namespace dovetail

@@ -75,8 +75,8 @@ struct ExecutionConfig {
         .same_in_all_policies();
     keys.one_of("numerics",
                 &E::numerics,
-                "`batch_invariant`: a row's result does not depend on what else is in the batch "
-                "(not built yet).");
+                "`batch_invariant`: a row has the same bits whatever else is in the batch, and on "
+                "every grid; slower on a CPU. `fast` promises that of no row.");
     keys.whole("warmup",
                &E::warmup,
                0,

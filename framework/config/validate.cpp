@@ -105,7 +105,6 @@ class Validator {
   }
 
   void check_execution(const std::string& path, const ExecutionConfig& execution) const {
-    refuse_if(execution.numerics != Numerics::fast, path + ".numerics", "batch_invariant", "fast");
     std::vector<std::string> built = {"auto"};
     std::vector<std::string> unbuilt;
     for (const auto& exchange : capabilities_.exchanges) {

@@ -37,6 +37,7 @@ class PolicyRun {
   PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder)
       : setup_(setup),
         ranks_(with_timeout(setup.run.ranks, setup.policy.execution.timeout_s)),
+        model_(setup.model.with_numerics(setup.policy.execution.numerics)),
         schedules_(setup.resolved.schedules),
         digest_(schedules_.digest()),
         rule_(agreement_rule(
@@ -52,7 +53,7 @@ class PolicyRun {
                                 .resolved = setup.resolved.execution,
                                 .workload = setup.run.experiment.workload,
                                 .schedules = schedules_,
-                                .model = setup.model,
+                                .model = *model_,
                                 .given = setup.given,
                                 .iteration = setup.iteration,
                                 .outputs = setup.outputs,
@@ -261,6 +262,7 @@ class PolicyRun {
 
   const PolicyRunSetup& setup_;
   const Ranks ranks_;  ///< whose waits are bounded by the policy's own timeout_s
+  const std::unique_ptr<const Model> model_;  ///< with the policy's own numerics
   const PolicySchedules& schedules_;
   const std::uint64_t digest_;
   const AgreementRule rule_;

@@ -19,7 +19,7 @@ struct PolicyRunSetup {
   const PolicyConfig& policy;
   const ResolvedPolicy& resolved;
   RankDevice& device;
-  const Model& model;
+  const Model& model;  ///< of any numerics
   const RankWorkload& workload;
   const GivenInputs& given;
   Iteration& iteration;

@@ -95,6 +95,7 @@ RankFileSpec rank_file_spec(const RunContext& context,
   spec.attributes.push_back({"argv", run.options.command_line});
   spec.attributes.push_back({"environment", relevant_environment()});
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
+  spec.attributes.push_back({"numerics", std::string(to_string(policy.execution.numerics))});
   // A group of one rank has no link to emulate.
   spec.attributes.push_back(
       {attribute::kLink, describe_link(policy.execution.link, ranks.grid.expert_parallel)});

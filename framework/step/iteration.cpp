@@ -41,6 +41,7 @@ Iteration::Iteration(const RankWorkload& workload,
                      at::Device device)
     : page_size_(execution.page_size),
       cache_tokens_(execution.cache_tokens),
+      numerics_(execution.numerics),
       pages_(allocate_kv_pages(workload.kv_tokens, page_size_, cache_tokens_, seed)),
       cache_(make_kv_cache(pages_, model.dims(), model.shape().num_layers(), device)),
       steps_(make_inputs(workload.steps, given.embeds, pages_, device)),
@@ -48,7 +49,8 @@ Iteration::Iteration(const RankWorkload& workload,
       step_slots_(slots_of(steps_)) {}
 
 bool Iteration::suits(const ExecutionConfig& execution) const {
-  return execution.page_size == page_size_ && execution.cache_tokens == cache_tokens_;
+  return execution.page_size == page_size_ && execution.cache_tokens == cache_tokens_ &&
+         (context_steps_.empty() || execution.numerics == numerics_);
 }
 
 void Iteration::poison_steps() {

@@ -1,5 +1,6 @@
 // What the steps of an iteration share: the KV cache of a rank's requests, and the tensors that
-// refer to its pages. One for all policies with pages of one size.
+// refer to its pages. One for all policies with pages of one size,
+// and one numerics where forward passes fill a context.
 #pragma once
 
 #include <cstddef>
@@ -77,6 +78,7 @@ class Iteration {
  private:
   int page_size_;
   std::int64_t cache_tokens_;
+  Numerics numerics_;  ///< of the policies that fill and read the cache
   KvPages pages_;
   KvCache cache_;
   std::vector<StepInputs> steps_;

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "framework/comm/exchange/exchange.hpp"
+#include "framework/config/choices.hpp"
 #include "framework/plan/phase.hpp"
 
 namespace dovetail {
@@ -117,6 +119,15 @@ class Model {
   virtual const ModelDims& dims() const = 0;
   virtual WeightsDigest weights_digest() const = 0;
   virtual std::int64_t weight_bytes() const = 0;
+
+  /// A model of the same weights that computes with these numerics: cheap, as it shares all
+  /// tensors, and independent of this one's life. What an architecture makes is `fast`.
+  /// batch_invariant: every row that a phase gives depends on that row's inputs alone (attention:
+  /// on its request's rows up to itself), not on the other rows, the cuts of a batch or a request,
+  /// the ranks, or the threads. In bfloat16 on a GPU only where GEMMs must not split
+  /// their sums (framework/cuda/gemm_split_k.hpp), and for steps of one kind: with max_query_length
+  /// 1 another kernel attends than with more.
+  virtual std::unique_ptr<Model> with_numerics(Numerics numerics) const = 0;
 
   /// input_ids, or embeds where they are defined, -> hidden; positions -> rotary, for every layer's
   /// attention. A stage that is not the first needs embeds.

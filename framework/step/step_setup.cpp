@@ -10,7 +10,8 @@ ExchangeShape exchange_shape(const StepSetup& setup, int num_ubatches) {
           .top_k = dims.top_k,
           .hidden = dims.hidden,
           .dtype = dims.dtype,
-          .num_ubatches = num_ubatches};
+          .num_ubatches = num_ubatches,
+          .numerics = setup.execution.numerics};
 }
 
 }  // namespace dovetail

@@ -22,6 +22,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/attend_in_tiles.hpp"
 #include "models/layers/attention.hpp"
 
 namespace dovetail {
@@ -104,7 +105,8 @@ at::Tensor attend_to_context(const at::Tensor& queries,
                              const std::vector<AttentionSegment>& segments,
                              const at::Tensor& block_tables,
                              const at::Tensor& keys,
-                             const at::Tensor& values) {
+                             const at::Tensor& values,
+                             Numerics numerics) {
   const std::int64_t kv_heads = keys.size(2);
   const std::int64_t group = queries.size(1) / kv_heads;
   if (queries.is_cuda()) {  // behind the tables of the segments there may be some of padding
@@ -124,6 +126,16 @@ at::Tensor attend_to_context(const at::Tensor& queries,
     const std::int64_t length = segment.context_length + segment.query_length;
     const RequestPages pages = pages_of(
         tables.select(0, static_cast<std::int64_t>(index)), length, keys.size(1), keys.size(0));
+    if (numerics == Numerics::batch_invariant) {
+      const auto rows = [&](const at::Tensor& x) {
+        return x.narrow(0, segment.token_start, segment.query_length);
+      };
+      rows(result).copy_(attend_in_tiles(rows(queries),
+                                         gather(keys, pages, length),
+                                         gather(values, pages, length),
+                                         segment.context_length));
+      continue;
+    }
     const at::Tensor context_keys = by_group(gather(keys, pages, length), kv_heads, group);
     const at::Tensor context_values = by_group(gather(values, pages, length), kv_heads, group);
     std::int64_t first = segment.context_length;  // position within the request

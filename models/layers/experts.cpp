@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -9,6 +10,7 @@
 
 #include "framework/base/check.hpp"
 #include "models/layers/cuda/layers.hpp"
+#include "models/layers/products.hpp"
 #include "models/layers/swiglu.hpp"
 
 namespace dovetail {
@@ -18,17 +20,26 @@ namespace {
 void grouped_gemm(const at::Tensor& input,
                   const at::Tensor& weight,
                   std::span<const std::int32_t> ends,
-                  at::Tensor& output) {
+                  at::Tensor& output,
+                  Numerics numerics) {
+  std::vector<RowProduct> products;
   std::int64_t begin = 0;
   for (std::size_t expert = 0; expert < ends.size(); ++expert) {
     const std::int64_t count = ends[expert] - begin;
     if (count > 0) {
-      at::Tensor rows = output.narrow(0, begin, count);
-      at::mm_out(rows,
-                 input.narrow(0, begin, count),
-                 weight.select(0, static_cast<std::int64_t>(expert)).t());
+      products.push_back({.x = input.narrow(0, begin, count),
+                          .weight = weight.select(0, static_cast<std::int64_t>(expert)),
+                          .bias = {},
+                          .result = output.narrow(0, begin, count)});
     }
     begin = ends[expert];
+  }
+  if (numerics == Numerics::batch_invariant) {
+    multiply_in_tiles(products);
+    return;
+  }
+  for (RowProduct& product : products) {
+    at::mm_out(product.result, product.x, product.weight.t());
   }
 }
 
@@ -49,7 +60,7 @@ std::span<const std::int32_t> ends_of(const at::Tensor& offsets,
 
 }  // namespace
 
-at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {
+at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows, Numerics numerics) {
   if constexpr (gpu::kIsBuilt) {
     if (gpu::serves(rows.rows)) {
       return gpu::run_experts(weights, rows);
@@ -58,9 +69,9 @@ at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {
   const at::Tensor offsets = rows.offsets.cpu();  // the same tensor on the CPU
   const auto ends = ends_of(offsets, rows, weights.down.size(0));
   at::Tensor gate_up = at::empty({rows.rows.size(0), weights.gate_up.size(1)}, rows.rows.options());
-  grouped_gemm(rows.rows, weights.gate_up, ends, gate_up);
+  grouped_gemm(rows.rows, weights.gate_up, ends, gate_up, numerics);
   at::Tensor output = at::empty_like(rows.rows);
-  grouped_gemm(swiglu(gate_up), weights.down, ends, output);
+  grouped_gemm(swiglu(gate_up, numerics), weights.down, ends, output, numerics);
   return output;
 }
 

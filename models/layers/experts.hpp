@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "framework/comm/exchange/exchange.hpp"
+#include "framework/config/choices.hpp"
 
 namespace dovetail {
 
@@ -16,7 +17,10 @@ struct ExpertWeights {
 /// Each row through its expert: rows.rows [R, H] -> [R, H], new; routing weights not applied. On a
 /// GPU rows from offsets.back() on are unspecified. bfloat16 on a GPU: two grouped GEMMs that read
 /// the offsets there; else a pair of GEMMs per expert, by offsets on the host (a GPU is waited
-/// for).
-at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows);
+/// for). batch_invariant: each row by itself; the pair of GEMMs in tiles (products.hpp), the
+/// grouped ones as they are.
+at::Tensor run_experts(const ExpertWeights& weights,
+                       const ExpertRows& rows,
+                       Numerics numerics = Numerics::fast);
 
 }  // namespace dovetail

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/linear.h>
 
+#include "models/layers/products.hpp"
 #include "models/layers/swiglu.hpp"
 
 namespace dovetail {
@@ -14,9 +14,10 @@ struct MlpWeights {
   at::Tensor down;     ///< [H, I]
 };
 
-/// down(silu(gate(x)) * up(x)): x [T, H] -> [T, H], new.
-inline at::Tensor gated_mlp(const MlpWeights& weights, const at::Tensor& x) {
-  return at::linear(swiglu(at::linear(x, weights.gate_up)), weights.down);
+/// down(silu(gate(x)) * up(x)): x [T, H] -> [T, H], new. batch_invariant: each row by itself.
+inline at::Tensor gated_mlp(const MlpWeights& weights, const at::Tensor& x, Numerics numerics) {
+  const at::Tensor gate_up = project(x, weights.gate_up, at::Tensor(), numerics);
+  return project(swiglu(gate_up, numerics), weights.down, at::Tensor(), numerics);
 }
 
 }  // namespace dovetail

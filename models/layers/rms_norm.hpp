@@ -3,11 +3,16 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "framework/config/choices.hpp"
+
 namespace dovetail {
 
 /// weight * x / sqrt(mean(x^2) + epsilon) over the last dimension. x [..., D], weight [D], one
 /// dtype; computed in float32, rounded to that dtype before the weight is applied. Returns a new
-/// contiguous tensor.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+/// contiguous tensor. batch_invariant: each row by itself.
+at::Tensor rms_norm(const at::Tensor& x,
+                    const at::Tensor& weight,
+                    double epsilon,
+                    Numerics numerics = Numerics::fast);
 
 }  // namespace dovetail

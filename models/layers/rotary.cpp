@@ -14,6 +14,7 @@
 
 #include "framework/base/check.hpp"
 #include "models/layers/cuda/layers.hpp"
+#include "models/layers/row_math.hpp"
 
 namespace dovetail {
 namespace {
@@ -49,7 +50,9 @@ Rotary::Rotary(std::int64_t head_dim, double theta, const MropeSections& mrope, 
   frequencies_ = at::pow(theta, exponents).reciprocal_().to(device);
 }
 
-at::Tensor Rotary::table(const at::Tensor& positions, at::ScalarType dtype) const {
+at::Tensor Rotary::table(const at::Tensor& positions,
+                         at::ScalarType dtype,
+                         Numerics numerics) const {
   const bool two_dimensional = positions.dim() == 2;
   DOVETAIL_CHECK(positions.dim() == 1 || (two_dimensional && positions.size(0) == 3),
                  "positions must be [T] or [3, T]");
@@ -61,13 +64,19 @@ at::Tensor Rotary::table(const at::Tensor& positions, at::ScalarType dtype) cons
   const at::Tensor of_frequency =
       two_dimensional ? at::index_select(positions, 0, position_row_).t() : positions.unsqueeze(1);
   const at::Tensor angles = at::mul(of_frequency.to(at::kFloat), frequencies_);
+  if (numerics == Numerics::batch_invariant && angles.is_cpu()) {
+    return row_math::cos_and_sin(angles, dtype);
+  }
   at::Tensor result = at::empty({2, angles.size(0), angles.size(1)}, angles.options().dtype(dtype));
   result.select(0, 0).copy_(at::cos(angles));
   result.select(0, 1).copy_(at::sin(angles));
   return result;
 }
 
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& table) {
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& table, Numerics numerics) {
+  if (numerics == Numerics::batch_invariant && x.is_cpu()) {
+    return row_math::rotate(x, table);
+  }
   const std::int64_t half = x.size(-1) / 2;
   const at::Tensor cosine = table.select(0, 0).unsqueeze(1);  // [T, 1, head_dim / 2]
   const at::Tensor sine = table.select(0, 1).unsqueeze(1);

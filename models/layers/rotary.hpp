@@ -8,6 +8,8 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include "framework/config/choices.hpp"
+
 namespace dovetail {
 
 /// Which row of 2-D positions a frequency takes its angle from (M-RoPE, arXiv:2409.12191).
@@ -29,7 +31,10 @@ class Rotary {
   Rotary(std::int64_t head_dim, double theta, const MropeSections& mrope, at::Device device);
 
   /// cos and sin of every angle, [2, T, head_dim / 2] in `dtype`. positions [T], or [3, T]; int64.
-  at::Tensor table(const at::Tensor& positions, at::ScalarType dtype) const;
+  /// batch_invariant: each position by itself.
+  at::Tensor table(const at::Tensor& positions,
+                   at::ScalarType dtype,
+                   Numerics numerics = Numerics::fast) const;
 
  private:
   at::Tensor frequencies_;   // [head_dim / 2] float32
@@ -37,7 +42,7 @@ class Rotary {
 };
 
 /// x [T, heads, head_dim] turned by the angles of table [2, T, head_dim / 2]. Returns a new
-/// contiguous tensor.
-at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);
+/// contiguous tensor. batch_invariant: each row by itself.
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& table, Numerics numerics = Numerics::fast);
 
 }  // namespace dovetail

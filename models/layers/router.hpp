@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "framework/config/choices.hpp"
+
 namespace dovetail {
 
 struct Routing {
@@ -16,11 +18,19 @@ struct Routing {
 
 /// logits [T, experts], any float dtype; 1 <= k <= experts. A stable sort rather than a top-k:
 /// which of two equal logits wins must not depend on the device or the number of rows.
-Routing route_top_k(const at::Tensor& logits, std::int64_t k, bool normalize);
+/// batch_invariant: each row by itself.
+Routing route_top_k(const at::Tensor& logits,
+                    std::int64_t k,
+                    bool normalize,
+                    Numerics numerics = Numerics::fast);
 
 /// The weights that these logits give to experts chosen before: expert_ids [T, k] int64, -1 =
 /// padding (stays -1, weight unspecified). natural_ids are what route_top_k would have chosen.
-Routing route_replayed(const at::Tensor& logits, const at::Tensor& expert_ids, bool normalize);
+/// batch_invariant: each row by itself.
+Routing route_replayed(const at::Tensor& logits,
+                       const at::Tensor& expert_ids,
+                       bool normalize,
+                       Numerics numerics = Numerics::fast);
 
 /// The routing of a ubatch: of `replay_ids` [T, k] where defined, else the k best. Padding rows
 /// (slot_mapping [T] < 0) have ids -1, and any finite weights.
@@ -28,6 +38,7 @@ Routing route_tokens(const at::Tensor& logits,
                      const at::Tensor& replay_ids,
                      const at::Tensor& slot_mapping,
                      std::int64_t k,
-                     bool normalize);
+                     bool normalize,
+                     Numerics numerics = Numerics::fast);
 
 }  // namespace dovetail

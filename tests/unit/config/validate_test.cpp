@@ -113,10 +113,6 @@ TEST(Validate, UnknownNames) {
 
 TEST(Validate, NotBuiltYet) {
   expect_errors({
-      {"iterations: 10",
-       "numerics: batch_invariant",
-       "11:23",
-       "execution.numerics: batch_invariant is not built yet"},
       {"ubatches: 2",
        "dtype: bfloat16",
        "14:31",

@@ -22,6 +22,10 @@ class FakeModel final : public Model {
 
   std::int64_t weight_bytes() const override { return 1000; }
 
+  std::unique_ptr<Model> with_numerics(Numerics /*numerics*/) const override {
+    return make_fake_model();
+  }
+
   void embed(UbatchState&) const override { refuse(); }
 
   void attention(int, UbatchState&, KvCache&) const override { refuse(); }

@@ -1,0 +1,34 @@
+// The dense matrix products of the layers, by a policy's numerics.
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "framework/config/choices.hpp"
+
+namespace dovetail {
+
+/// x [R, in] weight [out, in]^T (+ bias [out]; undefined = none) -> [R, out], new; one dtype,
+/// accumulated in float32 and rounded once.
+/// batch_invariant: a row's bits depend on that row and the weights alone. bfloat16 on a GPU: as
+/// `fast`, and the caller has forbidden split sums (framework/cuda/gemm_split_k.hpp); else tiles
+/// of fixed size (tiles.hpp).
+at::Tensor project(const at::Tensor& x,
+                   const at::Tensor& weight,
+                   const at::Tensor& bias,
+                   Numerics numerics);
+
+/// One product of several that have nothing to do with one another.
+struct RowProduct {
+  at::Tensor x;       ///< [R, in], R >= 0
+  at::Tensor weight;  ///< [out, in]
+  at::Tensor bias;    ///< [out], or undefined
+  at::Tensor result;  ///< [R, out]; written; the rows' elements are neighbours
+};
+
+/// The products in tiles of fixed size: a row's bits depend on that row and the weight alone. Not
+/// for bfloat16 on a GPU.
+void multiply_in_tiles(const std::vector<RowProduct>& products);
+
+}  // namespace dovetail

@@ -1,0 +1,30 @@
+// The layers between the products on the CPU under `numerics: batch_invariant`: plain loops over
+// rows, each a function of its row alone. ATen's vectorised loops are none: which elements they
+// compute with vector functions and which with scalar ones, that round otherwise, depends on where
+// threads cut a tensor. They round where the functions of the same names in models/layers round,
+// and take float32, bfloat16 and float16.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace dovetail::row_math {
+
+/// See rms_norm.hpp. Squares are added up in double.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+
+/// cos and sin of angles [T, n] float32 -> [2, T, n] in `dtype`.
+at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype);
+
+/// See rotary.hpp.
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);
+
+/// See swiglu.hpp.
+at::Tensor swiglu(const at::Tensor& gate_up);
+
+/// The softmax of logits [T, experts] float32 at expert_ids [T, k] int64 within the row, made to
+/// add up to 1 if asked: [T, k] float32. Sums are in double.
+at::Tensor chosen_probabilities(const at::Tensor& logits,
+                                const at::Tensor& expert_ids,
+                                bool normalize);
+
+}  // namespace dovetail::row_math
