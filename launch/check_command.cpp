@@ -41,7 +41,8 @@ OrderedJson describe_grid(const CheckedRun& run) {
                      {"requests", batch.requests.size()},
                      {"tokens", batch.num_tokens()},
                      {"context_tokens", context_tokens},
-                     {"steps", workload.steps.size()}});
+                     {"steps", workload.steps_per_iteration()},
+                     {"variants", workload.num_variants}});
   }
   return {{"world_size", run.grid.world_size},
           {"expert_parallel", run.grid.expert_parallel},

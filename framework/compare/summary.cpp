@@ -48,8 +48,11 @@ Json traffic_json(const PolicyResult& result) {
 
 Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOptions& options) {
   const PolicyResult result = read_policy_result(policy_dir);
+  const auto& iterations =
+      options.verification ? options.verification->iterations : options.iterations;
   const bool contradicted =
-      options.verification.has_value() && options.verification->verdict == Verdict::mismatch;
+      (options.verification && options.verification->verdict == Verdict::mismatch) ||
+      (iterations && !iterations->problems.empty());
   const bool valid = result.is_complete() && !contradicted;
   const Json attributes = attributes_of(policy_dir);
   Json json = {{"policy", result.name},
@@ -73,6 +76,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"traffic", nullptr},
                {"verification",
                 options.verification.has_value() ? to_json(*options.verification) : Json(nullptr)},
+               {"iterations", iterations ? to_json(*iterations) : Json(nullptr)},
                {"attributes", attributes}};
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);

@@ -15,18 +15,21 @@ struct SummaryOptions {
   std::filesystem::path baseline_dir;
   /// The verdict on this policy; nothing = it was not verified.
   std::optional<VerifyReport> verification;
+  /// Of the baseline, which has no such verdict: whether its iterations left equal bits.
+  std::optional<IterationsReport> iterations;
 };
 
 /// Identity, versions and environment (the root attributes of rank 0), step statistics, metrics,
-/// decisions, traffic, verdict. A run that is not complete, or whose verification found a mismatch,
-/// has null for all times ("timings": "invalid").
+/// decisions, traffic, verdict. A run that is not complete, whose verification found a mismatch, or
+/// whose iterations have a problem, has null for all times ("timings": "invalid").
 ///
 /// `fault` is "none", or says what was injected into the policy: its times are no measurement.
 ///
-/// `decisions` counts the timed steps: how many ran as which graph, and why others were eager;
-/// `graphs` counts all steps of the policy. `host_share` is the median of the host's time to
-/// enqueue a step over the step's. `memory` holds bytes of the device, each of the fullest rank:
-/// peaks beside what a rank owns (weights, cache, exchange buffers). What is not known is null.
+/// `iterations` says how each iteration was judged: verify_iterations.hpp. `decisions` counts the
+/// timed steps: how many ran as which graph, and why others were eager; `graphs` counts all steps
+/// of the policy. `host_share` is the median of the host's time to enqueue a step over the step's.
+/// `memory` holds bytes of the device, each of the fullest rank: peaks beside what a rank owns
+/// (weights, cache, exchange buffers). What is not known is null.
 ///
 /// Traffic is of the last timed iteration, over all of its steps and ubatches. Rows are counted in
 /// each layer apart, because a layer waits for its own fullest rank, whatever the next one does:

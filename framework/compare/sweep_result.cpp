@@ -39,7 +39,7 @@ struct RecordedRequest {
   std::int64_t position = std::numeric_limits<std::int64_t>::max();
 };
 
-/// Tokens and contexts of a step, from what the ranks recorded of all steps of an iteration.
+/// Tokens and contexts of a step, from what the ranks recorded of all steps of all variants.
 void read_tokens(const PolicyFolder& folder, SweepPolicy& policy) {
   double contexts = 0;
   std::int64_t num_requests = 0;
@@ -62,7 +62,7 @@ void read_tokens(const PolicyFolder& folder, SweepPolicy& policy) {
       policy.one_token_each = policy.one_token_each && request.rows == steps;
       ++num_requests;
     }
-    const std::int64_t tokens = static_cast<std::int64_t>(ids.size()) / steps;
+    const std::int64_t tokens = std::ssize(ids) / (steps * file.num_variants());
     policy.max_tokens = std::max(policy.max_tokens, tokens);
     policy.total_tokens += tokens;
   }
@@ -76,6 +76,10 @@ std::string verdict_of(const Json& summary, const Experiment& experiment) {
   }
   const bool is_baseline = experiment.verify.mode != VerifyMode::none &&
                            summary.at("policy") == experiment.verify.baseline;
+  if (is_baseline && summary.contains("iterations") && !summary.at("iterations").is_null() &&
+      !summary.at("iterations").at("passed").get<bool>()) {
+    return "mismatch";
+  }
   return is_baseline ? "baseline" : "not_verified";
 }
 

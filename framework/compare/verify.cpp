@@ -91,10 +91,22 @@ void choose_rule(VerifyContext& context) {
   context.reduction_length = reduction_length_of(other);
   context.devices =
       is_on_cpu(own) == is_on_cpu(other) ? DeviceRelation::same : DeviceRelation::different;
-  context.report.rule = tolerance_rule(context.activation_dtype,
-                                       context.num_layers,
-                                       context.reduction_length,
-                                       context.devices);
+  context.report.rule = tolerance_rule(
+      context.activation_dtype, context.num_layers, context.reduction_length, context.devices);
+}
+
+/// All of both runs: the outputs that were compared are those of one iteration of each.
+void compare_iterations(VerifyContext& context) {
+  auto& report = context.report;
+  report.iterations =
+      judge_iterations(context.policy, {.baseline = &context.baseline, .exact = context.exact});
+  report.baseline_iterations = judge_iterations(context.baseline);
+  for (const auto& problem : report.iterations->problems) {
+    context.add_problem("iterations: " + problem);
+  }
+  for (const auto& problem : report.baseline_iterations->problems) {
+    context.add_problem("iterations of the baseline: " + problem);
+  }
 }
 
 void verify(VerifyContext& context) {
@@ -110,6 +122,7 @@ void verify(VerifyContext& context) {
   context.excluded_from.assign(context.rows.tokens.size(), kNeverExcluded);
   compare_routing(context);
   compare_outputs(context);
+  compare_iterations(context);
 }
 
 /// The folder, if all its ranks are there and complete; else nothing and a problem.

@@ -10,6 +10,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "framework/compare/tolerance.hpp"
+#include "framework/compare/verify_iterations.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -47,8 +48,9 @@ struct ElementPlace {
 
 /// The comparison of one output over all ranks.
 struct TensorReport {
-  std::string name;         ///< as under /output
-  std::int64_t layer = -1;  ///< of layer_<n>; -1 for what follows the last layer
+  std::string name;  ///< as under /output
+  std::int64_t layer =
+      -1;  ///< of layer_<n>, key_<n>, value_<n>; -1 for what follows the last layer
   std::string dtype;
   std::int64_t num_rows = 0;  ///< compared
   std::int64_t num_excluded_rows = 0;
@@ -89,13 +91,16 @@ struct VerifyReport {
   std::vector<std::string> problems;     ///< a sentence each, gravest kind first; empty = verified
   std::optional<RoutingReport> routing;  ///< nothing where the baseline recorded none
   std::vector<TensorReport> tensors;     ///< in the order of the data flow
+  std::optional<IterationsReport> iterations;           ///< nothing where tensors are not compared
+  std::optional<IterationsReport> baseline_iterations;  ///< likewise
 
   /// The tensor that is furthest beyond (or nearest to) its bound; null without tensors.
   const TensorReport* worst_tensor() const;
 };
 
 /// Compares, in this order: completeness of all ranks, digests of weights and inputs, the input
-/// rows themselves, routing, outputs, each of whose rows has a bound of its own. Rows are matched
+/// rows themselves, routing, outputs, each of whose rows has a bound of its own, and by hashes the
+/// iterations whose outputs are not recorded, of both. Rows are matched
 /// by (request id, position) over all ranks, so the grids may differ. Every output of the baseline
 /// must be in the policy. NaN or Inf anywhere is a mismatch. Problems of the input are reported
 /// (Verdict::not_comparable), not thrown.

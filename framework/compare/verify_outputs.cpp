@@ -16,10 +16,15 @@ std::string output_path(const std::string& name) {
   return std::string(path::kOutput) + "/" + name;
 }
 
-/// n of "layer_<n>"; -1 for any other name.
+/// Keys and values are made in a layer before its routing.
+bool is_of_cache(const std::string& name) {
+  return name.starts_with("key_") || name.starts_with("value_");
+}
+
+/// n of "layer_<n>", "key_<n>" and "value_<n>"; -1 for any other name.
 std::int64_t layer_of(const std::string& name) {
-  static const std::string prefix = "layer_";
-  const std::string digits = name.rfind(prefix, 0) == 0 ? name.substr(prefix.size()) : "";
+  const std::string digits =
+      is_of_cache(name) || name.starts_with("layer_") ? name.substr(name.find('_') + 1) : "";
   const bool is_number = !digits.empty() && digits.size() < 10 &&
                          digits.find_first_not_of("0123456789") == std::string::npos;
   return is_number ? std::stoll(digits) : -1;
@@ -143,7 +148,8 @@ class OutputComparison {
 
   /// Whether the row means something else on each side, because a near tie fell the other way.
   bool is_excluded(const std::string& name, std::size_t row) const {
-    const std::int64_t layer = layer_of(name) >= 0 ? layer_of(name) : context_.num_layers - 1;
+    const std::int64_t of_name = layer_of(name) >= 0 ? layer_of(name) : context_.num_layers - 1;
+    const std::int64_t layer = is_of_cache(name) ? of_name - 1 : of_name;
     if (!has_row_per_request(name)) {
       return context_.excluded_from[row] <= layer;
     }

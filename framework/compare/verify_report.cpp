@@ -109,6 +109,9 @@ std::string to_text(const VerifyReport& report) {
   if (report.routing.has_value()) {
     text += routing_line(*report.routing);
   }
+  if (report.iterations.has_value()) {
+    text += to_text(*report.iterations);
+  }
   if (report.tensors.empty()) {
     return text;
   }
@@ -173,6 +176,9 @@ nlohmann::json to_json(const VerifyReport& report) {
                                {"passed", tensor.problem.empty()},
                                {"problem", tensor.problem}});
   }
+  json["iterations"] = report.iterations ? to_json(*report.iterations) : Json(nullptr);
+  json["baseline_iterations"] =
+      report.baseline_iterations ? to_json(*report.baseline_iterations) : Json(nullptr);
   const TensorReport* worst = report.worst_tensor();
   json["worst_tensor"] = worst == nullptr ? Json(nullptr) : Json(worst->name);
   if (report.routing.has_value()) {

@@ -14,6 +14,7 @@ namespace dovetail {
 struct Limits {
   static constexpr std::int64_t kCount = 1'000'000;  ///< of iterations, requests, ranks, layers
   static constexpr std::int64_t kTokens = 1'000'000'000;
+  static constexpr std::int64_t kVariants = 1000;
 };
 
 /// batch_invariant: a row's result does not depend on what else is in the batch.
@@ -35,8 +36,9 @@ enum class VerifyMode { none, bitwise, tolerance };
 /// natural: every policy routes by its own logits; replay: the baseline's expert ids are taken.
 enum class VerifyRouting { natural, replay };
 
-/// A tensor that a run writes: `layers` gives /output/layer_<n>, `routing` gives /route.
-enum class RecordedOutput { hidden, logits, logits_all, layers, routing };
+/// A tensor that a run writes: `layers` gives /output/layer_<n>, `routing` gives /route, `kv` gives
+/// /output/key_<n> and /output/value_<n>.
+enum class RecordedOutput { hidden, logits, logits_all, layers, routing, kv };
 
 /// steps: whole steps only; ops: also extra iterations with the times of each op.
 enum class TimingDetail { steps, ops };
@@ -93,8 +95,8 @@ struct EnumNames<VerifyRouting> {
 
 template <>
 struct EnumNames<RecordedOutput> {
-  static constexpr std::array<std::string_view, 5> kTable = {
-      "hidden", "logits", "logits_all", "layers", "routing"};
+  static constexpr std::array<std::string_view, 6> kTable = {
+      "hidden", "logits", "logits_all", "layers", "routing", "kv"};
 };
 
 template <>

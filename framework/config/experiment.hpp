@@ -73,8 +73,8 @@ struct RecordConfig {
     keys.coded("outputs",
                read_outputs,
                write_outputs,
-               "list of `hidden`, `logits`, `logits_all`, `layers`, `routing`",
-               {"[]", "[routing, layers, logits_all, logits, hidden]"},
+               "list of `hidden`, `logits`, `logits_all`, `layers`, `routing`, `kv`",
+               {"[]", "[kv, routing, layers, logits_all, logits, hidden]"},
                "The tensors that are written; results/README.md tells of each.");
     keys.one_of("timing",
                 &RecordConfig::timing,

@@ -143,6 +143,19 @@ class Validator {
                 "the experiment's, " + common);
     }
     check_execution(path, policy.execution);
+    check_variants(policy);
+  }
+
+  /// Each variant needs a timed iteration whose outputs are recorded.
+  void check_variants(const PolicyConfig& policy) const {
+    const int variants = experiment_.workload.variants;
+    if (variants > policy.execution.iterations) {
+      fail("workload.variants",
+           std::to_string(variants) + ", and policy " + policy.name + " has " +
+               std::to_string(policy.execution.iterations) +
+               " iterations, one for each variant at most; allowed: 1 to " +
+               std::to_string(policy.execution.iterations) + ", or more iterations");
+    }
   }
 
   void check_verify() const {
@@ -163,7 +176,7 @@ class Validator {
         (record.outputs.size() == 1 && record.has(RecordedOutput::routing))) {
       fail("record.outputs",
            "nothing to verify; allowed with verify: at least one of hidden, logits, logits_all, "
-           "layers");
+           "layers, kv");
     }
     if (verify.routing == VerifyRouting::replay && !record.has(RecordedOutput::routing)) {
       fail("verify.routing", "replay takes the recorded routing; add routing to record.outputs");

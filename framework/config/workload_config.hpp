@@ -124,8 +124,9 @@ struct WorkloadConfig {
                                    ///< empty = 1 for all
   RoutingConfig routing;           ///< default: natural
   ContextFill context = ContextFill::prefill;
-  int steps = 1;  ///< forward passes of an iteration; each computes the next `length` tokens of
-                  ///< every request
+  int steps = 1;     ///< forward passes of an iteration; each computes the next `length` tokens of
+                     ///< every request
+  int variants = 1;  ///< batches of one shape that iterations take in turn
 
   friend bool operator==(const WorkloadConfig&, const WorkloadConfig&) = default;
 
@@ -195,6 +196,13 @@ struct WorkloadConfig {
                Limits::kCount,
                "Forward passes of an iteration. Each computes the next `length` tokens of every "
                "request.");
+    keys.whole("variants",
+               &W::variants,
+               1,
+               Limits::kVariants,
+               "Batches of one shape that iterations take in turn, warm-up included: equal lengths "
+               "and splits, other requests. What an iteration left behind is then no result of the "
+               "next one. Not more than any policy's `iterations`.");
   }
 };
 

@@ -68,6 +68,12 @@ std::int64_t KvPages::slot(std::size_t request, std::int64_t position) const {
   return std::int64_t{page} * page_size + position % page_size;
 }
 
+KvPages KvPages::of_requests(std::size_t first, std::size_t count) const {
+  DOVETAIL_CHECK(first + count <= pages.size(), "pages of requests that are not there");
+  const auto begin = pages.begin() + static_cast<std::ptrdiff_t>(first);
+  return {page_size, num_pages, {begin, begin + static_cast<std::ptrdiff_t>(count)}};
+}
+
 KvPages allocate_kv_pages(std::span<const std::int64_t> kv_tokens,
                           int page_size,
                           std::int64_t cache_tokens,

@@ -19,6 +19,12 @@ struct KvPages {
   /// Cache slot of a position of a request: pages[position / page_size] * page_size + position %
   /// page_size. Throws std::out_of_range beyond the request's pages.
   std::int64_t slot(std::size_t request, std::int64_t position) const;
+
+  /// Slots of the whole cache.
+  std::int64_t num_slots() const { return num_pages * page_size; }
+
+  /// The same cache, with the pages of requests [first, first + count) only.
+  KvPages of_requests(std::size_t first, std::size_t count) const;
 };
 
 /// Gives each request ceil(kv_tokens / page_size) pages. They are drawn by a seeded permutation of

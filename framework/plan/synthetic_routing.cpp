@@ -139,8 +139,10 @@ std::vector<std::int64_t> synthetic_expert_ids(const RoutingConfig& routing,
   std::vector<std::int64_t> ids;
   ids.reserve(static_cast<std::size_t>(num_layers) * step.positions.size() *
               static_cast<std::size_t>(top_k));
+  const auto of_variant =
+      step.variant == 0 ? seed : combine_hash(seed, static_cast<std::uint64_t>(step.variant));
   for (int layer = first_layer; layer < first_layer + num_layers; ++layer) {
-    const std::uint64_t hash = layer_hash(seed, layer);
+    const std::uint64_t hash = layer_hash(of_variant, layer);
     if (const auto* zipf = std::get_if<ZipfRouting>(&routing)) {
       zipf_ids(zipf->exponent, hash, num_experts, top_k, step, ids);
     } else {

@@ -30,6 +30,8 @@ bool is_synthetic(const RoutingConfig& routing);
 /// exponential variates with these rates (Efraimidis and Spirakis, "Weighted random sampling with a
 /// reservoir", 2006), in that order.
 ///
+/// Every variant of a batch has other orders and draws.
+///
 /// ContractError unless `routing` is synthetic and 1 <= top_k <= num_experts.
 std::vector<std::int64_t> synthetic_expert_ids(const RoutingConfig& routing,
                                                std::uint64_t seed,

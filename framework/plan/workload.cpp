@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 
 #include "framework/base/check.hpp"
 #include "framework/base/hash.hpp"
@@ -29,6 +30,29 @@ struct TokenRange {
   std::int64_t first = 0;
   std::int64_t last = 0;
 };
+
+/// The requests of all variants, in order of id: each variant repeats those that were planned. The
+/// ids that a trace states are those of variant 0; the others' are drawn.
+std::vector<PlannedRequest> plan_variants(const WorkloadConfig& config,
+                                          const RequestTrace* trace,
+                                          int world_size) {
+  auto requests = plan_requests(config, trace, world_size);
+  const auto count = std::ssize(requests);
+  if (count > kMaxRequests / config.variants) {
+    throw InputError(
+        "workload.variants: more requests than fit over all ranks and variants; allowed: " +
+        std::to_string(kMaxRequests));
+  }
+  for (std::int64_t copy = 1; copy < config.variants; ++copy) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      PlannedRequest request = requests[static_cast<std::size_t>(i)];
+      request.id += copy * count;
+      request.trace = nullptr;
+      requests.push_back(request);
+    }
+  }
+  return requests;
+}
 
 /// The hash of what makes a request one of a kind, beside its tokens.
 std::uint64_t request_digest(const WorkloadConfig& config, const PlannedRequest& request) {
@@ -59,13 +83,14 @@ class WorkloadMaker {
     DOVETAIL_CHECK(vocabulary > 0, "empty vocabulary");
     DOVETAIL_CHECK(rank.value >= 0 && rank.value < world_size, "a rank outside of the world");
     check_ids(trace);
-    const auto planned = plan_requests(config, trace, world_size);
+    const auto planned = plan_variants(config, trace, world_size);
     count_tokens(planned, world_size);
     collect_own(planned, rank);
   }
 
   RankWorkload make() {
     RankWorkload workload;
+    workload.num_variants = config_.variants;
     for (const OwnRequest& own : own_) {
       workload.kv_tokens.push_back(num_tokens(own.planned));
       workload.digest += request_digest(config_, own.planned);
@@ -74,9 +99,11 @@ class WorkloadMaker {
       workload.context_steps.push_back(make_context_step(chunk));
       add_digest(workload.context_steps.back(), workload.digest);
     }
-    for (int step = 0; step < config_.steps; ++step) {
-      workload.steps.push_back(make_step(step));
-      add_digest(workload.steps.back(), workload.digest);
+    for (int variant = 0; variant < config_.variants; ++variant) {
+      for (int step = 0; step < config_.steps; ++step) {
+        workload.steps.push_back(make_step(variant, step));
+        add_digest(workload.steps.back(), workload.digest);
+      }
     }
     return workload;
   }
@@ -127,7 +154,11 @@ class WorkloadMaker {
   void collect_own(const std::vector<PlannedRequest>& requests, Rank rank) {
     std::int64_t step_tokens = 0;
     std::int64_t context_tokens = 0;
+    const std::int64_t of_a_variant = std::ssize(requests) / config_.variants;
     for (const PlannedRequest& request : requests) {
+      if (request.id % of_a_variant == 0) {
+        step_tokens = 0;
+      }
       if (request.rank == rank.value) {
         own_.push_back({request, step_tokens, context_tokens, {}});
         if (config_.positions == PositionKind::mrope) {
@@ -166,17 +197,23 @@ class WorkloadMaker {
     }
   }
 
-  /// From the positions, once all tokens are there.
-  void set_mrope_positions(StepWorkload& step) const {
+  /// The rank's requests of one variant.
+  std::span<const OwnRequest> own_of(int variant) const {
+    const std::size_t count = own_.size() / static_cast<std::size_t>(config_.variants);
+    return std::span(own_).subspan(static_cast<std::size_t>(variant) * count, count);
+  }
+
+  /// From the positions, once all tokens of the requests are there.
+  void set_mrope_positions(std::span<const OwnRequest> requests, StepWorkload& step) const {
     if (config_.positions != PositionKind::mrope) {
       return;
     }
     const std::size_t tokens = step.positions.size();
     step.mrope_positions.resize(3 * tokens);
     std::size_t token = 0;
-    for (std::size_t i = 0; i < own_.size(); ++i) {
+    for (std::size_t i = 0; i < requests.size(); ++i) {
       for (std::int64_t left = step.batch.requests[i].query_length; left > 0; --left, ++token) {
-        const auto position = own_[i].layout.at(step.positions[token]);
+        const auto position = requests[i].layout.at(step.positions[token]);
         for (std::size_t component = 0; component < 3; ++component) {
           step.mrope_positions[component * tokens + token] = position[component];
         }
@@ -184,13 +221,15 @@ class WorkloadMaker {
     }
   }
 
-  StepWorkload make_step(int index) const {
+  StepWorkload make_step(int variant, int index) const {
     StepWorkload step;
-    for (const OwnRequest& own : own_) {
+    step.variant = variant;
+    const auto requests = own_of(variant);
+    for (const OwnRequest& own : requests) {
       const std::int64_t first = own.planned.context_length + index * own.planned.length;
       add_tokens(own, {first, first + own.planned.length}, own.step_tokens_before, step);
     }
-    set_mrope_positions(step);
+    set_mrope_positions(requests, step);
     return step;
   }
 
@@ -208,7 +247,7 @@ class WorkloadMaker {
       add_tokens(own, range, own.context_tokens_before + range.first, step);
       request_first += length;
     }
-    set_mrope_positions(step);
+    set_mrope_positions(own_, step);
     return step;
   }
 
@@ -226,7 +265,7 @@ class WorkloadMaker {
 
   const WorkloadConfig& config_;
   std::int64_t vocabulary_;
-  std::vector<OwnRequest> own_;  ///< in order of id
+  std::vector<OwnRequest> own_;  ///< of all variants, in order of id
   std::int64_t num_context_steps_ = 0;
 };
 

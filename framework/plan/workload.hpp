@@ -22,7 +22,10 @@ inline constexpr std::int64_t kMaxRankTokens = 100'000'000;
 
 /// Host-side inputs of one forward pass of one rank; one entry a token, in batch order.
 struct StepWorkload {
-  /// All requests of the rank, in order of id, in every step; context_length as of this step.
+  int variant =
+      0;  ///< of the iteration; 0 in a context step, which has the requests of all variants
+  /// All requests of the rank and variant, in order of id, in every step; context_length as of this
+  /// step.
   Batch batch;
   std::vector<std::int64_t> input_ids;  ///< in [0, vocabulary)
   std::vector<std::int64_t> positions;  ///< index within the request, the key of verification
@@ -34,32 +37,45 @@ struct StepWorkload {
   std::vector<std::int64_t> global_index;
 };
 
-/// All forward passes of one rank. An iteration is `steps`, always from the same KV state; the
-/// context is filled before the first iteration.
+/// All forward passes of one rank. An iteration is the steps of one variant, always from the same
+/// KV state; the context is filled before the first iteration.
+///
+/// A variant is a batch of the same shape with requests of its own: those of variant v have the
+/// lengths of those of variant 0, and the ids behind those of variant v - 1.
 struct RankWorkload {
-  std::vector<StepWorkload> steps;  ///< each computes the next `length` tokens of every request
+  int num_variants = 1;
+  /// Each computes the next `length` tokens of every request of its variant. All steps of variant 0
+  /// come first, then those of variant 1, and so on; equally many of each.
+  std::vector<StepWorkload> steps;
   /// With `context: prefill`: forward passes that fill the KV cache, of at most
   /// kMaxContextStepTokens tokens; requests are cut where needed. Equally many on all ranks: a rank
   /// that has less context has batches whose requests have no tokens at the end. Empty where no
   /// rank has context, and with `context: random`.
   std::vector<StepWorkload> context_steps;
-  std::vector<std::int64_t> kv_tokens;  ///< by request of the rank: cache tokens that it needs,
-                                        ///< context_length + steps * length
+  std::vector<std::int64_t> kv_tokens;  ///< by request of the rank, of all variants: cache tokens
+                                        ///< that it needs, context_length + steps * length
   /// Sum (mod 2^64) over requests and tokens: add up over ranks to compare runs. It covers ids,
   /// lengths, contexts and how they are filled, steps, token ids, positions and the kind of inputs;
   /// not the grid, the routing, nor the content of a folder of hidden states.
   std::uint64_t digest = 0;
+
+  /// Steps of an iteration.
+  std::size_t steps_per_iteration() const {
+    return steps.size() / static_cast<std::size_t>(num_variants);
+  }
 };
 
-/// Number of requests of each rank; 0 is an idle rank. Arguments and errors as for make_workload.
+/// Number of requests of each rank, of one variant; 0 is an idle rank. Arguments and errors as for
+/// make_workload.
 std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config,
                                             const RequestTrace* trace,
                                             int world_size);
 
 /// Pure. Token ids are the hash of (seed, request, position) mod `vocabulary`, whatever the step or
-/// the rank, but for the ids that a trace states. `trace` is null unless requests are a file.
-/// Throws InputError as plan_requests does, for ids of a trace that are not in the vocabulary (of
-/// any rank, so that all ranks throw the same), and for more than kMaxRankTokens tokens on a rank.
+/// the rank, but for the ids that a trace states, which are those of variant 0. `trace` is null
+/// unless requests are a file. Throws InputError as plan_requests does, for ids of a trace that are
+/// not in the vocabulary (of any rank, so that all ranks throw the same), for more than
+/// kMaxRankTokens tokens on a rank, and for more than kMaxRequests requests over all variants.
 RankWorkload make_workload(const WorkloadConfig& config,
                            const RequestTrace* trace,
                            std::int64_t vocabulary,

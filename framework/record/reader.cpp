@@ -125,6 +125,10 @@ std::string RankFile::link() const {
   return has_attribute(attribute::kLink) ? text(attribute::kLink) : kNoLink;
 }
 
+std::int64_t RankFile::num_variants() const {
+  return has(path::kPoisonedHash) ? std::max<std::int64_t>(1, shape(path::kPoisonedHash).at(0)) : 1;
+}
+
 std::int64_t RankFile::clock_error_ns() const {
   const std::int64_t own = integer(attribute::kClockErrorNs, path::kTiming);
   return has_attribute(attribute::kDeviceClockErrorNs, path::kTiming)

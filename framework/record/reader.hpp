@@ -42,6 +42,9 @@ class RankFile {
 
   std::int64_t schema_version() const { return integer(attribute::kSchemaVersion); }
 
+  /// The batches that iterations took in turn; 1 in a file of before schema version 4.
+  std::int64_t num_variants() const;
+
   /// Bound of the error of this rank's recorded times on rank 0's clock: of the host's clock and,
   /// on a GPU, of the device's against it.
   std::int64_t clock_error_ns() const;

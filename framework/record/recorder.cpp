@@ -118,6 +118,15 @@ std::vector<std::int64_t> interleave(std::span<const std::int64_t> start,
   return pairs;
 }
 
+/// One row of a table of /hash, which begins at `place`.
+void write_hash(hdf5::Dataset& dataset, const hdf5::Shape& place, const HashRow& row) {
+  const std::array<std::int64_t, kNumHashColumns> columns = {
+      row.variant, row.schedule, row.hash.outputs, row.hash.kv, row.hash.routing};
+  hdf5::Shape count(place.size(), 1);
+  count.back() = kNumHashColumns;
+  dataset.write_box(place, count, std::as_bytes(std::span(columns)));
+}
+
 const char* ops_path(PassKind pass) {
   switch (pass) {
     case PassKind::full:
@@ -138,6 +147,8 @@ RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : pat
   step_ns_.emplace(file_->open_dataset(path::kStepNs));
   enqueue_ns_.emplace(file_->open_dataset(path::kStepEnqueueNs));
   decision_.emplace(file_->open_dataset(path::kDecision));
+  timed_hash_.emplace(file_->open_dataset(path::kTimedHash));
+  hash_ns_.emplace(file_->open_dataset(path::kHashNs));
 }
 
 hdf5::File& RankRecorder::file() {
@@ -164,6 +175,27 @@ void RankRecorder::write_step(std::int64_t iteration,
   decision_->write_box(
       {iteration, step, 0}, {1, 1, kNumDecisionColumns}, std::as_bytes(std::span(row)));
   step_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&step_ns, 1)));
+}
+
+void RankRecorder::write_timed_hash(std::int64_t iteration,
+                                    std::int64_t step,
+                                    const HashRow& row,
+                                    std::int64_t hash_ns) {
+  file();
+  hash_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&hash_ns, 1)));
+  write_hash(*timed_hash_, {iteration, step, 0}, row);
+}
+
+void RankRecorder::write_profiled_hash(std::int64_t index, const HashRow& row) {
+  auto dataset = file().open_dataset(path::kProfiledHash);
+  write_hash(dataset, {index, 0}, row);
+}
+
+void RankRecorder::write_poisoned_hash(std::int64_t variant,
+                                       std::int64_t step,
+                                       const HashRow& row) {
+  auto dataset = file().open_dataset(path::kPoisonedHash);
+  write_hash(dataset, {variant, step, 0}, row);
 }
 
 void RankRecorder::write_profiled_pass(std::int64_t index, const ProfiledPass& pass) {
@@ -265,6 +297,8 @@ void RankRecorder::finish(RunStatus status, const std::string& failure) {
   step_ns_.reset();
   enqueue_ns_.reset();
   decision_.reset();
+  timed_hash_.reset();
+  hash_ns_.reset();
   open_file.update_attribute("/", {attribute::kFailure, failure});
   open_file.flush();
   open_file.update_attribute("/", {attribute::kStatus, std::string(to_string(status))});

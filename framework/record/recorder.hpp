@@ -59,6 +59,15 @@ class RankRecorder {
                   const DecisionRow& decision,
                   std::int64_t enqueue_ns = -1);
 
+  /// What a step of a timed iteration (and how long it took to hash it), of a profiled step's full
+  /// pass, of a variant's iteration with poisoned buffers has left.
+  void write_timed_hash(std::int64_t iteration,
+                        std::int64_t step,
+                        const HashRow& row,
+                        std::int64_t hash_ns);
+  void write_profiled_hash(std::int64_t index, const HashRow& row);
+  void write_poisoned_hash(std::int64_t variant, std::int64_t step, const HashRow& row);
+
   /// `index` counts profiled steps from 0: profiled iteration * steps + step.
   void write_profiled_pass(std::int64_t index, const ProfiledPass& pass);
   void write_profiled_host(std::int64_t index, const ProfiledHost& host);
@@ -96,6 +105,8 @@ class RankRecorder {
   std::optional<hdf5::Dataset> step_ns_;
   std::optional<hdf5::Dataset> enqueue_ns_;
   std::optional<hdf5::Dataset> decision_;
+  std::optional<hdf5::Dataset> timed_hash_;
+  std::optional<hdf5::Dataset> hash_ns_;
 };
 
 }  // namespace dovetail

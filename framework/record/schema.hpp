@@ -54,6 +54,24 @@ struct DecisionRow {
   friend bool operator==(const DecisionRow&, const DecisionRow&) = default;
 };
 
+/// Hashes of what a step has left, from 0 on; equal bits have equal hashes.
+struct StepHash {
+  std::int64_t outputs = -1;
+  std::int64_t kv = -1;       ///< the keys and values that it wrote
+  std::int64_t routing = -1;  ///< experts, and the router's logits
+
+  friend bool operator==(const StepHash&, const StepHash&) = default;
+};
+
+/// One row of a table of /hash.
+struct HashRow {
+  std::int64_t variant = 0;
+  std::int64_t schedule = 0;  ///< index into /schedule
+  StepHash hash;
+
+  friend bool operator==(const HashRow&, const HashRow&) = default;
+};
+
 /// One row of a schedule table. `layer` is -1 where the op belongs to no layer.
 struct OpRecord {
   std::int32_t layer = -1;
@@ -77,7 +95,7 @@ struct ScheduleRecord {
 
 /// A tensor under /output: rows in order of steps, then requests, then tokens.
 struct OutputSpec {
-  std::string name;  ///< hidden, logits, logits_all, layer_<n>
+  std::string name;  ///< hidden, logits, logits_all, layer_<n>, key_<n>, value_<n>
   DType dtype = DType::float32;
   hdf5::Shape shape;  ///< [token rows or request rows, width]
 };
@@ -106,13 +124,14 @@ struct RankFileSpec {
 
   std::int64_t iterations = 0;  ///< timed iterations
   std::int64_t steps = 1;       ///< steps of an iteration
+  std::int64_t variants = 1;    ///< batches that iterations take in turn
   std::int64_t profiled = 0;    ///< profiled steps: profiled iterations x steps
   std::int64_t max_ops = 0;     ///< most ops of a schedule; 0 = taken from `schedules`
   std::int64_t clock_offset_ns = 0;
   std::int64_t clock_error_ns = 0;
 
-  std::int64_t tokens = 0;           ///< token rows: the tokens of all steps of an iteration
-  std::int64_t requests = 0;         ///< request rows: the requests of all steps of an iteration
+  std::int64_t tokens = 0;           ///< token rows: the tokens of all steps of all variants
+  std::int64_t requests = 0;         ///< request rows: the requests of all steps of all variants
   bool has_mrope_positions = false;  ///< /input/mrope_positions [3, tokens] is there
   std::vector<OutputSpec> outputs;
 

@@ -19,9 +19,11 @@ struct RankFileSpec;
 /// What a length of a dataset counts. Datasets of one file that share a dimension have the same
 /// length there.
 enum class Dimension {
-  iteration,      ///< timed
-  step,           ///< of an iteration
-  column,         ///< of /timing/decision
+  iteration,  ///< timed
+  step,       ///< of an iteration
+  column,     ///< of /timing/decision
+  variant,
+  hash_column,    ///< of /hash
   profiled_step,  ///< profiled iterations x steps
   op,             ///< of the longest schedule
   pass,           ///< PassKind
@@ -36,14 +38,17 @@ enum class Dimension {
   top_k,
   route_expert,   ///< experts of a layer over all ranks
   context_token,  ///< of all contexts whose routing is recorded
-  hidden,      ///< of outputs, whose shapes OutputSpec gives
-  vocabulary,  ///< likewise
+  hidden,         ///< of outputs, whose shapes OutputSpec gives
+  vocabulary,     ///< likewise
+  kv_width,       ///< likewise
 };
 
 template <>
 struct EnumNames<Dimension> {
-  static constexpr std::array<std::string_view, 19> kTable = {"iteration",
+  static constexpr std::array<std::string_view, 22> kTable = {"iteration",
                                                               "step",
+                                                              "column",
+                                                              "variant",
                                                               "column",
                                                               "profiled step",
                                                               "op",
@@ -60,7 +65,8 @@ struct EnumNames<Dimension> {
                                                               "expert",
                                                               "token of the contexts",
                                                               "hidden",
-                                                              "vocabulary"};
+                                                              "vocabulary",
+                                                              "kv_heads x head_dim"};
 };
 
 /// Up to three dimensions, slowest first; none = a scalar.

@@ -34,6 +34,10 @@ Value decision_columns(const Spec& /*spec*/) {
   return std::string(kDecisionColumns);
 }
 
+Value hash_columns(const Spec& /*spec*/) {
+  return std::string(kHashColumns);
+}
+
 Value eager_reasons(const Spec& /*spec*/) {
   return join_names(names<EagerReason>(), ",");
 }
@@ -95,6 +99,8 @@ std::vector<AttributeRow> make_attribute_rows() {
        nullptr, optional},
       {path::kDecision, attribute::kColumns, text, "Names of the columns.",
        decision_columns, optional},
+      {path::kHash, attribute::kColumns, text, "Names of the columns of its tables.",
+       hash_columns, optional},
       {path::kGraphEagerSteps, attribute::kColumns, text, "Names of the reasons.",
        eager_reasons, optional},
       {path::kTiming, attribute::kDeviceClockErrorNs, integer,
@@ -124,6 +130,8 @@ std::optional<std::int64_t> fixed_length(Dimension dimension, std::int64_t schem
   switch (dimension) {
     case Dimension::column:
       return num_decision_columns(schema_version);
+    case Dimension::hash_column:
+      return kNumHashColumns;
     case Dimension::pass:
     case Dimension::axis:
       return 3;

@@ -22,9 +22,9 @@
 namespace dovetail {
 
 /// 3 added to 2: the last two columns of /timing/decision, /timing/enqueue_ns,
-/// device_clock_error_ns, /graph and /memory. Files of version 2 are still read: theirs are not
-/// known (-1). 4 added to 3: /route/logits and /route/natural_expert_ids in place of /route/margin,
-/// and /context_route.
+/// device_clock_error_ns, /graph and /memory. 4 added to 3: /route/logits and
+/// /route/natural_expert_ids in place of /route/margin, /context_route, and /hash. Files of older
+/// versions are still read: what theirs lack is not known (-1).
 inline constexpr std::int64_t kSchemaVersion = 4;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
@@ -75,6 +75,13 @@ inline constexpr const char* kProfiledSchedule = "/timing/profiled_schedule";
 inline constexpr const char* kEnqueuedNs = "/timing/host/enqueued_ns";
 inline constexpr const char* kHandOffWaitNs = "/timing/host/hand_off_wait_ns";
 inline constexpr const char* kCountsWaitNs = "/timing/host/counts_wait_ns";
+inline constexpr const char* kHash = "/hash";
+inline constexpr const char* kTimedHash = "/hash/timed";
+inline constexpr const char* kHashNs = "/hash/ns";
+inline constexpr const char* kProfiledHash = "/hash/profiled";
+inline constexpr const char* kPoisonedHash = "/hash/poisoned";
+inline constexpr const char* kUntouchedBefore = "/hash/untouched_before";
+inline constexpr const char* kUntouchedAfter = "/hash/untouched_after";
 inline constexpr const char* kInputIds = "/input/input_ids";
 inline constexpr const char* kRequestId = "/input/request_id";
 inline constexpr const char* kPositions = "/input/positions";
@@ -124,6 +131,10 @@ constexpr int num_decision_columns(std::int64_t schema_version) {
   return schema_version < 3 ? 5 : kNumDecisionColumns;
 }
 
+/// The columns of /hash/timed, /hash/profiled and /hash/poisoned, in order.
+inline constexpr const char* kHashColumns = "variant,schedule,outputs,kv,routing";
+inline constexpr int kNumHashColumns = 5;
+
 /// The datasets, in the order in which they are created.
 inline constexpr auto kDatasetRows = [] {
   using enum Dimension;
@@ -160,8 +171,25 @@ inline constexpr auto kDatasetRows = [] {
       {path::kHandOffWaitNs, int64, {profiled_step, op}, "ns", 2,
        "How long it had waited for the baton."},
       {path::kCountsWaitNs, int64, {profiled_step}, "ns", 2, "Time blocked on row counts."},
+      {path::kTimedHash, int64, {iteration, step, hash_column}, "", 4,
+       "What each step of each timed iteration has left, read after the iteration: its variant, its "
+       "schedule, and hashes (from 0 to 2^63 - 1) of the bits of all outputs that are kept, of the "
+       "keys and values that it wrote, and of its routing where that is recorded. A row of a tensor "
+       "counts by its request and position; the hashes of all ranks add up, mod 2^63, to one that "
+       "no grid changes."},
+      {path::kHashNs, int64, {iteration, step}, "ns", 4,
+       "How long the host took for that; no part of `/timing/step_ns`."},
+      {path::kProfiledHash, int64, {profiled_step, hash_column}, "", 4,
+       "The same of the full pass of each profiled step."},
+      {path::kPoisonedHash, int64, {variant, step, hash_column}, "", 4,
+       "The same of one more iteration of each variant, run eagerly behind the timed ones where "
+       "there is `verify`: the exchange's buffers are NaN between uses."},
+      {path::kUntouchedBefore, int64, {}, "", 4,
+       "A hash of the keys and values that no step may write, before the first iteration."},
+      {path::kUntouchedAfter, int64, {}, "", 4, "The same behind the last one."},
       {path::kInputIds, int64, {token}, "", 2,
-       "The tokens of all steps of an iteration, in order of steps."},
+       "The tokens of all steps of an iteration, in order of steps; of all variants, one after the "
+       "other."},
       {path::kRequestId, int64, {token}, "", 2,
        "The request of each token, by its global id: the same request has the same id on every "
        "grid."},
@@ -197,8 +225,14 @@ inline constexpr auto kDatasetRows = [] {
       {path::kMropePositions, int64, {axis, token}, "", 2,
        "With `positions: mrope`: temporal, height, width.", left_out, with_mrope_positions},
       {"/output/hidden", own, {token, hidden}, "", 2,
-       "Hidden states after the final norm. All outputs are of the last timed iteration.",
+       "Hidden states after the final norm. All outputs are of the last timed iteration of each "
+       "variant.",
        left_out, with_output},
+      {"/output/key_<n>", own, {token, kv_width}, "", 4,
+       "Keys that the steps wrote into the cache in layer n, as they are behind the last step.",
+       left_out, with_output},
+      {"/output/value_<n>", own, {token, kv_width}, "", 4,
+       "Values, likewise.", left_out, with_output},
       {"/output/layer_<n>", own, {token, hidden}, "", 2,
        "Hidden states after layer n.", left_out, with_output},
       {"/output/logits", own, {request_row, vocabulary}, "", 2,

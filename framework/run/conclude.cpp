@@ -28,7 +28,10 @@ namespace {
 struct PolicyOutcome {
   std::string name;
   std::optional<VerifyReport> verification;
-  nlohmann::json summary;  ///< null = the policy never ran
+  std::optional<IterationsReport> iterations;  ///< of the baseline
+  nlohmann::json summary;                      ///< null = the policy never ran
+
+  bool has_bad_iterations() const { return iterations && !iterations->problems.empty(); }
 
   bool has_run() const { return !summary.is_null(); }
 
@@ -85,9 +88,13 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
   }
   const bool verifies = experiment.verify.mode != VerifyMode::none;
   outcome.verification = verify_policy(experiment.verify, run_folder, name, stopped);
+  if (verifies && name == experiment.verify.baseline && !was_stopped(folder)) {
+    outcome.iterations = judge_iterations(PolicyFolder(folder));
+  }
   outcome.summary = policy_summary(folder,
                                    {.baseline_dir = verifies ? baseline : std::filesystem::path(),
-                                    .verification = outcome.verification});
+                                    .verification = outcome.verification,
+                                    .iterations = outcome.iterations});
   write_json(folder / kSummaryFileName, outcome.summary);
   return outcome;
 }
@@ -98,6 +105,9 @@ std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcom
   }
   if (outcome.verification) {
     return std::string(to_string(outcome.verification->verdict));
+  }
+  if (outcome.has_bad_iterations()) {
+    return std::string(to_string(Verdict::mismatch));
   }
   return outcome.name == experiment.verify.baseline ? "baseline" : "not_verified";
 }
@@ -144,6 +154,12 @@ void print_last_lines(const Experiment& experiment,
     if (outcome.verification && outcome.verification->verdict != Verdict::verified) {
       std::cout << to_text(*outcome.verification);
     }
+    if (outcome.has_bad_iterations()) {
+      std::cout << "policy " << outcome.name << ": " << to_text(*outcome.iterations);
+      for (const auto& problem : outcome.iterations->problems) {
+        std::cout << "  " << problem << "\n";
+      }
+    }
   }
   std::vector<PolicyLink> links;
   for (const auto& outcome : outcomes) {
@@ -171,12 +187,18 @@ int conclude_on_first_rank(const Experiment& experiment,
   int exit_code = kExitDone;
   for (const auto& policy : experiment.policies) {
     if (stopped && !std::filesystem::exists(run_folder / policy.name / rank_file_name(0))) {
-      outcomes.push_back({.name = policy.name, .verification = std::nullopt, .summary = nullptr});
+      outcomes.push_back({.name = policy.name,
+                          .verification = std::nullopt,
+                          .iterations = std::nullopt,
+                          .summary = nullptr});
       continue;
     }
     outcomes.push_back(conclude_policy(experiment, run_folder, policy.name, stopped));
     if (outcomes.back().verification) {
       exit_code = std::max(exit_code, exit_code_of(outcomes.back().verification->verdict));
+    }
+    if (outcomes.back().has_bad_iterations()) {
+      exit_code = std::max(exit_code, exit_code_of(Verdict::mismatch));
     }
   }
   print_last_lines(experiment, run_folder, outcomes);

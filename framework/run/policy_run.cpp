@@ -1,20 +1,17 @@
 #include "framework/run/policy_run.hpp"
 
 #include <array>
-#include <chrono>
 #include <exception>
-#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
-#include "framework/mpi/agree.hpp"
-#include "framework/mpi/collectives.hpp"
-#include "framework/run/experiment_points.hpp"
+#include "framework/run/hash_record.hpp"
+#include "framework/run/policy_steps.hpp"
 #include "framework/run/step_record.hpp"
 #include "framework/step/kv_cache.hpp"
-#include "framework/step/step_driver.hpp"
 
 namespace dovetail {
 namespace {
@@ -22,43 +19,15 @@ namespace {
 constexpr std::array<PassKind, 3> kPasses = {
     PassKind::full, PassKind::compute_only, PassKind::comm_only};
 
-/// In which no fault happens.
-constexpr int kNoIteration = -1;
-
-Ranks with_timeout(Ranks ranks, int timeout_s) {
-  ranks.wait.timeout = std::chrono::seconds(timeout_s);
-  return ranks;
-}
-
 /// One policy on one rank, from the context to the last profiled step. Members are in order of
 /// creation.
 class PolicyRun {
  public:
   PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder)
       : setup_(setup),
-        ranks_(with_timeout(setup.run.ranks, setup.policy.execution.timeout_s)),
-        model_(setup.model.with_numerics(setup.policy.execution.numerics)),
-        schedules_(setup.resolved.schedules),
-        digest_(schedules_.digest()),
-        rule_(agreement_rule(
-            setup.policy, schedules_, setup.run.experiment.workload.phase, setup.resolved.bounds)),
-        cuts_(cut_steps(setup.workload.steps, setup.resolved.split, schedules_.own.num_ubatches)),
-        recorder_(recorder) {
-    if (const auto* fault = fault_of(setup.run.experiment, setup.policy.name)) {
-      fault_.emplace(*fault, ranks_.rank(), setup.device.device());
-    }
-    driver_ = make_step_driver({.ranks = ranks_,
-                                .device = setup.device,
-                                .execution = setup.policy.execution,
-                                .resolved = setup.resolved.execution,
-                                .workload = setup.run.experiment.workload,
-                                .schedules = schedules_,
-                                .model = *model_,
-                                .given = setup.given,
-                                .iteration = setup.iteration,
-                                .outputs = setup.outputs,
-                                .fault = fault_ ? &*fault_ : nullptr});
-  }
+        steps_(setup, verifies()),
+        recorder_(recorder),
+        hashes_(setup.workload, setup.iteration, setup.outputs, recorder) {}
 
   /// Fills the KV cache up to the requests' contexts, unless an earlier policy has; not over an
   /// emulated link. Waits until all ranks are there.
@@ -67,15 +36,18 @@ class PolicyRun {
     if (!iteration.is_context_filled()) {
       const auto& workload = setup_.run.experiment.workload;
       if (workload.context == ContextFill::random) {
-        fill_context_random(iteration.cache(),
-                            setup_.workload.steps.front(),
-                            iteration.pages(),
-                            setup_.model.dims(),
-                            workload.seed);
+        for (int variant = 0; variant < setup_.workload.num_variants; ++variant) {
+          fill_context_random(
+              iteration.cache(),
+              setup_.workload.steps.at(static_cast<std::size_t>(step_of(variant, 0))),
+              iteration.pages_of(variant),
+              setup_.model.dims(),
+              workload.seed);
+        }
       }
       for (std::size_t i = 0; i < iteration.context_steps().size(); ++i) {
-        ranks_.wait.on_poll();
-        driver_->fill_context(static_cast<int>(i),
+        steps_.ranks().wait.on_poll();
+        steps_.driver().fill_context(static_cast<int>(i),
                               iteration.begin_context_step(setup_.model, context_selection()));
         iteration.end_context_step();
       }
@@ -85,13 +57,14 @@ class PolicyRun {
       record_context_routing(setup_.workload, iteration, recorder_);
     }
     // Ranks with less context, or none, were done long ago.
-    meet(patient(ranks_.wait));
+    steps_.meet(patient(steps_.ranks().wait));
+    hashes_.write_untouched_before();
   }
 
   void warm_up() {
     for (int i = 0; i < setup_.policy.execution.warmup; ++i) {
       for (int step = 0; step < num_steps(); ++step) {
-        take_step({.step = step}, i);
+        steps_.take({.step = step_of(variant_of(i), step)}, i);
       }
       report_progress(i + 1);
     }
@@ -99,15 +72,18 @@ class PolicyRun {
 
   /// Returns whether a rank asks for a graceful stop.
   bool timed_iteration(int iteration) {
-    setup_.iteration.poison_steps();
+    const int counted = setup_.policy.execution.warmup + iteration;
+    last_variant_ = variant_of(counted);
+    setup_.iteration.poison_steps(last_variant_);
     traffic_ = {};
     bool stop = false;
+    std::vector<int> schedules;
     for (int step = 0; step < num_steps(); ++step) {
-      const auto agreed = prepare({.step = step}, setup_.policy.execution.warmup + iteration);
+      const auto agreed = steps_.prepare({.step = step_of(last_variant_, step)}, counted);
       const auto start_ns = now_ns();
-      driver_->run(nullptr);
+      steps_.driver().run(nullptr);
       const auto end_ns = now_ns();
-      const auto report = driver_->finish();
+      const auto report = steps_.driver().finish();
       traffic_ += report.traffic;
       recorder_.write_step(iteration,
                            step,
@@ -120,45 +96,58 @@ class PolicyRun {
                             .eager_reason = static_cast<std::int64_t>(report.eager_reason),
                             .captured = report.captured ? 1 : 0},
                            report.enqueue_ns);
+      schedules.push_back(agreed.schedule_index);
       stop = stop || agreed.decision.stop;
     }
-    report_progress(setup_.policy.execution.warmup + iteration + 1);
+    hashes_.write_timed(iteration, last_variant_, schedules);
+    report_progress(counted + 1);
     return stop;
   }
 
-  /// A fault that has not happened would be taken for one that nobody noticed. Throws RunError.
-  void check_fault() {
-    if (fault_ && fault_->data() != nullptr && !fault_->data()->has_acted()) {
-      throw RunError("the fault has not happened: " +
-                     describe(*fault_of(setup_.run.experiment, setup_.policy.name)) +
-                     "; its step may have run without ubatches");
-    }
-  }
+  void check_fault() { steps_.check_fault(); }
 
-  /// What the timed iterations have left: of the last one.
+  /// What the timed iterations have left: outputs of the last one of each variant, traffic of the
+  /// last one.
   void record_timed_iterations() {
     record_outputs(setup_.run.experiment.record, setup_.outputs, recorder_);
-    recorder_.write_memory(driver_->report().memory);
+    record_kv(setup_.run.experiment.record, setup_.iteration, recorder_);
+    recorder_.write_memory(steps_.driver().report().memory);
     record_traffic(traffic_, tokens_per_expert(), recorder_);
+  }
+
+  /// One more iteration of each variant, whose result must be that of the timed ones although what
+  /// the exchange has used is gone at once.
+  void run_with_poisoned_exchange() {
+    for (int variant = 0; verifies() && variant < setup_.workload.num_variants; ++variant) {
+      setup_.iteration.poison_steps(variant);
+      std::vector<int> schedules;
+      for (int step = 0; step < num_steps(); ++step) {
+        schedules.push_back(
+            steps_.take({.step = step_of(variant, step), .poison_exchange = true}, kNoIteration));
+      }
+      hashes_.write_poisoned(variant, schedules);
+    }
   }
 
   void profile() {
     const auto& record = setup_.run.experiment.record;
     for (int i = 0; record.timing == TimingDetail::ops && i < record.profiled_iterations; ++i) {
+      const int variant = variant_of(i);
       for (int step = 0; step < num_steps(); ++step) {
-        profiled_step(step, i * num_steps() + step);
+        profiled_step(variant, step, i * num_steps() + step);
         if (step + 1 < num_steps()) {
           // The pass without the exchange has left other keys and values behind than later steps
           // must read.
-          take_step({.step = step}, kNoIteration);
+          steps_.take({.step = step_of(variant, step)}, kNoIteration);
         }
       }
     }
   }
 
   /// Of all steps, behind the last one.
-  void record_graphs() {
-    const auto report = driver_->report();
+  void record_end() {
+    hashes_.write_untouched_after();
+    const auto report = steps_.driver().report();
     recorder_.write_graph_counters(report.graphs);
     recorder_.set_attribute(path::kTiming,
                             {attribute::kDeviceClockErrorNs, report.device_clock_error_ns});
@@ -171,11 +160,16 @@ class PolicyRun {
             .replays_routing = !setup_.given.context_expert_ids.empty()};
   }
 
-  int num_steps() const { return static_cast<int>(cuts_.size()); }
+  bool verifies() const { return setup_.run.experiment.verify.mode != VerifyMode::none; }
 
-  void meet(const WaitPolicy& wait) const {
-    run_on_all_ranks(ranks_.groups.world, wait, [] {});
-  }
+  /// Of an iteration.
+  int num_steps() const { return static_cast<int>(setup_.workload.steps_per_iteration()); }
+
+  /// Of an iteration, counted over warm-up and timed ones.
+  int variant_of(int iteration) const { return iteration % setup_.workload.num_variants; }
+
+  /// A step of an iteration among the steps of all variants.
+  int step_of(int variant, int step) const { return variant * num_steps() + step; }
 
   void report_progress(int finished) const {
     const auto& execution = setup_.policy.execution;
@@ -184,53 +178,20 @@ class PolicyRun {
     }
   }
 
-  /// Decides on a step with the other ranks, and makes it ready to run. Iterations count over
-  /// warm-up and timed ones.
-  AgreedStep prepare(const StepPass& pass, int iteration) {
-    const auto step = static_cast<std::size_t>(pass.step);
-    ranks_.wait.on_poll();
-    if (fault_) {
-      fault_->set_iteration(iteration);
-    }
-    const bool stops = setup_.run.signals.stop_requested();
-    const auto message =
-        make_message({.rank = ranks_.rank(),
-                      .batch = setup_.workload.steps.at(step).batch,
-                      .slices = cuts_.at(step).split,
-                      .schedule_digest = digest_,
-                      .veto = fault_ && fault_->vetoes() ? VetoReason::rank_veto : VetoReason::none,
-                      .status = stops ? RankStatus::stop_requested : RankStatus::well,
-                      .graph_cache_digest = driver_->graph_cache_digest()});
-    const auto agreed = agree_on_step(
-        agree(ranks_.groups.agreement, message, ranks_.wait), rule_, schedules_, cuts_.at(step));
-    driver_->prepare(agreed, pass);
-    if (setup_.device.is_gpu()) {
-      // Preparation takes ranks differently long, and they are to start together.
-      meet(ranks_.wait);
-    }
-    return agreed;
-  }
-
-  /// A step of which nothing but its effect is wanted.
-  void take_step(const StepPass& pass, int iteration) {
-    prepare(pass, iteration);
-    driver_->run(nullptr);
-    driver_->finish();
-  }
-
   /// The three passes of a profiled step; the agreement before each makes the ranks start together.
   /// One that is not recorded comes first, and keeps what the passes that leave something out need:
   /// a pass of the exchange alone leaves cores idle and caches cold, and the pass behind it would
   /// be slower than the timed steps that it is to explain.
-  void profiled_step(int step, int index) {
-    take_step({.step = step, .keep_plans = true}, kNoIteration);
+  void profiled_step(int variant, int step, int index) {
+    const int place = step_of(variant, step);
+    steps_.take({.step = place, .keep_plans = true}, kNoIteration);
     for (const auto pass : kPasses) {
-      const auto agreed = prepare({.step = step, .pass = pass, .is_profiled = true}, kNoIteration);
+      const auto agreed = steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, kNoIteration);
       times_.reset(agreed.schedule.ops.size());
       const auto start_ns = now_ns();
-      driver_->run(&times_);
+      steps_.driver().run(&times_);
       const auto end_ns = now_ns();
-      const auto report = driver_->finish();
+      const auto report = steps_.driver().finish();
       recorder_.write_profiled_pass(index,
                                     {.pass = pass,
                                      .step_start_ns = start_ns,
@@ -238,6 +199,7 @@ class PolicyRun {
                                      .op_start_ns = times_.start_ns,
                                      .op_end_ns = times_.end_ns});
       if (pass == PassKind::full) {
+        hashes_.write_profiled(index, variant, step, agreed.schedule_index);
         recorder_.write_profiled_host(index,
                                       {.schedule = agreed.schedule_index,
                                        .enqueued_ns = times_.enqueued_ns,
@@ -250,27 +212,22 @@ class PolicyRun {
   /// Rows that each expert of this rank computes, steps added up: [layers, experts_per_rank]
   /// row-major. Of one more pass over each step: timed ones do not keep what is counted.
   std::vector<std::int64_t> tokens_per_expert() {
-    const auto experts_per_rank = setup_.model.dims().num_experts / ranks_.grid.expert_parallel;
+    const auto experts_per_rank = setup_.model.dims().num_experts / steps_.ranks().grid.expert_parallel;
     std::vector<std::int64_t> counts(
         static_cast<std::size_t>(setup_.model.shape().num_layers() * experts_per_rank), 0);
     for (int step = 0; step < num_steps(); ++step) {
-      take_step({.step = step, .keep_plans = true}, kNoIteration);
-      driver_->add_tokens_per_expert(counts);
+      steps_.take({.step = step_of(last_variant_, step), .keep_plans = true}, kNoIteration);
+      steps_.driver().add_tokens_per_expert(counts);
     }
     return counts;
   }
 
   const PolicyRunSetup& setup_;
-  const Ranks ranks_;  ///< whose waits are bounded by the policy's own timeout_s
-  const std::unique_ptr<const Model> model_;  ///< with the policy's own numerics
-  const PolicySchedules& schedules_;
-  const std::uint64_t digest_;
-  const AgreementRule rule_;
-  const std::vector<StepCuts> cuts_;  ///< of each step
+  PolicySteps steps_;
   RankRecorder& recorder_;
-  std::optional<InjectedFault> fault_;
-  std::unique_ptr<StepDriver> driver_;
-  Traffic traffic_;  ///< of the last timed iteration
+  HashRecord hashes_;
+  Traffic traffic_;       ///< of the last timed iteration
+  int last_variant_ = 0;  ///< likewise
   OpTimes times_;
 };
 
@@ -326,9 +283,10 @@ bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
     }
     run->record_timed_iterations();
     if (!stopped) {
+      run->run_with_poisoned_exchange();
       run->profile();
     }
-    run->record_graphs();
+    run->record_end();
     finish(setup, recorder, finished);
     return stopped;
   } catch (const OpError& error) {

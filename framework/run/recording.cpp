@@ -29,7 +29,7 @@ ScheduleRecord schedule_record(const Schedule& schedule, std::uint64_t digest) {
   return record;
 }
 
-/// Rows of all steps: tokens and requests.
+/// Rows of all these steps: tokens and requests.
 std::pair<std::int64_t, std::int64_t> count_rows(const std::vector<StepWorkload>& steps) {
   std::int64_t tokens = 0;
   std::int64_t requests = 0;
@@ -59,6 +59,13 @@ std::vector<OutputSpec> output_specs(const RecordConfig& record,
   for (int layer = 0; record.has(RecordedOutput::layers) && layer < model.shape().num_layers();
        ++layer) {
     specs.push_back({"layer_" + std::to_string(layer), dtype, {tokens, dims.hidden}});
+  }
+  for (int layer = 0; record.has(RecordedOutput::kv) && layer < model.shape().num_layers();
+       ++layer) {
+    for (const char* side : {"key_", "value_"}) {
+      specs.push_back(
+          {side + std::to_string(layer), dtype, {tokens, dims.kv_heads * dims.head_dim}});
+    }
   }
   return specs;
 }
@@ -109,7 +116,8 @@ RankFileSpec rank_file_spec(const RunContext& context,
     spec.schedules.push_back(schedule_record(schedules.plain, schedules.plain_digest));
   }
   spec.iterations = policy.execution.iterations;
-  spec.steps = static_cast<std::int64_t>(workload.steps.size());
+  spec.steps = static_cast<std::int64_t>(workload.steps_per_iteration());
+  spec.variants = workload.num_variants;
   spec.profiled = experiment.record.timing == TimingDetail::ops
                       ? experiment.record.profiled_iterations * spec.steps
                       : 0;

@@ -53,7 +53,7 @@ Experiment reference_experiment(const Experiment& experiment) {
   auto reference = experiment;
   auto policy = find_policy(experiment, experiment.verify.baseline);
   policy.execution.warmup = 0;
-  policy.execution.iterations = 1;
+  policy.execution.iterations = experiment.workload.variants;
   reference.policies = {policy};
   reference.record.timing = TimingDetail::steps;
   reference.faults.clear();

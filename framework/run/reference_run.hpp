@@ -25,7 +25,8 @@ struct ChosenExperts {
 std::vector<ChosenExperts> find_other_choices(const RunContext& context,
                                               const std::vector<ChosenExperts>& chosen);
 
-/// The experiment of such a run: the baseline alone, one iteration, nothing profiled.
+/// The experiment of such a run: the baseline alone, one iteration of each variant, nothing
+/// profiled.
 Experiment reference_experiment(const Experiment& experiment);
 
 }  // namespace dovetail

@@ -3,8 +3,10 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <utility>
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/index_select.h>
 
 #include "framework/step/torch_dtype.hpp"
 
@@ -71,9 +73,8 @@ void record_outputs(const RecordConfig& record,
                [layer](const StepOutputs& step) { return step.layers.at(layer); });
   }
   if (record.has(RecordedOutput::routing)) {
-    write_routing(recorder,
-                  steps,
-                  {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits});
+    write_routing(
+        recorder, steps, {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits});
   }
 }
 
@@ -91,11 +92,30 @@ void record_context_routing(const RankWorkload& workload,
   }
   recorder.write(path::kContextRequestId, requests);
   recorder.write(path::kContextPositions, positions);
-  write_routing(recorder,
-                iteration.context_outputs(),
-                {path::kContextExpertIds,
-                 path::kContextNaturalExpertIds,
-                 path::kContextRouterLogits});
+  write_routing(
+      recorder,
+      iteration.context_outputs(),
+      {path::kContextExpertIds, path::kContextNaturalExpertIds, path::kContextRouterLogits});
+}
+
+void record_kv(const RecordConfig& record, Iteration& iteration, RankRecorder& recorder) {
+  if (!record.has(RecordedOutput::kv)) {
+    return;
+  }
+  std::vector<at::Tensor> of_steps;
+  for (const auto& step : iteration.steps()) {
+    of_steps.push_back(step.slot_mapping);
+  }
+  const auto slots = at::cat(of_steps);
+  const auto& cache = iteration.cache();
+  for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
+    for (const auto& [side, tensor] :
+         {std::pair("/key_", cache.keys[layer]), {"/value_", cache.values[layer]}}) {
+      write(recorder,
+            path::kOutput + std::string(side) + std::to_string(layer),
+            at::index_select(tensor.flatten(0, 1), 0, slots));
+    }
+  }
 }
 
 void record_traffic(const Traffic& traffic,

@@ -15,6 +15,7 @@
 #include "framework/plan/split.hpp"
 #include "framework/step/cuda/gpu_device.hpp"
 #include "framework/step/model_step.hpp"
+#include "framework/step/received_poison.hpp"
 #include "framework/step/step_driver.hpp"
 
 namespace dovetail {
@@ -67,13 +68,17 @@ class HostDriver final : public StepDriver {
     pass_ = pass;
     if (pass.pass == PassKind::full) {
       outputs.poison();
+      if (setup_.poisons_received) {
+        poison_all_received(*exchange_, agreed.schedule.num_ubatches);
+      }
     }
     body_.begin(cut_step(setup_.iteration.steps().at(step),
                          agreed.slices,
                          outputs,
                          given_at(setup_.given.expert_ids, step)),
                 pass.pass,
-                pass.keep_plans);
+                pass.keep_plans,
+                pass.poison_exchange);
     exchange_->meter().reset();
   }
 

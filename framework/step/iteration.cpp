@@ -3,32 +3,60 @@
 #include <utility>
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/index_fill.h>
+#include <ATen/ops/nonzero.h>
+#include <ATen/ops/ones.h>
 
 #include "framework/base/check.hpp"
 
 namespace dovetail {
 namespace {
 
-std::vector<StepInputs> make_inputs(const std::vector<StepWorkload>& steps,
-                                    const std::vector<at::Tensor>& embeds,
-                                    const KvPages& pages,
-                                    at::Device device) {
+KvPages pages_of_variant(const KvPages& pages, int variant, int num_variants) {
+  const auto count = pages.pages.size() / static_cast<std::size_t>(num_variants);
+  return pages.of_requests(static_cast<std::size_t>(variant) * count, count);
+}
+
+std::vector<StepInputs> make_steps(const RankWorkload& workload,
+                                   const GivenInputs& given,
+                                   const KvPages& pages,
+                                   at::Device device) {
   std::vector<StepInputs> inputs;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    inputs.push_back(
-        make_step_inputs(steps[i], pages, embeds.empty() ? at::Tensor() : embeds.at(i), device));
+  for (std::size_t i = 0; i < workload.steps.size(); ++i) {
+    const auto& step = workload.steps[i];
+    inputs.push_back(make_step_inputs(step,
+                                      pages_of_variant(pages, step.variant, workload.num_variants),
+                                      given_at(given.embeds, i),
+                                      device));
   }
   return inputs;
 }
 
-at::Tensor slots_of(const std::vector<StepInputs>& steps) {
-  DOVETAIL_CHECK(!steps.empty(), "an iteration has at least one step");
-  std::vector<at::Tensor> slots;
-  slots.reserve(steps.size());
-  for (const auto& step : steps) {
-    slots.push_back(step.slot_mapping);
+/// Of all variants' requests together.
+std::vector<StepInputs> make_context_steps(const RankWorkload& workload,
+                                           const GivenInputs& given,
+                                           const KvPages& pages,
+                                           at::Device device) {
+  std::vector<StepInputs> inputs;
+  for (std::size_t i = 0; i < workload.context_steps.size(); ++i) {
+    inputs.push_back(make_step_inputs(
+        workload.context_steps[i], pages, given_at(given.context_embeds, i), device));
   }
-  return at::cat(slots);
+  return inputs;
+}
+
+std::vector<at::Tensor> slots_of_variants(const std::vector<StepInputs>& steps, int num_variants) {
+  DOVETAIL_CHECK(!steps.empty(), "an iteration has at least one step");
+  const auto count = steps.size() / static_cast<std::size_t>(num_variants);
+  std::vector<at::Tensor> all;
+  for (std::size_t first = 0; first < steps.size(); first += count) {
+    std::vector<at::Tensor> slots;
+    for (std::size_t step = first; step < first + count; ++step) {
+      slots.push_back(steps[step].slot_mapping);
+    }
+    all.push_back(at::cat(slots));
+  }
+  return all;
 }
 
 }  // namespace
@@ -44,17 +72,32 @@ Iteration::Iteration(const RankWorkload& workload,
       numerics_(execution.numerics),
       pages_(allocate_kv_pages(workload.kv_tokens, page_size_, cache_tokens_, seed)),
       cache_(make_kv_cache(pages_, model.dims(), model.shape().num_layers(), device)),
-      steps_(make_inputs(workload.steps, given.embeds, pages_, device)),
-      context_steps_(make_inputs(workload.context_steps, given.context_embeds, pages_, device)),
-      step_slots_(slots_of(steps_)) {}
+      num_variants_(workload.num_variants),
+      steps_(make_steps(workload, given, pages_, device)),
+      context_steps_(make_context_steps(workload, given, pages_, device)),
+      step_slots_(slots_of_variants(steps_, num_variants_)) {}
 
 bool Iteration::suits(const ExecutionConfig& execution) const {
   return execution.page_size == page_size_ && execution.cache_tokens == cache_tokens_ &&
          (context_steps_.empty() || execution.numerics == numerics_);
 }
 
-void Iteration::poison_steps() {
-  poison_slots(cache_, step_slots_);
+KvPages Iteration::pages_of(int variant) const {
+  return pages_of_variant(pages_, variant, num_variants_);
+}
+
+void Iteration::poison_steps(int variant) {
+  poison_slots(cache_, step_slots_.at(static_cast<std::size_t>(variant)));
+}
+
+at::Tensor Iteration::untouched_slots() const {
+  const auto device = step_slots_.front().device();
+  auto is_untouched =
+      at::ones({pages_.num_slots()}, at::TensorOptions().dtype(at::kBool).device(device));
+  for (const auto& slots : step_slots_) {
+    is_untouched.index_fill_(0, slots, false);
+  }
+  return is_untouched.nonzero().squeeze(1).contiguous();
 }
 
 StepOutputs& Iteration::begin_context_step(const Model& model, const OutputSelection& selection) {

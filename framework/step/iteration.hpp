@@ -34,7 +34,8 @@ inline at::Tensor given_at(const std::vector<at::Tensor>& given, std::size_t ste
   return given.empty() ? at::Tensor() : given.at(step);
 }
 
-/// Owns the cache. The pages of a rank's requests stay where they are over all iterations; the
+/// Owns the cache. The pages of a rank's requests, of all variants, stay where they are over all
+/// iterations; the
 /// context is filled once and never written again.
 class Iteration {
  public:
@@ -54,12 +55,17 @@ class Iteration {
 
   const std::vector<StepInputs>& context_steps() const { return context_steps_; }
 
-  const KvPages& pages() const { return pages_; }
+  /// Of the requests of a variant, in a cache that all variants share.
+  KvPages pages_of(int variant) const;
 
   KvCache& cache() { return cache_; }
 
-  /// Makes a read of keys and values that this iteration has not written yet visible: they are NaN.
-  void poison_steps();
+  /// Makes a read of keys and values that an iteration of this variant has not written yet visible:
+  /// they are NaN. What other variants have left stays.
+  void poison_steps(int variant);
+
+  /// The slots that no step writes [n] int64, ascending, on the cache's device.
+  at::Tensor untouched_slots() const;
 
   bool is_context_filled() const { return context_filled_; }
 
@@ -81,9 +87,10 @@ class Iteration {
   Numerics numerics_;  ///< of the policies that fill and read the cache
   KvPages pages_;
   KvCache cache_;
+  int num_variants_;
   std::vector<StepInputs> steps_;
   std::vector<StepInputs> context_steps_;
-  at::Tensor step_slots_;  ///< [tokens of all steps] int64
+  std::vector<at::Tensor> step_slots_;  ///< of each variant: [tokens of its steps] int64
   bool context_filled_ = false;
   std::list<StepOutputs> context_outputs_;
 };

@@ -6,6 +6,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/check.hpp"
+#include "framework/step/received_poison.hpp"
 
 namespace dovetail {
 
@@ -34,7 +35,8 @@ StepWork cut_step(const StepInputs& inputs,
 ModelStep::ModelStep(const Model& model, Exchange& exchange, KvCache& cache, InjectedFault* fault)
     : model_(model), exchange_(exchange), cache_(cache), fault_(fault) {}
 
-void ModelStep::begin(StepWork work, PassKind pass, bool keep_plans) {
+void ModelStep::begin(StepWork work, PassKind pass, bool keep_plans, bool poison_received) {
+  poison_received_ = poison_received;
   pass_ = pass;
   keep_plans_ = keep_plans && pass == PassKind::full;
   outputs_ = work.outputs;
@@ -110,6 +112,7 @@ void ModelStep::run_phase(const Op& op, DataFault* fault) {
       break;
     case Phase::experts:
       exchange_.reduce(op.ubatch, model_.experts(op.layer, exchange_.arrange(op.ubatch)));
+      poison(op.ubatch, Phase::dispatch);
       ubatch.combined_layer = op.layer;
       break;
     case Phase::shared_experts:
@@ -210,7 +213,14 @@ void ModelStep::finish_combine(int index, Ubatch& ubatch) {
     combined = fault->changed_rows(combined);
   }
   model_.add_moe(layer, ubatch.state, combined);
+  poison(index, Phase::combine);
   keep_layer(layer, ubatch);
+}
+
+void ModelStep::poison(int ubatch, Phase phase) {
+  if (poison_received_) {
+    poison_received(exchange_, ubatch, phase);
+  }
 }
 
 void ModelStep::keep_layer(int layer, const Ubatch& ubatch) {

@@ -53,8 +53,9 @@ class ModelStep final : public StepBody {
 
   /// Sets the next step. With `keep_plans` a full pass keeps the exchange plans of all layers; the
   /// passes compute_only and comm_only run with the plans that were kept last, by a pass over the
-  /// same ubatches.
-  void begin(StepWork work, PassKind pass, bool keep_plans);
+  /// same ubatches. With `poison_received` what an exchange has received becomes NaN as soon as it
+  /// was used.
+  void begin(StepWork work, PassKind pass, bool keep_plans, bool poison_received = false);
 
   void run(const Op& op) override;
 
@@ -74,6 +75,7 @@ class ModelStep final : public StepBody {
   void route(const Op& op, Ubatch& ubatch);
   void exchange(const Op& op, DataFault* fault);
   void finish_combine(int index, Ubatch& ubatch);
+  void poison(int ubatch, Phase phase);
   void output(int index, Ubatch& ubatch);
   void logits(const Ubatch& ubatch, const at::Tensor& normed);
   void keep_layer(int layer, const Ubatch& ubatch);
@@ -87,6 +89,7 @@ class ModelStep final : public StepBody {
   InjectedFault* fault_;
   PassKind pass_ = PassKind::full;
   bool keep_plans_ = false;
+  bool poison_received_ = false;
   StepOutputs* outputs_ = nullptr;
   at::Tensor replay_ids_;
   std::vector<Ubatch> ubatches_;

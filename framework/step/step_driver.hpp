@@ -25,6 +25,7 @@ struct StepPass {
   bool is_profiled = false;  ///< op times are wanted
   bool keep_plans = false;   ///< of the exchange, for passes that leave something out, and to count
                              ///< the experts' rows
+  bool poison_exchange = false;  ///< its buffers are NaN between uses, too; runs eagerly
 };
 
 /// How a step was run, and what it sent.

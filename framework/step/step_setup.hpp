@@ -29,6 +29,7 @@ struct StepSetup {
   Iteration& iteration;
   std::vector<StepOutputs>& outputs;  ///< of each step
   InjectedFault* fault = nullptr;     ///< null = none
+  bool poisons_received = false;  ///< what the exchange has received is NaN before every full pass
 };
 
 /// Of an exchange over the ep group for the model's layers.

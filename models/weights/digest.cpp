@@ -1,16 +1,14 @@
 #include "models/weights/digest.hpp"
 
-#include <bit>
-#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "framework/base/check.hpp"
+#include "framework/base/word_hash.hpp"
 #include "framework/step/torch_dtype.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/safetensors.hpp"
 #include "models/weights/seeded_generator.hpp"
-#include "models/weights/word_hash.hpp"
 
 #ifdef DOVETAIL_WITH_CUDA
 #include "models/weights/cuda/content_sums.hpp"
@@ -19,24 +17,8 @@
 namespace dovetail {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "digests read words as they lie");
-
 std::uint64_t start_of(std::string_view name) {
   return mix_bits(parameter_key(name));
-}
-
-std::uint64_t sum_on_host(std::uint64_t start, const unsigned char* bytes, std::int64_t size) {
-  const std::int64_t whole_words = size / kHashedWordBytes;
-  std::uint64_t sum = 0;
-  for (std::int64_t index = 0; index < whole_words; ++index) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes + index * kHashedWordBytes, sizeof(word));
-    sum += hash_word(start, index, word);
-  }
-  if (whole_words * kHashedWordBytes < size) {
-    sum += hash_word(start, whole_words, word_from_bytes(bytes, size, whole_words));
-  }
-  return sum;
 }
 
 struct Parameter {
@@ -59,9 +41,9 @@ std::vector<std::uint64_t> sums_of(const std::vector<std::uint64_t>& starts,
   for (const Parameter& parameter : parameters) {
     const at::Tensor& values = parameter.values;
     DOVETAIL_CHECK(values.is_cpu(), "digest of '" + parameter.name + "': not in host memory");
-    sums.push_back(sum_on_host(starts[sums.size()],
-                               static_cast<const unsigned char*>(values.const_data_ptr()),
-                               static_cast<std::int64_t>(values.nbytes())));
+    sums.push_back(sum_of_words(starts[sums.size()],
+                                static_cast<const unsigned char*>(values.const_data_ptr()),
+                                static_cast<std::int64_t>(values.nbytes())));
   }
   return sums;
 }
@@ -90,7 +72,7 @@ std::uint64_t content_hash(std::string_view name, std::span<const std::byte> byt
   const std::uint64_t start = start_of(name);
   const auto size = static_cast<std::int64_t>(bytes.size());
   return finish_hash(
-      start, size, sum_on_host(start, reinterpret_cast<const unsigned char*>(bytes.data()), size));
+      start, size, sum_of_words(start, reinterpret_cast<const unsigned char*>(bytes.data()), size));
 }
 
 std::uint64_t parameter_digest(const std::string& name, const at::Tensor& values) {

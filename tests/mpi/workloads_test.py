@@ -16,7 +16,7 @@ experiment: workloads
 model: {architecture: qwen3_moe, config: %(config)s, weights: {seed: 42}%(model)s}
 parallel: {expert_parallel: %(ep)d}
 workload: {%(workload)s, seed: 5}
-execution: {warmup: 1, iterations: 2, timeout_s: 30%(execution)s}
+execution: {warmup: 1, iterations: %(iterations)d, timeout_s: 30%(execution)s}
 policies:
   - {name: sequential}
   - {name: dual_batch, ubatches: 2}
@@ -29,7 +29,7 @@ CONFIG = "models/configs/qwen3-moe-tiny.json"
 
 
 def experiment_text(workload, ranks=2, **values):
-    fields = {"ep": ranks, "config": CONFIG, "model": "", "execution": "", "outputs": ALL_OUTPUTS, "workload": workload}
+    fields = {"ep": ranks, "config": CONFIG, "model": "", "execution": "", "iterations": 2, "outputs": ALL_OUTPUTS, "workload": workload}
     return EXPERIMENT % {**fields, **values}
 
 
@@ -179,6 +179,87 @@ class Inputs(Workload):
             file["route/expert_ids"][1, 3, 0] = 16
         _, outcome = self.run_workload("expert", workload + replay, code=2)
         self.assertRegex(outcome.err, "rank-00001.h5: /route/expert_ids holds expert 16; the model has experts 0 to 15")
+
+
+class Variants(Workload):
+    """Batches of one shape that iterations take in turn: every way to give them their inputs, and every iteration judged."""
+
+    def check(self, run, variants, steps, iterations=4, policies=("dual_batch", "pages")):
+        for policy in policies:
+            judged = json.loads((run / policy / "summary.json").read_text())["iterations"]
+            self.assertEqual((judged["timed"], judged["profiled"], judged["poisoned"]), (iterations, 1, variants), policy)
+            self.assertEqual((judged["variants"], judged["steps_per_iteration"]), (variants, steps))
+            self.assertEqual((judged["as_recorded"], judged["unjudged"]), ((iterations + 1 + variants) * steps, 0))
+            with h5py.File(run / policy / "rank-00000.h5") as file:
+                self.assertEqual(file["timing/step_ns"].shape, (iterations, steps))
+                hashes = file["hash/timed"][:, :, 2:]
+                self.assertEqual(len(np.unique(hashes[:, 0, 0])), variants)
+                self.assertEqual(file.attrs["schema_version"], 4)
+
+    def test_all_kinds_of_inputs_are_verified(self):
+        given, _ = self.run_workload("given", "variants: 3, requests: {count: 2, length: 9}, routing: {zipf: 1.2}",
+                                     iterations=4)
+        for name, workload in (
+                ("decode", "phase: decode, requests: {context_lengths: [9, 20, 3]}, steps: 3, variants: 3"),
+                ("random", "phase: decode, requests: {context_lengths: [9, 20, 3]}, steps: 2, variants: 2, context: random, inputs: embeds"),
+                ("mixed", "phase: mixed, requests: [{count: 3, length: 1, context_length: 7}, {lengths: [13]}], variants: 2, positions: mrope"),
+                ("balanced", "phase: prefill, requests: {count: 3, length: 11}, variants: 3, routing: balanced"),
+                ("replayed", f"variants: 3, requests: {{count: 2, length: 9}}, routing: {{replay: {given / 'sequential'}}}")):
+            run, _ = self.run_workload(name, workload, iterations=4, outputs="[hidden, logits, kv, routing]")
+            variants = 2 if name in ("random", "mixed") else 3
+            self.check(run, variants, {"decode": 3, "random": 2}.get(name, 1))
+        self.assert_verified(given / "sequential", run / "sequential", "bitwise")
+
+    def test_the_first_variant_is_the_workload_without(self):
+        workload = "phase: mixed, requests: {lengths: [5, 9], context_lengths: [3, 0]}, steps: 2"
+        plain, _ = self.run_workload("plain", workload)
+        run, _ = self.run_workload("variants", workload + ", variants: 2")
+        expected = self.rows(plain / "sequential")
+        found = self.rows(run / "sequential")
+        self.assertEqual(len(found), 2 * len(expected))
+        for key, row in expected.items():
+            np.testing.assert_array_equal(row, found[key])
+        others = [row for key, row in found.items() if key not in expected]
+        self.assertFalse(any(np.array_equal(row, other) for row in others for other in expected.values()))
+
+    def test_grids_agree(self):
+        workload = "phase: mixed, requests: [{count: %d, length: 1, context_length: 9}, {count: %d, length: 13}], steps: 2, variants: 2"
+        one, _ = self.run_workload("one", workload % (4, 2), ranks=1, outputs="[hidden, kv]")
+        two, _ = self.run_workload("two", workload % (2, 1), outputs="[hidden, kv]")
+        self.assert_verified(one / "sequential", two / "dual_batch")
+        with h5py.File(two / "dual_batch" / "rank-00001.h5") as file:
+            self.assertEqual(file["output/key_3"].shape[0], file["input/input_ids"].shape[0])
+
+    def test_sizes_follow(self):
+        path = self.write(experiment_text("requests: {count: 2, length: 10}, variants: 2, inputs: embeds"))
+        grown = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json").out)
+        plain = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json", "--set", "workload.variants=1").out)
+        self.assertEqual([rank["variants"] for rank in grown["grid"]["ranks"]], [2, 2])
+        for own, other in zip(grown["memory_bytes_by_rank"], plain["memory_bytes_by_rank"]):
+            for part in ("kv cache", "given inputs", "outputs"):
+                self.assertEqual(own[part], 2 * other[part], part)
+            self.assertEqual(own["exchange buffers (worst case)"], other["exchange buffers (worst case)"])
+
+    def test_a_vetoed_iteration_is_judged_by_the_baseline(self):
+        run, outcome = self.run_workload("veto", "requests: {count: 2, length: 12}, steps: 2",
+                                         iterations=4, execution="}\nfault: {kind: veto, rank: 1, iteration: 3")
+        self.assertIn("fault injected", outcome.out)
+        judged = json.loads((run / "dual_batch" / "summary.json").read_text())["iterations"]
+        self.assertEqual((judged["as_recorded"], judged["as_baseline"], judged["unjudged"]), (10, 2, 0))
+
+    def test_files_without_hashes_are_judged_by_the_recorded_iteration_and_say_so(self):
+        run, _ = self.run_workload("old", "requests: {count: 2, length: 12}", outputs="[hidden]")
+        for path in run.glob("*/rank-*.h5"):
+            with h5py.File(path, "r+") as file:
+                del file["hash"]
+                file.attrs["schema_version"] = 3
+        outcome = dovetail("verify", run / "sequential", run / "dual_batch")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        self.assertIn("iterations: only the last one is judged", outcome.out)
+
+    def test_more_variants_than_iterations_are_refused(self):
+        _, outcome = self.run_workload("many", "requests: {count: 2, length: 12}, variants: 3", code=2)
+        self.assertRegex(outcome.err, "workload.variants: 3, and policy sequential has 2 iterations")
 
 
 class Requests(Workload):

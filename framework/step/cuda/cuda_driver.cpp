@@ -17,6 +17,7 @@
 #include "framework/plan/split.hpp"
 #include "framework/step/cuda/gpu_device.hpp"
 #include "framework/step/kv_cache.hpp"
+#include "framework/step/received_poison.hpp"
 
 namespace dovetail {
 
@@ -100,8 +101,11 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
   }
   if (pass.pass == PassKind::full) {
     batch_->outputs().poison();
+    if (setup_.poisons_received) {
+      poison_all_received(*exchange_, agreed.schedule.num_ubatches);
+    }
   }
-  graphs_.begin_step(agreed, *batch_, pass.pass, pass.keep_plans);
+  graphs_.begin_step(agreed, *batch_, pass);
   exchange_->meter().reset();
   check_cuda(cudaDeviceSynchronize(), "end of a step's preparation");
 }

@@ -48,7 +48,7 @@ EagerReason StepGraphs::reason_to_run_eagerly(const StepPass& pass,
   if (mode() == GraphMode::none) {
     return EagerReason::mode_none;
   }
-  if (pass.keep_plans) {
+  if (pass.keep_plans || pass.poison_exchange) {
     return EagerReason::pass_not_captured;
   }
   const auto tokens = batch.tokens();
@@ -87,13 +87,10 @@ StepGraphs::Found StepGraphs::find_or_capture(const AgreedStep& agreed,
   return {&one_shot_, true, true};
 }
 
-void StepGraphs::begin_step(const AgreedStep& agreed,
-                            PaddedBatch& batch,
-                            PassKind pass,
-                            bool keep_plans) {
+void StepGraphs::begin_step(const AgreedStep& agreed, PaddedBatch& batch, const StepPass& pass) {
   exchange_.buffers().begin_step(batch.tokens(),
                                  setup_.resolved.comm_sms_of(agreed.schedule_index));
-  body_.begin(batch.work(), pass, keep_plans);
+  body_.begin(batch.work(), pass.pass, pass.keep_plans, pass.poison_exchange);
 }
 
 int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed) const {
@@ -130,7 +127,7 @@ GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
                                             PaddedBatch& batch) {
   const SmPartition partition(sms_left_to_exchange(agreed));
   for (int i = 0; i < kWarmUps; ++i) {
-    begin_step(agreed, batch, pass.pass, false);
+    begin_step(agreed, batch, {.step = pass.step, .pass = pass.pass});
     check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");
     runner_.run_eager(agreed.schedule, body_, pass.pass, nullptr);
     exchange_.buffers().check_step();
@@ -147,7 +144,7 @@ GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
 GraphEntry StepGraphs::capture(const AgreedStep& agreed, const StepPass& pass, PaddedBatch& batch) {
   GraphEntry captured;
   exchange_.meter().take_captured();
-  begin_step(agreed, batch, pass.pass, false);
+  begin_step(agreed, batch, {.step = pass.step, .pass = pass.pass});
   if (setup_.fault != nullptr) {
     setup_.fault->set_capturing(true);
   }

@@ -45,7 +45,7 @@ class StepGraphs {
   Found find_or_capture(const AgreedStep& agreed, const StepPass& pass, PaddedBatch& batch);
 
   /// Makes exchange and body ready for a pass over what the batch holds.
-  void begin_step(const AgreedStep& agreed, PaddedBatch& batch, PassKind pass, bool keep_plans);
+  void begin_step(const AgreedStep& agreed, PaddedBatch& batch, const StepPass& pass);
 
   /// SMs that the GEMMs of a step leave to the exchange beside them.
   int sms_left_to_exchange(const AgreedStep& agreed) const;

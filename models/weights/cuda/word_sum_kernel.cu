@@ -2,15 +2,14 @@
 
 #include <algorithm>
 
+#include "framework/base/word_hash.hpp"
+#include "framework/cuda/block_sum.cuh"
 #include "framework/cuda/check.hpp"
-#include "models/weights/word_hash.hpp"
 
 namespace dovetail {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kWarpSize = 32;
-constexpr int kWarps = kThreads / kWarpSize;
 constexpr std::int64_t kLoadBytes = 16;
 
 /// Loads of one thread before it is worth to have another one: each block ends in an atomic
@@ -18,25 +17,6 @@ constexpr std::int64_t kLoadBytes = 16;
 constexpr std::int64_t kLoadsPerThread = 4;
 /// Fills the threads of the largest GPUs built for (132 multiprocessors of 2048 threads).
 constexpr std::int64_t kMaxBlocks = 132 * 8;
-
-/// Adds the values of a block's threads to `*sum`.
-__device__ void add_of_block(unsigned long long own, unsigned long long* sum) {
-  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
-    own += __shfl_xor_sync(0xFFFFFFFFU, own, distance);
-  }
-  __shared__ unsigned long long of_warp[kWarps];
-  if (threadIdx.x % kWarpSize == 0) {
-    of_warp[threadIdx.x / kWarpSize] = own;
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    unsigned long long total = 0;
-    for (const unsigned long long each : of_warp) {
-      total += each;
-    }
-    atomicAdd(sum, total);
-  }
-}
 
 template <bool kAligned>
 __global__ void __launch_bounds__(kThreads) word_sum_kernel(const unsigned char* bytes,
@@ -61,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) word_sum_kernel(const unsigned char*
   for (std::int64_t i = words_done + thread; i * kHashedWordBytes < size; i += stride) {
     own += hash_word(start, i, word_from_bytes(bytes, size, i));
   }
-  add_of_block(own, sum);
+  add_of_block<kThreads>(own, sum);
 }
 
 }  // namespace

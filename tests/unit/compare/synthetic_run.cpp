@@ -1,8 +1,10 @@
 #include "tests/unit/compare/synthetic_run.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <system_error>
@@ -61,9 +63,8 @@ void add_tensors(SyntheticRank& rank) {
   add_output(rank, "logits", 4, true);
   for (std::int64_t layer = 0; layer < SyntheticRun::kLayers; ++layer) {
     for (std::size_t row = 0; row < rank.request_id.size(); ++row) {
-      add_routing(layer + rank.request_id[row] + rank.position[row],
-                  rank.expert_ids,
-                  rank.router_logits);
+      add_routing(
+          layer + rank.request_id[row] + rank.position[row], rank.expert_ids, rank.router_logits);
     }
     for (const std::int64_t position : rank.context_position) {
       add_routing(layer + 20 + position, rank.context_expert_ids, rank.context_router_logits);
@@ -93,7 +94,10 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   spec.config = "experiment: synthetic\n";
   spec.schedules = {run.schedule};
   spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());
-  spec.profiled = static_cast<std::int64_t>(rank.profiles.size());
+  spec.steps = std::ssize(rank.timed_hashes.front());
+  spec.variants = std::ssize(rank.poisoned_hashes);
+  spec.profiled =
+      std::max(std::ssize(rank.profiles), std::ssize(rank.profiled_hashes) * spec.steps);
   spec.clock_offset_ns = rank.clock_offset_ns;
   spec.clock_error_ns = rank.clock_error_ns;
   spec.tokens = static_cast<std::int64_t>(rank.request_id.size());
@@ -135,6 +139,28 @@ void write_profiles(RankRecorder& recorder, const SyntheticRank& rank) {
   }
 }
 
+void write_hashes(RankRecorder& recorder, const SyntheticRank& rank) {
+  const auto write = [](const std::vector<std::vector<HashRow>>& rows, const auto& write_one) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      for (std::size_t step = 0; step < rows[i].size(); ++step) {
+        write_one(static_cast<std::int64_t>(i), static_cast<std::int64_t>(step), rows[i][step]);
+      }
+    }
+  };
+  write(rank.timed_hashes, [&](std::int64_t i, std::int64_t step, const HashRow& row) {
+    recorder.write_timed_hash(i, step, row, 10);
+  });
+  const auto steps = std::ssize(rank.timed_hashes.front());
+  write(rank.profiled_hashes, [&](std::int64_t i, std::int64_t step, const HashRow& row) {
+    recorder.write_profiled_hash(i * steps + step, row);
+  });
+  write(rank.poisoned_hashes, [&](std::int64_t i, std::int64_t step, const HashRow& row) {
+    recorder.write_poisoned_hash(i, step, row);
+  });
+  recorder.write_scalar(path::kUntouchedBefore, rank.untouched_before);
+  recorder.write_scalar(path::kUntouchedAfter, rank.untouched_after);
+}
+
 void write_rank(const SyntheticRun& run, std::size_t index, const std::filesystem::path& path) {
   const SyntheticRank& rank = run.ranks[index];
   RankRecorder recorder(path, spec_of(run, index));
@@ -152,6 +178,7 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
   recorder.set_attribute(path::kTiming,
                          {attribute::kDeviceClockErrorNs, rank.device_clock_error_ns});
   write_profiles(recorder, rank);
+  write_hashes(recorder, rank);
   recorder.write(path::kInputIds, std::span<const std::int64_t>(rank.input_ids));
   recorder.write(path::kRequestId, std::span<const std::int64_t>(rank.request_id));
   recorder.write(path::kPositions, std::span<const std::int64_t>(rank.position));
@@ -247,7 +274,38 @@ SyntheticRun make_synthetic_run(int num_ranks, const std::string& policy) {
   for (SyntheticRank& rank : run.ranks) {
     add_tensors(rank);
   }
+  add_synthetic_iterations(run, 3, 0, 1, 1);
   return run;
+}
+
+void add_synthetic_iterations(
+    SyntheticRun& run, int timed, int profiled, int variants, std::size_t steps) {
+  for (SyntheticRank& rank : run.ranks) {
+    // Over all ranks the sum is the same on every grid.
+    std::int64_t base = 0;
+    for (const std::int64_t request : rank.requests) {
+      base += 1000 + request;
+    }
+    const auto row = [&](int variant, std::size_t step) -> HashRow {
+      const auto own = base * (1 + variant) * static_cast<std::int64_t>(1 + step);
+      return {variant, 0, {own, 2 * own, 3 * own}};
+    };
+    const auto fill = [&](int count, std::vector<std::vector<HashRow>>& rows) {
+      rows.assign(static_cast<std::size_t>(count), {});
+      for (int i = 0; i < count; ++i) {
+        for (std::size_t step = 0; step < steps; ++step) {
+          rows[static_cast<std::size_t>(i)].push_back(row(i % variants, step));
+        }
+      }
+    };
+    fill(timed, rank.timed_hashes);
+    fill(profiled, rank.profiled_hashes);
+    fill(variants, rank.poisoned_hashes);
+    rank.step_ns.assign(static_cast<std::size_t>(timed), 1000);
+    if (timed == 3) {
+      rank.step_ns = {1000, 2000, 3000};
+    }
+  }
 }
 
 void add_synthetic_profile(SyntheticRun& run) {

@@ -43,10 +43,10 @@ struct SyntheticRank {
   std::vector<std::int64_t> requests;          ///< rows of logits: request
   std::vector<std::int64_t> request_position;  ///< rows of logits: position of the token
   std::map<std::string, SyntheticTensor> outputs;
-  std::vector<std::int32_t> expert_ids;  ///< [layers, tokens, k]
-  std::vector<std::int32_t> natural_ids;  ///< the same; empty: expert_ids were not given
-  std::vector<float> router_logits;       ///< [layers, tokens, experts]
-  std::vector<std::int64_t> context_request_id;   ///< per token of a context
+  std::vector<std::int32_t> expert_ids;          ///< [layers, tokens, k]
+  std::vector<std::int32_t> natural_ids;         ///< the same; empty: expert_ids were not given
+  std::vector<float> router_logits;              ///< [layers, tokens, experts]
+  std::vector<std::int64_t> context_request_id;  ///< per token of a context
   std::vector<std::int64_t> context_position;
   std::vector<std::int32_t> context_expert_ids;  ///< [layers, context tokens, k]
   std::vector<float> context_router_logits;      ///< [layers, context tokens, experts]
@@ -67,6 +67,12 @@ struct SyntheticRank {
   std::int64_t clock_error_ns = 0;
   std::int64_t device_clock_error_ns = 0;
   std::vector<SyntheticProfile> profiles;
+  /// [iteration or variant][step]; made alike for all, by the requests of the rank.
+  std::vector<std::vector<HashRow>> timed_hashes;
+  std::vector<std::vector<HashRow>> profiled_hashes;
+  std::vector<std::vector<HashRow>> poisoned_hashes;
+  std::int64_t untouched_before = 7;
+  std::int64_t untouched_after = 7;
   std::vector<std::int64_t> tokens_per_expert = {1, 3};  ///< [traffic layers, 2]
 
   /// Index of the row of a token.
@@ -96,9 +102,14 @@ struct SyntheticRun {
 
 /// Six requests of lengths 4, 1, 7, 3, 5, 6 in order over the ranks (1, 2 or 3), with routing of 3
 /// layers and the outputs layer_0, layer_2, hidden and logits. Logits of routers are 3 and 2 of the
-/// chosen experts, just below 2 of expert 7, and small of the others. Request 5 has a context, whose
-/// two tokens have the positions -2 and -1.
+/// chosen experts, just below 2 of expert 7, and small of the others. Request 5 has a context,
+/// whose two tokens have the positions -2 and -1.
 SyntheticRun make_synthetic_run(int num_ranks, const std::string& policy);
+
+/// Gives a run so many timed and profiled iterations of `steps` steps, that take the variants in
+/// turn, and a poisoned one of each variant, all with hashes that are right.
+void add_synthetic_iterations(
+    SyntheticRun& run, int timed, int profiled, int variants, std::size_t steps);
 
 /// Gives a run of two ranks a schedule of two ubatches and one profiled iteration whose metrics are
 /// counted out by hand in compare_test.cpp. Times of rank 1 are written on a clock that is 1 s

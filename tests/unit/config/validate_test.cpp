@@ -298,6 +298,21 @@ std::string executed(const std::string& execution) {
   return replaced(kSmall, "iterations: 10", execution);
 }
 
+TEST(Validate, EveryVariantNeedsATimedIteration) {
+  const std::string fragment =
+      "workload.variants: 11, and policy sequential has 10 iterations, one for each variant at "
+      "most; "
+      "allowed: 1 to 10, or more iterations";
+  EXPECT_NE(error_of(replaced(kSmall, "phase: prefill", "variants: 11")).find(fragment),
+            std::string::npos);
+  EXPECT_EQ(error_of(replaced(kSmall, "phase: prefill", "variants: 10")), "");
+  const auto own = replaced(replaced(kSmall, "phase: prefill", "variants: 3"),
+                            "ubatches: 2",
+                            "ubatches: 2, iterations: 2");
+  EXPECT_NE(error_of(own).find("workload.variants: 3, and policy "), std::string::npos);
+  EXPECT_EQ(error_of(replaced(own, "variants: 3", "variants: 2")), "");
+}
+
 TEST(Validate, WhatABuildWithoutCudaCanRun) {
   expect_errors({
       {"iterations: 10",

@@ -11,10 +11,10 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/base/word_hash.hpp"
 #include "models/weights/digest.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/seeded.hpp"
-#include "models/weights/word_hash.hpp"
 
 namespace dovetail {
 namespace {

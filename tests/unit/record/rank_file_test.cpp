@@ -96,6 +96,9 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
     recorder.write_profiled_host(
         0,
         {.schedule = 1, .enqueued_ns = enqueued, .hand_off_wait_ns = waited, .counts_wait_ns = 8});
+    recorder.write_timed_hash(3, 1, {2, 1, {70, 71, 72}}, 79);
+    recorder.write_profiled_hash(1, {0, 1, {73, 74, 75}});
+    recorder.write_poisoned_hash(2, 0, {2, 0, {76, 77, 78}});
     recorder.write_scalar(path::kDispatchWireBytes, 4096);
     recorder.set_attribute("/timing", {"clock_offset_ns", std::int64_t{123}});
   }
@@ -119,6 +122,19 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   expect(path::kHandOffWaitNs, {4, 5, 6, -1, -1, -1});
   expect(path::kCountsWaitNs, {8, -1});
   expect(path::kProfiledSchedule, {1, -1});
+  const auto expect_row = [&](const char* dataset,
+                              std::size_t rows,
+                              std::size_t row,
+                              const std::vector<std::int64_t>& values) {
+    std::vector<std::int64_t> all(rows * 5, -1);
+    std::copy(values.begin(), values.end(), all.begin() + static_cast<std::ptrdiff_t>(row * 5));
+    expect(dataset, all);
+  };
+  expect(path::kHashNs, {-1, -1, -1, -1, -1, -1, -1, 79});
+  expect_row(path::kTimedHash, 8, 7, {2, 1, 70, 71, 72});
+  expect_row(path::kProfiledHash, 2, 1, {0, 1, 73, 74, 75});
+  expect_row(path::kPoisonedHash, 6, 4, {2, 0, 76, 77, 78});
+  EXPECT_EQ(file.num_variants(), 3);
   expect(path::kDispatchWireBytes, {4096});
   expect(path::kCombineWireBytes, {-1});
   expect(path::kInputIds, std::vector<std::int64_t>(6, -1));

@@ -70,6 +70,7 @@ RankFileSpec full_spec(std::int64_t rank, std::int64_t world_size) {
                       {0, 1, "shared_experts", "compute", {0, 1}}}}};
   spec.iterations = 4;
   spec.steps = 2;
+  spec.variants = 3;
   spec.profiled = 2;
   spec.clock_offset_ns = -17;
   spec.clock_error_ns = 5;

@@ -2,8 +2,10 @@
 // in any order. Shared with device code.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "framework/base/hash.hpp"
 
@@ -35,6 +37,24 @@ DOVETAIL_HOST_DEVICE inline std::uint64_t word_from_bytes(const unsigned char* b
     }
   }
   return word;
+}
+
+/// The sum (mod 2^64) over all words of `size` bytes at any address.
+inline std::uint64_t sum_of_words(std::uint64_t start,
+                                  const unsigned char* bytes,
+                                  std::int64_t size) {
+  static_assert(std::endian::native == std::endian::little, "words are read as they lie");
+  const std::int64_t whole_words = size / kHashedWordBytes;
+  std::uint64_t sum = 0;
+  for (std::int64_t index = 0; index < whole_words; ++index) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes + index * kHashedWordBytes, sizeof word);
+    sum += hash_word(start, index, word);
+  }
+  if (whole_words * kHashedWordBytes < size) {
+    sum += hash_word(start, whole_words, word_from_bytes(bytes, size, whole_words));
+  }
+  return sum;
 }
 
 /// The hash of a content of `size` bytes from the sum (mod 2^64) over its words: a bijection of the

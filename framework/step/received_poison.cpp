@@ -1,0 +1,27 @@
+#include "framework/step/received_poison.hpp"
+
+#include <limits>
+
+#include <ATen/core/Tensor.h>
+
+namespace dovetail {
+
+void poison_received(Exchange& exchange, int ubatch, Phase phase) {
+  for (auto& rows : exchange.buffers().received_rows(ubatch, phase)) {
+    if (rows.is_floating_point()) {
+      rows.fill_(std::numeric_limits<double>::quiet_NaN());
+    } else {
+      rows.fill_(0xFF);  // as bytes of a float of any size: NaN
+    }
+  }
+}
+
+void poison_all_received(Exchange& exchange, int num_ubatches) {
+  for (int ubatch = 0; ubatch < num_ubatches; ++ubatch) {
+    for (const auto phase : {Phase::dispatch, Phase::combine}) {
+      poison_received(exchange, ubatch, phase);
+    }
+  }
+}
+
+}  // namespace dovetail
