@@ -309,9 +309,11 @@ TEST(LayersMlp, IsThatOfTheCpu) {
     const MlpWeights weights = {.gate_up = random_bf16_values({80, 64}, random, 0.1),
                                 .down = random_bf16_values({64, 40}, random, 0.1)};
     const at::Tensor got =
-        gated_mlp({.gate_up = to_gpu(weights.gate_up), .down = to_gpu(weights.down)}, to_gpu(x));
+        gated_mlp({.gate_up = to_gpu(weights.gate_up), .down = to_gpu(weights.down)},
+                  to_gpu(x),
+                  Numerics::fast);
     check_gpu();
-    const at::Tensor wanted = gated_mlp(weights, x);
+    const at::Tensor wanted = gated_mlp(weights, x, Numerics::fast);
     const double largest = tokens > 0 ? wanted.abs().max().item<double>() : 0;
     EXPECT_EQ(difference(got, wanted, kBf16Step, 2 * kBf16Step * largest), "");
   }

@@ -19,8 +19,6 @@
 namespace dovetail {
 namespace {
 
-using test::own_gpu;
-
 at::Tensor numbers(const std::vector<std::int64_t>& values) {
   return at::tensor(values, at::kLong);
 }
@@ -30,11 +28,11 @@ HashedRows copy_to_gpu(const HashedRows& rows, std::int64_t shift) {
   auto copy = rows;
   const auto element = static_cast<std::int64_t>(rows.tensor.element_size());
   const auto room =
-      at::empty({rows.tensor.numel() + shift / element}, rows.tensor.options().device(own_gpu()));
+      at::empty({rows.tensor.numel() + shift / element}, rows.tensor.options().device(at::kCUDA));
   copy.tensor = room.narrow(0, shift / element, rows.tensor.numel()).view(rows.tensor.sizes());
   copy.tensor.copy_(rows.tensor);
-  copy.keys = rows.keys.to(own_gpu());
-  copy.places = rows.places.defined() ? rows.places.to(own_gpu()) : at::Tensor();
+  copy.keys = rows.keys.to(at::kCUDA);
+  copy.places = rows.places.defined() ? rows.places.to(at::kCUDA) : at::Tensor();
   return copy;
 }
 
@@ -102,7 +100,7 @@ TEST(RowHashGpu, PrintsItsTime) {
   DOVETAIL_REQUIRE_GPU();
   for (const auto& [name, tokens, requests] :
        {std::tuple{"prefill", 8192, 4}, {"decode", 128, 128}}) {
-    const auto options = at::TensorOptions().dtype(at::kBFloat16).device(own_gpu());
+    const auto options = at::TensorOptions().dtype(at::kBFloat16).device(at::kCUDA);
     const auto keys = at::arange(tokens, options.dtype(at::kLong));
     std::vector<HashedRows> parts = {
         {at::ones({tokens, 2048}, options), {}, keys, 1, 0},

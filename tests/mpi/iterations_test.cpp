@@ -65,6 +65,10 @@ class WrongModel final : public Model {
 
   std::int64_t weight_bytes() const override { return model_.weight_bytes(); }
 
+  std::unique_ptr<Model> with_numerics(Numerics /*numerics*/) const override {
+    return std::make_unique<WrongModel>(model_, wrong_);
+  }
+
   void embed(UbatchState& state) const override { model_.embed(state); }
 
   void attention(int layer, UbatchState& state, KvCache& cache) const override {

@@ -203,6 +203,9 @@ TEST_F(Verify, IdleRankIsLegal) {
     run.ranks[0] = two.ranks[0];
     run.ranks[1] = two.ranks[1];
     SyntheticRank idle;
+    idle.timed_hashes = two.ranks[0].timed_hashes;
+    idle.profiled_hashes = two.ranks[0].profiled_hashes;
+    idle.poisoned_hashes = two.ranks[0].poisoned_hashes;
     for (const auto& [name, tensor] : two.ranks[0].outputs) {
       idle.outputs[name].columns = tensor.columns;
     }

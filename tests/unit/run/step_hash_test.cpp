@@ -64,7 +64,7 @@ class Results {
 
  private:
   static void fill(at::Tensor& tensor, float& next) {
-    tensor.copy_(at::arange(tensor.numel()).view(tensor.sizes()) + next);
+    tensor.copy_(at::arange(tensor.numel()).view(tensor.sizes()).add(next));
     next += static_cast<float>(tensor.numel());
   }
 

@@ -178,6 +178,10 @@ class SlotModel final : public Model {
 
   std::int64_t weight_bytes() const override { return 0; }
 
+  std::unique_ptr<Model> with_numerics(Numerics /*numerics*/) const override {
+    return std::make_unique<SlotModel>();
+  }
+
   void embed(UbatchState& /*state*/) const override {}
 
   void attention(int layer, UbatchState& state, KvCache& cache) const override {
