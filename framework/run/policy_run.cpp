@@ -21,16 +21,14 @@ namespace {
 constexpr std::array<PassKind, 3> kPasses = {
     PassKind::full, PassKind::compute_only, PassKind::comm_only};
 
-/// In which no fault happens.
-constexpr int kNoIteration = -1;
+constexpr int kNoIteration = -1;  ///< in which no fault happens
 
 Ranks with_timeout(Ranks ranks, int timeout_s) {
   ranks.wait.timeout = std::chrono::seconds(timeout_s);
   return ranks;
 }
 
-/// One policy on one rank, from the context to the last profiled step. Members are in order of
-/// creation.
+/// One policy on one rank, from the context to the last profiled step. Members: as they are made.
 class PolicyRun {
  public:
   PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder)
