@@ -55,7 +55,8 @@ struct RoutingDiff {
 /// - experts that are given must be used, in the order in which they are given;
 /// - the router's choice must be the k best of its own logits, ties by lower id, in both runs; where
 ///   nothing is given it must be what is used;
-/// - the logits of both runs must agree, as any tensor's rows (RowBounds);
+/// - the logits of both runs must agree within logits_bounds, measured by the norm of the row, or
+///   that which rows of the layer usually have;
 /// - an expert that only one router chose must be within choice_bound of each that only the other
 ///   chose, by the logits of both.
 /// Anything else is a mismatch, NaN as well.

@@ -93,6 +93,11 @@ RowBounds row_bounds(DType dtype,
   return {.row = row, .element = kElementDeviations * row};
 }
 
+RowBounds logits_bounds(const RowBounds& bounds, std::int64_t num_experts) {
+  const double spread = 1 / std::sqrt(2 * static_cast<double>(num_experts));
+  return {.row = bounds.row * (1 + 4 * spread), .element = bounds.element};
+}
+
 double choice_bound(const RowBounds& bounds) {
   return std::sqrt(2.0) * bounds.element;
 }

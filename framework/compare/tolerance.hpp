@@ -62,6 +62,11 @@ RowBounds row_bounds(DType dtype,
                      std::int64_t reduction_length,
                      DeviceRelation devices);
 
+/// Of a row of router logits behind those layers. An error of a row of n elements is spread by
+/// 1 / sqrt(2 n) about its rms, which matters where there are few experts; four such deviations
+/// more.
+RowBounds logits_bounds(const RowBounds& bounds, std::int64_t num_experts);
+
 /// How far the logits of two experts may be apart, in units of their size (the largest of them, or
 /// the rms of the row), where one run chooses the one and another run the other: each logit may move
 /// by bounds.element, and the two move independently.

@@ -121,13 +121,32 @@ TEST(RoutingDiff, AChoiceThatItsOwnLogitsDoNotMakeIsAMismatch) {
 
 TEST(RoutingDiff, LogitsAreComparedAsRows) {
   TwoRuns runs;
-  TwoRuns::logit(runs.policy[2], 2, 3, 5) += 0.02F;
+  TwoRuns::logit(runs.policy[2], 2, 3, 5) += 0.04F;
   expect_mismatch(runs.compare(), 2, 3, "logits differ by");
   runs = TwoRuns();
   TwoRuns::logit(runs.policy[2], 2, 3, 5) += 0.005F;
   const RoutingDiff diff = runs.compare();
   EXPECT_EQ(diff.num_mismatches, 0);
-  EXPECT_NEAR(diff.logits_share, 0.005 / std::sqrt(1 + .49 + .16 + .01 + .04 + .25) / 0.01, 1e-4);
+  const double rms = std::sqrt((1 + .49 + .16 + .01 + .04 + .25) / 6);
+  EXPECT_NEAR(diff.logits_share, 0.005 / rms / 0.05, 1e-4);
+  // All elements of a row, each far below its own bound.
+  runs = TwoRuns();
+  for (std::size_t place = 0; place < kExperts; ++place) {
+    TwoRuns::logit(runs.policy[2], 2, 3, place) += 0.015F;
+  }
+  EXPECT_EQ(runs.compare().num_mismatches, 1);
+  EXPECT_NEAR(runs.compare().logits_share, 0.015 / rms / (0.01 * (1 + 4 / std::sqrt(12.0))), 1e-3);
+}
+
+TEST(RoutingDiff, ASmallRowIsMeasuredByWhatIsUsualInItsLayer) {
+  TwoRuns runs;
+  for (std::size_t place = 0; place < kExperts; ++place) {
+    for (auto* side : {&runs.policy, &runs.baseline}) {
+      TwoRuns::logit((*side)[2], 2, 3, place) *= 0.01F;
+    }
+  }
+  TwoRuns::logit(runs.policy[2], 2, 3, 5) += 0.0005F;  // 9 % of the row's own rms
+  EXPECT_EQ(runs.compare().num_mismatches, 0);
 }
 
 TEST(RoutingDiff, NearTieIsCountedWithItsGapAndOneBeyondTheBoundIsAMismatch) {
