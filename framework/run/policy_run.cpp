@@ -120,15 +120,6 @@ class PolicyRun {
     return stop;
   }
 
-  /// A fault that has not happened would be taken for one that nobody noticed. Throws RunError.
-  void check_fault() {
-    if (fault_ && fault_->data() != nullptr && !fault_->data()->has_acted()) {
-      throw RunError("the fault has not happened: " +
-                     describe(*fault_of(setup_.run.experiment, setup_.policy.name)) +
-                     "; its step may have run without ubatches");
-    }
-  }
-
   /// What the timed iterations have left: of the last one.
   void record_timed_iterations() {
     record_outputs(setup_.run.experiment.record, setup_.outputs, recorder_);
@@ -172,8 +163,7 @@ class PolicyRun {
     }
   }
 
-  /// Decides on a step with the other ranks, and makes it ready to run. Iterations count over
-  /// warm-up and timed ones.
+  /// Agrees on a step and makes it ready to run. Iterations count over warm-up and timed ones.
   AgreedStep prepare(const StepPass& pass, int iteration) {
     const auto step = static_cast<std::size_t>(pass.step);
     ranks_.wait.on_poll();
@@ -307,9 +297,6 @@ bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
     int finished = 0;
     while (finished < setup.policy.execution.iterations && !stopped) {
       stopped = run->timed_iteration(finished++);
-    }
-    if (!stopped) {
-      run->check_fault();
     }
     run->record_timed_iterations();
     if (!stopped) {
