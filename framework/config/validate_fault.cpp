@@ -145,6 +145,16 @@ class FaultValidator {
   std::vector<const PolicyConfig*> policies_;  ///< in which it happens
 };
 
+[[noreturn]] void fail_not_allowed(const LoadedExperiment& loaded, std::size_t index) {
+  const std::string path = path_of(loaded, index) + ".kind";
+  const std::string name(to_string(loaded.experiment.faults[index].kind));
+  fail_at(find_mark(loaded, path),
+          path + ": " + name +
+              " makes results wrong in silence; allowed: only where the command line says "
+              "--allow-fault " +
+              name);
+}
+
 }  // namespace
 
 void check_faults(const LoadedExperiment& loaded,
@@ -170,13 +180,7 @@ void check_allowed_faults(const LoadedExperiment& loaded, const std::vector<Faul
   for (std::size_t i = 0; i < faults.size(); ++i) {
     const FaultKind kind = faults[i].kind;
     if (is_data_fault(kind) && std::find(allowed.begin(), allowed.end(), kind) == allowed.end()) {
-      const std::string path = path_of(loaded, i) + ".kind";
-      const std::string name(to_string(kind));
-      fail_at(find_mark(loaded, path),
-              path + ": " + name +
-                  " makes results wrong in silence; allowed: only where the command line says "
-                  "--allow-fault " +
-                  name);
+      fail_not_allowed(loaded, i);
     }
   }
 }

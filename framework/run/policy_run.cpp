@@ -104,8 +104,6 @@ class PolicyRun {
     return stop;
   }
 
-  void check_fault() { steps_.check_fault(); }
-
   /// What the timed iterations have left: outputs of the last one of each variant, traffic of the
   /// last one.
   void record_timed_iterations() {
@@ -277,9 +275,6 @@ bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
     int finished = 0;
     while (finished < setup.policy.execution.iterations && !stopped) {
       stopped = run->timed_iteration(finished++);
-    }
-    if (!stopped) {
-      run->check_fault();
     }
     run->record_timed_iterations();
     if (!stopped) {

@@ -78,12 +78,4 @@ void PolicySteps::meet(const WaitPolicy& wait) const {
   run_on_all_ranks(ranks_.groups.world, wait, [] {});
 }
 
-void PolicySteps::check_fault() {
-  if (fault_ && fault_->data() != nullptr && !fault_->data()->has_acted()) {
-    throw RunError("the fault has not happened: " +
-                   describe(*fault_of(setup_.run.experiment, setup_.policy.name)) +
-                   "; its step may have run without ubatches");
-  }
-}
-
 }  // namespace dovetail

@@ -38,10 +38,6 @@ class PolicySteps {
   /// Waits until all ranks are there.
   void meet(const WaitPolicy& wait) const;
 
-  /// A data fault that has not happened would be taken for one that nobody noticed. Throws
-  /// RunError.
-  void check_fault();
-
  private:
   const PolicyRunSetup& setup_;
   const Ranks ranks_;

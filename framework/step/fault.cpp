@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "framework/base/error.hpp"
+
 namespace dovetail {
 
 InjectedFault::InjectedFault(const FaultConfig& fault, Rank rank, at::Device device)
@@ -15,6 +17,11 @@ InjectedFault::InjectedFault(const FaultConfig& fault, Rank rank, at::Device dev
 }
 
 void InjectedFault::set_iteration(int iteration) {
+  const bool is_over = iteration_ == fault_.iteration && iteration != iteration_;
+  if (is_over && data_ && !data_->has_acted()) {
+    throw RunError("the fault has not happened: " + describe(fault_) +
+                   "; its step may have run without ubatches");
+  }
   iteration_ = iteration;
   if (data_) {
     data_->set_active(iteration == fault_.iteration);

@@ -21,7 +21,8 @@ class InjectedFault {
   InjectedFault(const FaultConfig& fault, Rank rank, at::Device device);
 
   /// Iterations count from 0 over warm-up and timed iterations together; in -1 nothing happens.
-  /// Between steps, as DataFault::set_active.
+  /// Between steps, as DataFault::set_active. Throws RunError where the fault's iteration is over
+  /// and a data fault has not happened: it would be taken for one that nobody noticed.
   void set_iteration(int iteration);
 
   /// Whether the ops from now on are captured.

@@ -16,6 +16,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 
+#include "framework/base/error.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/step/fault.hpp"
 
@@ -53,6 +54,24 @@ TEST(DataFault, IsOfItsRankAndKind) {
   EXPECT_FALSE(planted.data().is_at(0, 0, Phase::combine));
   EXPECT_FALSE(planted.data().is_at(1, 0, Phase::dispatch));
   EXPECT_NO_THROW(planted.fault.before({1, 0, Phase::combine, Lane::comm, {}}));
+}
+
+TEST(DataFault, MustHappenInItsIteration) {
+  const auto fault = config(FaultKind::flipped_element, "combine");
+  Planted planted(fault);
+  EXPECT_NO_THROW(planted.fault.set_iteration(3));  // the next step of the same iteration
+  EXPECT_THROW(planted.fault.set_iteration(4), RunError);
+  planted.data().changed_rows(at::randn({kTokens, kHidden}));
+  EXPECT_NO_THROW(planted.fault.set_iteration(-1));
+  Planted captured(fault, false);
+  captured.fault.set_capturing(true);
+  captured.data().changed_rows(at::randn({kTokens, kHidden}));
+  captured.fault.set_capturing(false);
+  captured.fault.set_iteration(3);
+  EXPECT_NO_THROW(captured.fault.set_iteration(4));
+  Planted elsewhere(fault, false);
+  elsewhere.fault.set_iteration(1);
+  EXPECT_NO_THROW(elsewhere.fault.set_iteration(-1));
 }
 
 /// Numbers of elements that differ, by row.
