@@ -50,15 +50,14 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   const auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
-  const bool stopped = run_policies(
-      {.run = context,
-       .identity = {options, digests, clock, device.description()},
-       .policies = policies,
-       .device = device,
-       .model = *model,
-       .workload = workload,
-       .given = given,
-       .folder = folder});
+  const bool stopped = run_policies({.run = context,
+                                     .identity = {options, digests, clock, device.description()},
+                                     .policies = policies,
+                                     .device = device,
+                                     .model = *model,
+                                     .workload = workload,
+                                     .given = given,
+                                     .folder = folder});
   return conclude(context, folder, stopped);
 }
 

@@ -82,8 +82,8 @@ double logits_share(Logits a, Logits b, double usual, const RowBounds& bounds) {
   for (std::size_t i = 0; i < b.size(); ++i) {
     const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
     squares += difference * difference;
-    element = std::max(
-        element, std::abs(difference) / std::max(std::abs(static_cast<double>(b[i])), size));
+    element = std::max(element,
+                       std::abs(difference) / std::max(std::abs(static_cast<double>(b[i])), size));
   }
   return squares == 0 ? 0
                       : std::max(std::sqrt(squares) / norm / bounds.row, element / bounds.element);
@@ -102,9 +102,8 @@ Gap gap_between(Ids policy, Ids baseline, Logits a, Logits b) {
       gap.difference = std::max({gap.difference,
                                  static_cast<double>(a[e]) - static_cast<double>(a[f]),
                                  static_cast<double>(b[f]) - static_cast<double>(b[e])});
-      gap.size = std::max({gap.size,
-                           std::abs(static_cast<double>(b[e])),
-                           std::abs(static_cast<double>(b[f]))});
+      gap.size = std::max(
+          {gap.size, std::abs(static_cast<double>(b[e])), std::abs(static_cast<double>(b[f]))});
     }
   }
   return gap;

@@ -16,14 +16,15 @@ namespace dovetail {
 struct RoutedRows {
   std::vector<std::int64_t> request;   ///< [rows]
   std::vector<std::int64_t> position;  ///< [rows], within the request
-  std::vector<char> is_given;          ///< [rows]: one run was given the experts of the other, or both
+  std::vector<char> is_given;  ///< [rows]: one run was given the experts of the other, or both
   std::int64_t top_k = 0;
   std::int64_t num_experts = 0;
 };
 
 /// One layer of one run; row-major, rows as in RoutedRows.
 struct LayerRouting {
-  std::vector<std::int32_t> expert_ids;   ///< [rows, k]: whose output the token got; -1 = dense layer
+  std::vector<std::int32_t>
+      expert_ids;  ///< [rows, k]: whose output the token got; -1 = dense layer
   std::vector<std::int32_t> natural_ids;  ///< [rows, k]: the router's own choice
   std::vector<float> logits;              ///< [rows, experts]
 };
@@ -40,10 +41,10 @@ struct RoutingDiff {
 
   std::int64_t num_judged = 0;      ///< token-layers that were compared
   std::int64_t num_mismatches = 0;  ///< of these: wrong
-  std::int64_t num_different = 0;   ///< of these: the two routers chose other experts, as a near tie
-                                    ///< allows
-  std::int64_t num_reordered = 0;   ///< of these: the same experts in another order
-  double max_gap = 0;        ///< the largest difference of two logits that was overcome in such ties
+  std::int64_t num_different = 0;  ///< of these: the two routers chose other experts, as a near tie
+                                   ///< allows
+  std::int64_t num_reordered = 0;  ///< of these: the same experts in another order
+  double max_gap = 0;  ///< the largest difference of two logits that was overcome in such ties
   double max_gap_share = 0;  ///< the same in units of what the bound allows
   double logits_share = 0;   ///< the largest error of the logits in units of its bound
   std::optional<Mismatch> first_mismatch;
@@ -53,7 +54,8 @@ struct RoutingDiff {
 
 /// Compares layer by layer, all rows that are not excluded there. Of each row
 /// - experts that are given must be used, in the order in which they are given;
-/// - the router's choice must be the k best of its own logits, ties by lower id, in both runs; where
+/// - the router's choice must be the k best of its own logits, ties by lower id, in both runs;
+/// where
 ///   nothing is given it must be what is used;
 /// - the logits of both runs must agree within logits_bounds, measured by the norm of the row, or
 ///   that which rows of the layer usually have;
@@ -70,9 +72,7 @@ class RoutingComparison {
   RoutingComparison(RoutedRows rows, bool exact);
 
   /// The next layer; `bounds` are those of its rows. Sizes are checked (ContractError).
-  void add_layer(const RowBounds& bounds,
-                 const LayerRouting& policy,
-                 const LayerRouting& baseline);
+  void add_layer(const RowBounds& bounds, const LayerRouting& policy, const LayerRouting& baseline);
 
   const RoutingDiff& result() const { return result_; }
 

@@ -49,7 +49,8 @@ ToleranceRule float_rule(DType dtype,
       text,
       sizeof(text),
       "%s: a row may differ by %.1f sqrt(2) %.4f u sqrt(n) = %.2e of its norm, an element by %.0f "
-      "times that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f roundings "
+      "times that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f "
+      "roundings "
       "in %lld layers; experts chosen differently by sqrt(2) times as much between their logits",
       std::string(to_string(dtype)).c_str(),
       kMargin,

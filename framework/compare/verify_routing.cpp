@@ -239,18 +239,15 @@ void compare_routing(VerifyContext& context) {
       pair.policy.append_layer(layer, pair.rows, &MatchedRow::policy, num_experts, policy);
       pair.baseline.append_layer(layer, pair.rows, &MatchedRow::baseline, num_experts, baseline);
     }
-    comparison.add_layer(row_bounds(context.activation_dtype,
-                                    layer + 1,
-                                    context.reduction_length,
-                                    context.devices),
-                         policy,
-                         baseline);
+    comparison.add_layer(
+        row_bounds(context.activation_dtype, layer + 1, context.reduction_length, context.devices),
+        policy,
+        baseline);
   }
   const RoutingDiff& diff = comparison.result();
   context.num_layers = std::max(context.num_layers, shape.at(0));
-  context.excluded_from.assign(
-      diff.excluded_from.begin(),
-      diff.excluded_from.begin() + std::ssize(context.rows.tokens));
+  context.excluded_from.assign(diff.excluded_from.begin(),
+                               diff.excluded_from.begin() + std::ssize(context.rows.tokens));
   judge(context, diff, context.rows.contexts.size());
 }
 

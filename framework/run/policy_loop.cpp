@@ -24,8 +24,8 @@ class PolicyLoop {
     const auto& experiment = setup_.run.experiment;
     for (std::size_t i = 0; i < setup_.policies.size() && !stopped_; ++i) {
       const auto& policy = experiment.policies[i];
-      const auto outputs = run_one(
-          setup_.run, policy, setup_.policies[i], setup_.folder / policy.name, policy.name);
+      const auto outputs =
+          run_one(setup_.run, policy, setup_.policies[i], setup_.folder / policy.name, policy.name);
       if (!outputs.front().expert_ids.defined()) {
         continue;
       }
@@ -65,18 +65,18 @@ class PolicyLoop {
         rank_file_spec(
             run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model));
     record_inputs(recorder, setup_.workload, experiment.workload.positions);
-    stopped_ = run_policy({.run = run,
-                           .policy = policy,
-                           .resolved = resolved,
-                           .device = setup_.device,
-                           .model = setup_.model,
-                           .workload = setup_.workload,
-                           .given = given_,
-                           .iteration = *iteration_,
-                           .outputs = outputs,
-                           .on_iteration = [&](int finished,
-                                               int all) { progress_.show(title, finished, all); }},
-                          recorder);
+    stopped_ = run_policy(
+        {.run = run,
+         .policy = policy,
+         .resolved = resolved,
+         .device = setup_.device,
+         .model = setup_.model,
+         .workload = setup_.workload,
+         .given = given_,
+         .iteration = *iteration_,
+         .outputs = outputs,
+         .on_iteration = [&](int finished, int all) { progress_.show(title, finished, all); }},
+        recorder);
     return outputs;
   }
 

@@ -47,8 +47,8 @@ class PolicyRun {
       }
       for (std::size_t i = 0; i < iteration.context_steps().size(); ++i) {
         steps_.ranks().wait.on_poll();
-        steps_.driver().fill_context(static_cast<int>(i),
-                              iteration.begin_context_step(setup_.model, context_selection()));
+        steps_.driver().fill_context(
+            static_cast<int>(i), iteration.begin_context_step(setup_.model, context_selection()));
         iteration.end_context_step();
       }
       iteration.set_context_filled();
@@ -184,7 +184,8 @@ class PolicyRun {
     const int place = step_of(variant, step);
     steps_.take({.step = place, .keep_plans = true}, kNoIteration);
     for (const auto pass : kPasses) {
-      const auto agreed = steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, kNoIteration);
+      const auto agreed =
+          steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, kNoIteration);
       times_.reset(agreed.schedule.ops.size());
       const auto start_ns = now_ns();
       steps_.driver().run(&times_);
@@ -210,7 +211,8 @@ class PolicyRun {
   /// Rows that each expert of this rank computes, steps added up: [layers, experts_per_rank]
   /// row-major. Of one more pass over each step: timed ones do not keep what is counted.
   std::vector<std::int64_t> tokens_per_expert() {
-    const auto experts_per_rank = setup_.model.dims().num_experts / steps_.ranks().grid.expert_parallel;
+    const auto experts_per_rank =
+        setup_.model.dims().num_experts / steps_.ranks().grid.expert_parallel;
     std::vector<std::int64_t> counts(
         static_cast<std::size_t>(setup_.model.shape().num_layers() * experts_per_rank), 0);
     for (int step = 0; step < num_steps(); ++step) {

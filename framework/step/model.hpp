@@ -71,7 +71,8 @@ struct UbatchState {
   at::Tensor expert_ids;  ///< [T, k] int64
   at::Tensor weights;     ///< [T, k] float32
   at::Tensor router_logits;  ///< [T, experts] activation dtype
-  at::Tensor natural_ids;    ///< [T, k] int64: the best by router_logits; expert_ids where not replayed
+  at::Tensor
+      natural_ids;  ///< [T, k] int64: the best by router_logits; expert_ids where not replayed
   at::Tensor shared_output;  ///< [T, H], undefined where the layer has no shared experts
 };
 

@@ -31,7 +31,8 @@ struct OutputSelection {
   bool logits_all = false;  ///< of all tokens
   bool layers = false;      ///< hidden states after each layer
   bool routing = false;     ///< expert ids and the router's logits
-  bool replays_routing = false;  ///< with routing: expert ids are given, so the natural ones as well
+  bool replays_routing =
+      false;  ///< with routing: expert ids are given, so the natural ones as well
 };
 
 /// Outputs of one rank's whole batch; ubatches write slices of these, nothing is concatenated.
@@ -43,8 +44,8 @@ struct StepOutputs {
   at::Tensor logits_all;           ///< [tokens, vocabulary]
   std::vector<at::Tensor> layers;  ///< [tokens, hidden] after each layer
   at::Tensor expert_ids;           ///< [layers, tokens, k] int32, -1 in dense layers
-  at::Tensor natural_ids;          ///< the same: the best by router_logits, where others are replayed
-  at::Tensor router_logits;        ///< [layers, tokens, experts] activation dtype, NaN in dense layers
+  at::Tensor natural_ids;    ///< the same: the best by router_logits, where others are replayed
+  at::Tensor router_logits;  ///< [layers, tokens, experts] activation dtype, NaN in dense layers
 
   /// Sets all to NaN or -1, so that what a step does not write is seen.
   void poison();

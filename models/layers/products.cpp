@@ -18,10 +18,16 @@ namespace {
 /// tile has all.
 constexpr std::int64_t kColumnBlock = 256;
 
+/// Rows of a tile. On the CPU one: how a library adds up a row may depend on the row's place within
+/// a call (AVX-512 kernels treat the last rows of a block otherwise).
+std::int64_t rows_of_tile(const at::Tensor& x) {
+  return x.is_cpu() ? 1 : kRowBlock;
+}
+
 /// Rows and columns of one call.
 struct Tile {
   const RowProduct* product = nullptr;
-  at::Tensor x;       ///< [kRowBlock, in]
+  at::Tensor x;       ///< [rows of the tile, in]
   at::Tensor weight;  ///< [out of the tile, in]
   std::int64_t first_row = 0;
   std::int64_t first_column = 0;
@@ -34,13 +40,14 @@ void add_tiles(const RowProduct& product, std::vector<Tile>& tiles) {
   if (rows == 0) {
     return;
   }
-  const at::Tensor x = in_whole_blocks(product.x);
+  const std::int64_t block = rows_of_tile(product.x);
+  const at::Tensor x = block == 1 ? product.x : in_whole_blocks(product.x);
   const at::Tensor weight = aligned(product.weight);
   for (std::int64_t column = 0; column < columns; column += step) {
     const at::Tensor part = weight.narrow(0, column, std::min(step, columns - column));
-    for (std::int64_t row = 0; row < rows; row += kRowBlock) {
+    for (std::int64_t row = 0; row < rows; row += block) {
       tiles.push_back({.product = &product,
-                       .x = x.narrow(0, row, kRowBlock),
+                       .x = x.narrow(0, row, block),
                        .weight = part,
                        .first_row = row,
                        .first_column = column});
@@ -52,11 +59,12 @@ void compute(const Tile& tile) {
   const RowProduct& product = *tile.product;
   const std::int64_t columns = tile.weight.size(0);
   const at::Tensor transposed = tile.weight.t();
+  const at::Tensor x = aligned(tile.x);
   const at::Tensor result =
       product.bias.defined()
-          ? at::addmm(product.bias.narrow(0, tile.first_column, columns), tile.x, transposed)
-          : at::mm(tile.x, transposed);
-  const std::int64_t rows = std::min(kRowBlock, product.x.size(0) - tile.first_row);
+          ? at::addmm(product.bias.narrow(0, tile.first_column, columns), x, transposed)
+          : at::mm(x, transposed);
+  const std::int64_t rows = std::min(x.size(0), product.x.size(0) - tile.first_row);
   product.result.narrow(0, tile.first_row, rows)
       .narrow(1, tile.first_column, columns)
       .copy_(result.narrow(0, 0, rows));

@@ -11,9 +11,8 @@ namespace dovetail {
 
 /// x [R, in] weight [out, in]^T (+ bias [out]; undefined = none) -> [R, out], new; one dtype,
 /// accumulated in float32 and rounded once.
-/// batch_invariant: a row's bits depend on that row and the weights alone. bfloat16 on a GPU: as
-/// `fast`, and the caller has forbidden split sums (framework/cuda/gemm_split_k.hpp); else tiles
-/// of fixed size (tiles.hpp).
+/// batch_invariant: a row's bits depend on that row and the weights alone: tiles of fixed size
+/// (tiles.hpp). For bfloat16 on a GPU that is not built: as `fast`.
 at::Tensor project(const at::Tensor& x,
                    const at::Tensor& weight,
                    const at::Tensor& bias,

@@ -11,7 +11,7 @@
 
 namespace dovetail {
 
-/// Rows that a product computes at once; the last block of a batch is filled up with zeros.
+/// Rows that a GPU computes at once; the last block of a batch is filled up with zeros.
 inline constexpr std::int64_t kRowBlock = 32;
 
 /// count / size, rounded up.

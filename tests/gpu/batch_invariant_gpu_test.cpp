@@ -85,34 +85,7 @@ at::Tensor random_weight(const ProductSize& size, at::ScalarType type) {
       .to(type);
 }
 
-TEST(BatchInvariantGpu, Products) {
-  DOVETAIL_REQUIRE_GPU();
-  at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);
-  const GemmSplitK whole_sums(/*allowed=*/false);
-  for (const ProductSize& size : kProducts) {
-    const at::Tensor weight = random_weight(size, at::kBFloat16);
-    const at::Tensor x = random_rows({kRows, size.in}, at::kBFloat16);
-    const at::Tensor bias = random_rows({size.out}, at::kBFloat16);
-    for (const at::Tensor& added : {at::Tensor(), bias}) {
-      const RowOperation operation = [&](const at::Tensor& rows) {
-        return project(rows, weight, added, kInvariant);
-      };
-      SCOPED_TRACE(testing::Message()
-                   << size.in << " -> " << size.out << ", bias " << added.defined());
-      EXPECT_EQ(count_changed_bits(operation, x), 0);
-      const at::Tensor all_sms = operation(x);
-      const SmPartition partition(8);
-      EXPECT_EQ(count_changed_bits(operation, x), 0) << "with SMs left out";
-      EXPECT_EQ(count_different_bits(operation(x), all_sms), 0) << "by the number of SMs";
-    }
-    const at::Tensor exact = at::mm(x.narrow(0, 0, 61).to(at::kDouble), weight.to(at::kDouble).t());
-    EXPECT_EQ(
-        difference(project(x.narrow(0, 0, 61), weight, {}, kInvariant), exact, kBf16Step, 1e-2),
-        "");
-  }
-}
-
-/// What the comparison above must notice: sums that are split where there are few rows.
+/// What the comparison must notice: sums that are split where there are few rows.
 TEST(BatchInvariantGpu, SplitSumsAreNoticed) {
   DOVETAIL_REQUIRE_GPU();
   at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);

@@ -124,7 +124,7 @@ TEST(CudaDriver, GemmsLeaveTheExchangeItsSmsWhereItOverlaps) {
     for (const bool overlaps : {false, true}) {
       SCOPED_TRACE(std::string(overlaps ? "dual_batch" : "sequential") + ", graph: " + graph);
       PolicyCase step(experiment(lengths,
-                                 "comm_sms: 6, graph: " + std::string(graph),
+                                 "comm_sms: 8, graph: " + std::string(graph),
                                  overlaps ? kDual : "schedule: sequential"),
                       *weights);
       std::atomic<int> most = 0;
@@ -139,7 +139,7 @@ TEST(CudaDriver, GemmsLeaveTheExchangeItsSmsWhereItOverlaps) {
       step.driver().finish();
       step.on_poll = {};
       EXPECT_GT(num_polls, 0);
-      EXPECT_EQ(most, overlaps && world_size() > 1 ? 6 : 0);
+      EXPECT_EQ(most, overlaps && world_size() > 1 ? 8 : 0);
       EXPECT_EQ(SmPartition::left_out(), 0);
     }
   }

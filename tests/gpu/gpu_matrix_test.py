@@ -47,7 +47,7 @@ experiment: gpu_matrix
 model: {model}
 parallel: {{expert_parallel: {ranks}}}
 workload: {{{phase}, seed: 5{rank_scale}}}
-execution: {{device: cuda, dtype: bfloat16, numerics: {numerics}, warmup: 1, iterations: 3, timeout_s: 30}}
+execution: {{device: cuda, dtype: {dtype}, numerics: {numerics}, warmup: 1, iterations: 3, timeout_s: 30}}
 policies:
 {policies}
 verify: {verify}
@@ -69,9 +69,9 @@ def reference_of(schedule):
     return {"schedule": schedule, "exchange": "gather", "graph": "none", "hand_off": "threads"}
 
 
-def experiment_of(phase, grid, policies, verify, numerics="fast"):
+def experiment_of(phase, grid, policies, verify):
     scale = GRIDS[grid]
-    return EXPERIMENT.format(model=TINY, ranks=RANKS, phase=PHASES[phase], verify=verify, numerics=numerics,
+    return EXPERIMENT.format(model=TINY, ranks=RANKS, phase=PHASES[phase], verify=verify, dtype="bfloat16", numerics="fast",
                              rank_scale=f", rank_scale: {scale[:RANKS]}" if scale else "",
                              policies="\n".join(policy_line(name, row) for name, row in policies.items()))
 
@@ -130,11 +130,10 @@ class GpuBits(GpuTest):
 
 
 class GpuBatchInvariant(GpuTest):
-    """`numerics: batch_invariant`, with the model's own routing: all of one number of ranks, and other numbers of ranks, chunks and batches, agree
-    to the bit."""
+    """`numerics: batch_invariant` in float32, with the model's own routing: all of one number of ranks, and other numbers of ranks, chunks and
+    batches, agree to the bit."""
 
-    ROWS = [("sequential", "gather", "none"), ("sequential", "padded", "full"), ("dual_2", "ragged", "piecewise"), ("dual_2", "padded", "full"),
-            ("dual_3", "gather", "full"), ("dual_4", "ragged", "none")]
+    ROWS = [("sequential", "padded"), ("dual_2", "ragged"), ("dual_2", "padded"), ("dual_3", "gather")]
     WORKLOADS = {
         "prefill": "phase: prefill, requests: {count: %d, length: 130}",
         "chunked": "phase: prefill, requests: {count: %d, length: 1, context_length: 128}, steps: 2",
@@ -143,20 +142,13 @@ class GpuBatchInvariant(GpuTest):
     }
 
     def experiment(self, ranks, workload, policies):
-        return EXPERIMENT.format(model=TINY, ranks=ranks, phase=workload, verify="{baseline: baseline, mode: bitwise}", numerics="batch_invariant",
-                                 rank_scale="", policies="\n".join(policy_line(name, row) for name, row in policies.items()))
-
-    def test_every_pair_equals_the_baseline_to_the_bit(self):
-        rows = {f"p{index}": row for index, row in enumerate(Pairwise(FACTORS, FORBIDDEN).rows(seed=2))}
-        for phase, grid in itertools.product(PHASES, GRIDS):
-            chosen = {name: row for name, row in rows.items() if (row["phase"], row["grid"]) == (phase, grid)}
-            policies = {"baseline": reference_of("sequential")} | chosen
-            self.run_on(RANKS, experiment_of(phase, grid, policies, "{baseline: baseline, mode: bitwise}", "batch_invariant"), f"{phase}-{grid}")
+        return EXPERIMENT.format(model=TINY, ranks=ranks, phase=workload, verify="{baseline: baseline, mode: bitwise}", dtype="float32",
+                                 numerics="batch_invariant", rank_scale="", policies="\n".join(policy_line(name, row) for name, row in policies.items()))
 
     def test_every_number_of_ranks_has_the_bits_of_one(self):
         policies = {"baseline": reference_of("sequential")}
-        policies |= {f"p{index}": {"schedule": schedule, "exchange": exchange, "graph": graph, "hand_off": "threads"}
-                     for index, (schedule, exchange, graph) in enumerate(self.ROWS)}
+        policies |= {f"p{index}": {"schedule": schedule, "exchange": exchange, "graph": "none", "hand_off": "threads"}
+                     for index, (schedule, exchange) in enumerate(self.ROWS)}
         for name, workload in self.WORKLOADS.items():
             if name == "mixed":  # its groups are a rank's own, so the requests of another number of ranks would be others
                 self.run_on(RANKS, self.experiment(RANKS, workload % 8, policies), name)

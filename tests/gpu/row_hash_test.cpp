@@ -107,7 +107,7 @@ TEST(RowHashGpu, PrintsItsTime) {
         {at::ones({requests, 151936}, options), {}, keys.narrow(0, 0, requests), 2, 0}};
     for (int layer = 0; layer < 24; ++layer) {
       for (int side = 0; side < 2; ++side) {
-        parts.push_back({at::ones({tokens * 9, 512}, options), keys * 9, keys, 3, 1});
+        parts.push_back({at::ones({tokens * 9, 512}, options), keys.mul(9), keys, 3, 1});
       }
     }
     const RowHasher hasher(parts, 2);

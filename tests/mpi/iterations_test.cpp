@@ -255,7 +255,7 @@ TEST_F(Iterations, ABitOfARecordedValueIsComparedAndNamed) {
   EXPECT_EQ(report.verdict, Verdict::mismatch);
   ASSERT_EQ(report.problems.size(), 2U) << to_text(report);
   EXPECT_EQ(report.problems[0].find("key_0: row error"), 0U) << to_text(report);
-  EXPECT_NE(report.problems[1].find("timed iteration 19, step 1, which is recorded"),
+  EXPECT_NE(report.problems[1].find("timed iteration 19, step 1 (variant 0), which is recorded"),
             std::string::npos)
       << to_text(report);
 }

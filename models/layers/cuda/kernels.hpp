@@ -141,7 +141,8 @@ struct RouterArguments {
   bool normalize = false;
 };
 
-/// Choices and weights as route_top_k and route_replayed have them; NaN counts as the largest logit.
+/// Choices and weights as route_top_k and route_replayed have them; NaN counts as the largest
+/// logit.
 void launch_router(const RouterArguments& arguments, cudaStream_t stream);
 
 /// result [rows, size] = bf16(bf16(silu(gate)) * up) of gate_up [rows, 2 size]; size is a multiple

@@ -109,8 +109,7 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
     natural = lane == i ? best : natural;
   }
   const bool is_replayed = x.replayed != nullptr;
-  const std::int64_t chosen =
-      is_replayed && lane < x.k ? x.replayed[token * x.k + lane] : natural;
+  const std::int64_t chosen = is_replayed && lane < x.k ? x.replayed[token * x.k + lane] : natural;
   // A replayed id may be -1 = padding; nothing outside the row is ever read.
   const auto readable =
       static_cast<int>(max(std::int64_t{0}, min(chosen, static_cast<std::int64_t>(x.experts) - 1)));

@@ -21,7 +21,7 @@ constexpr std::size_t kLayers = 3;
 constexpr std::size_t kRows = 6;
 constexpr std::size_t kExperts = 6;
 constexpr RowBounds kBounds = {.row = 0.01, .element = 0.05};
-constexpr float kStep = 0.3F;      // between the logits of neighbouring ranks
+constexpr float kStep = 0.3F;       // between the logits of neighbouring ranks
 constexpr float kNearTie = 0.004F;  // either side of a tie
 
 /// Two runs of 3 layers and k = 2: request 10 with positions 0 to 3 and request 11 with 0 and 1.
@@ -88,7 +88,10 @@ struct TwoRuns {
   }
 };
 
-void expect_mismatch(const RoutingDiff& diff, std::int64_t layer, std::int64_t row, const char* what) {
+void expect_mismatch(const RoutingDiff& diff,
+                     std::int64_t layer,
+                     std::int64_t row,
+                     const char* what) {
   EXPECT_EQ(diff.num_mismatches, 1);
   ASSERT_TRUE(diff.first_mismatch.has_value());
   EXPECT_EQ(diff.first_mismatch->layer, layer);
@@ -190,7 +193,8 @@ TEST(RoutingDiff, WhatAFlipTouchedIsNotJudgedAgain) {
   EXPECT_EQ(diff.num_different, 1);
   EXPECT_EQ(diff.num_mismatches, 0);
   // Twins: another request, and a later token in the same layer.
-  for (const auto& [layer, row] : std::vector<std::pair<std::size_t, std::size_t>>{{2, 4}, {0, 3}}) {
+  for (const auto& [layer, row] :
+       std::vector<std::pair<std::size_t, std::size_t>>{{2, 4}, {0, 3}}) {
     TwoRuns twin = runs;
     twin.choose_third(layer, row);
     EXPECT_EQ(twin.compare().num_mismatches, 1) << layer << " " << row;

@@ -40,20 +40,18 @@ TEST_F(Verify, WrongExpertOfAContextIsNamed) {
   EXPECT_EQ(report.verdict, Verdict::mismatch);
   EXPECT_TRUE(names(report, {"routing: layer 1, rank 2, request 5, position -1 (context)"}));
   EXPECT_EQ(report.routing->num_context_tokens, 2);
-  const VerifyReport without = verify(
-      [](SyntheticRun& run) {
-        SyntheticRank& rank = run.rank_of(5);
-        rank.context_request_id.pop_back();
-        rank.context_position.pop_back();
-        for (std::int64_t layer = 0; layer < SyntheticRun::kLayers; ++layer) {
-          const auto erase = [&](auto& values, std::int64_t width) {
-            values.erase(values.begin() + (layer + 1) * width,
-                         values.begin() + (layer + 2) * width);
-          };
-          erase(rank.context_expert_ids, SyntheticRun::kTopK);
-          erase(rank.context_router_logits, SyntheticRun::kExperts);
-        }
-      });
+  const VerifyReport without = verify([](SyntheticRun& run) {
+    SyntheticRank& rank = run.rank_of(5);
+    rank.context_request_id.pop_back();
+    rank.context_position.pop_back();
+    for (std::int64_t layer = 0; layer < SyntheticRun::kLayers; ++layer) {
+      const auto erase = [&](auto& values, std::int64_t width) {
+        values.erase(values.begin() + (layer + 1) * width, values.begin() + (layer + 2) * width);
+      };
+      erase(rank.context_expert_ids, SyntheticRun::kTopK);
+      erase(rank.context_router_logits, SyntheticRun::kExperts);
+    }
+  });
   EXPECT_TRUE(names(without, {"request 5, position -1 of the baseline"}));
 }
 
@@ -153,7 +151,6 @@ TEST_F(Verify, NaNInAnExcludedRowIsStillAMismatch) {
   EXPECT_EQ(report.verdict, Verdict::mismatch);
   EXPECT_TRUE(names(report, {"hidden: not finite", "request 2, position 4, element 1"}));
 }
-
 
 TEST_F(Verify, MissingRoutingIsNamed) {
   const auto remove = [](SyntheticRun& run) { run.with_route = false; };

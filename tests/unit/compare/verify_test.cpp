@@ -220,7 +220,8 @@ TEST_F(Verify, ReportPrintsAndSerialises) {
   const VerifyReport report =
       verify([](SyntheticRun& run) { element(run, "hidden", 3, 2, 5) += 1e-4F; });
   const std::string text = to_text(report);
-  for (const char* part : {"mismatch: ", "hidden", "MISMATCH", "routing: natural, 0 of 84 choices differ, 0 wrong"}) {
+  for (const char* part :
+       {"mismatch: ", "hidden", "MISMATCH", "routing: natural, 0 of 84 choices differ, 0 wrong"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
   const nlohmann::json json = nlohmann::json::parse(to_json(report).dump());

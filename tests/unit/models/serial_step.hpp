@@ -40,11 +40,11 @@ struct SerialCache {
 };
 
 struct SerialResult {
-  at::Tensor hidden;                   ///< [T, H] after the final norm, or of a stage's last layer
-  at::Tensor logits;                   ///< [T, vocabulary]; last stage only
-  std::vector<at::Tensor> expert_ids;  ///< per layer [T, k]; dense layers: undefined
-  std::vector<at::Tensor> weights;     ///< per layer [T, k]
-  std::vector<at::Tensor> natural_ids;    ///< per layer [T, k]
+  at::Tensor hidden;                    ///< [T, H] after the final norm, or of a stage's last layer
+  at::Tensor logits;                    ///< [T, vocabulary]; last stage only
+  std::vector<at::Tensor> expert_ids;   ///< per layer [T, k]; dense layers: undefined
+  std::vector<at::Tensor> weights;      ///< per layer [T, k]
+  std::vector<at::Tensor> natural_ids;  ///< per layer [T, k]
   std::vector<at::Tensor> router_logits;  ///< per layer [T, experts]
 
   /// Of a layer [T] float32: how far the router's last choice is from the best expert not chosen.

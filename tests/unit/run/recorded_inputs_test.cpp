@@ -146,17 +146,20 @@ TEST(ReadRouting, RefusesWhatDoesNotFit) {
   const auto model = testing::make_fake_model();
   const auto all = workload_of(experiment, 1, 0);
   const RecordedRun others(experiment_of("", "3, 1"), 1);
-  EXPECT_EQ(testing::input_error_of([&] { read_routing(others.path(), all.steps, kStepRouting, *model); }),
+  EXPECT_EQ(testing::input_error_of(
+                [&] { read_routing(others.path(), all.steps, kStepRouting, *model); }),
             others.path() +
                 ": holds the routing of 8 of this rank's 16 tokens; the run must have had the same "
                 "requests and steps");
   const RecordedRun three(experiment, 1, 3);
-  EXPECT_EQ(testing::input_error_of([&] { read_routing(three.path(), all.steps, kStepRouting, *model); }),
-            three.file(0) +
-                ": /route/expert_ids is [2, 16, 3]; the model has 2 layers and chooses 2 experts");
+  EXPECT_EQ(
+      testing::input_error_of([&] { read_routing(three.path(), all.steps, kStepRouting, *model); }),
+      three.file(0) +
+          ": /route/expert_ids is [2, 16, 3]; the model has 2 layers and chooses 2 experts");
   const RecordedRun many(experiment, 1, kTopK, kHidden, 1);
-  EXPECT_EQ(testing::input_error_of([&] { read_routing(many.path(), all.steps, kStepRouting, *model); }),
-            many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
+  EXPECT_EQ(
+      testing::input_error_of([&] { read_routing(many.path(), all.steps, kStepRouting, *model); }),
+      many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
 }
 
 TEST(ReadRouting, RefusesAnUnfinishedRun) {
@@ -165,8 +168,8 @@ TEST(ReadRouting, RefusesAnUnfinishedRun) {
   std::filesystem::remove(source.file(1));
   const auto model = testing::make_fake_model();
   const auto workload = workload_of(experiment, 1, 0);
-  const auto refusal =
-      testing::input_error_of([&] { read_routing(source.path(), workload.steps, kStepRouting, *model); });
+  const auto refusal = testing::input_error_of(
+      [&] { read_routing(source.path(), workload.steps, kStepRouting, *model); });
   EXPECT_NE(refusal.find("rank 1"), std::string::npos) << refusal;
 }
 

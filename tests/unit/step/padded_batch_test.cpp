@@ -75,7 +75,8 @@ PaddedShape shape_for(const StepInputs& inputs) {
   shape.max_pages = inputs.block_tables.size(1) + 1;
   shape.is_mrope = inputs.positions.dim() == 2;
   shape.replays_routing = true;
-  shape.selection = {.logits = true, .logits_all = true, .layers = true, .routing = true, .replays_routing = true};
+  shape.selection = {
+      .logits = true, .logits_all = true, .layers = true, .routing = true, .replays_routing = true};
   return shape;
 }
 

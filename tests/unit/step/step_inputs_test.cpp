@@ -172,7 +172,8 @@ TEST(StepOutputs, PoisonMarksEverything) {
   const auto inputs =
       make_step_inputs(workload_of(requests), pages_for(requests, 1, 1), {}, at::kCPU);
   ModelDims dims = {.hidden = 4, .vocabulary = 5, .top_k = 2};
-  const OutputSelection all = {.logits = true, .logits_all = true, .layers = true, .routing = true, .replays_routing = true};
+  const OutputSelection all = {
+      .logits = true, .logits_all = true, .layers = true, .routing = true, .replays_routing = true};
   auto outputs = make_step_outputs(inputs, dims, 3, all, at::kCPU);
   outputs.hidden.zero_();
   outputs.layers[2].zero_();

@@ -207,10 +207,9 @@ std::vector<at::Tensor> NcclExchange::received_rows(int ubatch, Phase phase) {
                        ? slot.receive.narrow(0,
                                              source * block.block_bytes() + block.payload_begin(),
                                              block.capacity * row_bytes_)
-                       : slot.received_back.narrow(
-                             0,
-                             source * block.returned_bytes(),
-                             block.returned_capacity() * row_bytes_));
+                       : slot.received_back.narrow(0,
+                                                   source * block.returned_bytes(),
+                                                   block.returned_capacity() * row_bytes_));
   }
   return rows;
 }
