@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "framework/mpi/collectives.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/given_inputs.hpp"
@@ -98,12 +99,18 @@ class PolicyLoop {
     });
     const auto& resolved = setup_.policies[static_cast<std::size_t>(baseline - policies.begin())];
     for (const auto& other : others) {
+      const auto folder = setup_.folder / other.policy;
+      run_on_all_ranks(run.ranks.groups.world, run.ranks.wait, [&] {
+        if (run.is_first_rank()) {
+          create_policy_folder(folder, kReferenceFolder);
+        }
+      });
       given_.expert_ids = other.expert_ids;
       given_.routing = RoutingSource::replayed;
       run_one(run,
               reference.policies.front(),
               resolved,
-              setup_.folder / other.policy / kReferenceFolder,
+              folder / kReferenceFolder,
               other.policy + " (reference)");
       if (stopped_) {
         return;

@@ -22,17 +22,17 @@ model: {architecture: qwen3_moe, config: %(config)s, weights: {seed: 3}}
 parallel: {expert_parallel: %(ranks)d}
 workload: {%(workload)s, seed: 7, routing: %(routing)s}
 execution: {dtype: bfloat16, warmup: 0, iterations: 1, timeout_s: 50}
-policies: [{name: whole, schedule: sequential}, {name: dual, schedule: dual_batch, ubatches: 2}]
+policies: [{name: whole, schedule: sequential}, {name: dual, schedule: dual_batch, ubatches: %(ubatches)d}]
 verify: {baseline: whole, mode: tolerance, routing: %(verify)s}
 record: {outputs: [hidden, logits, routing]}
 """
 
 
 class Routing(CliTest):
-    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural"):
+    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural", ubatches=2):
         config = self.folder / "config.json"
         config.write_text(json.dumps(MODEL))
-        fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify}
+        fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify, "ubatches": ubatches}
         return self.run_experiment(ranks, self.write(EXPERIMENT % fields, name + ".yaml"), name)
 
     def report(self, baseline, policy, code=0):
@@ -50,14 +50,15 @@ class Routing(CliTest):
         return copy
 
     def test_natural_routing_of_long_requests_has_a_verdict(self):
-        run, outcome = self.run_routing("long", "phase: prefill, requests: {lengths: [64, 160, 96]}")
+        # Into so many parts that their products run in other kernels: some machines compute the rows of larger ones as in the whole.
+        run, outcome = self.run_routing("long", "phase: prefill, requests: {lengths: [64, 160, 99]}", ubatches=4)
         verification = json.loads((run / "dual" / "summary.json").read_text())["verification"]
         routing = verification["routing"]
         parted = self.report(run / "whole", run / "dual", code=4)
         self.assertGreater(parted["routing"]["excluded_share"], 0.1, "the routers chose alike: the test shows nothing")
         self.assertIn("replay the baseline's routing", str(parted["problems"]))
         self.assertEqual(routing["excluded_share"], 0)
-        self.assertEqual(routing["judged_token_layers"], 24 * 2 * (64 + 160 + 96))
+        self.assertEqual(routing["judged_token_layers"], 24 * 2 * (64 + 160 + 99))
         self.assertTrue(verification["baseline"].endswith("dual/reference"), verification["baseline"])
         self.assertIn(f"verdict verified (routing natural, {routing['different']} of {routing['judged_token_layers']} choices differ", outcome.out)
         reference = run / "dual" / "reference"
