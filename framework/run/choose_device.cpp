@@ -133,7 +133,9 @@ GpuAssignment assign_gpus(const std::vector<RankGpus>& ranks) {
 bool needs_cpu(const Experiment& experiment) {
   return std::any_of(
       experiment.policies.begin(), experiment.policies.end(), [](const PolicyConfig& policy) {
-        return policy.execution.link.has_value() || policy.execution.dtype == DType::float16;
+        const auto& execution = policy.execution;
+        return execution.link.has_value() || execution.dtype == DType::float16 ||
+               execution.numerics == Numerics::batch_invariant;
       });
 }
 
