@@ -119,6 +119,7 @@ class PolicyRun {
     for (int variant = 0; verifies() && variant < setup_.workload.num_variants; ++variant) {
       setup_.iteration.poison_steps(variant);
       std::vector<int> schedules;
+      schedules.reserve(static_cast<std::size_t>(num_steps()));
       for (int step = 0; step < num_steps(); ++step) {
         schedules.push_back(
             steps_.take({.step = step_of(variant, step), .poison_exchange = true}, kNoIteration));

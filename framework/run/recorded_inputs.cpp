@@ -113,6 +113,7 @@ std::vector<at::Tensor> read_routing(const std::string& path,
   const std::int64_t num_layers = model.shape().num_layers();
   const std::int64_t top_k = model.dims().top_k;
   std::vector<at::Tensor> ids;
+  ids.reserve(steps.size());
   for (const auto& step : steps) {
     ids.push_back(at::full(
         {num_layers, step.batch.num_tokens(), top_k}, -1, at::TensorOptions().dtype(at::kLong)));

@@ -36,6 +36,7 @@ std::vector<ChosenExperts> find_other_choices(const RunContext& context,
     return {};
   }
   std::vector<std::int64_t> differs;
+  differs.reserve(chosen.size());
   for (const auto& one : chosen) {
     differs.push_back(are_equal(one.expert_ids, baseline->expert_ids) ? 0 : 1);
   }
