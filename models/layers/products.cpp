@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kColumnBlock = 256;
 
 /// Rows of a tile. On the CPU one: how a library adds up a row may depend on the row's place within
-/// a call (AVX-512 kernels treat the last rows of a block otherwise).
+/// a call.
 std::int64_t rows_of_tile(const at::Tensor& x) {
   return x.is_cpu() ? 1 : kRowBlock;
 }
