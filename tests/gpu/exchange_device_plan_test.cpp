@@ -1,6 +1,12 @@
 // Device exchanges: plans, bounds, memory, and what is refused or found.
+#include <memory>
+
+#include <ATen/ops/isnan.h>
+
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/cuda/check.hpp"
+#include "framework/step/received_poison.hpp"
 #include "tests/gpu/exchange_device_fixture.hpp"
 
 namespace dovetail::test {
@@ -135,6 +141,51 @@ TEST_P(DeviceExchange, CountsBytesAndTokensPerExpert) {
   exchange->meter().reset();
   EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes, 0);
   EXPECT_EQ(exchange->meter().traffic().dispatch_logical_bytes, 0);
+}
+
+/// A wire call that is left out shows what an earlier one has left: numbers, or NaN once they are
+/// poisoned.
+TEST_P(DeviceExchange, StaleRowsAreSeenOncePoisoned) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto made = shape(2, 2 * group_.size, 1, 24);
+  const auto exchange = make(made, 9);
+  const std::vector<std::int64_t> counts(static_cast<std::size_t>(group_.size), 9);
+  const auto batch = make_batch(made, counts, Routing::uniform, Weights::random, seed_);
+  const auto in = to_tensors(batch, group_.rank);
+  std::shared_ptr<ExchangePlan> plan;
+  const auto pass = [&](bool again, bool dispatches, bool combines) {
+    if (again) {
+      exchange->plans().prepare_again(0, in.hidden, plan);
+    } else {
+      exchange->prepare(0, in);
+      plan = exchange->plans().plan(0);
+    }
+    if (dispatches) {
+      exchange->dispatch(0);
+    }
+    const auto rows = exchange->arrange(0);
+    const auto arranged = rows.rows.clone();
+    exchange->reduce(0, apply_experts(made, group_.rank, rows));
+    if (combines) {
+      exchange->combine(0);
+    }
+    const auto output = exchange->finish(0).clone();
+    check_cuda(cudaDeviceSynchronize(), "end of a pass");
+    return dispatches ? output : arranged;
+  };
+  const auto output = pass(false, true, true);
+  for (const Phase phase : {Phase::dispatch, Phase::combine}) {
+    for (const bool poisons : {false, true}) {
+      if (poisons) {
+        poison_received(*exchange, 0, phase);
+        check_cuda(cudaDeviceSynchronize(), "poison");
+      }
+      const auto stale = pass(true, phase != Phase::dispatch, phase != Phase::combine);
+      EXPECT_EQ(at::isnan(stale).any().item<bool>(), poisons && group_.size > 1)
+          << to_string(phase) << " seed " << seed_;
+      EXPECT_TRUE(pass(false, true, true).equal(output)) << "a right pass does not notice";
+    }
+  }
 }
 
 TEST_P(DeviceExchange, BoundsChangeBetweenSteps) {

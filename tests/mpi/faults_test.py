@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from cli import CliTest, dovetail, mpirun
-from fault_cases import EARLY, LAST, LENGTHS, MIDDLE, RIGHT, TOKEN, WARMUP, allow, cases, expected_layer, experiment, first_wrong, verification, waits
+from fault_cases import EARLY, ITERATIONS, LAST, LENGTHS, MIDDLE, RIGHT, TOKEN, WARMUP, allow, cases, expected_layer, experiment, first_wrong, verification, waits
 
 START = sum(LENGTHS) // 2  # of the second ubatch
 
@@ -85,14 +85,37 @@ class Faults(Faulty):
             outcome = dovetail("verify", run / "right", run / name, "--mode", "bitwise")
             self.assertEqual(outcome.code, 0 if name == "again" else 4, f"{name}: {outcome}")
 
-    def test_other_iterations_are_untouched(self):
+    def assert_named(self, run, planted, iteration, iterations):
+        """Every policy is a mismatch by that timed iteration alone; the tensors of the last one are right."""
+        for name, fault in planted.items():
+            with self.subTest(fault=name):
+                report = verification(run, name)
+                received = fault["kind"] in ("stale_buffer", "early_reuse") and fault["phase"] == "dispatch"
+                rank = 0 if received else 1  # what rank 1 did not get of rank 0 is wrong on rank 0
+                self.assertEqual(report["verdict"], "mismatch")
+                self.assertTrue(all(tensor["passed"] for tensor in report["tensors"]))
+                self.assertEqual(len(report["problems"]), 1, report["problems"])
+                self.assertRegex(report["problems"][0], rf"^iterations: timed iteration {iteration}, step 0: .*outputs on ranks? .*{rank}")
+                judged = report["iterations"]
+                self.assertEqual((judged["timed"], judged["poisoned"], judged["different"], judged["as_recorded"]), (iterations, 1, 1, iterations))
+
+    def test_a_fault_in_an_iteration_that_is_not_recorded_is_named(self):
         planted = cases(2)
-        run, _ = self.plant(planted, code=None, iteration=WARMUP)  # the first timed iteration; outputs are of the last
+        run, _ = self.plant(planted, iteration=WARMUP)  # the first timed iteration; outputs are of the last
+        self.assert_named(run, planted, 0, ITERATIONS)
         for name in planted:
             for rank in (0, 1):
                 with h5py.File(run / name / f"rank-0000{rank}.h5") as a, h5py.File(run / "right" / f"rank-0000{rank}.h5") as b:
                     for output in ("hidden", "logits", "layer_3"):
                         np.testing.assert_array_equal(a[f"output/{output}"][:], b[f"output/{output}"][:], f"{name}: {output}")
+
+    def test_a_fault_in_one_iteration_of_twenty_is_named(self):
+        planted = {name: fault for name, fault in cases(2).items() if fault["kind"] in ("flipped_element", "stale_buffer")}
+        run, _ = self.plant(planted, iteration=WARMUP + 7, arguments=[*allow(planted), "--set", "execution.iterations=20"])
+        self.assert_named(run, planted, 7, 20)
+        for name in RIGHT:
+            self.assertEqual(verification(run, name)["verdict"], "verified")
+            self.assertEqual(verification(run, name)["iterations"]["as_recorded"], 21)
 
     def test_a_wait_that_is_skipped_ends_the_run(self):
         for name, fault in waits(2).items():
