@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string_view>
 
 #include "framework/base/host_device.hpp"
@@ -22,6 +23,16 @@ DOVETAIL_HOST_DEVICE constexpr std::uint64_t mix_bits(std::uint64_t value) {
 /// Hash of a sequence: fold values into it one by one.
 DOVETAIL_HOST_DEVICE constexpr std::uint64_t combine_hash(std::uint64_t hash, std::uint64_t value) {
   return mix_bits(hash ^ mix_bits(value));
+}
+
+/// Hash of these numbers in their order: names what several numbers name together. Folding them
+/// into a hash of the first one would give the first two the same name in both orders.
+constexpr std::uint64_t hash_of(std::initializer_list<std::uint64_t> values) {
+  std::uint64_t hash = 1;
+  for (const std::uint64_t value : values) {
+    hash = combine_hash(hash, value);
+  }
+  return hash;
 }
 
 /// combine_hash of every byte as a number from 0 to 255. The size is not part of it: where another

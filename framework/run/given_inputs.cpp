@@ -14,26 +14,9 @@
 namespace dovetail {
 namespace {
 
-/// Uniform in (-1, 1), by request and position, so that any grid and any cut into steps gives the
-/// same.
-at::Tensor seeded_embeds(const StepWorkload& step, const ModelDims& dims, std::uint64_t seed) {
-  constexpr SeededScale scale = {.offset = 0, .shift = 8, .scale = 0x1p-24F};
-  auto embeds = at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat);
-  auto* values = embeds.mutable_data_ptr<float>();
-  for (std::size_t row = 0; row < step.request_ids.size(); ++row) {
-    const auto stream = combine_hash(mix_bits(static_cast<std::uint64_t>(step.request_ids[row])),
-                                     static_cast<std::uint64_t>(step.positions[row]));
-    for (std::int64_t i = 0; i < dims.hidden; ++i) {
-      const auto block = random_block(seed, stream, static_cast<std::uint64_t>(i / 4));
-      *values++ = seeded_value(block.words[i % 4], scale);
-    }
-  }
-  return embeds.to(dims.dtype);
-}
-
-std::vector<at::Tensor> seeded_embeds(const std::vector<StepWorkload>& steps,
-                                      const ModelDims& dims,
-                                      std::uint64_t seed) {
+std::vector<at::Tensor> embeds_of(const std::vector<StepWorkload>& steps,
+                                  const ModelDims& dims,
+                                  std::uint64_t seed) {
   std::vector<at::Tensor> embeds;
   embeds.reserve(steps.size());
   for (const auto& step : steps) {
@@ -64,6 +47,21 @@ std::vector<at::Tensor> synthetic_routing(const std::vector<StepWorkload>& steps
 
 }  // namespace
 
+at::Tensor seeded_embeds(const StepWorkload& step, const ModelDims& dims, std::uint64_t seed) {
+  constexpr SeededScale scale = {.offset = 0, .shift = 8, .scale = 0x1p-24F};
+  auto embeds = at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat);
+  auto* values = embeds.mutable_data_ptr<float>();
+  for (std::size_t row = 0; row < step.request_ids.size(); ++row) {
+    const auto stream = hash_of({static_cast<std::uint64_t>(step.request_ids[row]),
+                                 static_cast<std::uint64_t>(step.positions[row])});
+    for (std::int64_t i = 0; i < dims.hidden; ++i) {
+      const auto block = random_block(seed, stream, static_cast<std::uint64_t>(i / 4));
+      *values++ = seeded_value(block.words[i % 4], scale);
+    }
+  }
+  return embeds.to(dims.dtype);
+}
+
 GivenInputs make_given_inputs(const RunContext& context,
                               const RankWorkload& workload,
                               const Model& model) {
@@ -73,8 +71,8 @@ GivenInputs make_given_inputs(const RunContext& context,
   GivenInputs given;
   run_on_all_ranks(context.ranks.groups.world, patient(context.ranks.wait), [&] {
     if (config.inputs.kind == InputKind::embeds) {
-      given.embeds = seeded_embeds(workload.steps, dims, config.seed);
-      given.context_embeds = seeded_embeds(workload.context_steps, dims, config.seed);
+      given.embeds = embeds_of(workload.steps, dims, config.seed);
+      given.context_embeds = embeds_of(workload.context_steps, dims, config.seed);
     } else if (config.inputs.kind == InputKind::hidden) {
       given.embeds = read_hidden(config.inputs.folder, workload, model, experiment);
     }

@@ -2,6 +2,11 @@
 // seeded embeddings, the hidden states of another stage, synthetic or recorded routing.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
 #include "framework/plan/workload.hpp"
 #include "framework/run/run_context.hpp"
 #include "framework/step/iteration.hpp"
@@ -13,6 +18,10 @@ namespace dovetail {
 GivenInputs make_given_inputs(const RunContext& context,
                               const RankWorkload& workload,
                               const Model& model);
+
+/// Activations of a step's tokens, [tokens, hidden] in the model's dtype on the host: uniform in
+/// (-1, 1), by request and position, so that any grid and any cut into steps gives the same. Local.
+at::Tensor seeded_embeds(const StepWorkload& step, const ModelDims& dims, std::uint64_t seed);
 
 /// The expert ids of a policy that has run, for the policies that take its routing.
 std::vector<at::Tensor> routing_of(const std::vector<StepOutputs>& outputs);

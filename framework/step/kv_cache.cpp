@@ -45,8 +45,8 @@ std::uint64_t stream_of(const Request& request,
                         std::size_t layer,
                         Side side) {
   const auto global_layer = static_cast<std::uint64_t>(dims.first_layer) + layer;
-  const auto of_request = mix_bits(static_cast<std::uint64_t>(request.id));
-  return combine_hash(combine_hash(of_request, global_layer), static_cast<std::uint64_t>(side));
+  return hash_of(
+      {static_cast<std::uint64_t>(request.id), global_layer, static_cast<std::uint64_t>(side)});
 }
 
 std::vector<std::int64_t> context_slots(const std::vector<Request>& requests,

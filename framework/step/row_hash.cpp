@@ -67,8 +67,8 @@ std::uint64_t row_tag(std::string_view name) {
 }
 
 std::int64_t row_key(std::int64_t request, std::int64_t position) {
-  const auto of_request = combine_hash(1, static_cast<std::uint64_t>(request));
-  return static_cast<std::int64_t>(combine_hash(of_request, static_cast<std::uint64_t>(position)));
+  return static_cast<std::int64_t>(
+      hash_of({static_cast<std::uint64_t>(request), static_cast<std::uint64_t>(position)}));
 }
 
 RowHasher::RowHasher(std::vector<HashedRows> parts, int num_groups)

@@ -1,6 +1,9 @@
 // Hashes against published numbers, and their parts against each other.
 #include "framework/base/hash.hpp"
 
+#include <cstdint>
+#include <set>
+
 #include <gtest/gtest.h>
 
 namespace dovetail {
@@ -15,6 +18,17 @@ TEST(Hash, MixBitsIsSplitMix64) {
 TEST(Hash, BytesAreFoldedInOneByOne) {
   EXPECT_EQ(combine_hash_bytes(7, ""), 7U);
   EXPECT_EQ(combine_hash_bytes(7, "a\xff"), combine_hash(combine_hash(7, 0x61), 0xff));
+}
+
+TEST(Hash, OfNumbersTellsTheirOrderAndNumber) {
+  std::set<std::uint64_t> seen;
+  for (std::uint64_t a = 0; a < 30; ++a) {
+    EXPECT_TRUE(seen.insert(hash_of({a})).second) << a;
+    for (std::uint64_t b = 0; b < 30; ++b) {
+      EXPECT_TRUE(seen.insert(hash_of({a, b})).second) << a << " " << b;
+      EXPECT_TRUE(seen.insert(hash_of({a, b, 0})).second) << a << " " << b;
+    }
+  }
 }
 
 TEST(Hash, Fnv1aKnownAnswers) {

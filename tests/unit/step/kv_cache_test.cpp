@@ -1,6 +1,7 @@
 #include "framework/step/kv_cache.hpp"
 
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 
@@ -86,6 +87,27 @@ TEST(KvCache, OfAnIdleRankIsEmpty) {
   EXPECT_EQ(cache.keys[1].sizes(), (at::IntArrayRef{0, 4, 2, 6}));
   poison_slots(cache, at::empty({0}, at::kLong));
   fill_context_random(cache, {}, pages, small_dims(), 1);
+}
+
+TEST(KvCache, RandomContextsNameRequestAndLayer) {
+  // Requests 0 to 2 in layers 0 to 2: also where the one's request is the other's layer.
+  const auto dims = small_dims();
+  StepWorkload step;
+  for (std::int64_t request = 0; request < 3; ++request) {
+    step.batch.requests.push_back({.id = request, .query_length = 1, .context_length = 2});
+  }
+  const auto pages = allocate_kv_pages(std::vector<std::int64_t>{3, 3, 3}, 4, 0, 1);
+  KvCache cache = make_kv_cache(pages, dims, kLayers, at::kCPU);
+  fill_context_random(cache, step, pages, dims, 1);
+  std::set<float> firsts;
+  for (const auto* side : {&cache.keys, &cache.values}) {
+    for (const at::Tensor& tensor : *side) {
+      for (std::size_t request = 0; request < 3; ++request) {
+        firsts.insert(tensor.flatten(0, 1)[pages.slot(request, 0)][0][0].item<float>());
+      }
+    }
+  }
+  EXPECT_EQ(firsts.size(), 2 * 3 * 3U);
 }
 
 TEST(KvCache, PoisonReachesTheSlotsOnly) {
