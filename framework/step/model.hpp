@@ -125,9 +125,7 @@ class Model {
   /// tensors, and independent of this one's life. What an architecture makes is `fast`.
   /// batch_invariant: every row that a phase gives depends on that row's inputs alone (attention:
   /// on its request's rows up to itself), not on the other rows, the cuts of a batch or a request,
-  /// the ranks, or the threads. In bfloat16 on a GPU only where GEMMs must not split
-  /// their sums (framework/cuda/gemm_split_k.hpp), and for steps of one kind: with max_query_length
-  /// 1 another kernel attends than with more.
+  /// the ranks, or the threads. Of CPU ranks only: elsewhere ContractError.
   virtual std::unique_ptr<Model> with_numerics(Numerics numerics) const = 0;
 
   /// input_ids, or embeds where they are defined, -> hidden; positions -> rotary, for every layer's

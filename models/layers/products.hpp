@@ -11,8 +11,7 @@ namespace dovetail {
 
 /// x [R, in] weight [out, in]^T (+ bias [out]; undefined = none) -> [R, out], new; one dtype,
 /// accumulated in float32 and rounded once.
-/// batch_invariant: a row's bits depend on that row and the weights alone: tiles of fixed size
-/// (tiles.hpp). For bfloat16 on a GPU that is not built: as `fast`.
+/// batch_invariant (on a CPU): a row's bits depend on that row and the weights alone.
 at::Tensor project(const at::Tensor& x,
                    const at::Tensor& weight,
                    const at::Tensor& bias,
@@ -28,6 +27,6 @@ struct RowProduct {
 
 /// The products in tiles of fixed size: a row's bits depend on that row and the weight alone. Not
 /// for bfloat16 on a GPU.
-void multiply_in_tiles(const std::vector<RowProduct>& products);
+void multiply_in_tiles(std::vector<RowProduct> products);
 
 }  // namespace dovetail

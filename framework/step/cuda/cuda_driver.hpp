@@ -8,7 +8,6 @@
 
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
-#include "framework/cuda/gemm_split_k.hpp"
 #include "framework/step/cuda/step_graphs.hpp"
 #include "framework/step/cuda/step_runner.hpp"
 #include "framework/step/model_step.hpp"
@@ -52,13 +51,11 @@ class CudaDriver final : public StepDriver {
   void forget_memory() const;
   void poll();
   void cancel_comm() noexcept;
-  StepBounds frame_bounds(StepBounds agreed, WorkPhase phase) const;
   void use_batch(const StepBounds& bounds);
   void make_buffers(const AgreedStep& agreed);
   MemoryRecord memory() const;
 
   const StepSetup setup_;
-  const GemmSplitK split_k_;              ///< for all that the driver warms up, captures and runs
   const std::map<int, NcclComm*> comms_;  ///< by SMs; empty for a group of one rank
   std::unique_ptr<Exchange> exchange_;
   ModelStep body_;

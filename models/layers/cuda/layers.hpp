@@ -41,17 +41,14 @@ at::Tensor rotary_table(const at::Tensor& positions,
 /// Reads inputs.on_device, not inputs.segments. head_dim is a multiple of 8, at most 256; x and
 /// the cache are contiguous. Rows behind the last segment attend to nothing: zeros go into the
 /// output projection. Probabilities are rounded to bf16 before they meet the values; the sums over
-/// keys are in float, rounded once. Which kernel takes the rows follows from max_query_length:
-/// decode for at most 1, else flash attention, whose row has the same bits in any batch and cut.
-/// batch_invariant: the keys of decode are split by the length of the segment alone.
+/// keys are in float, rounded once.
 at::Tensor self_attention(const AttentionDims& dims,
                           const AttentionWeights& weights,
                           const at::Tensor& x,
                           const at::Tensor& rotary,
                           const UbatchInputs& inputs,
                           at::Tensor& keys,
-                          at::Tensor& values,
-                          Numerics numerics);
+                          at::Tensor& values);
 
 /// Whether route can choose k of logits [T, experts]: contiguous, at most 1024 experts, k <= 32.
 bool can_route(const at::Tensor& logits, std::int64_t k);
