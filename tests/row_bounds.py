@@ -53,6 +53,7 @@ class Study:
         self.generator = random.Random(f"{options.seed} {index}")
         self.model = random_model(self.generator, options.parameters)
         self.lengths = [self.generator.randint(5, 90) for _ in range(self.generator.randint(2, 5))]
+        self.routing = [0.0, 0.0]
         self.folder = tempfile.mkdtemp(prefix="dovetail-row-bounds-")
         with open(os.path.join(self.folder, "config.json"), "w", encoding="utf-8") as file:
             json.dump(self.model, file)
@@ -80,10 +81,13 @@ record: {{outputs: [hidden, logits, layers, routing], timing: steps}}
         return out
 
     def errors(self, baseline, policy):
-        """(worst share of a bound, worst row error) of verify's tensors, which must be those computed here."""
+        """(worst share of a bound, worst row error) of verify's tensors, which must be those computed here. What routing uses of its bounds goes
+        into self.routing: logits, and choices that differ."""
         command = [self.options.bin, "verify", baseline, policy, "--format", "json"]
         report = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
         own, other = read_rows(policy), read_rows(baseline)
+        if report.get("routing"):
+            self.routing = [max(pair) for pair in zip(self.routing, (report["routing"]["logits_share"], report["routing"]["max_gap_share"]))]
         share = worst = 0.0
         for tensor in report["tensors"]:
             row, element = float(tensor["error"]), float(tensor["element_error"])
@@ -146,12 +150,13 @@ record: {{outputs: [hidden, logits, layers, routing], timing: steps}}
                            "{name: three, schedule: dual_batch, ubatches: 3, split: request}" + gather + "]", "natural", self.options.ranks,
                            "verify: {baseline: whole, mode: tolerance, routing: replay}")
             whole = os.path.join(run, "whole")
-            found = {"right": [], "faults": []}
+            found = {"right": [], "faults": [], "routing": self.routing}
             for name in ["dual", "three"] + (["gather"] if several else []):
                 found["right"].append((name, *self.errors(whole, os.path.join(run, name))))
             if several:
                 alone = self.run("one_rank", "[{name: whole, schedule: sequential}]", "{replay: " + whole + "}", 1)
                 found["right"].append(("one_rank", *self.errors(whole, os.path.join(alone, "whole"))))
+            found["routing"] = self.routing
             reference = self.without_routing(whole)
             for number in range(self.options.faults):
                 kind = FAULTS[(self.index + number) % len(FAULTS)]
@@ -197,7 +202,7 @@ def main():
     parser.add_argument("--bin", default="build/bin/dovetail")
     options = parser.parse_args()
     options.bin = os.path.abspath(options.bin)
-    right, faults = [], []
+    right, faults, routing = [], [], []
     with ThreadPoolExecutor(options.jobs) as pool:
         studies = [Study(options, index) for index in range(options.models)]
         for study, found in zip(studies, pool.map(Study.measure, studies)):
@@ -206,6 +211,7 @@ def main():
                   + ", ".join(f"{100 * share:.0f} %" for _, share, _ in found["right"]) + " of a bound; faults "
                   + ", ".join(f"{share:.2f}" for _, share, _ in found["faults"]) + " bounds", flush=True)
             right += found["right"]
+            routing.append(found["routing"])
             faults += [(*fault, max(worst for _, _, worst in found["right"])) for fault in found["faults"]]
     most = max(share for _, share, _ in right)
     used = sorted(share for _, share, _ in right if share > 0)
@@ -214,10 +220,12 @@ def main():
     print(f"{options.dtype} on {options.device}, {options.ranks} ranks, {options.models} models: {len(right)} right runs, {len(right) - len(used)} equal to the bit, "
           f"the others use {100 * np.median(used) if used else 0:.0f} % of a bound (median), {100 * most:.0f} % at most; "
           f"{len(faults)} planted faults, {len(faults) - len(passed)} caught")
+    logits, choices = (max(column) for column in zip(*routing))
+    print(f"  routing of right runs: logits use {100 * logits:.0f} % of their bound at most, choices that differ {100 * choices:.0f} %")
     for kind, share, worst, of_right in passed:
         print(f"  passes: {kind}, {share:.2f} of a bound, worst row {worst:.2e} (right runs of this model: {of_right:.2e})")
-    if most > 1 / MARGIN or missed:
-        sys.exit(f"FAILED: right runs use {most:.2f} of a bound, {len(missed)} faults above {MARGIN} times that pass")
+    if max(most, logits, choices) > 1 / MARGIN or missed:
+        sys.exit(f"FAILED: right runs use {max(most, logits, choices):.2f} of a bound, {len(missed)} faults above {MARGIN} times that pass")
 
 
 if __name__ == "__main__":

@@ -61,11 +61,12 @@ struct ExecutionConfig {
   template <class Keys>
   static void list_keys(Keys& keys) {
     using E = ExecutionConfig;
-    keys.one_of("device",
-                &E::device,
-                "`auto`: GPUs where every rank of a host can have one of its own and no policy "
-                "asks for what only CPU ranks can do (a link, `float16`, `batch_invariant`), else the "
-                "CPU. `cuda`: one GPU a rank.")
+    keys.one_of(
+            "device",
+            &E::device,
+            "`auto`: GPUs where every rank of a host can have one of its own and no policy "
+            "asks for what only CPU ranks can do (a link, `float16`, `batch_invariant`), else the "
+            "CPU. `cuda`: one GPU a rank.")
         .same_in_all_policies();
     keys.one_of("dtype",
                 &E::dtype,
