@@ -93,13 +93,4 @@ GivenInputs make_given_inputs(const RunContext& context,
   return given;
 }
 
-std::vector<at::Tensor> routing_of(const std::vector<StepOutputs>& outputs) {
-  std::vector<at::Tensor> routing;
-  routing.reserve(outputs.size());
-  for (const auto& step : outputs) {
-    routing.push_back(step.expert_ids.to(at::kCPU, at::kLong));
-  }
-  return routing;
-}
-
 }  // namespace dovetail

@@ -23,7 +23,15 @@ GivenInputs make_given_inputs(const RunContext& context,
 /// (-1, 1), by request and position, so that any grid and any cut into steps gives the same. Local.
 at::Tensor seeded_embeds(const StepWorkload& step, const ModelDims& dims, std::uint64_t seed);
 
-/// The expert ids of a policy that has run, for the policies that take its routing.
-std::vector<at::Tensor> routing_of(const std::vector<StepOutputs>& outputs);
+/// The expert ids of steps that have run, for policies that take their routing.
+template <class Steps>
+std::vector<at::Tensor> routing_of(const Steps& steps) {
+  std::vector<at::Tensor> routing;
+  routing.reserve(steps.size());
+  for (const StepOutputs& step : steps) {
+    routing.push_back(step.expert_ids.to(at::kCPU, at::kLong));
+  }
+  return routing;
+}
 
 }  // namespace dovetail

@@ -30,11 +30,12 @@ class PolicyLoop {
       if (!outputs.front().expert_ids.defined()) {
         continue;
       }
-      if (replays_baseline(experiment) && policy.name == experiment.verify.baseline) {
-        given_.expert_ids = routing_of(outputs);
-        given_.routing = RoutingSource::replayed;
-      } else if (!replays_baseline(experiment)) {
-        chosen_.push_back({policy.name, routing_of(outputs)});
+      const ChosenExperts chosen = {
+          policy.name, routing_of(outputs), routing_of(iteration_->context_outputs())};
+      if (!replays_baseline(experiment)) {
+        chosen_.push_back(chosen);
+      } else if (policy.name == experiment.verify.baseline) {
+        replay(chosen);
       }
     }
     if (!stopped_) {
@@ -81,6 +82,15 @@ class PolicyLoop {
     return outputs;
   }
 
+  /// From now on the experts are given: of the steps, and of contexts, which are filled anew on all
+  /// ranks.
+  void replay(const ChosenExperts& chosen) {
+    given_.expert_ids = chosen.expert_ids;
+    given_.context_expert_ids = chosen.context_expert_ids;
+    given_.routing = RoutingSource::replayed;
+    iteration_.reset();
+  }
+
   /// The baseline once more with the experts of each policy that chose others.
   void run_references() {
     const auto& experiment = setup_.run.experiment;
@@ -105,8 +115,7 @@ class PolicyLoop {
           create_policy_folder(folder, kReferenceFolder);
         }
       });
-      given_.expert_ids = other.expert_ids;
-      given_.routing = RoutingSource::replayed;
+      replay(other);
       run_one(run,
               reference.policies.front(),
               resolved,

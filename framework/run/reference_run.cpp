@@ -38,7 +38,9 @@ std::vector<ChosenExperts> find_other_choices(const RunContext& context,
   std::vector<std::int64_t> differs;
   differs.reserve(chosen.size());
   for (const auto& one : chosen) {
-    differs.push_back(are_equal(one.expert_ids, baseline->expert_ids) ? 0 : 1);
+    const bool is_equal = are_equal(one.expert_ids, baseline->expert_ids) &&
+                          are_equal(one.context_expert_ids, baseline->context_expert_ids);
+    differs.push_back(is_equal ? 0 : 1);
   }
   all_reduce(context.ranks.groups.world, differs, Reduction::max, patient(context.ranks.wait));
   std::vector<ChosenExperts> others;

@@ -16,7 +16,8 @@ namespace dovetail {
 /// What the policies of a run have chosen, in the order in which they ran; on the host.
 struct ChosenExperts {
   std::string policy;
-  std::vector<at::Tensor> expert_ids;  ///< of each step, [layers, tokens, k] int64
+  std::vector<at::Tensor> expert_ids;          ///< of each step, [layers, tokens, k] int64
+  std::vector<at::Tensor> context_expert_ids;  ///< of each context step, likewise
 };
 
 /// Those policies of `chosen` that chose other experts than the baseline somewhere in the world.

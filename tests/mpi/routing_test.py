@@ -22,17 +22,17 @@ model: {architecture: qwen3_moe, config: %(config)s, weights: {seed: 3}}
 parallel: {expert_parallel: %(ranks)d}
 workload: {%(workload)s, seed: 7, routing: %(routing)s}
 execution: {dtype: bfloat16, warmup: 0, iterations: 1, timeout_s: 50}
-policies: [{name: whole, schedule: sequential}, {name: dual, schedule: dual_batch, ubatches: %(ubatches)d}]
+policies: [{name: whole, schedule: sequential}, {name: dual, schedule: dual_batch, ubatches: %(ubatches)d%(option)s}]
 verify: {baseline: whole, mode: tolerance, routing: %(verify)s}
 record: {outputs: [hidden, logits, routing]}
 """
 
 
 class Routing(CliTest):
-    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural", ubatches=2):
+    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural", ubatches=2, option=""):
         config = self.folder / "config.json"
         config.write_text(json.dumps(MODEL))
-        fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify, "ubatches": ubatches}
+        fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify, "ubatches": ubatches, "option": option}
         return self.run_experiment(ranks, self.write(EXPERIMENT % fields, name + ".yaml"), name)
 
     def report(self, baseline, policy, code=0):
@@ -96,6 +96,19 @@ class Routing(CliTest):
         again, _ = self.run_routing("again", both, ranks=1, routing=f"{{replay: {other}}}")
         problems = str(self.report(run / "whole", again / "whole", code=4)["problems"])
         self.assertIn("routing: layer 3, rank 0, request 3, position 5 (context): experts", problems)
+
+    def test_contexts_that_part_within_a_run_are_followed(self):
+        # Other numerics fill a context of their own, in which routers part before the first step.
+        workload = "phase: decode, requests: {context_lengths: [70, 33, 90]}"
+        for verify, reference in {"natural": "dual/reference", "replay": "whole"}.items():
+            run, _ = self.run_routing(verify, workload, verify=verify, option=", numerics: batch_invariant")
+            verification = json.loads((run / "dual" / "summary.json").read_text())["verification"]
+            self.assertTrue(verification["baseline"].endswith(reference), verification["baseline"])
+            self.assertEqual(verification["routing"]["context_tokens"], 2 * 193)
+            self.assertEqual(verification["routing"]["excluded_share"], 0)
+            self.assertGreater(verification["routing"]["different"], 0, "the routers chose alike: the test shows nothing")
+        # Twin: against the baseline with the natural choices too little is left to compare.
+        self.assertIn("excluded", str(self.report(self.folder / "natural" / "whole", self.folder / "natural" / "dual", code=4)["problems"]))
 
 
 if __name__ == "__main__":
