@@ -35,7 +35,7 @@ void grouped_gemm(const at::Tensor& input,
     begin = ends[expert];
   }
   if (numerics == Numerics::batch_invariant) {
-    multiply_in_tiles(products);
+    multiply_by_rows(products);
     return;
   }
   for (RowProduct& product : products) {

@@ -17,8 +17,7 @@ struct ExpertWeights {
 /// Each row through its expert: rows.rows [R, H] -> [R, H], new; routing weights not applied. On a
 /// GPU rows from offsets.back() on are unspecified. bfloat16 on a GPU: two grouped GEMMs that read
 /// the offsets there; else a pair of GEMMs per expert, by offsets on the host (a GPU is waited
-/// for). batch_invariant: each row by itself; the pair of GEMMs in tiles (products.hpp), the
-/// grouped ones as they are.
+/// for). batch_invariant, on the CPU: multiply_by_rows (products.hpp).
 at::Tensor run_experts(const ExpertWeights& weights,
                        const ExpertRows& rows,
                        Numerics numerics = Numerics::fast);

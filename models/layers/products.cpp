@@ -5,48 +5,57 @@
 #include <optional>
 #include <utility>
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/mm.h>
 
+#include "models/layers/row_dots.hpp"
 #include "models/layers/tiles.hpp"
 
 namespace dovetail {
 namespace {
 
-/// Columns of a result that a tile has; a matter of balance between threads.
-constexpr std::int64_t kColumnBlock = 256;
+/// Of a tile; a matter of caches and of balance between threads, not of bits.
+constexpr std::int64_t kTileRows = 128;
+constexpr std::int64_t kTileColumns = 48;
 
-/// One row of a result, some of its columns. Not more rows: how a library adds up a row may depend
-/// on the row's place within a call.
+/// A part of a result.
 struct Tile {
   const RowProduct* product = nullptr;
   std::int64_t row = 0;
-  std::int64_t first_column = 0;
+  std::int64_t column = 0;
 };
+
+at::Tensor in_float(const at::Tensor& x) {
+  return x.to(at::kFloat).contiguous();
+}
+
+FloatRows rows_of(const at::Tensor& x) {
+  return {.data = x.const_data_ptr<float>(), .count = x.size(0), .length = x.size(1)};
+}
 
 void compute(const Tile& tile) {
   const RowProduct& product = *tile.product;
-  const std::int64_t columns = std::min(kColumnBlock, product.weight.size(0) - tile.first_column);
-  const at::Tensor x = aligned(product.x.narrow(0, tile.row, 1));
-  const at::Tensor weight = product.weight.narrow(0, tile.first_column, columns).t();
-  const at::Tensor result =
-      product.bias.defined()
-          ? at::addmm(product.bias.narrow(0, tile.first_column, columns), x, weight)
-          : at::mm(x, weight);
-  product.result.narrow(0, tile.row, 1).narrow(1, tile.first_column, columns).copy_(result);
+  const std::int64_t rows = std::min(kTileRows, product.x.size(0) - tile.row);
+  const std::int64_t columns = std::min(kTileColumns, product.weight.size(0) - tile.column);
+  const at::Tensor x = product.x.narrow(0, tile.row, rows);
+  const at::Tensor weight = in_float(product.weight.narrow(0, tile.column, columns));
+  at::Tensor sums = at::empty({rows, columns}, x.options());
+  dot_rows(rows_of(x), rows_of(weight), sums.mutable_data_ptr<float>());
+  if (product.bias.defined()) {
+    sums.add_(product.bias.narrow(0, tile.column, columns));
+  }
+  product.result.narrow(0, tile.row, rows).narrow(1, tile.column, columns).copy_(sums);
 }
 
 }  // namespace
 
-void multiply_in_tiles(std::vector<RowProduct> products) {
+void multiply_by_rows(std::vector<RowProduct> products) {
   std::vector<Tile> tiles;
   for (RowProduct& product : products) {
-    product.weight = aligned(product.weight);
-    for (std::int64_t column = 0; column < product.weight.size(0); column += kColumnBlock) {
-      for (std::int64_t row = 0; row < product.x.size(0); ++row) {
-        tiles.push_back({.product = &product, .row = row, .first_column = column});
+    product.x = in_float(product.x);
+    for (std::int64_t column = 0; column < product.weight.size(0); column += kTileColumns) {
+      for (std::int64_t row = 0; row < product.x.size(0); row += kTileRows) {
+        tiles.push_back({.product = &product, .row = row, .column = column});
       }
     }
   }
@@ -62,7 +71,7 @@ at::Tensor project(const at::Tensor& x,
     return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
   }
   at::Tensor result = at::empty({x.size(0), weight.size(0)}, x.options());
-  multiply_in_tiles({{.x = x, .weight = weight, .bias = bias, .result = result}});
+  multiply_by_rows({{.x = x, .weight = weight, .bias = bias, .result = result}});
   return result;
 }
 

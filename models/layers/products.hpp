@@ -25,8 +25,8 @@ struct RowProduct {
   at::Tensor result;  ///< [R, out]; written; the rows' elements are neighbours
 };
 
-/// The products in tiles of fixed size: a row's bits depend on that row and the weight alone. Not
-/// for bfloat16 on a GPU.
-void multiply_in_tiles(std::vector<RowProduct> products);
+/// The products on the CPU, by dot products (row_dots.hpp), rounded once: a row's bits depend on
+/// that row and the weight alone.
+void multiply_by_rows(std::vector<RowProduct> products);
 
 }  // namespace dovetail

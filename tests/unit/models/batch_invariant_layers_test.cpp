@@ -27,6 +27,7 @@
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/rotary.hpp"
 #include "models/layers/router.hpp"
+#include "models/layers/row_dots.hpp"
 #include "tests/unit/models/row_check.hpp"
 
 namespace dovetail {
@@ -94,6 +95,22 @@ TEST_P(BatchInvariant, Products) {
     EXPECT_EQ(count_different_bits(project(x, shifted, {}, kInvariant),
                                    project(x, weight, {}, kInvariant)),
               0);
+  }
+}
+
+TEST(RowDots, HaveTheBitsOfOneOrderOfAdditions) {
+  for (const std::int64_t length : {0, 1, 7, 8, 9, 64, 131, 2048}) {
+    const at::Tensor x = at::randn({11, length});
+    const at::Tensor w = at::randn({13, length});
+    const auto rows_of = [](const at::Tensor& t) {
+      return FloatRows{t.const_data_ptr<float>(), t.size(0), t.size(1)};
+    };
+    at::Tensor found = at::full({11, 13}, NAN);
+    dot_rows(rows_of(x), rows_of(w), found.mutable_data_ptr<float>());
+    at::Tensor portable = at::full({11, 13}, NAN);
+    dot_rows_portable(rows_of(x), rows_of(w), portable.mutable_data_ptr<float>());
+    EXPECT_EQ(count_different_bits(found, portable), 0) << length;
+    EXPECT_LT(error_of(found, at::mm(x.to(at::kDouble), w.to(at::kDouble).t())), 3e-6) << length;
   }
 }
 
