@@ -125,7 +125,8 @@ class Model {
   /// tensors, and independent of this one's life. What an architecture makes is `fast`.
   /// batch_invariant: every row that a phase gives depends on that row's inputs alone (attention:
   /// on its request's rows up to itself), not on the other rows, the cuts of a batch or a request,
-  /// the ranks, or the threads. Of CPU ranks only: elsewhere ContractError.
+  /// the ranks, or the threads. On a GPU for steps of one kind: with max_query_length 1 another
+  /// kernel attends than with more.
   virtual std::unique_ptr<Model> with_numerics(Numerics numerics) const = 0;
 
   /// input_ids, or embeds where they are defined, -> hidden; positions -> rotary, for every layer's

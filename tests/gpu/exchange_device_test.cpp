@@ -107,19 +107,23 @@ TEST_P(DeviceExchange, FaultsAreCaught) {
   EXPECT_TRUE(is_caught(FacadeFault::drops_last_row));
   EXPECT_TRUE(is_caught(FacadeFault::swaps_peers));
   EXPECT_TRUE(is_caught(FacadeFault::reads_dead_tail));
+  EXPECT_TRUE(is_caught(FacadeFault::swaps_two_choices));
   if (group_.size > 1) {
     EXPECT_TRUE(is_caught(FacadeFault::misses_the_wire));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    BackEnds,
-    DeviceExchange,
-    ::testing::Combine(::testing::ValuesIn(built_exchanges(/*on_gpu=*/true)),
-                       ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf)),
-    [](const auto& suite) {
-      return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param));
-    });
+INSTANTIATE_TEST_SUITE_P(BackEnds,
+                         DeviceExchange,
+                         ::testing::Combine(::testing::ValuesIn(built_exchanges(/*on_gpu=*/true)),
+                                            ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                                            ::testing::Values(Numerics::fast,
+                                                              Numerics::batch_invariant)),
+                         [](const auto& suite) {
+                           return std::get<0>(suite.param) + "_" +
+                                  c10::toString(std::get<1>(suite.param)) + "_" +
+                                  std::string(to_string(std::get<2>(suite.param)));
+                         });
 
 }  // namespace
 }  // namespace dovetail::test

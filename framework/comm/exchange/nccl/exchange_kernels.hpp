@@ -45,6 +45,8 @@ struct ScanArgs {
   std::int32_t* sender = nullptr;
   bool all_rows = false;      ///< gather: every row travels, at the position of its token
   std::int64_t capacity = 0;  ///< rows of a block; a token that does not fit is left out and found
+  std::int64_t returned_capacity = 0;  ///< of a block; a choice that does not fit is left out: that
+                                       ///< takes an expert chosen twice, which is found
   int ubatch = 0;
   int layer = 0;
   DeviceStatus* status = nullptr;
@@ -97,14 +99,19 @@ struct ReduceArgs {
   Arrivals arrivals;
   const std::int32_t* choice_rows = nullptr;
   const void* expert_rows = nullptr;
-  std::byte* send_back = nullptr;      ///< [R][part_bytes]; not used where R = 1
-  std::byte* received_back = nullptr;  ///< [R][part_bytes]; own rows go here
+  std::byte* send_back = nullptr;      ///< [R][returned_bytes]; not used where R = 1
+  std::byte* received_back = nullptr;  ///< [R][returned_bytes]; own rows go here
   RowType type = RowType::float32;
 };
 
 void launch_reduce(const ReduceArgs& args, cudaStream_t stream);
 
-/// Sums the partial rows of each token in ascending rank order; zeros where it has none.
+/// Where choices come back, in place of launch_reduce: one row per local choice, as it is, at the
+/// place that the sender has given it.
+void launch_return_choices(const ReduceArgs& args, cudaStream_t stream);
+
+/// Sums the partial rows of each token in ascending rank order, or, where choices come back,
+/// weight * row of its choices as launch_reduce would; zeros where it has none.
 struct FinishArgs {
   SenderLayout layout;
   const std::int32_t* sender = nullptr;
