@@ -147,6 +147,12 @@ class TracePlan {
            "input_ids with workload.inputs " + std::string(to_string(config_.inputs.kind)) +
                "; allowed: length");
     }
+    if (!line.context_ids.empty() &&
+        (config_.inputs.kind != InputKind::ids || config_.context == ContextFill::random)) {
+      fail(line,
+           "context_ids without forward passes from tokens to a context; allowed: context_length, "
+           "or workload.inputs ids and workload.context prefill");
+    }
     if (config_.inputs.kind == InputKind::hidden && config_.context == ContextFill::prefill &&
         line.context_length > 0) {
       fail(line,
