@@ -89,9 +89,9 @@ void add_commands(CLI::App& app, CommandLine& line) {
   app.require_subcommand(1);
 }
 
-/// True on the rank that prints messages which all ranks would print alike, before MPI is there to
-/// ask.
-bool is_first_rank() {
+}  // namespace
+
+bool is_first_process() {
   for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
     if (const char* rank =
             std::getenv(variable)) {  // NOLINT(concurrency-mt-unsafe): no threads yet
@@ -100,8 +100,6 @@ bool is_first_rank() {
   }
   return true;
 }
-
-}  // namespace
 
 int run_other_command(const CommandLine& line) {
   if (line.command == "check") {
@@ -130,7 +128,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (is_first_rank()) {
+    if (is_first_process()) {
       app.exit(error, std::cout, std::cerr);
     }
     exit_code = error.get_exit_code() == 0 ? kExitDone : kExitBadInput;

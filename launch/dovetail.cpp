@@ -1,6 +1,7 @@
 // dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
 // are in commands.hpp.
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <malloc.h>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "framework/base/log.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/mpi/launcher.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
@@ -106,9 +108,17 @@ int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const Ru
 
 int run_command(int argc, char** argv, const RunOptions& options) {
   keep_freed_memory();
+  const bool is_first = is_first_process();
+  const auto started = find_started_processes(std::getenv);  // NOLINT(concurrency-mt-unsafe)
   const SignalWatch signals;
   const MpiSession session(&argc, &argv);
   set_log_rank(session.rank().value);
+  if (const auto lost = find_lost_ranks(started, session.world_size())) {
+    if (is_first) {
+      log_line(*lost);
+    }
+    return kExitBadInput;
+  }
   try {
     return run_on_ranks(session, signals, options);
   } catch (const AgreedError& error) {

@@ -318,6 +318,17 @@ class BadInput(SmallTest):
         self.assertEqual(len([line for line in said if re.search(expected, line)]), 1, f"want once: {expected}\n{outcome}")
         self.assertFalse((self.folder / "run" / "sequential").exists(), str(outcome))
 
+    def test_processes_that_mpi_does_not_know_of(self):
+        """As srun starts them where Slurm has no PMIx: each would be a world of its own."""
+        path = self.experiment(ep=1)
+        said = ""
+        for process in ("0", "1"):
+            outcome = dovetail("run", path, "--out", self.folder / "run", environment={"SLURM_NTASKS": "2", "SLURM_PROCID": process})
+            self.assertEqual(outcome.code, 2, str(outcome))
+            said += outcome.err
+        self.assertEqual(said.count("Slurm has started 2 processes (SLURM_NTASKS), but MPI knows of 1 rank"), 1, said)
+        self.assertFalse((self.folder / "run").exists())
+
     def test_settings(self):
         for expected, setting in (
             ("unknown.*architecture.*qwen3_moe", "model.architecture=llama"),
