@@ -467,6 +467,16 @@ TEST(Workload, TracedRequestsGoToTheLeastLoadedRank) {
   EXPECT_EQ(requests_per_rank(config, &to_idle, 4), (std::vector<std::int64_t>{0, 0, 1, 1}));
   config.rank_scale = {0.0, 0.0};
   EXPECT_THROW(requests_per_rank(config, &trace, 2), InputError);
+  // By tokens, not by requests; by contexts where tokens are equal.
+  config = traced();
+  const auto uneven =
+      trace_of("{\"length\": 4000}\n{\"length\": 10}\n{\"length\": 4000}\n{\"length\": 10}\n");
+  EXPECT_EQ(make_workload(config, &uneven, 10, 2, Rank(0)).steps[0].batch.num_tokens(), 4010);
+  const auto contexts = trace_of(
+      "{\"length\": 1, \"context_length\": 500}\n{\"length\": 1, \"context_length\": 20}\n"
+      "{\"length\": 1, \"context_length\": 30}\n{\"length\": 1, \"context_length\": 40}\n");
+  EXPECT_EQ(make_workload(config, &contexts, 10, 2, Rank(1)).kv_tokens,
+            (std::vector<std::int64_t>{21, 31}));
 }
 
 TEST(Workload, RulesOfATrace) {
