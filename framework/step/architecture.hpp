@@ -1,4 +1,4 @@
-// What a model registers: an architecture is read from a config.json and then makes models.
+// What a model registers: an architecture reads a config.json and then makes models.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ class Architecture {
   /// Layers of the stage.
   virtual const ModelShape& shape() const = 0;
 
-  /// dims().dtype is float32; the placement decides.
+  /// dims().dtype is float32 here: a model's dtype is that of its placement.
   virtual const ModelDims& dims() const = 0;
 
   /// Weights of one rank by part (embedding, attention, router, experts, shared experts, dense
