@@ -37,6 +37,9 @@ std::string describe_fabric(const RankGrid& grid, const RunPlaces& places) {
   if (grid.expert_parallel == 1) {
     return "none (each rank holds all experts)";
   }
+  if (places.num_hosts == 0) {
+    return places.on_gpu ? "NCCL" : "MPI";
+  }
   if (places.on_gpu) {
     return places.num_hosts == 1 ? "NCCL within the host" : "NCCL, also between hosts";
   }
@@ -92,9 +95,9 @@ std::string describe_run(const Experiment& experiment,
     return count_of(execution(i).iterations, "iteration") + " after " +
            std::to_string(execution(i).warmup) + " of warm-up";
   });
-  return "run: " + count_of(grid.world_size, "rank") + " on " + count_of(places.num_hosts, "host") +
-         "; " + describe_devices(places) + "; expert parallel " +
-         std::to_string(grid.expert_parallel) + " x data parallel " +
+  const auto hosts = places.num_hosts == 0 ? "" : " on " + count_of(places.num_hosts, "host");
+  return "run: " + count_of(grid.world_size, "rank") + hosts + "; " + describe_devices(places) +
+         "; expert parallel " + std::to_string(grid.expert_parallel) + " x data parallel " +
          std::to_string(grid.num_replicas()) + "; dtype " +
          std::string(to_string(experiment.execution.dtype)) + "; numerics " + numerics +
          "; exchange " + exchange + "; link " + link + "; " + iterations;

@@ -12,7 +12,7 @@ namespace dovetail {
 
 /// Where the ranks are.
 struct RunPlaces {
-  int num_hosts = 1;
+  int num_hosts = 1;  ///< 0 = not known
   bool on_gpu = false;
   std::vector<std::string> devices;  ///< of each rank: its GPU, or the model of its CPU
 };

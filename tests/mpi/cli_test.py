@@ -459,9 +459,42 @@ class Tools(SmallTest):
         self.assertEqual(without_keys.code, 2, str(without_keys))
         self.assertIn("allowed: table, json", without_keys.err)
 
+    def test_check_shows_what_decides(self):
+        told = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2).out
+        self.assertRegex(told.splitlines()[0], r"^run: 2 ranks; cpu \(.+\); expert parallel 2 x data parallel 1; dtype float32; numerics fast; exchange ragged; ")
+        self.assertIn("note: dtype is float32, and config.json says bfloat16: --set execution.dtype=bfloat16 takes that\n", told)
+        self.assertIn("\nexchange ragged: auto: ", told)
+        self.assertRegex(told.splitlines()[-1], "^not counted: activations")
+        same = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "execution.dtype=bfloat16").out
+        self.assertNotIn("config.json", same)
+
+    def test_check_shows_what_auto_and_thresholds_decide(self):
+        self.assertRegex(dovetail("check", "experiments/auto.yaml", "--ranks", 2).out,
+                         r"(?m)^point \d+, policy auto: steps? \d.* runs? (dual_batch|sequential).*: the table says \d+\.\d+ ms with ubatches and \d+\.\d+ ms without")
+        report = json.loads(dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "policies.dual_batch.thresholds={prefill: 5000}",
+                                     "--format", "json").out)
+        steps = {policy["name"]: [(step["runs"], step["reason"]) for step in policy["steps"]] for policy in report["policies"]}
+        self.assertEqual(steps, {"sequential": [("sequential", "none")], "dual_batch": [("sequential", "below_threshold")],
+                                 "dual_inline": [("dual_batch", "none")]})
+
+    def test_check_and_plan_know_gpus_that_are_not_there(self):
+        for arguments in (["experiments/gpu_decode.yaml"], ["experiments/quickstart.yaml", "--device", "cuda", "--set", "execution.dtype=bfloat16"]):
+            with self.subTest(arguments=arguments):
+                outcome = dovetail("check", *arguments, "--ranks", 64)
+                self.assertEqual(outcome.code, 0, str(outcome))
+                self.assertRegex(outcome.out, r"^run: 64 ranks; cuda \(64 x ")
+                self.assertIn("note: planned for more GPUs than this machine has: ", outcome.out)
+        self.assertEqual(dovetail("plan", "experiments/gpu_decode.yaml", "--policy", "dual_eager").code, 0)
+
+    @unittest.skipIf("built without CUDA" not in dovetail("info").out, "this build runs on GPUs")
+    def test_a_build_without_cuda_plans_and_does_not_run_on_gpus(self):
+        self.assertIn("note: this build has no CUDA", dovetail("check", "experiments/gpu_quick.yaml", "--ranks", 1).out)
+        outcome = mpirun(1, "run", "experiments/gpu_quick.yaml", "--out", self.folder / "run", "--set", "parallel.expert_parallel=1")
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("cuda in a build without CUDA", outcome.err)
+
     def test_every_experiment_passes_the_check(self):
-        paths = [path for path in (TOP / "experiments").glob("*.yaml") if not path.name.startswith("gpu_")]  # tests/gpu has those
-        for path in sorted(paths):
+        for path in sorted((TOP / "experiments").glob("*.yaml")):
             with self.subTest(path=path.name):
                 ranks = 4 if path.name == "uneven_ranks.yaml" else 2
                 outcome = dovetail("check", path, "--ranks", ranks)

@@ -68,6 +68,10 @@ TEST(DescribeRun, CountsTheCards) {
   EXPECT_NE(describe(more, {2, 2}, {.num_hosts = 1, .on_gpu = true, .devices = {"H", "H"}}, {"a"})
                 .find("link NCCL within the host"),
             std::string::npos);
+  EXPECT_NE(describe(more, {64, 2}, {.num_hosts = 0, .on_gpu = true, .devices = {"H"}}, {"a"})
+                .find("run: 64 ranks; cuda"),
+            std::string::npos)
+      << "hosts that are not known";
 }
 
 }  // namespace
