@@ -488,8 +488,8 @@ class Tools(SmallTest):
 
     @unittest.skipIf("built without CUDA" not in dovetail("info").out, "this build runs on GPUs")
     def test_a_build_without_cuda_plans_and_does_not_run_on_gpus(self):
-        self.assertIn("note: this build has no CUDA", dovetail("check", "experiments/gpu_quick.yaml", "--ranks", 1).out)
-        outcome = mpirun(1, "run", "experiments/gpu_quick.yaml", "--out", self.folder / "run", "--set", "parallel.expert_parallel=1")
+        self.assertIn("note: this build has no CUDA", dovetail("check", "experiments/gpu_quick.yaml", "--ranks", 2).out)
+        outcome = mpirun(2, "run", "experiments/gpu_quick.yaml", "--out", self.folder / "run")
         self.assertEqual(outcome.code, 2, str(outcome))
         self.assertIn("cuda in a build without CUDA", outcome.err)
 
