@@ -26,6 +26,7 @@ std::string describe_devices(const RunPlaces& places) {
     ++counts[device];
   }
   std::vector<std::string> names;
+  names.reserve(counts.size());
   for (const auto& [name, count] : counts) {
     names.push_back(places.on_gpu ? std::to_string(count) + " x " + name : name);
   }
