@@ -62,6 +62,8 @@ void add_commands(CLI::App& app, CommandLine& line) {
   auto* check = app.add_subcommand("check", "validate an experiment and print what would run");
   add_experiment(check, line.check.file, line.check.overrides);
   check->add_option("--ranks", line.check.num_ranks, "ranks of the world")->required();
+  check->add_option("--device", line.check.device, "plan for this device; GPUs need not be there")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_format(check, line.check.format);
   auto* plan = app.add_subcommand("plan", "print the schedule of a policy");
   add_experiment(plan, line.plan.file, line.plan.overrides);
@@ -135,6 +137,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
     return std::nullopt;
   }
   line.run.command_line = command_line(argc, argv);
+  line.run.program = argv[0];
   line.command = app.get_subcommands().front()->get_name();
   return line;
 }

@@ -20,6 +20,7 @@
 #include "framework/run/model_holder.hpp"
 #include "framework/run/policy_loop.hpp"
 #include "framework/run/resolve.hpp"
+#include "framework/run/run_header.hpp"
 #include "framework/run/run_points.hpp"
 #include "framework/run/set_up.hpp"
 #include "launch/command_line.hpp"
@@ -32,6 +33,8 @@ namespace {
 struct Process {
   const Capabilities& capabilities;
   ModelHolder& models;
+  RunHeader& header;
+  bool is_sweep = false;
 };
 
 /// All stages from the devices on. Collective over the world; returns the exit code, equal on all
@@ -47,6 +50,7 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                          workload,
                                          process.capabilities);
   RankDevice device(ranks, placement);
+  process.header.print(context, device.description(), policies);
   const auto model = process.models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
   const auto given = make_given_inputs(context, workload, *model);
@@ -60,7 +64,7 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                      .workload = workload,
                                      .given = given,
                                      .folder = folder});
-  return conclude(context, folder, stopped);
+  return conclude(context, folder, stopped, process.is_sweep ? "" : options.program);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
@@ -100,7 +104,8 @@ int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const Ru
   const auto capabilities = build_capabilities(catalog.architectures.names());
   const auto points = agree_on_points(session, options, capabilities);
   ModelHolder models(catalog);
-  const Process process = {capabilities, models};
+  RunHeader header;
+  const Process process = {capabilities, models, header, points.is_sweep()};
   return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
     return run_point(context, own, process);
   });

@@ -4,6 +4,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/working_folder.hpp"
 #include "framework/config/load.hpp"
 #include "framework/record/run_folder.hpp"
 
@@ -37,7 +38,7 @@ std::vector<PolicyResult> read_results(const std::vector<fs::path>& folders) {
   std::vector<PolicyResult> results;
   for (const fs::path& folder : folders) {
     if (!fs::is_directory(folder)) {
-      throw InputError(folder.string() + ": no such folder");
+      throw InputError(folder.string() + ": no such folder" + working_folder_note(folder));
     }
     const std::vector<fs::path> policies = list_policy_folders(folder);
     if (policies.empty()) {

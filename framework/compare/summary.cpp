@@ -52,7 +52,8 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
       options.verification ? options.verification->iterations : options.iterations;
   const bool contradicted =
       (options.verification && options.verification->verdict == Verdict::mismatch) ||
-      (iterations && !iterations->problems.empty());
+      (iterations && !iterations->problems.empty()) ||
+      (options.not_finite && !options.baseline_dir.empty());
   const bool valid = result.is_complete() && !contradicted;
   const Json attributes = attributes_of(policy_dir);
   Json json = {{"policy", result.name},
@@ -77,6 +78,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"verification",
                 options.verification.has_value() ? to_json(*options.verification) : Json(nullptr)},
                {"iterations", iterations ? to_json(*iterations) : Json(nullptr)},
+               {"not_finite", options.not_finite ? to_json(*options.not_finite) : Json(nullptr)},
                {"attributes", attributes}};
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);

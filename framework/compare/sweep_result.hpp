@@ -50,7 +50,7 @@ struct SweepPolicy {
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;
-  std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_verified
+  std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_finite, not_verified
 };
 
 struct SweepPointResult {

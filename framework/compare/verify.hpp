@@ -87,11 +87,12 @@ struct VerifyReport {
   GridRelation grid = GridRelation::same;
   std::string baseline_link = kNoLink;  ///< "none", or how the link was emulated
   std::string policy_link = kNoLink;
-  ToleranceRule rule;                    ///< of the activation dtype; used in tolerance mode
-  std::vector<std::string> problems;     ///< a sentence each, gravest kind first; empty = verified
-  std::optional<RoutingReport> routing;  ///< nothing where the baseline recorded none
-  std::vector<TensorReport> tensors;     ///< in the order of the data flow
-  std::optional<IterationsReport> iterations;           ///< nothing where tensors are not compared
+  ToleranceRule rule;                 ///< of the activation dtype; used in tolerance mode
+  std::vector<std::string> problems;  ///< a sentence each, gravest kind first; empty = verified
+  std::string advice;  ///< of a mismatch that cannot be told from what is right, else empty
+  std::optional<RoutingReport> routing;        ///< nothing where the baseline recorded none
+  std::vector<TensorReport> tensors;           ///< in the order of the data flow
+  std::optional<IterationsReport> iterations;  ///< nothing where tensors are not compared
   std::optional<IterationsReport> baseline_iterations;  ///< likewise
 
   /// The tensor that is furthest beyond (or nearest to) its bound; null without tensors.

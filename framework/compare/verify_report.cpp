@@ -106,6 +106,9 @@ std::string to_text(const VerifyReport& report) {
   for (const std::string& problem : report.problems) {
     text += "  " + problem + "\n";
   }
+  if (!report.advice.empty()) {
+    text += "  " + report.advice + "\n";
+  }
   if (report.routing.has_value()) {
     text += routing_line(*report.routing);
   }
@@ -155,6 +158,7 @@ nlohmann::json to_json(const VerifyReport& report) {
                {"link", report.policy_link},
                {"baseline_link", report.baseline_link},
                {"problems", report.problems},
+               {"advice", report.advice},
                {"tensors", Json::array()}};
   if (report.mode == CompareMode::tolerance) {
     json["rule"] = {{"max_error", report.rule.bounds.row},

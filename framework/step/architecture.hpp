@@ -47,6 +47,10 @@ class Architecture {
   /// dims().dtype is float32 here: a model's dtype is that of its placement.
   virtual const ModelDims& dims() const = 0;
 
+  /// What the config.json says of the dtype of the published weights ("bfloat16"); empty = nothing.
+  /// A run takes execution.dtype all the same.
+  virtual std::string config_dtype() const { return ""; }
+
   /// Weights of one rank by part (embedding, attention, router, experts, shared experts, dense
   /// layers, lm_head): exactly what make_model allocates.
   virtual std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const = 0;
