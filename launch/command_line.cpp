@@ -57,6 +57,30 @@ void add_run(CLI::App& app, RunOptions& options) {
       ->allow_extra_args(false);
 }
 
+void add_compare(CLI::App& app, CompareCommandOptions& options) {
+  auto* command = app.add_subcommand("compare", "compare the times of policies or whole runs");
+  command->add_option("DIR", options.folders, "run folders or policy folders, or one sweep");
+  command->add_option("--baseline",
+                      options.baseline,
+                      "what speed-ups refer to: a policy of each run, or RUN/POLICY for all; "
+                      "default: verify.baseline of each run");
+  auto* explain =
+      command
+          ->add_option("--explain",
+                       options.column,
+                       "say what a column or field means (default: all of them); behind "
+                       "DIR the columns of its tables")
+          ->expected(0, 1)
+          ->option_text("[COLUMN]");
+  add_format(command, options.format);
+  command->callback([&options, explain] {
+    options.explain = explain->count() > 0;
+    if (options.folders.empty() && !options.explain) {
+      throw CLI::RequiredError("DIR");
+    }
+  });
+}
+
 void add_commands(CLI::App& app, CommandLine& line) {
   add_run(app, line.run);
   auto* check = app.add_subcommand("check", "validate an experiment and print what would run");
@@ -75,11 +99,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   verify->add_option("--mode", line.verify.mode, "tolerance (default) or bitwise")
       ->check(CLI::IsMember({"tolerance", "bitwise"}));
   add_format(verify, line.verify.format);
-  auto* compare = app.add_subcommand("compare", "compare the times of policies or whole runs");
-  compare->add_option("DIR", line.compare.folders, "run folders or policy folders, or one sweep")
-      ->required();
-  compare->add_option("--baseline", line.compare.baseline, "policy that speed-ups refer to");
-  add_format(compare, line.compare.format);
+  add_compare(app, line.compare);
   auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");
   bench->add_option("WHAT", line.bench.what, "handoff, runner, plan, graph, record, load")
       ->required();

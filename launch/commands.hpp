@@ -43,12 +43,15 @@ struct VerifyCommandOptions {
 int verify_command(const VerifyCommandOptions& options);
 
 struct CompareCommandOptions {
-  std::vector<std::string> folders;
+  std::vector<std::string> folders;  ///< empty only with `explain`
   std::string baseline;
+  bool explain = false;
+  std::string column;  ///< explain this one; empty = all that are shown
   OutputFormat format = OutputFormat::table;
 };
 
-/// Prints times, speed-up and overlap of policy folders, or of all policies of run folders.
+/// Prints times, speed-up and overlap of policy folders, or of all policies of run folders; or says
+/// what the columns mean, with folders below their tables.
 int compare_command(const CompareCommandOptions& options);
 
 struct BenchOptions {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/compare/table.hpp"
 #include "framework/compare/verify.hpp"
 #include "launch/commands.hpp"
 
@@ -15,7 +16,7 @@ int verify_command(const VerifyCommandOptions& options) {
   if (options.format == OutputFormat::json) {
     std::cout << to_json(report).dump(2) << "\n";
   } else {
-    std::cout << to_text(report);
+    std::cout << to_text(report, terminal_width());
   }
   return exit_code_of(report.verdict);
 }

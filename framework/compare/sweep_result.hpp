@@ -75,8 +75,9 @@ struct SweepResult {
 SweepPointResult read_sweep_point(const std::filesystem::path& folder,
                                   const Experiment& experiment);
 
-/// The table for people, below a line that names an emulated link.
-std::string to_text(const SweepResult& result);
+/// The table for people, below a line that names an emulated link; in blocks where it is wider than
+/// `width` (0: none is).
+std::string to_text(const SweepResult& result, std::size_t width = 0);
 
 /// A header and a row for each point and policy (RFC 4180); points without results have a row, too.
 std::string to_csv(const SweepResult& result);

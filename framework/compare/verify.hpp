@@ -112,8 +112,9 @@ VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
 /// "replayed, 12 of 49152 choices differ (by 0.031 at most, 23 % of what rounding allows)".
 std::string to_text(const RoutingReport& routing);
 
-/// A few lines for people: verdict, problems, table of tensors.
-std::string to_text(const VerifyReport& report);
+/// A few lines for people: verdict, problems, table of tensors, in blocks where it is wider than
+/// `width` (0: none is).
+std::string to_text(const VerifyReport& report, std::size_t width = 0);
 
 /// Non-finite numbers become text ("nan", "inf").
 nlohmann::json to_json(const VerifyReport& report);

@@ -1,0 +1,31 @@
+// The policies that `compare` is asked about, run by run, each with its own baseline.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "framework/compare/policy_result.hpp"
+
+namespace dovetail {
+
+/// Policies that are compared with one of them.
+struct ComparedRun {
+  std::vector<PolicyResult> policies;  ///< of a run by start time, not empty
+  std::size_t baseline = 0;            ///< index
+};
+
+/// A run folder is a run of its own, with all policies that its experiment names; its baseline is
+/// `verify.baseline`, else the first policy. Policy folders are one run together, whose baseline is
+/// the first of them. `baseline`: the policy of that name in each run; empty: as said. Throws
+/// InputError for a folder that does not exist or has no results, and for a baseline that a run
+/// lacks.
+std::vector<ComparedRun> read_compared_runs(const std::vector<std::filesystem::path>& folders,
+                                            const std::string& baseline);
+
+/// For each policy folder the name of the folder that it is in, with as many of the folders above
+/// as tell different ones apart: "results/a", "results/b"; "old/run", "new/run".
+std::vector<std::string> run_labels(const std::vector<std::filesystem::path>& policy_folders);
+
+}  // namespace dovetail
