@@ -30,8 +30,9 @@ std::string join_numbers(const OrderedJson& numbers) {
 }
 
 void print_grid(const OrderedJson& grid) {
-  std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"] << " replicas x "
-            << grid["expert_parallel"] << " expert parallel\n\n";
+  std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"]
+            << (grid["replicas"] == 1 ? " replica x " : " replicas x ") << grid["expert_parallel"]
+            << " expert parallel\n\n";
   TextTable table({{"rank"},
                    {"dp_rank"},
                    {"ep_rank"},

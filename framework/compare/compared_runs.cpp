@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <tuple>
 
 #include "framework/base/error.hpp"
@@ -84,6 +85,12 @@ ComparedRun read_run(const fs::path& folder,
   return run;
 }
 
+/// One for each folder, however it is written.
+fs::path real_path(const fs::path& folder) {
+  const auto path = fs::weakly_canonical(folder);
+  return path.has_filename() ? path : path.parent_path();
+}
+
 /// The last `count` parts of a path: "b/c" of "/a/b/c".
 std::string last_parts(const fs::path& path, std::size_t count) {
   std::vector<fs::path> parts(path.begin(), path.end());
@@ -99,17 +106,25 @@ std::string last_parts(const fs::path& path, std::size_t count) {
 std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders,
                                             const std::string& baseline) {
   std::vector<ComparedRun> runs;
-  ComparedRun named;
+  std::set<fs::path> read;  // runs and policies
+  std::vector<fs::path> own_policies;
   for (const fs::path& folder : folders) {
     if (!fs::is_directory(folder)) {
       throw InputError(folder.string() + ": no such folder" + working_folder_note(folder));
     }
     const std::vector<fs::path> policies = list_policy_folders(folder);
     if (policies.empty()) {
-      named.policies.push_back(read_policy_result(folder));
-    } else {
+      own_policies.push_back(folder);
+    } else if (read.insert(real_path(folder)).second) {
       runs.push_back(
           read_run(folder, folders.size() > 1 ? folder.string() : "", policies, baseline));
+    }
+  }
+  ComparedRun named;
+  for (const fs::path& folder : own_policies) {
+    const auto path = real_path(folder);
+    if (read.count(path.parent_path()) == 0 && read.insert(path).second) {
+      named.policies.push_back(read_policy_result(folder));
     }
   }
   if (!named.policies.empty()) {
@@ -125,7 +140,7 @@ std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders
 std::vector<std::string> run_labels(const std::vector<fs::path>& policy_folders) {
   std::vector<fs::path> runs;
   for (const fs::path& folder : policy_folders) {
-    runs.push_back(fs::weakly_canonical(folder).parent_path());
+    runs.push_back(real_path(folder).parent_path());
   }
   std::vector<std::string> labels;
   for (const fs::path& run : runs) {

@@ -18,9 +18,9 @@ struct ComparedRun {
 
 /// A run folder is a run of its own, with all policies that its experiment names; its baseline is
 /// `verify.baseline`, else the first policy. Policy folders are one run together, whose baseline is
-/// the first of them. `baseline`: the policy of that name in each run; empty: as said. Throws
-/// InputError for a folder that does not exist or has no results, and for a baseline that a run
-/// lacks.
+/// the first of them. What is named twice, or is in a run that is named, is there once. `baseline`:
+/// the policy of that name in each run; empty: as said. Throws InputError for a folder that does
+/// not exist or has no results, and for a baseline that a run lacks.
 std::vector<ComparedRun> read_compared_runs(const std::vector<std::filesystem::path>& folders,
                                             const std::string& baseline);
 

@@ -92,6 +92,7 @@ std::vector<Quantity> plan_quantities() {
       {in, "policy", "", "text", "", "The label of the policy.", ""},
       {in, "schedule", "", "text", "", "The schedule that it enqueues.", ""},
       {in, "ubatches", "", "count", "", "The number of ubatches.", ""},
+      {in, "split", "", "text", "", "How the batch is cut into ubatches; `-`: it is not.", ""},
       {in, "ops", "", "count", "", "The ops of the schedule.", ""},
       {in, "schedule check", "", "text", "", "`proven`: complete, free of cycles and of buffers that are used twice at a time, each op behind what it needs.", ""},
       {in, "exchange", "", "text", "", "How rows are exchanged; what `auto` became.", ""},
