@@ -21,7 +21,7 @@ std::vector<Quantity> sweep_quantities() {
       {in, "p50 [ms]", "", "ms", step, "The median step time.", ""},
       {in, "speed-up", "", "factor", "", "Over the baseline of the point, else its first policy.", "p50 of the baseline / own p50"},
       {in, "hidden", "", "%", "all, profiled steps", "As in compare.", "hidden moving / moving"},
-      {in, "verdict", "", "text", "", "`baseline`, `verified`, `mismatch`, `not_comparable` or `not_verified`; of a point that is not complete its status.", ""},
+      {in, "verdict", "", "text", "", "`baseline`, `verified`, `mismatch`, `not_comparable`, `not_finite` or `not_verified`; of a point that is not complete its status.", ""},
       {in, "link", "", "text", "", "How the link was emulated; shown where links differ.", ""},
   });
   add(Report::sweep_csv, {
@@ -124,7 +124,7 @@ std::vector<Quantity> plan_quantities() {
       {in, "waiting", "", "ms", "each", "Hatched, in the timeline: the rank has come to the exchange and another one has not.", ""},
       {in, "moving", "", "ms", "each", "Plain, in the comm row: rows travel.", ""},
       {in, "compute", "", "ms", "each", "An op that is no exchange.", ""},
-      {in, "ubatch", "", "number", "each", "The shade of a bar.", ""},
+      {in, "ubatch", "", "number", "each", "The colour of a bar.", ""},
   });
   return rows;
 }
