@@ -36,25 +36,6 @@ std::optional<fs::path> find_sweep(const std::vector<std::string>& folders) {
   return std::nullopt;
 }
 
-/// Each folder once, and no policy of a run that is there as a whole.
-std::vector<fs::path> without_repeats(const std::vector<std::string>& folders) {
-  std::vector<fs::path> all;
-  for (const fs::path folder : folders) {
-    all.push_back(fs::weakly_canonical(folder / ""));  // with or without "/" at its end
-  }
-  std::vector<fs::path> kept;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const auto& own = all[i];
-    const auto run = own.parent_path().parent_path() / "";
-    const bool is_first = std::find(all.begin(), all.begin() + std::ptrdiff_t(i), own) ==
-                          all.begin() + std::ptrdiff_t(i);
-    if (is_first && std::find(all.begin(), all.end(), run) == all.end()) {
-      kept.emplace_back(folders[i]);
-    }
-  }
-  return kept;
-}
-
 std::size_t width_of_explanation() {
   const std::size_t width = terminal_width();
   return width == 0 ? kWidthOfText : std::min(width, kWidthOfText);
@@ -118,8 +99,8 @@ int compare_command(const CompareCommandOptions& given) {
   if (const auto sweep = find_sweep(options.folders)) {
     return print_sweep(*sweep, options);
   }
-  const auto report =
-      compare_policies(without_repeats(options.folders), {.baseline = options.baseline});
+  const auto report = compare_policies({options.folders.begin(), options.folders.end()},
+                                       {.baseline = options.baseline});
   if (options.format == OutputFormat::json) {
     std::cout << to_json(report).dump(2) << "\n";
     return kExitDone;
