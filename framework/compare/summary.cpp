@@ -103,7 +103,10 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
     json["speed_up"] = json_number(own.speed_up);
   }
   if (own.metrics.has_value()) {
-    json["metrics"] = to_json(*own.metrics);
+    const bool is_baseline = !options.baseline_dir.empty() &&
+                             std::filesystem::equivalent(policy_dir, options.baseline_dir);
+    // Against itself the baseline's factors are 1, not unknown.
+    json["metrics"] = to_json(is_baseline ? *metrics_of(own.result, &*own.metrics) : *own.metrics);
   }
   return json;
 }

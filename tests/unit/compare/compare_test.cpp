@@ -277,6 +277,17 @@ TEST_F(Compare, SummaryHoldsTimesMetricsTrafficAndVerdict) {
   EXPECT_TRUE(policy_summary(own).at("speed_up").is_null());
 }
 
+TEST_F(Compare, SummaryOfTheBaselineHasFactorsOfOne) {
+  compare();
+  const auto own = folder_.path() / "b_sequential";
+  const nlohmann::json json = policy_summary(own, {.baseline_dir = own});
+  EXPECT_EQ(json.at("speed_up"), 1);
+  EXPECT_EQ(json.at("metrics").at("split_tax_factor"), 1);
+  EXPECT_EQ(json.at("metrics").at("comm_split_factor"), 1);
+  EXPECT_EQ(json.at("metrics").at("terms_ns").at("split_tax"), 0);
+  EXPECT_TRUE(policy_summary(own).at("metrics").at("split_tax_factor").is_null());
+}
+
 /// Two GPUs: 2 of 3 steps as graphs, memory of the fullest rank, the host's share.
 TEST_F(Compare, GraphsMemoryAndTheHostsShareOfGpus) {
   for (std::size_t rank = 0; rank < 2; ++rank) {
