@@ -11,8 +11,8 @@
 #include "framework/compare/compare.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
-#include "framework/compare/table.hpp"
 #include "launch/commands.hpp"
+#include "launch/terminal.hpp"
 
 namespace dovetail {
 namespace {

@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
-#include "framework/compare/table.hpp"
 #include "framework/compare/verify.hpp"
 #include "launch/commands.hpp"
+#include "launch/terminal.hpp"
 
 namespace dovetail {
 

@@ -4,8 +4,6 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "framework/base/check.hpp"
 
@@ -88,13 +86,6 @@ std::string TextTable::to_string(std::size_t width, std::size_t num_repeated) co
     used += 2 + all[i];
   }
   return text + block(columns, all);
-}
-
-std::size_t terminal_width() {
-  winsize size{};
-  const bool is_terminal =
-      isatty(STDOUT_FILENO) == 1 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
-  return is_terminal ? size.ws_col : 0;
 }
 
 std::string format_fixed(double value, int decimals) {

@@ -38,9 +38,6 @@ class TextTable {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// Characters in a line of the terminal that stdout is; 0 where stdout is none.
-std::size_t terminal_width();
-
 /// `value` with a fixed number of decimals; "-" where it is not finite.
 std::string format_fixed(double value, int decimals);
 
