@@ -193,7 +193,7 @@ class Links(SweepTest):
         self.assertEqual(trace["otherData"]["link"], LINK)
         self.assertTrue(any(event["name"] == "process_name" and f"link {LINK}" in event["args"]["name"] for event in trace["traceEvents"]))
         for outcome in (dovetail("compare", policy.parent), dovetail("compare", self.out), dovetail("check", path, "--ranks", 2)):
-            self.assertTrue(outcome.out.startswith(f"Link {LINK}\n"), str(outcome))
+            self.assertIn(f"Link {LINK}\n", outcome.out, str(outcome))
         self.assertIn(f"link {LINK}", dovetail("verify", policy.parent / "sequential", policy).out)
         self.assertEqual(self.read()["points"][0]["policies"][0]["link"], LINK)
         self.assertIn(LINK, (self.out / "sweep.csv").read_text())
