@@ -2,6 +2,7 @@
 // before it, and nothing run.
 #include <algorithm>
 #include <iostream>
+#include <variant>
 
 #include <nlohmann/json.hpp>
 
@@ -25,7 +26,9 @@ namespace {
 
 /// What the estimate of memory does not count.
 constexpr const char* kNotCounted =
-    "activations, the workspace of kernels and libraries, and CUDA graphs";
+    "activations, the workspace of kernels and libraries, and on a GPU its CUDA context, graphs "
+    "and "
+    "NCCL's buffers";
 
 std::string header_of(const CheckedRun& run) {
   const bool on_gpu = run.place.device == DeviceKind::cuda;
@@ -59,6 +62,16 @@ OrderedJson describe_assumptions(const CheckedRun& run, bool built_with_cuda) {
   if (!published.empty() && published != own) {
     lines.push_back("dtype is " + own + ", and config.json says " + published +
                     ": --set execution.dtype=" + published + " takes that");
+  }
+  const auto& experiment = run.experiment;
+  const bool rounds = experiment.execution.dtype != DType::float32 || published == "bfloat16" ||
+                      published == "float16";
+  if (rounds && experiment.verify.mode == VerifyMode::tolerance &&
+      std::holds_alternative<NaturalRouting>(experiment.workload.routing) &&
+      !experiment.record.has(RecordedOutput::routing)) {
+    lines.push_back(
+        "routing is not recorded: in bfloat16 and float16 routers choose otherwise at near ties, "
+        "which verify then cannot tell from a fault; add routing to record.outputs");
   }
   return lines;
 }

@@ -11,6 +11,7 @@
 #include "framework/compare/compare.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
+#include "framework/record/run_folder.hpp"
 #include "launch/commands.hpp"
 #include "launch/terminal.hpp"
 
@@ -86,11 +87,17 @@ int print_sweep(const fs::path& folder, const CompareCommandOptions& options) {
   return kExitDone;
 }
 
+/// A run, a sweep or a policy: a folder of another kind may be named like a column.
+bool holds_results(const fs::path& folder) {
+  return fs::exists(folder / kSweepFileName) || fs::exists(folder / rank_file_name(0)) ||
+         (fs::is_directory(folder) && !list_policy_folders(folder).empty());
+}
+
 }  // namespace
 
 int compare_command(const CompareCommandOptions& given) {
   CompareCommandOptions options = given;
-  if (options.folders.empty() && fs::is_directory(options.column)) {
+  if (options.folders.empty() && holds_results(options.column)) {
     std::swap(options.folders.emplace_back(), options.column);  // --explain DIR
   }
   if (options.folders.empty() || !options.column.empty()) {

@@ -21,10 +21,10 @@ std::optional<NamedBaseline> read_named_baseline(const std::string& name) {
   }
   if (!fs::is_directory(name)) {
     throw InputError("--baseline " + name +
-                     ": no such folder; allowed: the name of a policy, or the folder of one "
-                     "(RUN/POLICY)");
+                     ": no such folder; allowed: the name of a policy, or the path of the "
+                     "folder of one (results/RUN/POLICY)");
   }
-  NamedBaseline baseline{read_policy_result(name), std::nullopt};
+  NamedBaseline baseline{read_judged_result(name), std::nullopt};
   baseline.metrics = metrics_of(baseline.result);
   return baseline;
 }
@@ -38,6 +38,11 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   const PolicyResult& own = policy.result;
   if (!own.is_complete()) {
     add_note(policy, own.problem);
+  }
+  if (!own.remark.empty()) {
+    add_note(policy, own.remark);
+  }
+  if (!own.is_complete()) {
     return;
   }
   if (own.decisions.num_vetoed > 0) {

@@ -8,6 +8,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/working_folder.hpp"
+#include "framework/compare/recorded_verdict.hpp"
 #include "framework/config/load.hpp"
 #include "framework/record/run_folder.hpp"
 
@@ -61,7 +62,7 @@ ComparedRun read_run(const fs::path& folder,
                      std::string baseline) {
   ComparedRun run;
   for (const fs::path& policy : policies) {
-    run.policies.push_back(read_policy_result(policy));
+    run.policies.push_back(read_judged_result(policy));
   }
   std::optional<Experiment> experiment;
   if (const auto file = folder / kExperimentFileName; fs::exists(file)) {
@@ -103,6 +104,19 @@ std::string last_parts(const fs::path& path, std::size_t count) {
 
 }  // namespace
 
+PolicyResult read_judged_result(const fs::path& folder) {
+  PolicyResult result = read_policy_result(folder);
+  auto verdict = read_recorded_verdict(folder);
+  result.remark = std::move(verdict.remark);
+  if (result.is_complete() && !verdict.problem.empty()) {
+    result.status = std::move(verdict.status);
+    result.problem = std::move(verdict.problem);
+    result.step_ns = {};
+    result.profiles.clear();
+  }
+  return result;
+}
+
 std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders,
                                             const std::string& baseline) {
   std::vector<ComparedRun> runs;
@@ -124,7 +138,7 @@ std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders
   for (const fs::path& folder : own_policies) {
     const auto path = real_path(folder);
     if (read.count(path.parent_path()) == 0 && read.insert(path).second) {
-      named.policies.push_back(read_policy_result(folder));
+      named.policies.push_back(read_judged_result(folder));
     }
   }
   if (!named.policies.empty()) {

@@ -16,6 +16,11 @@ struct ComparedRun {
   std::size_t baseline = 0;            ///< index
 };
 
+/// A policy folder with what its run has found (recorded_verdict.hpp): where that speaks against
+/// the outputs, the result is not complete and has no times. Throws InputError as
+/// read_policy_result.
+PolicyResult read_judged_result(const std::filesystem::path& folder);
+
 /// A run folder is a run of its own, with all policies that its experiment names; its baseline is
 /// `verify.baseline`, else the first policy. Policy folders are one run together, whose baseline is
 /// the first of them. What is named twice, or is in a run that is named, is there once. `baseline`:

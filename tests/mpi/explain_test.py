@@ -106,6 +106,8 @@ class Explain(SweepTest):
         one = dovetail("compare", "--explain", "ideal")
         self.assertIn("metrics.ideal_ns", one.out)
         self.assertNotIn("split tax\n", one.out)
+        folder = dovetail("compare", "--explain", "launch")  # a column, and a folder of the project
+        self.assertIn("metrics.terms_ns.launch", folder.out, str(folder))
         none = dovetail("compare", "--explain", "splendour")
         self.assertEqual(none.code, 2, str(none))
         self.assertIn("no column or field 'splendour'", none.err)

@@ -2,11 +2,13 @@
 #include "framework/compare/compared_runs.hpp"
 
 #include <filesystem>
+#include <fstream>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "framework/compare/compare.hpp"
+#include "framework/record/run_folder.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/unit/compare/synthetic_run.hpp"
 
@@ -65,6 +67,36 @@ TEST_F(SeveralRuns, EachIsComparedWithItsOwnBaseline) {
   EXPECT_EQ(report.policies[1].run, "a");
   EXPECT_EQ(report.policies[3].run, "b");
   EXPECT_EQ(report.policies[3].baseline, "b/sequential");
+}
+
+TEST_F(SeveralRuns, WhatARunHasFoundWrongHasNoTimes) {
+  const auto write_summary = [](const fs::path& folder, const std::string& text) {
+    std::ofstream(folder / kSummaryFileName) << text;
+  };
+  write_summary(b_ / "dual_batch",
+                R"({"timings": "invalid", "fault": "flipped_element",
+                    "verification": {"verdict": "mismatch", "problems": ["hidden: row error"]}})");
+  const CompareReport report = compare_policies({b_});
+  EXPECT_EQ(speed_up(report, 1), -1);
+  EXPECT_FALSE(report.policies[1].metrics.has_value());
+  EXPECT_EQ(report.policies[1].result.status, "mismatch");
+  EXPECT_EQ(report.policies[1].note,
+            "does not equal its baseline, or itself: hidden: row error; no measurement: fault "
+            "flipped_element");
+  EXPECT_TRUE(to_json(report).at("policies").at(1).at("step_ns").is_null());
+  // A baseline that is wrong is no measure, also where it is named.
+  write_summary(a_ / "sequential",
+                R"({"timings": "invalid", "not_finite": {"text": "hidden of rank 1 is nan"}})");
+  const CompareReport named = compare_policies({b_}, {.baseline = (a_ / "sequential").string()});
+  EXPECT_EQ(speed_up(named, 0), -1);
+  EXPECT_EQ(compare_policies({a_}).policies[0].note, "not finite: hidden of rank 1 is nan");
+  // Twins: what was found right, or cannot be read, changes nothing.
+  for (const char* text :
+       {R"({"timings": "valid", "not_finite": null, "fault": "none"})", "{", "[]"}) {
+    write_summary(b_ / "dual_batch", text);
+    EXPECT_EQ(speed_up(compare_policies({b_}), 1), 1.25) << text;
+    EXPECT_EQ(compare_policies({b_}).policies[1].note, "") << text;
+  }
 }
 
 TEST_F(SeveralRuns, WhatIsSaidOfARunDoesNotDependOnItsCompany) {
