@@ -2,25 +2,100 @@
 // before it, and nothing run.
 #include <algorithm>
 #include <iostream>
+#include <variant>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
-#include "framework/compare/link_note.hpp"
-#include "framework/compare/table.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/config/load.hpp"
+#include "framework/cuda/devices.hpp"
 #include "framework/plan/split.hpp"
+#include "framework/plan/step_time_setting.hpp"
+#include "framework/record/run_info.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/checked_run.hpp"
 #include "framework/run/experiment_points.hpp"
+#include "framework/run/run_header.hpp"
+#include "launch/check_print.hpp"
 #include "launch/commands.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
 namespace {
 
-using OrderedJson = nlohmann::ordered_json;
+/// What the estimate of memory does not count.
+constexpr const char* kNotCounted =
+    "activations, the workspace of kernels and libraries, and on a GPU its CUDA context, graphs "
+    "and "
+    "NCCL's buffers";
+
+std::string header_of(const CheckedRun& run) {
+  const bool on_gpu = run.place.device == DeviceKind::cuda;
+  const auto device = on_gpu ? run.place.device_name : cpu_name();
+  const RunPlaces places = {
+      .num_hosts = 0,
+      .on_gpu = on_gpu,
+      .devices = std::vector(static_cast<std::size_t>(run.grid.world_size), device)};
+  return describe_run(run.experiment, run.grid, places, run.policies);
+}
+
+/// What `check` takes for granted and a run may find otherwise.
+OrderedJson describe_assumptions(const CheckedRun& run, bool built_with_cuda) {
+  auto lines = OrderedJson::array();
+  if (run.place.device == DeviceKind::cuda) {
+    if (visible_gpus().size() < static_cast<std::size_t>(run.grid.world_size)) {
+      lines.push_back(
+          "planned for more GPUs than this machine has: their free memory, number of SMs and "
+          "compute capability are not looked at");
+    } else {
+      lines.push_back("the free memory of the GPUs is not looked at");
+    }
+    if (!built_with_cuda) {
+      lines.push_back(
+          "this build has no CUDA, so that its `run` refuses this experiment; the "
+          "preset cuda has");
+    }
+  }
+  const auto own = std::string(to_string(run.experiment.execution.dtype));
+  const auto published = run.architecture->config_dtype();
+  if (!published.empty() && published != own) {
+    lines.push_back("dtype is " + own + ", and config.json says " + published +
+                    ": --set execution.dtype=" + published + " takes that");
+  }
+  const auto& experiment = run.experiment;
+  const bool rounds = experiment.execution.dtype != DType::float32 || published == "bfloat16" ||
+                      published == "float16";
+  if (rounds && experiment.verify.mode == VerifyMode::tolerance &&
+      std::holds_alternative<NaturalRouting>(experiment.workload.routing) &&
+      !experiment.record.has(RecordedOutput::routing)) {
+    lines.push_back(
+        "routing is not recorded: in bfloat16 and float16 routers choose otherwise at near ties, "
+        "which verify then cannot tell from a fault; add routing to record.outputs");
+  }
+  return lines;
+}
+
+OrderedJson describe_steps(const std::vector<PlannedSteps>& planned) {
+  auto all = OrderedJson::array();
+  for (const auto& steps : planned) {
+    OrderedJson one = {{"first", steps.first},
+                       {"last", steps.last},
+                       {"runs", steps.schedule},
+                       {"reason", to_string(steps.reason)},
+                       {"tokens", steps.load.tokens},
+                       {"context_tokens", steps.load.context_tokens},
+                       {"plain_ms", nullptr},
+                       {"candidate_ms", nullptr},
+                       {"text", steps.describe()}};
+    if (steps.estimate) {
+      one["plain_ms"] = steps.estimate->plain_ms;
+      one["candidate_ms"] = steps.estimate->candidate_ms;
+    }
+    all.push_back(one);
+  }
+  return all;
+}
 
 OrderedJson describe_grid(const CheckedRun& run) {
   auto ranks = OrderedJson::array();
@@ -50,9 +125,9 @@ OrderedJson describe_grid(const CheckedRun& run) {
           {"ranks", ranks}};
 }
 
-OrderedJson describe_policy(const CheckedRun& run,
-                            const PolicyConfig& policy,
-                            const ResolvedPolicy& resolved) {
+OrderedJson describe_policy(const CheckedRun& run, std::size_t index) {
+  const auto& policy = run.experiment.policies[index];
+  const auto& resolved = run.policies[index];
   auto splits = OrderedJson::array();
   for (const auto& workload : run.workloads) {
     auto tokens = OrderedJson::array();
@@ -67,11 +142,14 @@ OrderedJson describe_policy(const CheckedRun& run,
           {"ubatches", resolved.schedules.own.num_ubatches},
           {"ops", resolved.schedules.own.ops.size()},
           {"schedule_check", "proven"},  // an unproven schedule is refused above
+          {"split", step_time_split(policy.split)},
+          {"numerics", to_string(policy.execution.numerics)},
           {"exchange", resolved.execution.exchange},
           {"exchange_reason", resolved.execution.exchange_reason},
           {"link", describe_link(policy.execution.link, run.grid.expert_parallel)},
           {"resolved_execution", OrderedJson::parse(to_json_text(resolved.execution))},
-          {"tokens_of_ubatches_by_rank", splits}};
+          {"tokens_of_ubatches_by_rank", splits},
+          {"steps", describe_steps(run.planned_steps[index])}};
 }
 
 OrderedJson describe_memory(const CheckedRun& run) {
@@ -89,84 +167,6 @@ OrderedJson describe_memory(const CheckedRun& run) {
   return ranks;
 }
 
-std::string join_numbers(const OrderedJson& numbers) {
-  std::string text;
-  for (const auto& number : numbers) {
-    text += (text.empty() ? "" : " + ") + number.dump();
-  }
-  return text;
-}
-
-void print_grid(const OrderedJson& grid) {
-  std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"] << " replicas x "
-            << grid["expert_parallel"] << " expert parallel\n\n";
-  TextTable table({{"rank"},
-                   {"dp_rank"},
-                   {"ep_rank"},
-                   {"experts"},
-                   {"requests"},
-                   {"tokens a step"},
-                   {"context tokens"},
-                   {"steps"}});
-  for (const auto& rank : grid["ranks"]) {
-    table.add_row(
-        {rank["rank"].dump(),
-         rank["dp_rank"].dump(),
-         rank["ep_rank"].dump(),
-         rank["experts"][0].dump() + ".." + std::to_string(rank["experts"][1].get<int>() - 1),
-         rank["requests"].dump(),
-         rank["tokens"].dump(),
-         rank["context_tokens"].dump(),
-         rank["steps"].dump()});
-  }
-  std::cout << table.to_string() << "\n";
-}
-
-void print_policies(const OrderedJson& policies) {
-  std::vector<PolicyLink> links;
-  for (const auto& policy : policies) {
-    links.push_back({policy["name"], policy["link"]});
-  }
-  std::cout << link_note(links);
-  TextTable table({{"policy", TextTable::Align::left},
-                   {"schedule", TextTable::Align::left},
-                   {"ubatches"},
-                   {"ops"},
-                   {"schedule check", TextTable::Align::left},
-                   {"exchange", TextTable::Align::left},
-                   {"tokens of ubatches, by rank", TextTable::Align::left}});
-  for (const auto& policy : policies) {
-    std::string splits;
-    for (const auto& rank : policy["tokens_of_ubatches_by_rank"]) {
-      splits += (splits.empty() ? "" : " | ") + join_numbers(rank);
-    }
-    table.add_row({policy["name"],
-                   policy["schedule"],
-                   policy["ubatches"].dump(),
-                   policy["ops"].dump(),
-                   policy["schedule_check"],
-                   policy["exchange"],
-                   splits});
-  }
-  std::cout << table.to_string() << "\n";
-}
-
-void print_memory(const OrderedJson& memory) {
-  std::vector<TextTable::Column> columns = {{"memory [MiB]", TextTable::Align::left}};
-  for (std::size_t rank = 0; rank < memory.size(); ++rank) {
-    columns.push_back({"rank " + std::to_string(rank)});
-  }
-  TextTable table(columns);
-  for (const auto& [part, unused] : memory[0].items()) {
-    std::vector<std::string> row = {part};
-    for (const auto& rank : memory) {
-      row.push_back(format_fixed(rank[part].get<double>() / (1 << 20), 2));
-    }
-    table.add_row(row);
-  }
-  std::cout << table.to_string();
-}
-
 /// Grid, policies, memory. Throws InputError.
 OrderedJson check_experiment(const Experiment& experiment,
                              int num_ranks,
@@ -174,12 +174,18 @@ OrderedJson check_experiment(const Experiment& experiment,
   const auto run = check_run(experiment, num_ranks, model_catalog(), capabilities);
   auto policies = OrderedJson::array();
   for (std::size_t i = 0; i < run.policies.size(); ++i) {
-    policies.push_back(describe_policy(run, run.experiment.policies[i], run.policies[i]));
+    policies.push_back(describe_policy(run, i));
   }
   return {{"experiment", run.experiment.experiment},
+          {"header", header_of(run)},
+          {"assumptions", describe_assumptions(run, build_capabilities({}).cuda)},
+          {"device", to_string(run.place.device)},
+          {"dtype", to_string(run.experiment.execution.dtype)},
+          {"config_dtype", run.architecture->config_dtype()},
           {"grid", describe_grid(run)},
           {"policies", policies},
-          {"memory_bytes_by_rank", describe_memory(run)}};
+          {"memory_bytes_by_rank", describe_memory(run)},
+          {"memory_leaves_out", kNotCounted}};
 }
 
 OrderedJson check_point(const Sweep& sweep,
@@ -201,47 +207,6 @@ OrderedJson check_point(const Sweep& sweep,
   return {{"point", point}, {"values", values}, {"check", report}};
 }
 
-std::int64_t largest(const OrderedJson& list, const char* key) {
-  std::int64_t most = 0;
-  for (const auto& one : list) {
-    most = std::max(most, one.at(key).get<std::int64_t>());
-  }
-  return most;
-}
-
-void print_points(const Sweep& sweep, const OrderedJson& points) {
-  std::vector<TextTable::Column> columns = {{"point"}};
-  for (const auto& axis : sweep.axes()) {
-    columns.push_back({axis.key});
-  }
-  columns.push_back({"tokens"});
-  columns.push_back({"memory [MiB]"});
-  columns.push_back({"policies", TextTable::Align::left});
-  TextTable table(columns);
-  std::vector<PolicyLink> links;
-  for (const auto& point : points) {
-    std::vector<std::string> row = {point["point"].dump()};
-    for (const auto& [key, value] : point["values"].items()) {
-      row.push_back(value.get<std::string>());
-    }
-    const auto& check = point["check"];
-    row.push_back(std::to_string(largest(check["grid"]["ranks"], "tokens")));
-    const auto bytes = static_cast<double>(largest(check["memory_bytes_by_rank"], "total"));
-    row.push_back(format_fixed(bytes / (1 << 20), 2));
-    std::string names;
-    for (const auto& policy : check["policies"]) {
-      const auto name = policy["name"].get<std::string>();
-      names += (names.empty() ? "" : ", ") + name;
-      links.push_back({"point " + point["point"].dump() + ", " + name, policy["link"]});
-    }
-    row.push_back(names);
-    table.add_row(row);
-  }
-  std::cout << link_note(links) << points.size()
-            << " points; tokens and memory of the rank that has most\n"
-            << table.to_string();
-}
-
 /// Of a sweep every point, checked as a run of its own. Errors name the point.
 int check_sweep(const Sweep& sweep, const CheckOptions& options, const Capabilities& capabilities) {
   auto points = OrderedJson::array();
@@ -258,8 +223,12 @@ int check_sweep(const Sweep& sweep, const CheckOptions& options, const Capabilit
 
 }  // namespace
 
-int check_command(const CheckOptions& options) {
-  const auto capabilities = build_capabilities(architectures().names());
+int check_command(const CheckOptions& given) {
+  auto options = given;
+  if (!options.device.empty()) {
+    options.overrides.push_back("execution.device=" + options.device);
+  }
+  const auto capabilities = planning_capabilities(architectures().names());
   const Sweep sweep(read_experiment_file(options.file), options.file, options.overrides);
   if (sweep.is_sweep()) {
     return check_sweep(sweep, options, capabilities);
@@ -269,9 +238,7 @@ int check_command(const CheckOptions& options) {
   if (options.format == OutputFormat::json) {
     std::cout << report.dump(2) << "\n";
   } else {
-    print_grid(report["grid"]);
-    print_policies(report["policies"]);
-    print_memory(report["memory_bytes_by_rank"]);
+    print_check(report);
   }
   return kExitDone;
 }

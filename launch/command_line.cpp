@@ -57,11 +57,37 @@ void add_run(CLI::App& app, RunOptions& options) {
       ->allow_extra_args(false);
 }
 
+void add_compare(CLI::App& app, CompareCommandOptions& options) {
+  auto* command = app.add_subcommand("compare", "compare the times of policies or whole runs");
+  command->add_option("DIR", options.folders, "run folders or policy folders, or one sweep");
+  command->add_option("--baseline",
+                      options.baseline,
+                      "what speed-ups refer to: a policy of each run, or RUN/POLICY for all; "
+                      "default: verify.baseline of each run");
+  auto* explain =
+      command
+          ->add_option("--explain",
+                       options.column,
+                       "say what a column or field means (default: all of them); behind "
+                       "DIR the columns of its tables")
+          ->expected(0, 1)
+          ->option_text("[COLUMN]");
+  add_format(command, options.format);
+  command->callback([&options, explain] {
+    options.explain = explain->count() > 0;
+    if (options.folders.empty() && !options.explain) {
+      throw CLI::RequiredError("DIR");
+    }
+  });
+}
+
 void add_commands(CLI::App& app, CommandLine& line) {
   add_run(app, line.run);
   auto* check = app.add_subcommand("check", "validate an experiment and print what would run");
   add_experiment(check, line.check.file, line.check.overrides);
   check->add_option("--ranks", line.check.num_ranks, "ranks of the world")->required();
+  check->add_option("--device", line.check.device, "plan for this device; GPUs need not be there")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add_format(check, line.check.format);
   auto* plan = app.add_subcommand("plan", "print the schedule of a policy");
   add_experiment(plan, line.plan.file, line.plan.overrides);
@@ -73,11 +99,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   verify->add_option("--mode", line.verify.mode, "tolerance (default) or bitwise")
       ->check(CLI::IsMember({"tolerance", "bitwise"}));
   add_format(verify, line.verify.format);
-  auto* compare = app.add_subcommand("compare", "compare the times of policies or whole runs");
-  compare->add_option("DIR", line.compare.folders, "run folders or policy folders, or one sweep")
-      ->required();
-  compare->add_option("--baseline", line.compare.baseline, "policy that speed-ups refer to");
-  add_format(compare, line.compare.format);
+  add_compare(app, line.compare);
   auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");
   bench->add_option("WHAT", line.bench.what, "handoff, runner, plan, graph, record, load")
       ->required();
@@ -89,9 +111,9 @@ void add_commands(CLI::App& app, CommandLine& line) {
   app.require_subcommand(1);
 }
 
-/// True on the rank that prints messages which all ranks would print alike, before MPI is there to
-/// ask.
-bool is_first_rank() {
+}  // namespace
+
+bool is_first_process() {
   for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
     if (const char* rank =
             std::getenv(variable)) {  // NOLINT(concurrency-mt-unsafe): no threads yet
@@ -100,8 +122,6 @@ bool is_first_rank() {
   }
   return true;
 }
-
-}  // namespace
 
 int run_other_command(const CommandLine& line) {
   if (line.command == "check") {
@@ -130,13 +150,14 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (is_first_rank()) {
+    if (is_first_process()) {
       app.exit(error, std::cout, std::cerr);
     }
     exit_code = error.get_exit_code() == 0 ? kExitDone : kExitBadInput;
     return std::nullopt;
   }
   line.run.command_line = command_line(argc, argv);
+  line.run.program = argv[0];
   line.command = app.get_subcommands().front()->get_name();
   return line;
 }

@@ -27,4 +27,8 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
 /// Runs any command but `run`. Returns the exit code.
 int run_other_command(const CommandLine& line);
 
+/// True in the process that prints messages which all would print alike, where MPI is not there
+/// yet, or not to be believed.
+bool is_first_process();
+
 }  // namespace dovetail

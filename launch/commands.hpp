@@ -13,11 +13,13 @@ struct CheckOptions {
   std::string file;
   std::vector<std::string> overrides;
   int num_ranks = 1;
+  std::string device;  ///< over the file's execution.device; empty = the file's
   OutputFormat format = OutputFormat::table;
 };
 
-/// Validates an experiment for a number of ranks and prints grid, splits, schedule checks and
-/// memory by part and rank. Runs nothing.
+/// Validates an experiment for a number of ranks and prints what would run: device, dtype, grid,
+/// splits, schedule checks, what each step would run, memory by part and rank. GPUs need not be
+/// there, nor a build with CUDA. Runs nothing.
 int check_command(const CheckOptions& options);
 
 struct PlanOptions {
@@ -41,12 +43,15 @@ struct VerifyCommandOptions {
 int verify_command(const VerifyCommandOptions& options);
 
 struct CompareCommandOptions {
-  std::vector<std::string> folders;
+  std::vector<std::string> folders;  ///< empty only with `explain`
   std::string baseline;
+  bool explain = false;
+  std::string column;  ///< explain this one; empty = all that are shown
   OutputFormat format = OutputFormat::table;
 };
 
-/// Prints times, speed-up and overlap of policy folders, or of all policies of run folders.
+/// Prints times, speed-up and overlap of policy folders, or of all policies of run folders; or says
+/// what the columns mean, with folders below their tables.
 int compare_command(const CompareCommandOptions& options);
 
 struct BenchOptions {

@@ -1,6 +1,7 @@
 // dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
 // are in commands.hpp.
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <malloc.h>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "framework/base/log.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/mpi/launcher.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
@@ -18,6 +20,7 @@
 #include "framework/run/model_holder.hpp"
 #include "framework/run/policy_loop.hpp"
 #include "framework/run/resolve.hpp"
+#include "framework/run/run_header.hpp"
 #include "framework/run/run_points.hpp"
 #include "framework/run/set_up.hpp"
 #include "launch/command_line.hpp"
@@ -30,6 +33,8 @@ namespace {
 struct Process {
   const Capabilities& capabilities;
   ModelHolder& models;
+  RunHeader& header;
+  bool is_sweep = false;
 };
 
 /// All stages from the devices on. Collective over the world; returns the exit code, equal on all
@@ -45,6 +50,7 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                          workload,
                                          process.capabilities);
   RankDevice device(ranks, placement);
+  process.header.print(context, device.description(), policies);
   const auto model = process.models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
   const auto given = make_given_inputs(context, workload, *model);
@@ -58,12 +64,13 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                      .workload = workload,
                                      .given = given,
                                      .folder = folder});
-  return conclude(context, folder, stopped);
+  return conclude(context, folder, stopped, process.is_sweep ? "" : options.program);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
 /// for their pages again, the more the earlier in the process's life: the first policy of a run
-/// then looked a third slower than the same policy later on. Call before threads start.
+/// then looked a third slower than the same policy later on; `verify`, which reads one tensor after
+/// the other, takes a quarter longer. Call before threads start.
 void keep_freed_memory() {
   constexpr int one_gibibyte = 1 << 30;
   // NOLINTBEGIN(concurrency-mt-unsafe): one thread so far
@@ -98,17 +105,25 @@ int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const Ru
   const auto capabilities = build_capabilities(catalog.architectures.names());
   const auto points = agree_on_points(session, options, capabilities);
   ModelHolder models(catalog);
-  const Process process = {capabilities, models};
+  RunHeader header;
+  const Process process = {capabilities, models, header, points.is_sweep()};
   return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
     return run_point(context, own, process);
   });
 }
 
 int run_command(int argc, char** argv, const RunOptions& options) {
-  keep_freed_memory();
+  const bool is_first = is_first_process();
+  const auto started = find_started_processes(std::getenv);  // NOLINT(concurrency-mt-unsafe)
   const SignalWatch signals;
   const MpiSession session(&argc, &argv);
   set_log_rank(session.rank().value);
+  if (const auto lost = find_lost_ranks(started, session.world_size())) {
+    if (is_first) {
+      log_line(*lost);
+    }
+    return kExitBadInput;
+  }
   try {
     return run_on_ranks(session, signals, options);
   } catch (const AgreedError& error) {
@@ -123,6 +138,7 @@ int run_command(int argc, char** argv, const RunOptions& options) {
 }  // namespace dovetail
 
 int main(int argc, char** argv) {
+  dovetail::keep_freed_memory();
   try {
     int exit_code = 0;
     const auto line = dovetail::parse_command_line(argc, argv, exit_code);

@@ -13,7 +13,7 @@ namespace dovetail {
 
 int plan_command(const PlanOptions& options) {
   const auto experiment = load_valid_experiment(
-      options.file, options.overrides, build_capabilities(architectures().names()));
+      options.file, options.overrides, planning_capabilities(architectures().names()));
   const auto& policy = find_policy(experiment, options.policy);
   const auto architecture = architectures().at(experiment.model.architecture)(experiment.model);
   const auto schedules =

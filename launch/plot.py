@@ -32,6 +32,7 @@ except ImportError as error:
 NO_LINK = "none"
 SHORT = {"embed": "emb", "attention": "att", "route": "rou", "dispatch": "dis", "experts": "exp", "shared_experts": "sha", "combine": "com",
          "mlp": "mlp", "output": "out"}
+WAITING = {"facecolor": "none", "hatch": "/////"}  # of an exchange: for the last rank
 COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#cc3311", "#777777"]  # of ubatches and of series
 
 
@@ -55,6 +56,9 @@ class Policy:
         self.name = self.summary["policy"]
         self.experiment = self.summary["experiment"]
         self.link = self.summary["link"]
+        attributes = self.summary["attributes"]
+        device = attributes["device"].split(" ", 1)[-1]  # a GPU's name behind its number
+        self.setting = f"{self.summary['world_size']} ranks, expert parallel {self.summary['expert_parallel']}, {device}, {attributes['dtype']}"
         self.is_valid = self.summary["timings"] == "valid"
         self.files = sorted(folder.glob("rank-*.h5"))
 
@@ -79,11 +83,9 @@ class Policy:
         share = (self.summary["metrics"] or {}).get("hidden_share")
         return share if isinstance(share, (int, float)) else None
 
-    def num_ubatches(self):
-        return self.summary["ubatches"]
-
     def profiled_step(self):
-        """The profiled step of median length: for each rank a list of (op, start, end in ms); nothing without profiled steps."""
+        """The profiled step of median length: for each rank a list of (op, start, moving, end in ms); nothing without profiled steps. `moving`: from
+        when the last rank of the group has come to an exchange; of other ops their start."""
         with h5py.File(self.files[0]) as file:
             spans = file["timing/profiled_step_ns"][:, 0, :]
         ran = np.flatnonzero(spans[:, 1] >= 0)
@@ -91,15 +93,25 @@ class Policy:
             return None
         lengths = spans[ran, 1] - spans[ran, 0]
         step = int(ran[np.argsort(lengths, kind="stable")[len(ran) // 2]])
-        ranks = []
+        ranks, last_start = [], {}
         for path in self.files:
             with h5py.File(path) as file:
+                group = int(file.attrs["dp_rank"])
                 ops = file[f"schedule/{int(file['timing/profiled_schedule'][step])}"][:]
                 times = file["timing/ops"][step] + int(file["timing"].attrs["clock_offset_ns"]) * (file["timing/ops"][step] >= 0)
-            ranks.append([({"layer": int(op["layer"]), "ubatch": int(op["ubatch"]), "phase": text_of(op["phase"]), "lane": text_of(op["lane"])},
-                           start / 1e6, end / 1e6) for op, (start, end) in zip(ops, times) if end >= 0])
-        origin = min(start for rank in ranks for _, start, _ in rank)
-        return [[(op, start - origin, end - origin) for op, start, end in rank] for rank in ranks]
+            ranks.append([])
+            for op, (start, end) in zip(ops, times):
+                if end >= 0:
+                    named = {"layer": int(op["layer"]), "ubatch": int(op["ubatch"]), "phase": text_of(op["phase"]), "lane": text_of(op["lane"])}
+                    key = (group, *named.values())
+                    last_start[key] = max(start, last_start.get(key, start))
+                    ranks[-1].append((named, key, start / 1e6, end / 1e6))
+        origin = min(start for rank in ranks for _, _, start, _ in rank)
+
+        def moving(op, key, start, end):
+            return min(max(start, last_start[key] / 1e6), end) if op["phase"] in ("dispatch", "combine") else start
+
+        return [[(op, start - origin, moving(op, key, start, end) - origin, end - origin) for op, key, start, end in rank] for rank in ranks]
 
 
 def read_run(folder):
@@ -113,18 +125,28 @@ def decides_tokens(key):
     return key == "policies" or key.startswith(("workload.requests", "workload.rank_scale"))
 
 
+def concerns(key, policy):
+    """Whether an axis of a sweep changes a policy: the list of policies and a key of another policy do not."""
+    return key != "policies" and (not key.startswith("policies.") or key.split(".")[1] == policy)
+
+
 def read_series(folder):
     """Policies by series, {label: [policy, ...]}, and whether they are the points of a sweep."""
     if not (folder / "sweep.json").exists():
         return {policy.name: [policy] for policy in read_run(folder)}, False
     sweep = read_json(folder / "sweep.json")
-    series = {}
+    series, drawn = {}, set()
     for point in sweep["points"]:
         if point["status"] not in ("complete", "mismatch"):
             print(f"plot: point {point['point']} is left out: {point['status']}", file=sys.stderr)
             continue
-        others = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in point["values"].items() if not decides_tokens(key))
         for policy in read_run(folder / point["folder"]):
+            values = {key: value for key, value in point["values"].items() if concerns(key, policy.name)}
+            kind = json.dumps([policy.name, values])
+            if kind in drawn:  # what no axis changes is drawn once: as the first point has measured it
+                continue
+            drawn.add(kind)
+            others = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in values.items() if not decides_tokens(key))
             series.setdefault(policy.name + (f", {others}" if others else ""), []).append(policy)
     return series, True
 
@@ -133,7 +155,8 @@ def title_of(what, policies):
     links = sorted({policy.link for policy in policies})
     emulated = [link for link in links if link != NO_LINK]
     note = "" if not emulated else f"\nlink {links[0]}" if len(links) == 1 else "\nlink emulated in part: " + "; ".join(emulated)
-    return f"{policies[0].experiment}: {what}{note}"
+    settings = sorted({policy.setting for policy in policies})
+    return f"{policies[0].experiment}: {what}\n{'; '.join(settings)}{note}"
 
 
 def new_axes(width, height, rows=1):
@@ -205,21 +228,24 @@ def plot_hidden_share(series, is_sweep):
 
 
 def draw_step(axes, ranks, limit_ms):
-    """Two rows a rank, compute over comm; a bar an op, coloured by ubatch."""
+    """Two rows a rank, compute over comm; a bar an op, coloured by ubatch, and hatched while an exchange waits for the last rank."""
     bars = {}  # one path for all bars that look alike: small files
     for rank, ops in enumerate(ranks):
-        for op, start, end in ops:
+        for op, start, moving, end in ops:
             row = 2 * rank + (op["lane"] == "comm")
-            bars.setdefault((row, op["ubatch"]), []).append((start, end - start))
-            share = (end - start) / limit_ms
+            bars.setdefault((row, op["ubatch"], False), []).append((moving, end - moving))
+            if moving > start:
+                bars.setdefault((row, op["ubatch"], True), []).append((start, moving - start))
+            share = (end - moving) / limit_ms
             label = op["phase"] if share > 0.011 * len(op["phase"]) else SHORT.get(op["phase"], "") if share > 0.022 else ""
             if label:
-                axes.text((start + end) / 2, row, label, ha="center", va="center", fontsize=6)
-    for (row, ubatch), spans in bars.items():
+                axes.text((moving + end) / 2, row, label, ha="center", va="center", fontsize=6)
+    for (row, ubatch, is_waiting), spans in bars.items():
         boxes = [Outline([(start, row - 0.42), (start + length, row - 0.42), (start + length, row + 0.42), (start, row + 0.42), (start, row)],
                          closed=True) for start, length in spans]
-        axes.add_patch(PathPatch(Outline.make_compound_path(*boxes), facecolor=COLOURS[ubatch % len(COLOURS)], edgecolor="white",
-                                 alpha=0.55 if row % 2 else 0.9, linewidth=0.4))
+        colour = COLOURS[ubatch % len(COLOURS)]
+        look = {**WAITING, "edgecolor": colour} if is_waiting else {"facecolor": colour, "edgecolor": "white", "alpha": 0.55 if row % 2 else 0.9}
+        axes.add_patch(PathPatch(Outline.make_compound_path(*boxes), linewidth=0.4, **look))
     axes.set_yticks(range(2 * len(ranks)), [f"rank {rank} {lane}" for rank in range(len(ranks)) for lane in ("compute", "comm")], fontsize=7)
     axes.set_ylim(2 * len(ranks) - 0.5, -0.5)
 
@@ -233,24 +259,28 @@ def plot_timeline(series, num_layers):
         if ranks is None:
             print(f"plot: {label} has no profiled steps (record.timing: ops)", file=sys.stderr)
             continue
-        all_layers = max([all_layers] + [op["layer"] + 1 for rank in ranks for op, _, _ in rank])
+        all_layers = max([all_layers] + [op["layer"] + 1 for rank in ranks for op, *_ in rank])
         shown = [[one for one in rank if one[0]["layer"] < num_layers and (one[0]["phase"] != "output" or all_layers <= num_layers)]
                  for rank in ranks]
         steps[label] = shown
     if not steps:
         return None
-    limit_ms = max(end for ranks in steps.values() for rank in ranks for _, _, end in rank)
+    limit_ms = max(end for ranks in steps.values() for rank in ranks for *_, end in rank)
     rows = sum(2 * len(ranks) for ranks in steps.values())
     figure, all_axes = new_axes(11, 1 + 0.34 * rows + 0.45 * len(steps), len(steps))
     for axes, (label, ranks) in zip(all_axes, steps.items()):
         draw_step(axes, ranks, limit_ms)
         axes.set_xlim(0, limit_ms)
         axes.set_title(f"{label}, {chosen[label].tokens()} tokens", fontsize="small", loc="left")
-    num_ubatches = 1 + max(op["ubatch"] for ranks in steps.values() for rank in ranks for op, _, _ in rank)
+    num_ubatches = 1 + max(op["ubatch"] for ranks in steps.values() for rank in ranks for op, *_ in rank)
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[ubatch % len(COLOURS)]) for ubatch in range(num_ubatches)]
+    labels = [f"ubatch {ubatch}" for ubatch in range(num_ubatches)]
+    if any(moving > start for ranks in steps.values() for rank in ranks for _, start, moving, _ in rank):
+        handles.append(plt.Rectangle((0, 0), 1, 1, edgecolor="black", **WAITING))
+        labels.append("waiting for the last rank")
     all_axes[-1].set_xlabel("time [ms]")
     # Below the last axes, as an artist of theirs: the layout then leaves room for it, also in old releases of matplotlib.
-    all_axes[-1].legend(handles, [f"ubatch {ubatch}" for ubatch in range(num_ubatches)], loc="upper center", bbox_to_anchor=(0.5, -0.35), ncol=8,
+    all_axes[-1].legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.35), ncol=8,
                         fontsize="small")
     layers = f"layers 0 to {num_layers - 1} of {all_layers}" if num_layers < all_layers else "all layers"
     figure.suptitle(title_of(f"one profiled step of each policy, {layers}", list(chosen.values())), fontsize="medium")

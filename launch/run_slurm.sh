@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Runs dovetail under Slurm, one rank a GPU, or a CPU slot where the job has no GPUs:
-#   sbatch --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 launch/run_slurm.sh run experiments/quickstart.yaml --out results/quickstart
-# or the same within salloc. Prints the srun line before it runs. DOVETAIL_BIN names another executable than build/bin/dovetail.
+#   DOVETAIL_BIN=build-cuda/bin/dovetail sbatch --nodes 1 --ntasks-per-node 4 --gpus-per-node 4 --cpus-per-task 8 launch/run_slurm.sh \
+#     run experiments/gpu_prefill.yaml --set parallel.expert_parallel=4 --out results/prefill
+# or the same within salloc. Prints the srun line before it runs. Without DOVETAIL_BIN it is build/bin/dovetail, for CPU ranks. README.md,
+# "Clusters", tells more.
 #SBATCH --job-name dovetail
 #SBATCH --signal USR1@120
 set -euo pipefail

@@ -6,6 +6,7 @@
 #include "framework/base/error.hpp"
 #include "framework/compare/verify.hpp"
 #include "launch/commands.hpp"
+#include "launch/terminal.hpp"
 
 namespace dovetail {
 
@@ -15,7 +16,7 @@ int verify_command(const VerifyCommandOptions& options) {
   if (options.format == OutputFormat::json) {
     std::cout << to_json(report).dump(2) << "\n";
   } else {
-    std::cout << to_text(report);
+    std::cout << to_text(report, terminal_width());
   }
   return exit_code_of(report.verdict);
 }

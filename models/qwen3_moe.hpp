@@ -4,6 +4,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "framework/config/experiment.hpp"
 #include "framework/step/architecture.hpp"
@@ -20,6 +22,8 @@ class Qwen3MoeArchitecture final : public Architecture {
   const ModelDims& dims() const override { return dims_; }
 
   const Qwen3MoeConfig& config() const { return config_; }
+
+  std::string config_dtype() const override { return config_.published_dtype; }
 
   std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const override;
   std::unique_ptr<Model> make_model(WeightSource& weights,

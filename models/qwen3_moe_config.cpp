@@ -204,6 +204,7 @@ Qwen3MoeConfig read_qwen3_moe_config(const std::string& path) {
   config.hidden_size = file.integer("hidden_size");
   config.rms_norm_eps = file.positive_number("rms_norm_eps");
   config.tie_word_embeddings = file.boolean_or("tie_word_embeddings", false);
+  config.published_dtype = file.string_or("torch_dtype", file.string_or("dtype", ""));
   read_attention(file, config);
   read_rope(file, config);
   read_experts(file, config);

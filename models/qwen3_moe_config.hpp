@@ -33,6 +33,7 @@ struct Qwen3MoeConfig {
   double rope_theta = 0;
   MropeSections mrope;             ///< mrope_section and mrope_interleaved
   std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
+  std::string published_dtype;  ///< torch_dtype, or dtype, of the published weights; may be empty
   /// The stage of the model that runs; none = all layers. Not from the file.
   std::optional<LayerRange> layers;
 

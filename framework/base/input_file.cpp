@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "framework/base/error.hpp"
+#include "framework/base/working_folder.hpp"
 
 namespace dovetail {
 
@@ -32,7 +33,9 @@ InputFile::~InputFile() {
 }
 
 void InputFile::fail_with_errno() const {
-  fail(std::generic_category().message(errno));
+  const int error = errno;
+  const auto note = error == ENOENT ? working_folder_note(path_) : "";
+  fail(std::generic_category().message(error) + note);
 }
 
 void InputFile::fail(const std::string& reason) const {

@@ -1,86 +1,48 @@
 #include "framework/compare/compare.hpp"
 
-#include <algorithm>
-
 #include "framework/base/error.hpp"
-#include "framework/base/registry.hpp"
-#include "framework/config/load.hpp"
-#include "framework/record/run_folder.hpp"
+#include "framework/compare/compared_runs.hpp"
 
 namespace dovetail {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The policies of a run's experiment that have left nothing, because the run ended before them.
-std::vector<PolicyResult> read_missing(const fs::path& run) {
-  std::vector<PolicyResult> missing;
-  const auto file = run / kExperimentFileName;
-  if (!fs::exists(file)) {
-    return missing;
-  }
-  for (const PolicyConfig& policy : load_experiment(file.string()).experiment.policies) {
-    const auto folder = run / policy.name;
-    if (fs::is_directory(folder) && fs::is_empty(folder)) {
-      missing.emplace_back();
-      missing.back().folder = folder;
-      missing.back().name = policy.name;
-      missing.back().status = "not_run";
-      missing.back().problem = "has not run";
-    }
-  }
-  return missing;
-}
+/// The policy that all others are compared with.
+struct NamedBaseline {
+  PolicyResult result;
+  std::optional<PolicyMetrics> metrics;
+};
 
-/// Policy folders as they are; run folders as their policies, by start time.
-std::vector<PolicyResult> read_results(const std::vector<fs::path>& folders) {
-  std::vector<PolicyResult> results;
-  for (const fs::path& folder : folders) {
-    if (!fs::is_directory(folder)) {
-      throw InputError(folder.string() + ": no such folder");
-    }
-    const std::vector<fs::path> policies = list_policy_folders(folder);
-    if (policies.empty()) {
-      results.push_back(read_policy_result(folder));
-      continue;
-    }
-    std::vector<PolicyResult> run;
-    run.reserve(policies.size());
-    for (const fs::path& policy : policies) {
-      run.push_back(read_policy_result(policy));
-    }
-    // What cannot be read has no start time; it goes last.
-    std::stable_sort(run.begin(), run.end(), [](const auto& a, const auto& b) {
-      return std::pair(a.started_at.empty(), a.started_at) <
-             std::pair(b.started_at.empty(), b.started_at);
-    });
-    std::move(run.begin(), run.end(), std::back_inserter(results));
-    auto missing = read_missing(folder);
-    std::move(missing.begin(), missing.end(), std::back_inserter(results));
+/// `name` as the folder of a policy ("RUN/POLICY"); nothing where it is the name of a policy.
+std::optional<NamedBaseline> read_named_baseline(const std::string& name) {
+  if (name.find('/') == std::string::npos) {
+    return std::nullopt;
   }
-  return results;
-}
-
-std::size_t find_baseline(const std::vector<PolicyComparison>& policies, const std::string& name) {
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < policies.size(); ++i) {
-    if (name.empty() || policies[i].result.name == name) {
-      return i;
-    }
-    names.push_back(policies[i].result.name);
+  if (!fs::is_directory(name)) {
+    throw InputError("--baseline " + name +
+                     ": no such folder; allowed: the name of a policy, or the path of the "
+                     "folder of one (results/RUN/POLICY)");
   }
-  throw InputError("no policy '" + name + "' to compare with; there are: " + join_names(names));
+  NamedBaseline baseline{read_judged_result(name), std::nullopt};
+  baseline.metrics = metrics_of(baseline.result);
+  return baseline;
 }
 
 void add_note(PolicyComparison& policy, const std::string& text) {
   policy.note += (policy.note.empty() ? "" : "; ") + text;
 }
 
-void compare_with(const PolicyComparison& baseline, PolicyComparison& policy) {
+/// Speed-up and notes.
+void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   const PolicyResult& own = policy.result;
-  const PolicyResult& other = baseline.result;
   if (!own.is_complete()) {
     add_note(policy, own.problem);
+  }
+  if (!own.remark.empty()) {
+    add_note(policy, own.remark);
+  }
+  if (!own.is_complete()) {
     return;
   }
   if (own.decisions.num_vetoed > 0) {
@@ -104,6 +66,25 @@ void compare_with(const PolicyComparison& baseline, PolicyComparison& policy) {
   }
 }
 
+/// Names runs and baselines, so that equal names of policies are told apart.
+void set_labels(CompareReport& report) {
+  std::vector<fs::path> folders;
+  for (const PolicyComparison& policy : report.policies) {
+    folders.push_back(policy.result.folder);
+    folders.push_back(policy.baseline_folder);
+  }
+  const auto labels = run_labels(folders);
+  report.baseline = report.policies.front().baseline;
+  for (std::size_t i = 0; i < report.policies.size(); ++i) {
+    report.policies[i].run = labels[2 * i];
+    report.has_several_runs = report.has_several_runs || labels[2 * i] != labels.front() ||
+                              labels[2 * i + 1] != labels.front();
+  }
+  for (std::size_t i = 0; report.has_several_runs && i < report.policies.size(); ++i) {
+    report.policies[i].baseline = labels[2 * i + 1] + "/" + report.policies[i].baseline;
+  }
+}
+
 }  // namespace
 
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result, const PolicyMetrics* baseline) {
@@ -115,23 +96,28 @@ std::optional<PolicyMetrics> metrics_of(const PolicyResult& result, const Policy
 
 CompareReport compare_policies(const std::vector<fs::path>& folders,
                                const CompareOptions& options) {
+  const auto named = read_named_baseline(options.baseline);
   CompareReport report;
-  for (PolicyResult& result : read_results(folders)) {
-    report.policies.emplace_back().result = std::move(result);
-  }
-  if (report.policies.empty()) {
-    throw InputError("no results to compare");
-  }
-  PolicyComparison& baseline = report.policies[find_baseline(report.policies, options.baseline)];
-  report.baseline = baseline.result.name;
-  baseline.metrics = metrics_of(baseline.result);
-  for (PolicyComparison& policy : report.policies) {
-    compare_with(baseline, policy);
-    if (&policy != &baseline) {
-      const bool same_work = policy.speed_up.has_value() && baseline.metrics.has_value();
-      policy.metrics = metrics_of(policy.result, same_work ? &*baseline.metrics : nullptr);
+  for (ComparedRun& run : read_compared_runs(folders, named ? "" : options.baseline)) {
+    const std::size_t first = report.policies.size();
+    for (PolicyResult& result : run.policies) {
+      report.policies.emplace_back().result = std::move(result);
+    }
+    const std::size_t own = first + run.baseline;
+    const PolicyResult& baseline = named ? named->result : report.policies[own].result;
+    const auto metrics = named ? named->metrics : metrics_of(baseline);
+    for (std::size_t i = first; i < report.policies.size(); ++i) {
+      PolicyComparison& policy = report.policies[i];
+      policy.baseline = baseline.name;
+      policy.baseline_folder = baseline.folder;
+      compare_with(baseline, policy);
+      const bool is_baseline =
+          named ? fs::equivalent(policy.result.folder, baseline.folder) : i == own;
+      const bool same_work = policy.speed_up.has_value() && metrics.has_value();
+      policy.metrics = metrics_of(policy.result, same_work && !is_baseline ? &*metrics : nullptr);
     }
   }
+  set_labels(report);
   return report;
 }
 

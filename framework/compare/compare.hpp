@@ -10,29 +10,37 @@
 
 #include "framework/compare/metrics.hpp"
 #include "framework/compare/policy_result.hpp"
+#include "framework/compare/quantities.hpp"
 
 namespace dovetail {
 
 struct CompareOptions {
-  std::string baseline;  ///< name of the policy that others are compared with; empty = the first
+  /// What policies are compared with: the policy of that name in their own run; or the folder of a
+  /// policy (RUN/POLICY), for all. Empty: the baseline of their own run.
+  std::string baseline;
 };
 
 struct PolicyComparison {
   PolicyResult result;
+  std::string run;       ///< the run's folder, as much of its path as tells it from the others
+  std::string baseline;  ///< name; where there are several runs "run/name"
+  std::filesystem::path baseline_folder;
   std::optional<double> speed_up;        ///< baseline p50 over own p50
   std::optional<PolicyMetrics> metrics;  ///< nothing without profiled steps
   std::string note;  ///< vetoes, why there is no speed-up, what is wrong with the run
 };
 
 struct CompareReport {
-  std::string baseline;                    ///< name
+  std::string baseline;                    ///< name of that of the first run
+  bool has_several_runs = false;           ///< policies or baselines are of several runs
   std::vector<PolicyComparison> policies;  ///< in the order given; in a run by start time
 };
 
-/// `folders`: policy folders or run folders. A run that failed, is incomplete or was marked invalid
-/// is listed with its status and without times. No speed-up against a baseline with other weights
-/// or inputs. Throws InputError for a folder that does not exist or has no results, and for a
-/// baseline that is not among them.
+/// `folders`: policy folders or run folders. Each run has its own baseline (compared_runs.hpp), so
+/// what is said of it does not depend on the other runs. A run that failed, is incomplete or was
+/// marked invalid is listed with its status and without times. No speed-up against a baseline with
+/// other weights or inputs. Throws InputError for a folder that does not exist or has no results,
+/// and for a baseline that is not there.
 CompareReport compare_policies(const std::vector<std::filesystem::path>& folders,
                                const CompareOptions& options = {});
 
@@ -41,8 +49,12 @@ std::optional<PolicyMetrics> metrics_of(const PolicyResult& result,
                                         const PolicyMetrics* baseline = nullptr);
 
 /// Tables for people: step times; where a policy ran on a GPU its graphs, the host's share and
-/// memory; the terms that add up to the step; factors.
-std::string to_text(const CompareReport& report);
+/// memory; the terms that add up to the step; factors. Below them what is not counted, and how to
+/// get what is missing. Tables wider than `width` are cut into blocks; 0: none is.
+std::string to_text(const CompareReport& report, std::size_t width = 0);
+
+/// The tables that to_text prints.
+std::vector<Report> reports_of(const CompareReport& report);
 
 nlohmann::json to_json(const CompareReport& report);
 nlohmann::json to_json(const Statistics& statistics);

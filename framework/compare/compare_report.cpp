@@ -1,18 +1,15 @@
-// A comparison as tables and as JSON.
+// A comparison as tables.
 #include <algorithm>
 #include <limits>
 
-#include <nlohmann/json.hpp>
-
+#include "framework/base/registry.hpp"
 #include "framework/compare/compare.hpp"
-#include "framework/compare/json_number.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
 
 namespace dovetail {
 namespace {
 
-using Json = nlohmann::json;
 using Align = TextTable::Align;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -25,37 +22,57 @@ std::string share(const std::optional<double>& value) {
   return format_percent(value.value_or(kNaN));
 }
 
-std::string step_table(const CompareReport& report) {
-  TextTable table({{"policy", Align::left},
-                   {"status", Align::left},
-                   {"ranks"},
-                   {"ubatches"},
-                   {"steps"},
-                   {"p50 [ms]"},
-                   {"p95 [ms]"},
-                   {"p99 [ms]"},
-                   {"min [ms]"},
-                   {"max [ms]"},
-                   {"speed-up"},
-                   {"note", Align::left}});
+/// The columns of a table, those that tell runs apart only where there are several.
+TextTable make_table(const CompareReport& report, Report table) {
+  auto columns = columns_of(table);
+  if (!report.has_several_runs) {
+    std::erase_if(columns, [](const TextTable::Column& column) {
+      return column.header == kRunHeading || column.header == kBaselineHeading;
+    });
+  }
+  return TextTable(std::move(columns));
+}
+
+/// The cells in front of a row: run and policy.
+std::vector<std::string> head_of(const CompareReport& report, const PolicyComparison& policy) {
+  return report.has_several_runs ? std::vector{policy.run, policy.result.name}
+                                 : std::vector{policy.result.name};
+}
+
+std::string print(const TextTable& table, const CompareReport& report, std::size_t width) {
+  return table.to_string(width, report.has_several_runs ? 2 : 1);
+}
+
+void add_row(TextTable& table, std::vector<std::string> head, std::vector<std::string> cells) {
+  std::move(cells.begin(), cells.end(), std::back_inserter(head));
+  table.add_row(std::move(head));
+}
+
+std::string step_table(const CompareReport& report, std::size_t width) {
+  TextTable table = make_table(report, Report::compare_steps);
   for (const PolicyComparison& policy : report.policies) {
     const PolicyResult& result = policy.result;
     const bool timed = result.step_ns.count > 0;
     const auto ms = [timed](double ns) { return format_ms(timed ? ns : kNaN); };
-    table.add_row({result.name,
-                   result.status,
-                   std::to_string(result.world_size),
-                   std::to_string(result.num_ubatches),
-                   timed ? std::to_string(result.step_ns.count) : "-",
-                   ms(result.step_ns.p50),
-                   ms(result.step_ns.p95),
-                   ms(result.step_ns.p99),
-                   ms(result.step_ns.min),
-                   ms(result.step_ns.max),
-                   factor(policy.speed_up),
-                   policy.note});
+    auto head = head_of(report, policy);
+    if (report.has_several_runs) {
+      head.push_back(policy.baseline);
+    }
+    add_row(table,
+            std::move(head),
+            {result.status,
+             std::to_string(result.world_size),
+             std::to_string(result.num_ubatches),
+             timed ? std::to_string(result.step_ns.count) : "-",
+             ms(result.step_ns.p50),
+             ms(result.step_ns.p95),
+             ms(result.step_ns.p99),
+             ms(result.step_ns.min),
+             ms(result.step_ns.max),
+             factor(policy.speed_up),
+             policy.note});
   }
-  return table.to_string();
+  return print(table, report, width);
 }
 
 /// "12.3", or "-" where not known.
@@ -72,241 +89,153 @@ bool ran_on_gpu(const PolicyComparison& policy) {
          policy.result.device.find(to_string(DeviceKind::cuda)) != std::string::npos;
 }
 
-std::string device_table(const CompareReport& report) {
-  TextTable table({{"policy", Align::left},
-                   {"device", Align::left},
-                   {"graph", Align::left},
-                   {"captures"},
-                   {"replays"},
-                   {"host share"},
-                   {"peak [GiB]"},
-                   {"allocated"},
-                   {"owned"},
-                   {"weights"},
-                   {"cache"},
-                   {"exchange"}});
+std::string device_table(const CompareReport& report, std::size_t width) {
+  TextTable table = make_table(report, Report::compare_devices);
   for (const PolicyComparison& policy : report.policies) {
     const PolicyResult& result = policy.result;
     if (!result.is_complete()) {
       continue;
     }
     const RecordedScalars& scalars = result.scalars;
-    table.add_row({result.name,
-                   result.device,
-                   result.decisions.describe_graphs(),
-                   count_or_dash(scalars.at(path::kGraphCaptures)),
-                   count_or_dash(scalars.at(path::kGraphReplays)),
-                   share(result.host_share),
-                   gib(scalars.at(path::kPeakReservedBytes)),
-                   gib(scalars.at(path::kPeakAllocatedBytes)),
-                   gib(result.owned_bytes),
-                   gib(scalars.at(path::kWeightsBytes)),
-                   gib(scalars.at(path::kCacheBytes)),
-                   gib(scalars.at(path::kExchangeBytes))});
+    add_row(table,
+            head_of(report, policy),
+            {result.device,
+             result.decisions.describe_graphs(),
+             count_or_dash(scalars.at(path::kGraphCaptures)),
+             count_or_dash(scalars.at(path::kGraphReplays)),
+             share(result.host_share),
+             gib(scalars.at(path::kPeakReservedBytes)),
+             gib(scalars.at(path::kPeakAllocatedBytes)),
+             gib(result.owned_bytes),
+             gib(scalars.at(path::kWeightsBytes)),
+             gib(scalars.at(path::kCacheBytes)),
+             gib(scalars.at(path::kExchangeBytes))});
   }
-  return table.to_string();
+  return print(table, report, width);
 }
 
-std::string term_table(const CompareReport& report) {
-  TextTable table({{"policy [ms]", Align::left},
-                   {"compute"},
-                   {"split tax"},
-                   {"contention"},
-                   {"exposed moving"},
-                   {"exposed waiting"},
-                   {"hand-off"},
-                   {"launch"},
-                   {"other idle"},
-                   {"residual"},
-                   {"= p50"},
-                   {"ideal"}});
+std::string term_table(const CompareReport& report, std::size_t width) {
+  TextTable table = make_table(report, Report::compare_terms);
   for (const PolicyComparison& policy : report.policies) {
     if (!policy.metrics.has_value()) {
       continue;
     }
     const Decomposition& terms = policy.metrics->decomposition;
-    table.add_row({policy.result.name,
-                   format_ms(terms.compute),
-                   format_ms(terms.split_tax),
-                   format_ms(terms.contention),
-                   format_ms(terms.exposed_moving),
-                   format_ms(terms.exposed_waiting),
-                   format_ms(terms.hand_off),
-                   format_ms(terms.launch),
-                   format_ms(terms.other_idle),
-                   format_ms(terms.residual),
-                   format_ms(terms.measured),
-                   format_ms(policy.metrics->ideal_ns)});
+    add_row(table,
+            head_of(report, policy),
+            {format_ms(terms.compute),
+             format_ms(terms.split_tax),
+             format_ms(terms.contention),
+             format_ms(terms.exposed_moving),
+             format_ms(terms.exposed_waiting),
+             format_ms(terms.hand_off),
+             format_ms(terms.launch),
+             format_ms(terms.other_idle),
+             format_ms(terms.residual),
+             format_ms(terms.measured),
+             format_ms(policy.metrics->ideal_ns)});
   }
-  return table.to_string();
+  return print(table, report, width);
 }
 
-std::string factor_table(const CompareReport& report) {
-  TextTable table({{"policy", Align::left},
-                   {"moving [ms]"},
-                   {"hidden"},
-                   {"waiting [ms]"},
-                   {"split tax [x]"},
-                   {"comm split [x]"},
-                   {"contention [x]"},
-                   {"comm contention [x]"},
-                   {"imbalance [x]"},
-                   {"hand-offs"},
-                   {"hand-off p50 [us]"},
-                   {"p99 [us]"}});
+std::string factor_table(const CompareReport& report, std::size_t width) {
+  TextTable table = make_table(report, Report::compare_exchange);
   for (const PolicyComparison& policy : report.policies) {
     if (!policy.metrics.has_value()) {
       continue;
     }
     const PolicyMetrics& metrics = *policy.metrics;
     const bool handed = metrics.hand_off_wait_ns.count > 0;
-    table.add_row({policy.result.name,
-                   format_ms(metrics.moving_ns),
-                   share(metrics.hidden_share),
-                   format_ms(metrics.waiting_ns),
-                   factor(metrics.split_tax_factor),
-                   factor(metrics.comm_split_factor),
-                   factor(metrics.contention_factor),
-                   factor(metrics.comm_contention_factor),
-                   factor(imbalance_over_layers(policy.result.traffic.tokens_per_rank)),
-                   std::to_string(metrics.hand_off_wait_ns.count),
-                   format_us(handed ? metrics.hand_off_wait_ns.p50 : kNaN),
-                   format_us(handed ? metrics.hand_off_wait_ns.p99 : kNaN)});
+    add_row(table,
+            head_of(report, policy),
+            {format_ms(metrics.moving_ns),
+             share(metrics.hidden_share),
+             format_ms(metrics.waiting_ns),
+             factor(metrics.split_tax_factor),
+             factor(metrics.comm_split_factor),
+             factor(metrics.contention_factor),
+             factor(metrics.comm_contention_factor),
+             factor(imbalance_over_layers(policy.result.traffic.tokens_per_rank)),
+             std::to_string(metrics.hand_off_wait_ns.count),
+             format_us(handed ? metrics.hand_off_wait_ns.p50 : kNaN),
+             format_us(handed ? metrics.hand_off_wait_ns.p99 : kNaN)});
   }
-  return table.to_string();
+  return print(table, report, width);
 }
 
-Json rank_json(const RankMetrics& rank) {
-  return {{"step_ns", rank.step_ns},
-          {"compute_ns", rank.compute_ns},
-          {"moving_ns", rank.moving_ns},
-          {"waiting_ns", rank.waiting_ns},
-          {"hidden_ns", rank.hidden_ns},
-          {"exposed_moving_ns", rank.exposed_moving_ns},
-          {"exposed_waiting_ns", rank.exposed_waiting_ns},
-          {"hand_off_ns", rank.hand_off_ns},
-          {"launch_ns", rank.launch_ns},
-          {"other_idle_ns", rank.other_idle_ns},
-          {"compute_only_ns", rank.compute_only_ns},
-          {"comm_only_moving_ns", rank.comm_only_moving_ns},
-          {"comm_only_waiting_ns", rank.comm_only_waiting_ns}};
+bool has_reasons(const PolicyComparison& policy) {
+  return policy.metrics.has_value();
+}
+
+/// The policy's name, told apart from those of other runs.
+std::string label_of(const CompareReport& report, const PolicyComparison& policy) {
+  return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
+}
+
+/// What no table counts, how to get the tables that are missing, and what columns mean.
+std::string closing_lines(const CompareReport& report) {
+  std::vector<std::string> without_reasons;
+  for (const PolicyComparison& policy : report.policies) {
+    if (policy.result.is_complete() && !has_reasons(policy)) {
+      without_reasons.push_back(label_of(report, policy));
+    }
+  }
+  std::string text =
+      "\nNot in the step time: agreement of the ranks, making of inputs, warm-up, capture of "
+      "graphs, "
+      "hashing, recording.\n";
+  if (!without_reasons.empty()) {
+    text += "Where the step goes is not known of " + join_names(without_reasons) +
+            ": no op was timed. To time ops, run again with --set record.timing=ops\n";
+  }
+  return text + "What a column means: dovetail compare --explain [COLUMN]\n";
 }
 
 }  // namespace
 
-std::string to_text(const CompareReport& report) {
+std::vector<Report> reports_of(const CompareReport& report) {
+  const auto& policies = report.policies;
+  std::vector<Report> reports = {Report::compare_steps};
+  if (std::any_of(policies.begin(), policies.end(), ran_on_gpu)) {
+    reports.push_back(Report::compare_devices);
+  }
+  if (std::any_of(policies.begin(), policies.end(), has_reasons)) {
+    reports.push_back(Report::compare_terms);
+    reports.push_back(Report::compare_exchange);
+  }
+  return reports;
+}
+
+std::string to_text(const CompareReport& report, std::size_t width) {
   std::vector<PolicyLink> links;
   for (const PolicyComparison& policy : report.policies) {
-    links.push_back({policy.result.name, policy.result.link});
+    links.push_back({label_of(report, policy), policy.result.link});
   }
-  std::string text = link_note(links) +
-                     "Step time: the slowest rank of each step. Baseline: " + report.baseline +
-                     "\n" + step_table(report);
-  if (std::any_of(report.policies.begin(), report.policies.end(), ran_on_gpu)) {
-    text +=
-        "\nGraphs of the timed steps; captures and replays of all steps; time to enqueue over "
-        "step time; memory of the fullest rank\n" +
-        device_table(report);
-  }
-  for (const PolicyComparison& policy : report.policies) {
-    if (policy.metrics.has_value()) {
-      text += "\nWhere the step goes (slowest rank, profiled steps; the terms add up to the p50)\n";
-      text += term_table(report);
-      text += "\nExchange and hand-off (all ranks)\n" + factor_table(report);
-      break;
+  std::string text = link_note(links) + "Step time: the slowest rank of each step. " +
+                     (report.has_several_runs ? "Each policy against its baseline"
+                                              : "Baseline: " + report.baseline) +
+                     "\n";
+  for (const Report table : reports_of(report)) {
+    switch (table) {
+      case Report::compare_devices:
+        text +=
+            "\nGraphs of the timed steps; captures and replays of all steps; time to enqueue over "
+            "step time; memory of the fullest rank\n" +
+            device_table(report, width);
+        break;
+      case Report::compare_terms:
+        text +=
+            "\nWhere the step goes (slowest rank, profiled steps; the terms add up to the p50)\n" +
+            term_table(report, width);
+        break;
+      case Report::compare_exchange:
+        text += "\nExchange and hand-off (all ranks)\n" + factor_table(report, width);
+        break;
+      default:
+        text += step_table(report, width);
     }
   }
-  return text;
-}
-
-Json to_json(const Statistics& statistics) {
-  return {{"count", statistics.count},
-          {"min", statistics.min},
-          {"p50", statistics.p50},
-          {"p95", statistics.p95},
-          {"p99", statistics.p99},
-          {"max", statistics.max},
-          {"mean", statistics.mean}};
-}
-
-Json to_json(const DecisionCounts& counts) {
-  return {{"steps", counts.num_steps},
-          {"ubatched", counts.num_ubatched},
-          {"vetoed", counts.num_vetoed},
-          {"reasons", counts.vetoes_by_reason},
-          {"graphs", counts.steps_by_graph},
-          {"eager_reasons", counts.eager_by_reason},
-          {"captured", counts.num_captured}};
-}
-
-Json graphs_json(const PolicyResult& result) {
-  Json json = result.scalars.to_json(path::kGraph);
-  json["eager_reasons"] = result.eager_by_reason;
-  return json;
-}
-
-Json memory_json(const PolicyResult& result) {
-  Json json = result.scalars.to_json(path::kMemory);
-  json["owned_bytes"] = known_number(result.owned_bytes);
-  return json;
-}
-
-Json to_json(const PolicyMetrics& metrics) {
-  const Decomposition& terms = metrics.decomposition;
-  Json json = {{"terms_ns",
-                {{"compute", terms.compute},
-                 {"split_tax", terms.split_tax},
-                 {"contention", terms.contention},
-                 {"exposed_moving", terms.exposed_moving},
-                 {"exposed_waiting", terms.exposed_waiting},
-                 {"hand_off", terms.hand_off},
-                 {"launch", terms.launch},
-                 {"other_idle", terms.other_idle},
-                 {"residual", terms.residual}}},
-               {"measured_ns", terms.measured},
-               {"profiled_ns", terms.profiled()},
-               {"ideal_ns", metrics.ideal_ns},
-               {"moving_ns", metrics.moving_ns},
-               {"waiting_ns", metrics.waiting_ns},
-               {"hidden_share", json_number(metrics.hidden_share)},
-               {"hidden_share_with_waiting", json_number(metrics.hidden_share_with_waiting)},
-               {"split_tax_factor", json_number(metrics.split_tax_factor)},
-               {"comm_split_factor", json_number(metrics.comm_split_factor)},
-               {"contention_factor", json_number(metrics.contention_factor)},
-               {"comm_contention_factor", json_number(metrics.comm_contention_factor)},
-               {"hand_off_wait_ns", to_json(metrics.hand_off_wait_ns)},
-               {"ranks", Json::array()}};
-  for (const RankMetrics& rank : metrics.mean_of_rank) {
-    json["ranks"].push_back(rank_json(rank));
-  }
-  return json;
-}
-
-Json to_json(const CompareReport& report) {
-  Json json = {{"baseline", report.baseline}, {"policies", Json::array()}};
-  for (const PolicyComparison& policy : report.policies) {
-    const PolicyResult& result = policy.result;
-    const bool timed = result.step_ns.count > 0;
-    json["policies"].push_back(
-        {{"name", result.name},
-         {"folder", result.folder.string()},
-         {"status", result.status},
-         {"problem", result.problem},
-         {"note", policy.note},
-         {"world_size", result.world_size},
-         {"expert_parallel", result.expert_parallel},
-         {"ubatches", result.num_ubatches},
-         {"link", result.link},
-         {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
-         {"speed_up", json_number(policy.speed_up)},
-         {"device", result.device},
-         {"host_share", json_number(result.host_share)},
-         {"graphs", result.is_complete() ? graphs_json(result) : Json(nullptr)},
-         {"memory", result.is_complete() ? memory_json(result) : Json(nullptr)},
-         {"decisions", result.is_complete() ? to_json(result.decisions) : Json(nullptr)},
-         {"metrics", policy.metrics.has_value() ? to_json(*policy.metrics) : Json(nullptr)}});
-  }
-  return json;
+  return text + closing_lines(report);
 }
 
 }  // namespace dovetail

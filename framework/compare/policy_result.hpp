@@ -46,8 +46,10 @@ struct PolicyResult {
   std::int64_t expert_parallel = 0;
   std::int64_t num_ubatches = 1;  ///< most of any schedule
   std::string status;             ///< complete, incomplete, failed, running, invalid, stopped,
-                                  ///< unreadable, not_run
+                                  ///< unreadable, not_run; with its run's verdict also mismatch,
+                                  ///< not_finite
   std::string problem;            ///< why it is not complete; empty = complete
+  std::string remark;             ///< what its run has found besides, for a reader
 
   // Filled only for complete results: times of others are never shown.
   Statistics step_ns;

@@ -52,7 +52,8 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
       options.verification ? options.verification->iterations : options.iterations;
   const bool contradicted =
       (options.verification && options.verification->verdict == Verdict::mismatch) ||
-      (iterations && !iterations->problems.empty());
+      (iterations && !iterations->problems.empty()) ||
+      (options.not_finite && !options.baseline_dir.empty());
   const bool valid = result.is_complete() && !contradicted;
   const Json attributes = attributes_of(policy_dir);
   Json json = {{"policy", result.name},
@@ -77,6 +78,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"verification",
                 options.verification.has_value() ? to_json(*options.verification) : Json(nullptr)},
                {"iterations", iterations ? to_json(*iterations) : Json(nullptr)},
+               {"not_finite", options.not_finite ? to_json(*options.not_finite) : Json(nullptr)},
                {"attributes", attributes}};
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);
@@ -101,7 +103,10 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
     json["speed_up"] = json_number(own.speed_up);
   }
   if (own.metrics.has_value()) {
-    json["metrics"] = to_json(*own.metrics);
+    const bool is_baseline = !options.baseline_dir.empty() &&
+                             std::filesystem::equivalent(policy_dir, options.baseline_dir);
+    // Against itself the baseline's factors are 1, not unknown.
+    json["metrics"] = to_json(is_baseline ? *metrics_of(own.result, &*own.metrics) : *own.metrics);
   }
   return json;
 }

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "framework/compare/not_finite.hpp"
 #include "framework/compare/verify.hpp"
 
 namespace dovetail {
@@ -17,11 +18,16 @@ struct SummaryOptions {
   std::optional<VerifyReport> verification;
   /// Of the baseline, which has no such verdict: whether its iterations left equal bits.
   std::optional<IterationsReport> iterations;
+  /// The first NaN or Inf of the policy's recorded outputs; nothing = all are finite.
+  std::optional<NotFinite> not_finite;
 };
 
 /// Identity, versions and environment (the root attributes of rank 0), step statistics, metrics,
-/// decisions, traffic, verdict. A run that is not complete, whose verification found a mismatch, or
-/// whose iterations have a problem, has null for all times ("timings": "invalid").
+/// decisions, traffic, verdict. A run that is not complete, whose verification found a mismatch,
+/// whose iterations have a problem, or which is verified although its outputs are not finite (a
+/// baseline), has null for all times ("timings": "invalid").
+///
+/// `not_finite` is null, or names the first NaN or Inf: not_finite.hpp.
 ///
 /// `fault` is "none", or says what was injected into the policy: its times are no measurement.
 ///

@@ -3,6 +3,7 @@
 #include <limits>
 #include <set>
 
+#include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/record/schema.hpp"
@@ -93,16 +94,14 @@ std::vector<std::string> csv_policy(const SweepPolicy& policy) {
 
 }  // namespace
 
-std::string to_text(const SweepResult& result) {
+std::string to_text(const SweepResult& result, std::size_t width) {
   const auto links = links_of(result);
-  std::vector<TextTable::Column> columns = {{"point"}};
-  for (const std::string& key : result.keys) {
-    columns.push_back({key});
+  auto columns = columns_of(Report::sweep_table);
+  if (links.size() < 2) {
+    columns.pop_back();  // that of the link
   }
-  columns.insert(columns.end(), {{"tokens"}, {"policy", Align::left}, {"p50 [ms]"}});
-  columns.insert(columns.end(), {{"speed-up"}, {"hidden"}, {"verdict", Align::left}});
-  if (links.size() > 1) {
-    columns.push_back({"link", Align::left});
+  for (std::size_t axis = 0; axis < result.keys.size(); ++axis) {
+    columns.insert(columns.begin() + 1 + static_cast<std::ptrdiff_t>(axis), {result.keys[axis]});
   }
   TextTable table(columns);
   for (std::size_t i = 0; i < result.points.size(); ++i) {
@@ -133,32 +132,12 @@ std::string to_text(const SweepResult& result) {
   return link_line(links) + "Sweep " + result.experiment +
          ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over the "
          "baseline of the point\n" +
-         table.to_string();
+         table.to_string(width);
 }
 
 std::string to_csv(const SweepResult& result) {
-  std::vector<std::string> header = {"point", "folder", "status"};
-  header.insert(header.end(), result.keys.begin(), result.keys.end());
-  const std::vector<std::string> policy_columns = {"policy",
-                                                   "schedule",
-                                                   "ubatches",
-                                                   "link",
-                                                   "max_tokens",
-                                                   "total_tokens",
-                                                   "context_tokens",
-                                                   "one_token_each",
-                                                   "steps",
-                                                   "p50_ms",
-                                                   "p95_ms",
-                                                   "p99_ms",
-                                                   "min_ms",
-                                                   "max_ms",
-                                                   "speed_up",
-                                                   "hidden_share",
-                                                   "split_tax",
-                                                   "hand_off_p50_us",
-                                                   "verdict"};
-  header.insert(header.end(), policy_columns.begin(), policy_columns.end());
+  auto header = headings_of(Report::sweep_csv);
+  header.insert(header.begin() + 3, result.keys.begin(), result.keys.end());  // behind the status
   std::string text = csv_line(header);
   for (std::size_t i = 0; i < result.points.size(); ++i) {
     const SweepPointResult& point = result.points[i];

@@ -74,6 +74,9 @@ std::string verdict_of(const Json& summary, const Experiment& experiment) {
   if (!verification.is_null()) {
     return verification.at("verdict");
   }
+  if (summary.contains("not_finite") && !summary.at("not_finite").is_null()) {
+    return "not_finite";
+  }
   const bool is_baseline = experiment.verify.mode != VerifyMode::none &&
                            summary.at("policy") == experiment.verify.baseline;
   if (is_baseline && summary.contains("iterations") && !summary.at("iterations").is_null() &&
@@ -207,7 +210,8 @@ SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& expe
   if (point.problem.empty()) {
     point.status = SweepPointStatus::complete;
     for (const SweepPolicy& policy : point.policies) {
-      if (policy.verdict == "mismatch") {
+      if (policy.verdict == "mismatch" ||
+          (policy.verdict == "not_finite" && experiment.verify.mode != VerifyMode::none)) {
         point.status = SweepPointStatus::mismatch;
       } else if (policy.verdict == "not_comparable") {
         point.status = SweepPointStatus::incomplete;

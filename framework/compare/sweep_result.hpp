@@ -50,7 +50,7 @@ struct SweepPolicy {
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;
-  std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_verified
+  std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_finite, not_verified
 };
 
 struct SweepPointResult {
@@ -75,8 +75,9 @@ struct SweepResult {
 SweepPointResult read_sweep_point(const std::filesystem::path& folder,
                                   const Experiment& experiment);
 
-/// The table for people, below a line that names an emulated link.
-std::string to_text(const SweepResult& result);
+/// The table for people, below a line that names an emulated link; in blocks where it is wider than
+/// `width` (0: none is).
+std::string to_text(const SweepResult& result, std::size_t width = 0);
 
 /// A header and a row for each point and policy (RFC 4180); points without results have a row, too.
 std::string to_csv(const SweepResult& result);

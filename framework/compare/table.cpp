@@ -30,11 +30,9 @@ void TextTable::add_row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
-std::string TextTable::to_string() const {
-  std::vector<std::string> headers;
+std::vector<std::size_t> TextTable::widths() const {
   std::vector<std::size_t> widths;
   for (const Column& column : columns_) {
-    headers.push_back(column.header);
     widths.push_back(width_of(column.header));
   }
   for (const auto& row : rows_) {
@@ -42,28 +40,52 @@ std::string TextTable::to_string() const {
       widths[i] = std::max(widths[i], width_of(row[i]));
     }
   }
+  return widths;
+}
+
+std::string TextTable::block(const std::vector<std::size_t>& columns,
+                             const std::vector<std::size_t>& widths) const {
   std::string text;
-  const auto add_line = [&](const std::vector<std::string>& cells) {
+  const auto add_line = [&](const auto& cell_of) {
     std::string line;
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-      const std::string blanks(widths[i] - width_of(cells[i]), ' ');
-      line += i == 0 ? "" : "  ";
-      line += columns_[i].align == Align::left ? cells[i] + blanks : blanks + cells[i];
+    for (const std::size_t i : columns) {
+      const std::string cell = cell_of(i);
+      const std::string blanks(widths[i] - width_of(cell), ' ');
+      line += i == columns.front() ? "" : "  ";
+      line += columns_[i].align == Align::left ? cell + blanks : blanks + cell;
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";
   };
-  std::vector<std::string> rules;
-  rules.reserve(widths.size());
-  for (const std::size_t width : widths) {
-    rules.emplace_back(width, '-');
-  }
-  add_line(headers);
-  add_line(rules);
+  add_line([&](std::size_t i) { return columns_[i].header; });
+  add_line([&](std::size_t i) { return std::string(widths[i], '-'); });
   for (const auto& row : rows_) {
-    add_line(row);
+    add_line([&](std::size_t i) { return row[i]; });
   }
   return text;
+}
+
+std::string TextTable::to_string(std::size_t width, std::size_t num_repeated) const {
+  const auto all = widths();
+  std::vector<std::size_t> repeated;
+  std::size_t repeated_width = 0;
+  for (std::size_t i = 0; i < std::min(num_repeated, all.size()); ++i) {
+    repeated.push_back(i);
+    repeated_width += all[i] + (i == 0 ? 0 : 2);
+  }
+  std::string text;
+  auto columns = repeated;
+  std::size_t used = repeated_width;
+  for (std::size_t i = repeated.size(); i < all.size(); ++i) {
+    if (width > 0 && used + 2 + all[i] > width && columns.size() > repeated.size()) {
+      text += block(columns, all) + "\n";
+      columns = repeated;
+      used = repeated_width;
+    }
+    columns.push_back(i);
+    used += 2 + all[i];
+  }
+  return text + block(columns, all);
 }
 
 std::string format_fixed(double value, int decimals) {

@@ -24,10 +24,16 @@ class TextTable {
   void add_row(std::vector<std::string> cells);
 
   /// Lines, each ended by "\n": headers, a rule, rows; two spaces between columns, no trailing
-  /// blanks. Widths count UTF-8 characters.
-  std::string to_string() const;
+  /// blanks. Widths count UTF-8 characters. A table that is wider than `width` is cut into blocks
+  /// between columns, an empty line between blocks, each with the columns on the left up to
+  /// `num_repeated` again; 0: it is not cut. A column that alone is wider stays whole.
+  std::string to_string(std::size_t width = 0, std::size_t num_repeated = 1) const;
 
  private:
+  std::vector<std::size_t> widths() const;
+  std::string block(const std::vector<std::size_t>& columns,
+                    const std::vector<std::size_t>& widths) const;
+
   std::vector<Column> columns_;
   std::vector<std::vector<std::string>> rows_;
 };

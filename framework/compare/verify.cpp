@@ -109,6 +109,32 @@ void compare_iterations(VerifyContext& context) {
   }
 }
 
+bool is_natural(const PolicyFolder& folder) {
+  const RankFile& file = folder.rank(0);
+  return file.has_attribute(attribute::kRouting) &&
+         file.text(attribute::kRouting) == to_string(RoutingSource::natural);
+}
+
+/// Two runs of a coarse dtype round differently, so a router may choose another expert where two
+/// are nearly as good; only recorded routing tells such a choice from a fault.
+void advise_on_routing(VerifyContext& context) {
+  VerifyReport& report = context.report;
+  const bool is_coarse =
+      context.activation_dtype == DType::bfloat16 || context.activation_dtype == DType::float16;
+  const bool differs =
+      std::any_of(report.tensors.begin(), report.tensors.end(), [](const auto& tensor) {
+        return !tensor.problem.empty() && tensor.error > 0;
+      });
+  if (is_coarse && differs && !report.routing &&
+      (is_natural(context.policy) || is_natural(context.baseline))) {
+    report.advice =
+        "routing was not recorded, so a near tie of a router, which two right runs in " +
+        std::string(to_string(context.activation_dtype)) +
+        " may decide differently, cannot be told from a fault; to tell, run again with --set "
+        "'record.outputs=[hidden, logits, routing]'";
+  }
+}
+
 void verify(VerifyContext& context) {
   compare_digests(context);
   choose_rule(context);
@@ -123,6 +149,7 @@ void verify(VerifyContext& context) {
   compare_routing(context);
   compare_outputs(context);
   compare_iterations(context);
+  advise_on_routing(context);
 }
 
 /// The folder, if all its ranks are there and complete; else nothing and a problem.

@@ -87,11 +87,12 @@ struct VerifyReport {
   GridRelation grid = GridRelation::same;
   std::string baseline_link = kNoLink;  ///< "none", or how the link was emulated
   std::string policy_link = kNoLink;
-  ToleranceRule rule;                    ///< of the activation dtype; used in tolerance mode
-  std::vector<std::string> problems;     ///< a sentence each, gravest kind first; empty = verified
-  std::optional<RoutingReport> routing;  ///< nothing where the baseline recorded none
-  std::vector<TensorReport> tensors;     ///< in the order of the data flow
-  std::optional<IterationsReport> iterations;           ///< nothing where tensors are not compared
+  ToleranceRule rule;                 ///< of the activation dtype; used in tolerance mode
+  std::vector<std::string> problems;  ///< a sentence each, gravest kind first; empty = verified
+  std::string advice;  ///< of a mismatch that cannot be told from what is right, else empty
+  std::optional<RoutingReport> routing;        ///< nothing where the baseline recorded none
+  std::vector<TensorReport> tensors;           ///< in the order of the data flow
+  std::optional<IterationsReport> iterations;  ///< nothing where tensors are not compared
   std::optional<IterationsReport> baseline_iterations;  ///< likewise
 
   /// The tensor that is furthest beyond (or nearest to) its bound; null without tensors.
@@ -111,8 +112,9 @@ VerifyReport verify_policies(const std::filesystem::path& baseline_dir,
 /// "replayed, 12 of 49152 choices differ (by 0.031 at most, 23 % of what rounding allows)".
 std::string to_text(const RoutingReport& routing);
 
-/// A few lines for people: verdict, problems, table of tensors.
-std::string to_text(const VerifyReport& report);
+/// A few lines for people: verdict, problems, table of tensors, in blocks where it is wider than
+/// `width` (0: none is).
+std::string to_text(const VerifyReport& report, std::size_t width = 0);
 
 /// Non-finite numbers become text ("nan", "inf").
 nlohmann::json to_json(const VerifyReport& report);

@@ -5,35 +5,13 @@
 #include <span>
 #include <utility>
 
+#include "framework/compare/output_names.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/compare/tensor_diff.hpp"
 #include "framework/compare/verify_context.hpp"
 
 namespace dovetail::detail {
 namespace {
-
-std::string output_path(const std::string& name) {
-  return std::string(path::kOutput) + "/" + name;
-}
-
-/// Keys and values are made in a layer before its routing.
-bool is_of_cache(const std::string& name) {
-  return name.starts_with("key_") || name.starts_with("value_");
-}
-
-/// n of "layer_<n>", "key_<n>" and "value_<n>"; -1 for any other name.
-std::int64_t layer_of(const std::string& name) {
-  const std::string digits =
-      is_of_cache(name) || name.starts_with("layer_") ? name.substr(name.find('_') + 1) : "";
-  const bool is_number = !digits.empty() && digits.size() < 10 &&
-                         digits.find_first_not_of("0123456789") == std::string::npos;
-  return is_number ? std::stoll(digits) : -1;
-}
-
-/// Rows of logits are the requests of each step, rows of all other outputs tokens.
-bool has_row_per_request(const std::string& name) {
-  return name == "logits";
-}
 
 ElementPlace place_of(const TensorDiff::Element& element, const std::vector<MatchedRow>& rows) {
   if (element.row < 0) {
@@ -203,11 +181,7 @@ void compare_outputs(VerifyContext& context) {
                         std::string(names.empty() ? "outputs" : "tokens"));
     return;
   }
-  // Layers first and in order, so that the first tensor that differs stands near the cause; -1
-  // (what follows the last layer) sorts last as an unsigned number.
-  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) {
-    return static_cast<std::uint64_t>(layer_of(a)) < static_cast<std::uint64_t>(layer_of(b));
-  });
+  sort_by_data_flow(names);  // the first tensor that differs stands near the cause
   const OutputComparison comparison(context);
   for (const std::string& name : names) {
     TensorReport tensor = comparison.compare(name);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/compare/json_number.hpp"
+#include "framework/compare/quantities.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/compare/verify.hpp"
 
@@ -96,7 +97,7 @@ std::string to_text(const RoutingReport& routing) {
   return text;
 }
 
-std::string to_text(const VerifyReport& report) {
+std::string to_text(const VerifyReport& report, std::size_t width) {
   std::string text = std::string(to_string(report.verdict)) + ": " + report.policy + " against " +
                      report.baseline + " (" + std::string(to_string(report.mode)) + ", " +
                      (report.grid == GridRelation::same ? "same" : "different") + " grid)\n";
@@ -105,6 +106,9 @@ std::string to_text(const VerifyReport& report) {
   }
   for (const std::string& problem : report.problems) {
     text += "  " + problem + "\n";
+  }
+  if (!report.advice.empty()) {
+    text += "  " + report.advice + "\n";
   }
   if (report.routing.has_value()) {
     text += routing_line(*report.routing);
@@ -115,17 +119,7 @@ std::string to_text(const VerifyReport& report) {
   if (report.tensors.empty()) {
     return text;
   }
-  TextTable table({{"output", TextTable::Align::left},
-                   {"dtype", TextTable::Align::left},
-                   {"rows"},
-                   {"excluded"},
-                   {"row error"},
-                   {"bound"},
-                   {"element"},
-                   {"bound"},
-                   {"bits differ"},
-                   {"worst element", TextTable::Align::left},
-                   {"", TextTable::Align::left}});
+  TextTable table(columns_of(Report::verify));
   for (const TensorReport& tensor : report.tensors) {
     table.add_row({tensor.name,
                    tensor.dtype,
@@ -139,7 +133,7 @@ std::string to_text(const VerifyReport& report) {
                    tensor.worst.policy_rank < 0 ? "-" : tensor.worst.describe(),
                    tensor.problem.empty() ? "ok" : "MISMATCH"});
   }
-  text += table.to_string();
+  text += table.to_string(width);
   if (report.mode == CompareMode::tolerance && !report.rule.reason.empty()) {
     text += "rule: " + report.rule.reason + "\n";
   }
@@ -155,6 +149,7 @@ nlohmann::json to_json(const VerifyReport& report) {
                {"link", report.policy_link},
                {"baseline_link", report.baseline_link},
                {"problems", report.problems},
+               {"advice", report.advice},
                {"tensors", Json::array()}};
   if (report.mode == CompareMode::tolerance) {
     json["rule"] = {{"max_error", report.rule.bounds.row},

@@ -9,9 +9,11 @@ namespace dovetail {
 
 /// `baseline: ""` states that there is none.
 void VerifyConfig::read_baseline(const MapReader& map, VerifyConfig& verify) {
-  const bool is_needed = map.at("mode").as_choice<VerifyMode>() != VerifyMode::none;
+  const Located mode = map.at("mode", join_names(names<VerifyMode>()));  // read behind this key
+  const bool is_needed = mode.as_choice<VerifyMode>() != VerifyMode::none;
   if (is_needed || (map.has("baseline") && !map.at("baseline").node->text.empty())) {
-    verify.baseline = map.at("baseline").as_text("the name of a policy");
+    const std::string expected = "the name of a policy";
+    verify.baseline = map.at("baseline", expected).as_text(expected);
   }
 }
 

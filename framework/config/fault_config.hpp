@@ -48,12 +48,13 @@ struct FaultConfig {
               "text",
               "The op's phase. It has no meaning for `veto`; a data fault can act in some only.")
         .holds("the name of a phase");
-    keys.whole("iteration",
-               &F::iteration,
-               0,
-               2 * Limits::kCount,
-               "The iteration, from 0, counted over warm-up and timed iterations together. Outputs "
-               "are those of the last one.");
+    keys.whole(
+        "iteration",
+        &F::iteration,
+        0,
+        2 * Limits::kCount,
+        "The iteration, from 0, counted over warm-up and timed iterations together; of a data "
+        "fault a timed one. Outputs are those of the last one.");
     keys.whole("token",
                &F::token,
                0,

@@ -22,12 +22,6 @@ std::string in_policy(const KeyInfo& info) {
   return can_be_in_policy(info) ? "yes" : "no";
 }
 
-/// Markdown as plain text.
-std::string plain(std::string text) {
-  std::erase(text, '`');
-  return text;
-}
-
 }  // namespace
 
 std::vector<KeyInfo> experiment_keys() {
@@ -51,9 +45,9 @@ std::string write_keys_as_markdown() {
 std::string write_keys_as_text() {
   std::string text;
   for (const KeyInfo& info : experiment_keys()) {
-    text += info.key + "\n    values       " + plain(info.values) + "\n    default      " +
-            plain(write_default(info)) + "\n    in a policy  " + in_policy(info) + "\n    " +
-            plain(info.help) + "\n";
+    text += info.key + "\n    values       " + plain_text(info.values) + "\n    default      " +
+            plain_text(write_default(info)) + "\n    in a policy  " + in_policy(info) + "\n    " +
+            plain_text(info.help) + "\n";
   }
   return text;
 }
@@ -62,10 +56,10 @@ std::string write_keys_as_json() {
   auto list = nlohmann::ordered_json::array();
   for (const KeyInfo& info : experiment_keys()) {
     list.push_back({{"key", info.key},
-                    {"values", plain(info.values)},
-                    {"default", plain(write_default(info))},
+                    {"values", plain_text(info.values)},
+                    {"default", plain_text(write_default(info))},
                     {"in_policy", can_be_in_policy(info)},
-                    {"help", plain(info.help)}});
+                    {"help", plain_text(info.help)}});
   }
   return list.dump(2) + "\n";
 }

@@ -10,6 +10,12 @@
 
 namespace dovetail {
 
+/// The Markdown of a key's texts without its marks.
+inline std::string plain_text(std::string markdown) {
+  std::erase(markdown, '`');
+  return markdown;
+}
+
 /// What people need to know of a key. The texts are Markdown.
 struct KeyInfo {
   std::string key;                    ///< path: "policies[].split"

@@ -56,7 +56,8 @@ class KeyTable {
   void read(const MapReader& map, S& out) const {
     for (const KeyRow<S>& key : keys_) {
       if (key.is_required) {
-        map.at(key.name);  // must be there
+        const bool has_values = !key.infos.empty() && key.infos.front().key == key.name;
+        map.at(key.name, has_values ? plain_text(key.infos.front().values) : "");
       }
       if (key.is_read_if_absent || map.has(key.name)) {
         key.read(map, out);

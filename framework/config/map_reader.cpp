@@ -167,10 +167,12 @@ MapReader::MapReader(Located value, const std::vector<std::string_view>& allowed
   }
 }
 
-Located MapReader::at(const std::string& key) const {
+Located MapReader::at(const std::string& key, const std::string& values) const {
   const YamlNode* node = value_.node->find(key);
   if (node == nullptr) {
-    fail_at(value_.node->mark, in_front(value_.path) + "the key '" + key + "' is missing");
+    fail_at(value_.node->mark,
+            in_front(value_.path) + "the key '" + key + "' is missing" +
+                (values.empty() ? "" : "; it is required: " + values));
   }
   return {node, value_.path.empty() ? key : value_.path + "." + key};
 }

@@ -66,8 +66,9 @@ class MapReader {
 
   bool has(const std::string& key) const { return value_.node->find(key) != nullptr; }
 
-  /// The value of a key that must be there. Throws InputError at the map otherwise.
-  Located at(const std::string& key) const;
+  /// The value of a key that must be there. Throws InputError at the map otherwise; the message
+  /// ends with `values`, what the key may hold, where they are known.
+  Located at(const std::string& key, const std::string& values = "") const;
 
   /// The only key. Throws unless there is exactly one.
   const std::string& only_key() const;

@@ -25,8 +25,8 @@ std::vector<StepCuts> cut_steps(const std::vector<StepWorkload>& steps,
                                 const SplitRule& rule,
                                 int num_ubatches);
 
-/// The rule that pads the steps of a policy with that many ubatches, from the messages of all
-/// ranks, reduced, one a step. `sizes` as make_bounds_rule.
+/// The rule that pads the steps of a policy with that many ubatches. It follows from the reduced
+/// messages of all ranks, one for each step. `sizes` is as for make_bounds_rule.
 BoundsRule bounds_of_steps(const std::optional<std::vector<std::int64_t>>& sizes,
                            std::span<const AgreementMessage> reduced,
                            int num_ubatches);

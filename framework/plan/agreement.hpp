@@ -15,8 +15,9 @@
 
 namespace dovetail {
 
-/// What every rank contributes, also an idle one; all fields int64 so that the message is one flat
-/// MPI datatype. Each field names its operator. All ranks must run the same version.
+/// What every rank contributes, also an idle one. All fields are int64, so that the message is one
+/// flat MPI datatype. Each field names the operator that reduces it. All ranks run the same
+/// version.
 ///
 /// The message does not ask "do you hold this graph?": keys, captures and evictions follow from
 /// agreed values only, so the caches of all ranks evolve alike, and what one holds all hold. The
@@ -105,7 +106,7 @@ struct AgreementRule {
 /// batch as one ubatch.
 StepBounds exact_bounds(const AgreementMessage& reduced, int num_ubatches, bool ubatched);
 
-/// What a step time depends on, of the agreed step.
+/// The part of the agreed step on which its step time depends.
 StepLoad load_of(const AgreementMessage& reduced);
 
 /// Pure. The first reason that holds is given: no_work, a rank's veto, below_threshold; with step

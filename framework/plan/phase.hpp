@@ -10,9 +10,9 @@
 
 namespace dovetail {
 
-/// One kind of work of one layer of one ubatch. Exchange calls hidden in a phase: `route` ends with
-/// prepare, `experts` begins with arrange and ends with reduce; finish runs at the head of the next
-/// `attention` or `output` of the ubatch.
+/// One kind of work of one layer of one ubatch. Some phases contain calls of the exchange: `route`
+/// ends with prepare, `experts` begins with arrange and ends with reduce, and the ubatch's next
+/// `attention` or `output` begins with finish.
 enum class Phase {
   embed,
   attention,

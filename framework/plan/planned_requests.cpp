@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <numbers>
+#include <utility>
 #include <variant>
 
 #include "framework/base/check.hpp"
@@ -110,18 +111,33 @@ void append_group(const WorkloadConfig& config,
   }
 }
 
+/// What requests bring to a rank.
+struct Tokens {
+  std::int64_t step = 0;
+  std::int64_t context = 0;
+
+  friend Tokens operator+(const Tokens& a, const Tokens& b) {
+    return {a.step + b.step, a.context + b.context};
+  }
+};
+
+Tokens tokens_of(const TraceRequest& line) {
+  return {std::max<std::int64_t>(1, line.length), line.context_length};
+}
+
 /// The requests of a trace, one after the other.
 class TracePlan {
  public:
   TracePlan(const WorkloadConfig& config, const RequestTrace& trace, int world_size)
-      : config_(config), trace_(trace), assigned_(static_cast<std::size_t>(world_size), 0) {}
+      : config_(config), trace_(trace), assigned_(static_cast<std::size_t>(world_size)) {}
 
   PlannedRequest next(const TraceRequest& line) {
     check(line);
     const int rank = line.rank ? *line.rank : least_loaded(line);
-    ++assigned_[static_cast<std::size_t>(rank)];
+    auto& assigned = assigned_[static_cast<std::size_t>(rank)];
+    assigned = assigned + tokens_of(line);
     return {.rank = rank,
-            .length = std::max<std::int64_t>(1, line.length),
+            .length = tokens_of(line).step,
             .context_length = line.context_length,
             .trace = &line};
   }
@@ -147,6 +163,12 @@ class TracePlan {
            "input_ids with workload.inputs " + std::string(to_string(config_.inputs.kind)) +
                "; allowed: length");
     }
+    if (!line.context_ids.empty() &&
+        (config_.inputs.kind != InputKind::ids || config_.context == ContextFill::random)) {
+      fail(line,
+           "context_ids without forward passes from tokens to a context; allowed: context_length, "
+           "or workload.inputs ids and workload.context prefill");
+    }
     if (config_.inputs.kind == InputKind::hidden && config_.context == ContextFill::prefill &&
         line.context_length > 0) {
       fail(line,
@@ -160,16 +182,19 @@ class TracePlan {
     }
   }
 
+  /// The rank that would have the fewest tokens in a step for its scale; of such ranks the one with
+  /// the shortest contexts, then the first.
   int least_loaded(const TraceRequest& line) const {
     int best = -1;
-    double least = 0;
+    std::pair<double, double> least;
     for (int rank = 0; rank < static_cast<int>(assigned_.size()); ++rank) {
       const double scale = scale_of(config_, rank);
       if (scale <= 0.0) {
         continue;
       }
-      const double load =
-          static_cast<double>(assigned_[static_cast<std::size_t>(rank)] + 1) / scale;
+      const auto with_line = assigned_[static_cast<std::size_t>(rank)] + tokens_of(line);
+      const std::pair load = {static_cast<double>(with_line.step) / scale,
+                              static_cast<double>(with_line.context) / scale};
       if (best < 0 || load < least) {
         best = rank;
         least = load;
@@ -183,7 +208,7 @@ class TracePlan {
 
   const WorkloadConfig& config_;
   const RequestTrace& trace_;
-  std::vector<std::int64_t> assigned_;  ///< requests so far, by rank
+  std::vector<Tokens> assigned_;  ///< so far, by rank
 };
 
 }  // namespace

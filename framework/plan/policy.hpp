@@ -1,5 +1,5 @@
-// Overlap policies: pure functions from (model shape, phase of work, number of ubatches, options)
-// to a schedule.
+// Overlap policies. A policy is a pure function from the shape of a model, the phase of work, the
+// number of ubatches and options to a schedule.
 #pragma once
 
 #include <optional>
@@ -18,10 +18,11 @@ struct PolicyInput {
   ModelShape model;
   WorkPhase phase = WorkPhase::prefill;
   int num_ubatches = 1;
-  std::optional<StagesConfig> stages = std::nullopt;  ///< staged only; default: the phase's preset
+  std::optional<StagesConfig> stages = std::nullopt;  ///< of `staged`; none = the phase's preset
 };
 
-/// Throws InputError when the input does not suit the policy (e.g. dual_batch with one ubatch).
+/// Takes every list of layers, also an empty one and one of dense layers, and every number of
+/// ubatches from min_ubatches to max_ubatches of its row. Throws InputError for another input.
 using PolicyFunction = Schedule (*)(const PolicyInput&);
 
 struct Policy {

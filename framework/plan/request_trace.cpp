@@ -18,7 +18,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kAllowed =
-    R"({"length": n} or {"input_ids": [...]}, and "context_length", "rank")";
+    R"({"length": n} or {"input_ids": [...]}, and "context_length" or "context_ids", "rank")";
 
 /// One line of a trace.
 class LineReader {
@@ -49,7 +49,9 @@ class LineReader {
       } else if (key == "rank") {
         request.rank = static_cast<int>(read_int(member, key, 0, kMaxTraceRank));
       } else if (key == "input_ids") {
-        request.input_ids = read_ids(member);
+        request.input_ids = read_ids(member, key);
+      } else if (key == "context_ids") {
+        request.context_ids = read_ids(member, key);
       } else {
         fail("unknown key '" + printable(key) + "'", kAllowed);
       }
@@ -57,8 +59,14 @@ class LineReader {
     if (value.contains("length") && value.contains("input_ids")) {
       fail("both length and input_ids", "one of them");
     }
+    if (value.contains("context_length") && value.contains("context_ids")) {
+      fail("both context_length and context_ids", "one of them");
+    }
     if (value.contains("input_ids")) {
       request.length = std::ssize(request.input_ids);
+    }
+    if (value.contains("context_ids")) {
+      request.context_length = std::ssize(request.context_ids);
     }
     return request;
   }
@@ -84,15 +92,15 @@ class LineReader {
     return *number;
   }
 
-  std::vector<std::int64_t> read_ids(const json& value) const {
+  std::vector<std::int64_t> read_ids(const json& value, const std::string& name) const {
     if (!value.is_array() || value.empty()) {
-      fail("input_ids is " + describe(value), "a list of at least one whole number");
+      fail(name + " is " + describe(value), "a list of at least one whole number");
     }
     std::vector<std::int64_t> ids;
     ids.reserve(value.size());
     for (const json& item : value) {
       ids.push_back(
-          read_int(item, "input_ids[" + std::to_string(ids.size()) + "]", 0, kMaxTraceNumber));
+          read_int(item, name + "[" + std::to_string(ids.size()) + "]", 0, kMaxTraceNumber));
     }
     return ids;
   }
@@ -102,15 +110,23 @@ class LineReader {
   int line_;
 };
 
+std::uint64_t combine_ids(std::uint64_t hash, const std::vector<std::int64_t>& ids) {
+  hash = combine_hash(hash, ids.size());
+  for (const std::int64_t id : ids) {
+    hash = combine_hash(hash, static_cast<std::uint64_t>(id));
+  }
+  return hash;
+}
+
 std::uint64_t digest_of(const std::vector<TraceRequest>& requests) {
   std::uint64_t hash = mix_bits(requests.size());
   for (const TraceRequest& request : requests) {
     hash = combine_hash(hash, static_cast<std::uint64_t>(request.length));
     hash = combine_hash(hash, static_cast<std::uint64_t>(request.context_length));
     hash = combine_hash(hash, static_cast<std::uint64_t>(request.rank.value_or(-1)));
-    hash = combine_hash(hash, request.input_ids.size());
-    for (const std::int64_t id : request.input_ids) {
-      hash = combine_hash(hash, static_cast<std::uint64_t>(id));
+    hash = combine_ids(hash, request.input_ids);
+    if (!request.context_ids.empty()) {
+      hash = combine_ids(hash, request.context_ids);
     }
   }
   return hash;

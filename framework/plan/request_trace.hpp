@@ -24,7 +24,8 @@ struct TraceRequest {
   std::int64_t context_length = 0;      ///< tokens in the KV cache before the first step
   std::optional<int> rank;              ///< the rank that holds it; otherwise the least loaded one
   std::vector<std::int64_t> input_ids;  ///< tokens of the first step; empty = seeded
-  int line = 0;                         ///< in the file, from 1
+  std::vector<std::int64_t> context_ids;  ///< tokens of the context; empty = seeded
+  int line = 0;                           ///< in the file, from 1
 };
 
 /// The requests of a file in order; a request's id is its index.
@@ -34,11 +35,12 @@ struct RequestTrace {
   std::uint64_t digest = 0;            ///< of all requests and their order
 };
 
-/// A line is `{"length": n}` or `{"input_ids": [...]}`, both with `"context_length": n` and
-/// `"rank": n` where wanted; in the phase decode a line may have neither length nor ids. Lines end
-/// with LF or CRLF; the last one need not. `file` names the text in messages. Pure. Throws
-/// InputError "file:line: ...; allowed: ..." at the first line that is empty, too long, no JSON
-/// object, or has a key that is unknown or there twice, or a value of a wrong type or out of range.
+/// A line is `{"length": n}` or `{"input_ids": [...]}`, both with `"context_length": n` or
+/// `"context_ids": [...]` and `"rank": n` where wanted; in the phase decode a line may have neither
+/// length nor ids. Lines end with LF or CRLF; the last one need not. `file` names the text in
+/// messages. Pure. Throws InputError "file:line: ...; allowed: ..." at the first line that is
+/// empty, too long, no JSON object, or has a key that is unknown or there twice, or a value of a
+/// wrong type or out of range.
 RequestTrace parse_request_trace(std::string_view text, const std::string& file);
 
 /// parse_request_trace of a file, which is refused, too, where it cannot be read or is larger than

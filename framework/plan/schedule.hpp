@@ -1,5 +1,5 @@
-// A schedule: the total order of all ops of a step. Plain data; policies make it, schedule_check
-// proves it, the runner walks it.
+// A schedule is the total order of all ops of a step. It is plain data: a policy makes it,
+// schedule_check proves it, the runner walks it.
 #pragma once
 
 #include <string>

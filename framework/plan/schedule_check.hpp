@@ -9,18 +9,23 @@
 
 namespace dovetail {
 
-/// Everything wrong with a schedule, a sentence each, naming the op ("op 17 (experts, layer 2,
-/// ubatch 1) ..."); empty = proven. Takes any op list, also a hostile one; time and memory grow
-/// with its size only. Orders are looked at once the list itself is sound. Checked: every op of the
-/// model is there once and no other; waits point backwards (acyclic); each data dependency is met
-/// by waits or lane order (embed -> attention -> route -> dispatch -> experts -> combine -> next
-/// attention or output, shared_experts between route and that next op, mlp after attention);
-/// attention(l, u) before attention(l, u+1) on the compute lane; only dispatch and combine on the
-/// comm lane, each ubatch's exchange buffers not reused while in flight (dispatch of the next layer
-/// after finish), all dispatches and combines in one order whatever lane they are on. That ranks
-/// have the same order then follows from the schedule being the same on all ranks (agreed by
-/// digest). All of it holds in the passes compute_only and comm_only as well, because executors
-/// keep the schedule's orders among the ops that a pass runs (framework/exec/lane_edges.hpp).
+/// Everything that is wrong with a schedule, a sentence each that names the op ("op 17 (experts,
+/// layer 2, ubatch 1) ..."). No sentence: the schedule is proven. Takes any list of ops, also a
+/// hostile one; time and memory grow with its size only. Orders are checked once the list itself is
+/// sound. What is checked:
+/// - every op of the model is there once, and no other;
+/// - waits point backwards, so there is no cycle;
+/// - each data dependency is met by waits or by the order of a lane: embed -> attention -> route ->
+///   dispatch -> experts -> combine -> next attention or output; shared_experts between route and
+///   that next op; mlp after attention;
+/// - on the compute lane attention(l, u) comes before attention(l, u+1);
+/// - only dispatch and combine are on the comm lane, and a ubatch's buffers of the exchange are not
+///   reused in flight (the next layer's dispatch comes after finish);
+/// - all dispatches and combines have one order, whatever lane they are on. All ranks then have the
+///   same order, because they agree on the schedule's digest.
+///
+/// All of it also holds in the passes compute_only and comm_only, because executors keep the
+/// schedule's orders among the ops that a pass runs (framework/exec/lane_edges.hpp).
 std::vector<std::string> schedule_errors(const Schedule& schedule);
 
 /// Throws InputError with the first sentences of schedule_errors, if there are any.

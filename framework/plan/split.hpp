@@ -11,10 +11,10 @@
 
 namespace dovetail {
 
-/// token_midpoint: equal token counts, may cut inside a request; request: the best balance on
-/// request boundaries; balanced: the best balance of cost, may cut inside a request; explicit
-/// sizes: tokens of each ubatch as the experiment states them, scaled to nothing (the last takes
-/// what is left).
+/// The kinds of cut: token_midpoint makes equal token counts and may cut inside a request. request
+/// takes the best balance on the boundaries of requests. balanced takes the best balance of cost
+/// and may cut inside a request. sizes takes the numbers of tokens that the experiment states, as
+/// they are; the last ubatch takes what is left.
 struct SplitRule {
   std::string kind = "token_midpoint";  ///< token_midpoint, request, balanced, sizes
   std::vector<std::int64_t>
@@ -25,8 +25,8 @@ struct SplitRule {
   friend bool operator==(const SplitRule&, const SplitRule&) = default;
 };
 
-/// How a policy cuts a batch; `balanced` weighs a key against a token's linear layers by the
-/// model's own operation counts, flops_per_key over flops_per_token (0 = keys cost nothing).
+/// How a policy cuts a batch. `balanced` weighs a key against a token's linear layers by the
+/// model's own counts of operations, flops_per_key over flops_per_token (0 = keys cost nothing).
 SplitRule split_rule(const SplitConfig& split, double flops_per_token, double flops_per_key);
 
 /// Names with a line on each, for `dovetail info`.
@@ -43,10 +43,10 @@ double token_range_cost(const Batch& batch,
                         std::int64_t token_start,
                         std::int64_t num_tokens);
 
-/// Token boundaries [num_parts + 1] of kind "balanced": of all cuts between tokens those whose
-/// largest part costs least, exactly; of these, part by part from the front, the one whose cost is
-/// nearest to an equal share of what is left (of two equally near the smaller part). Throws
-/// ContractError for key_cost < 0 and for 2^31 tokens or more.
+/// Token boundaries [num_parts + 1] of kind "balanced". Of all cuts between tokens it takes those
+/// whose largest part costs least, exactly. Among these each part, from the front, is the one whose
+/// cost is nearest to an equal share of what is left; of two that are equally near, the smaller.
+/// Throws ContractError for key_cost < 0 and for 2^31 tokens or more.
 std::vector<std::int64_t> balanced_boundaries(const Batch& batch, double key_cost, int num_parts);
 
 /// The slice of tokens [token_start, token_start + num_tokens) of the batch.

@@ -119,15 +119,23 @@ class WorkloadMaker {
   void check_ids(const RequestTrace* trace) const {
     for (std::size_t i = 0; trace != nullptr && i < trace->requests.size(); ++i) {
       const TraceRequest& request = trace->requests[i];
-      for (std::size_t k = 0; k < request.input_ids.size(); ++k) {
-        if (request.input_ids[k] < 0 || request.input_ids[k] >= vocabulary_) {
-          throw InputError(
-              trace->file,
-              request.line,
-              0,
-              "input_ids[" + std::to_string(k) + "] is " + std::to_string(request.input_ids[k]) +
-                  ", outside of the vocabulary; allowed: 0 to " + std::to_string(vocabulary_ - 1));
-        }
+      check_ids(trace->file, request.line, "input_ids", request.input_ids);
+      check_ids(trace->file, request.line, "context_ids", request.context_ids);
+    }
+  }
+
+  void check_ids(const std::string& file,
+                 int line,
+                 const std::string& name,
+                 const std::vector<std::int64_t>& ids) const {
+    for (std::size_t k = 0; k < ids.size(); ++k) {
+      if (ids[k] < 0 || ids[k] >= vocabulary_) {
+        throw InputError(file,
+                         line,
+                         0,
+                         name + "[" + std::to_string(k) + "] is " + std::to_string(ids[k]) +
+                             ", outside of the vocabulary; allowed: 0 to " +
+                             std::to_string(vocabulary_ - 1));
       }
     }
   }
@@ -171,10 +179,13 @@ class WorkloadMaker {
   }
 
   std::int64_t token_id(const PlannedRequest& request, std::int64_t position) const {
-    const std::int64_t in_first_step = position - request.context_length;
-    if (request.trace != nullptr && in_first_step >= 0 &&
-        in_first_step < std::ssize(request.trace->input_ids)) {
-      return request.trace->input_ids[static_cast<std::size_t>(in_first_step)];
+    if (request.trace != nullptr) {
+      const bool is_context = position < request.context_length;
+      const auto& ids = is_context ? request.trace->context_ids : request.trace->input_ids;
+      const std::int64_t index = is_context ? position : position - request.context_length;
+      if (index < std::ssize(ids)) {
+        return ids[static_cast<std::size_t>(index)];
+      }
     }
     return static_cast<std::int64_t>(token_hash(config_.seed, request.id, position) %
                                      static_cast<std::uint64_t>(vocabulary_));

@@ -1,5 +1,5 @@
-// A rank's share of the experiment's workload: the inputs of its forward passes, from the
-// configuration, a trace and seeds alone. A request has the same id, length and tokens on every
+// A rank's share of the experiment's workload: the inputs of its forward passes. They follow from
+// the configuration, a trace and seeds alone. A request has the same id, length and tokens on every
 // grid, as long as the requests of all ranks together are the same (planned_requests.hpp).
 #pragma once
 
@@ -20,7 +20,8 @@ inline constexpr std::int64_t kMaxContextStepTokens = 8192;
 /// held in memory.
 inline constexpr std::int64_t kMaxRankTokens = 100'000'000;
 
-/// Host-side inputs of one forward pass of one rank; one entry a token, in batch order.
+/// Inputs of one forward pass of one rank, on the host. Vectors have one entry for each token, in
+/// the order of the batch.
 struct StepWorkload {
   int variant =
       0;  ///< of the iteration; 0 in a context step, which has the requests of all variants
@@ -71,11 +72,11 @@ std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config,
                                             const RequestTrace* trace,
                                             int world_size);
 
-/// Pure. Token ids are the hash of (seed, request, position) mod `vocabulary`, whatever the step or
-/// the rank, but for the ids that a trace states, which are those of variant 0. `trace` is null
-/// unless requests are a file. Throws InputError as plan_requests does, for ids of a trace that are
-/// not in the vocabulary (of any rank, so that all ranks throw the same), for more than
-/// kMaxRankTokens tokens on a rank, and for more than kMaxRequests requests over all variants.
+/// Pure. A token's id is the hash of (seed, request, position) mod `vocabulary`, on every rank and
+/// in every step. A trace may state ids instead; they hold for variant 0. `trace` is null unless
+/// requests are a file. Throws InputError as plan_requests does, for ids of a trace that are not in
+/// the vocabulary (of any rank, so that all ranks throw the same), for more than kMaxRankTokens
+/// tokens on a rank, and for more than kMaxRequests requests over all variants.
 RankWorkload make_workload(const WorkloadConfig& config,
                            const RequestTrace* trace,
                            std::int64_t vocabulary,

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/working_folder.hpp"
 #include "framework/record/unfinished_file.hpp"
 
 namespace dovetail {
@@ -133,7 +134,8 @@ std::optional<std::int64_t> parse_rank_file_name(const std::string& name) {
 
 std::vector<std::pair<std::int64_t, fs::path>> list_rank_files(const fs::path& policy_folder) {
   if (!fs::is_directory(policy_folder)) {
-    throw InputError(policy_folder.string() + ": no such folder");
+    throw InputError(policy_folder.string() + ": no such folder" +
+                     working_folder_note(policy_folder));
   }
   std::vector<std::pair<std::int64_t, fs::path>> files;
   for (const auto& entry : fs::directory_iterator(policy_folder)) {
@@ -155,7 +157,7 @@ std::vector<std::pair<std::int64_t, fs::path>> list_rank_files(const fs::path& p
 
 std::vector<fs::path> list_policy_folders(const fs::path& run) {
   if (!fs::is_directory(run)) {
-    throw InputError(run.string() + ": no such folder");
+    throw InputError(run.string() + ": no such folder" + working_folder_note(run));
   }
   std::vector<fs::path> folders;
   for (const auto& entry : fs::directory_iterator(run)) {

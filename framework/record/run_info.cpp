@@ -11,6 +11,16 @@
 namespace dovetail {
 namespace {
 
+std::string hdf5_loaded() {
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  H5get_libversion(&major, &minor, &release);
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+}
+
+}  // namespace
+
 std::string cpu_name() {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
@@ -21,16 +31,6 @@ std::string cpu_name() {
   }
   return "unknown";
 }
-
-std::string hdf5_loaded() {
-  unsigned major = 0;
-  unsigned minor = 0;
-  unsigned release = 0;
-  H5get_libversion(&major, &minor, &release);
-  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
-}
-
-}  // namespace
 
 std::vector<std::pair<std::string, std::string>> build_facts() {
   return {
@@ -66,24 +66,27 @@ std::string relevant_environment() {
   return text;
 }
 
-std::string command_line(int argc, const char* const* argv) {
+std::string quoted_command(const std::vector<std::string>& words) {
   std::string text;
-  for (int i = 0; i < argc; ++i) {
-    const std::string argument = argv[i];
-    const bool plain = !argument.empty() &&
-                       argument.find_first_of(" \t\n'\"\\$&;|<>()*?[]{}#~`!") == std::string::npos;
-    text += i > 0 ? " " : "";
+  for (const auto& word : words) {
+    const bool plain =
+        !word.empty() && word.find_first_of(" \t\n'\"\\$&;|<>()*?[]{}#~`!") == std::string::npos;
+    text += text.empty() ? "" : " ";
     if (plain) {
-      text += argument;
+      text += word;
       continue;
     }
     text += '\'';
-    for (const char character : argument) {
+    for (const char character : word) {
       text += character == '\'' ? std::string("'\\''") : std::string(1, character);
     }
     text += '\'';
   }
   return text;
+}
+
+std::string command_line(int argc, const char* const* argv) {
+  return quoted_command({argv, argv + argc});
 }
 
 }  // namespace dovetail

@@ -15,11 +15,17 @@ const char* git_revision();
 /// compiled and loaded, yaml-cpp, git revision, CPU.
 std::vector<std::pair<std::string, std::string>> build_facts();
 
+/// The model of this machine's CPU, or "unknown".
+std::string cpu_name();
+
 /// The variables of this process's environment that can change a result (OMP_*, OMPI_*, MKL_*,
 /// NCCL_*, CUDA_*, SLURM_*, DOVETAIL_*), as "NAME=value" lines, sorted.
 std::string relevant_environment();
 
-/// Arguments joined by blanks, quoted where needed, so that the line can be run again.
+/// The words joined by blanks, quoted where a shell needs it.
+std::string quoted_command(const std::vector<std::string>& words);
+
+/// The arguments as quoted_command, so that the line can be run again.
 std::string command_line(int argc, const char* const* argv);
 
 }  // namespace dovetail

@@ -54,4 +54,10 @@ Capabilities build_capabilities(std::vector<std::string> architectures) {
   return capabilities;
 }
 
+Capabilities planning_capabilities(std::vector<std::string> architectures) {
+  auto capabilities = build_capabilities(std::move(architectures));
+  capabilities.cuda = true;
+  return capabilities;
+}
+
 }  // namespace dovetail

@@ -99,7 +99,7 @@ ResolvedPlace planned_place(const Experiment& experiment,
     return {.world_size = num_ranks};
   }
   return {.device = DeviceKind::cuda,
-          .device_name = gpus.empty() ? "cuda" : gpus.front().description,
+          .device_name = gpus.empty() ? kUnknownGpu : gpus.front().description,
           .world_size = num_ranks};
 }
 
@@ -144,6 +144,8 @@ CheckedRun check_run(const Experiment& experiment,
       }
     }
     set_bounds(run.policies.back(), policy.execution, reduced);
+    run.planned_steps.push_back(
+        plan_steps(policy, run.policies.back(), experiment.workload.phase, reduced));
   }
   return run;
 }

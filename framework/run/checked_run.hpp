@@ -9,6 +9,7 @@
 #include "framework/config/validate.hpp"
 #include "framework/plan/grid.hpp"
 #include "framework/plan/workload.hpp"
+#include "framework/run/planned_steps.hpp"
 #include "framework/run/resolve.hpp"
 #include "framework/step/architecture.hpp"
 #include "framework/step/model_catalog.hpp"
@@ -20,12 +21,14 @@ struct CheckedRun {
   RankGrid grid;
   ResolvedPlace place;
   std::unique_ptr<Architecture> architecture;
-  std::vector<RankWorkload> workloads;   ///< of each rank
-  std::vector<ResolvedPolicy> policies;  ///< in the experiment's order
+  std::vector<RankWorkload> workloads;                   ///< of each rank
+  std::vector<ResolvedPolicy> policies;                  ///< in the experiment's order
+  std::vector<std::vector<PlannedSteps>> planned_steps;  ///< of each policy
 };
 
 /// Where the ranks would be if all of them were started on this machine: `auto` is GPUs where it
-/// has one for each rank, or where what is asked for needs them. Local.
+/// has one for each rank, or where what is asked for needs them. GPUs that this machine does not
+/// have are planned for as well: the device's name is kUnknownGpu then. Local.
 ResolvedPlace planned_place(const Experiment& experiment,
                             int num_ranks,
                             const Capabilities& capabilities);

@@ -8,6 +8,7 @@
 #include "framework/config/load.hpp"
 #include "framework/config/validate_fault.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/record/run_info.hpp"
 
 namespace dovetail {
 namespace {
@@ -69,12 +70,38 @@ ExperimentPoints agree_on_points(const MpiSession& session,
   std::optional<ExperimentPoints> agreed;
   run_on_all_ranks(world, wait, [&] {
     agreed.emplace(ExperimentPoints{{text, options.file, options.overrides, options.policies}, {}});
+    require_started_ranks(agreed->sweep, session.world_size(), options);
     for (std::size_t point = 0; point < agreed->sweep.num_points(); ++point) {
       agreed->points.push_back(point_experiment(
           agreed->sweep, point, session.world_size(), capabilities, options.allowed_faults));
     }
   });
   return std::move(*agreed);
+}
+
+void require_started_ranks(const Sweep& sweep, int num_ranks, const RunOptions& options) {
+  if (num_ranks > 1) {
+    return;
+  }
+  int needed = 1;
+  SourceMark place;
+  for (std::size_t point = 0; point < sweep.num_points(); ++point) {
+    const auto loaded = sweep.load(point);
+    if (loaded.experiment.parallel.expert_parallel > needed) {
+      needed = loaded.experiment.parallel.expert_parallel;
+      place = find_mark(loaded, "parallel.expert_parallel");
+    }
+  }
+  if (needed > 1) {
+    const auto ranks = std::to_string(needed);
+    const auto arguments = options.command_line.substr(
+        std::min(options.command_line.size(), quoted_command({options.program}).size()));
+    fail_at(place,
+            "parallel.expert_parallel: " + ranks +
+                " ranks, or a multiple, are needed, and one was started; start them with "
+                "launch/run_local.sh " +
+                ranks + arguments + ", or mpirun -np " + ranks + " " + options.command_line);
+  }
 }
 
 Experiment point_experiment(const Sweep& sweep,

@@ -28,6 +28,10 @@ ExperimentPoints agree_on_points(const MpiSession& session,
                                  const RunOptions& options,
                                  const Capabilities& capabilities);
 
+/// Throws InputError that says how to start ranks where one was started, as without mpirun, and a
+/// point needs more. Pure.
+void require_started_ranks(const Sweep& sweep, int num_ranks, const RunOptions& options);
+
 /// The experiment of a point: validated, with the policies that the point has chosen and the
 /// baseline; the baseline first where others take its routing. `allowed_faults`: the data faults
 /// that it may have; nothing = any, where nothing is run. Pure. Throws InputError.

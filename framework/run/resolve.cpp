@@ -45,6 +45,23 @@ std::string describe_files(const Experiment& experiment, const PolicyConfig& pol
   return is_auto ? policy.table : experiment.model.config;
 }
 
+/// Of the run; on a GPU that nobody has looked at, the device is whichever the policy's table of
+/// step times was measured on, unless that is the CPU. Throws InputError.
+StepTimeSetting setting_of(const Experiment& experiment,
+                           const PolicyConfig& policy,
+                           const ResolvedExecution& execution,
+                           int world_size) {
+  auto setting = step_time_setting(experiment, policy.execution, execution, world_size);
+  if (policy.schedule == "auto" && execution.device_name == kUnknownGpu) {
+    const auto measured = read_step_time_table(policy.table).setting;
+    const auto device = measured.find("device");
+    if (device != measured.end() && device->second != "\"cpu\"") {
+      setting["device"] = device->second;
+    }
+  }
+  return setting;
+}
+
 void check_cache(const PolicyConfig& policy,
                  const RankWorkload& workload,
                  std::uint64_t seed,
@@ -70,7 +87,7 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
   stated.exchange = execution.exchange;
   check_execution_on(place.device, stated, capabilities, "policy " + policy.name + ": execution");
   check_top_k(execution.exchange, execution.on_gpu(), architecture.dims().top_k);
-  const auto setting = step_time_setting(experiment, policy.execution, execution, place.world_size);
+  const auto setting = setting_of(experiment, policy, execution, place.world_size);
   auto schedules =
       make_policy_schedules(policy, architecture.shape(), experiment.workload.phase, &setting);
   if (execution.on_gpu() && schedules.step_times) {

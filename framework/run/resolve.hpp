@@ -25,6 +25,9 @@ struct ResolvedPolicy {
   BoundsRule bounds;  ///< of steps on a GPU; on the CPU nothing is padded
 };
 
+/// The name of a GPU that is planned for and that nobody has looked at.
+inline constexpr const char* kUnknownGpu = "unknown GPU";
+
 /// Where the ranks are, as far as settings depend on it.
 struct ResolvedPlace {
   DeviceKind device = DeviceKind::cpu;  ///< cpu or cuda
@@ -33,7 +36,8 @@ struct ResolvedPlace {
 };
 
 /// A policy but for its bounds: its execution against what the device can run, its schedules
-/// proven, a table of step times of this setting only. Local. Throws InputError "policy <name>:
+/// proven, a table of step times of this setting only (on kUnknownGpu: of any GPU). Local. Throws
+/// InputError "policy <name>:
 /// ...".
 ResolvedPolicy resolve_policy(const Experiment& experiment,
                               const PolicyConfig& policy,

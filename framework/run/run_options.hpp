@@ -15,6 +15,7 @@ struct RunOptions {
   std::vector<FaultKind> allowed_faults;  ///< data faults that the run may have
   std::string out;           ///< result folder; empty = results/<experiment>-<UTC time>
   std::string command_line;  ///< of the process, for the record
+  std::string program;       ///< how it was started, for commands that are proposed
 };
 
 }  // namespace dovetail

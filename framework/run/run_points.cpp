@@ -1,5 +1,6 @@
 #include "framework/run/run_points.hpp"
 
+#include <algorithm>
 #include <array>
 #include <iostream>
 #include <map>
@@ -50,7 +51,10 @@ class PointLoop {
   int run_only() { return run(0, options_); }
 
   int run_sweep() {
-    on_first_rank([&] { records_.emplace(points_, options_.out, session_.world_size()); });
+    on_first_rank([&] {
+      records_.emplace(points_, options_.out, session_.world_size());
+      print_what_is_there();
+    });
     int exit_code = kExitDone;
     for (std::size_t point = 0; point < points_.points.size(); ++point) {
       const int code = run_unless_done(point);
@@ -128,6 +132,25 @@ class PointLoop {
     std::array<std::int64_t, 1> asked = {signals_.stop_requested() ? 1 : 0};
     all_reduce(world_, asked, Reduction::max, wait_);
     return asked[0] != 0;
+  }
+
+  /// Of an earlier start of the sweep: "6 of 12 points are complete in results/x; going on with
+  /// point 6".
+  void print_what_is_there() const {
+    const auto& points = records_->result().points;
+    const auto complete = records_->num_complete();
+    if (complete == 0) {
+      return;
+    }
+    std::cout << complete << " of " << points.size() << " points are complete in "
+              << records_->folder().string();
+    const auto next = std::find_if(points.begin(), points.end(), [](const auto& point) {
+      return point.status != SweepPointStatus::complete;
+    });
+    if (next != points.end()) {
+      std::cout << "; going on with point " << next - points.begin();
+    }
+    std::cout << std::endl;
   }
 
   void print_tables() const {

@@ -1,4 +1,4 @@
-// What a model registers: an architecture is read from a config.json and then makes models.
+// What a model registers: an architecture reads a config.json and then makes models.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +44,12 @@ class Architecture {
   /// Layers of the stage.
   virtual const ModelShape& shape() const = 0;
 
-  /// dims().dtype is float32; the placement decides.
+  /// dims().dtype is float32 here: a model's dtype is that of its placement.
   virtual const ModelDims& dims() const = 0;
+
+  /// What the config.json says of the dtype of the published weights ("bfloat16"); empty = nothing.
+  /// A run takes execution.dtype all the same.
+  virtual std::string config_dtype() const { return ""; }
 
   /// Weights of one rank by part (embedding, attention, router, experts, shared experts, dense
   /// layers, lm_head): exactly what make_model allocates.

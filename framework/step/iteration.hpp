@@ -1,6 +1,6 @@
 // What the steps of an iteration share: the KV cache of a rank's requests, and the tensors that
-// refer to its pages. One for all policies with pages of one size,
-// and one numerics where forward passes fill a context.
+// refer to its pages. All policies with pages of one size share it; where forward passes fill a
+// context, they must also have one numerics.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,7 @@ inline at::Tensor given_at(const std::vector<at::Tensor>& given, std::size_t ste
 }
 
 /// Owns the cache. The pages of a rank's requests, of all variants, stay where they are over all
-/// iterations; the
-/// context is filled once and never written again.
+/// iterations. The context is filled once and never written again.
 class Iteration {
  public:
   /// Throws InputError where the cache is too small for the workload or page_size does not divide
@@ -55,13 +54,13 @@ class Iteration {
 
   const std::vector<StepInputs>& context_steps() const { return context_steps_; }
 
-  /// Of the requests of a variant, in a cache that all variants share.
+  /// The pages of a variant's requests, in a cache that all variants share.
   KvPages pages_of(int variant) const;
 
   KvCache& cache() { return cache_; }
 
-  /// Makes a read of keys and values that an iteration of this variant has not written yet visible:
-  /// they are NaN. What other variants have left stays.
+  /// Fills the slots that an iteration of this variant writes with NaN, so that a read before the
+  /// write shows. What other variants have left stays.
   void poison_steps(int variant);
 
   /// The slots that no step writes [n] int64, ascending, on the cache's device.
@@ -71,7 +70,7 @@ class Iteration {
 
   void set_context_filled() { context_filled_ = true; }
 
-  /// Buffers for what the next context step leaves behind the keys and values; they stay where they
+  /// Buffers for what the next context step leaves beside the keys and values. They stay where they
   /// are.
   StepOutputs& begin_context_step(const Model& model, const OutputSelection& selection);
 

@@ -1,6 +1,9 @@
-// The interface between a step and a model: one call a phase. Models know no policies, ranks or
-// threads; the step (model_step.hpp) joins a model, an exchange and a batch into what the ops of a
-// schedule do.
+// The interface between a step and a model: one call for each phase. A model knows no policies,
+// ranks or threads. ModelStep (model_step.hpp) joins a model, an exchange and a batch, and runs the
+// ops of a schedule with them.
+//
+// In shapes T is the number of tokens of a ubatch, H the hidden size, k the experts of a token, and
+// R the rows that this rank's experts compute.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +28,9 @@ struct AttentionSegment {
   std::int64_t context_length = 0;  ///< keys before the first row
 };
 
-/// What attention on a GPU reads of the segments, in fixed places, so that a captured step can be
-/// replayed with other values. S counts segments, padding included; a padding segment is empty. All
-/// undefined on the CPU.
+/// The segments as attention on a GPU reads them. The tensors lie in fixed places, so that a
+/// captured step can be replayed with other values. S is the number of segments, padding included;
+/// a padding segment is empty. On the CPU all tensors are undefined.
 struct SegmentTensors {
   at::Tensor query_starts;  ///< [S + 1] int32: first row of each segment, then the end of the rows
   at::Tensor key_lengths;   ///< [S] int32: context and query length; 0 = padding
@@ -40,11 +43,11 @@ struct SegmentTensors {
   bool has_context = false;   ///< a segment may have a context
 };
 
-/// Inputs of one ubatch: views into the rank's batch, sliced by declared token dimension.
+/// Inputs of one ubatch: views into the tensors of the rank's batch, cut along their tokens.
 struct UbatchInputs {
   std::int64_t num_tokens = 0;
   at::Tensor input_ids;     ///< [T] int64
-  at::Tensor embeds;        ///< [T, H] activation dtype; defined = taken instead of looking up
+  at::Tensor embeds;        ///< [T, H] activation dtype; where defined, they replace the look-up of
                             ///< input_ids; in a later stage: the hidden states of the stage before
   at::Tensor positions;     ///< [T] int64, or [3, T] (M-RoPE)
   at::Tensor slot_mapping;  ///< [T] int64: cache slot of each token; -1 = padding
@@ -56,7 +59,7 @@ struct UbatchInputs {
 
 /// Keys and values of a rank's requests, one pair of tensors for each layer of the stage: [pages,
 /// page_size, kv_heads, head_dim], activation dtype. Slot s is place s % page_size of page s /
-/// page_size.
+/// page_size. All models share this layout: pages, poison, hashes and records rely on it.
 struct KvCache {
   std::vector<at::Tensor> keys;
   std::vector<at::Tensor> values;
@@ -102,11 +105,12 @@ struct WeightsDigest {
       0;  ///< experts that this rank owns; summed over the ep group it covers all
 };
 
-/// A model, or a stage of it, on one rank: replicated attention, router and dense weights, and this
-/// rank's experts. Layers count from 0 within the stage.
-/// All phases are const and may be called for different ubatches from different threads, one at a
-/// time; they enqueue on the current stream and never synchronise. Zero tokens are legal in every
-/// phase. All tensors live on the model's device and are contiguous.
+/// A model, or a pipeline stage of it, on one rank. The rank holds all weights of attention, router
+/// and dense layers, and its own experts. Layers count from 0 within the stage.
+///
+/// All phases are const. They may be called for different ubatches from different threads, one call
+/// at a time. They enqueue on the current stream and never synchronise. A ubatch may have no tokens
+/// in every phase. All tensors live on the model's device and are contiguous.
 class Model {
  public:
   Model() = default;
@@ -121,28 +125,28 @@ class Model {
   virtual WeightsDigest weights_digest() const = 0;
   virtual std::int64_t weight_bytes() const = 0;
 
-  /// A model of the same weights that computes with these numerics: cheap, as it shares all
-  /// tensors, and independent of this one's life. What an architecture makes is `fast`.
-  /// batch_invariant: every row that a phase gives depends on that row's inputs alone (attention:
-  /// on its request's rows up to itself), not on the other rows, the cuts of a batch or a request,
-  /// the ranks, or the threads. On a GPU for steps of one kind: with max_query_length 1 another
-  /// kernel attends than with more.
+  /// A model of the same weights that computes with these numerics. It shares all tensors, so it is
+  /// cheap, and it may outlive this one. A model that an architecture makes is `fast`. With
+  /// batch_invariant every row that a phase gives depends on that row's inputs alone (in attention
+  /// on its request's rows up to itself). It does not depend on other rows, on how a batch or a
+  /// request is cut, on ranks or on threads. On a GPU this holds for steps of one kind: with
+  /// max_query_length 1 another kernel attends than with more.
   virtual std::unique_ptr<Model> with_numerics(Numerics numerics) const = 0;
 
   /// input_ids, or embeds where they are defined, -> hidden; positions -> rotary, for every layer's
   /// attention. A stage that is not the first needs embeds.
   virtual void embed(UbatchState& state) const = 0;
 
-  /// hidden -> hidden; norm, attention and residual; writes this ubatch's keys and values into the
+  /// hidden -> hidden: norm, attention and residual. Writes this ubatch's keys and values into the
   /// cache at slot_mapping first, then reads those of each segment by its row of block_tables.
   virtual void attention(int layer, UbatchState& state, KvCache& cache) const = 0;
 
   /// hidden -> moe_input, router_logits, natural_ids (descending logits, ties by lower id),
-  /// expert_ids, weights. With `replay_ids` [T, k] int64 defined, expert_ids are these instead of
-  /// natural_ids; weights come from the model's own logits of them.
+  /// expert_ids, weights. Where `replay_ids` [T, k] int64 is defined, it becomes expert_ids in
+  /// place of natural_ids, and the weights come from the model's own logits of these experts.
   virtual void route(int layer, UbatchState& state, const at::Tensor& replay_ids) const = 0;
 
-  /// rows [R, H] grouped by local expert -> [R, H], weights of the routing not applied.
+  /// rows [R, H] grouped by local expert -> [R, H]. The exchange applies the routing's weights.
   virtual at::Tensor experts(int layer, const ExpertRows& rows) const = 0;
 
   /// moe_input -> shared_output.
@@ -157,7 +161,7 @@ class Model {
   /// hidden -> [T, H] after the final norm; in a stage that is not the last: hidden as it is.
   virtual at::Tensor output(const UbatchState& state) const = 0;
 
-  /// normed [n, H] (rows of output) -> [n, vocabulary]. Of the last stage only.
+  /// normed [n, H] (rows of output) -> [n, vocabulary]. Only the last stage has logits.
   virtual at::Tensor logits(const at::Tensor& normed) const = 0;
 };
 

@@ -1,5 +1,5 @@
-// What the ops of a schedule do: joins a model, an exchange and a rank's batch. Knows phases, but
-// no policy, thread or stream.
+// What the ops of a schedule do: ModelStep joins a model, an exchange and a rank's batch. It knows
+// phases, but no policy, thread or stream.
 #pragma once
 
 #include <cstdint>
@@ -44,16 +44,16 @@ StepWork cut_step(const StepInputs& inputs,
                   StepOutputs& outputs,
                   const at::Tensor& replay_ids);
 
-/// Runs the ops of one rank's steps. All references outlive it. One step at a time: begin, then the
-/// ops by the runner.
+/// Runs the ops of one rank's steps, one step at a time: first begin, then the runner calls run for
+/// each op. Everything that the constructor gets by reference outlives it.
 class ModelStep final : public StepBody {
  public:
   /// `fault` may be null.
   ModelStep(const Model& model, Exchange& exchange, KvCache& cache, InjectedFault* fault);
 
-  /// Sets the next step. With `keep_plans` a full pass keeps the exchange plans of all layers; the
-  /// passes compute_only and comm_only run with the plans that were kept last, by a pass over the
-  /// same ubatches. With `poison_received` what an exchange has received becomes NaN as soon as it
+  /// Sets the next step. With `keep_plans` a full pass keeps the exchange plans of all layers. The
+  /// passes compute_only and comm_only then run with the plans that a pass over the same ubatches
+  /// has kept last. With `poison_received` what an exchange has received becomes NaN as soon as it
   /// was used.
   void begin(StepWork work, PassKind pass, bool keep_plans, bool poison_received = false);
 

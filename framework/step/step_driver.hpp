@@ -44,8 +44,8 @@ struct DriverReport {
   std::int64_t device_clock_error_ns = 0;  ///< the largest of the profiled passes; 0 on the CPU
 };
 
-/// All calls from the main thread: prepare, run, finish. All are collective over the world in the
-/// sense that every rank makes them, with equal arguments.
+/// The calls of a step are prepare, run, finish, from the main thread. All are collective over the
+/// world in the sense that every rank makes them, with equal arguments.
 class StepDriver {
  public:
   StepDriver() = default;
@@ -55,11 +55,12 @@ class StepDriver {
   StepDriver(StepDriver&&) = delete;
   StepDriver& operator=(StepDriver&&) = delete;
 
-  /// What is no part of the step: inputs put in place; graphs captured. What a full pass must write
-  /// is NaN behind it, also where the attempt of a capture has run the step before.
+  /// Does what is no part of the step: puts inputs in place and captures graphs. Afterwards all
+  /// that a full pass must write is NaN, also where the attempt of a capture has run the step
+  /// before.
   virtual void prepare(const AgreedStep& agreed, const StepPass& pass) = 0;
 
-  /// The step, from the first op to the last one's end. `times` may be null.
+  /// Runs the step, from the first op to the end of the last one. `times` may be null.
   virtual void run(OpTimes* times) = 0;
 
   /// Makes the outputs readable in the policy's StepOutputs. Throws what the device has found.
@@ -69,8 +70,8 @@ class StepDriver {
   /// has kept its plans: [layers, experts_per_rank] row-major.
   virtual void add_tokens_per_expert(std::span<std::int64_t> counts) const = 0;
 
-  /// A forward pass that fills a part of the KV cache's context. `outputs` are of that context
-  /// step, poisoned, and outlive the driver; they get what they are made for.
+  /// Runs a forward pass that fills a part of the KV cache's context. `outputs` belong to that
+  /// context step, are poisoned, and outlive the driver. They get what they are made for.
   virtual void fill_context(int context_step, StepOutputs& outputs) = 0;
 
   /// Equal on all ranks as long as their graphs are; see agreement.hpp. 0 without graphs.

@@ -11,6 +11,7 @@
 #include "framework/base/strict_json.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
+#include "framework/base/working_folder.hpp"
 #include "models/weights/convert.hpp"
 
 #ifdef DOVETAIL_WITH_CUDA
@@ -52,7 +53,7 @@ void check_shard_name(const std::string& name, const std::string& tensor, const 
 CheckpointSource::CheckpointSource(std::string folder) : folder_(std::move(folder)) {
   std::error_code ignored;
   if (!fs::is_directory(folder_, ignored)) {
-    throw InputError(folder_, 0, 0, "no such checkpoint folder");
+    throw InputError(folder_, 0, 0, "no such checkpoint folder" + working_folder_note(folder_));
   }
   const std::string single = folder_ + "/" + kSingleFile;
   const std::string index = folder_ + "/" + kIndexFile;

@@ -29,9 +29,10 @@ class Outcome:
         return f"exit code {self.code} after {self.seconds:.1f} s\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
-def execute(command, limit_s=55):
+def execute(command, limit_s=55, environment=None):
+    """`environment`: variables beside this process's own."""
     begin = time.monotonic()
-    process = subprocess.run(command, cwd=TOP, capture_output=True, text=True, errors="replace", timeout=limit_s)
+    process = subprocess.run(command, cwd=TOP, capture_output=True, text=True, errors="replace", timeout=limit_s, env={**os.environ, **(environment or {})})
     return Outcome(process, time.monotonic() - begin)
 
 

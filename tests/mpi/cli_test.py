@@ -68,6 +68,38 @@ class Run(SmallTest):
         events = json.loads((run / "dual_batch" / "trace.json").read_text())["traceEvents"]
         self.assertTrue(any(event.get("name", "").startswith("dispatch") for event in events))
 
+    def test_the_first_line_says_what_decides_and_what_comes_next_is_no_line_for_scripts(self):
+        run, outcome = self.run_experiment(2, self.experiment(), "run", "--policy", "dual_gather", "--set", "record.timing=steps")
+        self.assertRegex(outcome.out.splitlines()[0], r"^run: 2 ranks on 1 host; cpu \(.+\); expert parallel 2 x data parallel 1; dtype float32; "
+                         r"numerics fast; exchange ragged \(dual_gather: gather\); link shared memory of the host; 2 iterations after 1 of warm-up$")
+        self.assertRegex(outcome.out.splitlines()[-1], "^policy dual_gather step_ms .* verdict verified( |$)")
+        compare = re.search(r"(?m)^compare: (.+)$", outcome.err)[1]
+        self.assertEqual(compare, f"{BIN} compare {run}")
+        self.assertIn("--set record.timing=ops", outcome.err)
+        _, with_ops = self.run_experiment(2, self.experiment(), "ops", "--policy", "sequential")
+        self.assertNotIn("record.timing", with_ops.err)
+
+    def test_outputs_that_are_not_finite_are_named_whatever_is_verified(self):
+        checkpoint = self.folder / "checkpoint"
+        shutil.copytree(TOP / "tests/fixtures/qwen3-moe-tiny", checkpoint)
+        with open(checkpoint / "model.safetensors", "r+b") as file:
+            size = int.from_bytes(file.read(8), "little")
+            begin, _ = json.loads(file.read(size))["model.norm.weight"]["data_offsets"]
+            file.seek(8 + size + begin)
+            file.write(b"\xff" * 4)  # NaN in any dtype
+        weights = ["--set", f"model.config={checkpoint / 'config.json'}", "--set", f"model.weights={{checkpoint: {checkpoint}}}"]
+        named = "policy sequential: not finite: hidden of rank 0, request 0, position 0, element 0 is nan"
+        run, outcome = self.run_experiment(2, self.experiment(), "none", "--policy", "sequential", "--set", "verify={mode: none}", *weights)
+        self.assertIn(named + "\n", outcome.out)
+        self.assertRegex(outcome.out.splitlines()[-1], "^policy sequential step_ms .* verdict not_finite$")
+        self.assertEqual(json.loads((run / "sequential/summary.json").read_text())["not_finite"]["tensor"], "hidden")
+        run, outcome = self.run_experiment(2, self.experiment(), "both", "--policy", "dual_batch", *weights, code=4)
+        self.assertIn(named + "; nothing can be verified against it\n", outcome.out)
+        self.assertIn("policy sequential step_ms invalid verdict not_finite", outcome.out)
+        self.assertIn("policy dual_batch step_ms invalid verdict mismatch", outcome.out)
+        self.assertIn(f"verify: {BIN} verify {run / 'sequential'} {run / 'dual_batch'}\n", outcome.err)
+        self.run_experiment(2, self.experiment(), "alone", "--policy", "sequential", *weights, code=4)
+
     def test_the_recorded_experiment_resolves_to_itself(self):
         first, _ = self.run_experiment(2, self.experiment(), "first", "--set", "execution.iterations=3")
         second, _ = self.run_experiment(2, first / "experiment.yaml", "second")
@@ -318,6 +350,17 @@ class BadInput(SmallTest):
         self.assertEqual(len([line for line in said if re.search(expected, line)]), 1, f"want once: {expected}\n{outcome}")
         self.assertFalse((self.folder / "run" / "sequential").exists(), str(outcome))
 
+    def test_processes_that_mpi_does_not_know_of(self):
+        """As srun starts them where Slurm has no PMIx: each would be a world of its own."""
+        path = self.experiment(ep=1)
+        said = ""
+        for process in ("0", "1"):
+            outcome = dovetail("run", path, "--out", self.folder / "run", environment={"SLURM_NTASKS": "2", "SLURM_PROCID": process})
+            self.assertEqual(outcome.code, 2, str(outcome))
+            said += outcome.err
+        self.assertEqual(said.count("Slurm has started 2 processes (SLURM_NTASKS), but MPI knows of 1 rank"), 1, said)
+        self.assertFalse((self.folder / "run").exists())
+
     def test_settings(self):
         for expected, setting in (
             ("unknown.*architecture.*qwen3_moe", "model.architecture=llama"),
@@ -337,6 +380,18 @@ class BadInput(SmallTest):
     def test_ranks_and_experts(self):
         self.refuse("multiple", ranks=3)
         self.refuse("16 experts.* multiple of parallel.expert_parallel = 3", "--set", "parallel.expert_parallel=3", ranks=3)
+
+    def test_one_rank_without_mpirun_where_more_are_needed(self):
+        path = self.experiment()
+        outcome = dovetail("run", path, "--out", self.folder / "run")
+        self.assertEqual(outcome.code, 2, str(outcome))
+        arguments = f"run {path} --out {self.folder / 'run'}"
+        self.assertIn(f"start them with launch/run_local.sh 2 {arguments}, or mpirun -np 2 {BIN} {arguments}\n", outcome.err)
+
+    def test_what_is_missing_or_unknown_is_listed(self):
+        self.refuse("unknown policy 'triple_batch'; the experiment has: sequential, shared_expert, dual_batch, ", "--policy", "triple_batch")
+        self.refuse("verify: the key 'mode' is missing; it is required: none, bitwise, tolerance", "--set", "verify={baseline: sequential}")
+        self.refuse(rf"models/none.json: .*\(relative paths count from the working directory, {TOP}\)", "--set", "model.config=models/none.json")
 
     def test_place_in_the_file(self):
         self.refuse(r"experiment.yaml:4:\d+: ", text=SMALL.replace("expert_parallel", "expert_paralel"))
@@ -415,9 +470,42 @@ class Tools(SmallTest):
         self.assertEqual(without_keys.code, 2, str(without_keys))
         self.assertIn("allowed: table, json", without_keys.err)
 
+    def test_check_shows_what_decides(self):
+        told = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2).out
+        self.assertRegex(told.splitlines()[0], r"^run: 2 ranks; cpu \(.+\); expert parallel 2 x data parallel 1; dtype float32; numerics fast; exchange ragged; ")
+        self.assertIn("note: dtype is float32, and config.json says bfloat16: --set execution.dtype=bfloat16 takes that\n", told)
+        self.assertIn("\nexchange ragged: auto: ", told)
+        self.assertRegex(told.splitlines()[-1], "^not counted: activations")
+        same = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "execution.dtype=bfloat16").out
+        self.assertNotIn("config.json", same)
+
+    def test_check_shows_what_auto_and_thresholds_decide(self):
+        self.assertRegex(dovetail("check", "experiments/auto.yaml", "--ranks", 2).out,
+                         r"(?m)^point \d+, policy auto: steps? \d.* runs? (dual_batch|sequential).*: the table says \d+\.\d+ ms with ubatches and \d+\.\d+ ms without")
+        report = json.loads(dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "policies.dual_batch.thresholds={prefill: 5000}",
+                                     "--format", "json").out)
+        steps = {policy["name"]: [(step["runs"], step["reason"]) for step in policy["steps"]] for policy in report["policies"]}
+        self.assertEqual(steps, {"sequential": [("sequential", "none")], "dual_batch": [("sequential", "below_threshold")],
+                                 "dual_inline": [("dual_batch", "none")]})
+
+    def test_check_and_plan_know_gpus_that_are_not_there(self):
+        for arguments in (["experiments/gpu_decode.yaml"], ["experiments/quickstart.yaml", "--device", "cuda", "--set", "execution.dtype=bfloat16"]):
+            with self.subTest(arguments=arguments):
+                outcome = dovetail("check", *arguments, "--ranks", 64)
+                self.assertEqual(outcome.code, 0, str(outcome))
+                self.assertRegex(outcome.out, r"^run: 64 ranks; cuda \(64 x ")
+                self.assertIn("note: planned for more GPUs than this machine has: ", outcome.out)
+        self.assertEqual(dovetail("plan", "experiments/gpu_decode.yaml", "--policy", "dual_eager").code, 0)
+
+    @unittest.skipIf("built without CUDA" not in dovetail("info").out, "this build runs on GPUs")
+    def test_a_build_without_cuda_plans_and_does_not_run_on_gpus(self):
+        self.assertIn("note: this build has no CUDA", dovetail("check", "experiments/gpu_quick.yaml", "--ranks", 2).out)
+        outcome = mpirun(2, "run", "experiments/gpu_quick.yaml", "--out", self.folder / "run")
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("cuda in a build without CUDA", outcome.err)
+
     def test_every_experiment_passes_the_check(self):
-        paths = [path for path in (TOP / "experiments").glob("*.yaml") if not path.name.startswith("gpu_")]  # tests/gpu has those
-        for path in sorted(paths):
+        for path in sorted((TOP / "experiments").glob("*.yaml")):
             with self.subTest(path=path.name):
                 ranks = 4 if path.name == "uneven_ranks.yaml" else 2
                 outcome = dovetail("check", path, "--ranks", ranks)

@@ -75,6 +75,13 @@ class Faults(Faulty):
                 with h5py.File(run / name / f"rank-0000{rank}.h5") as file:
                     self.assertEqual(file.attrs["fault"], expected)
 
+        compared = {one["name"]: one for one in json.loads(dovetail("compare", run, "--format", "json").out)["policies"]}
+        wrong, right = compared["flipped_attention"], compared["right"]
+        self.assertEqual((wrong["status"], wrong["speed_up"], wrong["step_ns"]), ("mismatch", None, None))
+        self.assertIn("no measurement: fault flipped_element at rank 1", wrong["note"])
+        self.assertEqual((right["status"], right["note"]), ("complete", ""))
+        self.assertGreater(right["speed_up"], 0)
+
     def test_bfloat16_with_24_layers(self):
         self.assert_all_caught(cases(EARLY), dtype="bfloat16")
 

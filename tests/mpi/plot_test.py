@@ -55,6 +55,12 @@ class Plots(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.folder, ignore_errors=True)
 
+    def module(self):
+        spec = importlib.util.spec_from_file_location("plot", PLOT)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
     def pictures(self, name, kind, *arguments, made=NAMES):
         out = self.folder / f"{name}-{kind}"
         outcome = plot(self.folder / name, "--out", out, "--format", kind, *arguments)
@@ -71,6 +77,7 @@ class Plots(unittest.TestCase):
             for path in self.pictures(name, "svg"):
                 found = texts(path)
                 self.assertIn(f"link {LINK}", found, path)
+                self.assertIn("2 ranks, expert parallel 2, cpu, float32", found, path)
                 for policy in ("sequential", "dual_batch"):
                     self.assertTrue(any(text.startswith(policy) for text in found), f"{path}: {found}")
 
@@ -82,10 +89,34 @@ class Plots(unittest.TestCase):
         found = texts(self.pictures("run", "svg")[2])
         for expected in ("rank 0 compute", "rank 1 comm", "ubatch 0", "ubatch 1"):
             self.assertIn(expected, found)
+        self.assertIn("waiting for the last rank", found)
         # Which phases are wide enough for a label depends on their times.
         self.assertTrue({"attention", "att", "experts", "exp", "dispatch", "dis", "combine", "com"} & set(found), found)
         shorter = texts(self.pictures("run", "svg", "--layers", "1")[2])
         self.assertTrue(any("layers 0 to 0 of" in text for text in shorter), shorter)
+
+    def test_what_no_axis_changes_is_drawn_once(self):
+        file = self.folder / "ubatches.yaml"
+        file.write_text(BASE + "sweep:\n  workload.requests.count: [1, 2]\n  policies.dual_batch.ubatches: [2, 3]\n")
+        outcome = execute([*MPIRUN, "-np", "2", BIN, "run", str(file), "--out", str(self.folder / "ubatches")])
+        self.assertEqual(outcome.code, 0, str(outcome))
+        (path,) = self.pictures("ubatches", "svg", made=["step_time"])
+        self.assertEqual(sorted(text for text in texts(path) if text.startswith(("sequential", "dual_batch"))),
+                         ["dual_batch, ubatches 2", "dual_batch, ubatches 3", "sequential"])
+        series, _ = self.module().read_series(self.folder / "ubatches")
+        self.assertEqual({label: len(policies) for label, policies in series.items()},
+                         {"sequential": 2, "dual_batch, ubatches 2": 2, "dual_batch, ubatches 3": 2})
+
+    def test_waiting_ends_when_the_last_rank_has_come(self):
+        policy = self.module().Policy(self.folder / "run" / "dual_batch")
+        ranks = policy.profiled_step()
+        exchanges = [{tuple(op.values()): one for op, *one in rank if op["phase"] in ("dispatch", "combine")} for rank in ranks]
+        self.assertEqual(exchanges[0].keys(), exchanges[1].keys())
+        self.assertTrue(exchanges[0])
+        for key, (start, moving, end) in exchanges[0].items():
+            last = max(start, exchanges[1][key][0])
+            self.assertAlmostEqual(moving, min(last, end))
+        self.assertTrue(all(start == moving for rank in ranks for op, start, moving, _ in rank if op["lane"] == "compute"))
 
     def test_pixels(self):
         from matplotlib.image import imread
@@ -96,9 +127,7 @@ class Plots(unittest.TestCase):
                 self.assertGreater(len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)), 20, path)
 
     def test_the_numbers_are_those_of_the_record(self):
-        spec = importlib.util.spec_from_file_location("plot", PLOT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = self.module()
         policy = module.Policy(self.folder / "run" / "dual_batch")
         summary = json.loads((policy.folder / "summary.json").read_text())
         self.assertAlmostEqual(np.median(policy.step_ms()) * 1e6, summary["step_ns"]["p50"])
@@ -109,11 +138,11 @@ class Plots(unittest.TestCase):
         with h5py.File(policy.folder / "rank-00001.h5") as file:
             ops, times = file["schedule/0"][:], file["timing/ops"][:]
         self.assertEqual(len(steps[1]), len(ops))
-        lengths = [end - start for _, start, end in steps[1]]
+        lengths = [end - start for _, start, _, end in steps[1]]
         recorded = (times[:, :, 1] - times[:, :, 0]) / 1e6
         self.assertTrue(any(np.allclose(lengths, one, atol=1e-9, rtol=1e-6) for one in recorded), "one of the profiled steps")
-        self.assertEqual(min(start for rank in steps for _, start, _ in rank), 0)
-        self.assertEqual([op["phase"] for op, _, _ in steps[1]], [module.text_of(op["phase"]) for op in ops])
+        self.assertEqual(min(start for rank in steps for _, start, *_ in rank), 0)
+        self.assertEqual([op["phase"] for op, *_ in steps[1]], [module.text_of(op["phase"]) for op in ops])
         series, is_sweep = module.read_series(self.folder / "sweep")
         self.assertTrue(is_sweep)
         self.assertEqual({label: [one.tokens() for one in policies] for label, policies in series.items()},

@@ -193,7 +193,7 @@ class Links(SweepTest):
         self.assertEqual(trace["otherData"]["link"], LINK)
         self.assertTrue(any(event["name"] == "process_name" and f"link {LINK}" in event["args"]["name"] for event in trace["traceEvents"]))
         for outcome in (dovetail("compare", policy.parent), dovetail("compare", self.out), dovetail("check", path, "--ranks", 2)):
-            self.assertTrue(outcome.out.startswith(f"Link {LINK}\n"), str(outcome))
+            self.assertIn(f"Link {LINK}\n", outcome.out, str(outcome))
         self.assertIn(f"link {LINK}", dovetail("verify", policy.parent / "sequential", policy).out)
         self.assertEqual(self.read()["points"][0]["policies"][0]["link"], LINK)
         self.assertIn(LINK, (self.out / "sweep.csv").read_text())
@@ -266,6 +266,7 @@ class Resume(SweepTest):
         self.assertGreaterEqual(len(done), 1)
         outcome = self.run_sweep(path, *self.MANY)
         self.assertEqual(self.statuses(), ["complete"] * 3)
+        self.assertIn(f"{len(done)} of 3 points are complete in {self.out}; going on with point {len(done)}\n", outcome.out)
         for name, files in {**left, **done}.items():
             self.assertEqual(digests(self.out / name), files, f"{name} was changed")
         for number in range(3):
@@ -298,6 +299,7 @@ class Resume(SweepTest):
         self.assertEqual(self.read()["points"][1]["folder"], "point-0001.retry1")
         again = self.run_sweep(path, *self.MANY)  # nothing is left to do
         self.assertNotIn("of the sweep (", again.out)
+        self.assertIn(f"3 of 3 points are complete in {self.out}\n", again.out)
         self.assertEqual(len(self.folders()), 4)
 
     def test_sigterm(self):

@@ -19,15 +19,15 @@ std::chrono::nanoseconds link_duration(const LinkConfig& link,
                                        std::int64_t received_bytes);
 
 /// Lets dispatch and combine of another exchange last at least link_duration of the bytes that
-/// crossed the wire in the call, counted from the call's own beginning on this rank; all other
-/// calls pass through. The wait sleeps, so the core is free for compute. It polls the policy and
-/// ends with what that throws; TimeoutError where the link would take longer than the policy's
-/// time-out.
+/// crossed the wire in the call. The time counts from the beginning of the call on this rank. All
+/// other calls pass through. The wait sleeps, so the core is free for compute. It polls `policy`
+/// and ends with what that throws. Throws TimeoutError where the link would take longer than the
+/// policy's time-out.
 ///
-/// What it leaves out: a row of a peer that came late is there a link_duration after this rank's
-/// call, not after the peer's (but never before the peer has sent it). The counts of rows belong to
-/// dispatch: their bytes are among the call's, and it waits for them within its link_duration; that
-/// they travel before the rows, with a latency of their own, is not added.
+/// Two things are left out. A row of a peer that came late is there a link_duration after this
+/// rank's call, where a real link would count from the peer's call (it is never there before the
+/// peer has sent it). The counts of rows belong to dispatch: their bytes and the wait for them are
+/// within its link_duration, and no latency of their own is added.
 class EmulatedLink final : public Exchange {
  public:
   EmulatedLink(std::unique_ptr<Exchange> exchange, const LinkConfig& link, WaitPolicy policy);

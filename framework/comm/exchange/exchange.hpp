@@ -1,8 +1,9 @@
 // The exchange of tokens between the ranks of an ep group: six calls around the experts of a layer.
-// All back ends implement this interface and pass one conformance test; they agree to the bit,
-// because the order of summation depends on the grid only (Numerics::fast), or on the token's
-// choices only (Numerics::batch_invariant: the same bits on every grid, and those of `fast` on one
-// rank). exchange_table.cpp lists them and says how to add one.
+// Every back end implements this interface and passes one conformance test. All of them give the
+// same bits, because they sum in the same order. With Numerics::fast this order depends on the grid
+// alone. With Numerics::batch_invariant it depends on the token's choices alone, so every grid
+// gives the bits that `fast` gives on one rank. exchange_table.cpp lists the back ends and says how
+// to add one.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +18,7 @@
 
 namespace dovetail {
 
-/// What an exchange is made for; equal on all ranks of the group but for ep_rank.
+/// What an exchange is made for. All but ep_rank is equal on all ranks of the group.
 struct ExchangeShape {
   int ep_size = 1;
   int ep_rank = 0;
@@ -36,19 +37,20 @@ struct ExchangeShape {
     return hidden * static_cast<std::int64_t>(c10::elementSize(dtype));
   }
 
-  /// Whether each choice's row comes back and not one partial sum a rank. A rank alone sums all
-  /// choices of a token in ascending k anyway: its partial sum is the batch-invariant one.
+  /// True if a row for each choice comes back in place of one partial sum of each rank. A group of
+  /// one rank sums all choices of a token in ascending k anyway, which is the batch-invariant
+  /// order.
   bool returns_choices() const { return numerics == Numerics::batch_invariant && ep_size > 1; }
 
-  /// Rows that one rank sends back for a token that it got: one partial sum, or the most choices
-  /// that its experts can be.
+  /// The most rows that one rank sends back for a token that it got: one partial sum, or one row
+  /// for each choice that its experts can be.
   int most_returned_rows() const {
     return returns_choices() ? std::min(top_k, experts_per_rank()) : 1;
   }
 };
 
-/// The tokens of one ubatch in one layer, and what the router has decided for them. All contiguous,
-/// T >= 0.
+/// The tokens of one ubatch in one layer, and what the router has decided for them. All tensors are
+/// contiguous; T is the number of tokens, >= 0.
 struct RoutedTokens {
   at::Tensor hidden;      ///< [T, hidden] activation dtype
   at::Tensor expert_ids;  ///< [T, top_k] int64, distinct within a row, -1 = padding (costs no
@@ -66,15 +68,17 @@ struct ExpertRows {
                        ///< the rows of local expert e; on the device of `rows`
 };
 
-/// Per ubatch the order is prepare, dispatch, arrange, reduce, combine, finish, and then the next
-/// layer's prepare. dispatch and combine are collective over the ep group, called in the same order
-/// (of ubatches) on all ranks, from one thread at a time (the comm lane); prepare may be
-/// collective, too (counts), is called in the same order on all ranks, and may run beside a
-/// dispatch or combine of another ubatch. Other calls are local. Buffers belong to the exchange and
-/// are valid until the ubatch's next prepare/dispatch. Ranks may hold different numbers of tokens,
-/// also none; every rank makes every call. All waits are bounded.
+/// The calls of a ubatch come in this order: prepare, dispatch, arrange, reduce, combine, finish,
+/// and then the next layer's prepare.
 ///
-/// Nothing here has a default: who wraps an exchange has to pass every call on.
+/// dispatch and combine are collective over the ep group. All ranks call them in the same order of
+/// ubatches, from one thread at a time (the comm lane). prepare may be collective, too (counts):
+/// all ranks call it in the same order, and it may run beside a dispatch or combine of another
+/// ubatch. The other calls are local. Ranks may hold different numbers of tokens, also none; every
+/// rank makes every call. All waits are bounded. Buffers belong to the exchange and are valid until
+/// the ubatch's next prepare or dispatch.
+///
+/// No function has a default, so that a class that wraps an exchange cannot forget one.
 class Exchange {
  public:
   Exchange() = default;
@@ -84,13 +88,14 @@ class Exchange {
   Exchange(Exchange&&) = delete;
   Exchange& operator=(Exchange&&) = delete;
 
-  /// compute lane, end of `route`: counts and permutation by destination; packs the rows to send.
+  /// compute lane, end of `route`: counts the tokens for each destination, sorts them, and packs
+  /// the rows to send.
   virtual void prepare(int ubatch, const RoutedTokens& tokens) = 0;
 
-  /// comm lane: the wire only. One row per (token, destination rank); own rows never travel.
+  /// comm lane: only moves rows, one per (token, destination rank). Own rows never travel.
   virtual void dispatch(int ubatch) = 0;
 
-  /// compute lane, head of `experts`.
+  /// compute lane, head of `experts`: the received and the own rows, grouped by local expert.
   virtual ExpertRows arrange(int ubatch) = 0;
 
   /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order.
@@ -100,8 +105,8 @@ class Exchange {
   /// batch_invariant: only puts the rows into the order in which they go back, without weights.
   virtual void reduce(int ubatch, const at::Tensor& expert_rows) = 0;
 
-  /// comm lane: the wire only. Back come, fast: one row per (token, rank); batch_invariant: one row
-  /// per (token, choice). Own rows never travel.
+  /// comm lane: only moves rows back, with fast one per (token, rank), with batch_invariant one per
+  /// (token, choice). Own rows never travel.
   virtual void combine(int ubatch) = 0;
 
   /// compute lane, head of the ubatch's next op. fast: the owner adds the partial rows of the ranks
@@ -113,13 +118,13 @@ class Exchange {
 
   // What only some callers need; all of it lives as long as the exchange.
 
-  /// For passes that leave something out.
+  /// For profiled passes that leave out the exchange or the compute.
   virtual ExchangePlans& plans() = 0;
 
-  /// For whoever measures, and for replays of captured steps.
+  /// Counts bytes, also of captured steps that are replayed.
   virtual TrafficMeter& meter() = 0;
 
-  /// For whoever begins and ends steps, and captures them.
+  /// For code that begins, ends and captures steps.
   virtual StepBuffers& buffers() = 0;
 };
 

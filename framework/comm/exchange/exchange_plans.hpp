@@ -1,4 +1,4 @@
-// Running an exchange again without routing: what passes need that leave something out.
+// Runs an exchange again without routing, for profiled passes that leave out exchange or compute.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,8 @@
 
 namespace dovetail {
 
-/// Routing-dependent state of a prepared ubatch (counts, permutations, received expert ids and
-/// weights), kept by whoever wants to run the same exchange again (compute-only and comm-only
-/// passes).
+/// What a prepared ubatch's routing has decided: counts, permutations, received expert ids and
+/// weights. Passes that compute only, or exchange only, keep it to run the same exchange again.
 class ExchangePlan {
  public:
   ExchangePlan() = default;
@@ -35,8 +34,8 @@ class ExchangePlans {
   /// arrange).
   virtual std::shared_ptr<ExchangePlan> plan(int ubatch) = 0;
 
-  /// As prepare, with the plan of an earlier step of the same batch: packs the rows of `hidden`
-  /// [T, hidden], exchanges no counts.
+  /// As prepare, with the plan of an earlier step of the same batch. Packs the rows of `hidden`
+  /// [T, hidden] and exchanges no counts.
   virtual void prepare_again(int ubatch,
                              const at::Tensor& hidden,
                              std::shared_ptr<ExchangePlan> plan) = 0;

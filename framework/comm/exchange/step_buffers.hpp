@@ -1,5 +1,4 @@
-// The buffers of an exchange from step to step: what messages of fixed size and captured graphs
-// need.
+// The buffers of an exchange from step to step, for messages of fixed size and for captured graphs.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +11,20 @@
 
 namespace dovetail {
 
-/// All calls are local; all but received_rows from the main thread, while no call of the exchange
-/// is in progress.
+/// All calls are local. All but received_rows come from the main thread, while no call of the
+/// exchange is in progress.
 class StepBuffers {
  public:
   virtual ~StepBuffers() = default;
 
-  /// Before every step: the agreed largest number of tokens of each of its ubatches over all ranks,
-  /// which is what messages of fixed size are made for. comm_sms: SMs that the step's transfers may
-  /// take, one of the numbers that the exchange has a communicator for; without meaning where none
-  /// is needed.
+  /// Called before every step. `max_tokens` is, for each ubatch, the agreed largest number of
+  /// tokens over all ranks; messages of fixed size are made for it. `comm_sms` is the number of SMs
+  /// that the step's transfers may take, one of those for which the exchange has a communicator; it
+  /// has no meaning where none is needed.
   virtual void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) = 0;
 
-  /// After a step has ended on the device, also a replayed one: throws RunError for what kernels
-  /// have found (a block that was too small), naming rank, layer and expert.
+  /// Called after a step, also a replayed one, has ended on the device. Throws RunError, naming
+  /// rank, layer and expert, for what kernels have found (a block that was too small).
   virtual void check_step() = 0;
 
   /// Changes whenever begin_step has moved buffers: graphs that were captured before must not be

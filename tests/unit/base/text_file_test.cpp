@@ -70,6 +70,14 @@ TEST_F(TextFile, SaysWhyAFileCannotBeOpened) {
   EXPECT_NE(refusal(path(std::string(300, 'x'))).find("File name too long"), std::string::npos);
 }
 
+TEST_F(TextFile, SaysWhereARelativePathCountsFrom) {
+  const auto message = testing::input_error_of([] { read_text_file("no/such.yaml", kSmall); });
+  EXPECT_EQ(message,
+            "no/such.yaml: cannot be opened or read: No such file or directory (relative paths "
+            "count from the working directory, " +
+                fs::current_path().string() + "); allowed: a small text");
+}
+
 TEST_F(TextFile, RefusesWhatIsNoRegularFileWithoutWaiting) {
   const std::string expected =
       "cannot be opened or read: not a regular file; allowed: a small text";

@@ -226,6 +226,30 @@ TEST_F(Compare, WithoutProfiledIterationsThereAreTimesOnly) {
   EXPECT_FALSE(report.policies[1].metrics.has_value());
 }
 
+TEST_F(Compare, WhereReasonsAreMissingItSaysHowToGetThem) {
+  const std::string hint = ": no op was timed. To time ops, run again with --set record.timing=ops";
+  const auto write_and_print = [&](const std::string& run) {
+    baseline_.write(folder_.path() / run);
+    policy_.write(folder_.path() / run);
+    return to_text(compare_policies({folder_.path() / run}));
+  };
+  const auto forget = [](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.profiles.clear();
+    }
+  };
+  const std::string whole = write_and_print("whole");
+  EXPECT_EQ(whole.find(hint), std::string::npos) << whole;
+  EXPECT_NE(whole.find("Not in the step time: agreement"), std::string::npos) << whole;
+  forget(policy_);
+  const std::string part = write_and_print("part");
+  EXPECT_NE(part.find("not known of a_dual" + hint), std::string::npos) << part;
+  forget(baseline_);
+  const std::string none = write_and_print("none");
+  EXPECT_NE(none.find("not known of b_sequential, a_dual" + hint), std::string::npos) << none;
+  EXPECT_EQ(none.find("split tax"), std::string::npos);
+}
+
 TEST_F(Compare, AProfileWithoutAllPassesIsNotDecomposed) {
   policy_.ranks[0].profiles[0].passes.pop_back();
   EXPECT_FALSE(compare().policies[1].metrics.has_value());
@@ -251,6 +275,17 @@ TEST_F(Compare, SummaryHoldsTimesMetricsTrafficAndVerdict) {
   EXPECT_EQ(traffic.at("imbalance_experts").at(0), 1.5);
   EXPECT_EQ(traffic.at("imbalance_ranks"), 1);
   EXPECT_TRUE(policy_summary(own).at("speed_up").is_null());
+}
+
+TEST_F(Compare, SummaryOfTheBaselineHasFactorsOfOne) {
+  compare();
+  const auto own = folder_.path() / "b_sequential";
+  const nlohmann::json json = policy_summary(own, {.baseline_dir = own});
+  EXPECT_EQ(json.at("speed_up"), 1);
+  EXPECT_EQ(json.at("metrics").at("split_tax_factor"), 1);
+  EXPECT_EQ(json.at("metrics").at("comm_split_factor"), 1);
+  EXPECT_EQ(json.at("metrics").at("terms_ns").at("split_tax"), 0);
+  EXPECT_TRUE(policy_summary(own).at("metrics").at("split_tax_factor").is_null());
 }
 
 /// Two GPUs: 2 of 3 steps as graphs, memory of the fullest rank, the host's share.

@@ -114,6 +114,16 @@ TEST_F(SweepPoint, AMismatchIsOneAndHasNoTimes) {
   EXPECT_FALSE(point.policies[1].step_ns || point.policies[1].speed_up);
 }
 
+TEST_F(SweepPoint, ABaselineThatIsNotFiniteVerifiesNothing) {
+  write();
+  const auto file = folder_.path() / "sequential" / "summary.json";
+  auto summary = nlohmann::json::parse(std::ifstream(file));
+  summary["not_finite"] = {{"tensor", "hidden"}};
+  std::ofstream(file) << summary.dump();
+  EXPECT_EQ(read().status, SweepPointStatus::mismatch);
+  EXPECT_EQ(read().policies[0].verdict, "not_finite");
+}
+
 TEST_F(SweepPoint, WhatIsNotThereYetIsPending) {
   EXPECT_EQ(read_sweep_point(folder_.path() / "none", experiment_).status,
             SweepPointStatus::pending);

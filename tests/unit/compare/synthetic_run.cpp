@@ -91,6 +91,9 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   if (!rank.link.empty()) {
     spec.attributes.push_back({attribute::kLink, rank.link});
   }
+  if (!rank.routing.empty()) {
+    spec.attributes.push_back({attribute::kRouting, rank.routing});
+  }
   spec.config = "experiment: synthetic\n";
   spec.schedules = {run.schedule};
   spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());

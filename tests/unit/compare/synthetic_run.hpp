@@ -54,7 +54,8 @@ struct SyntheticRank {
   std::string inputs_digest = "inputs";
   std::string dtype = "float32";
   std::string device = "cpu";
-  std::string link;  ///< empty: the file says nothing of a link
+  std::string link;     ///< empty: the file says nothing of a link
+  std::string routing;  ///< who chose the experts; empty: the file says nothing of it
   RunStatus status = RunStatus::complete;
   std::string failure;
   bool is_missing = false;

@@ -26,6 +26,27 @@ TEST(TextTable, LeavesNoTrailingBlanks) {
   EXPECT_EQ(table.to_string(), "a  note\n-  ----\nx\n");
 }
 
+TEST(TextTable, IsCutIntoBlocksWhereItIsTooWide) {
+  TextTable table({{"policy", TextTable::Align::left}, {"first"}, {"second"}, {"third"}});
+  table.add_row({"a", "1", "2", "3"});
+  const std::string whole = table.to_string();
+  EXPECT_EQ(
+      whole,
+      "policy  first  second  third\n------  -----  ------  -----\na           1       2      3\n");
+  EXPECT_EQ(table.to_string(28), whole) << "it fits";
+  EXPECT_EQ(table.to_string(27),
+            "policy  first  second\n------  -----  ------\na           1       2\n\n"
+            "policy  third\n------  -----\na           3\n");
+  EXPECT_EQ(table.to_string(3),
+            "policy  first\n------  -----\na           1\n\n"
+            "policy  second\n------  ------\na            2\n\n"
+            "policy  third\n------  -----\na           3\n")
+      << "a column that alone is wider stays whole";
+  EXPECT_EQ(table.to_string(22, 2),
+            "policy  first  second\n------  -----  ------\na           1       2\n\n"
+            "policy  first  third\n------  -----  -----\na           1      3\n");
+}
+
 TEST(TextTable, RefusesARowOfAnotherWidth) {
   TextTable table({{"a"}, {"b"}});
   EXPECT_THROW(table.add_row({"1"}), ContractError);

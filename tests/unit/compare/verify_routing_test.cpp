@@ -208,5 +208,53 @@ TEST_F(Verify, AFlipExcludesTheLogitsOfLaterStepsOnly) {
   EXPECT_EQ(report.tensors.back().num_excluded_rows, 1) << to_text(report);
 }
 
+TEST_F(Verify, AMismatchOfACoarseDtypeWithoutRoutingSaysThatATieIsNotExcluded) {
+  const auto without_routing = [](SyntheticRun& run) {
+    run.with_route = false;
+    for (SyntheticRank& rank : run.ranks) {
+      rank.dtype = "bfloat16";
+      rank.routing = "natural";
+    }
+  };
+  const auto advice = [&](const Change& more, const Change& of_both) {
+    return verify(
+               [&](SyntheticRun& run) {
+                 of_both(run);
+                 element(run, "hidden", 2, 4, 1) += 1;
+                 more(run);
+               },
+               CompareMode::tolerance,
+               3,
+               of_both)
+        .advice;
+  };
+  EXPECT_NE(advice(no_change, without_routing)
+                .find("routing was not recorded, so a near tie of a router, which two right runs "
+                      "in bfloat16 may decide differently, cannot be told from a fault"),
+            std::string::npos);
+  EXPECT_NE(
+      advice(no_change, without_routing).find("--set 'record.outputs=[hidden, logits, routing]'"),
+      std::string::npos);
+  EXPECT_EQ(advice(no_change, no_change), "") << "routing is there, and the dtype is float32";
+  EXPECT_EQ(advice(no_change,
+                   [&](SyntheticRun& run) {
+                     without_routing(run);
+                     run.with_route = true;
+                   }),
+            "")
+      << "what is recorded is judged";
+  EXPECT_EQ(advice(no_change,
+                   [&](SyntheticRun& run) {
+                     without_routing(run);
+                     for (SyntheticRank& rank : run.ranks) {
+                       rank.routing = "synthetic";
+                     }
+                   }),
+            "")
+      << "given experts have no ties";
+  EXPECT_EQ(verify(without_routing, CompareMode::tolerance, 3, without_routing).advice, "")
+      << "nothing differs";
+}
+
 }  // namespace
 }  // namespace dovetail

@@ -420,9 +420,10 @@ std::string error_with_fault(const std::string& fault) {
 
 TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
   const std::string flipped = "{kind: flipped_element, rank: 1, phase: attention";
-  EXPECT_EQ(error_with_fault(flipped + "}"), "");
-  EXPECT_EQ(error_with_fault(flipped + ", policy: dual_batch}"), "");
-  EXPECT_EQ(error_with_fault(flipped + ", policy: sequential}"), "");
+  const std::string timed = flipped + ", iteration: 2";
+  EXPECT_EQ(error_with_fault(timed + "}"), "");
+  EXPECT_EQ(error_with_fault(timed + ", policy: dual_batch}"), "");
+  EXPECT_EQ(error_with_fault(timed + ", policy: sequential}"), "");
   EXPECT_EQ(error_with_fault("{kind: hang, rank: 1, policy: sequential}"), "");
 
   struct Case {
@@ -442,11 +443,13 @@ TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
        "fault.layer: 0, with the phase embed, which is of no layer; allowed: -1"},
       {flipped + ", layer: -1}", "fault.layer: -1, with the phase attention; allowed: from 0"},
       {flipped + ", iteration: 12}",
-       "fault.iteration: 12, and policy dual_batch has 12 with its warm-up; allowed: 0 to 11"},
+       "fault.iteration: 12, and the timed iterations of policy dual_batch are those behind its "
+       "warm-up; allowed: 2 to 11"},
+      {flipped + ", iteration: 1}", "fault.iteration: 1, and the timed iterations of policy"},
       {"{kind: skipped_wait, rank: 1}", "fault.iteration: 0, in which buffers hold nothing yet"},
-      {"[" + flipped + ", policy: sequential}, {kind: hang, rank: 0}]",
+      {"[" + timed + ", policy: sequential}, {kind: hang, rank: 0}]",
        "fault[1].policy: policy sequential has another fault already; allowed: one"},
-      {"[" + flipped + ", policy: sequential}, " + flipped + ", policy: other}]",
+      {"[" + timed + ", policy: sequential}, " + timed + ", policy: other}]",
        "fault[1].policy: unknown policy 'other'"},
   };
   for (const auto& [fault, message] : bad) {
@@ -455,7 +458,7 @@ TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
     EXPECT_NE(what.find(": " + message), std::string::npos) << fault << "\n" << what;
   }
   EXPECT_EQ(error_with_fault(flipped + ", iteration: 11}"), "");
-  EXPECT_EQ(error_with_fault("[" + flipped + "}, {kind: hang, rank: 0, policy: sequential}]"), "");
+  EXPECT_EQ(error_with_fault("[" + timed + "}, {kind: hang, rank: 0, policy: sequential}]"), "");
 }
 
 TEST(Validate, DataFaultsAreLeftOutOfTheBaseline) {

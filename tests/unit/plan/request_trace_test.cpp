@@ -17,7 +17,8 @@ namespace {
 const std::string kGood =
     "{\"length\": 12}\n"
     "{\"input_ids\": [1, 2, 3], \"context_length\": 7, \"rank\": 1}\n"
-    "{\"context_length\": 4}\n";
+    "{\"context_length\": 4}\n"
+    "{\"length\": 1, \"context_ids\": [9, 8]}\n";
 
 std::string error_of(const std::string& text) {
   return testing::input_error_of([&] { parse_request_trace(text, "t.jsonl"); });
@@ -26,7 +27,7 @@ std::string error_of(const std::string& text) {
 TEST(RequestTrace, ReadsWhatIsStated) {
   const RequestTrace trace = parse_request_trace(kGood, "t.jsonl");
   EXPECT_EQ(trace.file, "t.jsonl");
-  ASSERT_EQ(trace.requests.size(), 3U);
+  ASSERT_EQ(trace.requests.size(), 4U);
   EXPECT_EQ(trace.requests[0].length, 12);
   EXPECT_EQ(trace.requests[0].rank, std::nullopt);
   EXPECT_TRUE(trace.requests[0].input_ids.empty());
@@ -36,6 +37,8 @@ TEST(RequestTrace, ReadsWhatIsStated) {
   EXPECT_EQ(trace.requests[1].input_ids, (std::vector<std::int64_t>{1, 2, 3}));
   EXPECT_EQ(trace.requests[2].length, 0) << "not stated";
   EXPECT_EQ(trace.requests[2].line, 3);
+  EXPECT_EQ(trace.requests[3].context_length, 2);
+  EXPECT_EQ(trace.requests[3].context_ids, (std::vector<std::int64_t>{9, 8}));
 }
 
 TEST(RequestTrace, LineEndsDoNotMatter) {
@@ -46,20 +49,22 @@ TEST(RequestTrace, LineEndsDoNotMatter) {
   }
   EXPECT_EQ(parse_request_trace(windows, "t.jsonl").digest, digest);
   EXPECT_EQ(parse_request_trace(kGood.substr(0, kGood.size() - 1), "t.jsonl").digest, digest);
-  EXPECT_EQ(parse_request_trace(kGood, "t.jsonl").requests.size(), 3U);
+  EXPECT_EQ(parse_request_trace(kGood, "t.jsonl").requests.size(), 4U);
 }
 
 TEST(RequestTrace, TheDigestSeesEveryValueAndTheOrder) {
   const auto digest = parse_request_trace(kGood, "t.jsonl").digest;
-  for (const auto& [from, to] :
-       std::vector<std::pair<std::string, std::string>>{{"12", "13"},
-                                                        {"2, 3]", "2, 4]"},
-                                                        {"2, 3]", "2]"},
-                                                        {"7", "8"},
-                                                        {"\"rank\": 1", "\"rank\": 0"},
-                                                        {", \"rank\": 1", ""},
-                                                        {": 4", ": 5"},
-                                                        {"{\"length\": 12}\n", ""}}) {
+  for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
+           {"12", "13"},
+           {"2, 3]", "2, 4]"},
+           {"2, 3]", "2]"},
+           {"9, 8]", "8, 9]"},
+           {"\"context_ids\": [9, 8]", "\"context_length\": 2"},
+           {"7", "8"},
+           {"\"rank\": 1", "\"rank\": 0"},
+           {", \"rank\": 1", ""},
+           {": 4", ": 5"},
+           {"{\"length\": 12}\n", ""}}) {
     std::string text = kGood;
     const std::size_t at = text.find(from);
     ASSERT_NE(at, std::string::npos) << from;
@@ -93,6 +98,9 @@ TEST(RequestTrace, BadLines) {
       {"{\"length\": 1, \"id\": 3}", "unknown key 'id'"},
       {"{\"length\": 1, \"length\": 1}", "byte 21: key 'length' is there twice"},
       {"{\"length\": 1, \"input_ids\": [1]}", "both length and input_ids; allowed: one of them"},
+      {"{\"context_length\": 1, \"context_ids\": [1]}",
+       "both context_length and context_ids; allowed: one of them"},
+      {"{\"context_ids\": [1, -1]}", "context_ids[1] is number -1"},
       {"{\"length\": 0}", "length is number 0; allowed: a whole number from 1 to 1000000000"},
       {"{\"length\": -3}", "length is number -3"},
       {"{\"length\": 1000000001}", "length is number 1000000001"},
@@ -130,7 +138,7 @@ TEST(RequestTrace, BadLines) {
   EXPECT_EQ(error_of(kGood), "");
   EXPECT_TRUE(error_of("").starts_with("t.jsonl:1: an empty file; allowed: lines"));
   EXPECT_TRUE(error_of("\n").starts_with("t.jsonl:1: an empty line"));
-  EXPECT_TRUE(error_of(kGood + "\n").starts_with("t.jsonl:4: an empty line"));
+  EXPECT_TRUE(error_of(kGood + "\n").starts_with("t.jsonl:5: an empty line"));
 }
 
 TEST(RequestTrace, LongLines) {
@@ -160,7 +168,7 @@ TEST(RequestTrace, Files) {
   EXPECT_EQ(read_request_trace(file).digest, parse_request_trace(kGood, "x").digest);
   EXPECT_EQ(read_request_trace(file).file, file);
   std::ofstream(file, std::ios::binary) << kGood << "x";
-  EXPECT_TRUE(error(file).starts_with(file + ":4: not JSON")) << error(file);
+  EXPECT_TRUE(error(file).starts_with(file + ":5: not JSON")) << error(file);
   std::ofstream(file, std::ios::binary) << "";
   EXPECT_TRUE(error(file).starts_with(file + ":1: an empty file")) << error(file);
 }

@@ -442,6 +442,11 @@ TEST(Workload, TracesGiveIdsOfTheFirstStepAndRanks) {
   for (const int world_size : {2, 3, 5}) {
     EXPECT_EQ(all_ranks(config, world_size, &free_trace), all_ranks(config, 1, &free_trace));
   }
+  const auto with_context = trace_of("{\"context_ids\": [7, 6], \"input_ids\": [5]}");
+  const World contexts = all_ranks(config, 1, &with_context);
+  EXPECT_EQ(std::get<1>(contexts.tokens.at({0, 0})), 7);
+  EXPECT_EQ(std::get<1>(contexts.tokens.at({0, 1})), 6);
+  EXPECT_EQ(std::get<1>(contexts.tokens.at({0, 2})), 5);
   const auto other = trace_of("{\"length\": 3}\n{\"input_ids\": [5, 8]}\n{\"length\": 1}");
   EXPECT_NE(all_ranks(config, 1, &other).digest, all_ranks(config, 1, &free_trace).digest);
 }
@@ -462,6 +467,16 @@ TEST(Workload, TracedRequestsGoToTheLeastLoadedRank) {
   EXPECT_EQ(requests_per_rank(config, &to_idle, 4), (std::vector<std::int64_t>{0, 0, 1, 1}));
   config.rank_scale = {0.0, 0.0};
   EXPECT_THROW(requests_per_rank(config, &trace, 2), InputError);
+  // By tokens, not by requests; by contexts where tokens are equal.
+  config = traced();
+  const auto uneven =
+      trace_of("{\"length\": 4000}\n{\"length\": 10}\n{\"length\": 4000}\n{\"length\": 10}\n");
+  EXPECT_EQ(make_workload(config, &uneven, 10, 2, Rank(0)).steps[0].batch.num_tokens(), 4010);
+  const auto contexts = trace_of(
+      "{\"length\": 1, \"context_length\": 500}\n{\"length\": 1, \"context_length\": 20}\n"
+      "{\"length\": 1, \"context_length\": 30}\n{\"length\": 1, \"context_length\": 40}\n");
+  EXPECT_EQ(make_workload(config, &contexts, 10, 2, Rank(1)).kv_tokens,
+            (std::vector<std::int64_t>{21, 31}));
 }
 
 TEST(Workload, RulesOfATrace) {
@@ -476,6 +491,13 @@ TEST(Workload, RulesOfATrace) {
             "trace.jsonl:2: rank 2 in a world of 2; allowed: 0 to 1");
   EXPECT_EQ(error(traced(), good + "{\"input_ids\": [3, 1000]}", 2),
             "trace.jsonl:2: input_ids[1] is 1000, outside of the vocabulary; allowed: 0 to 999");
+  EXPECT_EQ(error(traced(), good + "{\"length\": 1, \"context_ids\": [1000]}", 2),
+            "trace.jsonl:2: context_ids[0] is 1000, outside of the vocabulary; allowed: 0 to 999");
+  auto random = traced();
+  random.context = ContextFill::random;
+  EXPECT_EQ(error(random, "{\"length\": 1, \"context_ids\": [1]}", 2),
+            "trace.jsonl:1: context_ids without forward passes from tokens to a context; allowed: "
+            "context_length, or workload.inputs ids and workload.context prefill");
   EXPECT_EQ(error(traced(), good + "{\"context_length\": 2}", 2),
             "trace.jsonl:2: neither length nor input_ids; allowed in the phase mixed: one of them");
   const auto decode = traced(WorkPhase::decode);
@@ -488,6 +510,7 @@ TEST(Workload, RulesOfATrace) {
   EXPECT_EQ(error(embeds, good, 2), "");
   EXPECT_EQ(error(embeds, "{\"input_ids\": [4]}", 2),
             "trace.jsonl:1: input_ids with workload.inputs embeds; allowed: length");
+  EXPECT_NE(error(embeds, "{\"length\": 1, \"context_ids\": [4]}", 2), "");
   auto hidden = traced();
   hidden.inputs.kind = InputKind::hidden;
   EXPECT_EQ(error(hidden, "{\"length\": 1, \"context_length\": 3}", 2),

@@ -124,6 +124,24 @@ TEST(CheckedRun, RefusesWhatARunWouldRefuse) {
   EXPECT_EQ(refusal(workload + "execution: {device: cpu}\n" + kPolicies, 1), "");
 }
 
+TEST(CheckedRun, SaysWhatEachStepRuns) {
+  const auto run = check(
+      "workload: {phase: prefill, requests: {lengths: [20, 7]}, steps: 3}\n"
+      "execution: {device: cpu}\n"
+      "policies: [{name: sequential}, {name: dual_batch},\n"
+      "  {name: few, schedule: dual_batch, thresholds: {prefill: 28}}]\n",
+      2);
+  ASSERT_EQ(run.planned_steps.size(), 3U);
+  for (const auto& steps : run.planned_steps) {
+    ASSERT_EQ(steps.size(), 1U) << "all three steps run alike";
+    EXPECT_EQ(steps.front().last, 2);
+  }
+  EXPECT_EQ(run.planned_steps[0].front().describe(), "steps 0 to 2 run sequential");
+  EXPECT_EQ(run.planned_steps[1].front().describe(), "steps 0 to 2 run dual_batch");
+  EXPECT_EQ(run.planned_steps[2].front().describe(),
+            "steps 0 to 2 run sequential (below_threshold)");
+}
+
 TEST(PlannedPlace, IsTheCpuWhereThatIsAskedForOrNeeded) {
   const std::string workload = "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n";
   auto capabilities = build_capabilities({"fake"});

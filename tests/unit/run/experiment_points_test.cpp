@@ -56,6 +56,26 @@ TEST(PointExperiment, NamesThePointInErrors) {
   EXPECT_NE(message.find("point 1 of the sweep"), std::string::npos) << message;
 }
 
+TEST(RequireStartedRanks, SaysHowToStartThem) {
+  const auto refusal = [](const std::string& setting, int num_ranks) {
+    const Sweep sweep(kFile, "points.yaml", {setting});
+    RunOptions options;
+    options.program = "build/bin/dovetail";
+    options.command_line = "build/bin/dovetail run points.yaml --out 'my run'";
+    return testing::input_error_of([&] { require_started_ranks(sweep, num_ranks, options); });
+  };
+  EXPECT_EQ(refusal("parallel.expert_parallel=4", 1),
+            "--set parallel.expert_parallel=4: parallel.expert_parallel: 4 ranks, or a multiple, "
+            "are needed, and one was started; start them with launch/run_local.sh 4 run "
+            "points.yaml --out 'my run', or mpirun -np 4 build/bin/dovetail run points.yaml --out "
+            "'my run'");
+  EXPECT_NE(refusal("sweep={parallel.expert_parallel: [1, 4, 2]}", 1).find("run_local.sh 4"),
+            std::string::npos)
+      << "enough for every point";
+  EXPECT_EQ(refusal("parallel.expert_parallel=1", 1), "");
+  EXPECT_EQ(refusal("parallel.expert_parallel=4", 3), "") << "validation says what is wrong";
+}
+
 TEST(FindPolicy, ListsWhatThereIs) {
   const auto experiment = point_of({}, {});
   EXPECT_EQ(find_policy(experiment, "staged").name, "staged");

@@ -11,6 +11,7 @@
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/model_holder.hpp"
+#include "framework/run/planned_steps.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
@@ -198,6 +199,23 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
   EXPECT_EQ(resolved.execution.plain_comm_sms, 32);
   EXPECT_EQ(resolved.execution.comm_sms_of(0), 8);
   EXPECT_EQ(resolved.execution.comm_sms_of(1), 32);
+  const auto message = reduced_step(resolved, {100, 100, 100, 100});
+  const auto planned = plan_steps(policy, resolved, WorkPhase::decode, {&message, 1});
+  ASSERT_EQ(planned.size(), 1U);
+  EXPECT_EQ(planned.front().describe(),
+            "step 0 runs sequential (table_prefers_plain): the table says 1.000 ms with ubatches "
+            "and 1.000 ms without, at 4 tokens and 100.0 tokens of context");
+
+  auto place = kGpus;
+  place.device_name = "another GPU";
+  EXPECT_NE(testing::input_error_of([&] { resolve(experiment, place); }).find("another setting"),
+            std::string::npos);
+  place.device_name = kUnknownGpu;
+  EXPECT_EQ(resolve(experiment, place).execution.comm_sms, 8) << "it may be the table's";
+  table.setting["device"] = "\"cpu\"";
+  std::ofstream(policy.table) << step_time_table_to_json(table);
+  EXPECT_NE(testing::input_error_of([&] { resolve(experiment, place); }).find("device: \"cpu\""),
+            std::string::npos);
 }
 
 /// A sweep over a link, which only the CPU emulates, beside `device: auto`, which is a GPU without.

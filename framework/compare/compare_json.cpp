@@ -1,0 +1,122 @@
+// A comparison as JSON.
+#include <nlohmann/json.hpp>
+
+#include "framework/compare/compare.hpp"
+#include "framework/compare/json_number.hpp"
+
+namespace dovetail {
+namespace {
+
+using Json = nlohmann::json;
+
+Json rank_json(const RankMetrics& rank) {
+  return {{"step_ns", rank.step_ns},
+          {"compute_ns", rank.compute_ns},
+          {"moving_ns", rank.moving_ns},
+          {"waiting_ns", rank.waiting_ns},
+          {"hidden_ns", rank.hidden_ns},
+          {"exposed_moving_ns", rank.exposed_moving_ns},
+          {"exposed_waiting_ns", rank.exposed_waiting_ns},
+          {"hand_off_ns", rank.hand_off_ns},
+          {"launch_ns", rank.launch_ns},
+          {"other_idle_ns", rank.other_idle_ns},
+          {"compute_only_ns", rank.compute_only_ns},
+          {"comm_only_moving_ns", rank.comm_only_moving_ns},
+          {"comm_only_waiting_ns", rank.comm_only_waiting_ns}};
+}
+
+}  // namespace
+
+Json to_json(const Statistics& statistics) {
+  return {{"count", statistics.count},
+          {"min", statistics.min},
+          {"p50", statistics.p50},
+          {"p95", statistics.p95},
+          {"p99", statistics.p99},
+          {"max", statistics.max},
+          {"mean", statistics.mean}};
+}
+
+Json to_json(const DecisionCounts& counts) {
+  return {{"steps", counts.num_steps},
+          {"ubatched", counts.num_ubatched},
+          {"vetoed", counts.num_vetoed},
+          {"reasons", counts.vetoes_by_reason},
+          {"graphs", counts.steps_by_graph},
+          {"eager_reasons", counts.eager_by_reason},
+          {"captured", counts.num_captured}};
+}
+
+Json graphs_json(const PolicyResult& result) {
+  Json json = result.scalars.to_json(path::kGraph);
+  json["eager_reasons"] = result.eager_by_reason;
+  return json;
+}
+
+Json memory_json(const PolicyResult& result) {
+  Json json = result.scalars.to_json(path::kMemory);
+  json["owned_bytes"] = known_number(result.owned_bytes);
+  return json;
+}
+
+Json to_json(const PolicyMetrics& metrics) {
+  const Decomposition& terms = metrics.decomposition;
+  Json json = {{"terms_ns",
+                {{"compute", terms.compute},
+                 {"split_tax", terms.split_tax},
+                 {"contention", terms.contention},
+                 {"exposed_moving", terms.exposed_moving},
+                 {"exposed_waiting", terms.exposed_waiting},
+                 {"hand_off", terms.hand_off},
+                 {"launch", terms.launch},
+                 {"other_idle", terms.other_idle},
+                 {"residual", terms.residual}}},
+               {"measured_ns", terms.measured},
+               {"profiled_ns", terms.profiled()},
+               {"ideal_ns", metrics.ideal_ns},
+               {"moving_ns", metrics.moving_ns},
+               {"waiting_ns", metrics.waiting_ns},
+               {"hidden_share", json_number(metrics.hidden_share)},
+               {"hidden_share_with_waiting", json_number(metrics.hidden_share_with_waiting)},
+               {"split_tax_factor", json_number(metrics.split_tax_factor)},
+               {"comm_split_factor", json_number(metrics.comm_split_factor)},
+               {"contention_factor", json_number(metrics.contention_factor)},
+               {"comm_contention_factor", json_number(metrics.comm_contention_factor)},
+               {"hand_off_wait_ns", to_json(metrics.hand_off_wait_ns)},
+               {"ranks", Json::array()}};
+  for (const RankMetrics& rank : metrics.mean_of_rank) {
+    json["ranks"].push_back(rank_json(rank));
+  }
+  return json;
+}
+
+Json to_json(const CompareReport& report) {
+  Json json = {{"baseline", report.baseline}, {"policies", Json::array()}};
+  for (const PolicyComparison& policy : report.policies) {
+    const PolicyResult& result = policy.result;
+    const bool timed = result.step_ns.count > 0;
+    json["policies"].push_back(
+        {{"name", result.name},
+         {"run", policy.run},
+         {"baseline", policy.baseline},
+         {"folder", result.folder.string()},
+         {"status", result.status},
+         {"problem", result.problem},
+         {"note", policy.note},
+         {"world_size", result.world_size},
+         {"expert_parallel", result.expert_parallel},
+         {"ubatches", result.num_ubatches},
+         {"link", result.link},
+         {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
+         {"speed_up", json_number(policy.speed_up)},
+         {"device", result.device},
+         {"host_share", json_number(result.host_share)},
+         {"graphs", result.is_complete() ? graphs_json(result) : Json(nullptr)},
+         {"memory", result.is_complete() ? memory_json(result) : Json(nullptr)},
+         {"decisions", result.is_complete() ? to_json(result.decisions) : Json(nullptr)},
+         {"metrics", policy.metrics.has_value() ? to_json(*policy.metrics) : Json(nullptr)}});
+  }
+  return json;
+}
+
+}  // namespace dovetail

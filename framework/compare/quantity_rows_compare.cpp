@@ -1,0 +1,108 @@
+// What the tables of `dovetail compare` show, and the words that they use.
+#include "framework/compare/quantity_rows.hpp"
+
+namespace dovetail {
+
+// clang-format off
+std::vector<Quantity> word_quantities() {
+  constexpr auto in = Report::words;
+  return {
+      {in, "step", "", "", "", "One forward pass, from the first op to the last. Outside of it, and in no step time: the agreement of the ranks before it, the making of inputs, warm-up, capture of graphs, hashing and recording.", ""},
+      {in, "ubatch", "", "", "", "A part of the batch (micro-batch). The ubatches of a step are computed in turn, so that one may exchange rows while another computes.", ""},
+      {in, "op", "", "", "", "One phase of one layer of one ubatch. It runs on a lane: `compute` or `comm`.", ""},
+      {in, "exchange", "", "", "", "Dispatch (rows travel to the ranks of their experts) and combine (their results travel back).", ""},
+      {in, "moving", "", "", "", "The part of an exchange in which rows travel: from when the last rank of the group has come to it, to its end on this rank.", ""},
+      {in, "waiting", "", "", "", "The part before that: this rank has come to the exchange and another one has not.", ""},
+      {in, "exposed", "", "", "", "Of moving or waiting: while this rank computes nothing. Every nanosecond of a profiled step is the first of these that fits: compute, exposed moving, exposed waiting, hand-off, launch, other idle.", ""},
+      {in, "hidden", "", "", "", "Of moving or waiting: while this rank computes.", ""},
+      {in, "profiled step", "", "", "", "With `record.timing: ops`: a step that is run after the timed ones with start and end of each op recorded. The terms and factors are taken from these.", ""},
+      {in, "pass", "", "", "", "A profiled step runs three times: in full, without the exchange (compute-only), and the exchange alone (comm-only).", ""},
+      {in, "slowest rank", "", "", "", "The rank whose step takes longest, chosen for each step anew.", ""},
+      {in, "baseline", "", "", "", "The policy that others are compared with: `verify.baseline` of the run, else its first policy, or what `--baseline` names.", ""},
+      {in, "vetoed, plain", "", "", "", "A step is vetoed where the ranks agree on no ubatches, for example below a threshold. It runs the plain schedule: `sequential`, one ubatch.", ""},
+      {in, "proven", "", "", "", "Of a schedule: checked before the run to be complete, free of cycles and of buffers that are used twice at a time, with each op behind what it needs.", ""},
+      {in, "stage", "", "", "", "Of the policy `staged`: a run of phases of a layer that is enqueued in one go. A pipeline stage is something else: the layers `model.layers` of a model.", ""},
+      {in, "wire bytes", "", "bytes", "", "What leaves a rank for another one: rows, their metadata and counts. How many rows depends on the exchange: with `ragged` one for each token and other rank that has an expert of it.", ""},
+      {in, "logical bytes", "", "bytes", "", "What the routing asks for: one row for each token and expert, the own rank's included, without padding. Figures of other systems mostly count so.", ""},
+  };
+}
+
+std::vector<Quantity> compare_quantities() {
+  std::vector<Quantity> rows;
+  const auto add = [&rows](Report report, std::vector<Quantity> more) {
+    for (Quantity& row : more) {
+      row.report = report;
+      rows.push_back(std::move(row));
+    }
+  };
+  constexpr auto in = Report::compare_steps;
+  constexpr const char* step = "slowest rank of each timed step";
+  add(Report::compare_steps, {
+      {in, std::string(kRunHeading), "run", "text", "", "The run's folder, with as much of its path as tells it from the others. Shown where there are several runs.", ""},
+      {in, "policy", "policy", "text", "", "The label of the policy in the experiment.", ""},
+      {in, std::string(kBaselineHeading), "baseline", "text", "", "What the row is compared with. Shown where there are several runs.", ""},
+      {in, "status", "status", "text", "gravest of all", "`complete`, `failed`, `stopped`, `running` (also what a killed rank leaves), `invalid`, `incomplete` (a rank has no file), `unreadable`, `not_run`.", ""},
+      {in, "ranks", "world_size", "count", "", "The number of ranks.", ""},
+      {in, "ubatches", "ubatches", "count", "", "The number of ubatches, the most of any schedule of the policy.", ""},
+      {in, "steps", "step_ns.count", "count", step, "The timed steps that all ranks have finished. The next five columns are over these.", ""},
+      {in, "p50 [ms]", "step_ns.p50", "ms", step, "The median step time.", ""},
+      {in, "p95 [ms]", "step_ns.p95", "ms", step, "95 of 100 steps are faster.", "linear between the two neighbours"},
+      {in, "p99 [ms]", "step_ns.p99", "ms", step, "99 of 100 steps are faster; with fewer than 100 steps close to the largest.", "linear between the two neighbours"},
+      {in, "min [ms]", "step_ns.min", "ms", step, "The fastest step.", ""},
+      {in, "max [ms]", "step_ns.max", "ms", step, "The slowest step.", ""},
+      {in, "speed-up", "speed_up", "factor", "", "How many times faster than the baseline. Above 1 is faster.", "p50 of the baseline / own p50"},
+      {in, "note", "note", "text", "", "Vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
+  });
+  add(Report::compare_devices, {
+      {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
+      {in, "policy", "", "text", "", "As above.", ""},
+      {in, "device", "device", "text", "all", "The kinds of device of the ranks.", ""},
+      {in, "graph", "", "text", "", "How many timed steps ran as which kind of CUDA graph; `none` is eager.", ""},
+      {in, "captures", "graphs.captures", "count", "rank 0; equal on all", "The CUDA graphs captured in all steps of the policy, warm-up included.", ""},
+      {in, "replays", "graphs.replays", "count", "rank 0; equal on all", "The steps of the policy that ran as a replay.", ""},
+      {in, "host share", "host_share", "%", "all, timed steps", "How much of a step the host needs to enqueue it. Near 100 % the GPU waits for the host.", "median of enqueue time / step time"},
+      {in, "peak [GiB]", "memory.peak_reserved_bytes", "GiB", "fullest rank", "The most that the allocator held of the device.", ""},
+      {in, "allocated", "memory.peak_allocated_bytes", "GiB", "fullest rank", "The most of it that tensors held.", ""},
+      {in, "owned", "memory.owned_bytes", "GiB", "fullest rank", "What a rank owns for the whole run.", "weights + cache + exchange, of one rank"},
+      {in, "weights", "memory.weights_bytes", "GiB", "fullest rank", "The weights of a rank.", ""},
+      {in, "cache", "memory.cache_bytes", "GiB", "fullest rank", "Its cache of keys and values.", ""},
+      {in, "exchange", "memory.exchange_bytes", "GiB", "fullest rank", "Its buffers of the exchange.", ""},
+  });
+  constexpr const char* slow = "slowest rank of each profiled step; mean over these";
+  add(Report::compare_terms, {
+      {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
+      {in, "policy [ms]", "", "text", "", "As above. All columns of this table are in ms.", ""},
+      {in, "compute", "metrics.terms_ns.compute", "ms", slow, "What the baseline computes: its compute-only pass, on the same rank. Without a baseline: the policy's own.", ""},
+      {in, "split tax", "metrics.terms_ns.split_tax", "ms", slow, "What computing in smaller parts costs: smaller matrices, weights that are read again.", "compute-only pass - that of the baseline"},
+      {in, "contention", "metrics.terms_ns.contention", "ms", slow, "What computing beside the exchange costs. Negative where compute was faster in the full pass.", "time in which compute runs in the full pass - compute-only pass"},
+      {in, "exposed moving", "metrics.terms_ns.exposed_moving", "ms", slow, "Rows travel and the rank computes nothing. `moving [ms]` is a mean over all ranks, so the two do not add up.", "moving while no compute runs"},
+      {in, "exposed waiting", "metrics.terms_ns.exposed_waiting", "ms", slow, "The rank waits for others in an exchange and computes nothing.", "waiting while neither moving nor compute runs"},
+      {in, "hand-off", "metrics.terms_ns.hand_off", "ms", slow, "The threads of the ubatches hand over to each other and nothing else runs.", ""},
+      {in, "launch", "metrics.terms_ns.launch", "ms", slow, "A thread has got its turn and its op has not started; nothing else runs. On a GPU: enqueued and not started.", ""},
+      {in, "other idle", "metrics.terms_ns.other_idle", "ms", slow, "The rest of the profiled step: no op runs and no hand-off or launch explains it.", "profiled step - all terms to the left"},
+      {in, "residual", "metrics.terms_ns.residual", "ms", slow, "Profiled steps differ from timed ones, in which nothing is recorded. Terms that are smaller than this say little.", "p50 - all terms to the left"},
+      {in, "= p50", "metrics.measured_ns", "ms", step, "The median step time again: the sum of the terms.", ""},
+      {in, "ideal", "metrics.ideal_ns", "ms", "largest of all ranks; mean over the profiled steps", "The shortest that this policy's step could be if exchange and compute overlapped fully and cost each other nothing.", "max over ranks of max(compute-only pass, moving of the comm-only pass)"},
+  });
+  constexpr const char* all = "all, profiled steps";
+  add(Report::compare_exchange, {
+      {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
+      {in, "policy", "", "text", "", "As above.", ""},
+      {in, "moving [ms]", "metrics.moving_ns", "ms", "mean over all, profiled steps", "How long rows travel in a step, hidden or not.", ""},
+      {in, "hidden", "metrics.hidden_share", "%", all, "The share of moving beside which the rank computes.", "hidden moving / moving"},
+      {in, "waiting [ms]", "metrics.waiting_ns", "ms", "mean over all, profiled steps", "How long a rank waits for others in exchanges, hidden or not.", ""},
+      {in, "split tax [x]", "metrics.split_tax_factor", "factor", all, "How much longer compute alone takes than the baseline's.", "compute-only pass / that of the baseline"},
+      {in, "comm split [x]", "metrics.comm_split_factor", "factor", all, "How much longer the exchange alone takes than the baseline's, because its messages are smaller.", "moving of the comm-only pass / that of the baseline"},
+      {in, "contention [x]", "metrics.contention_factor", "factor", all, "How much slower compute is beside the exchange. Over ops that spend at least half of their time beside moving.", "time of these ops in the full pass / in the compute-only pass"},
+      {in, "comm contention [x]", "metrics.comm_contention_factor", "factor", all, "How much slower the exchange is beside compute. Over exchanges that spend at least half of their moving beside compute.", "moving of these in the full pass / in the comm-only pass"},
+      {in, "imbalance [x]", "traffic.imbalance_ranks", "factor", "all, last timed iteration", "How much longer the experts take than if all ranks had the same number of rows in each layer.", "sum over layers of the fullest rank's rows / sum over layers of the mean"},
+      {in, "hand-offs", "metrics.hand_off_wait_ns.count", "count", all, "How often a thread waited for its turn. The next two columns are over these waits.", ""},
+      {in, "hand-off p50 [us]", "metrics.hand_off_wait_ns.p50", "us", all, "The median wait of a thread for its turn.", ""},
+      {in, "p99 [us]", "metrics.hand_off_wait_ns.p99", "us", all, "99 of 100 of these waits are shorter.", ""},
+  });
+  return rows;
+}
+
+// clang-format on
+
+}  // namespace dovetail

@@ -1,0 +1,59 @@
+#include "framework/compare/recorded_verdict.hpp"
+
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/record/run_folder.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+namespace {
+
+using nlohmann::json;
+
+/// The member, or null where `object` is none or lacks it.
+json member(const json& object, const char* key) {
+  return object.is_object() && object.contains(key) ? object.at(key) : json();
+}
+
+/// The first of a list of texts; empty where there is none.
+std::string first_text(const json& list) {
+  return list.is_array() && !list.empty() && list.front().is_string()
+             ? list.front().get<std::string>()
+             : std::string();
+}
+
+std::string text_of(const json& value) {
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
+
+}  // namespace
+
+RecordedVerdict read_recorded_verdict(const std::filesystem::path& policy_folder) {
+  std::ifstream file(policy_folder / kSummaryFileName);
+  const json summary = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  RecordedVerdict verdict;
+  const bool is_invalid = text_of(member(summary, "timings")) == "invalid";
+  const json verification = member(summary, "verification");
+  const auto not_finite = text_of(member(member(summary, "not_finite"), "text"));
+  auto mismatch = text_of(member(verification, "verdict")) == "mismatch"
+                      ? first_text(member(verification, "problems"))
+                      : first_text(member(member(summary, "iterations"), "problems"));
+  if (is_invalid && !mismatch.empty()) {
+    verdict.status = "mismatch";
+    verdict.problem = "does not equal its baseline, or itself: " + mismatch;
+  } else if (is_invalid && !not_finite.empty()) {
+    verdict.status = "not_finite";
+    verdict.problem = "not finite: " + not_finite;
+  } else if (!not_finite.empty()) {
+    verdict.remark = "not finite: " + not_finite;
+  }
+  const auto fault = text_of(member(summary, "fault"));
+  if (!fault.empty() && fault != kNoFault) {
+    verdict.remark += (verdict.remark.empty() ? "" : "; ") + ("no measurement: fault " + fault);
+  }
+  return verdict;
+}
+
+}  // namespace dovetail

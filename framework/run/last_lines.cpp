@@ -1,0 +1,135 @@
+#include "framework/run/last_lines.hpp"
+
+#include <algorithm>
+
+#include "framework/compare/link_note.hpp"
+#include "framework/compare/table.hpp"
+#include "framework/record/run_info.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+namespace {
+
+bool is_baseline(const Experiment& experiment, const PolicyOutcome& outcome) {
+  return experiment.verify.mode != VerifyMode::none && outcome.name == experiment.verify.baseline;
+}
+
+/// "stopped on request: policy dual_batch was asked to stop after 3 of 10 timed iterations; policy
+/// staged has not run".
+void print_what_is_missing(std::ostream& out, const std::vector<PolicyOutcome>& outcomes) {
+  std::string missing;
+  for (const auto& outcome : outcomes) {
+    if (outcome.is_short()) {
+      missing += (missing.empty() ? "" : "; ") + ("policy " + outcome.name) +
+                 (outcome.has_run()
+                      ? " was " + outcome.summary.at("attributes").at("failure").get<std::string>()
+                      : " has not run");
+    }
+  }
+  if (!missing.empty()) {
+    out << "stopped on request: " << missing << "\n";
+  }
+}
+
+/// " (routing replayed, 3 of 4096 choices differ ...)" behind a verdict that routing was a part of.
+std::string routing_note(const PolicyOutcome& outcome) {
+  return outcome.verification && outcome.verification->routing
+             ? " (routing " + to_text(*outcome.verification->routing) + ")"
+             : "";
+}
+
+}  // namespace
+
+bool PolicyOutcome::is_short() const {
+  return !has_run() || summary.at("status") == to_string(RunStatus::stopped);
+}
+
+std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcome) {
+  if (outcome.is_short()) {
+    return outcome.has_run() ? "stopped" : "not_run";
+  }
+  if (outcome.verification) {
+    return std::string(to_string(outcome.verification->verdict));
+  }
+  if (outcome.has_bad_iterations()) {
+    return std::string(to_string(Verdict::mismatch));
+  }
+  if (outcome.not_finite) {
+    return "not_finite";
+  }
+  return outcome.name == experiment.verify.baseline ? "baseline" : "not_verified";
+}
+
+void print_last_lines(std::ostream& out,
+                      const Experiment& experiment,
+                      const std::filesystem::path& run_folder,
+                      const std::vector<PolicyOutcome>& outcomes) {
+  if (!experiment.faults.empty()) {
+    out << "fault injected: this run is no measurement\n";
+  }
+  for (const auto& outcome : outcomes) {
+    if (outcome.has_run() && outcome.summary.at("fault") != kNoFault) {
+      out << "fault in policy " << outcome.name << ": "
+          << outcome.summary.at("fault").get<std::string>() << "\n";
+    }
+  }
+  for (const auto& outcome : outcomes) {
+    if (outcome.verification && outcome.verification->verdict != Verdict::verified) {
+      out << to_text(*outcome.verification);
+    }
+    if (outcome.not_finite) {
+      out << "policy " << outcome.name << ": not finite: " << outcome.not_finite->describe()
+          << (is_baseline(experiment, outcome) ? "; nothing can be verified against it\n" : "\n");
+    }
+    if (outcome.has_bad_iterations()) {
+      out << "policy " << outcome.name << ": " << to_text(*outcome.iterations);
+      for (const auto& problem : outcome.iterations->problems) {
+        out << "  " << problem << "\n";
+      }
+    }
+  }
+  std::vector<PolicyLink> links;
+  for (const auto& outcome : outcomes) {
+    if (outcome.has_run()) {
+      links.push_back({outcome.name, outcome.summary.at("link").get<std::string>()});
+    }
+  }
+  out << link_note(links);
+  print_what_is_missing(out, outcomes);
+  out << "results " << run_folder.string() << "\n";
+  for (const auto& outcome : outcomes) {
+    const bool has_times = outcome.has_run() && !outcome.summary.at("step_ns").is_null();
+    out << "policy " << outcome.name << " step_ms "
+        << (has_times ? format_ms(outcome.summary.at("step_ns").at("p50").get<double>())
+                      : "invalid")
+        << " verdict " << verdict_of(experiment, outcome) << routing_note(outcome) << "\n";
+  }
+  out.flush();
+}
+
+std::vector<std::string> next_steps(const Experiment& experiment,
+                                    const std::filesystem::path& run_folder,
+                                    const std::vector<PolicyOutcome>& outcomes,
+                                    const std::string& program) {
+  std::vector<std::string> steps;
+  for (const auto& outcome : outcomes) {
+    if (outcome.verification && outcome.verification->verdict == Verdict::mismatch) {
+      steps.push_back(
+          "verify: " +
+          quoted_command(
+              {program, "verify", outcome.verification->baseline, outcome.verification->policy}));
+    }
+  }
+  const bool has_run = std::any_of(
+      outcomes.begin(), outcomes.end(), [](const auto& outcome) { return outcome.has_run(); });
+  if (!has_run) {
+    return steps;
+  }
+  steps.push_back("compare: " + quoted_command({program, "compare", run_folder.string()}));
+  if (experiment.record.timing == TimingDetail::steps) {
+    steps.emplace_back("reasons for the times: run again with --set record.timing=ops");
+  }
+  return steps;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,133 @@
+#include "framework/run/run_header.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <set>
+
+#include "framework/base/registry.hpp"
+#include "framework/config/dump.hpp"
+#include "framework/mpi/collectives.hpp"
+#include "framework/record/run_info.hpp"
+#include "framework/record/schema.hpp"
+
+namespace dovetail {
+namespace {
+
+std::string count_of(int count, const std::string& what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
+/// "2 x NVIDIA H200, 139 GiB, compute 9.0"; of CPUs the models only.
+std::string describe_devices(const RunPlaces& places) {
+  std::map<std::string, int> counts;
+  for (const auto& device : places.devices) {
+    ++counts[device];
+  }
+  std::vector<std::string> names;
+  names.reserve(counts.size());
+  for (const auto& [name, count] : counts) {
+    names.push_back(places.on_gpu ? std::to_string(count) + " x " + name : name);
+  }
+  return (places.on_gpu ? "cuda (" : "cpu (") + join_names(names, "; ") + ")";
+}
+
+/// How rows of an expert-parallel group travel, where no link is emulated.
+std::string describe_fabric(const RankGrid& grid, const RunPlaces& places) {
+  if (grid.expert_parallel == 1) {
+    return "none (each rank holds all experts)";
+  }
+  if (places.num_hosts == 0) {
+    return places.on_gpu ? "NCCL" : "MPI";
+  }
+  if (places.on_gpu) {
+    return places.num_hosts == 1 ? "NCCL within the host" : "NCCL, also between hosts";
+  }
+  return places.num_hosts == 1 ? "shared memory of the host" : "MPI, also between hosts";
+}
+
+/// The value of most policies, of equally many that of the first, and behind it those of others.
+std::string common_value(const Experiment& experiment,
+                         const std::function<std::string(std::size_t)>& value_of) {
+  const auto& policies = experiment.policies;
+  std::map<std::string, int> counts;
+  for (std::size_t i = 0; i < policies.size(); ++i) {
+    ++counts[value_of(i)];
+  }
+  std::string common;
+  for (std::size_t i = 0; i < policies.size(); ++i) {
+    if (common.empty() || counts[value_of(i)] > counts[common]) {
+      common = value_of(i);
+    }
+  }
+  std::string others;
+  for (std::size_t i = 0; i < policies.size(); ++i) {
+    if (value_of(i) != common) {
+      others += (others.empty() ? "" : ", ") + policies[i].name + ": " + value_of(i);
+    }
+  }
+  return common + (others.empty() ? "" : " (" + others + ")");
+}
+
+/// "cuda:0 NVIDIA H200, ..." without the number.
+std::string without_ordinal(const std::string& device) {
+  return device.substr(device.find(' ') + 1);
+}
+
+}  // namespace
+
+std::string describe_run(const Experiment& experiment,
+                         const RankGrid& grid,
+                         const RunPlaces& places,
+                         const std::vector<ResolvedPolicy>& policies) {
+  const auto execution = [&](std::size_t i) -> const ExecutionConfig& {
+    return experiment.policies[i].execution;
+  };
+  const auto numerics = common_value(
+      experiment, [&](std::size_t i) { return std::string(to_string(execution(i).numerics)); });
+  const auto exchange =
+      common_value(experiment, [&](std::size_t i) { return policies[i].execution.exchange; });
+  const auto link = common_value(experiment, [&](std::size_t i) {
+    const auto emulated = describe_link(execution(i).link, grid.expert_parallel);
+    return emulated == kNoLink ? describe_fabric(grid, places) : emulated;
+  });
+  const auto iterations = common_value(experiment, [&](std::size_t i) {
+    return count_of(execution(i).iterations, "iteration") + " after " +
+           std::to_string(execution(i).warmup) + " of warm-up";
+  });
+  const auto hosts = places.num_hosts == 0 ? "" : " on " + count_of(places.num_hosts, "host");
+  return "run: " + count_of(grid.world_size, "rank") + hosts + "; " + describe_devices(places) +
+         "; expert parallel " + std::to_string(grid.expert_parallel) + " x data parallel " +
+         std::to_string(grid.num_replicas()) + "; dtype " +
+         std::string(to_string(experiment.execution.dtype)) + "; numerics " + numerics +
+         "; exchange " + exchange + "; link " + link + "; " + iterations;
+}
+
+void RunHeader::print(const RunContext& context,
+                      const std::string& device,
+                      const std::vector<ResolvedPolicy>& policies) {
+  const auto& ranks = context.ranks;
+  RunPlaces places;
+  places.on_gpu = device != "cpu";
+  const auto own = places.on_gpu ? without_ordinal(device) : cpu_name();
+  const auto texts =
+      gather_texts(ranks.groups.world, ranks.session.host() + "\n" + own, ranks.wait);
+  if (!context.is_first_rank()) {
+    return;
+  }
+  std::set<std::string> hosts;
+  for (const auto& text : texts) {
+    const auto end = text.find('\n');
+    hosts.insert(text.substr(0, end));
+    places.devices.push_back(text.substr(end + 1));
+  }
+  places.num_hosts = static_cast<int>(hosts.size());
+  const auto line = describe_run(context.experiment, ranks.grid, places, policies);
+  if (line != last_) {
+    std::cout << line << std::endl;
+  }
+  last_ = line;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,114 @@
+"""Runs the requests of the fixtures, as prefills, chunks or decode steps, and compares every row with what transformers computed."""
+import json
+
+import h5py
+import numpy as np
+
+from cli import FP32_BOUND, TOP, CliTest
+
+EXPERIMENT = """
+experiment: anchor
+model: {architecture: qwen3_moe, config: %(folder)s/config.json, weights: {checkpoint: %(folder)s}}
+parallel: {expert_parallel: %(ranks)d}
+workload: {phase: %(phase)s, requests: {file: %(trace)s}}
+execution: {device: %(device)s, dtype: %(dtype)s, warmup: 1, iterations: 2, timeout_s: 60}
+policies:
+  - {name: sequential}
+  - {name: dual_batch, ubatches: 2}
+  - {name: three_inline, schedule: dual_batch, ubatches: 3, split: request, hand_off: inline, page_size: %(page_size)d}
+  - {name: gather, schedule: dual_batch, ubatches: 2, exchange: gather}
+  - {name: staged, stages: prefill, ubatches: 2}
+%(policies)srecord: {outputs: [hidden, logits, logits_all], timing: steps}
+"""
+# Fixtures whose inputs are token ids, with the numbers of ranks that divide their experts.
+FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dense-sharded": (1, 2), "all-experts-half": (1, 3)}
+# Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
+BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
+MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}
+
+
+def read_safetensors(path):
+    """The tensors of a file of float32 and integers."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:8 + length])
+    types = {"F32": np.float32, "I64": np.int64, "I32": np.int32}
+    return {name: np.frombuffer(data[8 + length:][slice(*entry["data_offsets"])], types[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in header.items() if name != "__metadata__"}
+
+
+def row_error(row, reference):
+    row, reference = row.astype(np.float64), reference.astype(np.float64)
+    return np.linalg.norm(row - reference) / np.linalg.norm(reference)
+
+
+def context_length(phase, length):
+    """Tokens of a request that fill its context before the step."""
+    return {"prefill": 0, "chunk": length // 3, "decode": length - 1}[phase]
+
+
+class AnchorTest(CliTest):
+    DEVICE = "cpu"
+    POLICIES = ""  # further ones
+    PAGE_SIZE = 4  # of one policy
+    MOST_RANKS = 3
+
+    def run_fixture(self, name, ranks, phase, dtype, *arguments):
+        """Runs the requests of a fixture; returns the folder and transformers' requests: (ids, hidden, logits)."""
+        folder = TOP / "tests" / "fixtures" / name
+        expected = read_safetensors(folder / "expected.safetensors")
+        ends = np.cumsum(expected["lengths"])
+        requests = [tuple(expected[key][end - length:end] for key in ("input_ids", "hidden", "logits"))
+                    for end, length in zip(ends, expected["lengths"])]
+        lines = []
+        for index, (ids, _, _) in enumerate(requests):
+            first = context_length(phase, len(ids))
+            context = {"context_ids": ids[:first].tolist()} if first else {}
+            lines.append(json.dumps({"input_ids": ids[first:].tolist(), "rank": index % ranks, **context}))
+        run_name = f"{name}-{ranks}-{phase}-{dtype}"
+        trace = self.write("\n".join(lines) + "\n", f"{run_name}.jsonl")
+        fields = {"folder": folder, "ranks": ranks, "trace": trace, "device": self.DEVICE, "dtype": dtype, "policies": self.POLICIES,
+                  "page_size": self.PAGE_SIZE,
+                  "phase": "decode" if phase == "decode" else "prefill"}
+        run, _ = self.run_experiment(ranks, self.write(EXPERIMENT % fields, f"{run_name}.yaml"), run_name, *arguments)
+        return run, requests
+
+    def check_policy(self, folder, requests, phase, dtype):
+        """Each token's rows are those of transformers, and not those of its neighbour."""
+        errors, num_tokens = [], 0
+        for path in sorted(folder.glob("rank-*.h5")):
+            with h5py.File(path) as file:
+                hidden, logits = file["output/hidden"][:], file["output/logits_all"][:]
+                tokens = list(zip(file["input/request_id"][:], file["input/positions"][:], file["input/input_ids"][:]))
+                for row, (request, position, token) in enumerate(tokens):
+                    ids, wanted_hidden, wanted_logits = requests[request]
+                    self.assertEqual(token, ids[position], f"{path}: request {request}, position {position}")
+                    errors.append(max(row_error(hidden[row], wanted_hidden[position]), row_error(logits[row], wanted_logits[position])))
+                    if position > 0:
+                        self.assertGreater(row_error(hidden[row], wanted_hidden[position - 1]), (100 if dtype == "float32" else 3) * BOUND[dtype])
+                for row, (request, position) in enumerate(zip(file["input/requests"][:], file["input/request_position"][:])):
+                    self.assertEqual(position, len(requests[request][0]) - 1)
+                    errors.append(row_error(file["output/logits"][row], requests[request][2][position]))
+                num_tokens += len(tokens)
+        self.assertEqual(num_tokens, sum(len(ids) - context_length(phase, len(ids)) for ids, _, _ in requests))
+        beyond = sum(not error < BOUND[dtype] for error in errors)
+        self.assertLessEqual(beyond, MOST_OTHER_ROWS[dtype] * len(errors), f"{folder}: of {len(errors)} rows, worst {max(errors):.3g}")
+
+    def check_that_common_faults_are_noticed(self):
+        """One token of the last iteration has another rotary position, in every policy alike."""
+        fault = "{kind: wrong_position, rank: 0, layer: -1, phase: embed, token: 5, iteration: 2}"
+        arguments = ("--set", f"fault={fault}", "--allow-fault", "wrong_position", "--policy", "sequential", "--policy", "gather")
+        run, requests = self.run_fixture("qwen3-moe-tiny", 1, "prefill", "float32", *arguments)
+        for policy in ("sequential", "gather"):
+            with self.assertRaises(AssertionError):
+                self.check_policy(run / policy, requests, "prefill", "float32")
+
+    def check_runs(self, phase, dtype="float32", fixtures=FIXTURES):
+        for name, grids in fixtures.items():
+            for ranks in [ranks for ranks in grids if ranks <= self.MOST_RANKS]:
+                run, requests = self.run_fixture(name, ranks, phase, dtype)
+                policies = sorted(path for path in run.iterdir() if path.is_dir())
+                self.assertGreaterEqual(len(policies), 5)
+                for folder in policies:
+                    with self.subTest(fixture=name, ranks=ranks, policy=folder.name):
+                        self.check_policy(folder, requests, phase, dtype)

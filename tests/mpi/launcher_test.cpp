@@ -1,0 +1,53 @@
+// What launchers' variables say against what MPI says.
+#include "framework/mpi/launcher.hpp"
+
+#include <map>
+#include <string>
+
+#include <gtest/gtest.h>
+
+namespace dovetail {
+namespace {
+
+std::string problem(int world_size, const std::map<std::string, std::string>& variables) {
+  const auto started = find_started_processes([&](const char* name) -> const char* {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+  return find_lost_ranks(started, world_size).value_or("");
+}
+
+TEST(Launcher, NothingSaysAnything) {
+  EXPECT_EQ(problem(1, {}), "");
+  EXPECT_EQ(problem(4, {}), "");
+}
+
+TEST(Launcher, WorldsOfOneRankAreNoticed) {
+  EXPECT_NE(problem(1, {{"SLURM_NTASKS", "2"}, {"SLURM_PROCID", "1"}})
+                .find("Slurm has started 2 processes (SLURM_NTASKS), but MPI knows of 1 rank:"),
+            std::string::npos);
+  EXPECT_NE(problem(1, {{"OMPI_COMM_WORLD_SIZE", "4"}}), "");
+  EXPECT_NE(problem(2, {{"PMI_SIZE", "4"}}).find("of 2 ranks:"), std::string::npos);
+  EXPECT_NE(
+      problem(1, {{"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_NTASKS", "1"}, {"SLURM_PROCID", "0"}}),
+      "");
+}
+
+TEST(Launcher, TheInnermostLauncherDecides) {
+  // mpirun -np 2 inside of a job of eight tasks.
+  EXPECT_EQ(problem(2,
+                    {{"OMPI_COMM_WORLD_SIZE", "2"},
+                     {"SLURM_NTASKS", "8"},
+                     {"SLURM_STEP_NUM_TASKS", "1"},
+                     {"SLURM_PROCID", "0"}}),
+            "");
+  // A step of two tasks in a job of eight.
+  EXPECT_EQ(
+      problem(2, {{"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "1"}}),
+      "");
+  // The shell of an allocation, which Slurm has not started.
+  EXPECT_EQ(problem(1, {{"SLURM_NTASKS", "8"}}), "");
+}
+
+}  // namespace
+}  // namespace dovetail

@@ -1,0 +1,103 @@
+// The end of a run: lines for scripts, and what to do next.
+#include "framework/run/last_lines.hpp"
+
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/run/fake_architecture.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::fake_experiment;
+using Steps = std::vector<std::string>;
+
+Experiment experiment_with(const std::string& more) {
+  return fake_experiment(
+      "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
+      "policies: [{name: sequential}, {name: dual_batch}]\n" +
+      more);
+}
+
+const Experiment kVerified = experiment_with("verify: {baseline: sequential, mode: tolerance}\n");
+
+PolicyOutcome outcome_of(const std::string& policy) {
+  PolicyOutcome outcome;
+  outcome.name = policy;
+  outcome.summary = {
+      {"status", "complete"}, {"fault", "none"}, {"link", "none"}, {"step_ns", {{"p50", 1.5e6}}}};
+  return outcome;
+}
+
+PolicyOutcome judged(const std::string& policy, Verdict verdict) {
+  auto outcome = outcome_of(policy);
+  outcome.verification.emplace();
+  outcome.verification->verdict = verdict;
+  outcome.verification->baseline = "out/sequential";
+  outcome.verification->policy = "out/" + policy;
+  return outcome;
+}
+
+PolicyOutcome not_finite(PolicyOutcome outcome) {
+  outcome.not_finite = {.tensor = "hidden", .rank = 1, .request = 3, .position = 7, .element = 2};
+  return outcome;
+}
+
+std::string lines_of(const Experiment& experiment, const std::vector<PolicyOutcome>& outcomes) {
+  std::ostringstream out;
+  print_last_lines(out, experiment, "out", outcomes);
+  return out.str();
+}
+
+TEST(LastLines, AreALineAPolicyBehindTheFolder) {
+  EXPECT_EQ(
+      lines_of(kVerified, {outcome_of("sequential"), judged("dual_batch", Verdict::verified)}),
+      "results out\n"
+      "policy sequential step_ms 1.500 verdict baseline\n"
+      "policy dual_batch step_ms 1.500 verdict verified\n");
+}
+
+TEST(LastLines, ABaselineThatIsNotFiniteIsNone) {
+  EXPECT_EQ(lines_of(kVerified, {not_finite(outcome_of("sequential"))}),
+            "policy sequential: not finite: hidden of rank 1, request 3, position 7, element 2 is "
+            "-inf; nothing can be verified against it\n"
+            "results out\n"
+            "policy sequential step_ms 1.500 verdict not_finite\n");
+}
+
+TEST(LastLines, NotFiniteIsNamedWhereNothingIsVerified) {
+  EXPECT_EQ(lines_of(experiment_with(""), {not_finite(outcome_of("dual_batch"))}),
+            "policy dual_batch: not finite: hidden of rank 1, request 3, position 7, element 2 is "
+            "-inf\n"
+            "results out\n"
+            "policy dual_batch step_ms 1.500 verdict not_finite\n");
+}
+
+TEST(NextSteps, NameTheReasonsOnlyWhereTheyAreMissing) {
+  const std::vector<PolicyOutcome> outcomes = {outcome_of("sequential")};
+  EXPECT_EQ(next_steps(kVerified, "my out", outcomes, "bin/dovetail"),
+            (Steps{"compare: bin/dovetail compare 'my out'",
+                   "reasons for the times: run again with --set record.timing=ops"}));
+  const auto with_ops = experiment_with("record: {timing: ops}\n");
+  EXPECT_EQ(next_steps(with_ops, "out", outcomes, "dovetail"),
+            Steps{"compare: dovetail compare out"});
+}
+
+TEST(NextSteps, NameTheFoldersOfAMismatch) {
+  const auto steps = next_steps(kVerified,
+                                "out",
+                                {outcome_of("sequential"), judged("dual_batch", Verdict::mismatch)},
+                                "dovetail");
+  ASSERT_EQ(steps.size(), 3U);
+  EXPECT_EQ(steps[0], "verify: dovetail verify out/sequential out/dual_batch");
+}
+
+TEST(NextSteps, AreNoneOfWhatHasNotRun) {
+  PolicyOutcome outcome;
+  outcome.name = "sequential";
+  EXPECT_EQ(next_steps(kVerified, "out", {outcome}, "dovetail"), Steps{});
+}
+
+}  // namespace
+}  // namespace dovetail
