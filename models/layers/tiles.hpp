@@ -1,7 +1,8 @@
-// The unit of work of `numerics: batch_invariant`: a tile, whose sizes follow from the layer's
-// sizes and a row's place in its request alone. Libraries choose kernels by all sizes of a call and
-// by the number of threads, so a row's bits stay the same where every call that it can be part of
-// has one shape and one thread. CPU tensors.
+// The unit of work of `numerics: batch_invariant`: a tile, which one thread computes. Where a
+// library computes it (attention), its sizes follow from the layer's sizes and a row's place in its
+// request alone: libraries choose kernels by all sizes of a call and by the number of threads, so a
+// row's bits stay the same where every call that it can be part of has one shape and one thread.
+// CPU tensors.
 #pragma once
 
 #include <cstdint>
