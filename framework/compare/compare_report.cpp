@@ -1,5 +1,6 @@
 // A comparison as tables.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "framework/base/registry.hpp"
@@ -172,10 +173,25 @@ std::string label_of(const CompareReport& report, const PolicyComparison& policy
   return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
 }
 
+/// Whether more of the step is unexplained than what is to be explained: why it is slower or faster
+/// than the baseline.
+bool is_unexplained(const PolicyComparison& policy) {
+  if (!has_reasons(policy) || !policy.speed_up) {
+    return false;
+  }
+  const auto& terms = policy.metrics->decomposition;
+  const double difference = terms.measured * std::abs(*policy.speed_up - 1);
+  return difference > 0 && std::abs(terms.residual) > difference;
+}
+
 /// What no table counts, how to get the tables that are missing, and what columns mean.
 std::string closing_lines(const CompareReport& report) {
   std::vector<std::string> without_reasons;
+  std::vector<std::string> unexplained;
   for (const PolicyComparison& policy : report.policies) {
+    if (is_unexplained(policy)) {
+      unexplained.push_back(label_of(report, policy));
+    }
     if (policy.result.is_complete() && !has_reasons(policy)) {
       without_reasons.push_back(label_of(report, policy));
     }
@@ -187,6 +203,11 @@ std::string closing_lines(const CompareReport& report) {
   if (!without_reasons.empty()) {
     text += "Where the step goes is not known of " + join_names(without_reasons) +
             ": no op was timed. To time ops, run again with --set record.timing=ops\n";
+  }
+  if (!unexplained.empty()) {
+    text += "Not explained: in " + join_names(unexplained) +
+            " the residual is larger than what the step time differs from the baseline's. The "
+            "terms do not say why it is slower or faster; run again on a quieter machine\n";
   }
   return text + "What a column means: dovetail compare --explain [COLUMN]\n";
 }

@@ -153,6 +153,7 @@ std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders
 
 std::vector<std::string> run_labels(const std::vector<fs::path>& policy_folders) {
   std::vector<fs::path> runs;
+  runs.reserve(policy_folders.size());
   for (const fs::path& folder : policy_folders) {
     runs.push_back(real_path(folder).parent_path());
   }

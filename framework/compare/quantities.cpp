@@ -8,6 +8,7 @@
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/quantity_rows.hpp"
+#include "framework/config/key_row.hpp"
 #include "framework/record/schema_table.hpp"
 
 namespace dovetail {
@@ -127,12 +128,6 @@ std::string wrap(const std::string& text, std::size_t width) {
   return line.empty() ? lines : lines + "    " + line + "\n";
 }
 
-/// Markdown as plain text.
-std::string plain(std::string text) {
-  std::erase(text, '`');
-  return text;
-}
-
 std::string markdown_cell(const std::string& text) {
   std::string cell;
   for (const char c : text) {
@@ -225,9 +220,9 @@ std::string explain(const std::vector<const Quantity*>& quantities, std::size_t 
     }
     previous = row;
     text += "  " + (row->heading.empty() ? row->field : row->heading) + "\n" +
-            wrap(plain(row->meaning), width);
+            wrap(plain_text(row->meaning), width);
     if (!row->formula.empty()) {
-      text += wrap("= " + plain(row->formula), width);
+      text += wrap("= " + plain_text(row->formula), width);
     }
     std::string facts = row->unit.empty() ? "" : "unit: " + row->unit;
     if (!row->ranks.empty()) {

@@ -1,9 +1,10 @@
 #include "framework/compare/recorded_verdict.hpp"
 
-#include <fstream>
-
 #include <nlohmann/json.hpp>
 
+#include "framework/base/error.hpp"
+#include "framework/base/strict_json.hpp"
+#include "framework/base/text_file.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/schema.hpp"
 
@@ -11,6 +12,16 @@ namespace dovetail {
 namespace {
 
 using nlohmann::json;
+
+/// Null where there is none that can be read.
+json read_summary(const std::filesystem::path& policy_folder) {
+  const auto file = (policy_folder / kSummaryFileName).string();
+  try {
+    return parse_strict_json(read_text_file(file, kSummaryText), {.file = file});
+  } catch (const InputError&) {
+    return {};
+  }
+}
 
 /// The member, or null where `object` is none or lacks it.
 json member(const json& object, const char* key) {
@@ -31,15 +42,14 @@ std::string text_of(const json& value) {
 }  // namespace
 
 RecordedVerdict read_recorded_verdict(const std::filesystem::path& policy_folder) {
-  std::ifstream file(policy_folder / kSummaryFileName);
-  const json summary = json::parse(file, nullptr, /*allow_exceptions=*/false);
+  const json summary = read_summary(policy_folder);
   RecordedVerdict verdict;
   const bool is_invalid = text_of(member(summary, "timings")) == "invalid";
   const json verification = member(summary, "verification");
   const auto not_finite = text_of(member(member(summary, "not_finite"), "text"));
-  auto mismatch = text_of(member(verification, "verdict")) == "mismatch"
-                      ? first_text(member(verification, "problems"))
-                      : first_text(member(member(summary, "iterations"), "problems"));
+  const auto mismatch = text_of(member(verification, "verdict")) == "mismatch"
+                            ? first_text(member(verification, "problems"))
+                            : first_text(member(member(summary, "iterations"), "problems"));
   if (is_invalid && !mismatch.empty()) {
     verdict.status = "mismatch";
     verdict.problem = "does not equal its baseline, or itself: " + mismatch;

@@ -157,4 +157,22 @@ RequestTrace read_request_trace(const std::string& path) {
   return parse_request_trace(read_text_file(path, kTraceText), path);
 }
 
+void check_token_ids(const RequestTrace& trace, std::int64_t vocabulary) {
+  for (const TraceRequest& request : trace.requests) {
+    for (const auto& [name, ids] :
+         {std::pair("input_ids", &request.input_ids), {"context_ids", &request.context_ids}}) {
+      for (std::size_t k = 0; k < ids->size(); ++k) {
+        if (ids->at(k) < 0 || ids->at(k) >= vocabulary) {
+          throw InputError(
+              trace.file,
+              request.line,
+              0,
+              std::string(name) + "[" + std::to_string(k) + "] is " + std::to_string(ids->at(k)) +
+                  ", outside of the vocabulary; allowed: 0 to " + std::to_string(vocabulary - 1));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace dovetail

@@ -47,4 +47,8 @@ RequestTrace parse_request_trace(std::string_view text, const std::string& file)
 /// 1 GiB.
 RequestTrace read_request_trace(const std::string& path);
 
+/// Throws InputError "file:line: ..." at the first token of a step or a context that is not in
+/// [0, vocabulary). Pure.
+void check_token_ids(const RequestTrace& trace, std::int64_t vocabulary);
+
 }  // namespace dovetail

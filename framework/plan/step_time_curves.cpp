@@ -84,7 +84,7 @@ std::optional<StepTimeEstimate> estimate_step_times(const StepTimeCurves& curves
     return std::nullopt;
   }
   const auto tokens = std::clamp(load.tokens, first, last);
-  return StepTimeEstimate{interpolate(plain, tokens), interpolate(candidate, tokens)};
+  return StepTimeEstimate{interpolate(plain, tokens), interpolate(candidate, tokens), tokens};
 }
 
 std::uint64_t curves_digest(const StepTimeCurves& curves) {

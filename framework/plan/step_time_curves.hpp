@@ -38,6 +38,7 @@ struct StepTimeCurves {
 struct StepTimeEstimate {
   double plain_ms = 0;
   double candidate_ms = 0;
+  std::int64_t tokens = 0;  ///< at which both were taken
 };
 
 /// Both step times at `load`. Samples of the same kind (one_token_each) count, at the context that

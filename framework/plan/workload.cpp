@@ -82,7 +82,9 @@ class WorkloadMaker {
       : config_(config), vocabulary_(vocabulary) {
     DOVETAIL_CHECK(vocabulary > 0, "empty vocabulary");
     DOVETAIL_CHECK(rank.value >= 0 && rank.value < world_size, "a rank outside of the world");
-    check_ids(trace);
+    if (trace != nullptr) {
+      check_token_ids(*trace, vocabulary_);
+    }
     const auto planned = plan_variants(config, trace, world_size);
     count_tokens(planned, world_size);
     collect_own(planned, rank);
@@ -114,30 +116,6 @@ class WorkloadMaker {
   /// Of a request, contexts and all steps counted.
   std::int64_t num_tokens(const PlannedRequest& request) const {
     return request.context_length + config_.steps * request.length;
-  }
-
-  void check_ids(const RequestTrace* trace) const {
-    for (std::size_t i = 0; trace != nullptr && i < trace->requests.size(); ++i) {
-      const TraceRequest& request = trace->requests[i];
-      check_ids(trace->file, request.line, "input_ids", request.input_ids);
-      check_ids(trace->file, request.line, "context_ids", request.context_ids);
-    }
-  }
-
-  void check_ids(const std::string& file,
-                 int line,
-                 const std::string& name,
-                 const std::vector<std::int64_t>& ids) const {
-    for (std::size_t k = 0; k < ids.size(); ++k) {
-      if (ids[k] < 0 || ids[k] >= vocabulary_) {
-        throw InputError(file,
-                         line,
-                         0,
-                         name + "[" + std::to_string(k) + "] is " + std::to_string(ids[k]) +
-                             ", outside of the vocabulary; allowed: 0 to " +
-                             std::to_string(vocabulary_ - 1));
-      }
-    }
   }
 
   /// Bounds the memory of every rank, and finds how many context steps the longest context takes.

@@ -112,12 +112,11 @@ int conclude_on_first_rank(const Experiment& experiment,
       exit_code = std::max(exit_code, exit_code_of(Verdict::mismatch));
     }
   }
-  print_last_lines(std::cout, experiment, run_folder, outcomes);
+  std::vector<std::string> next;
   if (!program.empty()) {
-    for (const auto& step : next_steps(experiment, run_folder, outcomes, program)) {
-      std::cerr << step << "\n";  // the last lines of stdout are for scripts
-    }
+    next = next_steps(experiment, run_folder, outcomes, program);
   }
+  print_last_lines(std::cout, experiment, run_folder, outcomes, next);
   const bool is_short = std::any_of(
       outcomes.begin(), outcomes.end(), [](const auto& outcome) { return outcome.is_short(); });
   return exit_code == kExitDone && (is_short || stopped) ? kExitStopped : exit_code;

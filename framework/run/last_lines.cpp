@@ -63,7 +63,8 @@ std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcom
 void print_last_lines(std::ostream& out,
                       const Experiment& experiment,
                       const std::filesystem::path& run_folder,
-                      const std::vector<PolicyOutcome>& outcomes) {
+                      const std::vector<PolicyOutcome>& outcomes,
+                      const std::vector<std::string>& next) {
   if (!experiment.faults.empty()) {
     out << "fault injected: this run is no measurement\n";
   }
@@ -96,6 +97,9 @@ void print_last_lines(std::ostream& out,
   }
   out << link_note(links);
   print_what_is_missing(out, outcomes);
+  for (const auto& line : next) {
+    out << line << "\n";
+  }
   out << "results " << run_folder.string() << "\n";
   for (const auto& outcome : outcomes) {
     const bool has_times = outcome.has_run() && !outcome.summary.at("step_ns").is_null();

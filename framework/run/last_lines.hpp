@@ -36,12 +36,13 @@ struct PolicyOutcome {
 /// not_run.
 std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcome);
 
-/// What is wrong or missing; then "results FOLDER", and last of all one line a policy, for scripts:
-/// "policy dual_batch step_ms 12.345 verdict verified".
+/// What is wrong or missing; `next`, a line each; then "results FOLDER", and last of all one line a
+/// policy, for scripts: "policy dual_batch step_ms 12.345 verdict verified".
 void print_last_lines(std::ostream& out,
                       const Experiment& experiment,
                       const std::filesystem::path& run_folder,
-                      const std::vector<PolicyOutcome>& outcomes);
+                      const std::vector<PolicyOutcome>& outcomes,
+                      const std::vector<std::string>& next);
 
 /// What helps a person next, a line each, and only what holds: "compare: dovetail compare FOLDER".
 /// `program` is how dovetail was started.

@@ -24,6 +24,10 @@ std::string PlannedSteps::describe() const {
             " ms with ubatches and " + format_fixed(estimate->plain_ms, 3) + " ms without, at " +
             std::to_string(load.tokens) + " tokens and " + format_fixed(load.context_tokens, 1) +
             " tokens of context";
+    if (estimate->tokens != load.tokens) {
+      text += " (the table ends at " + std::to_string(estimate->tokens) +
+              " tokens: it says no more than the times there)";
+    }
   }
   return text;
 }

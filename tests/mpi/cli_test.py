@@ -73,11 +73,11 @@ class Run(SmallTest):
         self.assertRegex(outcome.out.splitlines()[0], r"^run: 2 ranks on 1 host; cpu \(.+\); expert parallel 2 x data parallel 1; dtype float32; "
                          r"numerics fast; exchange ragged \(dual_gather: gather\); link shared memory of the host; 2 iterations after 1 of warm-up$")
         self.assertRegex(outcome.out.splitlines()[-1], "^policy dual_gather step_ms .* verdict verified( |$)")
-        compare = re.search(r"(?m)^compare: (.+)$", outcome.err)[1]
+        compare = re.search(r"(?m)^compare: (.+)$", outcome.out)[1]
         self.assertEqual(compare, f"{BIN} compare {run}")
-        self.assertIn("--set record.timing=ops", outcome.err)
+        self.assertIn("--set record.timing=ops", outcome.out)
         _, with_ops = self.run_experiment(2, self.experiment(), "ops", "--policy", "sequential")
-        self.assertNotIn("record.timing", with_ops.err)
+        self.assertNotIn("record.timing", with_ops.out)
 
     def test_outputs_that_are_not_finite_are_named_whatever_is_verified(self):
         checkpoint = self.folder / "checkpoint"
@@ -97,7 +97,7 @@ class Run(SmallTest):
         self.assertIn(named + "; nothing can be verified against it\n", outcome.out)
         self.assertIn("policy sequential step_ms invalid verdict not_finite", outcome.out)
         self.assertIn("policy dual_batch step_ms invalid verdict mismatch", outcome.out)
-        self.assertIn(f"verify: {BIN} verify {run / 'sequential'} {run / 'dual_batch'}\n", outcome.err)
+        self.assertIn(f"verify: {BIN} verify {run / 'sequential'} {run / 'dual_batch'}\n", outcome.out)
         self.run_experiment(2, self.experiment(), "alone", "--policy", "sequential", *weights, code=4)
 
     def test_the_recorded_experiment_resolves_to_itself(self):

@@ -24,8 +24,9 @@ inline std::set<std::string> fields_of(const nlohmann::json& json, const std::st
     fields.merge(fields_of(inner, inner_path));
   };
   if (json.is_object() && !json.empty()) {
+    const std::string parent = path.empty() ? "" : path + ".";
     for (const auto& [key, value] : json.items()) {
-      add(value, path.empty() ? key : path + "." + key);
+      add(value, parent + key);
     }
   } else if (json.is_array() && !json.empty() && json.front().is_object()) {
     for (const auto& value : json) {

@@ -1,5 +1,6 @@
 #include "framework/compare/compare.hpp"
 
+#include <cmath>
 #include <limits>
 #include <map>
 
@@ -248,6 +249,21 @@ TEST_F(Compare, WhereReasonsAreMissingItSaysHowToGetThem) {
   const std::string none = write_and_print("none");
   EXPECT_NE(none.find("not known of b_sequential, a_dual" + hint), std::string::npos) << none;
   EXPECT_EQ(none.find("split tax"), std::string::npos);
+}
+
+TEST_F(Compare, ItSaysWhereTheTermsExplainNothing) {
+  auto report = compare();
+  auto& policy = report.policies[1];
+  auto& terms = policy.metrics->decomposition;
+  policy.speed_up = 1.25;  // a quarter of the step time is to be explained
+  for (const double share : {-0.3, -0.2, 0.2, 0.3}) {
+    terms.residual = share * terms.measured;
+    const auto text = to_text(report);
+    EXPECT_EQ(text.find("Not explained: in " + policy.result.name) != std::string::npos,
+              std::abs(share) > 0.25)
+        << share << "\n"
+        << text;
+  }
 }
 
 TEST_F(Compare, AProfileWithoutAllPassesIsNotDecomposed) {

@@ -342,6 +342,8 @@ TEST(StepTimes, AreLinesBetweenPointsAndFlatOutside) {
   EXPECT_EQ(at(125), std::pair(15.0, 20.0));
   EXPECT_EQ(at(1), std::pair(10.0, 20.0));
   EXPECT_EQ(at(300), std::pair(30.0, 20.0)) << "where both were measured last";
+  EXPECT_EQ(estimate_step_times(curves, {125, 0, false})->tokens, 125);
+  EXPECT_EQ(estimate_step_times(curves, {300, 0, false})->tokens, 200);
   EXPECT_FALSE(estimate_step_times(curves, {100, 0, true})) << "no decode was measured";
   EXPECT_FALSE(estimate_step_times({{sample(1, 1)}, {sample(2, 1)}}, {1, 0, false}));
   EXPECT_FALSE(estimate_step_times({}, {1, 0, false}));

@@ -46,8 +46,14 @@ PolicyOutcome not_finite(PolicyOutcome outcome) {
 
 std::string lines_of(const Experiment& experiment, const std::vector<PolicyOutcome>& outcomes) {
   std::ostringstream out;
-  print_last_lines(out, experiment, "out", outcomes);
+  print_last_lines(out, experiment, "out", outcomes, {});
   return out.str();
+}
+
+TEST(LastLines, WhatComesNextIsAboveThoseForScripts) {
+  std::ostringstream out;
+  print_last_lines(out, kVerified, "out", {outcome_of("sequential")}, {"compare: it", "and so on"});
+  EXPECT_TRUE(out.str().starts_with("compare: it\nand so on\nresults out\n")) << out.str();
 }
 
 TEST(LastLines, AreALineAPolicyBehindTheFolder) {

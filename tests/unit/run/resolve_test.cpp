@@ -205,6 +205,10 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
   EXPECT_EQ(planned.front().describe(),
             "step 0 runs sequential (table_prefers_plain): the table says 1.000 ms with ubatches "
             "and 1.000 ms without, at 4 tokens and 100.0 tokens of context");
+  auto beyond = planned.front();
+  beyond.load.tokens = 9;
+  EXPECT_TRUE(beyond.describe().ends_with(
+      "(the table ends at 4 tokens: it says no more than the times there)"));
 
   auto place = kGpus;
   place.device_name = "another GPU";
