@@ -2,16 +2,15 @@
 // the attempt of a capture has run the step already; which steps are graphs, and how many SMs
 // they leave to the exchange.
 #include <algorithm>
-#include <atomic>
-#include <cstdint>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-#include <ATen/cuda/Sleep.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
 #include "framework/cuda/sm_partition.hpp"
@@ -117,16 +116,47 @@ TEST(CudaDriver, AVetoedStepReplaysThePlainGraph) {
   }
 }
 
-/// Whatever stream of LibTorch's pool a driver computes on: what it gets now begins some 50 ms
-/// later, so the driver looks at its peers while it waits.
-void delay_pool_streams() {
-  constexpr int num_streams = 32;  // the pool hands them out in turns
-  constexpr std::int64_t cycles = 100'000'000;
-  for (int i = 0; i < num_streams; ++i) {
-    const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
-    at::cuda::sleep(cycles);
+/// Scope that looks at every GEMM which LibTorch is asked for, by any thread, also in a capture:
+/// how many SMs it leaves out. One at a time.
+class GemmWatch {
+ public:
+  GemmWatch() : handle_(at::addGlobalCallback(at::RecordFunctionCallback(look))) {
+    num_gemms_ = 0;
+    fewest_ = std::numeric_limits<int>::max();
+    most_ = 0;
   }
-}
+
+  ~GemmWatch() { at::removeCallback(handle_); }
+
+  GemmWatch(const GemmWatch&) = delete;
+  GemmWatch& operator=(const GemmWatch&) = delete;
+  GemmWatch(GemmWatch&&) = delete;
+  GemmWatch& operator=(GemmWatch&&) = delete;
+
+  static int num_gemms() { return num_gemms_; }
+
+  static int fewest() { return fewest_; }
+
+  static int most() { return most_; }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> look(const at::RecordFunction& function) {
+    const std::string_view name = function.name();
+    if (name == "aten::linear" || name == "aten::_grouped_mm") {
+      const std::scoped_lock lock(mutex_);
+      ++num_gemms_;
+      fewest_ = std::min(fewest_, SmPartition::left_out());
+      most_ = std::max(most_, SmPartition::left_out());
+    }
+    return nullptr;
+  }
+
+  static inline std::mutex mutex_;
+  static inline int num_gemms_ = 0;
+  static inline int fewest_ = 0;
+  static inline int most_ = 0;
+  at::CallbackHandle handle_;
+};
 
 /// What is left out of the GEMMs' SMs while the steps of a policy run, also the eager ones before a
 /// capture: the exchange's share where it overlaps with them, else nothing.
@@ -140,20 +170,15 @@ TEST(CudaDriver, GemmsLeaveTheExchangeItsSmsWhereItOverlaps) {
                                  "comm_sms: 8, graph: " + std::string(graph),
                                  overlaps ? kDual : "schedule: sequential"),
                       *weights);
-      std::atomic<int> most = 0;
-      std::atomic<int> num_polls = 0;
       step.driver();
-      step.on_poll = [&] {
-        ++num_polls;
-        most = std::max(most.load(), SmPartition::left_out());
-      };
+      const GemmWatch watch;
       step.prepare();
-      delay_pool_streams();
       step.driver().run(nullptr);
       step.driver().finish();
-      step.on_poll = {};
-      EXPECT_GT(num_polls, 0);
-      EXPECT_EQ(most, overlaps && world_size() > 1 ? 8 : 0);
+      const int expected = overlaps && world_size() > 1 ? 8 : 0;
+      EXPECT_GT(watch.num_gemms(), 0);
+      EXPECT_EQ(watch.fewest(), expected);
+      EXPECT_EQ(watch.most(), expected);
       EXPECT_EQ(SmPartition::left_out(), 0);
     }
   }
