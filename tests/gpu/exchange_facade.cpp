@@ -90,22 +90,6 @@ at::Tensor to_gpu(const at::Tensor& tensor) {
   return tensor.to(at::Device(at::kCUDA, c10::cuda::current_device()));
 }
 
-namespace {
-
-// Rows of one token are equal where they come in, and lie at different experts.
-void swap_choices_of_a_token(const at::Tensor& arranged, at::Tensor& expert_rows) {
-  for (std::int64_t row = 1; row < arranged.size(0); ++row) {
-    if (arranged[row].equal(arranged[0])) {
-      const auto first = expert_rows[0].clone();
-      expert_rows[0].copy_(expert_rows[row]);
-      expert_rows[row].copy_(first);
-      return;
-    }
-  }
-}
-
-}  // namespace
-
 ExchangeFacade::ExchangeFacade(std::unique_ptr<Exchange> inner,
                                const ExchangeShape& shape,
                                std::int64_t max_tokens,
@@ -169,7 +153,6 @@ ExpertRows ExchangeFacade::arrange(int ubatch) {
     host.rows.narrow(0, 0, 1).copy_(host.rows.narrow(0, num_rows - 1, 1));
     host.rows.narrow(0, num_rows - 1, 1).copy_(first);
   }
-  mine.arranged = host.rows.clone();
   return host;
 }
 
@@ -181,9 +164,6 @@ void ExchangeFacade::reduce(int ubatch, const at::Tensor& expert_rows) {
                          expert_rows.options());
   padded.narrow(0, 0, std::min(expert_rows.size(0), mine.capacity))
       .copy_(expert_rows.narrow(0, 0, std::min(expert_rows.size(0), mine.capacity)));
-  if (fault_ == FacadeFault::swaps_two_choices) {
-    swap_choices_of_a_token(mine.arranged, padded);
-  }
   mine.alive.push_back(to_gpu(padded));
   inner_->reduce(ubatch, mine.alive.back());
   mine.to_comm.record(lanes_.compute);

@@ -57,11 +57,10 @@ at::Tensor to_gpu(const at::Tensor& tensor);
 /// Faults for negative twins.
 enum class FacadeFault {
   none,
-  drops_last_row,     ///< arrange: the last row is zero
-  swaps_peers,        ///< arrange: first and last row change places
-  reads_dead_tail,    ///< arrange: one row more than there is
-  swaps_two_choices,  ///< reduce: two expert rows of one token change places
-  misses_the_wire     ///< combine is left out
+  drops_last_row,   ///< arrange: the last row is zero
+  swaps_peers,      ///< arrange: first and last row change places
+  reads_dead_tail,  ///< arrange: one row more than there is
+  misses_the_wire   ///< combine is left out
 };
 
 /// Host tensors in, host tensors out, rows cut to what offsets say. What lies behind them is NaN
@@ -118,7 +117,6 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
     TestEvent from_comm;
     std::vector<at::Tensor> alive;  ///< inputs of what may still run
     std::int64_t capacity = 0;
-    at::Tensor arranged;  ///< on the host, as arrange gave it
   };
 
   Ubatch& slot(int ubatch) { return *slots_.at(static_cast<std::size_t>(ubatch)); }

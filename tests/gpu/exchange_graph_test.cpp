@@ -129,7 +129,7 @@ class GraphStep {
 };
 
 class ExchangeGraph
-    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, bool, Numerics>> {
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, bool, SumOrder>> {
  protected:
   TestGroup group_;
   std::uint64_t seed_ = fresh_seed();
@@ -137,10 +137,10 @@ class ExchangeGraph
 
 TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   DOVETAIL_REQUIRE_GPU();
-  const auto [kind, dtype, threaded, numerics] = GetParam();
+  const auto [kind, dtype, threaded, order] = GetParam();
   auto shape = group_.shape(4, 3);
   shape.dtype = dtype;
-  shape.numerics = numerics;
+  shape.sum_order = order;
   shape.num_ubatches = kUbatches;
   shape.hidden = 24;
   const auto exchange = make_on_gpu(group_, kind, shape);
@@ -201,7 +201,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::ValuesIn(built_exchanges(true, GraphMode::full)),
                        ::testing::Values(at::kFloat, at::kBFloat16),
                        ::testing::Bool(),
-                       ::testing::Values(Numerics::fast, Numerics::batch_invariant)),
+                       ::testing::Values(SumOrder::by_rank, SumOrder::by_expert)),
     [](const auto& suite) {
       return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param)) +
              (std::get<2>(suite.param) ? "_threaded_" : "_inline_") +

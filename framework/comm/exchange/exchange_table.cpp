@@ -36,9 +36,14 @@ ExchangeSide over_nccl(BlockKind kind) {
               },
           .buffer_bytes =
               [kind](const ExchangeShape& shape, std::int64_t max_tokens, double padded_capacity) {
-                return shape.num_ubatches *
-                       exchange_sizes(kind, block_shape(shape), max_tokens, padded_capacity)
-                           .total_bytes;
+                return shape.num_ubatches * exchange_sizes(kind,
+                                                           shape.ep_size,
+                                                           shape.num_experts,
+                                                           shape.top_k,
+                                                           shape.row_bytes(),
+                                                           max_tokens,
+                                                           padded_capacity)
+                                                .total_bytes;
               },
           .max_top_k = kMaxDeviceTopK};
 }

@@ -63,8 +63,8 @@ CudaDriver::CudaDriver(const StepSetup& setup)
               {.hand_off = setup.execution.hand_off, .timeout = setup.ranks.wait.timeout}),
       graphs_(setup_, *exchange_, body_, runner_) {
   if (setup.fault != nullptr && setup.fault->data() != nullptr) {
-    // Longer than it takes to run, and to enqueue, the ops that follow: some 50 ms.
-    constexpr std::int64_t delay_cycles = 100'000'000;
+    // Longer than it takes to run, and to enqueue on a busy host, the ops that follow: some 200 ms.
+    constexpr std::int64_t delay_cycles = 400'000'000;
     setup.fault->data()->set_delay([] { at::cuda::sleep(delay_cycles); });
   }
   forget_memory();

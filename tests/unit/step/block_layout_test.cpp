@@ -2,8 +2,6 @@
 // the worst routing fits.
 #include "framework/comm/exchange/nccl/block_layout.hpp"
 
-#include <algorithm>
-
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
@@ -24,11 +22,11 @@ TEST(BlockLayout, PartsAreAlignedAndInOrder) {
           EXPECT_GE(block.payload_begin(), block.head_bytes(capacity));
           EXPECT_LT(block.payload_begin() - block.head_bytes(capacity), kBlockAlign);
           EXPECT_GE(block.block_bytes(), block.payload_begin() + capacity * row_bytes);
-          EXPECT_GE(block.returned_bytes(), capacity * row_bytes);
+          EXPECT_GE(block.part_bytes(), capacity * row_bytes);
           for (const auto offset : {block.header_bytes(),
                                     block.payload_begin(),
                                     block.block_bytes(),
-                                    block.returned_bytes()}) {
+                                    block.part_bytes()}) {
             EXPECT_EQ(offset % kBlockAlign, 0);
           }
         }
@@ -45,35 +43,6 @@ TEST(BlockLayout, NumbersByHand) {
   EXPECT_EQ(block.block_bytes(), 1664 + 40960);
 }
 
-TEST(BlockLayout, EveryChoiceOnARankCanComeBack) {
-  for (const bool returns_choices : {false, true}) {
-    for (const int top_k : {1, 3, 8}) {
-      const BlockShape shape = {.ep_size = 4,
-                                .num_experts = 16,
-                                .top_k = top_k,
-                                .row_bytes = 18,
-                                .returns_choices = returns_choices};
-      const auto sizes = exchange_sizes(BlockKind::padded, shape, 30, 0.5);
-      const std::int64_t rows = 15 * (returns_choices ? std::min(top_k, 4) : 1);
-      EXPECT_EQ(sizes.block.returned_capacity(), rows);
-      EXPECT_GE(sizes.block.returned_bytes(), rows * 18);
-      EXPECT_LT(sizes.block.returned_bytes() - rows * 18, kBlockAlign);
-      EXPECT_EQ(sizes.send_back_bytes, 4 * sizes.block.returned_bytes());
-      EXPECT_EQ(sizes.received_back_bytes, 4 * sizes.block.returned_bytes());
-    }
-  }
-}
-
-// What `fast` had before choices could come back: bytes of a block, of tables, of all buffers.
-TEST(ExchangeSizes, FastIsUnchanged) {
-  const auto sizes = exchange_sizes(BlockKind::gather, {4, 128, 8, 4096}, 100, 1.0);
-  EXPECT_EQ(sizes.sender.words(), 160 + 416 + 3 * 800);
-  EXPECT_EQ(sizes.block.block_bytes(), 10240 + 100 * 4096);
-  EXPECT_EQ(
-      sizes.total_bytes,
-      4 * (10240 + 409600) + 2 * 4 * 409600 + 3200 * 4096 + 409600 + 4 * (2976 + 3200 + 32 * 5));
-}
-
 TEST(SenderLayout, TablesFollowOneAnother) {
   for (const std::int64_t tokens : {0, 1, 31, 4096}) {
     const SenderLayout sender{.ep_size = 4, .num_experts = 60, .top_k = 3, .max_tokens = tokens};
@@ -84,14 +53,6 @@ TEST(SenderLayout, TablesFollowOneAnother) {
     EXPECT_GE(sender.weights(), sender.experts() + tokens * 3);
     EXPECT_GE(sender.words(), sender.weights() + tokens * 3);
     EXPECT_EQ(sender.positions() % 32, 0);
-    EXPECT_EQ(sender.places(), sender.words());
-
-    auto returning = sender;
-    returning.returns_choices = true;
-    EXPECT_EQ(returning.weights(), sender.weights());
-    EXPECT_GE(returning.places(), returning.weights() + tokens * 3);
-    EXPECT_GE(returning.returned_rows(), returning.places() + tokens * 3);
-    EXPECT_GE(returning.words(), returning.returned_rows() + 4);
   }
 }
 
@@ -109,23 +70,23 @@ TEST(BlockCapacity, OnlyPaddedTakesAShare) {
 }
 
 TEST(ExchangeSizes, FollowFromTheKind) {
-  const auto gather = exchange_sizes(BlockKind::gather, {4, 128, 8, 4096}, 100, 1.0);
+  const auto gather = exchange_sizes(BlockKind::gather, 4, 128, 8, 4096, 100, 1.0);
   EXPECT_EQ(gather.expert_rows, 4 * 100 * 8);
   EXPECT_EQ(gather.send_bytes, 0);
   EXPECT_EQ(gather.receive_bytes, 4 * gather.block.block_bytes());
   EXPECT_EQ(gather.output_bytes, 100 * 4096);
-  const auto padded = exchange_sizes(BlockKind::padded, {4, 128, 8, 4096}, 100, 0.5);
+  const auto padded = exchange_sizes(BlockKind::padded, 4, 128, 8, 4096, 100, 0.5);
   EXPECT_EQ(padded.expert_rows, 4 * 50 * 8);
   EXPECT_EQ(padded.send_bytes, 4 * padded.block.block_bytes());
-  EXPECT_EQ(padded.received_back_bytes, 4 * padded.block.returned_bytes());
+  EXPECT_EQ(padded.received_back_bytes, 4 * padded.block.part_bytes());
   EXPECT_EQ(padded.output_bytes, 100 * 4096);
-  const auto few_experts = exchange_sizes(BlockKind::ragged, {4, 8, 8, 4096}, 100, 1.0);
+  const auto few_experts = exchange_sizes(BlockKind::ragged, 4, 8, 8, 4096, 100, 1.0);
   EXPECT_EQ(few_experts.expert_rows, 4 * 100 * 2);  // a token can choose two of two local experts
-  const auto alone = exchange_sizes(BlockKind::ragged, {1, 8, 2, 64}, 10, 1.0);
+  const auto alone = exchange_sizes(BlockKind::ragged, 1, 8, 2, 64, 10, 1.0);
   EXPECT_EQ(alone.send_bytes, 0);
   EXPECT_EQ(alone.send_back_bytes, 0);
   EXPECT_EQ(alone.receive_bytes, alone.block.block_bytes());
-  EXPECT_THROW(exchange_sizes(BlockKind::gather, {4, 128, 64, 4096}, 1 << 28, 1.0), ContractError);
+  EXPECT_THROW(exchange_sizes(BlockKind::gather, 4, 128, 64, 4096, 1 << 28, 1.0), ContractError);
 }
 
 }  // namespace

@@ -22,25 +22,23 @@ std::int64_t block_capacity(BlockKind kind, std::int64_t max_tokens, double padd
 }
 
 ExchangeSizes exchange_sizes(BlockKind kind,
-                             const BlockShape& shape,
+                             int ep_size,
+                             int num_experts,
+                             int top_k,
+                             std::int64_t row_bytes,
                              std::int64_t max_tokens,
                              double padded_capacity) {
-  const auto& [ep_size, num_experts, top_k, row_bytes, returns_choices] = shape;
-  const std::int64_t experts_per_rank = num_experts / ep_size;
-  const auto local_choices = std::min<std::int64_t>(top_k, experts_per_rank);
-  const std::int64_t blocks = ep_size;
   ExchangeSizes sizes;
   sizes.block = {.num_experts = num_experts,
                  .top_k = top_k,
                  .row_bytes = row_bytes,
-                 .capacity = block_capacity(kind, max_tokens, padded_capacity),
-                 .most_returned_rows = returns_choices ? local_choices : 1};
-  sizes.sender = {.ep_size = ep_size,
-                  .num_experts = num_experts,
-                  .top_k = top_k,
-                  .max_tokens = max_tokens,
-                  .returns_choices = returns_choices};
-  sizes.expert_rows = blocks * sizes.block.capacity * local_choices;
+                 .capacity = block_capacity(kind, max_tokens, padded_capacity)};
+  sizes.sender = {
+      .ep_size = ep_size, .num_experts = num_experts, .top_k = top_k, .max_tokens = max_tokens};
+  const std::int64_t experts_per_rank = num_experts / ep_size;
+  const std::int64_t blocks = ep_size;
+  sizes.expert_rows =
+      blocks * sizes.block.capacity * std::min<std::int64_t>(top_k, experts_per_rank);
   // Positions and rows are int32 on the device.
   constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
   DOVETAIL_CHECK(sizes.expert_rows <= most_rows && blocks * max_tokens * top_k <= most_rows,
@@ -49,8 +47,8 @@ ExchangeSizes exchange_sizes(BlockKind kind,
   sizes.send_bytes =
       has_peers && kind != BlockKind::gather ? blocks * sizes.block.block_bytes() : 0;
   sizes.receive_bytes = blocks * sizes.block.block_bytes();
-  sizes.send_back_bytes = has_peers ? blocks * sizes.block.returned_bytes() : 0;
-  sizes.received_back_bytes = blocks * sizes.block.returned_bytes();
+  sizes.send_back_bytes = has_peers ? blocks * sizes.block.part_bytes() : 0;
+  sizes.received_back_bytes = blocks * sizes.block.part_bytes();
   sizes.choice_rows = blocks * sizes.block.capacity * top_k;
   sizes.output_bytes = max_tokens * row_bytes;
   const std::int64_t words =

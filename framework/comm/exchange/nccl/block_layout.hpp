@@ -23,18 +23,15 @@ DOVETAIL_HOST_DEVICE constexpr std::int64_t align_block(std::int64_t bytes) {
 
 /// A block is what one rank sends to one peer for one ubatch:
 /// - header, int32: [0] rows n; [4 + e] choices of global expert e by the sender's tokens;
-/// - metadata of each row, int32 [3][k]: global expert id of each choice (-1 none); its weight
-///   (float bits) or, where choices come back, the place of its row among the rows that its rank
-///   sends back to the sender (-1 none); its index among the sender's choices of that expert, in
-///   token order;
+/// - metadata of each row, int32 [3][k]: global expert id of each choice (-1 none), weight (float
+///   bits), index of the choice among the sender's choices of that expert, in token order;
 /// - payload, rows of row_bytes, in token order.
 /// Each part starts at a multiple of kBlockAlign. Offsets are in bytes from the block's start.
 struct BlockLayout {
   std::int64_t num_experts = 0;
   std::int64_t top_k = 0;
   std::int64_t row_bytes = 0;
-  std::int64_t capacity = 0;            ///< rows that fit
-  std::int64_t most_returned_rows = 1;  ///< for a row: its partial sum, or its choices on the rank
+  std::int64_t capacity = 0;  ///< rows that fit
 
   static constexpr std::int64_t kFirstCount = 4;
 
@@ -65,20 +62,12 @@ struct BlockLayout {
     return payload_begin() + payload_bytes();
   }
 
-  /// Rows that can come back for a block.
-  DOVETAIL_HOST_DEVICE constexpr std::int64_t returned_capacity() const {
-    return capacity * most_returned_rows;
-  }
-
-  /// The rows that come back for a block: partial sums at the places of the rows that were sent, or
-  /// rows of choices by token, then k, without a gap.
-  DOVETAIL_HOST_DEVICE constexpr std::int64_t returned_bytes() const {
-    return align_block(returned_capacity() * row_bytes);
-  }
+  /// Partial rows that come back for a block.
+  DOVETAIL_HOST_DEVICE constexpr std::int64_t part_bytes() const { return payload_bytes(); }
 
   friend constexpr bool operator==(const BlockLayout& a, const BlockLayout& b) {
     return a.num_experts == b.num_experts && a.top_k == b.top_k && a.row_bytes == b.row_bytes &&
-           a.capacity == b.capacity && a.most_returned_rows == b.most_returned_rows;
+           a.capacity == b.capacity;
   }
 };
 
@@ -86,14 +75,12 @@ struct BlockLayout {
 /// rows [R] of the block for each rank; counts [E] of choices; then, each part starting at a
 /// multiple of 32 words: position [T][R] of each token in the block of each rank (-1 = not routed
 /// there; gather: the token itself where it is), and of each choice [T][k] its index (as in the
-/// block), expert id (-1 none) and weight (float bits). Where choices come back, also: place [T][k]
-/// of each choice (as in the block), and rows [R] that come back from each rank.
+/// block), expert id (-1 none) and weight (float bits).
 struct SenderLayout {
   std::int64_t ep_size = 0;
   std::int64_t num_experts = 0;
   std::int64_t top_k = 0;
   std::int64_t max_tokens = 0;
-  bool returns_choices = false;  ///< ExchangeShape's
 
   static DOVETAIL_HOST_DEVICE constexpr std::int64_t align_words(std::int64_t words) {
     return (words + 31) / 32 * 32;
@@ -117,16 +104,8 @@ struct SenderLayout {
     return experts() + align_words(max_tokens * top_k);
   }
 
-  DOVETAIL_HOST_DEVICE constexpr std::int64_t places() const {
-    return weights() + align_words(max_tokens * top_k);
-  }
-
-  DOVETAIL_HOST_DEVICE constexpr std::int64_t returned_rows() const {
-    return places() + align_words(max_tokens * top_k);
-  }
-
   DOVETAIL_HOST_DEVICE constexpr std::int64_t words() const {
-    return returns_choices ? returned_rows() + align_words(ep_size) : places();
+    return weights() + align_words(max_tokens * top_k);
   }
 };
 
@@ -141,8 +120,8 @@ struct ExchangeSizes {
   std::int64_t expert_rows = 0;    ///< rows that can arrive for local experts in the worst routing
   std::int64_t send_bytes = 0;     ///< blocks for peers; gather sends its own block
   std::int64_t receive_bytes = 0;  ///< blocks of all ranks, the own one included
-  std::int64_t send_back_bytes = 0;      ///< rows that go back to the peers
-  std::int64_t received_back_bytes = 0;  ///< from all ranks, the own ones included
+  std::int64_t send_back_bytes = 0;      ///< partial rows for the peers
+  std::int64_t received_back_bytes = 0;  ///< partial rows of all ranks, the own ones included
   std::int64_t choice_rows = 0;          ///< int32: expert row of each choice that arrived
   std::int64_t output_bytes = 0;
 
@@ -150,17 +129,11 @@ struct ExchangeSizes {
   std::int64_t total_bytes = 0;
 };
 
-/// What of an exchange's shape the sizes follow from: see ExchangeShape.
-struct BlockShape {
-  int ep_size = 1;
-  int num_experts = 0;
-  int top_k = 0;
-  std::int64_t row_bytes = 0;
-  bool returns_choices = false;
-};
-
 ExchangeSizes exchange_sizes(BlockKind kind,
-                             const BlockShape& shape,
+                             int ep_size,
+                             int num_experts,
+                             int top_k,
+                             std::int64_t row_bytes,
                              std::int64_t max_tokens,
                              double padded_capacity);
 

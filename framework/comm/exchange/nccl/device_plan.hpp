@@ -12,20 +12,6 @@
 
 namespace dovetail {
 
-/// Rows of one call to and from each rank of the group.
-struct PeerRows {
-  std::vector<std::int32_t> sent;
-  std::vector<std::int32_t> received;
-};
-
-inline BlockShape block_shape(const ExchangeShape& shape) {
-  return {.ep_size = shape.ep_size,
-          .num_experts = shape.num_experts,
-          .top_k = shape.top_k,
-          .row_bytes = shape.row_bytes(),
-          .returns_choices = shape.returns_choices()};
-}
-
 /// Copies on the device, made on the streams of plan() and arrange(). Where these were captured, a
 /// replay writes them anew.
 struct DevicePlan final : public ExchangePlan {
@@ -39,9 +25,9 @@ struct DevicePlan final : public ExchangePlan {
   at::Tensor heads;   ///< uint8 [R][block.head_bytes(capacity)]: headers and metadata that arrived;
                       ///< undefined until arrange has run
 
-  // ragged with more than one rank: known once dispatch has run.
-  PeerRows dispatched;
-  PeerRows combined;
+  // ragged with more than one rank: rows per peer, known once dispatch has run.
+  std::vector<std::int32_t> rows_out;
+  std::vector<std::int32_t> rows_in;
 
   bool complete() const { return heads.defined(); }
 

@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "framework/comm/exchange/nccl/block_layout.hpp"
+#include "framework/comm/exchange/sum_order.hpp"
 
 namespace dovetail {
 
@@ -45,8 +46,6 @@ struct ScanArgs {
   std::int32_t* sender = nullptr;
   bool all_rows = false;      ///< gather: every row travels, at the position of its token
   std::int64_t capacity = 0;  ///< rows of a block; a token that does not fit is left out and found
-  std::int64_t returned_capacity = 0;  ///< of a block; a choice that does not fit is left out: that
-                                       ///< takes an expert chosen twice, which is found
   int ubatch = 0;
   int layer = 0;
   DeviceStatus* status = nullptr;
@@ -93,25 +92,20 @@ struct ArrangeArgs {
 void launch_arrange(const ArrangeArgs& args, cudaStream_t stream);
 
 /// One partial row per arrived row that has local choices, at the arrived row's position: the sum
-/// of weight * row in ascending k; products are rounded before they are added, the first is stored,
-/// and the sum is rounded once.
+/// of weight * row, by_rank or by_expert.
 struct ReduceArgs {
   Arrivals arrivals;
   const std::int32_t* choice_rows = nullptr;
   const void* expert_rows = nullptr;
-  std::byte* send_back = nullptr;      ///< [R][returned_bytes]; not used where R = 1
-  std::byte* received_back = nullptr;  ///< [R][returned_bytes]; own rows go here
+  std::byte* send_back = nullptr;      ///< [R][part_bytes]; not used where R = 1
+  std::byte* received_back = nullptr;  ///< [R][part_bytes]; own rows go here
   RowType type = RowType::float32;
+  SumOrder order = SumOrder::by_rank;
 };
 
 void launch_reduce(const ReduceArgs& args, cudaStream_t stream);
 
-/// Where choices come back, in place of launch_reduce: one row per local choice, as it is, at the
-/// place that the sender has given it.
-void launch_return_choices(const ReduceArgs& args, cudaStream_t stream);
-
-/// Sums the partial rows of each token in ascending rank order, or, where choices come back,
-/// weight * row of its choices as launch_reduce would; zeros where it has none.
+/// Sums the partial rows of each token, by_rank or by_expert; zeros where it has none.
 struct FinishArgs {
   SenderLayout layout;
   const std::int32_t* sender = nullptr;
@@ -120,6 +114,7 @@ struct FinishArgs {
   std::int64_t num_tokens = 0;
   void* output = nullptr;  ///< [T] rows
   RowType type = RowType::float32;
+  SumOrder order = SumOrder::by_rank;
 };
 
 void launch_finish(const FinishArgs& args, cudaStream_t stream);

@@ -61,12 +61,8 @@ __device__ void scan_expert(const ScanArgs& args, int expert, int* sums) {
   }
 }
 
-// Whether each choice's row comes back is known to the compiler: kernels of partial sums pay
-// nothing for it.
-
 // Ids as the blocks carry them, and their weights; ids that name no expert become "none". All CTAs
 // of experts share the work, neighbours side by side.
-template <bool kReturnsChoices>
 __device__ void keep_choices(const ScanArgs& args, int cta) {
   const auto k = args.layout.top_k;
   const auto step = args.layout.num_experts * blockDim.x;
@@ -80,37 +76,13 @@ __device__ void keep_choices(const ScanArgs& args, int cta) {
     }
     if (expert == -1) {
       args.sender[args.layout.indexes() + choice] = 0;
-      if constexpr (kReturnsChoices) {
-        args.sender[args.layout.places() + choice] = -1;
-      }
     }
     args.sender[args.layout.experts() + choice] = static_cast<std::int32_t>(expert);
     args.sender[args.layout.weights() + choice] = __float_as_int(args.weights[choice]);
   }
 }
 
-// The places of a token's choices of experts [begin, end) among the rows that come back from their
-// rank, from `place` on; none for a token that is left out.
-__device__ void place_choices(const ScanArgs& args,
-                              std::int64_t token,
-                              std::int64_t begin,
-                              std::int64_t end,
-                              bool is_sent,
-                              std::int64_t place) {
-  const auto k = args.layout.top_k;
-  for (std::int64_t choice = token * k; choice < (token + 1) * k; ++choice) {
-    const auto expert = args.expert_ids[choice];
-    if (expert >= begin && expert < end) {
-      const bool fits = is_sent && place < args.returned_capacity;
-      args.sender[args.layout.places() + choice] = fits ? static_cast<std::int32_t>(place) : -1;
-      ++place;
-    }
-  }
-}
-
-// One destination rank: the position of each token in its block, the number of rows, and what comes
-// back.
-template <bool kReturnsChoices>
+// One destination rank: the position of each token in its block, and the number of rows.
 __device__ void scan_rank(const ScanArgs& args, int destination, int* sums) {
   __shared__ int left_out;  // first expert of the first token that does not fit
   __shared__ int left_out_token;
@@ -135,7 +107,7 @@ __device__ void scan_rank(const ScanArgs& args, int destination, int* sums) {
     int total = 0;
     const int before = running + block_prefix(local > 0 ? 1 : 0, sums, total);
     int choices = 0;
-    [[maybe_unused]] const int place = chosen + block_prefix(local, sums, choices);
+    block_prefix(local, sums, choices);
     if (token < args.num_tokens) {
       std::int64_t position = local > 0 ? (args.all_rows ? token : before) : -1;
       if (position >= args.capacity) {
@@ -147,9 +119,6 @@ __device__ void scan_rank(const ScanArgs& args, int destination, int* sums) {
       }
       args.sender[args.layout.positions() + token * args.layout.ep_size + destination] =
           static_cast<std::int32_t>(position);
-      if constexpr (kReturnsChoices) {
-        place_choices(args, token, begin, begin + experts_per_rank, position >= 0, place);
-      }
     }
     running += total;
     chosen += choices;
@@ -162,10 +131,6 @@ __device__ void scan_rank(const ScanArgs& args, int destination, int* sums) {
     const auto rows = args.all_rows ? args.num_tokens : static_cast<std::int64_t>(running);
     args.sender[destination] =
         static_cast<std::int32_t>(rows < args.capacity ? rows : args.capacity);
-    if constexpr (kReturnsChoices) {
-      args.sender[args.layout.returned_rows() + destination] = static_cast<std::int32_t>(
-          chosen < args.returned_capacity ? chosen : args.returned_capacity);
-    }
     if (chosen > 0) {
       atomicAdd(&args.status->choices, static_cast<unsigned long long>(chosen));
     }
@@ -173,16 +138,15 @@ __device__ void scan_rank(const ScanArgs& args, int destination, int* sums) {
 }
 
 // CTAs [0, E): an expert each; then one for each destination rank.
-template <bool kReturnsChoices>
 __global__ void __launch_bounds__(kScanThreads) scan_kernel(ScanArgs args) {
   __shared__ int sums[kWarp];
   const int cta = static_cast<int>(blockIdx.x);
   const int num_experts = static_cast<int>(args.layout.num_experts);
   if (cta < num_experts) {
-    keep_choices<kReturnsChoices>(args, cta);
+    keep_choices(args, cta);
     scan_expert(args, cta, sums);
   } else {
-    scan_rank<kReturnsChoices>(args, cta - num_experts, sums);
+    scan_rank(args, cta - num_experts, sums);
   }
 }
 
@@ -212,7 +176,6 @@ __device__ std::int64_t position_of(const PackArgs& args,
              : args.sender[args.layout.positions() + token * args.layout.ep_size + destination];
 }
 
-template <bool kReturnsChoices>
 __device__ void pack_metadata(const PackArgs& args,
                               std::int64_t token,
                               std::int64_t destination,
@@ -225,14 +188,14 @@ __device__ void pack_metadata(const PackArgs& args,
   for (std::int64_t i = threadIdx.x; i < words; i += blockDim.x) {
     const auto part = i / k;
     const auto from = part == 0   ? args.layout.experts()
-                      : part == 1 ? (kReturnsChoices ? args.layout.places() : args.layout.weights())
+                      : part == 1 ? args.layout.weights()
                                   : args.layout.indexes();
     row[i] = args.sender[from + token * k + i % k];
   }
 }
 
 // A CTA takes a token: reads its row once and writes it to every block that it is routed to.
-template <class Word, bool kReturnsChoices>
+template <class Word>
 __global__ void __launch_bounds__(kRowThreads) pack_kernel(PackArgs args) {
   const std::int64_t first = args.one_block ? args.ep_rank : 0;
   const std::int64_t last = args.one_block ? args.ep_rank + 1 : args.layout.ep_size;
@@ -255,18 +218,9 @@ __global__ void __launch_bounds__(kRowThreads) pack_kernel(PackArgs args) {
     for (auto d = first; d < last; ++d) {
       const auto position = position_of(args, token, d);
       if (position >= 0) {
-        pack_metadata<kReturnsChoices>(args, token, d, position);
+        pack_metadata(args, token, d, position);
       }
     }
-  }
-}
-
-template <class Word>
-void pack_words(const PackArgs& args, unsigned ctas, cudaStream_t stream) {
-  if (args.layout.returns_choices) {
-    pack_kernel<Word, true><<<ctas, kRowThreads, 0, stream>>>(args);
-  } else {
-    pack_kernel<Word, false><<<ctas, kRowThreads, 0, stream>>>(args);
   }
 }
 
@@ -279,11 +233,7 @@ void launch_scan(const ScanArgs& args, cudaStream_t stream) {
   const auto threads = static_cast<unsigned>(rounded < kWarp          ? kWarp
                                              : rounded > kScanThreads ? kScanThreads
                                                                       : rounded);
-  if (args.layout.returns_choices) {
-    scan_kernel<true><<<ctas, threads, 0, stream>>>(args);
-  } else {
-    scan_kernel<false><<<ctas, threads, 0, stream>>>(args);
-  }
+  scan_kernel<<<ctas, threads, 0, stream>>>(args);
   check_cuda(cudaGetLastError(), "launch of the exchange's scan");
 }
 
@@ -291,9 +241,9 @@ void launch_pack(const PackArgs& args, cudaStream_t stream) {
   const auto most = args.num_tokens > args.layout.ep_size ? args.num_tokens : args.layout.ep_size;
   const auto ctas = static_cast<unsigned>(num_ctas(most, kMostCtas));
   if (args.block.row_bytes % 16 == 0 && is_aligned(args.hidden)) {
-    pack_words<uint4>(args, ctas, stream);
+    pack_kernel<uint4><<<ctas, kRowThreads, 0, stream>>>(args);
   } else {
-    pack_words<std::uint16_t>(args, ctas, stream);
+    pack_kernel<std::uint16_t><<<ctas, kRowThreads, 0, stream>>>(args);
   }
   check_cuda(cudaGetLastError(), "launch of the exchange's pack");
 }

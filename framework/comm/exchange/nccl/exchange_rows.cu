@@ -1,4 +1,4 @@
-// Rows on the rank that owns the experts: into the order of experts, and back into that of tokens.
+// What arrives in a device exchange, ordered by expert.
 #include "framework/comm/exchange/nccl/exchange_device.cuh"
 #include "framework/cuda/check.hpp"
 
@@ -94,43 +94,6 @@ __global__ void __launch_bounds__(kRowThreads) copy_kernel(ArrangeArgs args) {
   }
 }
 
-// A CTA takes an arrived row, and copies the expert rows of its local choices to their places.
-template <class Word>
-__global__ void __launch_bounds__(kRowThreads) return_kernel(ReduceArgs args) {
-  __shared__ std::int64_t from[kMaxDeviceTopK];  // in words; -1 = no row of this choice goes back
-  __shared__ std::int64_t to[kMaxDeviceTopK];
-  const auto& arrivals = args.arrivals;
-  const auto& block = arrivals.block;
-  const int k = static_cast<int>(block.top_k);
-  const std::int64_t source = blockIdx.y;
-  const auto* head = head_of(arrivals, source);
-  const auto num_rows = block_rows(head, block);
-  const auto words = block.row_bytes / static_cast<std::int64_t>(sizeof(Word));
-  const auto* __restrict__ in = static_cast<const Word*>(args.expert_rows);
-  auto* __restrict__ out =
-      reinterpret_cast<Word*>((source == arrivals.ep_rank ? args.received_back : args.send_back) +
-                              source * block.returned_bytes());
-  for (std::int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
-    const int choice = static_cast<int>(threadIdx.x);
-    if (choice < k) {
-      const auto* metadata = head + block.header_bytes() / 4 + row * block.metadata_words();
-      const std::int64_t place = metadata[k + choice];
-      const std::int64_t expert_row =
-          args.choice_rows[(source * block.capacity + row) * k + choice];
-      const bool returns = expert_row >= 0 && place >= 0 && place < block.returned_capacity();
-      from[choice] = returns ? expert_row * words : -1;
-      to[choice] = place * words;
-    }
-    __syncthreads();
-    for (int j = 0; j < k; ++j) {
-      for (std::int64_t i = threadIdx.x; from[j] >= 0 && i < words; i += blockDim.x) {
-        out[to[j] + i] = in[from[j] + i];
-      }
-    }
-    __syncthreads();  // the next row writes from and to
-  }
-}
-
 }  // namespace
 
 void launch_arrange(const ArrangeArgs& args, cudaStream_t stream) {
@@ -143,16 +106,6 @@ void launch_arrange(const ArrangeArgs& args, cudaStream_t stream) {
     copy_kernel<std::uint16_t><<<grid, kRowThreads, 0, stream>>>(args);
   }
   check_cuda(cudaGetLastError(), "launch of the exchange's copy to expert rows");
-}
-
-void launch_return_choices(const ReduceArgs& args, cudaStream_t stream) {
-  const auto grid = grid_of(args.arrivals);
-  if (args.arrivals.block.row_bytes % 16 == 0 && is_aligned(args.expert_rows)) {
-    return_kernel<uint4><<<grid, kRowThreads, 0, stream>>>(args);
-  } else {
-    return_kernel<std::uint16_t><<<grid, kRowThreads, 0, stream>>>(args);
-  }
-  check_cuda(cudaGetLastError(), "launch of the exchange's return of choices");
 }
 
 }  // namespace dovetail

@@ -34,24 +34,17 @@ void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
                .sender = words_of(slot.sender),
                .all_rows = kind_ == BlockKind::gather,
                .capacity = slot.sizes.block.capacity,
-               .returned_capacity = slot.sizes.block.returned_capacity(),
                .ubatch = ubatch,
                .layer = tokens.layer,
                .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))},
               stream);
   if (slot.counted != nullptr) {
-    const auto copy_to_host = [&](std::int32_t* to, std::int64_t from) {
-      check_cuda(cudaMemcpyAsync(to,
-                                 words_of(slot.sender) + from,
-                                 static_cast<std::size_t>(shape_.ep_size) * sizeof(std::int32_t),
-                                 cudaMemcpyDeviceToHost,
-                                 stream),
-                 "copying counts to the host");
-    };
-    copy_to_host(slot.counted, 0);
-    if (shape_.returns_choices()) {
-      copy_to_host(slot.counted + shape_.ep_size, slot.sizes.sender.returned_rows());
-    }
+    check_cuda(cudaMemcpyAsync(slot.counted,
+                               words_of(slot.sender),
+                               static_cast<std::size_t>(shape_.ep_size) * sizeof(std::int32_t),
+                               cudaMemcpyDeviceToHost,
+                               stream),
+               "copying counts to the host");
     if (!is_capturing(stream)) {
       check_cuda(cudaEventRecord(slot.counts_ready, stream), "cudaEventRecord");
       slot.counts_recorded = true;
@@ -115,19 +108,15 @@ void NcclExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
   auto& slot = at(ubatch, "reduce");
   check_tensor(
       expert_rows, {slot.sizes.expert_rows, shape_.hidden}, shape_.dtype, at::kCUDA, "expert_rows");
-  if (slot.sizes.expert_rows == 0) {
-    return;
-  }
-  const ReduceArgs args = {.arrivals = arrivals_of(slot),
-                           .choice_rows = words_of(slot.choice_rows),
-                           .expert_rows = expert_rows.const_data_ptr(),
-                           .send_back = bytes_of(slot.send_back),
-                           .received_back = bytes_of(slot.received_back),
-                           .type = row_type(shape_.dtype)};
-  if (shape_.returns_choices()) {
-    launch_return_choices(args, current_stream());
-  } else {
-    launch_reduce(args, current_stream());
+  if (slot.sizes.expert_rows > 0) {
+    launch_reduce({.arrivals = arrivals_of(slot),
+                   .choice_rows = words_of(slot.choice_rows),
+                   .expert_rows = expert_rows.const_data_ptr(),
+                   .send_back = bytes_of(slot.send_back),
+                   .received_back = bytes_of(slot.received_back),
+                   .type = row_type(shape_.dtype),
+                   .order = shape_.sum_order},
+                  current_stream());
   }
 }
 
@@ -139,7 +128,8 @@ at::Tensor NcclExchange::finish(int ubatch) {
                  .received_back = bytes_of(slot.received_back),
                  .num_tokens = slot.num_tokens,
                  .output = bytes_of(slot.output),
-                 .type = row_type(shape_.dtype)},
+                 .type = row_type(shape_.dtype),
+                 .order = shape_.sum_order},
                 current_stream());
   return slot.output.narrow(0, 0, slot.num_tokens);
 }

@@ -24,14 +24,10 @@ struct Arrivals;
 /// many tokens. arrange's rows are [R_max, hidden], R_max following from this step's bound; reduce
 /// takes as many rows.
 ///
-/// gather: all rows to all peers by an all-gather in place; rows of fixed number back. padded:
-/// blocks of fixed capacity. Both may be captured whole. ragged: exact rows; dispatch waits for the
-/// counts of prepare on the host (an event behind what its stream waits for), exchanges them over
-/// MPI and must not be captured, unless an adopted plan knows the counts; prepare may.
-///
-/// batch_invariant: a fixed number of rows that come back has to hold the worst routing, which is
-/// min(top_k, experts per rank) rows for each that could be sent: several times what `fast` moves.
-/// ragged moves the rows that there are.
+/// gather: all rows to all peers by an all-gather in place; partial rows of fixed number back.
+/// padded: blocks of fixed capacity. Both may be captured whole. ragged: exact rows; dispatch waits
+/// for the counts of prepare on the host (an event behind what its stream waits for), exchanges
+/// them over MPI and must not be captured, unless an adopted plan knows the counts; prepare may.
 ///
 /// ids out of range or chosen twice and blocks that are too small are found on the device: the
 /// choice or row is left out and check_step throws. After a failed dispatch or combine all further
@@ -106,6 +102,8 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   void exchange_counts(int ubatch, Ubatch& slot);
   void gather_blocks(int ubatch, Ubatch& slot);
   void send_blocks(int ubatch, Ubatch& slot);
+  std::int64_t rows_out(const Ubatch& slot, int peer) const;
+  std::int64_t rows_in(const Ubatch& slot, int peer) const;
 
   const BlockKind kind_;
   const ExchangeShape shape_;

@@ -3,6 +3,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/exchange_checks.hpp"
+#include "framework/comm/exchange/expert_tree.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
 
@@ -16,6 +17,10 @@ const ExchangeShape& checked(BlockKind kind,
   DOVETAIL_CHECK(shape.top_k <= kMaxDeviceTopK,
                  "top_k " + std::to_string(shape.top_k) + "; on GPUs at most " +
                      std::to_string(kMaxDeviceTopK));
+  DOVETAIL_CHECK(shape.sum_order != SumOrder::by_choice, "device exchanges return no choices");
+  DOVETAIL_CHECK(shape.sum_order != SumOrder::by_expert ||
+                     num_tree_blocks(shape.num_experts) % shape.ep_size == 0,
+                 "the experts of a rank are no subtree");
   if (shape.ep_size > 1) {
     DOVETAIL_CHECK(!setting.nccl_comms.empty(), "an exchange between ranks needs a communicator");
     for (const auto& [comm_sms, comm] : setting.nccl_comms) {
@@ -40,6 +45,7 @@ NcclExchange::NcclExchange(BlockKind kind,
       row_bytes_(shape.row_bytes()),
       state_(std::make_unique<State>()),
       meter_([this] { return read_choices(); }, row_bytes_) {
+  const auto ranks = static_cast<std::size_t>(shape.ep_size);
   state_->status = device_tensor({static_cast<std::int64_t>(sizeof(DeviceStatus))}, at::kByte);
   check_cuda(cudaMemset(bytes_of(state_->status), 0, sizeof(DeviceStatus)), "cudaMemset");
   check_cuda(cudaDeviceSynchronize(), "clearing an exchange's status");
@@ -48,13 +54,12 @@ NcclExchange::NcclExchange(BlockKind kind,
     state_->ubatches.emplace_back();
   }
   if (kind == BlockKind::ragged && shape.ep_size > 1) {
-    const auto words = static_cast<std::size_t>(shape.ep_size) * (shape.returns_choices() ? 2 : 1);
     check_cuda(cudaMallocHost(reinterpret_cast<void**>(&state_->pinned),
-                              num_ubatches * words * sizeof(std::int32_t)),
+                              num_ubatches * ranks * sizeof(std::int32_t)),
                "pinned memory of an exchange");
     for (std::size_t u = 0; u < num_ubatches; ++u) {
       auto& slot = state_->ubatches[u];
-      slot.counted = state_->pinned + u * words;
+      slot.counted = state_->pinned + u * ranks;
       check_cuda(cudaEventCreateWithFlags(&slot.counts_ready, cudaEventDisableTiming),
                  "cudaEventCreate");
     }
@@ -122,7 +127,13 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
 }
 
 void NcclExchange::set_bounds(Ubatch& slot, std::int64_t max_tokens) {
-  slot.sizes = exchange_sizes(kind_, block_shape(shape_), max_tokens, setting_.padded_capacity);
+  slot.sizes = exchange_sizes(kind_,
+                              shape_.ep_size,
+                              shape_.num_experts,
+                              shape_.top_k,
+                              row_bytes_,
+                              max_tokens,
+                              setting_.padded_capacity);
   if (max_tokens > slot.allocated) {
     const auto& sizes = slot.sizes;
     const std::int64_t local = shape_.experts_per_rank();
@@ -207,9 +218,8 @@ std::vector<at::Tensor> NcclExchange::received_rows(int ubatch, Phase phase) {
                        ? slot.receive.narrow(0,
                                              source * block.block_bytes() + block.payload_begin(),
                                              block.capacity * row_bytes_)
-                       : slot.received_back.narrow(0,
-                                                   source * block.returned_bytes(),
-                                                   block.returned_capacity() * row_bytes_));
+                       : slot.received_back.narrow(
+                             0, source * block.part_bytes(), block.capacity * row_bytes_));
   }
   return rows;
 }

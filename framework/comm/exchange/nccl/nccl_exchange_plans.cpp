@@ -37,8 +37,8 @@ void NcclExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
   DOVETAIL_CHECK(ours->block == slot.sizes.block && ours->layout.max_tokens == slot.max_tokens,
                  where(ubatch, "adopt") + ": the plan is of a step with other bounds");
   slot.num_tokens = ours->num_tokens;
-  slot.dispatched = ours->dispatched;
-  slot.combined = ours->combined;
+  slot.rows_out = ours->rows_out;
+  slot.rows_in = ours->rows_in;
   slot.used = std::move(ours);
   slot.kept.reset();
 }

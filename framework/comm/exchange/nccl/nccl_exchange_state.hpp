@@ -59,10 +59,9 @@ struct NcclExchange::Ubatch {
   // ragged
   cudaEvent_t counts_ready = nullptr;
   bool counts_recorded = false;  ///< counts_ready is of this step's prepare, which was not captured
-  std::int32_t* counted = nullptr;  ///< pinned [R]: rows of the block for each rank; where choices
-                                    ///< come back another [R]: rows that come back from each
-  PeerRows dispatched;
-  PeerRows combined;
+  std::int32_t* counted = nullptr;  ///< pinned [R]: rows of the block for each rank
+  std::vector<std::int32_t> rows_out;
+  std::vector<std::int32_t> rows_in;
   PeerMessages counts;
 };
 

@@ -1,7 +1,5 @@
 // The wire calls of NcclExchange, and what they count.
-#include <cstddef>
 #include <utility>
-#include <vector>
 
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
@@ -12,30 +10,8 @@
 namespace dovetail {
 namespace {
 
-std::size_t index_of(int rank) {
-  return static_cast<std::size_t>(rank);
-}
-
 ncclResult_t first_failure(ncclResult_t a, ncclResult_t b) {
   return a == ncclSuccess || a == ncclInProgress ? b : a;
-}
-
-// Counts of one kind of row, by rank; two messages between the same two ranks keep their order.
-struct ExchangedCounts {
-  const std::vector<std::int32_t>& own;
-  std::vector<std::int32_t>& peers;
-};
-
-// Throws RunError for rows that no block can hold.
-void check_rows(const PeerRows& rows, std::int64_t capacity, const std::string& what) {
-  for (std::size_t peer = 0; peer < rows.sent.size(); ++peer) {
-    if (rows.sent[peer] < 0 || rows.sent[peer] > capacity || rows.received[peer] < 0 ||
-        rows.received[peer] > capacity) {
-      throw RunError(what + ": " + std::to_string(rows.sent[peer]) + " rows to and " +
-                     std::to_string(rows.received[peer]) + " rows from ep rank " +
-                     std::to_string(peer) + "; a block holds " + std::to_string(capacity));
-    }
-  }
 }
 
 // Sends and receives of one call; peers are staggered by rank, so that no one is everyone's first.
@@ -85,6 +61,16 @@ void NcclExchange::count(const Traffic& sent) {
   }
 }
 
+std::int64_t NcclExchange::rows_out(const Ubatch& slot, int peer) const {
+  return kind_ == BlockKind::ragged ? slot.rows_out.at(static_cast<std::size_t>(peer))
+                                    : slot.sizes.block.capacity;
+}
+
+std::int64_t NcclExchange::rows_in(const Ubatch& slot, int peer) const {
+  return kind_ == BlockKind::ragged ? slot.rows_in.at(static_cast<std::size_t>(peer))
+                                    : slot.sizes.block.capacity;
+}
+
 void NcclExchange::exchange_counts(int ubatch, Ubatch& slot) {
   const auto stream = current_stream();
   const auto what = where(ubatch, "dispatch");
@@ -97,41 +83,32 @@ void NcclExchange::exchange_counts(int ubatch, Ubatch& slot) {
   }
   wait_for_event(slot.counts_ready, setting_.wait, what + ": counts of its route op");
   const auto ranks = static_cast<std::size_t>(shape_.ep_size);
-  auto& out = slot.dispatched;
-  auto& back = slot.combined;
-  out = {.sent = {slot.counted, slot.counted + ranks},
-         .received = std::vector<std::int32_t>(ranks)};
-  std::vector<ExchangedCounts> exchanged = {{.own = out.sent, .peers = out.received}};
-  if (shape_.returns_choices()) {
-    back = {.sent = std::vector<std::int32_t>(ranks),
-            .received = {slot.counted + ranks, slot.counted + 2 * ranks}};
-    exchanged.push_back({.own = back.received, .peers = back.sent});
-  }
+  slot.rows_out.assign(slot.counted, slot.counted + ranks);
+  slot.rows_in.assign(ranks, 0);
   const MessageKind kind{
       .content = "counts", .comm = setting_.counts_comm->raw(), .tag = ubatch, .type = MPI_INT32_T};
   for (int step = 1; step < shape_.ep_size; ++step) {
     const int source = (shape_.ep_rank + shape_.ep_size - step) % shape_.ep_size;
-    for (const auto& counts : exchanged) {
-      slot.counts.receive(kind, source, &counts.peers[index_of(source)], 1);
-    }
+    slot.counts.receive(kind, source, &slot.rows_in[static_cast<std::size_t>(source)], 1);
   }
   for (int step = 1; step < shape_.ep_size; ++step) {
     const int target = (shape_.ep_rank + step) % shape_.ep_size;
-    for (const auto& counts : exchanged) {
-      slot.counts.send(kind, target, &counts.own[index_of(target)], 1);
-    }
+    slot.counts.send(kind, target, &slot.rows_out[static_cast<std::size_t>(target)], 1);
   }
   slot.counts.wait(setting_.wait, what);
-  check_rows(out, slot.sizes.block.capacity, what);
-  if (shape_.returns_choices()) {
-    check_rows(back, slot.sizes.block.returned_capacity(), what + ": rows that come back");
-  } else {
-    back = {.sent = out.received, .received = out.sent};  // one partial sum for each
+  for (std::size_t peer = 0; peer < ranks; ++peer) {
+    const auto capacity = slot.sizes.block.capacity;
+    if (slot.rows_out[peer] < 0 || slot.rows_out[peer] > capacity || slot.rows_in[peer] < 0 ||
+        slot.rows_in[peer] > capacity) {
+      throw RunError(what + ": " + std::to_string(slot.rows_out[peer]) + " rows to and " +
+                     std::to_string(slot.rows_in[peer]) + " rows from ep rank " +
+                     std::to_string(peer) + "; a block holds " + std::to_string(capacity));
+    }
   }
   Traffic counted;
   counted.counts_wait_ns = now_ns() - start;
   counted.dispatch_wire_bytes =
-      (shape_.ep_size - 1) * static_cast<std::int64_t>(exchanged.size() * sizeof(std::int32_t));
+      (shape_.ep_size - 1) * static_cast<std::int64_t>(sizeof(std::int32_t));
   counted.dispatch_received_bytes = counted.dispatch_wire_bytes;
   count(counted);
 }
@@ -179,8 +156,8 @@ void NcclExchange::send_blocks(int ubatch, Ubatch& slot) {
             continue;
           }
           // The header always travels: a block without rows has to say so.
-          const std::int64_t rows_to = slot.dispatched.sent.at(index_of(target));
-          const std::int64_t rows_from = slot.dispatched.received.at(index_of(source));
+          const auto rows_to = rows_out(slot, target);
+          const auto rows_from = rows_in(slot, source);
           transfer.send(to, block.head_bytes(rows_to), target);
           transfer.receive(from, block.head_bytes(rows_from), source);
           transfer.send(to + block.payload_begin(), rows_to * row_bytes_, target);
@@ -206,8 +183,8 @@ void NcclExchange::dispatch(int ubatch) {
         exchange_counts(ubatch, slot);
       }
       if (slot.kept) {  // comm_only passes send by these counts
-        slot.kept->dispatched = slot.dispatched;
-        slot.kept->combined = slot.combined;
+        slot.kept->rows_out = slot.rows_out;
+        slot.kept->rows_in = slot.rows_in;
       }
     }
     if (kind_ == BlockKind::gather) {
@@ -220,13 +197,11 @@ void NcclExchange::dispatch(int ubatch) {
 
 void NcclExchange::combine(int ubatch) {
   auto& slot = at(ubatch, "combine");
-  // Without capacity no rank has a row to send back.
+  // Without capacity no rank has a partial row.
   if (shape_.ep_size == 1 || slot.sizes.block.capacity == 0) {
     return;
   }
-  const auto& block = slot.sizes.block;
-  const auto stride = block.returned_bytes();
-  const bool exact = kind_ == BlockKind::ragged;
+  const auto part_bytes = slot.sizes.block.part_bytes();
   const auto* out = bytes_of(slot.send_back);
   auto* in = bytes_of(slot.received_back);
   const auto stream = current_stream();
@@ -238,14 +213,11 @@ void NcclExchange::combine(int ubatch) {
           for (int step = 1; step < shape_.ep_size; ++step) {
             const int target = (shape_.ep_rank + step) % shape_.ep_size;
             const int source = (shape_.ep_rank + shape_.ep_size - step) % shape_.ep_size;
-            const auto rows_to =
-                exact ? slot.combined.sent.at(index_of(target)) : block.returned_capacity();
-            const auto rows_from =
-                exact ? slot.combined.received.at(index_of(source)) : block.returned_capacity();
-            const auto bytes_to = rows_to * row_bytes_;
-            const auto bytes_from = rows_from * row_bytes_;
-            transfer.send(out + target * stride, bytes_to, target);
-            transfer.receive(in + source * stride, bytes_from, source);
+            // What came from a rank goes back to it.
+            const auto bytes_to = rows_in(slot, target) * row_bytes_;
+            const auto bytes_from = rows_out(slot, source) * row_bytes_;
+            transfer.send(out + target * part_bytes, bytes_to, target);
+            transfer.receive(in + source * part_bytes, bytes_from, source);
             sent.combine_wire_bytes += bytes_to;
             sent.combine_received_bytes += bytes_from;
           }
