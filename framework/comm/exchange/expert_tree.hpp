@@ -87,6 +87,9 @@ class TreeSum {
     for (int n = 0; n < N; ++n) {
       current_[n] = Number::widen(Number::narrow(current_[n]));
     }
+    if ((waiting_ & ((1U << level) - 1U)) == 0) {
+      return;
+    }
     DOVETAIL_UNROLL
     for (int below = 0; below < kTreeLevels; ++below) {
       if (below < level && ((waiting_ >> below) & 1U) != 0) {
