@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How close right runs come to the bounds of `dovetail verify`, and which planted faults stay below them, over random models.
 
-    tests/row_bounds.py [--models 50] [--faults 4] [--dtype bfloat16] [--device cpu] [--ranks 2] [--jobs 1] [--bin build/bin/dovetail]
+    tests/row_bounds.py [--models 50] [--faults 4] [--dtype bfloat16] [--device cpu] [--ranks 2] [--jobs 1] [--within_s S]
+                        [--bin build/bin/dovetail]
 
 Each model (2 to 61 layers, hidden size 64 to 2048, top 1 to 8, of those that --parameters allows) runs whole and cut, over two exchanges and on another grid, all with the experts of the
 baseline; then the baseline runs again with experts that were changed in its recorded routing. Errors are computed here once more, in float64, and must
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -142,7 +144,10 @@ record: {{outputs: [hidden, logits, layers, routing], timing: steps}}
         return target
 
     def measure(self):
-        """{right: [(what, share, worst row)], faults: [...]}; removes the runs."""
+        """{right: [(what, share, worst row)], faults: [...]}; removes the runs. None where the time was over before it began."""
+        if time.monotonic() > self.options.end:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return None
         try:
             several = self.options.ranks > 1
             gather = ", {name: gather, schedule: sequential, exchange: gather}" if several else ""
@@ -159,6 +164,8 @@ record: {{outputs: [hidden, logits, layers, routing], timing: steps}}
             found["routing"] = self.routing
             reference = self.without_routing(whole)
             for number in range(self.options.faults):
+                if time.monotonic() > self.options.end:
+                    break
                 kind = FAULTS[(self.index + number) % len(FAULTS)]
                 planted = self.plant(whole, kind)
                 wrong = self.run("fault", "[{name: whole, schedule: sequential}]", "{replay: " + planted + "}", self.options.ranks)
@@ -197,15 +204,19 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--within_s", type=float, default=math.inf, help="begin no model and no fault later")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parameters", type=float, default=3e6, help="the most that a model has")
     parser.add_argument("--bin", default="build/bin/dovetail")
     options = parser.parse_args()
     options.bin = os.path.abspath(options.bin)
+    options.end = time.monotonic() + options.within_s
     right, faults, routing = [], [], []
     with ThreadPoolExecutor(options.jobs) as pool:
         studies = [Study(options, index) for index in range(options.models)]
         for study, found in zip(studies, pool.map(Study.measure, studies)):
+            if found is None:
+                continue
             model = study.model
             print(f"model {study.index}: {model['num_hidden_layers']} layers, hidden {model['hidden_size']}, top {model['num_experts_per_tok']}: right runs use "
                   + ", ".join(f"{100 * share:.0f} %" for _, share, _ in found["right"]) + " of a bound; faults "
@@ -217,7 +228,7 @@ def main():
     used = sorted(share for _, share, _ in right if share > 0)
     passed = sorted((fault for fault in faults if fault[1] <= 1), key=lambda fault: fault[1])
     missed = [fault for fault in passed if fault[1] > MARGIN * most]
-    print(f"{options.dtype} on {options.device}, {options.ranks} ranks, {options.models} models: {len(right)} right runs, {len(right) - len(used)} equal to the bit, "
+    print(f"{options.dtype} on {options.device}, {options.ranks} ranks, {len(routing)} models: {len(right)} right runs, {len(right) - len(used)} equal to the bit, "
           f"the others use {100 * np.median(used) if used else 0:.0f} % of a bound (median), {100 * most:.0f} % at most; "
           f"{len(faults)} planted faults, {len(faults) - len(passed)} caught")
     logits, choices = (max(column) for column in zip(*routing))

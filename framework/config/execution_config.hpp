@@ -61,12 +61,11 @@ struct ExecutionConfig {
   template <class Keys>
   static void list_keys(Keys& keys) {
     using E = ExecutionConfig;
-    keys.one_of(
-            "device",
-            &E::device,
-            "`auto`: GPUs where every rank of a host can have one of its own and no policy "
-            "asks for what only CPU ranks can do (a link, `float16`, `batch_invariant`), else the "
-            "CPU. `cuda`: one GPU a rank.")
+    keys.one_of("device",
+                &E::device,
+                "`auto`: GPUs where every rank of a host can have one of its own and no policy "
+                "asks for what only CPU ranks can do (a link, `float16`), else the CPU. `cuda`: "
+                "one GPU a rank.")
         .same_in_all_policies();
     keys.one_of("dtype",
                 &E::dtype,
@@ -77,7 +76,7 @@ struct ExecutionConfig {
     keys.one_of("numerics",
                 &E::numerics,
                 "`batch_invariant`: a row has the same bits whatever else is in the batch, and on "
-                "every grid; slower, and for CPU ranks only. `fast` promises that of no row.");
+                "every grid; slower. `fast` promises that of no row.");
     keys.whole("warmup",
                &E::warmup,
                0,

@@ -74,11 +74,6 @@ Problem find_problem_on_cuda(const ExecutionConfig& execution, const Capabilitie
     return ConfigProblem{"dtype",
                          "float16 on device cuda is not built yet; allowed: bfloat16, float32"};
   }
-  if (execution.numerics == Numerics::batch_invariant) {
-    return ConfigProblem{
-        "numerics",
-        "batch_invariant on device cuda is not built yet; allowed: fast, or device cpu"};
-  }
   if (execution.link) {
     return ConfigProblem{"link", "an emulated link on device cuda; allowed: none, or device cpu"};
   }

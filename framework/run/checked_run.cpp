@@ -180,7 +180,8 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
                                  .hidden = dims.hidden,
                                  .dtype = dtype,
                                  .num_ubatches = num_ubatches,
-                                 .numerics = experiment.policies[i].execution.numerics};
+                                 .sum_order = sum_order(experiment.policies[i].execution.numerics,
+                                                        run.policies[i].execution.on_gpu())};
     const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
     exchange_bytes = std::max(
         exchange_bytes,

@@ -134,8 +134,7 @@ bool needs_cpu(const Experiment& experiment) {
   return std::any_of(
       experiment.policies.begin(), experiment.policies.end(), [](const PolicyConfig& policy) {
         const auto& execution = policy.execution;
-        return execution.link.has_value() || execution.dtype == DType::float16 ||
-               execution.numerics == Numerics::batch_invariant;
+        return execution.link.has_value() || execution.dtype == DType::float16;
       });
 }
 

@@ -5,6 +5,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/comm/exchange/sum_order.hpp"
 #include "framework/config/schedule_rules.hpp"
 #include "framework/config/validate_execution.hpp"
 #include "framework/mpi/agree.hpp"
@@ -87,6 +88,9 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
   stated.exchange = execution.exchange;
   check_execution_on(place.device, stated, capabilities, "policy " + policy.name + ": execution");
   check_top_k(execution.exchange, execution.on_gpu(), architecture.dims().top_k);
+  check_grid(sum_order(policy.execution.numerics, execution.on_gpu()),
+             architecture.dims().num_experts,
+             experiment.parallel.expert_parallel);
   const auto setting = setting_of(experiment, policy, execution, place.world_size);
   auto schedules =
       make_policy_schedules(policy, architecture.shape(), experiment.workload.phase, &setting);

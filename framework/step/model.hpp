@@ -129,7 +129,8 @@ class Model {
   /// cheap, and it may outlive this one. A model that an architecture makes is `fast`. With
   /// batch_invariant every row that a phase gives depends on that row's inputs alone (in attention
   /// on its request's rows up to itself). It does not depend on other rows, on how a batch or a
-  /// request is cut, on ranks or on threads. Throws ContractError on another device than the CPU.
+  /// request is cut, on ranks or on threads. On a GPU this holds for steps of one kind: with
+  /// max_query_length 1 another kernel attends than with more.
   virtual std::unique_ptr<Model> with_numerics(Numerics numerics) const = 0;
 
   /// input_ids, or embeds where they are defined, -> hidden; positions -> rotary, for every layer's

@@ -11,7 +11,7 @@ ExchangeShape exchange_shape(const StepSetup& setup, int num_ubatches) {
           .hidden = dims.hidden,
           .dtype = dims.dtype,
           .num_ubatches = num_ubatches,
-          .numerics = setup.execution.numerics};
+          .sum_order = sum_order(setup.execution.numerics, setup.device.is_gpu())};
 }
 
 }  // namespace dovetail

@@ -33,7 +33,7 @@ at::Tensor attend_in_tiles(const at::Tensor& queries,
   const std::int64_t group = queries.size(1) / kv_heads;
   const std::int64_t head_dim = queries.size(2);
   const std::int64_t first_block = context_length / kPositionBlock;
-  const std::int64_t end_block = (length + kPositionBlock - 1) / kPositionBlock;
+  const std::int64_t end_block = num_blocks(length, kPositionBlock);
   const std::int64_t start = first_block * kPositionBlock;
   const std::int64_t all_positions = end_block * kPositionBlock;
   const at::Tensor all_queries = by_head(queries, context_length - start, all_positions - start)
@@ -45,7 +45,7 @@ at::Tensor attend_in_tiles(const at::Tensor& queries,
   const at::Tensor hidden =  // key j of a block's own is behind its query i
       at::ones({kPositionBlock, kPositionBlock}, queries.options().dtype(at::kBool)).triu_(1);
   const std::int64_t blocks = end_block - first_block;
-  for_each_tile(kv_heads * blocks, [&](std::int64_t tile) {
+  for_each_tile(queries.device(), kv_heads * blocks, [&](std::int64_t tile) {
     const std::int64_t head = tile % kv_heads;
     // Later blocks have more keys: from both ends in turns, so that threads get equal shares.
     const std::int64_t turn = tile / kv_heads;

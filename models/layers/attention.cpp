@@ -36,7 +36,7 @@ at::Tensor self_attention(const AttentionDims& dims,
                           Numerics numerics) {
   if constexpr (gpu::kIsBuilt) {
     if (gpu::serves(x)) {
-      return gpu::self_attention(dims, weights, x, rotary, inputs, keys, values);
+      return gpu::self_attention(dims, weights, x, rotary, inputs, keys, values, numerics);
     }
   }
   const std::int64_t num_tokens = x.size(0);

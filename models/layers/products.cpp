@@ -8,11 +8,16 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 
+#include "models/layers/cuda/layers.hpp"
 #include "models/layers/row_dots.hpp"
 #include "models/layers/tiles.hpp"
 
 namespace dovetail {
 namespace {
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
 
 /// Of a tile; a matter of caches and of balance between threads, not of bits.
 constexpr std::int64_t kTileRows = 128;
@@ -47,9 +52,7 @@ void compute(const Tile& tile) {
   product.result.narrow(0, tile.row, rows).narrow(1, tile.column, columns).copy_(sums);
 }
 
-}  // namespace
-
-void multiply_by_rows(std::vector<RowProduct> products) {
+void multiply_on_cpu(std::vector<RowProduct>& products) {
   std::vector<Tile> tiles;
   for (RowProduct& product : products) {
     product.x = in_float(product.x);
@@ -59,8 +62,33 @@ void multiply_by_rows(std::vector<RowProduct> products) {
       }
     }
   }
-  for_each_tile(std::ssize(tiles),
-                [&](std::int64_t i) { compute(tiles[static_cast<std::size_t>(i)]); });
+  for_each_tile(at::kCPU, std::ssize(tiles), [&](std::int64_t i) {
+    compute(tiles[static_cast<std::size_t>(i)]);
+  });
+}
+
+/// In calls of one shape, for which a library has one kernel.
+void multiply_on_gpu(const RowProduct& product) {
+  if (product.x.size(0) > 0) {
+    product.result.copy_(by_row_blocks(product.x, [&](const at::Tensor& block) {
+      return linear(block, product.weight, product.bias);
+    }));
+  }
+}
+
+}  // namespace
+
+void multiply_by_rows(std::vector<RowProduct> products) {
+  if (products.empty()) {
+    return;
+  }
+  if (products.front().x.is_cpu()) {
+    multiply_on_cpu(products);
+    return;
+  }
+  for (const RowProduct& product : products) {
+    multiply_on_gpu(product);
+  }
 }
 
 at::Tensor project(const at::Tensor& x,
@@ -68,7 +96,12 @@ at::Tensor project(const at::Tensor& x,
                    const at::Tensor& bias,
                    Numerics numerics) {
   if (numerics == Numerics::fast) {
-    return at::linear(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+    return linear(x, weight, bias);
+  }
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(x) && gpu::can_project(x, weight)) {
+      return gpu::project(x, weight, bias);
+    }
   }
   at::Tensor result = at::empty({x.size(0), weight.size(0)}, x.options());
   multiply_by_rows({{.x = x, .weight = weight, .bias = bias, .result = result}});

@@ -11,7 +11,8 @@ namespace dovetail {
 
 /// x [R, in] weight [out, in]^T (+ bias [out]; undefined = none) -> [R, out], new; one dtype,
 /// accumulated in float32 and rounded once.
-/// batch_invariant (on a CPU): a row's bits depend on that row and the weights alone.
+/// batch_invariant: a row's bits depend on that row and the weights alone. In bfloat16 on a GPU a
+/// bias is added behind the rounding, and rounded again.
 at::Tensor project(const at::Tensor& x,
                    const at::Tensor& weight,
                    const at::Tensor& bias,
@@ -25,8 +26,8 @@ struct RowProduct {
   at::Tensor result;  ///< [R, out]; written; the rows' elements are neighbours
 };
 
-/// The products on the CPU, by dot products (row_dots.hpp), rounded once: a row's bits depend on
-/// that row and the weight alone.
+/// The products of one device, rounded once: a row's bits depend on that row and the weight alone.
+/// On the CPU by dot products (row_dots.hpp), on a GPU by calls of one number of rows: slow.
 void multiply_by_rows(std::vector<RowProduct> products);
 
 }  // namespace dovetail

@@ -5,6 +5,7 @@
 
 #include "models/layers/cuda/layers.hpp"
 #include "models/layers/row_math.hpp"
+#include "models/layers/tiles.hpp"
 
 namespace dovetail {
 
@@ -28,8 +29,16 @@ at::Tensor rms_norm(const at::Tensor& x,
       return gpu::rms_norm(x, weight, epsilon);
     }
   }
-  return numerics == Numerics::fast || x.numel() == 0 ? norm_rows(x, weight, epsilon)
-                                                      : row_math::rms_norm(x, weight, epsilon);
+  if (numerics == Numerics::fast || x.numel() == 0) {
+    return norm_rows(x, weight, epsilon);
+  }
+  if (x.is_cpu()) {
+    return row_math::rms_norm(x, weight, epsilon);
+  }
+  // How a GPU's sum of a row is cut depends on the number of rows.
+  return by_row_blocks(x.reshape({-1, x.size(-1)}),
+                       [&](const at::Tensor& block) { return norm_rows(block, weight, epsilon); })
+      .view(x.sizes());
 }
 
 }  // namespace dovetail

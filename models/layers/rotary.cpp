@@ -64,7 +64,7 @@ at::Tensor Rotary::table(const at::Tensor& positions,
   const at::Tensor of_frequency =
       two_dimensional ? at::index_select(positions, 0, position_row_).t() : positions.unsqueeze(1);
   const at::Tensor angles = at::mul(of_frequency.to(at::kFloat), frequencies_);
-  if (numerics == Numerics::batch_invariant) {
+  if (numerics == Numerics::batch_invariant && angles.is_cpu()) {
     return row_math::cos_and_sin(angles, dtype);
   }
   at::Tensor result = at::empty({2, angles.size(0), angles.size(1)}, angles.options().dtype(dtype));
@@ -74,7 +74,7 @@ at::Tensor Rotary::table(const at::Tensor& positions,
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& table, Numerics numerics) {
-  if (numerics == Numerics::batch_invariant) {
+  if (numerics == Numerics::batch_invariant && x.is_cpu()) {
     return row_math::rotate(x, table);
   }
   const std::int64_t half = x.size(-1) / 2;

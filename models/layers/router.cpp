@@ -13,6 +13,7 @@
 #include "framework/base/check.hpp"
 #include "models/layers/cuda/layers.hpp"
 #include "models/layers/row_math.hpp"
+#include "models/layers/tiles.hpp"
 
 namespace dovetail {
 namespace {
@@ -21,12 +22,15 @@ at::Tensor weights_of(const at::Tensor& logits,
                       const at::Tensor& expert_ids,
                       bool normalize,
                       Numerics numerics) {
-  if (numerics == Numerics::batch_invariant) {
+  if (numerics == Numerics::batch_invariant && logits.is_cpu()) {
     return row_math::chosen_probabilities(logits, expert_ids, normalize);
   }
   at::Tensor weights = at::gather(at::softmax(logits, -1), -1, expert_ids);
   if (normalize) {
-    weights.div_(at::sum(weights, -1, /*keepdim=*/true));
+    const auto sum_of = [](const at::Tensor& rows) { return at::sum(rows, -1, /*keepdim=*/true); };
+    // How a GPU's sum of a row is cut depends on the number of rows.
+    const bool by_blocks = numerics == Numerics::batch_invariant && weights.size(0) > 0;
+    weights.div_(by_blocks ? by_row_blocks(weights, sum_of) : sum_of(weights));
   }
   return weights;
 }

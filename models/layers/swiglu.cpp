@@ -14,7 +14,7 @@ at::Tensor swiglu(const at::Tensor& gate_up, Numerics numerics) {
       return gpu::swiglu(gate_up, nullptr);
     }
   }
-  if (numerics == Numerics::batch_invariant) {
+  if (numerics == Numerics::batch_invariant && gate_up.is_cpu()) {
     return row_math::swiglu(gate_up);
   }
   const std::int64_t size = gate_up.size(1) / 2;

@@ -2,8 +2,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
 namespace dovetail {
@@ -32,7 +35,15 @@ class OneThread {
 
 }  // namespace
 
-void for_each_tile(std::int64_t count, const std::function<void(std::int64_t)>& compute) {
+void for_each_tile(at::Device device,
+                   std::int64_t count,
+                   const std::function<void(std::int64_t)>& compute) {
+  if (!device.is_cpu()) {
+    for (std::int64_t i = 0; i < count; ++i) {
+      compute(i);
+    }
+    return;
+  }
   at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
     const c10::InferenceMode inference;  // a worker does not inherit the caller's
     // Libraries stay in one thread inside a parallel region; one call, or one thread, opens none.
@@ -46,8 +57,30 @@ void for_each_tile(std::int64_t count, const std::function<void(std::int64_t)>& 
   });
 }
 
+at::Tensor in_whole_blocks(const at::Tensor& x) {
+  const std::int64_t rows = x.size(0);
+  if (rows % kRowBlock == 0 && is_aligned(x)) {
+    return x;
+  }
+  std::vector<std::int64_t> sizes = x.sizes().vec();
+  sizes.front() = num_blocks(rows, kRowBlock) * kRowBlock;
+  at::Tensor padded = at::zeros(sizes, x.options());
+  padded.narrow(0, 0, rows).copy_(x);
+  return padded;
+}
+
 at::Tensor aligned(const at::Tensor& x) {
   return is_aligned(x) ? x : x.clone(at::MemoryFormat::Contiguous);
+}
+
+at::Tensor by_row_blocks(const at::Tensor& x,
+                         const std::function<at::Tensor(const at::Tensor& block)>& compute) {
+  const at::Tensor padded = in_whole_blocks(x);
+  std::vector<at::Tensor> blocks(static_cast<std::size_t>(padded.size(0) / kRowBlock));
+  for_each_tile(x.device(), static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
+    blocks[static_cast<std::size_t>(i)] = compute(padded.narrow(0, i * kRowBlock, kRowBlock));
+  });
+  return at::cat(blocks).narrow(0, 0, x.size(0)).contiguous();
 }
 
 }  // namespace dovetail

@@ -1,8 +1,7 @@
-// The unit of work of `numerics: batch_invariant`: a tile, which one thread computes. Where a
-// library computes it (attention), its sizes follow from the layer's sizes and a row's place in its
-// request alone: libraries choose kernels by all sizes of a call and by the number of threads, so a
-// row's bits stay the same where every call that it can be part of has one shape and one thread.
-// CPU tensors.
+// The unit of work of `numerics: batch_invariant`: a tile, which one thread computes on a CPU. Where
+// a library computes it (attention; float32 on a GPU), its sizes follow from the layer's sizes and a
+// row's place alone: libraries choose kernels by all sizes of a call and by the number of threads, so
+// a row's bits stay the same where every call that it can be part of has one shape and one thread.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +11,32 @@
 
 namespace dovetail {
 
-/// Calls compute(0) ... compute(count - 1): the threads that ATen may use share the calls, in no
-/// order, and what a call computes with ATen runs in its one thread, also where there is one call
-/// only. Rethrows what a call throws.
-void for_each_tile(std::int64_t count, const std::function<void(std::int64_t)>& compute);
+/// Rows that a GPU computes at once; the last block of a batch is filled up with zeros.
+inline constexpr std::int64_t kRowBlock = 32;
 
-/// x, or a copy of it where x is not contiguous or not aligned as a new tensor is: a kernel's
-/// choice may depend on that.
+/// count / size, rounded up.
+constexpr std::int64_t num_blocks(std::int64_t count, std::int64_t size) {
+  return (count + size - 1) / size;
+}
+
+/// Calls compute(0) ... compute(count - 1). On the CPU the threads that ATen may use share the
+/// calls, in no order, and what a call computes with ATen runs in its one thread, also where there
+/// is one call only; on a GPU this thread enqueues them in order. Rethrows what a call throws.
+void for_each_tile(at::Device device,
+                   std::int64_t count,
+                   const std::function<void(std::int64_t)>& compute);
+
+/// The rows of x [R, ...] and behind them rows of zeros up to a multiple of kRowBlock: contiguous
+/// and aligned as a new tensor is, which is what a kernel's choice may depend on. x itself where it
+/// is that already.
+at::Tensor in_whole_blocks(const at::Tensor& x);
+
+/// x, or a copy of it where x is not contiguous or not aligned as a new tensor is.
 at::Tensor aligned(const at::Tensor& x);
+
+/// compute(block) for each block of kRowBlock rows of x [R, ...], filled up with zeros; the results
+/// (a row for each of the block's) joined: [R, ...]. x has one row at least.
+at::Tensor by_row_blocks(const at::Tensor& x,
+                         const std::function<at::Tensor(const at::Tensor& block)>& compute);
 
 }  // namespace dovetail

@@ -2,12 +2,15 @@
 // the attempt of a capture has run the step already; which steps are graphs, and how many SMs
 // they leave to the exchange.
 #include <algorithm>
-#include <atomic>
+#include <limits>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
 #include "framework/cuda/sm_partition.hpp"
@@ -113,33 +116,69 @@ TEST(CudaDriver, AVetoedStepReplaysThePlainGraph) {
   }
 }
 
+/// Scope that looks at every GEMM which LibTorch is asked for, by any thread, also in a capture:
+/// how many SMs it leaves out. One at a time.
+class GemmWatch {
+ public:
+  GemmWatch() : handle_(at::addGlobalCallback(at::RecordFunctionCallback(look))) {
+    num_gemms_ = 0;
+    fewest_ = std::numeric_limits<int>::max();
+    most_ = 0;
+  }
+
+  ~GemmWatch() { at::removeCallback(handle_); }
+
+  GemmWatch(const GemmWatch&) = delete;
+  GemmWatch& operator=(const GemmWatch&) = delete;
+  GemmWatch(GemmWatch&&) = delete;
+  GemmWatch& operator=(GemmWatch&&) = delete;
+
+  static int num_gemms() { return num_gemms_; }
+
+  static int fewest() { return fewest_; }
+
+  static int most() { return most_; }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> look(const at::RecordFunction& function) {
+    const std::string_view name = function.name();
+    if (name == "aten::linear" || name == "aten::_grouped_mm") {
+      const std::scoped_lock lock(mutex_);
+      ++num_gemms_;
+      fewest_ = std::min(fewest_, SmPartition::left_out());
+      most_ = std::max(most_, SmPartition::left_out());
+    }
+    return nullptr;
+  }
+
+  static inline std::mutex mutex_;
+  static inline int num_gemms_ = 0;
+  static inline int fewest_ = 0;
+  static inline int most_ = 0;
+  at::CallbackHandle handle_;
+};
+
 /// What is left out of the GEMMs' SMs while the steps of a policy run, also the eager ones before a
 /// capture: the exchange's share where it overlaps with them, else nothing.
 TEST(CudaDriver, GemmsLeaveTheExchangeItsSmsWhereItOverlaps) {
   DOVETAIL_REQUIRE_GPU();
   const auto weights = seeded_weights();
-  // Long enough that the driver looks at its peers while it runs.
-  const std::string lengths = "[4096, 4096, 4096, 4096, 4096, 4096, 4096, 4096]";
   for (const auto* graph : {"none", "full"}) {
     for (const bool overlaps : {false, true}) {
       SCOPED_TRACE(std::string(overlaps ? "dual_batch" : "sequential") + ", graph: " + graph);
-      PolicyCase step(experiment(lengths,
+      PolicyCase step(experiment("[90, 70]",
                                  "comm_sms: 8, graph: " + std::string(graph),
                                  overlaps ? kDual : "schedule: sequential"),
                       *weights);
-      std::atomic<int> most = 0;
-      std::atomic<int> num_polls = 0;
       step.driver();
-      step.on_poll = [&] {
-        ++num_polls;
-        most = std::max(most.load(), SmPartition::left_out());
-      };
+      const GemmWatch watch;
       step.prepare();
       step.driver().run(nullptr);
       step.driver().finish();
-      step.on_poll = {};
-      EXPECT_GT(num_polls, 0);
-      EXPECT_EQ(most, overlaps && world_size() > 1 ? 8 : 0);
+      const int expected = overlaps && world_size() > 1 ? 8 : 0;
+      EXPECT_GT(watch.num_gemms(), 0);
+      EXPECT_EQ(watch.fewest(), expected);
+      EXPECT_EQ(watch.most(), expected);
       EXPECT_EQ(SmPartition::left_out(), 0);
     }
   }

@@ -16,7 +16,8 @@ namespace dovetail::test {
 
 inline constexpr std::int64_t kMaxTokens = 12;
 
-class DeviceExchange : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType>> {
+class DeviceExchange
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, SumOrder>> {
  protected:
   std::unique_ptr<ExchangeFacade> make(const ExchangeShape& shape,
                                        std::int64_t max_tokens = kMaxTokens + 1,
@@ -32,6 +33,7 @@ class DeviceExchange : public ::testing::TestWithParam<std::tuple<std::string, a
                       std::int64_t hidden = 9) const {
     auto made = group_.shape(experts_per_rank, top_k);
     made.dtype = std::get<1>(GetParam());
+    made.sum_order = std::get<2>(GetParam());
     made.num_ubatches = num_ubatches;
     made.hidden = hidden;
     return made;

@@ -44,6 +44,10 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
     EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(ubatch))), "");
   }
   EXPECT_THROW(make(shape(3, 1))->plans().adopt(0, plan), ContractError);
+  auto other_sum = made;
+  other_sum.sum_order =
+      made.sum_order == SumOrder::by_rank ? SumOrder::by_expert : SumOrder::by_rank;
+  EXPECT_THROW(make(other_sum)->plans().adopt(0, plan), ContractError);
   EXPECT_THROW(make(made, kMaxTokens)->plans().adopt(0, plan), ContractError);
   EXPECT_THROW(exchange->plans().adopt(0, nullptr), ContractError);
 }

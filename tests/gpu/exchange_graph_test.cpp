@@ -129,7 +129,7 @@ class GraphStep {
 };
 
 class ExchangeGraph
-    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, bool>> {
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, bool, SumOrder>> {
  protected:
   TestGroup group_;
   std::uint64_t seed_ = fresh_seed();
@@ -137,9 +137,10 @@ class ExchangeGraph
 
 TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   DOVETAIL_REQUIRE_GPU();
-  const auto [kind, dtype, threaded] = GetParam();
+  const auto [kind, dtype, threaded, order] = GetParam();
   auto shape = group_.shape(4, 3);
   shape.dtype = dtype;
+  shape.sum_order = order;
   shape.num_ubatches = kUbatches;
   shape.hidden = 24;
   const auto exchange = make_on_gpu(group_, kind, shape);
@@ -194,17 +195,18 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
-INSTANTIATE_TEST_SUITE_P(BackEnds,
-                         ExchangeGraph,
-                         ::testing::Combine(::testing::ValuesIn(built_exchanges(true,
-                                                                                GraphMode::full)),
-                                            ::testing::Values(at::kFloat, at::kBFloat16),
-                                            ::testing::Bool()),
-                         [](const auto& suite) {
-                           return std::get<0>(suite.param) + "_" +
-                                  c10::toString(std::get<1>(suite.param)) +
-                                  (std::get<2>(suite.param) ? "_threaded" : "_inline");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    BackEnds,
+    ExchangeGraph,
+    ::testing::Combine(::testing::ValuesIn(built_exchanges(true, GraphMode::full)),
+                       ::testing::Values(at::kFloat, at::kBFloat16),
+                       ::testing::Bool(),
+                       ::testing::Values(SumOrder::by_rank, SumOrder::by_expert)),
+    [](const auto& suite) {
+      return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param)) +
+             (std::get<2>(suite.param) ? "_threaded_" : "_inline_") +
+             std::string(to_string(std::get<3>(suite.param)));
+    });
 
 }  // namespace
 }  // namespace dovetail::test

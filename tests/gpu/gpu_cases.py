@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mpi"))
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 
-from cli import BIN, FP32_BOUND, MPIRUN, TOP, CliTest, dovetail, exchanges_on, execute, mpirun, with_other_policies  # noqa: E402, F401
+from cli import BIN, FP32_BOUND, MPIRUN, TOP, CliTest, dovetail, exchanges_on, execute, lists, mpirun, with_other_policies  # noqa: E402, F401
 
 GRAPH_MODES = ["none", "piecewise", "full"]  # their numbers in /timing/decision
 TINY = "{architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}"

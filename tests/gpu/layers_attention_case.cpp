@@ -120,7 +120,7 @@ AttentionCase make_attention_case(const AttentionSizes& sizes, std::mt19937_64& 
   return result;
 }
 
-AttentionResult run_self_attention(const AttentionCase& test_case) {
+AttentionResult run_self_attention(const AttentionCase& test_case, Numerics numerics) {
   const AttentionDims& dims = test_case.sizes.dims;
   const auto options = at::TensorOptions().dtype(at::kBFloat16).device(at::kCUDA);
   const std::int64_t all = (dims.heads + 2 * dims.kv_heads) * dims.head_dim;
@@ -136,7 +136,8 @@ AttentionResult run_self_attention(const AttentionCase& test_case) {
   const at::Tensor table = table_of(test_case).to(at::Device(at::kCUDA));
   poison_free_memory();
   result.attended =
-      self_attention(dims, weights, x, table, test_case.inputs, result.keys, result.values)
+      self_attention(
+          dims, weights, x, table, test_case.inputs, result.keys, result.values, numerics)
           .view({x.size(0), dims.heads, dims.head_dim});
   check_gpu();
   return result;

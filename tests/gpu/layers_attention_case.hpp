@@ -49,7 +49,8 @@ struct AttentionResult {
 };
 
 /// On the GPU, from poisoned memory.
-AttentionResult run_self_attention(const AttentionCase& test_case);
+AttentionResult run_self_attention(const AttentionCase& test_case,
+                                   Numerics numerics = Numerics::fast);
 
 /// Normed and turned heads [rows and padding, heads + 2 kv_heads, head_dim] as the CPU computes
 /// them in bfloat16; values are as they were.

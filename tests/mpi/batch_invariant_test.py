@@ -8,7 +8,7 @@ import unittest
 import h5py
 import numpy as np
 
-from cli import dovetail
+from cli import dovetail, lists
 from workloads_test import Workload
 
 EXPERIMENT = """
@@ -29,11 +29,6 @@ POLICIES = SEQUENTIAL + """
   - {name: staged, ubatches: 2, stages: decode, hand_off: inline}
   - {name: shared_expert, exchange: ragged, page_size: 50}
 """
-
-
-def lists(ranks, **a_quarter):
-    """The requests of one of `ranks`: all ranks together have the same ones, in the same order, for 1, 2 and 4."""
-    return "{" + ", ".join(f"{key}: {values * (4 // ranks)}" for key, values in a_quarter.items()) + "}"
 
 
 def workloads(ranks):

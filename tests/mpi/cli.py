@@ -13,6 +13,8 @@ import time
 import unittest
 from pathlib import Path
 
+import h5py
+
 TOP = Path(__file__).resolve().parents[2]
 BIN = os.environ["DOVETAIL_BIN"]
 MPIRUN = shlex.split(os.environ["DOVETAIL_MPIRUN"])
@@ -64,6 +66,11 @@ def with_other_policies(known):
     return known | {name: (name, json.loads(plan.out)["num_ubatches"], "") for name, plan in plans.items()}
 
 
+def lists(ranks, **a_quarter):
+    """The requests of one of `ranks`: all ranks together have the same ones, in the same order, for 1, 2 and 4."""
+    return "{" + ", ".join(f"{key}: {values * (4 // ranks)}" for key, values in a_quarter.items()) + "}"
+
+
 class CliTest(unittest.TestCase):
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp(prefix="dovetail-cli-"))
@@ -94,3 +101,17 @@ class CliTest(unittest.TestCase):
         self.assertGreaterEqual(len(report["tensors"]), 2)
         for tensor in report["tensors"]:
             self.assertLessEqual(float(tensor["error"]), FP32_BOUND if mode == "tolerance" else 0.0, str(tensor))
+
+    def rows(self, policy_folder, dataset="output/hidden"):
+        """(request, position) -> row, over all ranks."""
+        found = {}
+        for path in sorted(policy_folder.glob("rank-*.h5")):
+            with h5py.File(path) as file:
+                if dataset == "output/logits":
+                    keys = zip(file["input/requests"][:], file["input/request_position"][:])
+                else:
+                    keys = zip(file["input/request_id"][:], file["input/positions"][:])
+                for key, row in zip(keys, file[dataset][:]):
+                    self.assertNotIn(key, found)
+                    found[tuple(map(int, key))] = row
+        return found

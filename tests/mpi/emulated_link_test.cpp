@@ -136,7 +136,7 @@ TEST(EmulatedLink, CallsLastAtLeastAsLongAsTheirBytesSay) {
 TEST(EmulatedLink, ChoicesThatComeBackPayForTheirBytes) {
   const TestGroup group;
   auto shape = group.shape(4, 4);
-  shape.numerics = Numerics::batch_invariant;
+  shape.sum_order = SumOrder::by_choice;
   const auto exchange = emulate_link(group.make("ragged", shape), shape, kSlow, group.policy);
   const auto batch = make_batch(shape,
                                 std::vector<std::int64_t>(static_cast<std::size_t>(group.size), 40),

@@ -22,7 +22,7 @@ std::vector<std::string> back_ends() {
 }
 
 class ExchangeConformance
-    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, Numerics>> {
+    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, SumOrder>> {
  protected:
   std::unique_ptr<Exchange> make(const ExchangeShape& shape) const {
     return group_.make(std::get<0>(GetParam()), shape);
@@ -31,7 +31,7 @@ class ExchangeConformance
   ExchangeShape shape(int experts_per_rank, int top_k, int num_ubatches = 1) const {
     auto made = group_.shape(experts_per_rank, top_k);
     made.dtype = std::get<1>(GetParam());
-    made.numerics = std::get<2>(GetParam());
+    made.sum_order = std::get<2>(GetParam());
     made.num_ubatches = num_ubatches;
     return made;
   }
@@ -208,7 +208,8 @@ TEST_P(ExchangeConformance, IncompleteOrForeignPlansAreRefused) {
   const auto other = make(shape(2, 1));
   EXPECT_THROW(other->plans().adopt(0, plan), ContractError);
   auto other_sum = made;
-  other_sum.numerics = made.numerics == Numerics::fast ? Numerics::batch_invariant : Numerics::fast;
+  other_sum.sum_order =
+      made.sum_order == SumOrder::by_rank ? SumOrder::by_choice : SumOrder::by_rank;
   EXPECT_THROW(make(other_sum)->plans().adopt(0, plan), ContractError);
 
   exchange->prepare(0, in);
@@ -358,8 +359,8 @@ INSTANTIATE_TEST_SUITE_P(BackEnds,
                          ExchangeConformance,
                          ::testing::Combine(::testing::ValuesIn(back_ends()),
                                             ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                                            ::testing::Values(Numerics::fast,
-                                                              Numerics::batch_invariant)),
+                                            ::testing::Values(SumOrder::by_rank,
+                                                              SumOrder::by_choice)),
                          [](const auto& suite) {
                            return std::get<0>(suite.param) + "_" +
                                   c10::toString(std::get<1>(suite.param)) + "_" +

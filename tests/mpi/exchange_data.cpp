@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <random>
 #include <set>
@@ -13,6 +14,9 @@
 #include <ATen/ops/from_blob.h>
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
+
+#include "framework/comm/exchange/expert_tree.hpp"
+#include "tests/support/tree_sum.hpp"
 
 namespace dovetail::test {
 namespace {
@@ -121,8 +125,9 @@ ExpectedElement expected_element(const GroupBatch& batch,
   ExpectedElement expected;
   double magnitude = 0;
   bool any_part = false;
-  // batch_invariant: one sum over all choices, whichever rank they are on.
-  const bool by_rank = shape.numerics == Numerics::fast;
+  std::map<int, float> terms;
+  // by_choice: one sum over all choices, whichever rank they are on.
+  const bool by_rank = shape.sum_order == SumOrder::by_rank;
   const int num_parts = by_rank ? shape.ep_size : 1;
   for (int rank = 0; rank < num_parts; ++rank) {
     float part = 0;
@@ -135,6 +140,7 @@ ExpectedElement expected_element(const GroupBatch& batch,
       }
       const float y = expert_output(static_cast<int>(expert), x, h);
       const float term = mine.weights[choice] * y;
+      terms[static_cast<int>(expert)] = term;
       part = in_part ? part + term : term;
       in_part = true;
       expected.exact += static_cast<double>(mine.weights[choice]) * y;
@@ -147,12 +153,21 @@ ExpectedElement expected_element(const GroupBatch& batch,
     }
   }
   expected.ordered = rounded(expected.ordered, shape.dtype);
-  // Float32 sums of k terms, then roundings to the dtype: of the parts and their sum, or of the one
-  // sum; float16 is absolute below 2^-14.
-  const double roundings = by_rank ? 2.1 : 1.05;
+  // Float32 sums of k terms, then roundings to the dtype: of the parts and their sum, of the one
+  // sum, or wherever two meet; float16 is absolute below 2^-14.
+  double roundings = by_rank ? 2.1 : 1.05;
+  int absolute = num_parts;
+  if (shape.sum_order == SumOrder::by_expert) {
+    const int blocks = num_tree_blocks(shape.num_experts);
+    expected.ordered = tree_sum(terms, 0, blocks, shape.num_experts / blocks, [&](float value) {
+                         return rounded(value, shape.dtype);
+                       }).value_or(0.0F);
+    roundings = 1.05 * shape.top_k;
+    absolute = shape.top_k;
+  }
   expected.bound = magnitude * ((shape.top_k + num_parts + 1) * 0x1p-23 +
                                 roundings * unit_roundoff(shape.dtype)) +
-                   (shape.dtype == at::kHalf ? num_parts * 0x1p-24 : 0.0);
+                   (shape.dtype == at::kHalf ? absolute * 0x1p-24 : 0.0);
   return expected;
 }
 

@@ -100,7 +100,7 @@ TEST_P(ExchangeFailure, PeerThatNeverCombinesIsNamed) {
 }
 
 TEST_P(ExchangeFailure, PeerThatNeverCombinesInBatchInvariantIsNamed) {
-  shape_.numerics = Numerics::batch_invariant;
+  shape_.sum_order = SumOrder::by_choice;
   expect_combine_to_wait_for("expert rows");
 }
 

@@ -1,5 +1,5 @@
-// numerics: batch_invariant. A token's sum has the same bits whatever the number of ranks, and they
-// are those of a serial sum; with `fast` they are not, which these tests see.
+// SumOrder::by_choice: a token's sum has the same bits whatever the number of ranks, and they are
+// those of a serial sum; by_rank they are not, which these tests see.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -116,7 +116,7 @@ class WholeBatch {
 /// of the world compute the batch. Ranks have different numbers of tokens; with three and more one
 /// has none. Collective over the world.
 std::int64_t count_differences(const std::string& kind,
-                               Numerics numerics,
+                               SumOrder order,
                                int group_size,
                                const WholeBatch& whole) {
   const auto colour = world_rank() / group_size;
@@ -124,7 +124,7 @@ std::int64_t count_differences(const std::string& kind,
   auto shape = whole.shape();
   shape.ep_size = group.size;
   shape.ep_rank = group.rank;
-  shape.numerics = numerics;
+  shape.sum_order = order;
   const auto cut = [&](int rank) {
     return rank == 0            ? std::int64_t{0}
            : rank == group.size ? kTokens
@@ -172,33 +172,33 @@ class ExchangeNumerics : public ::testing::TestWithParam<std::tuple<std::string,
   std::uint64_t seed_ = fresh_seed();
 };
 
-TEST_P(ExchangeNumerics, BatchInvariantSumsAreTheSameOnEveryGrid) {
+TEST_P(ExchangeNumerics, SumsByChoiceAreTheSameOnEveryGrid) {
   const auto& [kind, dtype] = GetParam();
   std::uint64_t variant = 0;
   for (const auto routing : {Routing::uniform, Routing::skewed, Routing::padding}) {
     for (const int top_k : {1, 2, 5, kNumExperts}) {
       const WholeBatch whole(top_k, dtype, routing, seed_ + ++variant);
       for (const int size : group_sizes()) {
-        EXPECT_EQ(count_differences(kind, Numerics::batch_invariant, size, whole), 0)
+        EXPECT_EQ(count_differences(kind, SumOrder::by_choice, size, whole), 0)
             << size << " ranks, k " << top_k << ", variant " << variant;
       }
     }
   }
 }
 
-// So a run on one rank needs no other numerics to be what larger grids are compared with.
+// So a run on one rank needs no other order to be what larger grids are compared with.
 TEST_P(ExchangeNumerics, OneRankHasTheSameBitsInBoth) {
   const auto& [kind, dtype] = GetParam();
   const WholeBatch whole(5, dtype, Routing::padding, seed_);
-  EXPECT_EQ(count_differences(kind, Numerics::fast, 1, whole), 0);
+  EXPECT_EQ(count_differences(kind, SumOrder::by_rank, 1, whole), 0);
 }
 
 // The negative twin: partial sums depend on which choices share a rank.
-TEST_P(ExchangeNumerics, FastSumsDependOnTheGrid) {
+TEST_P(ExchangeNumerics, SumsByRankDependOnTheGrid) {
   const auto& [kind, dtype] = GetParam();
   const WholeBatch whole(5, dtype, Routing::uniform, seed_);
   for (const int size : group_sizes()) {
-    EXPECT_EQ(count_differences(kind, Numerics::fast, size, whole) > 0, size > 1)
+    EXPECT_EQ(count_differences(kind, SumOrder::by_rank, size, whole) > 0, size > 1)
         << size << " ranks";
   }
 }

@@ -138,11 +138,11 @@ class FaultyExchange final : public Exchange {
   at::Tensor arranged_;
 };
 
-using Sums = std::tuple<at::ScalarType, Numerics>;
+using Sums = std::tuple<at::ScalarType, SumOrder>;
 
 bool is_caught(const TestGroup& group, Fault fault, const Sums& sums, Weights weights) {
   auto shape = group.shape(4, 3);
-  std::tie(shape.dtype, shape.numerics) = sums;
+  std::tie(shape.dtype, shape.sum_order) = sums;
   const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group.size), 9);
   const auto seed = fresh_seed();
   std::vector<std::vector<GroupBatch>> layers;
@@ -193,8 +193,8 @@ TEST_P(ExchangeTwins, OneBitOfAWeightIsCaughtInFloat32) {
 INSTANTIATE_TEST_SUITE_P(Sums,
                          ExchangeTwins,
                          ::testing::Combine(::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                                            ::testing::Values(Numerics::fast,
-                                                              Numerics::batch_invariant)),
+                                            ::testing::Values(SumOrder::by_rank,
+                                                              SumOrder::by_choice)),
                          [](const auto& suite) {
                            return std::string(c10::toString(std::get<0>(suite.param))) + "_" +
                                   std::string(to_string(std::get<1>(suite.param)));

@@ -38,20 +38,6 @@ class Workload(CliTest):
         path = self.write(experiment_text(workload, ranks, **values), name + ".yaml")
         return self.run_experiment(ranks, path, name, code=code)
 
-    def rows(self, policy_folder, dataset="output/hidden"):
-        """(request, position) -> row, over all ranks."""
-        found = {}
-        for path in sorted(policy_folder.glob("rank-*.h5")):
-            with h5py.File(path) as file:
-                if dataset == "output/logits":
-                    keys = zip(file["input/requests"][:], file["input/request_position"][:])
-                else:
-                    keys = zip(file["input/request_id"][:], file["input/positions"][:])
-                for key, row in zip(keys, file[dataset][:]):
-                    self.assertNotIn(key, found)
-                    found[tuple(map(int, key))] = row
-        return found
-
     def assert_close(self, rows, reference, expected_number):
         """Each row of `rows` equals the one of `reference` within the rule for float32."""
         self.assertEqual(len(rows), expected_number)

@@ -1,9 +1,7 @@
 // The exchange of tokens between the ranks of an ep group: six calls around the experts of a layer.
 // Every back end implements this interface and passes one conformance test. All of them give the
-// same bits, because they sum in the same order. With Numerics::fast this order depends on the grid
-// alone. With Numerics::batch_invariant it depends on the token's choices alone, so every grid
-// gives the bits that `fast` gives on one rank. exchange_table.cpp lists the back ends and says how
-// to add one.
+// same bits where they sum in the same order (sum_order.hpp). exchange_table.cpp lists the back
+// ends and says how to add one.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +11,8 @@
 
 #include "framework/comm/exchange/exchange_plans.hpp"
 #include "framework/comm/exchange/step_buffers.hpp"
+#include "framework/comm/exchange/sum_order.hpp"
 #include "framework/comm/exchange/traffic_meter.hpp"
-#include "framework/config/choices.hpp"
 
 namespace dovetail {
 
@@ -26,10 +24,9 @@ struct ExchangeShape {
                         ///< block r of num_experts / ep_size
   int top_k = 0;
   std::int64_t hidden = 0;
-  at::ScalarType dtype = at::kFloat;   ///< activation dtype: float32, bfloat16 or float16
-  int num_ubatches = 1;                ///< one set of buffers for each
-  Numerics numerics = Numerics::fast;  ///< what comes back to a token's owner, and so the order of
-                                       ///< summation: see reduce and finish
+  at::ScalarType dtype = at::kFloat;       ///< activation dtype: float32, bfloat16 or float16
+  int num_ubatches = 1;                    ///< one set of buffers for each
+  SumOrder sum_order = SumOrder::by_rank;  ///< see reduce and finish
 
   int experts_per_rank() const { return num_experts / ep_size; }
 
@@ -38,9 +35,8 @@ struct ExchangeShape {
   }
 
   /// True if a row for each choice comes back in place of one partial sum of each rank. A group of
-  /// one rank sums all choices of a token in ascending k anyway, which is the batch-invariant
-  /// order.
-  bool returns_choices() const { return numerics == Numerics::batch_invariant && ep_size > 1; }
+  /// one rank sums all choices of a token in ascending k anyway.
+  bool returns_choices() const { return sum_order == SumOrder::by_choice && ep_size > 1; }
 
   /// The most rows that one rank sends back for a token that it got: one partial sum, or one row
   /// for each choice that its experts can be.
@@ -99,21 +95,18 @@ class Exchange {
   virtual ExpertRows arrange(int ubatch) = 0;
 
   /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order.
-  /// fast: sums this rank's weighted rows of each token in ascending k in float32 and rounds once
-  /// to the activation dtype. The first term is stored, not added to zero; products are rounded
-  /// before they are added. k is the place in the token's row of expert_ids.
-  /// batch_invariant: only puts the rows into the order in which they go back, without weights.
+  /// by_rank, by_expert: sums this rank's weighted rows of each token, rounded to the activation
+  /// dtype. by_choice: only puts the rows into the order in which they go back, without weights.
   virtual void reduce(int ubatch, const at::Tensor& expert_rows) = 0;
 
-  /// comm lane: only moves rows back, with fast one per (token, rank), with batch_invariant one per
-  /// (token, choice). Own rows never travel.
+  /// comm lane: only moves rows back, one per (token, rank), with by_choice one per (token,
+  /// choice). Own rows never travel.
   virtual void combine(int ubatch) = 0;
 
-  /// compute lane, head of the ubatch's next op. fast: the owner adds the partial rows of the ranks
-  /// that own at least one of the token's experts, in ascending ep rank order in float32, rounds
-  /// once. batch_invariant: the owner adds weight * row of all of the token's choices, as reduce
-  /// does in fast: ascending k, float32, products rounded, first term stored, rounded once.
-  /// Returns [T, H] activation dtype; a token without experts gets zeros.
+  /// compute lane, head of the ubatch's next op. by_rank, by_expert: the owner adds the partial
+  /// rows of the ranks that own at least one of the token's experts. by_choice: the owner adds
+  /// weight * row of all of the token's choices. Returns [T, H] activation dtype; a token without
+  /// experts gets zeros.
   virtual at::Tensor finish(int ubatch) = 0;
 
   // What only some callers need; all of it lives as long as the exchange.

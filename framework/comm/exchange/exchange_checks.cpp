@@ -25,7 +25,7 @@ void check_shape(const ExchangeShape& shape) {
 
 bool same_grid(const ExchangeShape& a, const ExchangeShape& b) {
   return a.ep_size == b.ep_size && a.ep_rank == b.ep_rank && a.num_experts == b.num_experts &&
-         a.top_k == b.top_k && a.numerics == b.numerics;
+         a.top_k == b.top_k && a.sum_order == b.sum_order;
 }
 
 void check_tensor(const at::Tensor& tensor,

@@ -21,6 +21,7 @@ constexpr std::array<const char*, 6> kStageNames = {
 
 const ExchangeShape& checked(const ExchangeShape& shape, const ExchangeSetting& setting) {
   check_shape(shape);
+  DOVETAIL_CHECK(shape.sum_order != SumOrder::by_expert, "host exchanges know no tree of experts");
   DOVETAIL_CHECK(shape.num_ubatches <= kMaxUbatches,
                  std::to_string(shape.num_ubatches) + " ubatches");
   for (const auto* comm : {setting.exchange_comm, setting.counts_comm}) {

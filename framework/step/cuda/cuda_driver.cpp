@@ -63,8 +63,8 @@ CudaDriver::CudaDriver(const StepSetup& setup)
               {.hand_off = setup.execution.hand_off, .timeout = setup.ranks.wait.timeout}),
       graphs_(setup_, *exchange_, body_, runner_) {
   if (setup.fault != nullptr && setup.fault->data() != nullptr) {
-    // Longer than it takes to run, and to enqueue, the ops that follow: some 50 ms.
-    constexpr std::int64_t delay_cycles = 100'000'000;
+    // Longer than it takes to run, and to enqueue on a busy host, the ops that follow: some 200 ms.
+    constexpr std::int64_t delay_cycles = 400'000'000;
     setup.fault->data()->set_delay([] { at::cuda::sleep(delay_cycles); });
   }
   forget_memory();
@@ -82,7 +82,7 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
   if (agreed.decision.graphs_differ) {
     graphs_.clear();
   }
-  use_batch(agreed.decision.bounds);
+  use_batch(frame_bounds(agreed.decision.bounds, setup_.workload.phase));
   batch_->load(inputs, agreed.slices, given_at(setup_.given.expert_ids, step));
   make_buffers(agreed);
   comm_sms_ = graphs_.sms_left_to_exchange(agreed);
@@ -151,8 +151,11 @@ void CudaDriver::fill_context(int context_step, StepOutputs& outputs) {
   shape.selection = selection_of(outputs);
   shape.has_embeds = inputs.embeds.defined();
   shape.replays_routing = expert_ids.defined();
-  context_fill_ = std::make_unique<ContextFill>(
-      setup_, make_policy_exchange(1), decide(reduced, {}).bounds, shape);
+  context_fill_ =
+      std::make_unique<ContextFill>(setup_,
+                                    make_policy_exchange(1),
+                                    frame_bounds(decide(reduced, {}).bounds, WorkPhase::prefill),
+                                    shape);
   auto& fill = *context_fill_;
   fill.batch.load(inputs, whole, expert_ids);
   fill.exchange->buffers().begin_step(fill.batch.tokens(), setup_.resolved.plain_comm_sms);
@@ -237,6 +240,16 @@ void CudaDriver::cancel_comm() noexcept {
   for (const auto& [comm_sms, comm] : comms_) {
     comm->abort();
   }
+}
+
+/// A bound of one query a request makes attention take its kernel for decode, and another kernel
+/// gives other bits. So that a chunk of one token has those of a whole prefill, a batch-invariant
+/// policy takes that kernel in the phase decode only.
+StepBounds CudaDriver::frame_bounds(StepBounds agreed, WorkPhase phase) const {
+  if (setup_.execution.numerics == Numerics::batch_invariant && phase != WorkPhase::decode) {
+    agreed.query_length = std::max<std::int64_t>(agreed.query_length, 2);
+  }
+  return agreed;
 }
 
 /// The batch of these bounds, which are equal on all ranks. Graphs refer to batches, so both go

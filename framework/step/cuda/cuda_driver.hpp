@@ -51,6 +51,7 @@ class CudaDriver final : public StepDriver {
   void forget_memory() const;
   void poll();
   void cancel_comm() noexcept;
+  StepBounds frame_bounds(StepBounds agreed, WorkPhase phase) const;
   void use_batch(const StepBounds& bounds);
   void make_buffers(const AgreedStep& agreed);
   MemoryRecord memory() const;

@@ -5,12 +5,10 @@
 // - else: pages gathered into rows, then flash attention. Its causal mask is aligned to the last
 //   key of a segment, so a query sees the context and the queries up to itself.
 #include <cmath>
-#include <optional>
 #include <tuple>
 
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -18,16 +16,13 @@
 #include "framework/cuda/num_sms.hpp"
 #include "models/layers/cuda/kernels.hpp"
 #include "models/layers/cuda/layers.hpp"
+#include "models/layers/products.hpp"
 
 namespace dovetail::gpu {
 namespace {
 
 cudaStream_t stream() {
   return c10::cuda::getCurrentCUDAStream().stream();
-}
-
-std::optional<at::Tensor> if_defined(const at::Tensor& tensor) {
-  return tensor.defined() ? std::optional(tensor) : std::nullopt;
 }
 
 /// Everything that attention needs besides queries, keys and values of the ubatch.
@@ -39,6 +34,7 @@ struct Context {
   DeviceSegments segments;
   PagedKeys cache;
   float scale;
+  Numerics numerics;
 };
 
 const std::int32_t* numbers(const at::Tensor& tensor, std::int64_t count, const char* name) {
@@ -89,11 +85,17 @@ at::Tensor decode(const Context& context, const at::Tensor& qkv) {
                                .cache = context.cache,
                                .segments = context.segments,
                                .scale = context.scale};
-  arguments.splits = decode_splits(context.segments.count,
-                                   dims.kv_heads,
-                                   dims.heads / dims.kv_heads,
-                                   context.inputs.on_device.max_key_length,
-                                   num_sms());
+  const std::int64_t max_key_length = context.inputs.on_device.max_key_length;
+  if (context.numerics == Numerics::batch_invariant) {
+    arguments.split_by = DecodeSplit::length;
+    arguments.splits = decode_splits_by_length(max_key_length);
+  } else {
+    arguments.splits = decode_splits(context.segments.count,
+                                     dims.kv_heads,
+                                     dims.heads / dims.kv_heads,
+                                     max_key_length,
+                                     num_sms());
+  }
   at::Tensor partial;
   if (arguments.splits > 1) {
     partial = at::empty({decode_partial_floats(arguments)}, qkv.options().dtype(at::kFloat));
@@ -174,7 +176,8 @@ at::Tensor self_attention(const AttentionDims& dims,
                           const at::Tensor& rotary,
                           const UbatchInputs& inputs,
                           at::Tensor& keys,
-                          at::Tensor& values) {
+                          at::Tensor& values,
+                          Numerics numerics) {
   const std::int64_t num_tokens = x.size(0);
   if (num_tokens == 0) {
     return at::empty({0, weights.output.size(0)}, x.options());
@@ -192,8 +195,9 @@ at::Tensor self_attention(const AttentionDims& dims,
                            .values = values,
                            .segments = segments_of(inputs),
                            .cache = paged(dims, keys, values),
-                           .scale = 1.0F / std::sqrt(static_cast<float>(dims.head_dim))};
-  at::Tensor qkv = at::linear(x, weights.qkv, if_defined(weights.qkv_bias))
+                           .scale = 1.0F / std::sqrt(static_cast<float>(dims.head_dim)),
+                           .numerics = numerics};
+  at::Tensor qkv = project(x, weights.qkv, weights.qkv_bias, numerics)
                        .view({num_tokens, dims.heads + 2 * dims.kv_heads, dims.head_dim});
   launch_qkv({.qkv = qkv.mutable_data_ptr(),
               .q_norm = weights.q_norm.const_data_ptr(),
@@ -208,9 +212,10 @@ at::Tensor self_attention(const AttentionDims& dims,
               .head_dim = dims.head_dim,
               .epsilon = static_cast<float>(dims.norm_epsilon)},
              stream());
-  return at::linear(attend(context, qkv).view({num_tokens, dims.heads * dims.head_dim}),
-                    weights.output,
-                    if_defined(weights.output_bias));
+  return project(attend(context, qkv).view({num_tokens, dims.heads * dims.head_dim}),
+                 weights.output,
+                 weights.output_bias,
+                 numerics);
 }
 
 }  // namespace dovetail::gpu

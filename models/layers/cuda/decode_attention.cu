@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks <= 4 ? 4 : 2) attend(const D
     return;  // an empty segment
   }
   const int length = x.segments.key_lengths[segment];
-  const int share = ((length + x.splits - 1) / x.splits + kTileKeys - 1) / kTileKeys * kTileKeys;
-  const int begin = split * share;
+  const int share = split_keys(length, x.splits, x.split_by_length);
+  const int begin = split * share;  // may lie behind the last key
   const int end = min(length, begin + share);
 
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -156,6 +156,11 @@ int decode_splits(std::int64_t segments,
   return static_cast<int>(std::clamp(blocks_per_sm * num_sms / blocks, std::int64_t{1}, most));
 }
 
+int decode_splits_by_length(std::int64_t max_key_length) {
+  const std::int64_t splits = (max_key_length + kMinSplitKeys - 1) / kMinSplitKeys;
+  return static_cast<int>(std::clamp<std::int64_t>(splits, 1, kMaxSplits));
+}
+
 void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stream) {
   check(arguments);
   const std::int64_t units = std::max(arguments.segments.count, arguments.tokens);
@@ -183,6 +188,7 @@ void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stre
       .head_dim = static_cast<int>(arguments.cache.head_dim),
       .page_size = static_cast<int>(arguments.cache.page_size),
       .splits = arguments.splits,
+      .split_by_length = arguments.split_by == DecodeSplit::length,
       .scale_log2 = arguments.scale * log2_of_e};
   const dim3 grid(static_cast<unsigned>(units),
                   static_cast<unsigned>(x.kv_heads * x.head_tiles),

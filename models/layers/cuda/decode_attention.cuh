@@ -43,8 +43,20 @@ struct DecodeCall {
   int head_dim;
   int page_size;
   int splits;
+  bool split_by_length;
   float scale_log2;  // of the scores, for powers of 2
 };
+
+/// Of DecodeSplit::length.
+inline constexpr int kMinSplitKeys = 256;
+inline constexpr int kMaxSplits = 32;
+
+/// Keys of a split, whole tiles.
+__device__ __forceinline__ int split_keys(int length, int splits, bool by_length) {
+  const int parts = by_length ? kMaxSplits : splits;
+  const int even = ((length + parts - 1) / parts + kTileKeys - 1) / kTileKeys * kTileKeys;
+  return by_length ? max(even, kMinSplitKeys) : even;
+}
 
 /// c += a b, a [16, 16], b [16, 8].
 __device__ __forceinline__ void multiply_add(

@@ -72,6 +72,10 @@ struct PagedKeys {
   std::int64_t head_dim = 0;
 };
 
+/// What decides how many keys of a segment a split takes: the number of splits of the launch, or
+/// the segment's own number of keys alone, so that its bits are the same in every batch.
+enum class DecodeSplit { launch, length };
+
 struct DecodeArguments {
   const void* queries = nullptr;  ///< [tokens, heads, head_dim], rows query_stride apart
   std::int64_t query_stride = 0;
@@ -81,7 +85,8 @@ struct DecodeArguments {
   PagedKeys cache;         ///< pages * page_size < 2^31; head_dim a multiple of 8, at most 256
   DeviceSegments segments;
   float scale = 0;  ///< of the scores
-  int splits = 1;
+  DecodeSplit split_by = DecodeSplit::launch;
+  int splits = 1;  ///< for `length`: at least decode_splits_by_length of the longest segment
   /// For more than one split: decode_partial_floats(...) floats.
   float* partial = nullptr;
 };
@@ -95,6 +100,10 @@ int decode_splits(std::int64_t segments,
                   std::int64_t group,
                   std::int64_t max_key_length,
                   int num_sms);
+
+/// The parts that DecodeSplit::length cuts a segment of at most `max_key_length` keys into: at
+/// least 256 keys each, at most 32.
+int decode_splits_by_length(std::int64_t max_key_length);
 
 /// Attention of segments with at most one query, its last key's. Row query_starts[s] of segment s;
 /// rows from query_starts[count] on are set to zero. Scores, sums and results are kept in float;

@@ -3,6 +3,7 @@
 #include <ATen/ops/_grouped_mm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/check.hpp"
@@ -100,6 +101,21 @@ Routing route(const at::Tensor& logits,
        .normalize = normalize},
       stream());
   return routing;
+}
+
+bool can_project(const at::Tensor& x, const at::Tensor& weight) {
+  return is_aligned(x) && is_aligned(weight) && x.size(1) % kVector == 0 &&
+         weight.size(0) % kVector == 0;
+}
+
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const std::int64_t rows = x.size(0);
+  if (rows == 0) {
+    return at::empty({0, weight.size(0)}, x.options());
+  }
+  const at::Tensor end = at::full({1}, rows, x.options().dtype(at::kInt));
+  at::Tensor result = at::_grouped_mm(x, weight.unsqueeze(0).transpose(1, 2), end);
+  return bias.defined() ? result.add_(bias) : result;
 }
 
 at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {

@@ -41,14 +41,26 @@ at::Tensor rotary_table(const at::Tensor& positions,
 /// Reads inputs.on_device, not inputs.segments. head_dim is a multiple of 8, at most 256; x and
 /// the cache are contiguous. Rows behind the last segment attend to nothing: zeros go into the
 /// output projection. Probabilities are rounded to bf16 before they meet the values; the sums over
-/// keys are in float, rounded once.
+/// keys are in float, rounded once. Which kernel takes the rows follows from max_query_length:
+/// decode for at most 1, else flash attention, whose row has the same bits in any batch and cut.
+/// batch_invariant: the keys of decode are split by the length of the segment alone.
 at::Tensor self_attention(const AttentionDims& dims,
                           const AttentionWeights& weights,
                           const at::Tensor& x,
                           const at::Tensor& rotary,
                           const UbatchInputs& inputs,
                           at::Tensor& keys,
-                          at::Tensor& values);
+                          at::Tensor& values,
+                          Numerics numerics);
+
+/// Whether project can multiply these: sizes that are multiples of 8, contiguous, aligned to 16
+/// bytes.
+bool can_project(const at::Tensor& x, const at::Tensor& weight);
+
+/// x [R, in] weight [out, in]^T (+ bias [out]) as the grouped GEMM of one group, whose sums run
+/// over `in` in one order for any number of rows and SMs; that of cuBLASLt does not, also where it
+/// must not split a sum.
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// Whether route can choose k of logits [T, experts]: contiguous, at most 1024 experts, k <= 32.
 bool can_route(const at::Tensor& logits, std::int64_t k);

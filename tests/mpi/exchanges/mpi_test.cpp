@@ -77,7 +77,7 @@ TEST(ExchangeTraffic, BatchInvariantReturnsOneRowPerRemoteChoice) {
           make_batch(shape, equal_tokens(group, 50), routing, Weights::random, seed + ++pass);
       const auto fast = group.make(kind, shape);
       run_pass(*fast, 0, batch, group.rank);
-      shape.numerics = Numerics::batch_invariant;
+      shape.sum_order = SumOrder::by_choice;
       const auto invariant = group.make(kind, shape);
       run_pass(*invariant, 0, batch, group.rank);
 
@@ -180,11 +180,11 @@ TEST(ExchangeMemory, EstimateIsReachedInTheWorstRoutingAndHoldsOtherwise) {
   const TestGroup group;
   const auto seed = fresh_seed();
   for (const auto* kind : kKinds) {
-    for (const auto numerics : {Numerics::fast, Numerics::batch_invariant}) {
+    for (const auto order : {SumOrder::by_rank, SumOrder::by_choice}) {
       for (const int k : {group.size * 2, 2, 1}) {
         auto shape = group.shape(2, k);
         shape.num_ubatches = 2;
-        shape.numerics = numerics;
+        shape.sum_order = order;
         expect_estimate_holds(group, kind, shape, seed);
       }
     }

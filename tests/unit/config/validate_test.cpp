@@ -353,6 +353,7 @@ TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
            "device: cpu, comm_sms: 12",
            // auto: what one of the devices can run
            "device: auto, dtype: bfloat16, graph: full, exchange: padded",
+           "device: cuda, numerics: batch_invariant",
            "dtype: float16",
            "link: {gbytes_per_s: 1}",
            "exchange: padded",
@@ -367,9 +368,6 @@ TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
        "device cuda"},
       {"device: cuda, dtype: float16",
        "execution.dtype: float16 on device cuda is not built yet; allowed: bfloat16, float32"},
-      {"device: cuda, numerics: batch_invariant",
-       "execution.numerics: batch_invariant on device cuda is not built yet; allowed: fast, or "
-       "device cpu"},
       {"device: cuda, comm_sms: 12", "execution.comm_sms: 12 on device cuda; allowed: 1, 2, 4, 8"},
       {"device: cuda, comm_sms: 128", "execution.comm_sms: 128 on device cuda; allowed: 1, 2, 4"},
       {"device: cuda, graph: piecewise",

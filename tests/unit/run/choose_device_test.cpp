@@ -71,7 +71,7 @@ TEST(NeedsCpu, ALinkOrFloat16OfAnyPolicy) {
   EXPECT_FALSE(needs_cpu(with("")));
   EXPECT_TRUE(needs_cpu(with(", link: {latency_us: 1, gbytes_per_s: 1}")));
   EXPECT_TRUE(needs_cpu(with(", dtype: float16")));
-  EXPECT_TRUE(needs_cpu(with(", numerics: batch_invariant")));
+  EXPECT_FALSE(needs_cpu(with(", numerics: batch_invariant")));
 }
 
 }  // namespace

@@ -59,6 +59,15 @@ inline int num_ctas(std::int64_t rows, std::int64_t most) {
   return static_cast<int>(rows < 1 ? 1 : rows > most ? most : rows);
 }
 
+// CTAs per source rank in kernels whose grid is (rows, source).
+inline constexpr std::int64_t kMostCtasPerSource = 528;
+
+inline dim3 grid_of(const Arrivals& arrivals) {
+  return {static_cast<unsigned>(num_ctas(arrivals.block.capacity, kMostCtasPerSource)),
+          static_cast<unsigned>(arrivals.ep_size),
+          1};
+}
+
 inline bool is_aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
 }

@@ -9,6 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "framework/comm/exchange/nccl/block_layout.hpp"
+#include "framework/comm/exchange/sum_order.hpp"
 
 namespace dovetail {
 
@@ -91,8 +92,7 @@ struct ArrangeArgs {
 void launch_arrange(const ArrangeArgs& args, cudaStream_t stream);
 
 /// One partial row per arrived row that has local choices, at the arrived row's position: the sum
-/// of weight * row in ascending k; products are rounded before they are added, the first is stored,
-/// and the sum is rounded once.
+/// of weight * row, by_rank or by_expert.
 struct ReduceArgs {
   Arrivals arrivals;
   const std::int32_t* choice_rows = nullptr;
@@ -100,11 +100,12 @@ struct ReduceArgs {
   std::byte* send_back = nullptr;      ///< [R][part_bytes]; not used where R = 1
   std::byte* received_back = nullptr;  ///< [R][part_bytes]; own rows go here
   RowType type = RowType::float32;
+  SumOrder order = SumOrder::by_rank;
 };
 
 void launch_reduce(const ReduceArgs& args, cudaStream_t stream);
 
-/// Sums the partial rows of each token in ascending rank order; zeros where it has none.
+/// Sums the partial rows of each token, by_rank or by_expert; zeros where it has none.
 struct FinishArgs {
   SenderLayout layout;
   const std::int32_t* sender = nullptr;
@@ -113,6 +114,7 @@ struct FinishArgs {
   std::int64_t num_tokens = 0;
   void* output = nullptr;  ///< [T] rows
   RowType type = RowType::float32;
+  SumOrder order = SumOrder::by_rank;
 };
 
 void launch_finish(const FinishArgs& args, cudaStream_t stream);

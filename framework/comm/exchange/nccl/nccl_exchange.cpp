@@ -114,7 +114,8 @@ void NcclExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
                    .expert_rows = expert_rows.const_data_ptr(),
                    .send_back = bytes_of(slot.send_back),
                    .received_back = bytes_of(slot.received_back),
-                   .type = row_type(shape_.dtype)},
+                   .type = row_type(shape_.dtype),
+                   .order = shape_.sum_order},
                   current_stream());
   }
 }
@@ -127,7 +128,8 @@ at::Tensor NcclExchange::finish(int ubatch) {
                  .received_back = bytes_of(slot.received_back),
                  .num_tokens = slot.num_tokens,
                  .output = bytes_of(slot.output),
-                 .type = row_type(shape_.dtype)},
+                 .type = row_type(shape_.dtype),
+                 .order = shape_.sum_order},
                 current_stream());
   return slot.output.narrow(0, 0, slot.num_tokens);
 }

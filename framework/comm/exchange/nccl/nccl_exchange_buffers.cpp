@@ -3,6 +3,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/exchange_checks.hpp"
+#include "framework/comm/exchange/expert_tree.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
 
@@ -16,6 +17,10 @@ const ExchangeShape& checked(BlockKind kind,
   DOVETAIL_CHECK(shape.top_k <= kMaxDeviceTopK,
                  "top_k " + std::to_string(shape.top_k) + "; on GPUs at most " +
                      std::to_string(kMaxDeviceTopK));
+  DOVETAIL_CHECK(shape.sum_order != SumOrder::by_choice, "device exchanges return no choices");
+  DOVETAIL_CHECK(shape.sum_order != SumOrder::by_expert ||
+                     num_tree_blocks(shape.num_experts) % shape.ep_size == 0,
+                 "the experts of a rank are no subtree");
   if (shape.ep_size > 1) {
     DOVETAIL_CHECK(!setting.nccl_comms.empty(), "an exchange between ranks needs a communicator");
     for (const auto& [comm_sms, comm] : setting.nccl_comms) {
@@ -222,8 +227,6 @@ std::vector<at::Tensor> NcclExchange::received_rows(int ubatch, Phase phase) {
 std::unique_ptr<Exchange> make_nccl_exchange(BlockKind kind,
                                              const ExchangeShape& shape,
                                              const ExchangeSetting& setting) {
-  DOVETAIL_CHECK(shape.numerics == Numerics::fast,
-                 "batch-invariant sums are not built between GPUs");
   return std::make_unique<NcclExchange>(kind, shape, setting);
 }
 
