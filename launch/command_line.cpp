@@ -88,6 +88,12 @@ void add_commands(CLI::App& app, CommandLine& line) {
   check->add_option("--ranks", line.check.num_ranks, "ranks of the world")->required();
   check->add_option("--device", line.check.device, "plan for this device; GPUs need not be there")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  check
+      ->add_option("--gpu-memory-gib",
+                   line.check.gpu_memory_gib,
+                   "memory of each GPU, in GiB, that the ranks have to fit into (default: of the "
+                   "GPUs of this machine)")
+      ->check(CLI::PositiveNumber);
   add_format(check, line.check.format);
   auto* plan = app.add_subcommand("plan", "print the schedule of a policy");
   add_experiment(plan, line.plan.file, line.plan.overrides);
