@@ -62,8 +62,8 @@ void add_compare(CLI::App& app, CompareCommandOptions& options) {
   command->add_option("DIR", options.folders, "run folders or policy folders, or one sweep");
   command->add_option("--baseline",
                       options.baseline,
-                      "what speed-ups refer to: a policy of each run, or RUN/POLICY for all; "
-                      "default: verify.baseline of each run");
+                      "what speed-ups refer to: a policy of each run, or for all RUN/POLICY, as "
+                      "the tables name it or as a path; default: verify.baseline of each run");
   auto* explain =
       command
           ->add_option("--explain",
