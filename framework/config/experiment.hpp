@@ -37,9 +37,11 @@ struct VerifyConfig {
                "The policy that the others are compared with.")
         .read_if_absent()
         .default_is("required unless `mode` is `none`");
-    keys.one_of("mode",
-                &VerifyConfig::mode,
-                "How the outputs are compared. Without `verify` nothing is verified.")
+    keys.one_of(
+            "mode",
+            &VerifyConfig::mode,
+            "How the outputs are compared. Without `verify`, or with `verify: none`, nothing is "
+            "verified.")
         .required();
     keys.one_of("routing",
                 &VerifyConfig::routing,
@@ -130,7 +132,7 @@ struct Experiment {
     keys.map("workload", &E::workload, style).required();
     keys.map("execution", &E::execution, style);
     keys.list("policies", &E::policies, read_policies, write_policies).required();
-    keys.map("verify", &E::verify, style);
+    keys.map_or_none("verify", &E::verify, style);
     keys.map("record", &E::record, style);
     keys.maps("fault",
               &E::faults,
