@@ -164,6 +164,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
   }
   line.run.command_line = command_line(argc, argv);
   line.run.program = argv[0];
+  line.compare.program = argv[0];
   line.command = app.get_subcommands().front()->get_name();
   return line;
 }

@@ -48,7 +48,8 @@ struct CompareCommandOptions {
   std::vector<std::string> folders;  ///< empty only with `explain`
   std::string baseline;
   bool explain = false;
-  std::string column;  ///< explain this one; empty = all that are shown
+  std::string column;   ///< explain this one; empty = all that are shown
+  std::string program;  ///< how it was started, for commands that are proposed
   OutputFormat format = OutputFormat::table;
 };
 

@@ -6,6 +6,8 @@
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
 #include "framework/compare/table.hpp"
+#include "framework/record/run_folder.hpp"
+#include "framework/record/run_info.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -133,6 +135,29 @@ std::string to_text(const SweepResult& result, std::size_t width) {
          ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over the "
          "baseline of the point\n" +
          table.to_string(width);
+}
+
+std::size_t SweepResult::num_complete() const {
+  return static_cast<std::size_t>(
+      std::count_if(points.begin(), points.end(), [](const SweepPointResult& point) {
+        return point.status == SweepPointStatus::complete;
+      }));
+}
+
+std::string how_to_go_on(const SweepResult& result,
+                         const std::filesystem::path& folder,
+                         const std::string& program) {
+  const auto complete = result.num_complete();
+  if (complete == result.points.size()) {
+    return "";
+  }
+  std::vector<std::string> command = {
+      program, "run", (folder / kExperimentFileName).string(), "--out", folder.string()};
+  if (result.world_size > 1) {
+    command.insert(command.begin(), {"mpirun", "-np", std::to_string(result.world_size)});
+  }
+  return std::to_string(complete) + " of " + std::to_string(result.points.size()) +
+         " points are complete; to go on: " + quoted_command(command) + "\n";
 }
 
 std::string to_csv(const SweepResult& result) {

@@ -2,6 +2,7 @@
 // after each point.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -67,6 +68,9 @@ struct SweepResult {
   std::vector<std::string> keys;  ///< of the axes
   std::vector<SweepPointResult> points;
   nlohmann::json step_times;  ///< table for the policy auto; null = none
+
+  /// Number of points that are done.
+  std::size_t num_complete() const;
 };
 
 /// What the run folder of a point holds against the experiment that it has to be of (its dump is
@@ -78,6 +82,13 @@ SweepPointResult read_sweep_point(const std::filesystem::path& folder,
 /// The table for people, below a line that names an emulated link; in blocks where it is wider than
 /// `width` (0: none is).
 std::string to_text(const SweepResult& result, std::size_t width = 0);
+
+/// How to run the points of a sweep's folder that are not done: "6 of 12 points are complete; to go
+/// on: mpirun -np 2 PROGRAM run FOLDER/experiment.yaml --out FOLDER", with a line end. Empty where
+/// all are. `program` is how dovetail was started.
+std::string how_to_go_on(const SweepResult& result,
+                         const std::filesystem::path& folder,
+                         const std::string& program);
 
 /// A header and a row for each point and policy (RFC 4180); points without results have a row, too.
 std::string to_csv(const SweepResult& result);

@@ -138,7 +138,7 @@ class PointLoop {
   /// point 6".
   void print_what_is_there() const {
     const auto& points = records_->result().points;
-    const auto complete = records_->num_complete();
+    const auto complete = records_->result().num_complete();
     if (complete == 0) {
       return;
     }
@@ -157,13 +157,10 @@ class PointLoop {
     if (!is_first_rank()) {
       return;
     }
-    const auto complete = records_->num_complete();
-    std::cout << "results " << records_->folder().string() << "\n" << to_text(records_->result());
-    if (complete < points_.points.size()) {
-      std::cout << complete << " of " << points_.points.size()
-                << " points are complete; the same command with --out "
-                << records_->folder().string() << " runs the others\n";
-    }
+    const auto& folder = records_->folder();
+    const auto& result = records_->result();
+    std::cout << "results " << folder.string() << "\n"
+              << to_text(result) << how_to_go_on(result, folder, options_.program);
     std::cout.flush();
   }
 

@@ -1,6 +1,5 @@
 #include "framework/run/sweep_records.hpp"
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -96,13 +95,6 @@ void SweepRecords::take_over(std::size_t point) {
   }
   own.folder = name;
   own.values = points_.sweep.values(point);
-}
-
-std::size_t SweepRecords::num_complete() const {
-  return static_cast<std::size_t>(std::count_if(
-      result_.points.begin(), result_.points.end(), [](const SweepPointResult& point) {
-        return point.status == SweepPointStatus::complete;
-      }));
 }
 
 std::optional<fs::path> SweepRecords::begin(std::size_t point) {

@@ -27,9 +27,6 @@ class SweepRecords {
 
   const SweepResult& result() const { return result_; }
 
-  /// Number of points that are done.
-  std::size_t num_complete() const;
-
   /// The folder that a point has to run in, marked as running; nothing where the point is done.
   std::optional<std::filesystem::path> begin(std::size_t point);
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -259,12 +260,19 @@ class Resume(SweepTest):
         except OSError:
             return False
 
-    def finish(self, path):
-        """Runs the rest; what was finished must not change."""
+    def go_on_command(self, out):
+        """The command that the outputs propose, without its mpirun."""
+        line = re.search(rf"(?m)^1 of 3 points are complete; to go on: mpirun -np 2 ({BIN} run .+)$", out)
+        self.assertIsNotNone(line, out)
+        return shlex.split(line[1])
+
+    def finish(self, path, command=None):
+        """Runs the rest, as `path` or by a command; what was finished must not change."""
         done = {point["folder"]: digests(self.out / point["folder"]) for point in self.read()["points"] if point["status"] == "complete"}
         left = {name: digests(self.out / name) for name in self.folders()}
         self.assertGreaterEqual(len(done), 1)
-        outcome = self.run_sweep(path, *self.MANY)
+        outcome = execute([*MPIRUN, "-np", "2", *command], limit_s=120) if command else self.run_sweep(path, *self.MANY)
+        self.assertEqual(outcome.code, 0, str(outcome))
         self.assertEqual(self.statuses(), ["complete"] * 3)
         # A signal may come when a point is complete and sweep.json does not say so yet.
         complete = int(re.search(rf"(?m)^(\d) of 3 points are complete in {self.out}(?:; going on with point \1)?$", outcome.out)[1])
@@ -296,7 +304,7 @@ class Resume(SweepTest):
         child.communicate(timeout=30)
         self.assertNotEqual(child.returncode, 0)
         self.assertEqual(self.statuses(), ["complete", "running", "pending"])
-        self.finish(path)
+        self.finish(path, self.go_on_command(dovetail("compare", self.out).out))
         self.assertEqual(self.folders(), ["point-0000", "point-0001", "point-0001.retry1", "point-0002"])
         self.assertEqual(self.read()["points"][1]["folder"], "point-0001.retry1")
         again = self.run_sweep(path, *self.MANY)  # nothing is left to do
@@ -319,10 +327,13 @@ class Resume(SweepTest):
         out, err = child.communicate(timeout=30)
         self.assertEqual(child.returncode, 5, out + err)
         self.assertEqual(self.statuses(), ["complete", "incomplete", "pending"])
-        self.assertIn("1 of 3 points are complete; the same command with --out", out)
+        command = self.go_on_command(out)
+        told = dovetail("compare", self.out)
+        self.assertEqual(self.go_on_command(told.out), command, str(told))
         self.assertRegex(self.read()["points"][1]["problem"], r"sequential: .*asked to stop after \d+ of 800 timed iterations")
-        done = self.finish(path)
+        done = self.finish(path, command)
         self.assertEqual(list(done), ["point-0000"])
+        self.assertNotIn("to go on", dovetail("compare", self.out).out)
 
     def test_a_damaged_point_runs_again(self):
         path = self.file(self.LONG)
