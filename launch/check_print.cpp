@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/base/text.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
 
@@ -30,8 +31,8 @@ std::string join_numbers(const OrderedJson& numbers) {
 }
 
 void print_grid(const OrderedJson& grid) {
-  std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"]
-            << (grid["replicas"] == 1 ? " replica x " : " replicas x ") << grid["expert_parallel"]
+  std::cout << "grid: " << counted(grid["world_size"].get<int>(), "rank") << " = "
+            << counted(grid["replicas"].get<int>(), "replica") << " x " << grid["expert_parallel"]
             << " expert parallel\n\n";
   TextTable table({{"rank"},
                    {"dp_rank"},
@@ -212,8 +213,8 @@ void print_points(const Sweep& sweep, const OrderedJson& points) {
     row.push_back(names);
     table.add_row(row);
   }
-  std::cout << link_note(links) << points.size()
-            << " points; tokens and memory of the rank that has most\n"
+  std::cout << link_note(links) << counted(std::ssize(points), "point")
+            << "; tokens and memory of the rank that has most\n"
             << table.to_string() << "memory does not count "
             << points[0]["check"]["memory_leaves_out"].get<std::string>() << "\n";
   std::string shown;

@@ -1,6 +1,7 @@
 #include "framework/compare/compare.hpp"
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
 
 namespace dovetail {
@@ -53,8 +54,7 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   if (own.decisions.num_vetoed > 0) {
     add_note(policy,
              "vetoed in " + std::to_string(own.decisions.num_vetoed) + " of " +
-                 std::to_string(own.decisions.num_steps) +
-                 " steps: " + own.decisions.describe_vetoes());
+                 counted(own.decisions.num_steps, "step") + ": " + own.decisions.describe_vetoes());
   }
   if (other.is_complete() && own.device != other.device) {
     add_note(policy, "on " + own.device + ", the baseline on " + other.device);

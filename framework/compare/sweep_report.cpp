@@ -3,6 +3,7 @@
 #include <limits>
 #include <set>
 
+#include "framework/base/text.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
 #include "framework/compare/table.hpp"
@@ -144,11 +145,15 @@ std::size_t SweepResult::num_complete() const {
       }));
 }
 
+std::string SweepResult::describe_progress() const {
+  return std::to_string(num_complete()) + " of " + counted(std::ssize(points), "point") +
+         (points.size() == 1 ? " is" : " are") + " complete";
+}
+
 std::string how_to_go_on(const SweepResult& result,
                          const std::filesystem::path& folder,
                          const std::string& program) {
-  const auto complete = result.num_complete();
-  if (complete == result.points.size()) {
+  if (result.num_complete() == result.points.size()) {
     return "";
   }
   std::vector<std::string> command = {
@@ -156,8 +161,7 @@ std::string how_to_go_on(const SweepResult& result,
   if (result.world_size > 1) {
     command.insert(command.begin(), {"mpirun", "-np", std::to_string(result.world_size)});
   }
-  return std::to_string(complete) + " of " + std::to_string(result.points.size()) +
-         " points are complete; to go on: " + quoted_command(command) + "\n";
+  return result.describe_progress() + "; to go on: " + quoted_command(command) + "\n";
 }
 
 std::string to_csv(const SweepResult& result) {

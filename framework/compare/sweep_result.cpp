@@ -6,6 +6,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/policy_folder.hpp"
@@ -132,7 +133,7 @@ std::string problem_of(const Json& summary,
   const std::int64_t finished = summary.at("decisions").at("steps");
   return finished == expected ? ""
                               : "policy " + policy.name + ": " + std::to_string(finished) + " of " +
-                                    std::to_string(expected) + " timed steps";
+                                    counted(expected, "timed step");
 }
 
 void add_speed_ups(const Experiment& experiment, std::vector<SweepPolicy>& policies) {

@@ -71,6 +71,9 @@ struct SweepResult {
 
   /// Number of points that are done.
   std::size_t num_complete() const;
+
+  /// "6 of 12 points are complete".
+  std::string describe_progress() const;
 };
 
 /// What the run folder of a point holds against the experiment that it has to be of (its dump is

@@ -138,12 +138,10 @@ class PointLoop {
   /// point 6".
   void print_what_is_there() const {
     const auto& points = records_->result().points;
-    const auto complete = records_->result().num_complete();
-    if (complete == 0) {
+    if (records_->result().num_complete() == 0) {
       return;
     }
-    std::cout << complete << " of " << points.size() << " points are complete in "
-              << records_->folder().string();
+    std::cout << records_->result().describe_progress() << " in " << records_->folder().string();
     const auto next = std::find_if(points.begin(), points.end(), [](const auto& point) {
       return point.status != SweepPointStatus::complete;
     });

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/set_up.hpp"
@@ -34,8 +35,8 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
   }
   const auto world_size = read_sweep_result(folder).world_size;
   if (world_size != num_ranks) {
-    throw InputError(folder.string() + ": this sweep was begun on " + std::to_string(world_size) +
-                     " ranks, these are " + std::to_string(num_ranks) +
+    throw InputError(folder.string() + ": this sweep was begun on " + counted(world_size, "rank") +
+                     ", these are " + std::to_string(num_ranks) +
                      "; go on with as many, or name another folder");
   }
 }

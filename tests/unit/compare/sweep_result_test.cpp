@@ -335,5 +335,23 @@ TEST(SweepReport, RefusesWhatIsNoSweep) {
   }
 }
 
+TEST(HowToGoOn, IsTheCommandForWhatIsMissing) {
+  SweepResult result;
+  result.world_size = 2;
+  result.points.resize(1);
+  EXPECT_EQ(how_to_go_on(result, "results/a b", "build/bin/dovetail"),
+            "0 of 1 point is complete; to go on: mpirun -np 2 build/bin/dovetail run 'results/a "
+            "b/experiment.yaml' --out 'results/a b'\n");
+  result.world_size = 1;
+  result.points.resize(2);
+  result.points[1].status = SweepPointStatus::complete;
+  EXPECT_EQ(how_to_go_on(result, "out", "dovetail"),
+            "1 of 2 points are complete; to go on: dovetail run out/experiment.yaml --out out\n");
+  result.points[0].status = SweepPointStatus::mismatch;
+  EXPECT_NE(how_to_go_on(result, "out", "dovetail"), "") << "what mismatched runs again";
+  result.points[0].status = SweepPointStatus::complete;
+  EXPECT_EQ(how_to_go_on(result, "out", "dovetail"), "");
+}
+
 }  // namespace
 }  // namespace dovetail
