@@ -45,6 +45,12 @@ std::string ms(const SweepPolicy& policy, double Statistics::*member) {
   return format_ms(policy.step_ns ? (*policy.step_ns).*member : kNaN);
 }
 
+/// "sequential", or "sequential (point 0)" where another point has measured it.
+std::string name_of(const SweepPolicy& policy) {
+  const auto& point = policy.measured_in_point;
+  return policy.name + (point ? " (point " + std::to_string(*point) + ")" : "");
+}
+
 std::string csv_cell(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;
@@ -92,7 +98,8 @@ std::vector<std::string> csv_policy(const SweepPolicy& policy) {
           csv_number(policy.hidden_share),
           csv_number(policy.split_tax),
           csv_number(policy.hand_off_p50_ns, 1e-3),
-          policy.verdict};
+          policy.verdict,
+          policy.measured_in_point ? std::to_string(*policy.measured_in_point) : ""};
 }
 
 }  // namespace
@@ -118,7 +125,7 @@ std::string to_text(const SweepResult& result, std::size_t width) {
     }
     for (const SweepPolicy& policy : point.policies) {
       auto row = head;
-      row.insert(row.end(), {std::to_string(policy.max_tokens), policy.name});
+      row.insert(row.end(), {std::to_string(policy.max_tokens), name_of(policy)});
       row.push_back(ms(policy, &Statistics::p50));
       row.push_back(format_fixed(policy.speed_up.value_or(kNaN), 2));
       row.push_back(format_percent(policy.hidden_share.value_or(kNaN)));

@@ -98,6 +98,7 @@ SweepPolicy read_policy_row(const fs::path& folder,
   if (const Json& decisions = summary.at("decisions"); !decisions.is_null()) {
     policy.vetoed_steps = decisions.at("vetoed");
   }
+  policy.measured_in_point = read_measured_in_point(summary);
   if (const Json& step = summary.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
   }
@@ -190,6 +191,13 @@ std::string read_run(const fs::path& folder,
 }
 
 }  // namespace
+
+std::optional<std::size_t> read_measured_in_point(const Json& json) {
+  const auto found = json.find("measured_in_point");
+  return found != json.end() && found->is_number_unsigned()
+             ? std::optional(found->get<std::size_t>())
+             : std::nullopt;
+}
 
 SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {
   SweepPointResult point;

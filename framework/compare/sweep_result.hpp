@@ -51,6 +51,7 @@ struct SweepPolicy {
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;
+  std::optional<std::size_t> measured_in_point;  ///< nothing = in this one
   std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_finite, not_verified
 };
 
@@ -81,6 +82,10 @@ struct SweepResult {
 /// `values` and `folder` empty.
 SweepPointResult read_sweep_point(const std::filesystem::path& folder,
                                   const Experiment& experiment);
+
+/// Of a policy in summary.json or sweep.json: "measured_in_point"; nothing where it is null, or
+/// not there, as in files of an earlier version.
+std::optional<std::size_t> read_measured_in_point(const nlohmann::json& json);
 
 /// The table for people, below a line that names an emulated link; in blocks where it is wider than
 /// `width` (0: none is).

@@ -112,6 +112,10 @@ class PointLoop {
     if (options.out.empty()) {
       return kExitDone;
     }
+    std::string earlier;
+    on_first_rank([&] { earlier = to_json_text(records_->earlier_policies(point)); });
+    broadcast_text(world_, earlier, wait_);
+    options.earlier = parse_earlier_policies(earlier);
     std::optional<AgreedError> failure;
     int code = kExitDone;
     try {

@@ -1,5 +1,6 @@
 #include "framework/run/sweep_records.hpp"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -67,6 +68,13 @@ SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& ou
   for (const LocatedAxis& axis : points.sweep.axes()) {
     result_.keys.push_back(axis.key);
   }
+  for (std::size_t point = 0; point < points.points.size(); ++point) {
+    for (const PolicyConfig& policy : points.points[point].policies) {
+      if (const auto measured = what_is_measured(points.points[point], policy); !measured.empty()) {
+        points_that_measure_[measured].push_back(point);
+      }
+    }
+  }
   result_.points.resize(points.points.size());
   step_times_.resize(points.points.size());
   for (std::size_t point = 0; point < points.points.size(); ++point) {
@@ -116,6 +124,32 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
          .policies = {}};
   write();
   return folder_ / own.folder;
+}
+
+std::vector<EarlierPolicy> SweepRecords::earlier_policies(std::size_t point) const {
+  std::vector<EarlierPolicy> earlier;
+  const auto& own = points_.points.at(point);
+  for (const PolicyConfig& policy : own.policies) {
+    const auto same = points_that_measure_.find(what_is_measured(own, policy));
+    if (same == points_that_measure_.end()) {
+      continue;
+    }
+    const auto done =
+        std::find_if(same->second.begin(), same->second.end(), [&](std::size_t other) {
+          return other != point && result_.points[other].status == SweepPointStatus::complete;
+        });
+    if (done == same->second.end()) {
+      continue;
+    }
+    const auto& result = result_.points[*done];
+    const auto row = std::find_if(result.policies.begin(),
+                                  result.policies.end(),
+                                  [&](const SweepPolicy& one) { return one.name == policy.name; });
+    earlier.push_back({policy.name,
+                       row->measured_in_point.value_or(*done),
+                       (folder_ / result.folder / policy.name).string()});
+  }
+  return earlier;
 }
 
 void SweepRecords::end(std::size_t point, const std::string& failure) {
