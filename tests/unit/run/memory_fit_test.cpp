@@ -45,7 +45,7 @@ TEST(MemoryFit, EachPolicyOnGpusCountsTheRankThatHasMost) {
   EXPECT_GT(fits[0].needed_bytes, kExpertBytes);
   EXPECT_LT(fits[0].needed_bytes, kExpertBytes + kExpertBytes / 2);
   EXPECT_FALSE(fits[1].fits);
-  EXPECT_GE(fits[1].needed_bytes, kExpertBytes + 160'000 * 64)
+  EXPECT_GE(fits[1].needed_bytes, kExpertBytes + std::int64_t{160'000} * 64)
       << "keys and values of a token: 2 x 2 layers x 8 elements x 2 bytes";
   EXPECT_EQ(describe(fits[0], std::int64_t{2} << 30),
             "policy sequential: fits, needs 0.01 of 2.00 GiB");
