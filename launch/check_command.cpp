@@ -16,6 +16,7 @@
 #include "framework/run/capabilities.hpp"
 #include "framework/run/checked_run.hpp"
 #include "framework/run/experiment_points.hpp"
+#include "framework/run/memory_fit.hpp"
 #include "framework/run/run_header.hpp"
 #include "launch/check_print.hpp"
 #include "launch/commands.hpp"
@@ -41,8 +42,15 @@ std::string header_of(const CheckedRun& run) {
 }
 
 /// What `check` takes for granted and a run may find otherwise.
-OrderedJson describe_assumptions(const CheckedRun& run, bool built_with_cuda) {
+OrderedJson describe_assumptions(const CheckedRun& run,
+                                 const CheckOptions& options,
+                                 bool built_with_cuda) {
   auto lines = OrderedJson::array();
+  if (run.place.device == DeviceKind::cpu && options.gpu_memory_gib) {
+    lines.push_back(
+        "--gpu-memory-gib is not used, because the ranks are on the CPU; --device cuda plans for "
+        "GPUs");
+  }
   if (run.place.device == DeviceKind::cuda) {
     if (visible_gpus().size() < static_cast<std::size_t>(run.grid.world_size)) {
       lines.push_back(
@@ -167,35 +175,68 @@ OrderedJson describe_memory(const CheckedRun& run) {
   return ranks;
 }
 
+/// Whether each policy fits into the memory that is there; without policies where that is not
+/// known.
+OrderedJson describe_fit(const CheckedRun& run, const CheckOptions& options) {
+  std::optional<std::int64_t> gpu_bytes;
+  if (options.gpu_memory_gib) {
+    gpu_bytes = static_cast<std::int64_t>(*options.gpu_memory_gib * (1LL << 30));
+  }
+  const auto available = available_memory(run, gpu_bytes);
+  OrderedJson report = {
+      {"of", run.place.device == DeviceKind::cuda ? "each GPU" : "all ranks together, on one host"},
+      {"bytes", nullptr},
+      {"source", nullptr},
+      {"policies", OrderedJson::array()}};
+  if (!available) {
+    return report;
+  }
+  report["bytes"] = available->bytes;
+  report["source"] = available->source;
+  for (const auto& fit : fit_memory(run, available->bytes)) {
+    OrderedJson policy = {{"name", fit.policy},
+                          {"fits", fit.fits},
+                          {"needed_bytes", fit.needed_bytes},
+                          {"fits_with_expert_parallel", nullptr},
+                          {"text", describe(fit, available->bytes)}};
+    if (fit.larger) {
+      policy["fits_with_expert_parallel"] = fit.larger->expert_parallel;
+    }
+    report["policies"].push_back(policy);
+  }
+  return report;
+}
+
 /// Grid, policies, memory. Throws InputError.
 OrderedJson check_experiment(const Experiment& experiment,
-                             int num_ranks,
+                             const CheckOptions& options,
                              const Capabilities& capabilities) {
-  const auto run = check_run(experiment, num_ranks, model_catalog(), capabilities);
+  const auto run = check_run(experiment, options.num_ranks, model_catalog(), capabilities);
   auto policies = OrderedJson::array();
   for (std::size_t i = 0; i < run.policies.size(); ++i) {
     policies.push_back(describe_policy(run, i));
   }
   return {{"experiment", run.experiment.experiment},
           {"header", header_of(run)},
-          {"assumptions", describe_assumptions(run, build_capabilities({}).cuda)},
+          {"assumptions", describe_assumptions(run, options, build_capabilities({}).cuda)},
           {"device", to_string(run.place.device)},
           {"dtype", to_string(run.experiment.execution.dtype)},
           {"config_dtype", run.architecture->config_dtype()},
           {"grid", describe_grid(run)},
           {"policies", policies},
           {"memory_bytes_by_rank", describe_memory(run)},
-          {"memory_leaves_out", kNotCounted}};
+          {"memory_leaves_out", kNotCounted},
+          {"memory_fit", describe_fit(run, options)}};
 }
 
 OrderedJson check_point(const Sweep& sweep,
                         std::size_t point,
-                        int num_ranks,
+                        const CheckOptions& options,
                         const Capabilities& capabilities) {
-  const auto experiment = point_experiment(sweep, point, num_ranks, capabilities);
+  const auto experiment = point_experiment(sweep, point, options.num_ranks, capabilities);
   OrderedJson report;
   try {
-    report = check_experiment(experiment, num_ranks, capabilities);
+    report = check_experiment(experiment, options, capabilities);
   } catch (const InputError& error) {
     throw InputError(std::string(error.what()) + " (" + sweep.describe(point) + ")");
   }
@@ -211,7 +252,7 @@ OrderedJson check_point(const Sweep& sweep,
 int check_sweep(const Sweep& sweep, const CheckOptions& options, const Capabilities& capabilities) {
   auto points = OrderedJson::array();
   for (std::size_t point = 0; point < sweep.num_points(); ++point) {
-    points.push_back(check_point(sweep, point, options.num_ranks, capabilities));
+    points.push_back(check_point(sweep, point, options, capabilities));
   }
   if (options.format == OutputFormat::json) {
     std::cout << OrderedJson{{"points", points}}.dump(2) << "\n";
@@ -234,7 +275,7 @@ int check_command(const CheckOptions& given) {
     return check_sweep(sweep, options, capabilities);
   }
   const auto report = check_experiment(
-      point_experiment(sweep, 0, options.num_ranks, capabilities), options.num_ranks, capabilities);
+      point_experiment(sweep, 0, options.num_ranks, capabilities), options, capabilities);
   if (options.format == OutputFormat::json) {
     std::cout << report.dump(2) << "\n";
   } else {

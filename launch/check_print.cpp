@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/base/text.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
 
@@ -30,8 +31,8 @@ std::string join_numbers(const OrderedJson& numbers) {
 }
 
 void print_grid(const OrderedJson& grid) {
-  std::cout << "grid: " << grid["world_size"] << " ranks = " << grid["replicas"]
-            << (grid["replicas"] == 1 ? " replica x " : " replicas x ") << grid["expert_parallel"]
+  std::cout << "grid: " << counted(grid["world_size"].get<int>(), "rank") << " = "
+            << counted(grid["replicas"].get<int>(), "replica") << " x " << grid["expert_parallel"]
             << " expert parallel\n\n";
   TextTable table({{"rank"},
                    {"dp_rank"},
@@ -112,7 +113,35 @@ void print_policies(const OrderedJson& policies) {
   std::cout << "\n";
 }
 
-void print_memory(const OrderedJson& memory, const OrderedJson& not_counted) {
+/// What the memory is compared with, where `shown` is not it already; then a line for each policy,
+/// or (`shortages_only`) for those that do not fit.
+void print_fit(const OrderedJson& fit,
+               std::string& shown,
+               bool shortages_only = false,
+               const std::string& place = "") {
+  std::string lead = "memory of " + fit["of"].get<std::string>() + ": ";
+  if (fit["bytes"].is_null()) {
+    lead += "not known here";
+    lead += fit["of"] == "each GPU" ? "; --gpu-memory-gib N says what fits into N GiB\n" : "\n";
+  } else {
+    lead += format_fixed(fit["bytes"].get<double>() / (1LL << 30), 2) + " GiB (" +
+            fit["source"].get<std::string>() + ")\n";
+  }
+  if (lead != shown) {
+    std::cout << lead;
+    shown = lead;
+  }
+  for (const auto& policy : fit["policies"]) {
+    if (!policy["fits"].get<bool>()) {
+      std::cout << "warning: " << place << policy["text"].get<std::string>() << "\n";
+    } else if (!shortages_only) {
+      std::cout << policy["text"].get<std::string>() << "\n";
+    }
+  }
+}
+
+void print_memory(const OrderedJson& report) {
+  const auto& memory = report["memory_bytes_by_rank"];
   std::vector<TextTable::Column> columns = {{"memory [MiB]", TextTable::Align::left}};
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     columns.push_back({"rank " + std::to_string(rank)});
@@ -125,7 +154,10 @@ void print_memory(const OrderedJson& memory, const OrderedJson& not_counted) {
     }
     table.add_row(row);
   }
-  std::cout << table.to_string() << "not counted: " << not_counted.get<std::string>() << "\n";
+  std::cout << table.to_string();
+  std::string shown;
+  print_fit(report["memory_fit"], shown);
+  std::cout << "not counted: " << report["memory_leaves_out"].get<std::string>() << "\n";
 }
 
 std::int64_t largest(const OrderedJson& list, const char* key) {
@@ -142,7 +174,7 @@ void print_check(const OrderedJson& report) {
   std::cout << lead_of(report);
   print_grid(report["grid"]);
   print_policies(report["policies"]);
-  print_memory(report["memory_bytes_by_rank"], report["memory_leaves_out"]);
+  print_memory(report);
 }
 
 void print_points(const Sweep& sweep, const OrderedJson& points) {
@@ -181,10 +213,15 @@ void print_points(const Sweep& sweep, const OrderedJson& points) {
     row.push_back(names);
     table.add_row(row);
   }
-  std::cout << link_note(links) << points.size()
-            << " points; tokens and memory of the rank that has most\n"
+  std::cout << link_note(links) << counted(std::ssize(points), "point")
+            << "; tokens and memory of the rank that has most\n"
             << table.to_string() << "memory does not count "
             << points[0]["check"]["memory_leaves_out"].get<std::string>() << "\n";
+  std::string shown;
+  for (const auto& point : points) {
+    const auto place = "point " + point["point"].dump() + ", ";
+    print_fit(point["check"]["memory_fit"], shown, true, place);
+  }
   for (const auto& point : points) {
     print_planned_steps(point["check"]["policies"], "point " + point["point"].dump() + ", ");
   }

@@ -62,8 +62,8 @@ void add_compare(CLI::App& app, CompareCommandOptions& options) {
   command->add_option("DIR", options.folders, "run folders or policy folders, or one sweep");
   command->add_option("--baseline",
                       options.baseline,
-                      "what speed-ups refer to: a policy of each run, or RUN/POLICY for all; "
-                      "default: verify.baseline of each run");
+                      "what speed-ups refer to: a policy of each run, or for all RUN/POLICY, as "
+                      "the tables name it or as a path; default: verify.baseline of each run");
   auto* explain =
       command
           ->add_option("--explain",
@@ -88,6 +88,12 @@ void add_commands(CLI::App& app, CommandLine& line) {
   check->add_option("--ranks", line.check.num_ranks, "ranks of the world")->required();
   check->add_option("--device", line.check.device, "plan for this device; GPUs need not be there")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  check
+      ->add_option("--gpu-memory-gib",
+                   line.check.gpu_memory_gib,
+                   "memory of each GPU, in GiB, that the ranks have to fit into (default: of the "
+                   "GPUs of this machine)")
+      ->check(CLI::PositiveNumber);
   add_format(check, line.check.format);
   auto* plan = app.add_subcommand("plan", "print the schedule of a policy");
   add_experiment(plan, line.plan.file, line.plan.overrides);
@@ -158,6 +164,7 @@ std::optional<CommandLine> parse_command_line(int argc, char** argv, int& exit_c
   }
   line.run.command_line = command_line(argc, argv);
   line.run.program = argv[0];
+  line.compare.program = argv[0];
   line.command = app.get_subcommands().front()->get_name();
   return line;
 }

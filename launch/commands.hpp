@@ -2,6 +2,7 @@
 // return the exit code.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,13 +14,14 @@ struct CheckOptions {
   std::string file;
   std::vector<std::string> overrides;
   int num_ranks = 1;
-  std::string device;  ///< over the file's execution.device; empty = the file's
+  std::string device;                    ///< over the file's execution.device; empty = the file's
+  std::optional<double> gpu_memory_gib;  ///< of each GPU; nothing = of the GPUs of this machine
   OutputFormat format = OutputFormat::table;
 };
 
 /// Validates an experiment for a number of ranks and prints what would run: device, dtype, grid,
-/// splits, schedule checks, what each step would run, memory by part and rank. GPUs need not be
-/// there, nor a build with CUDA. Runs nothing.
+/// splits, schedule checks, what each step would run, memory by part and rank, and whether it fits.
+/// GPUs need not be there, nor a build with CUDA. Runs nothing.
 int check_command(const CheckOptions& options);
 
 struct PlanOptions {
@@ -46,7 +48,8 @@ struct CompareCommandOptions {
   std::vector<std::string> folders;  ///< empty only with `explain`
   std::string baseline;
   bool explain = false;
-  std::string column;  ///< explain this one; empty = all that are shown
+  std::string column;   ///< explain this one; empty = all that are shown
+  std::string program;  ///< how it was started, for commands that are proposed
   OutputFormat format = OutputFormat::table;
 };
 

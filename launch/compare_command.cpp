@@ -80,7 +80,7 @@ int print_sweep(const fs::path& folder, const CompareCommandOptions& options) {
     std::cout << to_json(result).dump(2) << "\n";
     return kExitDone;
   }
-  std::cout << to_text(result, terminal_width());
+  std::cout << to_text(result, terminal_width()) << how_to_go_on(result, folder, options.program);
   if (options.explain) {
     std::cout << "\n" << explain(quantities_of({Report::sweep_table}), width_of_explanation());
   }

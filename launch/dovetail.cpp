@@ -56,15 +56,15 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   const auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
-  const bool stopped = run_policies({.run = context,
-                                     .identity = {options, digests, clock, device.description()},
-                                     .policies = policies,
-                                     .device = device,
-                                     .model = *model,
-                                     .workload = workload,
-                                     .given = given,
-                                     .folder = folder});
-  return conclude(context, folder, stopped, process.is_sweep ? "" : options.program);
+  const auto result = run_policies({.run = context,
+                                    .identity = {options, digests, clock, device.description()},
+                                    .policies = policies,
+                                    .device = device,
+                                    .model = *model,
+                                    .workload = workload,
+                                    .given = given,
+                                    .folder = folder});
+  return conclude(context, folder, result, process.is_sweep ? "" : options.program);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays

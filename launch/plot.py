@@ -36,6 +36,11 @@ WAITING = {"facecolor": "none", "hatch": "/////"}  # of an exchange: for the las
 COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#cc3311", "#777777"]  # of ubatches and of series
 
 
+def counted(count, noun):
+    """The number with its noun: 1 rank, 3 ranks."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def text_of(value):
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -58,7 +63,7 @@ class Policy:
         self.link = self.summary["link"]
         attributes = self.summary["attributes"]
         device = attributes["device"].split(" ", 1)[-1]  # a GPU's name behind its number
-        self.setting = f"{self.summary['world_size']} ranks, expert parallel {self.summary['expert_parallel']}, {device}, {attributes['dtype']}"
+        self.setting = f"{counted(self.summary['world_size'], 'rank')}, expert parallel {self.summary['expert_parallel']}, {device}, {attributes['dtype']}"
         self.is_valid = self.summary["timings"] == "valid"
         self.files = sorted(folder.glob("rank-*.h5"))
 
@@ -271,7 +276,7 @@ def plot_timeline(series, num_layers):
     for axes, (label, ranks) in zip(all_axes, steps.items()):
         draw_step(axes, ranks, limit_ms)
         axes.set_xlim(0, limit_ms)
-        axes.set_title(f"{label}, {chosen[label].tokens()} tokens", fontsize="small", loc="left")
+        axes.set_title(f"{label}, {counted(chosen[label].tokens(), 'token')}", fontsize="small", loc="left")
     num_ubatches = 1 + max(op["ubatch"] for ranks in steps.values() for rank in ranks for op, *_ in rank)
     handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[ubatch % len(COLOURS)]) for ubatch in range(num_ubatches)]
     labels = [f"ubatch {ubatch}" for ubatch in range(num_ubatches)]

@@ -5,6 +5,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "models/qwen3_moe_model.hpp"
 #include "models/qwen3_moe_weights.hpp"
 
@@ -64,9 +65,9 @@ void check_placement(const Qwen3MoeConfig& config, const ModelPlacement& placeme
       placement.ep_size >= 1 && placement.ep_rank >= 0 && placement.ep_rank < placement.ep_size,
       "ep_rank outside the ep group");
   if (config.num_experts % placement.ep_size != 0) {
-    throw InputError("the model's " + std::to_string(config.num_experts) +
-                     " experts cannot be spread evenly over " + std::to_string(placement.ep_size) +
-                     " ranks; allowed for expert_parallel: a divisor of " +
+    throw InputError("the model's " + counted(config.num_experts, "expert") +
+                     " cannot be spread evenly over " + counted(placement.ep_size, "rank") +
+                     "; allowed for expert_parallel: a divisor of " +
                      std::to_string(config.num_experts));
   }
 }
@@ -96,8 +97,8 @@ std::unique_ptr<Architecture> make_qwen3_moe(const ModelConfig& model) {
   if (stage.first < 0 || stage.first >= stage.last || stage.last > config.num_hidden_layers) {
     throw InputError("model.layers is [" + std::to_string(stage.first) + ", " +
                      std::to_string(stage.last) + "], and the model of " + model.config + " has " +
-                     std::to_string(config.num_hidden_layers) +
-                     " layers; allowed: [first, last) with 0 <= first < last <= " +
+                     counted(config.num_hidden_layers, "layer") +
+                     "; allowed: [first, last) with 0 <= first < last <= " +
                      std::to_string(config.num_hidden_layers) + ", or all");
   }
   return std::make_unique<Qwen3MoeArchitecture>(std::move(config));

@@ -59,6 +59,14 @@ std::size_t utf8_length(std::string_view text) {
   return 0;
 }
 
+std::string counted(std::int64_t count, std::string_view noun) {
+  std::string text = std::to_string(count) + " " + std::string(noun);
+  if (count != 1) {
+    text += noun.ends_with("ch") ? "es" : "s";
+  }
+  return text;
+}
+
 std::string hexadecimal(std::uint64_t value) {
   std::array<char, 17> text{};
   std::snprintf(text.data(), text.size(), "%016llx", static_cast<unsigned long long>(value));

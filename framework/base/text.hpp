@@ -25,6 +25,9 @@ constexpr bool is_control(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
 }
 
+/// "1 rank", "3 ranks", "0 ubatches".
+std::string counted(std::int64_t count, std::string_view noun);
+
 /// 16 digits, lower case: "00000000000000ff".
 std::string hexadecimal(std::uint64_t value);
 

@@ -1,6 +1,7 @@
 #include "framework/compare/compare.hpp"
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
 
 namespace dovetail {
@@ -14,19 +15,24 @@ struct NamedBaseline {
   std::optional<PolicyMetrics> metrics;
 };
 
-/// `name` as the folder of a policy ("RUN/POLICY"); nothing where it is the name of a policy.
-std::optional<NamedBaseline> read_named_baseline(const std::string& name) {
-  if (name.find('/') == std::string::npos) {
+/// Not the name of a policy of each run, which has no folder in it.
+bool names_one_policy(const std::string& baseline) {
+  return baseline.find('/') != std::string::npos;
+}
+
+/// `name` as the folder of a policy; nothing where it is the name of a policy of each run.
+std::optional<NamedBaseline> read_named_baseline(const std::vector<ComparedRun>& runs,
+                                                 const std::string& name) {
+  if (!names_one_policy(name)) {
     return std::nullopt;
   }
-  if (!fs::is_directory(name)) {
-    throw InputError("--baseline " + name +
-                     ": no such folder; allowed: the name of a policy, or the path of the "
-                     "folder of one (results/RUN/POLICY)");
+  try {
+    NamedBaseline baseline{read_judged_result(find_policy_folder(runs, name)), std::nullopt};
+    baseline.metrics = metrics_of(baseline.result);
+    return baseline;
+  } catch (const InputError& error) {
+    throw InputError("--baseline " + name + ": " + error.what());
   }
-  NamedBaseline baseline{read_judged_result(name), std::nullopt};
-  baseline.metrics = metrics_of(baseline.result);
-  return baseline;
 }
 
 void add_note(PolicyComparison& policy, const std::string& text) {
@@ -48,8 +54,7 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   if (own.decisions.num_vetoed > 0) {
     add_note(policy,
              "vetoed in " + std::to_string(own.decisions.num_vetoed) + " of " +
-                 std::to_string(own.decisions.num_steps) +
-                 " steps: " + own.decisions.describe_vetoes());
+                 counted(own.decisions.num_steps, "step") + ": " + own.decisions.describe_vetoes());
   }
   if (other.is_complete() && own.device != other.device) {
     add_note(policy, "on " + own.device + ", the baseline on " + other.device);
@@ -96,9 +101,11 @@ std::optional<PolicyMetrics> metrics_of(const PolicyResult& result, const Policy
 
 CompareReport compare_policies(const std::vector<fs::path>& folders,
                                const CompareOptions& options) {
-  const auto named = read_named_baseline(options.baseline);
+  auto runs =
+      read_compared_runs(folders, names_one_policy(options.baseline) ? "" : options.baseline);
+  const auto named = read_named_baseline(runs, options.baseline);
   CompareReport report;
-  for (ComparedRun& run : read_compared_runs(folders, named ? "" : options.baseline)) {
+  for (ComparedRun& run : runs) {
     const std::size_t first = report.policies.size();
     for (PolicyResult& result : run.policies) {
       report.policies.emplace_back().result = std::move(result);

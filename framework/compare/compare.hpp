@@ -15,8 +15,9 @@
 namespace dovetail {
 
 struct CompareOptions {
-  /// What policies are compared with: the policy of that name in their own run; or the folder of a
-  /// policy (RUN/POLICY), for all. Empty: the baseline of their own run.
+  /// What policies are compared with: the policy of that name in their own run; or for all of them
+  /// one policy, by its label in the tables or its path (RUN/POLICY; compared_runs.hpp). Empty: the
+  /// baseline of their own run.
   std::string baseline;
 };
 

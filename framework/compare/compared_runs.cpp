@@ -151,6 +151,45 @@ std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders
   return runs;
 }
 
+fs::path find_policy_folder(const std::vector<ComparedRun>& runs, const std::string& name) {
+  const fs::path wanted = name;
+  const auto num_parts = static_cast<std::size_t>(std::distance(wanted.begin(), wanted.end()));
+  std::vector<fs::path> all;
+  std::set<fs::path> meant;
+  for (const ComparedRun& run : runs) {
+    for (const PolicyResult& policy : run.policies) {
+      all.push_back(policy.folder);
+      if (const auto path = real_path(policy.folder); last_parts(path, num_parts) == name) {
+        meant.insert(path);
+      }
+    }
+  }
+  if (fs::is_directory(wanted)) {
+    meant.insert(real_path(wanted));
+  }
+  if (meant.empty()) {
+    const auto labels = run_labels(all);
+    std::vector<std::string> known;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      known.push_back((fs::path(labels[i]) / real_path(all[i]).filename()).string());
+    }
+    throw InputError(
+        "no such folder, and no policy of that label; allowed: the name of a policy, "
+        "a label (" +
+        join_names(known) + "), or the path of the folder of a policy");
+  }
+  if (meant.size() > 1) {
+    std::vector<std::string> paths;
+    for (const fs::path& path : meant) {
+      paths.push_back(path.string());
+    }
+    throw InputError("may be any of " + join_names(paths) +
+                     "; allowed: as much of the path as "
+                     "tells it from the others");
+  }
+  return *meant.begin();
+}
+
 std::vector<std::string> run_labels(const std::vector<fs::path>& policy_folders) {
   std::vector<fs::path> runs;
   runs.reserve(policy_folders.size());

@@ -29,6 +29,12 @@ PolicyResult read_judged_result(const std::filesystem::path& folder);
 std::vector<ComparedRun> read_compared_runs(const std::vector<std::filesystem::path>& folders,
                                             const std::string& baseline);
 
+/// The policy folder that `name` ("RUN/POLICY") means: the end of the path of a policy of these
+/// runs, as compare's tables print it, or the path of any. Throws InputError where there is none,
+/// and one that lists them where there are several; "./RUN/POLICY" is a path only.
+std::filesystem::path find_policy_folder(const std::vector<ComparedRun>& runs,
+                                         const std::string& name);
+
 /// For each policy folder the name of the folder that it is in, with as many of the folders above
 /// as tell different ones apart: "results/a", "results/b"; "old/run", "new/run".
 std::vector<std::string> run_labels(const std::vector<std::filesystem::path>& policy_folders);

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/compare/json_number.hpp"
 #include "framework/compare/output_names.hpp"
 #include "framework/compare/tensor_diff.hpp"
@@ -59,7 +60,7 @@ class Finder {
     }
     if (file_.shape(dataset).at(0) != std::ssize(rows.requests)) {
       throw InputError(file_.path().string() + ": " + dataset + " has " +
-                       std::to_string(file_.shape(dataset).at(0)) + " rows instead of " +
+                       counted(file_.shape(dataset).at(0), "row") + " instead of " +
                        std::to_string(rows.requests.size()));
     }
     const std::size_t row_bytes = bytes.size() / rows.requests.size();

@@ -6,6 +6,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/record/profile.hpp"
 #include "framework/record/run_folder.hpp"
 
@@ -18,7 +19,7 @@ std::vector<std::vector<std::int64_t>> read_step_times(const PolicyFolder& folde
     all.push_back(folder.rank(rank).read<std::int64_t>(path::kStepNs).values);
     if (all.back().size() != all.front().size()) {
       throw InputError(folder.rank(rank).path().string() + ": " + path::kStepNs + " has " +
-                       std::to_string(all.back().size()) + " steps against " +
+                       counted(std::ssize(all.back()), "step") + " against " +
                        std::to_string(all.front().size()) + " on rank 0");
     }
   }

@@ -17,6 +17,7 @@ std::vector<Quantity> summary_quantities() {
       {in, "", "expert_parallel", "count", "", "The ranks of a group that exchanges tokens.", ""},
       {in, "", "link", "text", "", "`none`, or how the link was emulated.", ""},
       {in, "", "fault", "text", "", "`none`, or the fault that was injected: the times are no measurement.", ""},
+      {in, "", "measured_in_point", "number", "", "The point of the sweep that the rank files are from; null: this run has measured them.", ""},
       {in, "", "not_finite", "", "", "The first NaN or Inf of the recorded outputs; null: all are finite, or were compared and found equal.", ""},
       {in, "", "not_finite.*", "", "", "Its tensor, rank, request, position, element and value, and all of these as `text`.", ""},
       {in, "", "step_ns", "ns", "", "Null: no valid times.", ""},

@@ -17,7 +17,7 @@ std::vector<Quantity> sweep_quantities() {
   add(Report::sweep_table, {
       {in, "point", "points.point", "number", "", "The point, from 0; the last axis varies fastest. Behind it a column for each axis.", ""},
       {in, "tokens", "", "count", "rank that has most", "The tokens of a step.", ""},
-      {in, "policy", "", "text", "", "The label of the policy.", ""},
+      {in, "policy", "", "text", "", "The label of the policy; behind it the point in which it was measured, where that is another.", ""},
       {in, "p50 [ms]", "", "ms", step, "The median step time.", ""},
       {in, "speed-up", "", "factor", "", "Over the baseline of the point, else its first policy.", "p50 of the baseline / own p50"},
       {in, "hidden", "", "%", "all, profiled steps", "As in compare.", "hidden moving / moving"},
@@ -47,6 +47,7 @@ std::vector<Quantity> sweep_quantities() {
       {in, "split_tax", "points.policies.split_tax", "factor", "all, profiled steps", "As `split tax [x]` of compare.", ""},
       {in, "hand_off_p50_us", "points.policies.hand_off_p50_ns", "us", "all, profiled steps", "As `hand-off p50 [us]` of compare.", ""},
       {in, "verdict", "points.policies.verdict", "text", "", "As above.", ""},
+      {in, "measured_in_point", "points.policies.measured_in_point", "number", "", "The point in which the policy was measured; null or empty: this one.", ""},
   });
   add(Report::sweep_json, {
       {in, "", "version", "number", "", "The version of the file.", ""},

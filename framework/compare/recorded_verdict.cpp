@@ -63,6 +63,9 @@ RecordedVerdict read_recorded_verdict(const std::filesystem::path& policy_folder
   if (!fault.empty() && fault != kNoFault) {
     verdict.remark += (verdict.remark.empty() ? "" : "; ") + ("no measurement: fault " + fault);
   }
+  if (const json point = member(summary, "measured_in_point"); point.is_number_unsigned()) {
+    verdict.remark += (verdict.remark.empty() ? "" : "; ") + ("measured in point " + point.dump());
+  }
   return verdict;
 }
 

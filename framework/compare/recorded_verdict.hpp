@@ -10,7 +10,8 @@ namespace dovetail {
 struct RecordedVerdict {
   std::string status;   ///< "mismatch" or "not_finite"; empty = nothing speaks against the times
   std::string problem;  ///< why; empty as `status`
-  std::string remark;   ///< what else the reader must know: an injected fault, outputs not finite
+  std::string remark;   ///< what else the reader must know: outputs not finite, an injected
+                        ///< fault, that another point of the sweep has measured it
 };
 
 /// Of a policy folder; all empty where it has no summary.json, or none that can be read.

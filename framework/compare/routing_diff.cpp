@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -250,7 +251,9 @@ void RoutingComparison::judge_logits(const RowBounds& bounds,
   }
   if (exact_) {
     if (first_different) {
-      add_mismatch(*first_different, std::to_string(num_different_bits) + " logits differ in bits");
+      add_mismatch(*first_different,
+                   counted(num_different_bits, "logit") +
+                       (num_different_bits == 1 ? " differs" : " differ") + " in bits");
     }
     return;
   }

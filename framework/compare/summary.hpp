@@ -1,6 +1,7 @@
 // The content of summary.json: one policy folder in one document.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 
@@ -20,6 +21,8 @@ struct SummaryOptions {
   std::optional<IterationsReport> iterations;
   /// The first NaN or Inf of the policy's recorded outputs; nothing = all are finite.
   std::optional<NotFinite> not_finite;
+  /// Of a sweep: the point in which it was measured; nothing = in this run.
+  std::optional<std::size_t> measured_in_point;
 };
 
 /// Identity, versions and environment (the root attributes of rank 0), step statistics, metrics,
@@ -28,6 +31,8 @@ struct SummaryOptions {
 /// baseline), has null for all times ("timings": "invalid").
 ///
 /// `not_finite` is null, or names the first NaN or Inf: not_finite.hpp.
+///
+/// `measured_in_point` is null, or the point of the sweep that the rank files are from.
 ///
 /// `fault` is "none", or says what was injected into the policy: its times are no measurement.
 ///

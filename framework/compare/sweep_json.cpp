@@ -31,6 +31,7 @@ Json policy_json(const SweepPolicy& policy) {
             {"max", policy.step_ns->max},
             {"mean", policy.step_ns->mean}};
   }
+  const auto& measured = policy.measured_in_point;
   return {{"policy", policy.name},
           {"schedule", policy.schedule},
           {"schedule_digest", policy.schedule_digest},
@@ -45,6 +46,7 @@ Json policy_json(const SweepPolicy& policy) {
           {"hidden_share", json_number(policy.hidden_share)},
           {"split_tax", json_number(policy.split_tax)},
           {"hand_off_p50_ns", json_number(policy.hand_off_p50_ns)},
+          {"measured_in_point", measured ? Json(*measured) : Json(nullptr)},
           {"verdict", policy.verdict}};
 }
 
@@ -68,6 +70,7 @@ SweepPolicy read_policy(const Json& json) {
                      .hidden_share = optional_number(json.at("hidden_share")),
                      .split_tax = optional_number(json.at("split_tax")),
                      .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),
+                     .measured_in_point = read_measured_in_point(json),
                      .verdict = json.at("verdict")};
   if (const Json& step = json.at("step_ns"); !step.is_null()) {
     policy.step_ns = Statistics{.count = step.at("count"),

@@ -3,9 +3,12 @@
 #include <limits>
 #include <set>
 
+#include "framework/base/text.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
 #include "framework/compare/table.hpp"
+#include "framework/record/run_folder.hpp"
+#include "framework/record/run_info.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -40,6 +43,12 @@ std::string link_line(const std::set<std::string>& links) {
 
 std::string ms(const SweepPolicy& policy, double Statistics::*member) {
   return format_ms(policy.step_ns ? (*policy.step_ns).*member : kNaN);
+}
+
+/// "sequential", or "sequential (point 0)" where another point has measured it.
+std::string name_of(const SweepPolicy& policy) {
+  const auto& point = policy.measured_in_point;
+  return policy.name + (point ? " (point " + std::to_string(*point) + ")" : "");
 }
 
 std::string csv_cell(const std::string& text) {
@@ -89,7 +98,8 @@ std::vector<std::string> csv_policy(const SweepPolicy& policy) {
           csv_number(policy.hidden_share),
           csv_number(policy.split_tax),
           csv_number(policy.hand_off_p50_ns, 1e-3),
-          policy.verdict};
+          policy.verdict,
+          policy.measured_in_point ? std::to_string(*policy.measured_in_point) : ""};
 }
 
 }  // namespace
@@ -115,7 +125,7 @@ std::string to_text(const SweepResult& result, std::size_t width) {
     }
     for (const SweepPolicy& policy : point.policies) {
       auto row = head;
-      row.insert(row.end(), {std::to_string(policy.max_tokens), policy.name});
+      row.insert(row.end(), {std::to_string(policy.max_tokens), name_of(policy)});
       row.push_back(ms(policy, &Statistics::p50));
       row.push_back(format_fixed(policy.speed_up.value_or(kNaN), 2));
       row.push_back(format_percent(policy.hidden_share.value_or(kNaN)));
@@ -133,6 +143,32 @@ std::string to_text(const SweepResult& result, std::size_t width) {
          ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over the "
          "baseline of the point\n" +
          table.to_string(width);
+}
+
+std::size_t SweepResult::num_complete() const {
+  return static_cast<std::size_t>(
+      std::count_if(points.begin(), points.end(), [](const SweepPointResult& point) {
+        return point.status == SweepPointStatus::complete;
+      }));
+}
+
+std::string SweepResult::describe_progress() const {
+  return std::to_string(num_complete()) + " of " + counted(std::ssize(points), "point") +
+         (points.size() == 1 ? " is" : " are") + " complete";
+}
+
+std::string how_to_go_on(const SweepResult& result,
+                         const std::filesystem::path& folder,
+                         const std::string& program) {
+  if (result.num_complete() == result.points.size()) {
+    return "";
+  }
+  std::vector<std::string> command = {
+      program, "run", (folder / kExperimentFileName).string(), "--out", folder.string()};
+  if (result.world_size > 1) {
+    command.insert(command.begin(), {"mpirun", "-np", std::to_string(result.world_size)});
+  }
+  return result.describe_progress() + "; to go on: " + quoted_command(command) + "\n";
 }
 
 std::string to_csv(const SweepResult& result) {

@@ -6,6 +6,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/strict_json.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/policy_folder.hpp"
@@ -97,6 +98,7 @@ SweepPolicy read_policy_row(const fs::path& folder,
   if (const Json& decisions = summary.at("decisions"); !decisions.is_null()) {
     policy.vetoed_steps = decisions.at("vetoed");
   }
+  policy.measured_in_point = read_measured_in_point(summary);
   if (const Json& step = summary.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
   }
@@ -132,7 +134,7 @@ std::string problem_of(const Json& summary,
   const std::int64_t finished = summary.at("decisions").at("steps");
   return finished == expected ? ""
                               : "policy " + policy.name + ": " + std::to_string(finished) + " of " +
-                                    std::to_string(expected) + " timed steps";
+                                    counted(expected, "timed step");
 }
 
 void add_speed_ups(const Experiment& experiment, std::vector<SweepPolicy>& policies) {
@@ -189,6 +191,13 @@ std::string read_run(const fs::path& folder,
 }
 
 }  // namespace
+
+std::optional<std::size_t> read_measured_in_point(const Json& json) {
+  const auto found = json.find("measured_in_point");
+  return found != json.end() && found->is_number_unsigned()
+             ? std::optional(found->get<std::size_t>())
+             : std::nullopt;
+}
 
 SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {
   SweepPointResult point;

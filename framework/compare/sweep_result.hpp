@@ -2,6 +2,7 @@
 // after each point.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -50,6 +51,7 @@ struct SweepPolicy {
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;
+  std::optional<std::size_t> measured_in_point;  ///< nothing = in this one
   std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_finite, not_verified
 };
 
@@ -67,6 +69,12 @@ struct SweepResult {
   std::vector<std::string> keys;  ///< of the axes
   std::vector<SweepPointResult> points;
   nlohmann::json step_times;  ///< table for the policy auto; null = none
+
+  /// Number of points that are done.
+  std::size_t num_complete() const;
+
+  /// "6 of 12 points are complete".
+  std::string describe_progress() const;
 };
 
 /// What the run folder of a point holds against the experiment that it has to be of (its dump is
@@ -75,9 +83,20 @@ struct SweepResult {
 SweepPointResult read_sweep_point(const std::filesystem::path& folder,
                                   const Experiment& experiment);
 
+/// Of a policy in summary.json or sweep.json: "measured_in_point"; nothing where it is null, or
+/// not there, as in files of an earlier version.
+std::optional<std::size_t> read_measured_in_point(const nlohmann::json& json);
+
 /// The table for people, below a line that names an emulated link; in blocks where it is wider than
 /// `width` (0: none is).
 std::string to_text(const SweepResult& result, std::size_t width = 0);
+
+/// How to run the points of a sweep's folder that are not done: "6 of 12 points are complete; to go
+/// on: mpirun -np 2 PROGRAM run FOLDER/experiment.yaml --out FOLDER", with a line end. Empty where
+/// all are. `program` is how dovetail was started.
+std::string how_to_go_on(const SweepResult& result,
+                         const std::filesystem::path& folder,
+                         const std::string& program);
 
 /// A header and a row for each point and policy (RFC 4180); points without results have a row, too.
 std::string to_csv(const SweepResult& result);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -29,13 +30,13 @@ std::vector<RankTokens> read_rank_tokens(const PolicyFolder& folder) {
     const std::string where =
         folder.rank(static_cast<std::int64_t>(rank)).path().string() + ": " + path::kTraffic;
     if (table.shape.at(0) != num_layers) {
-      throw InputError(where + ": rows of " + std::to_string(table.shape.at(0)) +
-                       " layers against " + std::to_string(num_layers) + " on rank 0");
+      throw InputError(where + ": rows of " + counted(table.shape.at(0), "layer") + " against " +
+                       std::to_string(num_layers) + " on rank 0");
     }
     // All ranks together have an expert for each number, or more where there are replicas.
     if (first < 0 || first > num_experts - table.shape.at(1)) {
       throw InputError(where + ": " + attribute::kFirstExpert + " " + std::to_string(first) +
-                       ", but the ranks have " + std::to_string(num_experts) + " experts");
+                       ", but the ranks have " + counted(num_experts, "expert"));
     }
   }
   return ranks;

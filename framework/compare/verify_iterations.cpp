@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/compare/iteration_hashes.hpp"
 #include "framework/compare/table.hpp"
 
@@ -198,8 +199,8 @@ class IterationsJudge {
           separator + quantity + " on rank" + (ranks.size() == 1 ? " " : "s ") + join_names(ranks);
       separator = "; ";
     }
-    different_.push_back(text + " differ from those of most of the " + std::to_string(num_others) +
-                         " others that ran alike");
+    different_.push_back(text + " differ from those of most of the " +
+                         counted(num_others, "other") + " that ran alike");
   }
 
   void judge_recorded_exactly() {
@@ -259,8 +260,8 @@ std::string to_text(const IterationsReport& report) {
   if (report.num_variants > 1) {
     text += ", of " + count_of(report.num_variants, "variants");
   }
-  text += "; " + count_of(report.num_as_recorded, "of ") +
-          count_of(report.num_steps, "steps left the recorded bits");
+  text += "; " + count_of(report.num_as_recorded, "of ") + counted(report.num_steps, "step") +
+          " left the recorded bits";
   if (report.num_as_baseline > 0) {
     text += ", " + count_of(report.num_as_baseline, "ran otherwise and left the baseline's");
   }

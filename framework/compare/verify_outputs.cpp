@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "framework/base/text.hpp"
 #include "framework/compare/output_names.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/compare/tensor_diff.hpp"
@@ -154,8 +155,9 @@ class OutputComparison {
       tensor.worst = place_of(diff.non_finite(), rows);
       tensor.problem = "not finite: " + tensor.worst.describe();
     } else if (context_.exact && tensor.num_different_bits > 0) {
-      tensor.problem = std::to_string(tensor.num_different_bits) +
-                       " elements differ in bits, the worst at " + tensor.worst.describe();
+      tensor.problem = counted(tensor.num_different_bits, "element") +
+                       (tensor.num_different_bits == 1 ? " differs" : " differ") +
+                       " in bits, the worst at " + tensor.worst.describe();
     } else if (!context_.exact && !(tensor.error <= tensor.bounds.row)) {
       tensor.problem = "row error " + format_error(tensor.error) + " above " +
                        format_error(tensor.bounds.row) + ", at " + tensor.worst.describe();

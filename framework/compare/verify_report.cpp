@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/base/text.hpp"
 #include "framework/compare/json_number.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/table.hpp"
@@ -40,7 +41,7 @@ std::string routing_line(const RoutingReport& routing) {
          " wrong, " + std::to_string(routing.num_reordered) + " in another order, logits within " +
          format_percent(routing.logits_share) + " of their bound" +
          (routing.num_context_tokens > 0
-              ? ", " + std::to_string(routing.num_context_tokens) + " tokens of contexts included"
+              ? ", " + counted(routing.num_context_tokens, "token") + " of contexts included"
               : "") +
          (routing.source == RoutingSource::natural
               ? ", " + format_percent(routing.excluded_share) + " of the tokens excluded"

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/compare/routing_diff.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/compare/verify_context.hpp"
@@ -85,8 +86,7 @@ class RunRouting {
     if (ids.shape[0] != num_layers_ || ids.shape[2] != top_k_) {
       throw InputError(file.path().string() + ": " + paths_.expert_ids + " has shape " +
                        hdf5::to_string(ids.shape) + "; the baseline has " +
-                       std::to_string(num_layers_) + " layers and chooses " +
-                       std::to_string(top_k_) + " experts");
+                       counted(num_layers_, "layer") + " and chooses " + counted(top_k_, "expert"));
     }
     rank.num_rows = ids.shape[1];
     rank.expert_ids = std::move(ids.values);
@@ -109,7 +109,7 @@ class RunRouting {
     if (shape.at(2) != num_experts) {
       throw InputError(rank.file->path().string() + ": " + paths_.logits + " has shape " +
                        hdf5::to_string(shape) + "; the baseline has " +
-                       std::to_string(num_experts) + " experts");
+                       counted(num_experts, "expert"));
     }
     return rank.file->read_floats(paths_.logits, layer, 1).values;
   }

@@ -43,6 +43,9 @@ enum class RecordedOutput { hidden, logits, logits_all, layers, routing, kv };
 /// steps: whole steps only; ops: also extra iterations with the times of each op.
 enum class TimingDetail { steps, ops };
 
+/// What the points of a sweep do with a policy that is the same in an earlier point.
+enum class UnchangedPolicies { measure_once, measure_again };
+
 /// What an injected fault does. The first five throw, never return, kill their process, vote
 /// against ubatching, or throw only while their step is captured, which the run survives. The
 /// others, from skipped_wait on, are data faults: the run goes on with wrong results.
@@ -97,6 +100,11 @@ template <>
 struct EnumNames<RecordedOutput> {
   static constexpr std::array<std::string_view, 6> kTable = {
       "hidden", "logits", "logits_all", "layers", "routing", "kv"};
+};
+
+template <>
+struct EnumNames<UnchangedPolicies> {
+  static constexpr std::array<std::string_view, 2> kTable = {"measure_once", "measure_again"};
 };
 
 template <>

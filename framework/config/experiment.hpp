@@ -37,9 +37,11 @@ struct VerifyConfig {
                "The policy that the others are compared with.")
         .read_if_absent()
         .default_is("required unless `mode` is `none`");
-    keys.one_of("mode",
-                &VerifyConfig::mode,
-                "How the outputs are compared. Without `verify` nothing is verified.")
+    keys.one_of(
+            "mode",
+            &VerifyConfig::mode,
+            "How the outputs are compared. Without `verify`, or with `verify: none`, nothing is "
+            "verified.")
         .required();
     keys.one_of("routing",
                 &VerifyConfig::routing,
@@ -107,6 +109,7 @@ struct Experiment {
   RecordConfig record;
   std::vector<FaultConfig> faults;  ///< `fault:`; at most one in a policy
   std::vector<SweepAxis> sweep;     ///< every combination of the axes is a run; empty = one run
+  UnchangedPolicies sweep_unchanged = UnchangedPolicies::measure_once;
 
   friend bool operator==(const Experiment&, const Experiment&) = default;
 
@@ -114,6 +117,8 @@ struct Experiment {
   static std::string write_policies(const Experiment& experiment);
   static void read_sweep(const MapReader& map, Experiment& experiment);
   static std::string write_sweep(const Experiment& experiment);
+  static void read_unchanged(const MapReader& map, Experiment& experiment);
+  static std::string write_unchanged(const Experiment& experiment);
 
   template <class Keys>
   static void list_keys(Keys& keys) {
@@ -130,7 +135,7 @@ struct Experiment {
     keys.map("workload", &E::workload, style).required();
     keys.map("execution", &E::execution, style);
     keys.list("policies", &E::policies, read_policies, write_policies).required();
-    keys.map("verify", &E::verify, style);
+    keys.map_or_none("verify", &E::verify, style);
     keys.map("record", &E::record, style);
     keys.maps("fault",
               &E::faults,
@@ -144,6 +149,17 @@ struct Experiment {
                "The axes of a sweep: see Sweeps in experiments/README.md.")
         .default_is("`none`")
         .dumped_if([](const E& value) { return !value.sweep.empty(); });
+    keys.coded("sweep_unchanged",
+               read_unchanged,
+               write_unchanged,
+               "`measure_once`, `measure_again`",
+               {"measure_again"},
+               "What a point of a sweep does with a policy that no axis has changed since an "
+               "earlier point: `measure_once` takes what was measured there.")
+        .default_is("`measure_once`")
+        .dumped_if([](const E& value) {
+          return value.sweep_unchanged != UnchangedPolicies::measure_once;
+        });
   }
 };
 

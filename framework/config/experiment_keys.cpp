@@ -85,4 +85,12 @@ std::string Experiment::write_sweep(const Experiment& experiment) {
   return text;
 }
 
+void Experiment::read_unchanged(const MapReader& map, Experiment& experiment) {
+  experiment.sweep_unchanged = map.at("sweep_unchanged").as_choice<UnchangedPolicies>();
+}
+
+std::string Experiment::write_unchanged(const Experiment& experiment) {
+  return write_value(experiment.sweep_unchanged);
+}
+
 }  // namespace dovetail

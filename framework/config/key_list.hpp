@@ -132,6 +132,20 @@ class KeyList {
     return document_map<Inner>(key, key.name + ".");
   }
 
+  /// The same; `none` is a map that states nothing, whatever it requires.
+  template <class Inner>
+  KeyRow<S>& map_or_none(std::string name, Inner S::*member, Style style = Style::one_line) {
+    auto& key = map(std::move(name), member, style);
+    key.read = [member, name = key.name, read = key.read](const MapReader& map, S& out) {
+      if (map.at(name).is_word("none")) {
+        out.*member = Inner();
+      } else {
+        read(map, out);
+      }
+    };
+    return key;
+  }
+
   /// `none`, or a map with a table of its own.
   template <class Inner>
   KeyRow<S>& map(std::string name,

@@ -61,7 +61,7 @@ YamlNode& item_at(YamlNode& list,
     fail_at(mark, at + " is " + describe(list) + ", not a list");
   }
   if (index >= list.items.size()) {
-    fail_at(mark, at + " has " + std::to_string(list.items.size()) + " items, counted from 0");
+    fail_at(mark, at + " has " + counted(std::ssize(list.items), "item") + ", counted from 0");
   }
   return list.items[index];
 }

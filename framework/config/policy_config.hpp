@@ -37,7 +37,7 @@ struct ThresholdsConfig {
                0,
                Limits::kTokens,
                "A step with fewer tokens on any rank that has work runs `sequential`; 0: no "
-               "threshold.");
+               "threshold. `thresholds: none` is 0 for both.");
     keys.whole("decode",
                &ThresholdsConfig::decode,
                0,
@@ -138,7 +138,7 @@ struct PolicyConfig {
                {"request", "{sizes: [100, 0]}"},
                "How the batch is cut: `token_midpoint`, `request`, `balanced` (by the cost of "
                "linear layers and attention), or by explicit sizes.");
-    keys.map("thresholds", &P::thresholds);
+    keys.map_or_none("thresholds", &P::thresholds);
     keys.include(&P::execution);
   }
 };

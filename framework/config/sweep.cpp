@@ -65,8 +65,8 @@ std::size_t count_points(const std::vector<LocatedAxis>& axes) {
     count *= axis.values.size();
     if (count > Sweep::kMaxPoints) {
       fail_at(axis.mark,
-              "the sweep has more than " + std::to_string(Sweep::kMaxPoints) +
-                  " points; allowed: that many combinations of values");
+              "the sweep has more than " + counted(Sweep::kMaxPoints, "point") +
+                  "; allowed: that many combinations of values");
     }
   }
   return count;

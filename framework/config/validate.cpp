@@ -99,7 +99,7 @@ class Validator {
     const int expert_parallel = experiment_.parallel.expert_parallel;
     if (num_ranks_ && *num_ranks_ % expert_parallel != 0) {
       fail("parallel.expert_parallel",
-           "the world of " + std::to_string(*num_ranks_) + " ranks is no multiple of " +
+           "the world of " + counted(*num_ranks_, "rank") + " is no multiple of " +
                std::to_string(expert_parallel));
     }
   }
@@ -113,7 +113,8 @@ class Validator {
     check_name(path + ".exchange", "exchange", execution.exchange, built, unbuilt);
     if (execution.cache_tokens % execution.page_size != 0) {
       fail(path + ".cache_tokens",
-           std::to_string(execution.cache_tokens) + " tokens are no whole number of pages of " +
+           counted(execution.cache_tokens, "token") +
+               (execution.cache_tokens == 1 ? " is" : " are") + " no whole number of pages of " +
                std::to_string(execution.page_size) +
                "; allowed: a multiple of page_size, or 0 for as many as needed");
     }
@@ -152,8 +153,8 @@ class Validator {
     if (variants > policy.execution.iterations) {
       fail("workload.variants",
            std::to_string(variants) + ", and policy " + policy.name + " has " +
-               std::to_string(policy.execution.iterations) +
-               " iterations, one for each variant at most; allowed: 1 to " +
+               counted(policy.execution.iterations, "iteration") +
+               ", one for each variant at most; allowed: 1 to " +
                std::to_string(policy.execution.iterations) + ", or more iterations");
     }
   }

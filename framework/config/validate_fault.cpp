@@ -36,8 +36,8 @@ class FaultValidator {
   void check_all() const {
     if (num_ranks_ && fault_.rank >= *num_ranks_) {
       fail("rank",
-           "rank " + std::to_string(fault_.rank) + " in a world of " + std::to_string(*num_ranks_) +
-               " ranks, counted from 0");
+           "rank " + std::to_string(fault_.rank) + " in a world of " +
+               counted(*num_ranks_, "rank") + ", counted from 0");
     }
     const auto& phases = capabilities_.phases;
     if (std::find(phases.begin(), phases.end(), fault_.phase) == phases.end()) {

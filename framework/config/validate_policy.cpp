@@ -122,7 +122,7 @@ class PolicyValidator {
     }
     if (count < least || count > most) {
       fail("ubatches",
-           std::to_string(count) + " ubatches in " + printable(schedule) +
+           counted(count, "ubatch") + " in " + printable(schedule) +
                "; allowed: " + std::to_string(least) + " to " + std::to_string(most));
     }
     check_counts(count);
@@ -132,14 +132,14 @@ class PolicyValidator {
     if (policy_.split.kind == "sizes" &&
         policy_.split.sizes.size() != static_cast<std::size_t>(count)) {
       fail("split",
-           std::to_string(policy_.split.sizes.size()) + " sizes for " + std::to_string(count) +
-               " ubatches; allowed: one size an ubatch");
+           counted(std::ssize(policy_.split.sizes), "size") + " for " + counted(count, "ubatch") +
+               "; allowed: one size an ubatch");
     }
     const auto check_threshold = [&](const std::string& name, std::int64_t threshold) {
       if (threshold < 0 || (threshold > 0 && threshold < count)) {
         fail("thresholds." + name,
-             std::to_string(threshold) + " tokens for " + std::to_string(count) +
-                 " ubatches; allowed: 0 (no threshold), or at least one token an ubatch");
+             counted(threshold, "token") + " for " + counted(count, "ubatch") +
+                 "; allowed: 0 (no threshold), or at least one token an ubatch");
       }
     };
     check_threshold("prefill", policy_.thresholds.prefill);

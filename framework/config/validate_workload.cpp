@@ -4,6 +4,8 @@
 #include <string>
 #include <variant>
 
+#include "framework/base/text.hpp"
+
 namespace dovetail {
 namespace {
 
@@ -123,8 +125,8 @@ void check_rank_scale(const LoadedExperiment& loaded, std::optional<int> num_ran
   if (scale.size() < needed) {
     fail(loaded,
          "workload.rank_scale",
-         std::to_string(scale.size()) + " values for a world of " + std::to_string(needed) +
-             " ranks; allowed: one a rank, or none for 1 everywhere");
+         counted(std::ssize(scale), "value") + " for a world of " + counted(*num_ranks, "rank") +
+             "; allowed: one a rank, or none for 1 everywhere");
   }
   const auto end = num_ranks ? scale.begin() + *num_ranks : scale.end();
   if (std::all_of(scale.begin(), end, [](double factor) { return factor == 0.0; })) {

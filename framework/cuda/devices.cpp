@@ -46,7 +46,8 @@ std::vector<VisibleGpu> visible_gpus() {
                       .description = std::string(properties.name) + ", " +
                                      std::to_string(properties.totalGlobalMem >> 30) +
                                      " GiB, compute " + std::to_string(properties.major) + "." +
-                                     std::to_string(properties.minor)});
+                                     std::to_string(properties.minor),
+                      .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem)});
     }
   }
   return gpus;

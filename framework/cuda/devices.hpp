@@ -2,6 +2,7 @@
 // build without CUDA.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@ struct VisibleGpu {
   std::string uuid;  ///< of the card, in hexadecimal: equal for all processes of a host
   std::string
       description;  ///< name, memory, compute capability: "NVIDIA H200, 139 GiB, compute 9.0"
+  std::int64_t memory_bytes = 0;  ///< all of it, free or not
 };
 
 /// In the order of CUDA's numbers, which CUDA_VISIBLE_DEVICES decides. Never throws: no driver

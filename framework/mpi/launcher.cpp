@@ -42,8 +42,7 @@ std::optional<std::string> find_lost_ranks(const std::optional<StartedProcesses>
     return std::nullopt;
   }
   return started->launcher + " has started " + printable(started->count) + " processes (" +
-         started->variable + "), but MPI knows of " + std::to_string(world_size) +
-         (world_size == 1 ? " rank" : " ranks") +
+         started->variable + "), but MPI knows of " + counted(world_size, "rank") +
          ": each world would run the experiment by itself; start it with the mpirun of the Open "
          "MPI "
          "that Dovetail was built with, also inside of a Slurm job, or with srun --mpi=pmix where "

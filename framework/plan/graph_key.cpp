@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "framework/base/hash.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -50,8 +51,8 @@ std::uint64_t digest(const GraphKey& key) {
 std::string describe(const GraphKey& key) {
   const StepBounds& bounds = key.bounds;
   std::ostringstream text;
-  text << to_string(key.mode) << " graph of " << to_string(key.phase) << ", " << bounds.num_ubatches
-       << (bounds.num_ubatches == 1 ? " ubatch" : " ubatches") << " of "
+  text << to_string(key.mode) << " graph of " << to_string(key.phase) << ", "
+       << counted(bounds.num_ubatches, "ubatch") << " of "
        << per_ubatch(bounds.tokens, bounds.num_ubatches) << " tokens, "
        << per_ubatch(bounds.segments, bounds.num_ubatches) << " segments, "
        << per_ubatch(bounds.keys, bounds.num_ubatches) << " keys, contexts "

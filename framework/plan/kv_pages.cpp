@@ -8,6 +8,7 @@
 #include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/hash.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -19,7 +20,7 @@ std::int64_t pages_for(std::int64_t tokens, int page_size) {
 }
 
 std::string tokens_in_pages(std::int64_t tokens, std::int64_t pages, int page_size) {
-  return std::to_string(tokens) + " tokens in " + std::to_string(pages) + " pages of " +
+  return counted(tokens, "token") + " in " + counted(pages, "page") + " of " +
          std::to_string(page_size);
 }
 
@@ -29,14 +30,14 @@ std::int64_t checked_num_pages(std::span<const std::int64_t> kv_tokens,
   std::int64_t tokens_needed = 0;
   std::int64_t pages_needed = 0;
   for (const std::int64_t tokens : kv_tokens) {
-    DOVETAIL_CHECK(tokens >= 0, "a request with " + std::to_string(tokens) + " cache tokens");
+    DOVETAIL_CHECK(tokens >= 0, "a request with " + counted(tokens, "cache token"));
     tokens_needed += tokens;
     pages_needed += pages_for(tokens, page_size);
   }
   const std::int64_t num_pages = cache_tokens == 0 ? pages_needed : cache_tokens / page_size;
   if (num_pages > kMaxPages) {
     throw InputError("execution.page_size " + std::to_string(page_size) + ": the KV cache has " +
-                     std::to_string(num_pages) + " pages; allowed: at most " +
+                     counted(num_pages, "page") + "; allowed: at most " +
                      std::to_string(kMaxPages));
   }
   if (pages_needed > num_pages) {

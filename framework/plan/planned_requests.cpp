@@ -9,6 +9,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/hash.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -150,8 +151,7 @@ class TracePlan {
   void check(const TraceRequest& line) const {
     if (config_.phase == WorkPhase::decode && line.length > 1) {
       fail(line,
-           std::to_string(line.length) +
-               " tokens in the phase decode; allowed: a length of 1, or none");
+           counted(line.length, "token") + " in the phase decode; allowed: a length of 1, or none");
     }
     if (config_.phase != WorkPhase::decode && line.length == 0) {
       fail(line,
@@ -221,9 +221,9 @@ std::vector<PlannedRequest> plan_requests(const WorkloadConfig& config,
   const bool is_file = std::holds_alternative<RequestFile>(config.requests.front());
   DOVETAIL_CHECK_EQ(is_file, trace != nullptr);
   if (!config.rank_scale.empty() && std::ssize(config.rank_scale) < world_size) {
-    throw InputError("workload.rank_scale: " + std::to_string(config.rank_scale.size()) +
-                     " values for a world of " + std::to_string(world_size) +
-                     " ranks; allowed: one a rank, or none for 1 everywhere");
+    throw InputError("workload.rank_scale: " + counted(std::ssize(config.rank_scale), "value") +
+                     " for a world of " + counted(world_size, "rank") +
+                     "; allowed: one a rank, or none for 1 everywhere");
   }
   std::vector<PlannedRequest> requests;
   if (is_file) {

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "framework/base/text.hpp"
 #include "framework/plan/policies/dual_batch.hpp"
 #include "framework/plan/policies/sequential.hpp"
 #include "framework/plan/policies/shared_expert.hpp"
@@ -42,9 +43,8 @@ void check_num_ubatches(const std::string& policy, int num_ubatches, int min, in
   if (num_ubatches >= min && num_ubatches <= max) {
     return;
   }
-  throw InputError("policy " + policy + " with " + std::to_string(num_ubatches) +
-                   " ubatches; allowed: " + std::to_string(min) +
-                   (min == max ? "" : " to " + std::to_string(max)));
+  throw InputError("policy " + policy + " with " + counted(num_ubatches, "ubatch") + "; allowed: " +
+                   std::to_string(min) + (min == max ? "" : " to " + std::to_string(max)));
 }
 
 }  // namespace dovetail

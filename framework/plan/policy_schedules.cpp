@@ -1,6 +1,7 @@
 #include "framework/plan/policy_schedules.hpp"
 
 #include "framework/base/hash.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/schedule_rules.hpp"
 #include "framework/plan/policies/automatic.hpp"
 #include "framework/plan/policy.hpp"
@@ -30,15 +31,15 @@ Schedule make_schedule(const std::string& from,
 /// What could not be known of a policy before its schedule file was read.
 void check_counts(const PolicyConfig& policy, const std::string& file, int num_ubatches) {
   const auto refuse = [&](const std::string& what) {
-    throw InputError(what + " for the " + std::to_string(num_ubatches) + " ubatches of " + file);
+    throw InputError(what + " for the " + counted(num_ubatches, "ubatch") + " of " + file);
   };
   if (policy.split.kind == "sizes" &&
       policy.split.sizes.size() != static_cast<std::size_t>(num_ubatches)) {
-    refuse("split: " + std::to_string(policy.split.sizes.size()) + " sizes");
+    refuse("split: " + counted(std::ssize(policy.split.sizes), "size"));
   }
   for (const auto threshold : {policy.thresholds.prefill, policy.thresholds.decode}) {
     if (threshold > 0 && threshold < num_ubatches) {
-      refuse("a threshold of " + std::to_string(threshold) + " tokens");
+      refuse("a threshold of " + counted(threshold, "token"));
     }
   }
 }

@@ -199,8 +199,8 @@ void check_order(const Schedule& schedule, OpTable& table, std::vector<std::stri
 std::vector<std::string> schedule_errors(const Schedule& schedule) {
   std::vector<std::string> errors;
   if (schedule.num_ubatches < 1 || schedule.num_ubatches > kMaxUbatches) {
-    errors.push_back("the schedule has " + std::to_string(schedule.num_ubatches) +
-                     " ubatches; allowed: 1 to " + std::to_string(kMaxUbatches));
+    errors.push_back("the schedule has " + counted(schedule.num_ubatches, "ubatch") +
+                     "; allowed: 1 to " + std::to_string(kMaxUbatches));
     return errors;
   }
   OpTable table(schedule);

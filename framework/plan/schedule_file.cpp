@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/schedule_json.hpp"
@@ -27,8 +28,8 @@ void check_layers(const Schedule& schedule, const ModelShape& model, const std::
     }
   }
   if (schedule.layers.size() != model.layers.size()) {
-    throw InputError(path + ": a schedule of " + std::to_string(schedule.layers.size()) +
-                     " layers for a model of " + std::to_string(model.layers.size()) + " layers");
+    throw InputError(path + ": a schedule of " + counted(std::ssize(schedule.layers), "layer") +
+                     " for a model of " + counted(std::ssize(model.layers), "layer"));
   }
 }
 
@@ -38,8 +39,8 @@ Schedule read_schedule_file(const std::string& path, const ModelShape& model, in
   Schedule schedule = schedule_from_json(read_text_file(path, kScheduleText), path);
   check_layers(schedule, model, path);
   if (num_ubatches != 0 && schedule.num_ubatches != num_ubatches) {
-    throw InputError(path + ": a schedule of " + std::to_string(schedule.num_ubatches) +
-                     " ubatches, the policy states " + std::to_string(num_ubatches) +
+    throw InputError(path + ": a schedule of " + counted(schedule.num_ubatches, "ubatch") +
+                     ", the policy states " + std::to_string(num_ubatches) +
                      "; allowed: the same number, or none");
   }
   try {

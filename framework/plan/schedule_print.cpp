@@ -5,6 +5,8 @@
 #include <iomanip>
 #include <sstream>
 
+#include "framework/base/text.hpp"
+
 namespace dovetail {
 namespace {
 
@@ -67,8 +69,9 @@ void add_lane(std::ostringstream& out, const Schedule& schedule, Lane lane) {
 
 std::string schedule_to_table(const Schedule& schedule) {
   std::ostringstream out;
-  out << "schedule " << schedule.name << ": " << schedule.num_ubatches << " ubatches, "
-      << schedule.layers.size() << " layers, " << schedule.ops.size() << " ops\n";
+  out << "schedule " << schedule.name << ": " << counted(schedule.num_ubatches, "ubatch") << ", "
+      << counted(std::ssize(schedule.layers), "layer") << ", "
+      << counted(std::ssize(schedule.ops), "op") << "\n";
   out << std::left << std::setw(7) << "op" << std::setw(8) << "ubatch" << std::setw(7) << "layer"
       << std::setw(16) << "compute lane" << std::setw(16) << "comm lane"
       << "waits for\n";

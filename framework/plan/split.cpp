@@ -6,6 +6,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -107,8 +108,8 @@ std::vector<std::int64_t> size_boundaries(std::int64_t num_tokens,
                                           const std::vector<std::int64_t>& sizes,
                                           int num_parts) {
   if (sizes.size() != static_cast<std::size_t>(num_parts)) {
-    throw InputError("split sizes: " + std::to_string(sizes.size()) + " sizes for " +
-                     std::to_string(num_parts) + " ubatches; one for each is needed");
+    throw InputError("split sizes: " + counted(std::ssize(sizes), "size") + " for " +
+                     counted(num_parts, "ubatch") + "; one for each is needed");
   }
   std::vector<std::int64_t> boundaries{0};
   for (std::size_t i = 0; i < sizes.size(); ++i) {

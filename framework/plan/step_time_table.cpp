@@ -65,7 +65,7 @@ StepTimePoint read_point(const json& value, const std::string& place) {
 template <class Timed>
 std::string describe(const Timed& timed) {
   return printable(timed.schedule) + " of digest " + printable(timed.schedule_digest) + " with " +
-         std::to_string(timed.ubatches) + (timed.ubatches == 1 ? " ubatch" : " ubatches") +
+         counted(timed.ubatches, "ubatch") +
          (timed.split.empty() ? "" : " and split " + printable(timed.split));
 }
 

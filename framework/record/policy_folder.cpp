@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/record/run_folder.hpp"
 
 namespace dovetail {
@@ -59,8 +60,8 @@ PolicyFolder::PolicyFolder(const fs::path& path) : path_(path) {
   const std::int64_t world_size = first->file->world_size();
   for (const auto& entry : found) {
     if (entry.rank >= world_size) {
-      throw InputError(entry.path.string() + ": beyond the world of " + std::to_string(world_size) +
-                       " ranks in " + first->path.string());
+      throw InputError(entry.path.string() + ": beyond the world of " +
+                       counted(world_size, "rank") + " in " + first->path.string());
     }
     if (entry.file) {
       check_entry(entry, *first->file);

@@ -1,6 +1,7 @@
 #include "framework/record/profile.hpp"
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -90,9 +91,8 @@ class ProfileTables {
     const auto num_ops =
         static_cast<std::int64_t>(schedules_[static_cast<std::size_t>(result.schedule)].ops.size());
     if (num_ops > max_ops_) {
-      fail(std::string(path::kOps) + " has room for " + std::to_string(max_ops_) +
-           " ops, but schedule " + std::to_string(result.schedule) + " has " +
-           std::to_string(num_ops));
+      fail(std::string(path::kOps) + " has room for " + counted(max_ops_, "op") +
+           ", but schedule " + std::to_string(result.schedule) + " has " + std::to_string(num_ops));
     }
     for (std::size_t pass = 0; pass < result.passes.size(); ++pass) {
       result.passes[pass].step =

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "framework/base/text.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail::detail {
@@ -98,7 +99,7 @@ class DatasetCheck {
                        (dtype ? std::string(to_string(*dtype)) : "a floating-point type"));
     }
     if (dataset.shape().size() != row.shape.size()) {
-      refuse_shape(dataset, std::to_string(row.shape.size()) + " dimensions");
+      refuse_shape(dataset, counted(std::ssize(row.shape), "dimension"));
     }
     hdf5::Shape wanted = dataset.shape();
     std::size_t i = 0;

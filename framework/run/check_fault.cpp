@@ -6,6 +6,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/plan/dependency.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/step/data_fault.hpp"
@@ -52,9 +53,7 @@ class FaultCheck {
       check_below("choice", fault_.choice, dims.top_k, "a token");
     }
     if (fault_.kind == FaultKind::wrong_expert && dims.top_k == dims.num_experts) {
-      fail("kind",
-           "all " + std::to_string(dims.num_experts) +
-               " experts are chosen; allowed: where the model has an expert that is not");
+      fail("kind", "all experts are chosen; allowed: where the model has an expert that is not");
     }
     if (fault_.kind == FaultKind::flipped_element) {
       const bool is_of_hidden = fault_.element >= 0;
@@ -96,8 +95,8 @@ class FaultCheck {
     if (is_of_token && needed >= num_tokens) {
       fail("token",
            std::to_string(fault_.token) + ", and ubatch " + std::to_string(fault_.ubatch) +
-               " of rank " + std::to_string(fault_.rank) + " has " + std::to_string(num_tokens) +
-               " tokens in a step" +
+               " of rank " + std::to_string(fault_.rank) + " has " + counted(num_tokens, "token") +
+               " in a step" +
                (needed > fault_.token ? ", of which the token and the next are swapped" : "") +
                "; allowed: fewer");
     }

@@ -30,18 +30,14 @@ std::int64_t max_step_tokens(const CheckedRun& run) {
   return most;
 }
 
-/// Slots of a rank's KV cache in the policy that has most of them. Throws InputError where the
-/// requests do not fit.
-std::int64_t cache_slots(const CheckedRun& run, const RankWorkload& workload) {
-  std::int64_t most = 0;
-  for (const auto& policy : run.experiment.policies) {
-    const auto pages = allocate_kv_pages(workload.kv_tokens,
-                                         policy.execution.page_size,
-                                         policy.execution.cache_tokens,
-                                         run.experiment.workload.seed);
-    most = std::max(most, pages.num_pages * pages.page_size);
-  }
-  return most;
+/// Slots of a rank's KV cache in a policy. Throws InputError where the requests do not fit.
+std::int64_t cache_slots(const CheckedRun& run, const RankWorkload& workload, std::size_t policy) {
+  const auto& execution = run.experiment.policies[policy].execution;
+  const auto pages = allocate_kv_pages(workload.kv_tokens,
+                                       execution.page_size,
+                                       execution.cache_tokens,
+                                       run.experiment.workload.seed);
+  return pages.num_pages * pages.page_size;
 }
 
 /// Activations and routing that the experiment gives (given_inputs.hpp), at most: of all steps.
@@ -150,13 +146,19 @@ CheckedRun check_run(const Experiment& experiment,
   return run;
 }
 
-std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
+std::vector<MemoryPart> rank_memory(const CheckedRun& run,
+                                    int rank,
+                                    const MemoryQuestion& question) {
   const auto& experiment = run.experiment;
   const auto dtype = to_torch(experiment.execution.dtype);
   const auto& dims = run.architecture->dims();
   const auto element = static_cast<std::int64_t>(size_of(experiment.execution.dtype));
   const auto layers = static_cast<std::int64_t>(run.architecture->shape().num_layers());
   const auto& own = run.workloads[static_cast<std::size_t>(rank)];
+  const RankGrid grid = {
+      .world_size = run.grid.world_size,
+      .expert_parallel = question.expert_parallel.value_or(run.grid.expert_parallel)};
+  const int ep_rank = grid.ep_rank(Rank(rank)).value;
   std::int64_t tokens = 0;
   std::int64_t requests = 0;
   for (const auto& step : own.steps) {
@@ -164,17 +166,17 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
     requests += std::ssize(step.batch.requests);
   }
   const auto max_tokens = max_step_tokens(run);
-  auto parts = run.architecture->weight_memory({.ep_size = run.grid.expert_parallel,
-                                                .ep_rank = run.grid.ep_rank(Rank(rank)).value,
-                                                .dtype = dtype,
-                                                .device = at::kCPU});
-  parts.push_back(
-      {"kv cache", 2 * layers * cache_slots(run, own) * dims.kv_heads * dims.head_dim * element});
+  auto parts = run.architecture->weight_memory(
+      {.ep_size = grid.expert_parallel, .ep_rank = ep_rank, .dtype = dtype, .device = at::kCPU});
+  std::int64_t slots = 0;
   std::int64_t exchange_bytes = 0;
-  for (std::size_t i = 0; i < run.policies.size(); ++i) {
+  const auto first = question.policy.value_or(0);
+  const auto last = question.policy ? first + 1 : run.policies.size();
+  for (std::size_t i = first; i < last; ++i) {
+    slots = std::max(slots, cache_slots(run, own, i));
     const auto num_ubatches = run.policies[i].schedules.own.num_ubatches;
-    const ExchangeShape shape = {.ep_size = run.grid.expert_parallel,
-                                 .ep_rank = run.grid.ep_rank(Rank(rank)).value,
+    const ExchangeShape shape = {.ep_size = grid.expert_parallel,
+                                 .ep_rank = ep_rank,
                                  .num_experts = dims.num_experts,
                                  .top_k = dims.top_k,
                                  .hidden = dims.hidden,
@@ -188,6 +190,7 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
         exchange_bytes_of(
             run.policies[i].execution, shape, per_ubatch, experiment.policies[i].execution));
   }
+  parts.push_back({"kv cache", 2 * layers * slots * dims.kv_heads * dims.head_dim * element});
   parts.push_back({"exchange buffers (worst case)", exchange_bytes});
   parts.push_back({"given inputs", given_bytes(run, own)});
   std::int64_t outputs = tokens * dims.hidden;

@@ -2,7 +2,9 @@
 // it will take.
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "framework/config/experiment.hpp"
@@ -40,8 +42,17 @@ CheckedRun check_run(const Experiment& experiment,
                      const ModelCatalog& models,
                      const Capabilities& capabilities);
 
-/// Parts of one rank's memory, bytes, in the policy that needs most. Throws InputError where the
-/// requests do not fit into the KV cache.
-std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank);
+/// What else than the run as it is the memory of a rank is asked for.
+struct MemoryQuestion {
+  std::optional<std::size_t> policy = std::nullopt;  ///< index; nothing = each part of all policies
+  std::optional<int> expert_parallel =
+      std::nullopt;  ///< of this grid, with the same requests a rank
+};
+
+/// Parts of one rank's memory, bytes, each in the policy that needs most. Throws InputError where
+/// the requests do not fit into the KV cache.
+std::vector<MemoryPart> rank_memory(const CheckedRun& run,
+                                    int rank,
+                                    const MemoryQuestion& question = {});
 
 }  // namespace dovetail

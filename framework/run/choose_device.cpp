@@ -8,6 +8,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
@@ -33,9 +34,9 @@ std::string describe_problem(const std::vector<RankGpus>& ranks,
       }
     }
   }
-  return describe_rank(rank, own) + " sees " + std::to_string(own.uuids.size()) +
-         (own.uuids.size() == 1 ? " GPU, which rank " : " GPUs, which ranks ") +
-         join_names(holders) + (holders.size() == 1 ? " holds" : " hold");
+  return describe_rank(rank, own) + " sees " + counted(std::ssize(own.uuids), "GPU") +
+         (holders.size() == 1 ? ", which rank " : ", which ranks ") + join_names(holders) +
+         (holders.size() == 1 ? " holds" : " hold");
 }
 
 /// A word each: "ok", then the ordinals; or "no" and the problem. Rank 0 writes it for all.

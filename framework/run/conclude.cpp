@@ -60,17 +60,20 @@ std::optional<VerifyReport> verify_policy(const VerifyConfig& config,
 PolicyOutcome conclude_policy(const Experiment& experiment,
                               const std::filesystem::path& run_folder,
                               const std::string& name,
-                              bool stopped) {
+                              const PolicyLoopResult& policies) {
   const auto folder = run_folder / name;
   const auto baseline = run_folder / experiment.verify.baseline;
   PolicyOutcome outcome;
   outcome.name = name;
+  if (const auto* earlier = find_earlier(policies.earlier, name)) {
+    outcome.measured_in_point = earlier->point;
+  }
   write_view(folder);
   if (experiment.record.timing == TimingDetail::ops) {
     write_chrome_trace(folder, folder / kTraceFileName);
   }
   const bool verifies = experiment.verify.mode != VerifyMode::none;
-  outcome.verification = verify_policy(experiment.verify, run_folder, name, stopped);
+  outcome.verification = verify_policy(experiment.verify, run_folder, name, policies.stopped);
   if (verifies && name == experiment.verify.baseline && !was_stopped(folder)) {
     outcome.iterations = judge_iterations(PolicyFolder(folder));
   }
@@ -83,15 +86,17 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
                                    {.baseline_dir = verifies ? baseline : std::filesystem::path(),
                                     .verification = outcome.verification,
                                     .iterations = outcome.iterations,
-                                    .not_finite = outcome.not_finite});
+                                    .not_finite = outcome.not_finite,
+                                    .measured_in_point = outcome.measured_in_point});
   write_json(folder / kSummaryFileName, outcome.summary);
   return outcome;
 }
 
 int conclude_on_first_rank(const Experiment& experiment,
                            const std::filesystem::path& run_folder,
-                           bool stopped,
+                           const PolicyLoopResult& policies,
                            const std::string& program) {
+  const bool stopped = policies.stopped;
   std::vector<PolicyOutcome> outcomes;
   int exit_code = kExitDone;
   for (const auto& policy : experiment.policies) {
@@ -100,10 +105,11 @@ int conclude_on_first_rank(const Experiment& experiment,
                           .verification = std::nullopt,
                           .iterations = std::nullopt,
                           .not_finite = std::nullopt,
+                          .measured_in_point = std::nullopt,
                           .summary = nullptr});
       continue;
     }
-    outcomes.push_back(conclude_policy(experiment, run_folder, policy.name, stopped));
+    outcomes.push_back(conclude_policy(experiment, run_folder, policy.name, policies));
     if (outcomes.back().verification) {
       exit_code = std::max(exit_code, exit_code_of(outcomes.back().verification->verdict));
     }
@@ -126,14 +132,14 @@ int conclude_on_first_rank(const Experiment& experiment,
 
 int conclude(const RunContext& context,
              const std::filesystem::path& run_folder,
-             bool stopped,
+             const PolicyLoopResult& policies,
              const std::string& program) {
   const auto wait = patient(context.ranks.wait);
   std::array<std::int64_t, 1> exit_code = {kExitDone};
   all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);  // all files are closed
   run_on_all_ranks(context.ranks.groups.world, wait, [&] {
     if (context.is_first_rank()) {
-      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder, stopped, program);
+      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder, policies, program);
     }
   });
   all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);

@@ -5,19 +5,20 @@
 #include <filesystem>
 #include <string>
 
+#include "framework/run/policy_loop.hpp"
 #include "framework/run/run_context.hpp"
 
 namespace dovetail {
 
 /// Waits for all ranks' files; then rank 0 writes view.h5, trace.json and summary.json for each
 /// policy that ran, verifies against the baseline and prints the last lines, and above them what to
-/// do next, with the command `program` (empty: nothing of that). `stopped`: a rank was asked to
-/// stop; what is missing then is named. Collective over the world; returns the exit code, equal on
+/// do next, with the command `program` (empty: nothing of that). Where a rank was asked to stop,
+/// what is missing is named. Collective over the world; returns the exit code, equal on
 /// all ranks: kExitStopped where policies or iterations are missing, unless what is there
 /// mismatches; kExitMismatch also where the outputs of a baseline are not finite.
 int conclude(const RunContext& context,
              const std::filesystem::path& run_folder,
-             bool stopped,
+             const PolicyLoopResult& policies,
              const std::string& program);
 
 }  // namespace dovetail

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
@@ -158,6 +159,13 @@ const FaultConfig* fault_of(const Experiment& experiment, const std::string& pol
 bool replays_baseline(const Experiment& experiment) {
   return experiment.verify.mode != VerifyMode::none &&
          experiment.verify.routing == VerifyRouting::replay;
+}
+
+bool is_judged_naturally(const Experiment& experiment) {
+  return experiment.verify.mode == VerifyMode::tolerance &&
+         experiment.verify.routing == VerifyRouting::natural &&
+         experiment.record.has(RecordedOutput::routing) &&
+         std::holds_alternative<NaturalRouting>(experiment.workload.routing);
 }
 
 }  // namespace dovetail

@@ -55,4 +55,8 @@ const FaultConfig* fault_of(const Experiment& experiment, const std::string& pol
 /// Whether the other policies take the baseline's experts.
 bool replays_baseline(const Experiment& experiment);
 
+/// Whether a policy that chooses other experts than the baseline is compared with a run of the
+/// baseline that has them (reference_run.hpp).
+bool is_judged_naturally(const Experiment& experiment);
+
 }  // namespace dovetail

@@ -106,7 +106,11 @@ void print_last_lines(std::ostream& out,
     out << "policy " << outcome.name << " step_ms "
         << (has_times ? format_ms(outcome.summary.at("step_ns").at("p50").get<double>())
                       : "invalid")
-        << " verdict " << verdict_of(experiment, outcome) << routing_note(outcome) << "\n";
+        << " verdict " << verdict_of(experiment, outcome) << routing_note(outcome);
+    if (outcome.measured_in_point) {
+      out << " (measured in point " << *outcome.measured_in_point << ")";
+    }
+    out << "\n";
   }
   out.flush();
 }

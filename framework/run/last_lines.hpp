@@ -1,6 +1,7 @@
 // What the end of a run says: the last lines, which scripts read, and what to do next.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <ostream>
@@ -19,9 +20,10 @@ namespace dovetail {
 struct PolicyOutcome {
   std::string name;
   std::optional<VerifyReport> verification;
-  std::optional<IterationsReport> iterations;  ///< of the baseline
-  std::optional<NotFinite> not_finite;         ///< of its recorded outputs
-  nlohmann::json summary;                      ///< null = the policy never ran
+  std::optional<IterationsReport> iterations;    ///< of the baseline
+  std::optional<NotFinite> not_finite;           ///< of its recorded outputs
+  std::optional<std::size_t> measured_in_point;  ///< of a sweep; nothing = in this run
+  nlohmann::json summary;                        ///< null = the policy never ran
 
   bool has_bad_iterations() const { return iterations && !iterations->problems.empty(); }
 

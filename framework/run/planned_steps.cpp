@@ -1,5 +1,6 @@
 #include "framework/run/planned_steps.hpp"
 
+#include "framework/base/text.hpp"
 #include "framework/compare/table.hpp"
 
 namespace dovetail {
@@ -22,11 +23,11 @@ std::string PlannedSteps::describe() const {
   if (estimate) {
     text += ": the table says " + format_fixed(estimate->candidate_ms, 3) +
             " ms with ubatches and " + format_fixed(estimate->plain_ms, 3) + " ms without, at " +
-            std::to_string(load.tokens) + " tokens and " + format_fixed(load.context_tokens, 1) +
+            counted(load.tokens, "token") + " and " + format_fixed(load.context_tokens, 1) +
             " tokens of context";
     if (estimate->tokens != load.tokens) {
-      text += " (the table ends at " + std::to_string(estimate->tokens) +
-              " tokens: it says no more than the times there)";
+      text += " (the table ends at " + counted(estimate->tokens, "token") +
+              ": it says no more than the times there)";
     }
   }
   return text;

@@ -1,7 +1,9 @@
 #include "framework/run/policy_loop.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -11,6 +13,7 @@
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/policy_run.hpp"
 #include "framework/run/progress.hpp"
+#include "framework/run/recorded_inputs.hpp"
 #include "framework/run/reference_run.hpp"
 
 namespace dovetail {
@@ -21,30 +24,101 @@ class PolicyLoop {
   explicit PolicyLoop(const PolicyLoopSetup& setup)
       : setup_(setup), given_(setup.given), progress_(setup.run.is_first_rank()) {}
 
-  bool run() {
+  PolicyLoopResult run() {
     const auto& experiment = setup_.run.experiment;
     for (std::size_t i = 0; i < setup_.policies.size() && !stopped_; ++i) {
       const auto& policy = experiment.policies[i];
-      const auto outputs =
-          run_one(setup_.run, policy, setup_.policies[i], setup_.folder / policy.name, policy.name);
-      if (!outputs.front().expert_ids.defined()) {
+      const auto chosen = take_earlier(policy, setup_.policies[i])
+                              ? recorded_choice(policy)
+                              : run_and_choose(policy, setup_.policies[i]);
+      if (!chosen) {
         continue;
       }
-      const ChosenExperts chosen = {
-          policy.name, routing_of(outputs), routing_of(iteration_->context_outputs())};
       if (!replays_baseline(experiment)) {
-        chosen_.push_back(chosen);
+        chosen_.push_back(*chosen);
       } else if (policy.name == experiment.verify.baseline) {
-        replay(chosen);
+        replay(*chosen);
       }
     }
     if (!stopped_) {
       run_references();
     }
-    return stopped_;
+    return {stopped_, earlier_};
   }
 
  private:
+  /// Takes the policy's files from where it was measured. Collective over the world; false where
+  /// there is no such place, or a rank would not measure the same.
+  bool take_earlier(const PolicyConfig& policy, const ResolvedPolicy& resolved) {
+    const auto& run = setup_.run;
+    const auto* earlier = find_earlier(setup_.identity.options.earlier, policy.name);
+    if (earlier == nullptr || !is_baseline_as_then(policy)) {
+      return false;
+    }
+    const std::filesystem::path from = earlier->folder;
+    const auto spec = spec_of(run, policy, resolved);
+    const auto file = from / rank_file_name(run.ranks.rank().value);
+    std::array<std::int64_t, 1> alike = {is_measured_alike(file, spec) ? 1 : 0};
+    all_reduce(run.ranks.groups.world, alike, Reduction::min, patient(run.ranks.wait));
+    if (alike[0] == 0) {
+      return false;
+    }
+    run_on_all_ranks(run.ranks.groups.world, patient(run.ranks.wait), [&] {
+      if (run.is_first_rank()) {
+        link_rank_files(from, setup_.folder / policy.name);
+      }
+    });
+    earlier_.push_back(*earlier);
+    return true;
+  }
+
+  /// False where the policy depends on a baseline that this run has measured, or has not come to.
+  bool is_baseline_as_then(const PolicyConfig& policy) const {
+    const auto& experiment = setup_.run.experiment;
+    return !depend_on_baseline(experiment) || policy.name == experiment.verify.baseline ||
+           find_earlier(earlier_, experiment.verify.baseline) != nullptr;
+  }
+
+  /// The experts that the baseline has chosen, from its files; nothing of the other policies, whose
+  /// references came with their files, and where routing is not recorded. Collective.
+  std::optional<ChosenExperts> recorded_choice(const PolicyConfig& policy) {
+    const auto& experiment = setup_.run.experiment;
+    if (policy.name != experiment.verify.baseline ||
+        !experiment.record.has(RecordedOutput::routing)) {
+      return std::nullopt;
+    }
+    const auto folder = (setup_.folder / policy.name).string();
+    ChosenExperts chosen{policy.name, {}, {}};
+    run_on_all_ranks(setup_.run.ranks.groups.world, patient(setup_.run.ranks.wait), [&] {
+      const auto& workload = setup_.workload;
+      chosen.expert_ids = read_routing(folder, workload.steps, kStepRouting, setup_.model);
+      if (!workload.context_steps.empty()) {
+        chosen.context_expert_ids =
+            read_routing(folder, workload.context_steps, kContextRouting, setup_.model);
+      }
+    });
+    return chosen;
+  }
+
+  /// Nothing where nobody asks for the routing.
+  std::optional<ChosenExperts> run_and_choose(const PolicyConfig& policy,
+                                              const ResolvedPolicy& resolved) {
+    const auto outputs =
+        run_one(setup_.run, policy, resolved, setup_.folder / policy.name, policy.name);
+    if (!outputs.front().expert_ids.defined()) {
+      return std::nullopt;
+    }
+    return ChosenExperts{
+        policy.name, routing_of(outputs), routing_of(iteration_->context_outputs())};
+  }
+
+  RankFileSpec spec_of(const RunContext& run,
+                       const PolicyConfig& policy,
+                       const ResolvedPolicy& resolved) const {
+    return rank_file_spec(
+        run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model);
+  }
+
   /// Returns what the last timed iteration has left.
   std::vector<StepOutputs> run_one(const RunContext& run,
                                    const PolicyConfig& policy,
@@ -62,10 +136,8 @@ class PolicyLoop {
                          setup_.device.device());
     }
     auto outputs = make_outputs(*iteration_, setup_.model, select_outputs(experiment, given_));
-    RankRecorder recorder(
-        folder / rank_file_name(run.ranks.rank().value),
-        rank_file_spec(
-            run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model));
+    RankRecorder recorder(folder / rank_file_name(run.ranks.rank().value),
+                          spec_of(run, policy, resolved));
     record_inputs(recorder, setup_.workload, experiment.workload.positions);
     stopped_ = run_policy(
         {.run = run,
@@ -132,12 +204,13 @@ class PolicyLoop {
   Progress progress_;
   std::optional<Iteration> iteration_;
   std::vector<ChosenExperts> chosen_;
+  std::vector<EarlierPolicy> earlier_;  ///< those that were taken
   bool stopped_ = false;
 };
 
 }  // namespace
 
-bool run_policies(const PolicyLoopSetup& setup) {
+PolicyLoopResult run_policies(const PolicyLoopSetup& setup) {
   return PolicyLoop(setup).run();
 }
 

@@ -26,9 +26,15 @@ struct PolicyLoopSetup {
   const std::filesystem::path& folder;  ///< of the run: a policy's files go into one of its name
 };
 
+struct PolicyLoopResult {
+  bool stopped = false;  ///< a rank was asked to stop: what was not reached is not run
+  std::vector<EarlierPolicy> earlier;  ///< what was not run, because it is there already
+};
+
 /// Runs the policies in the experiment's order, and behind them the references that
-/// reference_run.hpp tells of. Collective over the world. Returns whether a rank was asked to stop:
-/// what was not reached is not run. Failures end the process as run_policy says.
-bool run_policies(const PolicyLoopSetup& setup);
+/// reference_run.hpp tells of. What the options say was measured earlier is not run, where this run
+/// would measure the same (earlier_policy.hpp): its files become files of this run. Collective over
+/// the world. Throws AgreedError; failures of a policy end the process as run_policy says.
+PolicyLoopResult run_policies(const PolicyLoopSetup& setup);
 
 }  // namespace dovetail

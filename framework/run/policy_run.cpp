@@ -8,6 +8,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/text.hpp"
 #include "framework/run/hash_record.hpp"
 #include "framework/run/policy_steps.hpp"
 #include "framework/run/step_record.hpp"
@@ -260,7 +261,7 @@ void finish(const PolicyRunSetup& setup, RankRecorder& recorder, int finished_it
   } else {
     recorder.finish(RunStatus::stopped,
                     "asked to stop after " + std::to_string(finished_iterations) + " of " +
-                        std::to_string(all) + " timed iterations");
+                        counted(all, "timed iteration"));
   }
 }
 

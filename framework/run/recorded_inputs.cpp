@@ -9,6 +9,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 
+#include "framework/base/text.hpp"
 #include "framework/config/load.hpp"
 #include "framework/config/validate.hpp"
 #include "framework/record/policy_folder.hpp"
@@ -59,8 +60,8 @@ class TokenPlaces {
   void require_all(std::size_t found, const std::string& folder, const std::string& what) const {
     if (found != places_.size()) {
       throw InputError(folder + ": holds the " + what + " of " + std::to_string(found) +
-                       " of this rank's " + std::to_string(places_.size()) +
-                       " tokens; the run must have had the same requests and steps");
+                       " of this rank's " + counted(std::ssize(places_), "token") +
+                       "; the run must have had the same requests and steps");
     }
   }
 
@@ -131,8 +132,7 @@ std::vector<at::Tensor> read_routing(const std::string& path,
     if (routing.shape.at(0) != num_layers || routing.shape.at(2) != top_k) {
       throw InputError(file.path().string() + ": " + recorded.expert_ids + " is " +
                        hdf5::to_string(routing.shape) + "; the model has " +
-                       std::to_string(num_layers) + " layers and chooses " + std::to_string(top_k) +
-                       " experts");
+                       counted(num_layers, "layer") + " and chooses " + counted(top_k, "expert"));
     }
     check_expert_ids(file, recorded.expert_ids, routing.values, model.dims().num_experts);
     const auto tokens = routing.shape.at(1);

@@ -99,8 +99,8 @@ RankFileSpec rank_file_spec(const RunContext& context,
   for (const auto& [name, value] : all_versions()) {
     spec.attributes.push_back({name, value});
   }
-  spec.attributes.push_back({"argv", run.options.command_line});
-  spec.attributes.push_back({"environment", relevant_environment()});
+  spec.attributes.push_back({attribute::kArgv, run.options.command_line});
+  spec.attributes.push_back({attribute::kEnvironment, relevant_environment()});
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
   spec.attributes.push_back({"numerics", std::string(to_string(policy.execution.numerics))});
   // A group of one rank has no link to emulate.

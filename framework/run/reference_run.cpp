@@ -3,20 +3,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <variant>
 
 #include "framework/mpi/collectives.hpp"
 #include "framework/run/experiment_points.hpp"
 
 namespace dovetail {
 namespace {
-
-bool is_judged_naturally(const Experiment& experiment) {
-  return experiment.verify.mode == VerifyMode::tolerance &&
-         experiment.verify.routing == VerifyRouting::natural &&
-         experiment.record.has(RecordedOutput::routing) &&
-         std::holds_alternative<NaturalRouting>(experiment.workload.routing);
-}
 
 bool are_equal(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/record/run_info.hpp"
@@ -14,10 +15,6 @@
 
 namespace dovetail {
 namespace {
-
-std::string count_of(int count, const std::string& what) {
-  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
-}
 
 /// "2 x NVIDIA H200, 139 GiB, compute 9.0"; of CPUs the models only.
 std::string describe_devices(const RunPlaces& places) {
@@ -93,11 +90,11 @@ std::string describe_run(const Experiment& experiment,
     return emulated == kNoLink ? describe_fabric(grid, places) : emulated;
   });
   const auto iterations = common_value(experiment, [&](std::size_t i) {
-    return count_of(execution(i).iterations, "iteration") + " after " +
+    return counted(execution(i).iterations, "iteration") + " after " +
            std::to_string(execution(i).warmup) + " of warm-up";
   });
-  const auto hosts = places.num_hosts == 0 ? "" : " on " + count_of(places.num_hosts, "host");
-  return "run: " + count_of(grid.world_size, "rank") + hosts + "; " + describe_devices(places) +
+  const auto hosts = places.num_hosts == 0 ? "" : " on " + counted(places.num_hosts, "host");
+  return "run: " + counted(grid.world_size, "rank") + hosts + "; " + describe_devices(places) +
          "; expert parallel " + std::to_string(grid.expert_parallel) + " x data parallel " +
          std::to_string(grid.num_replicas()) + "; dtype " +
          std::string(to_string(experiment.execution.dtype)) + "; numerics " + numerics +

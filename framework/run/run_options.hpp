@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "framework/config/choices.hpp"
+#include "framework/run/earlier_policy.hpp"
 
 namespace dovetail {
 
@@ -13,9 +14,10 @@ struct RunOptions {
   std::vector<std::string> overrides;     ///< "key.path=value"
   std::vector<std::string> policies;      ///< run only these and the baseline; empty = all
   std::vector<FaultKind> allowed_faults;  ///< data faults that the run may have
-  std::string out;           ///< result folder; empty = results/<experiment>-<UTC time>
-  std::string command_line;  ///< of the process, for the record
-  std::string program;       ///< how it was started, for commands that are proposed
+  std::string out;                     ///< result folder; empty = results/<experiment>-<UTC time>
+  std::string command_line;            ///< of the process, for the record
+  std::string program;                 ///< how it was started, for commands that are proposed
+  std::vector<EarlierPolicy> earlier;  ///< of a point of a sweep: what need not be measured again
 };
 
 }  // namespace dovetail

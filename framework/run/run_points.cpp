@@ -112,6 +112,10 @@ class PointLoop {
     if (options.out.empty()) {
       return kExitDone;
     }
+    std::string earlier;
+    on_first_rank([&] { earlier = to_json_text(records_->earlier_policies(point)); });
+    broadcast_text(world_, earlier, wait_);
+    options.earlier = parse_earlier_policies(earlier);
     std::optional<AgreedError> failure;
     int code = kExitDone;
     try {
@@ -138,12 +142,10 @@ class PointLoop {
   /// point 6".
   void print_what_is_there() const {
     const auto& points = records_->result().points;
-    const auto complete = records_->num_complete();
-    if (complete == 0) {
+    if (records_->result().num_complete() == 0) {
       return;
     }
-    std::cout << complete << " of " << points.size() << " points are complete in "
-              << records_->folder().string();
+    std::cout << records_->result().describe_progress() << " in " << records_->folder().string();
     const auto next = std::find_if(points.begin(), points.end(), [](const auto& point) {
       return point.status != SweepPointStatus::complete;
     });
@@ -157,13 +159,10 @@ class PointLoop {
     if (!is_first_rank()) {
       return;
     }
-    const auto complete = records_->num_complete();
-    std::cout << "results " << records_->folder().string() << "\n" << to_text(records_->result());
-    if (complete < points_.points.size()) {
-      std::cout << complete << " of " << points_.points.size()
-                << " points are complete; the same command with --out "
-                << records_->folder().string() << " runs the others\n";
-    }
+    const auto& folder = records_->folder();
+    const auto& result = records_->result();
+    std::cout << "results " << folder.string() << "\n"
+              << to_text(result) << how_to_go_on(result, folder, options_.program);
     std::cout.flush();
   }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/set_up.hpp"
@@ -35,8 +36,8 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
   }
   const auto world_size = read_sweep_result(folder).world_size;
   if (world_size != num_ranks) {
-    throw InputError(folder.string() + ": this sweep was begun on " + std::to_string(world_size) +
-                     " ranks, these are " + std::to_string(num_ranks) +
+    throw InputError(folder.string() + ": this sweep was begun on " + counted(world_size, "rank") +
+                     ", these are " + std::to_string(num_ranks) +
                      "; go on with as many, or name another folder");
   }
 }
@@ -66,6 +67,13 @@ SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& ou
   result_.world_size = num_ranks;
   for (const LocatedAxis& axis : points.sweep.axes()) {
     result_.keys.push_back(axis.key);
+  }
+  for (std::size_t point = 0; point < points.points.size(); ++point) {
+    for (const PolicyConfig& policy : points.points[point].policies) {
+      if (const auto measured = what_is_measured(points.points[point], policy); !measured.empty()) {
+        points_that_measure_[measured].push_back(point);
+      }
+    }
   }
   result_.points.resize(points.points.size());
   step_times_.resize(points.points.size());
@@ -98,13 +106,6 @@ void SweepRecords::take_over(std::size_t point) {
   own.values = points_.sweep.values(point);
 }
 
-std::size_t SweepRecords::num_complete() const {
-  return static_cast<std::size_t>(std::count_if(
-      result_.points.begin(), result_.points.end(), [](const SweepPointResult& point) {
-        return point.status == SweepPointStatus::complete;
-      }));
-}
-
 std::optional<fs::path> SweepRecords::begin(std::size_t point) {
   auto& own = result_.points.at(point);
   if (own.status == SweepPointStatus::complete) {
@@ -123,6 +124,32 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
          .policies = {}};
   write();
   return folder_ / own.folder;
+}
+
+std::vector<EarlierPolicy> SweepRecords::earlier_policies(std::size_t point) const {
+  std::vector<EarlierPolicy> earlier;
+  const auto& own = points_.points.at(point);
+  for (const PolicyConfig& policy : own.policies) {
+    const auto same = points_that_measure_.find(what_is_measured(own, policy));
+    if (same == points_that_measure_.end()) {
+      continue;
+    }
+    const auto done =
+        std::find_if(same->second.begin(), same->second.end(), [&](std::size_t other) {
+          return other != point && result_.points[other].status == SweepPointStatus::complete;
+        });
+    if (done == same->second.end()) {
+      continue;
+    }
+    const auto& result = result_.points[*done];
+    const auto row = std::find_if(result.policies.begin(),
+                                  result.policies.end(),
+                                  [&](const SweepPolicy& one) { return one.name == policy.name; });
+    earlier.push_back({policy.name,
+                       row->measured_in_point.value_or(*done),
+                       (folder_ / result.folder / policy.name).string()});
+  }
+  return earlier;
 }
 
 void SweepRecords::end(std::size_t point, const std::string& failure) {

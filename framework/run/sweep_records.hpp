@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "framework/compare/sweep_result.hpp"
+#include "framework/run/earlier_policy.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/sweep_step_times.hpp"
 
@@ -27,11 +29,11 @@ class SweepRecords {
 
   const SweepResult& result() const { return result_; }
 
-  /// Number of points that are done.
-  std::size_t num_complete() const;
-
   /// The folder that a point has to run in, marked as running; nothing where the point is done.
   std::optional<std::filesystem::path> begin(std::size_t point);
+
+  /// The policies of a point that a complete point has measured with all that can influence them.
+  std::vector<EarlierPolicy> earlier_policies(std::size_t point) const;
 
   /// Takes over what the run of a point has left; `failure` says why it ended early, empty = it did
   /// not.
@@ -46,7 +48,8 @@ class SweepRecords {
   int num_ranks_;
   std::filesystem::path folder_;
   SweepResult result_;
-  std::vector<std::vector<TimedPolicy>> step_times_;  ///< by point
+  std::vector<std::vector<TimedPolicy>> step_times_;                     ///< by point
+  std::map<std::string, std::vector<std::size_t>> points_that_measure_;  ///< by what_is_measured
 };
 
 }  // namespace dovetail

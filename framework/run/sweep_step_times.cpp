@@ -16,7 +16,8 @@ std::vector<TimedPolicy> step_times_of(const SweepPointResult& point,
   }
   for (const auto& row : point.policies) {
     const auto& policy = find_policy(experiment, row.name);
-    if (!row.step_ns || row.vetoed_steps > 0 || policy.schedule == "auto" || !row.resolved) {
+    if (row.measured_in_point || !row.step_ns || row.vetoed_steps > 0 ||
+        policy.schedule == "auto" || !row.resolved) {
       continue;
     }
     timed.push_back(

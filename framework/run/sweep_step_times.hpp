@@ -19,8 +19,9 @@ struct TimedPolicy {
 
 /// The step times of a point that is complete; empty for any other, each under the setting that the
 /// point's rank files record. Left out are policies whose steps did not all run their own schedule
-/// (`auto`, and those with vetoes), and those of an earlier version, which do not record how they
-/// were executed. Throws InputError where the model's config.json cannot be read.
+/// (`auto`, and those with vetoes), those that another point has measured, and those of an earlier
+/// version, which do not record how they were executed. Throws InputError where the model's
+/// config.json cannot be read.
 std::vector<TimedPolicy> step_times_of(const SweepPointResult& point,
                                        const Experiment& experiment,
                                        int num_ranks);

@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -115,7 +116,7 @@ void PaddedBatch::load(const StepInputs& inputs,
 
 void PaddedBatch::load_tokens(const StepInputs& inputs, const UbatchSlice& slice, std::size_t u) {
   DOVETAIL_CHECK(slice.num_tokens <= bounds_.tokens[u],
-                 std::to_string(slice.num_tokens) + " tokens in a ubatch of at most " +
+                 counted(slice.num_tokens, "token") + " in a ubatch of at most " +
                      std::to_string(bounds_.tokens[u]));
   const auto put =
       [&](const at::Tensor& to, const at::Tensor& from, std::int64_t dimension, int padding) {
@@ -135,7 +136,7 @@ void PaddedBatch::load_tokens(const StepInputs& inputs, const UbatchSlice& slice
 void PaddedBatch::load_segments(const StepInputs& inputs, const UbatchSlice& slice, std::size_t u) {
   const auto capacity = static_cast<std::size_t>(bounds_.segments[u]);
   DOVETAIL_CHECK(slice.segments.size() <= capacity,
-                 std::to_string(slice.segments.size()) + " segments in a ubatch of at most " +
+                 counted(std::ssize(slice.segments), "segment") + " in a ubatch of at most " +
                      std::to_string(capacity));
   auto& ubatch = ubatches_[u].inputs;
   ubatch.segments.clear();

@@ -12,6 +12,7 @@
 #include <ATen/ops/tensor.h>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 namespace {
@@ -33,7 +34,7 @@ std::vector<std::int64_t> slots_of(const StepWorkload& workload, const KvPages& 
     const auto end = request.context_length + request.query_length;
     DOVETAIL_CHECK(end <= capacity,
                    "request " + std::to_string(request.id) + " has pages for " +
-                       std::to_string(capacity) + " tokens and needs " + std::to_string(end));
+                       counted(capacity, "token") + " and needs " + std::to_string(end));
     for (auto position = request.context_length; position < end; ++position) {
       DOVETAIL_CHECK_EQ(workload.positions[slots.size()], position);
       slots.push_back(pages.slot(index, position));

@@ -488,6 +488,32 @@ class Tools(SmallTest):
         self.assertEqual(steps, {"sequential": [("sequential", "none")], "dual_batch": [("sequential", "below_threshold")],
                                  "dual_inline": [("dual_batch", "none")]})
 
+    def test_check_compares_the_memory_with_what_is_there(self):
+        check = ["check", "experiments/gpu_decode.yaml", "--ranks", 2]
+        fits = dovetail(*check, "--gpu-memory-gib", 80)
+        self.assertIn("\nmemory of each GPU: 80.00 GiB (--gpu-memory-gib)\n", fits.out)
+        self.assertRegex(fits.out, r"(?m)^policy dual_eager: fits, needs \d+\.\d\d of 80.00 GiB$")
+        self.assertNotIn("warning", fits.out)
+        short = dovetail(*check, "--gpu-memory-gib", 0.001)
+        self.assertEqual(short.code, 0, str(short))
+        self.assertRegex(short.out, r"(?m)^warning: policy dual_eager: does not fit, needs .* and would not with expert_parallel up to \d+$")
+        on_host = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--gpu-memory-gib", 80).out
+        self.assertIn("note: --gpu-memory-gib is not used", on_host)
+        self.assertRegex(on_host, r"(?m)^memory of all ranks together, on one host: \d+\.\d\d GiB \(.+\)$")
+        self.assertRegex(on_host, r"(?m)^policy sequential: fits, needs ")
+        sweep = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--device", "cuda", "--gpu-memory-gib", 0.001, "--set",
+                         "sweep={workload.seed: [1, 2]}")
+        self.assertEqual(sweep.code, 0, str(sweep))
+        self.assertRegex(sweep.out, r"(?m)^warning: point 1, policy dual_batch: does not fit, ")
+        self.assertEqual(dovetail(*check, "--gpu-memory-gib", 0).code, 2)
+
+    @unittest.skipIf("built without CUDA" not in dovetail("info").out, "this build runs on GPUs")
+    def test_check_says_how_to_give_the_memory_of_gpus_that_are_not_there(self):
+        report = json.loads(dovetail("check", "experiments/gpu_decode.yaml", "--ranks", 2, "--format", "json").out)["memory_fit"]
+        self.assertEqual((report["bytes"], report["policies"]), (None, []))
+        self.assertIn("\nmemory of each GPU: not known here; --gpu-memory-gib N says what fits into N GiB\n",
+                      dovetail("check", "experiments/gpu_decode.yaml", "--ranks", 2).out)
+
     def test_check_and_plan_know_gpus_that_are_not_there(self):
         for arguments in (["experiments/gpu_decode.yaml"], ["experiments/quickstart.yaml", "--device", "cuda", "--set", "execution.dtype=bfloat16"]):
             with self.subTest(arguments=arguments):

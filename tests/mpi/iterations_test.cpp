@@ -174,7 +174,8 @@ class Iterations : public ::testing::Test {
                                  .model = wrapped,
                                  .workload = workload,
                                  .given = given_,
-                                 .folder = run_folder}));
+                                 .folder = run_folder})
+                       .stopped);
     }
     run_on_all_ranks(groups_.world, context.ranks.wait, [] {});  // all files are closed
     auto report = verify_policies(run_folder / "sequential", run_folder / "dual", {});

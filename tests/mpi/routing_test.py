@@ -29,11 +29,11 @@ record: {outputs: [hidden, logits, routing]}
 
 
 class Routing(CliTest):
-    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural", ubatches=2, option=""):
+    def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural", ubatches=2, option="", more=""):
         config = self.folder / "config.json"
         config.write_text(json.dumps(MODEL))
         fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify, "ubatches": ubatches, "option": option}
-        return self.run_experiment(ranks, self.write(EXPERIMENT % fields, name + ".yaml"), name)
+        return self.run_experiment(ranks, self.write(EXPERIMENT % fields + more, name + ".yaml"), name)
 
     def report(self, baseline, policy, code=0):
         outcome = dovetail("verify", baseline, policy, "--format", "json")
@@ -68,6 +68,19 @@ class Routing(CliTest):
         self.assertIn("hidden: row error", str(self.report(reference, row, code=4)["problems"]))
         choice = self.changed(run / "dual", "route/expert_ids", lambda ids: ids.__setitem__((5, 7), ids[5, 8]))
         self.assertIn("routing: layer 5, rank 1", str(self.report(reference, choice, code=4)["problems"]))
+
+    def test_a_sweep_takes_a_policy_with_its_reference(self):
+        option = "}, {name: other, schedule: dual_batch, ubatches: 5"
+        self.run_routing("sweep", "phase: prefill, requests: {lengths: [64, 160, 99]}", ubatches=4, option=option, more="sweep: {policies.dual.ubatches: [4, 6]}")
+        first, second = (self.folder / "sweep" / f"point-000{point}" for point in (0, 1))
+        for point, expected in ((first, [None, None, None]), (second, [0, None, 0])):
+            summaries = [json.loads((point / policy / "summary.json").read_text()) for policy in ("whole", "dual", "other")]
+            self.assertEqual([summary["measured_in_point"] for summary in summaries], expected)
+            for policy, summary in zip(("dual", "other"), summaries[1:]):
+                self.assertEqual(summary["verification"]["verdict"], "verified")
+                self.assertTrue(summary["verification"]["baseline"].endswith(f"{point.name}/{policy}/reference"), "the routers chose alike: the test shows nothing")
+        files = [point / "other/reference/rank-00001.h5" for point in (first, second)]
+        self.assertTrue(files[0].samefile(files[1]))
 
     def test_replayed_choices_are_judged_and_reported(self):
         run, outcome = self.run_routing("replayed", "phase: prefill, requests: {lengths: [64, 100]}", verify="replay")

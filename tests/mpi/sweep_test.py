@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -121,7 +123,7 @@ class Sweeps(SweepTest):
 
     def test_a_model_that_changes_is_loaded_again(self):
         path = self.file("  model.weights: [{seed: 1}, {seed: 1}, {seed: 2}]\n  execution.dtype: [float32, bfloat16]\n")
-        self.run_sweep(path, "--set", "verify.mode=none", "--policy", "sequential")
+        self.run_sweep(path, "--set", "verify.mode=none", "--set", "sweep_unchanged=measure_again", "--policy", "sequential")
         self.assertEqual(self.statuses(), ["complete"] * 6)
         weights, dtypes = [], []
         for number in range(6):
@@ -259,12 +261,19 @@ class Resume(SweepTest):
         except OSError:
             return False
 
-    def finish(self, path):
-        """Runs the rest; what was finished must not change."""
+    def go_on_command(self, out):
+        """The command that the outputs propose, without its mpirun."""
+        line = re.search(rf"(?m)^1 of 3 points are complete; to go on: mpirun -np 2 ({BIN} run .+)$", out)
+        self.assertIsNotNone(line, out)
+        return shlex.split(line[1])
+
+    def finish(self, path, command=None):
+        """Runs the rest, as `path` or by a command; what was finished must not change."""
         done = {point["folder"]: digests(self.out / point["folder"]) for point in self.read()["points"] if point["status"] == "complete"}
         left = {name: digests(self.out / name) for name in self.folders()}
         self.assertGreaterEqual(len(done), 1)
-        outcome = self.run_sweep(path, *self.MANY)
+        outcome = execute([*MPIRUN, "-np", "2", *command], limit_s=120) if command else self.run_sweep(path, *self.MANY)
+        self.assertEqual(outcome.code, 0, str(outcome))
         self.assertEqual(self.statuses(), ["complete"] * 3)
         # A signal may come when a point is complete and sweep.json does not say so yet.
         complete = int(re.search(rf"(?m)^(\d) of 3 points are complete in {self.out}(?:; going on with point \1)?$", outcome.out)[1])
@@ -296,7 +305,7 @@ class Resume(SweepTest):
         child.communicate(timeout=30)
         self.assertNotEqual(child.returncode, 0)
         self.assertEqual(self.statuses(), ["complete", "running", "pending"])
-        self.finish(path)
+        self.finish(path, self.go_on_command(dovetail("compare", self.out).out))
         self.assertEqual(self.folders(), ["point-0000", "point-0001", "point-0001.retry1", "point-0002"])
         self.assertEqual(self.read()["points"][1]["folder"], "point-0001.retry1")
         again = self.run_sweep(path, *self.MANY)  # nothing is left to do
@@ -319,10 +328,13 @@ class Resume(SweepTest):
         out, err = child.communicate(timeout=30)
         self.assertEqual(child.returncode, 5, out + err)
         self.assertEqual(self.statuses(), ["complete", "incomplete", "pending"])
-        self.assertIn("1 of 3 points are complete; the same command with --out", out)
+        command = self.go_on_command(out)
+        told = dovetail("compare", self.out)
+        self.assertEqual(self.go_on_command(told.out), command, str(told))
         self.assertRegex(self.read()["points"][1]["problem"], r"sequential: .*asked to stop after \d+ of 800 timed iterations")
-        done = self.finish(path)
+        done = self.finish(path, command)
         self.assertEqual(list(done), ["point-0000"])
+        self.assertNotIn("to go on", dovetail("compare", self.out).out)
 
     def test_a_damaged_point_runs_again(self):
         path = self.file(self.LONG)
@@ -333,6 +345,83 @@ class Resume(SweepTest):
         self.assertNotIn("point 1 of the sweep", outcome.out)
         self.assertEqual([point["folder"] for point in self.read()["points"]], ["point-0000.retry1", "point-0001", "point-0002.retry1"])
         self.assertEqual(self.statuses(), ["complete"] * 3)
+
+
+class Unchanged(SweepTest):
+    """What no axis changes is measured once; what an axis changes, in each point."""
+    UBATCHES = "  policies.dual_batch.ubatches: [2, 3]\n"
+
+    def measured(self):
+        """Of each point {policy: the point in which it was measured}."""
+        return [{row["policy"]: point["point"] if row["measured_in_point"] is None else row["measured_in_point"] for row in point["policies"]}
+                for point in self.read()["points"]]
+
+    def started(self, point, policy="sequential"):
+        with h5py.File(self.out / point / policy / "rank-00001.h5") as file:
+            return file.attrs["started_at"], file["timing/step_ns"][:].tolist()
+
+    def test_the_baseline_is_measured_once_and_read_as_ever(self):
+        outcome = self.run_sweep(self.file(self.UBATCHES), "--set", "record.timing=ops", "--set", "record.profiled_iterations=1")
+        self.assertEqual(self.measured(), [{"sequential": 0, "dual_batch": 0}, {"sequential": 0, "dual_batch": 1}])
+        self.assertEqual(self.started("point-0000"), self.started("point-0001"))
+        self.assertNotEqual(self.started("point-0000", "dual_batch"), self.started("point-0001", "dual_batch"))
+        self.assertEqual(self.statuses(), ["complete"] * 2)
+        self.assertEqual(len(re.findall(r"(?m)^policy sequential step_ms \S+ verdict baseline \(measured in point 0\)$", outcome.out)), 1)
+        self.assertRegex(outcome.out, r"(?m)^ +1 +3 +24 +sequential \(point 0\) ")
+        point = self.out / "point-0001"
+        self.assertEqual(json.loads((point / "sequential/summary.json").read_text())["measured_in_point"], 0)
+        self.assertIsNone(json.loads((point / "dual_batch/summary.json").read_text())["measured_in_point"])
+        first, second = (row["policies"][0] for row in self.read()["points"])
+        self.assertEqual(first["step_ns"], second["step_ns"])
+        for name in ("view.h5", "trace.json"):
+            self.assertTrue((point / "sequential" / name).exists())
+        with h5py.File(point / "sequential/view.h5") as view, h5py.File(self.out / "point-0000/sequential/rank-00000.h5") as file:
+            self.assertEqual(view["output/hidden"][0].tolist(), file["output/hidden"][:].tolist())
+        self.assertEqual(dovetail("verify", point / "sequential", point / "dual_batch").code, 0)
+        compared = json.loads(dovetail("compare", point, "--format", "json").out)
+        self.assertEqual({row["name"]: row["note"] for row in compared["policies"]}, {"sequential": "measured in point 0", "dual_batch": ""})
+        self.assertEqual(compared["baseline"], "sequential")
+        self.assertEqual(dovetail("verify", self.out / "point-0000/sequential", point / "sequential", "--mode", "bitwise").code, 0)
+
+    def test_what_an_axis_changes_is_measured_in_each_point(self):
+        self.run_sweep(self.file("  workload.seed: [1, 2]\n"))
+        self.assertEqual(self.measured(), [{"sequential": 0, "dual_batch": 0}, {"sequential": 1, "dual_batch": 1}])
+        self.assertNotEqual(self.started("point-0000"), self.started("point-0001"))
+
+    def test_the_baseline_changes_alone(self):
+        self.run_sweep(self.file("  policies.sequential.warmup: [0, 1]\n"))
+        self.assertEqual(self.measured(), [{"sequential": 0, "dual_batch": 0}, {"sequential": 1, "dual_batch": 0}])
+        self.assertEqual(self.statuses(), ["complete"] * 2)
+
+    def test_each_point_can_be_asked_to_measure(self):
+        self.run_sweep(self.file(self.UBATCHES), "--set", "sweep_unchanged=measure_again")
+        self.assertEqual(self.measured(), [{"sequential": 0, "dual_batch": 0}, {"sequential": 1, "dual_batch": 1}])
+        self.assertNotEqual(self.started("point-0000"), self.started("point-0001"))
+
+    def test_a_sweep_that_goes_on_takes_what_is_there(self):
+        path = self.file(self.UBATCHES)
+        self.run_sweep(path)
+        shutil.rmtree(self.out / "point-0001")
+        self.run_sweep(path)
+        self.assertEqual(self.measured()[1], {"sequential": 0, "dual_batch": 1})
+        self.assertEqual(self.started("point-0000"), self.started("point-0001"))
+        # Another setting of the machine is another measurement.
+        shutil.rmtree(self.out / "point-0001")
+        outcome = execute(self.command(path), limit_s=120, environment={"OMP_NUM_THREADS": "1"})
+        self.assertEqual(outcome.code, 0, str(outcome))
+        self.assertEqual(self.measured()[1], {"sequential": 1, "dual_batch": 1})
+
+    def test_the_routing_of_a_baseline_that_was_not_run_again(self):
+        path = self.file(self.UBATCHES)
+        more = ("--set", "record.outputs=[hidden, routing]", "--set", "workload.variants=2", "--set",
+                "workload.requests={count: 2, length: 12, context_length: 5}")
+        self.run_sweep(path, *more, "--set", "verify.routing=replay")
+        self.assertEqual(self.measured()[1], {"sequential": 0, "dual_batch": 1})
+        self.assertEqual(self.statuses(), ["complete"] * 2)
+        with h5py.File(self.out / "point-0000/sequential/rank-00001.h5") as plain, h5py.File(self.out / "point-0001/dual_batch/rank-00001.h5") as dual:
+            self.assertEqual(dual.attrs["routing"], "replayed")
+            self.assertEqual(plain["route/expert_ids"][:].tolist(), dual["route/expert_ids"][:].tolist())
+            self.assertEqual(plain["context_route/expert_ids"][:].tolist(), dual["context_route/expert_ids"][:].tolist())
 
 
 class Ends(SweepTest):

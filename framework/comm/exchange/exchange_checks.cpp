@@ -3,6 +3,7 @@
 #include <string>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 
@@ -11,16 +12,15 @@ void check_shape(const ExchangeShape& shape) {
       shape.ep_size >= 1 && shape.ep_rank >= 0 && shape.ep_rank < shape.ep_size,
       "ep_rank " + std::to_string(shape.ep_rank) + " of " + std::to_string(shape.ep_size));
   DOVETAIL_CHECK(shape.num_experts >= 1 && shape.num_experts % shape.ep_size == 0,
-                 std::to_string(shape.num_experts) + " experts over " +
-                     std::to_string(shape.ep_size) + " ranks");
-  DOVETAIL_CHECK(shape.top_k >= 1 && shape.top_k <= shape.num_experts,
-                 "top_k " + std::to_string(shape.top_k) + " of " +
-                     std::to_string(shape.num_experts) + " experts");
+                 counted(shape.num_experts, "expert") + " over " + counted(shape.ep_size, "rank"));
+  DOVETAIL_CHECK(
+      shape.top_k >= 1 && shape.top_k <= shape.num_experts,
+      "top_k " + std::to_string(shape.top_k) + " of " + counted(shape.num_experts, "expert"));
   DOVETAIL_CHECK(shape.hidden >= 1, "hidden " + std::to_string(shape.hidden));
   DOVETAIL_CHECK(
       shape.dtype == at::kFloat || shape.dtype == at::kBFloat16 || shape.dtype == at::kHalf,
       std::string("dtype ") + c10::toString(shape.dtype) + "; allowed: float32, bfloat16, float16");
-  DOVETAIL_CHECK(shape.num_ubatches >= 1, std::to_string(shape.num_ubatches) + " ubatches");
+  DOVETAIL_CHECK(shape.num_ubatches >= 1, counted(shape.num_ubatches, "ubatch"));
 }
 
 bool same_grid(const ExchangeShape& a, const ExchangeShape& b) {
@@ -37,7 +37,7 @@ void check_tensor(const at::Tensor& tensor,
                      tensor.scalar_type() == dtype && tensor.sizes() == sizes,
                  std::string(name) + " must be a contiguous " + c10::toString(dtype) +
                      " tensor on " + c10::DeviceTypeName(device, /*lower_case=*/true) + " with " +
-                     std::to_string(sizes[0]) + " rows of " + std::to_string(sizes[1]));
+                     counted(sizes[0], "row") + " of " + std::to_string(sizes[1]));
 }
 
 std::int64_t check_tokens(const RoutedTokens& tokens,

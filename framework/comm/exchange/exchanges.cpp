@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
 
 namespace dovetail {
@@ -94,7 +95,7 @@ void check_top_k(const std::string& kind, bool on_gpu, int top_k) {
   const int most = side_of(find_built(kind, on_gpu), on_gpu)->max_top_k;
   if (top_k > most) {
     throw InputError("exchange '" + kind + "' on " + (on_gpu ? "GPUs" : "host ranks") +
-                     " takes at most " + std::to_string(most) + " experts a token; the model has " +
+                     " takes at most " + counted(most, "expert") + " a token; the model has " +
                      std::to_string(top_k));
   }
 }

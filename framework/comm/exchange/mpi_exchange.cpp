@@ -6,6 +6,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/types.hpp"
 #include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/mpi_exchange_state.hpp"
@@ -22,8 +23,7 @@ constexpr std::array<const char*, 6> kStageNames = {
 const ExchangeShape& checked(const ExchangeShape& shape, const ExchangeSetting& setting) {
   check_shape(shape);
   DOVETAIL_CHECK(shape.sum_order != SumOrder::by_expert, "host exchanges know no tree of experts");
-  DOVETAIL_CHECK(shape.num_ubatches <= kMaxUbatches,
-                 std::to_string(shape.num_ubatches) + " ubatches");
+  DOVETAIL_CHECK(shape.num_ubatches <= kMaxUbatches, counted(shape.num_ubatches, "ubatch"));
   for (const auto* comm : {setting.exchange_comm, setting.counts_comm}) {
     DOVETAIL_CHECK(comm != nullptr, "an exchange over MPI needs its two communicators");
     DOVETAIL_CHECK_EQ(comm->size(), shape.ep_size);
@@ -62,9 +62,8 @@ std::string MpiExchange::where(int ubatch, const char* call) const {
 }
 
 MpiExchange::Ubatch& MpiExchange::enter(int ubatch, Stage after, const char* call) {
-  DOVETAIL_CHECK(
-      ubatch >= 0 && ubatch < shape_.num_ubatches,
-      where(ubatch, call) + ": there are " + std::to_string(shape_.num_ubatches) + " ubatches");
+  DOVETAIL_CHECK(ubatch >= 0 && ubatch < shape_.num_ubatches,
+                 where(ubatch, call) + ": there are " + counted(shape_.num_ubatches, "ubatch"));
   if (failed_) {
     throw RunError(where(ubatch, call) + ": the exchange failed earlier");
   }

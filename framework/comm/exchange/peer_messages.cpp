@@ -4,6 +4,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/text.hpp"
 #include "framework/mpi/check.hpp"
 
 namespace dovetail {
@@ -38,8 +39,7 @@ RowDatatype::~RowDatatype() {
 
 int message_count(std::int64_t count) {
   if (count < 0 || count > kMaxCount) {
-    throw RunError("a message of " + std::to_string(count) +
-                   " rows; one message holds 0 to 2^31 - 1");
+    throw RunError("a message of " + counted(count, "row") + "; one message holds 0 to 2^31 - 1");
   }
   return static_cast<int>(count);
 }

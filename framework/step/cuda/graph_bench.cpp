@@ -12,6 +12,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/cuda/marker_kernel.hpp"
 #include "framework/plan/policy.hpp"
@@ -82,8 +83,8 @@ class ScheduleBench {
     for (const auto& op : schedule.ops) {
       num_kernels_ += TinyKernels::num_kernels(op);
     }
-    name_ = schedule.name + ", " + std::to_string(schedule.layers.size()) + " layers, " +
-            std::to_string(num_kernels_) + " kernels, " + std::string(to_string(hand_off));
+    name_ = schedule.name + ", " + counted(std::ssize(schedule.layers), "layer") + ", " +
+            counted(num_kernels_, "kernel") + ", " + std::string(to_string(hand_off));
   }
 
   std::vector<BenchResult> take() {
@@ -121,8 +122,8 @@ class ScheduleBench {
       instantiate_ns.push_back(static_cast<double>(step->instantiate_ns()));
     }
     const std::string what = std::string(to_string(mode)) + ", " +
-                             std::to_string(step->num_pieces()) + " graphs of " +
-                             std::to_string(step->num_nodes()) + " nodes";
+                             counted(step->num_pieces(), "graph") + " of " +
+                             counted(step->num_nodes(), "node");
     add(what + ", capture", "ns", std::move(capture_ns));
     add(what + ", instantiate", "ns", std::move(instantiate_ns));
     return step;

@@ -6,6 +6,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
+#include "framework/base/text.hpp"
 #include "framework/cuda/stream_capture.hpp"
 
 namespace dovetail {
@@ -160,7 +161,7 @@ void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
   try {
     step.pieces_.front().exec.launch(compute_stream());
     executor_.wait_until_done("the replayed step (schedule " + step.schedule_.name + ", " +
-                              std::to_string(step.schedule_.ops.size()) + " ops)");
+                              counted(std::ssize(step.schedule_.ops), "op") + ")");
     last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
     if (times != nullptr) {
       executor_.read_times(step.schedule_, step.pass_, step.events_, *times);

@@ -66,6 +66,14 @@ TEST(Utf8, LengthOfTheFirstCharacter) {
   }
 }
 
+TEST(Counted, NamesOneAsOne) {
+  EXPECT_EQ(counted(0, "rank"), "0 ranks");
+  EXPECT_EQ(counted(1, "rank"), "1 rank");
+  EXPECT_EQ(counted(2, "timed step"), "2 timed steps");
+  EXPECT_EQ(counted(1, "ubatch"), "1 ubatch");
+  EXPECT_EQ(counted(3, "ubatch"), "3 ubatches");
+}
+
 TEST(Hexadecimal, HasSixteenDigits) {
   EXPECT_EQ(hexadecimal(0), "0000000000000000");
   EXPECT_EQ(hexadecimal(255), "00000000000000ff");

@@ -143,6 +143,37 @@ TEST_F(SeveralRuns, ANameMeansThePolicyOfEachRun) {
             std::string::npos);
 }
 
+TEST_F(SeveralRuns, TheBaselineCanBeNamedAsTheTablesNameIt) {
+  const CompareReport before = compare_policies({a_, b_});
+  EXPECT_EQ(before.policies[3].baseline, "b/sequential");
+  const CompareReport report =
+      compare_policies({a_, b_}, {.baseline = before.policies[3].baseline});
+  EXPECT_EQ(speed_up(report, 1), 4);
+  EXPECT_EQ(speed_up(report, 3), 1.25);
+  EXPECT_EQ(report.policies[1].baseline, "b/sequential");
+  EXPECT_EQ(
+      input_error_of([&] { compare_policies({b_}, {.baseline = "a/sequential"}); }),
+      "--baseline a/sequential: no such folder, and no policy of that label; allowed: the name "
+      "of a policy, a label (b/sequential, b/dual_batch), or the path of the folder of a "
+      "policy");
+}
+
+TEST_F(SeveralRuns, ALabelOfSeveralPoliciesIsRefused) {
+  const auto old_a = folder_.path() / "old" / "a";
+  write(old_a, "sequential", 400'000);
+  EXPECT_EQ(input_error_of([&] {
+              compare_policies({a_, old_a}, {.baseline = "a/sequential"});
+            }),
+            "--baseline a/sequential: may be any of " + fs::canonical(a_ / "sequential").string() +
+                ", " + fs::canonical(old_a / "sequential").string() +
+                "; allowed: as much of the path as tells it from the others");
+  const CompareReport report = compare_policies({a_, old_a}, {.baseline = "old/a/sequential"});
+  EXPECT_EQ(speed_up(report, 1), 8);
+  // A path that a label hides is still there to be named.
+  const auto path = fs::relative(a_ / "sequential").string();
+  EXPECT_EQ(speed_up(compare_policies({a_, old_a}, {.baseline = path}), 1), 2);
+}
+
 TEST_F(SeveralRuns, RunsAreColumnsOnlyWhereThereAreSeveral) {
   const std::string both = to_text(compare_policies({a_, b_}));
   EXPECT_NE(both.find("run  policy      baseline      status"), std::string::npos) << both;

@@ -281,7 +281,7 @@ TEST(RoutingDiff, ExactExcusesNoFlipAndSeesBitsOfLogits) {
   TwoRuns runs;
   float& logit = TwoRuns::logit(runs.policy[1], 1, 5, 4);
   logit = std::nextafter(logit, 1.0F);
-  expect_mismatch(runs.compare(true), 1, 5, "1 logits differ in bits");
+  expect_mismatch(runs.compare(true), 1, 5, "1 logit differs in bits");
   EXPECT_EQ(runs.compare().num_mismatches, 0);
 }
 

@@ -277,7 +277,7 @@ TEST(SweepReport, CsvQuotesWhatNeedsIt) {
     commas_of_last += lines == 3 && c == ',' ? 1 : 0;
   }
   EXPECT_EQ(lines, 4U);
-  EXPECT_EQ(commas_of_last, 5U - 1 + 19) << "as many cells as the header";
+  EXPECT_EQ(commas_of_last, 5U - 1 + 20) << "as many cells as the header";
 }
 
 TEST(SweepReport, JsonReadsBack) {
@@ -333,6 +333,38 @@ TEST(SweepReport, RefusesWhatIsNoSweep) {
     EXPECT_NE(message.find("sweep.json: "), std::string::npos)
         << json.dump() << " said: " << message;
   }
+}
+
+TEST(SweepReport, NamesThePointThatHasMeasuredAPolicy) {
+  SweepPolicy own{.name = "dual_batch", .verdict = "verified"};
+  SweepPolicy taken{.name = "sequential", .measured_in_point = 3, .verdict = "baseline"};
+  const SweepResult result{
+      .points = {{.status = SweepPointStatus::complete, .policies = {taken, own}}}};
+  EXPECT_NE(to_text(result).find("sequential (point 3) "), std::string::npos);
+  EXPECT_NE(to_csv(result).find(",baseline,3\n"), std::string::npos);
+  EXPECT_NE(to_csv(result).find(",verified,\n"), std::string::npos);
+  const auto json = to_json(result).at("points").at(0).at("policies");
+  EXPECT_EQ(read_measured_in_point(json.at(0)), 3U);
+  EXPECT_EQ(read_measured_in_point(json.at(1)), std::nullopt);
+  EXPECT_EQ(read_measured_in_point({}), std::nullopt) << "of an earlier version";
+}
+
+TEST(HowToGoOn, IsTheCommandForWhatIsMissing) {
+  SweepResult result;
+  result.world_size = 2;
+  result.points.resize(1);
+  EXPECT_EQ(how_to_go_on(result, "results/a b", "build/bin/dovetail"),
+            "0 of 1 point is complete; to go on: mpirun -np 2 build/bin/dovetail run 'results/a "
+            "b/experiment.yaml' --out 'results/a b'\n");
+  result.world_size = 1;
+  result.points.resize(2);
+  result.points[1].status = SweepPointStatus::complete;
+  EXPECT_EQ(how_to_go_on(result, "out", "dovetail"),
+            "1 of 2 points are complete; to go on: dovetail run out/experiment.yaml --out out\n");
+  result.points[0].status = SweepPointStatus::mismatch;
+  EXPECT_NE(how_to_go_on(result, "out", "dovetail"), "") << "what mismatched runs again";
+  result.points[0].status = SweepPointStatus::complete;
+  EXPECT_EQ(how_to_go_on(result, "out", "dovetail"), "");
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ TEST_F(Verify, TheBoundSeparatesToleranceFromBitwise) {
   EXPECT_EQ(verify(change).verdict, Verdict::verified);
   const VerifyReport exact = verify(change, CompareMode::bitwise);
   EXPECT_EQ(exact.verdict, Verdict::mismatch);
-  EXPECT_TRUE(names(exact, {"layer_2: 1 elements differ in bits", "request 4, position 0"}));
+  EXPECT_TRUE(names(exact, {"layer_2: 1 element differs in bits", "request 4, position 0"}));
 }
 
 TEST_F(Verify, EachTensorHasTheBoundOfItsOwnDepth) {

@@ -33,6 +33,24 @@ TEST(Load, ReadsWhatIsStatedAndLeavesDefaults) {
   EXPECT_EQ(experiment, expected);
 }
 
+TEST(Load, NoneOfASectionIsAsIfItWereNotThere) {
+  const std::string stated = "verify: {baseline: sequential, mode: tolerance}";
+  const Experiment without = parse_experiment(replaced(kSmall, stated, ""), "x").experiment;
+  EXPECT_EQ(without.verify.mode, VerifyMode::none);
+  EXPECT_EQ(parse_experiment(replaced(kSmall, stated, "verify: none"), "x").experiment, without);
+  EXPECT_EQ(parse_experiment(kSmall, "x", {"verify=none"}).experiment, without);
+  EXPECT_NE(testing::input_error_of([&] { parse_experiment(kSmall, "x", {"verify=\"none\""}); }),
+            "")
+      << "text, which the word is not";
+
+  const std::string limits = "policies.dual_batch.thresholds={prefill: 9}";
+  const Experiment small = parse_experiment(kSmall, "x").experiment;
+  EXPECT_NE(parse_experiment(kSmall, "x", {limits}).experiment, small);
+  EXPECT_EQ(
+      parse_experiment(kSmall, "x", {limits, "policies.dual_batch.thresholds=none"}).experiment,
+      small);
+}
+
 TEST(Load, PolicyFieldsLieOverTheExperiments) {
   std::string text =
       replaced(kSmall, "{iterations: 10}", "{iterations: 11, warmup: 4, graph: full}");

@@ -227,11 +227,11 @@ TEST(PolicyKeys, RefuseAutoWithoutATableOrWithACandidateThatIsNone) {
 TEST(PolicyKeys, RefuseUbatchesThatTheScheduleDoesNotTake) {
   EXPECT_EQ(read("{name: staged, ubatches: 1}").ubatches, 1);
   EXPECT_EQ(refusal("{name: auto, table: t.json, candidate: staged, ubatches: 1}"),
-            "6:62: policies[1].ubatches: 1 ubatches in staged; allowed: 2 to 8");
+            "6:62: policies[1].ubatches: 1 ubatch in staged; allowed: 2 to 8");
   EXPECT_EQ(refusal("{name: auto, table: t.json, ubatches: 1}"),
-            "6:43: policies[1].ubatches: 1 ubatches in dual_batch; allowed: 2 to 8");
+            "6:43: policies[1].ubatches: 1 ubatch in dual_batch; allowed: 2 to 8");
   EXPECT_EQ(refusal("{name: auto, table: t.json, candidate: x.json, ubatches: 1}"),
-            "6:62: policies[1].ubatches: 1 ubatches in x.json; allowed: 2 to 8");
+            "6:62: policies[1].ubatches: 1 ubatch in x.json; allowed: 2 to 8");
   EXPECT_EQ(read("{name: a, schedule: x.json, ubatches: 1}").ubatches, 1);
   EXPECT_EQ(refusal("{name: staged, ubatches: 4, split: {sizes: [1, 2]}}")
                 .find("6:40: policies[1].split: 2 sizes for 4 ubatches"),

@@ -162,7 +162,7 @@ TEST(Validate, RulesBetweenValues) {
       {"ubatches: 2",
        "ubatches: 1",
        "14:34",
-       "policies[1].ubatches: 1 ubatches in dual_batch; allowed: 2 to 8"},
+       "policies[1].ubatches: 1 ubatch in dual_batch; allowed: 2 to 8"},
       {"ubatches: 2",
        "split: {sizes: [1, 2, 3]}",
        "14:31",
@@ -175,7 +175,7 @@ TEST(Validate, RulesBetweenValues) {
       {"ubatches: 2",
        "thresholds: {decode: 1}",
        "14:45",
-       "policies[1].thresholds.decode: 1 tokens for 2 ubatches"},
+       "policies[1].thresholds.decode: 1 token for 2 ubatches"},
       {"[hidden, logits]", "[]", "16:19", "record.outputs: nothing to verify"},
       {"[hidden, logits]", "[routing]", "16:19", "record.outputs: nothing to verify"},
       {"mode: tolerance",
@@ -187,7 +187,7 @@ TEST(Validate, RulesBetweenValues) {
        "expert_parallel: 4",
        "6:29",
        "parallel.expert_parallel: the world of 2 ranks is no multiple of 4"},
-      {"[1.0, 0.75]", "[1.0]", "10:15", "workload.rank_scale: 1 values for a world of 2 ranks"},
+      {"[1.0, 0.75]", "[1.0]", "10:15", "workload.rank_scale: 1 value for a world of 2 ranks"},
       {"record:",
        "fault: {kind: hang, rank: 2}\nrecord:",
        "16:27",
@@ -561,7 +561,7 @@ TEST(Validate, OverridesAreNamed) {
       "--set execution.graph=full: execution.graph: graph full on device cpu (this build has no "
       "CUDA); allowed: none, or device cuda");
   EXPECT_EQ(error_of(kSmall, 2, host_capabilities(), {"policies.dual_batch.ubatches=1"}),
-            "--set policies.dual_batch.ubatches=1: policies[1].ubatches: 1 ubatches in dual_batch; "
+            "--set policies.dual_batch.ubatches=1: policies[1].ubatches: 1 ubatch in dual_batch; "
             "allowed: 2 to 8");
 }
 

@@ -20,8 +20,8 @@ class FakeArchitecture final : public Architecture {
 
   const ModelDims& dims() const override { return dims_; }
 
-  std::vector<MemoryPart> weight_memory(const ModelPlacement& /*placement*/) const override {
-    return {{"weights", 1000}};
+  std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const override {
+    return {{"weights", 1000}, {"experts", 8'000'000 / placement.ep_size}};
   }
 
   std::unique_ptr<Model> make_model(WeightSource& weights,

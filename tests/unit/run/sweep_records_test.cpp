@@ -71,7 +71,7 @@ TEST(SweepRecords, TakeUpWhatWasBegun) {
       << "as a killed sweep leaves it";
 
   SweepRecords again(points, folder.string(), 2);
-  EXPECT_EQ(again.num_complete(), 0U);
+  EXPECT_EQ(again.result().num_complete(), 0U);
   EXPECT_EQ(again.result().points[0].status, incomplete);
   EXPECT_EQ(again.result().points[0].values, std::vector<std::string>{"1"});
   EXPECT_EQ(again.begin(0), folder / "point-0000.retry1") << "nothing is written over";

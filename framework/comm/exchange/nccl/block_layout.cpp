@@ -6,11 +6,12 @@
 #include <string>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 
 namespace dovetail {
 
 std::int64_t block_capacity(BlockKind kind, std::int64_t max_tokens, double padded_capacity) {
-  DOVETAIL_CHECK(max_tokens >= 0, std::to_string(max_tokens) + " tokens");
+  DOVETAIL_CHECK(max_tokens >= 0, counted(max_tokens, "token"));
   if (kind != BlockKind::padded) {
     return max_tokens;
   }

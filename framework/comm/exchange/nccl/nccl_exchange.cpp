@@ -2,6 +2,7 @@
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 #include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 
@@ -20,8 +21,8 @@ void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   auto& slot = at(ubatch, "prepare");
   const auto num_tokens = check_tokens(tokens, shape_, at::kCUDA);
   DOVETAIL_CHECK(num_tokens <= slot.max_tokens,
-                 where(ubatch, "prepare") + ": " + std::to_string(num_tokens) +
-                     " tokens; the step's bound is " + std::to_string(slot.max_tokens));
+                 where(ubatch, "prepare") + ": " + counted(num_tokens, "token") +
+                     "; the step's bound is " + std::to_string(slot.max_tokens));
   slot.used.reset();
   slot.kept.reset();
   slot.num_tokens = num_tokens;

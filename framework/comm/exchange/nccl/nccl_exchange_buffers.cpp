@@ -2,6 +2,7 @@
 #include <cstddef>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 #include "framework/comm/exchange/exchange_checks.hpp"
 #include "framework/comm/exchange/expert_tree.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
@@ -83,9 +84,8 @@ std::string NcclExchange::where(int ubatch, const char* call) const {
 }
 
 NcclExchange::Ubatch& NcclExchange::at(int ubatch, const char* call) const {
-  DOVETAIL_CHECK(
-      ubatch >= 0 && ubatch < shape_.num_ubatches,
-      where(ubatch, call) + ": there are " + std::to_string(shape_.num_ubatches) + " ubatches");
+  DOVETAIL_CHECK(ubatch >= 0 && ubatch < shape_.num_ubatches,
+                 where(ubatch, call) + ": there are " + counted(shape_.num_ubatches, "ubatch"));
   auto& slot = state_->ubatches[static_cast<std::size_t>(ubatch)];
   DOVETAIL_CHECK(slot.max_tokens >= 0,
                  where(ubatch, call) + ": begin_step has not named this ubatch");
@@ -100,11 +100,11 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
     comm_ = found->second;
   }
   DOVETAIL_CHECK(max_tokens.size() <= state_->ubatches.size(),
-                 std::to_string(max_tokens.size()) + " ubatches in a step; there are buffers for " +
+                 counted(std::ssize(max_tokens), "ubatch") + " in a step; there are buffers for " +
                      std::to_string(state_->ubatches.size()));
   bool grows = false;
   for (std::size_t u = 0; u < max_tokens.size(); ++u) {
-    DOVETAIL_CHECK(max_tokens[u] >= 0, std::to_string(max_tokens[u]) + " tokens");
+    DOVETAIL_CHECK(max_tokens[u] >= 0, counted(max_tokens[u], "token"));
     grows = grows || max_tokens[u] > state_->ubatches[u].allocated;
   }
   if (grows) {
@@ -174,8 +174,8 @@ void NcclExchange::check_step() {
                      " (ubatch " + std::to_string(status.ubatch) + ", token " +
                      std::to_string(status.token) + ")";
   if (finding == DeviceFinding::block_too_small) {
-    throw RunError("exchange padded: " + place + ": " + std::to_string(status.rows) +
-                   " rows for ep rank " + std::to_string(status.destination) +
+    throw RunError("exchange padded: " + place + ": " + counted(status.rows, "row") +
+                   " for ep rank " + std::to_string(status.destination) +
                    " do not fit into a block of " + std::to_string(status.capacity) +
                    "; allowed: a larger execution.padded_capacity");
   }

@@ -3,6 +3,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
+#include "framework/base/text.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/comm/nccl/poll.hpp"
@@ -100,9 +101,9 @@ void NcclExchange::exchange_counts(int ubatch, Ubatch& slot) {
     const auto capacity = slot.sizes.block.capacity;
     if (slot.rows_out[peer] < 0 || slot.rows_out[peer] > capacity || slot.rows_in[peer] < 0 ||
         slot.rows_in[peer] > capacity) {
-      throw RunError(what + ": " + std::to_string(slot.rows_out[peer]) + " rows to and " +
-                     std::to_string(slot.rows_in[peer]) + " rows from ep rank " +
-                     std::to_string(peer) + "; a block holds " + std::to_string(capacity));
+      throw RunError(what + ": " + counted(slot.rows_out[peer], "row") + " to and " +
+                     counted(slot.rows_in[peer], "row") + " from ep rank " + std::to_string(peer) +
+                     "; a block holds " + std::to_string(capacity));
     }
   }
   Traffic counted;

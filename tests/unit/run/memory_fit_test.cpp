@@ -1,0 +1,90 @@
+// Whether a run's memory is there, and on how many GPUs it would be.
+#include "framework/run/memory_fit.hpp"
+
+#include <gtest/gtest.h>
+
+#include "framework/base/host_memory.hpp"
+#include "framework/cuda/devices.hpp"
+#include "framework/run/capabilities.hpp"
+#include "tests/unit/run/fake_architecture.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::fake_experiment;
+using testing::FakeArchitecture;
+
+constexpr std::int64_t kExpertBytes = 8'000'000;  // of FakeArchitecture, over all ranks
+
+CheckedRun check_on(const std::string& device, int num_ranks) {
+  static const Registry<ArchitectureFactory> architectures = [] {
+    Registry<ArchitectureFactory> registry("architecture");
+    registry.add("fake", "for tests", [](const ModelConfig&) -> std::unique_ptr<Architecture> {
+      return std::make_unique<FakeArchitecture>();
+    });
+    return registry;
+  }();
+  return check_run(
+      fake_experiment("workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
+                      "execution: {dtype: bfloat16, device: " +
+                      device +
+                      "}\n"
+                      "policies: [{name: sequential}, {name: large, schedule: sequential, "
+                      "cache_tokens: 160000}]\n"),
+      num_ranks,
+      {architectures, {}},
+      planning_capabilities({"fake"}));
+}
+
+TEST(MemoryFit, EachPolicyOnGpusCountsTheRankThatHasMost) {
+  const auto run = check_on("cuda", 2);
+  ASSERT_EQ(run.place.device, DeviceKind::cuda);
+  const auto fits = fit_memory(run, 2 * kExpertBytes);
+  ASSERT_EQ(fits.size(), 2U);
+  EXPECT_TRUE(fits[0].fits);
+  EXPECT_GT(fits[0].needed_bytes, kExpertBytes);
+  EXPECT_LT(fits[0].needed_bytes, kExpertBytes + kExpertBytes / 2);
+  EXPECT_FALSE(fits[1].fits);
+  EXPECT_GE(fits[1].needed_bytes, kExpertBytes + std::int64_t{160'000} * 64)
+      << "keys and values of a token: 2 x 2 layers x 8 elements x 2 bytes";
+  EXPECT_EQ(describe(fits[0], std::int64_t{2} << 30),
+            "policy sequential: fits, needs 0.01 of 2.00 GiB");
+}
+
+TEST(MemoryFit, FindsTheSmallestLargerGrid) {
+  const auto run = check_on("cuda", 1);
+  const auto small = fit_memory(run, kExpertBytes / 2).front();
+  EXPECT_FALSE(small.fits);
+  ASSERT_TRUE(small.larger);
+  EXPECT_EQ(small.larger->expert_parallel, 4);
+  EXPECT_LE(small.larger->needed_bytes, kExpertBytes / 2);
+  EXPECT_NE(describe(small, kExpertBytes / 2).find("; would fit with expert_parallel 4 ("),
+            std::string::npos);
+  const auto none = fit_memory(run, 1000).front();
+  EXPECT_FALSE(none.larger);
+  EXPECT_TRUE(describe(none, 1000).ends_with(" GiB, and would not with expert_parallel up to 8"));
+}
+
+TEST(MemoryFit, CpuRanksShareTheMemoryOfTheirHost) {
+  const auto one = fit_memory(check_on("cpu", 1), kExpertBytes * 2).front();
+  const auto two = fit_memory(check_on("cpu", 2), kExpertBytes * 2).front();
+  EXPECT_EQ(two.needed_bytes, 2 * one.needed_bytes) << "two replicas with equal requests";
+  EXPECT_TRUE(one.fits);
+  EXPECT_FALSE(two.fits);
+  EXPECT_FALSE(two.larger) << "more ranks of one host take no less";
+}
+
+TEST(AvailableMemory, IsWhatIsGivenOrFound) {
+  const auto gpu = available_memory(check_on("cuda", 1), 5000);
+  ASSERT_TRUE(gpu);
+  EXPECT_EQ(gpu->bytes, 5000);
+  EXPECT_EQ(gpu->source, "--gpu-memory-gib");
+  EXPECT_EQ(available_memory(check_on("cuda", 1), std::nullopt).has_value(),
+            !visible_gpus().empty());
+  const auto host = available_memory(check_on("cpu", 1), 5000);
+  ASSERT_TRUE(host);
+  EXPECT_EQ(host->bytes, host_memory().value().bytes);
+}
+
+}  // namespace
+}  // namespace dovetail
