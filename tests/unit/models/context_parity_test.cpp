@@ -15,7 +15,7 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
-#include "models/qwen3_moe_config.hpp"
+#include "models/qwen3_moe.hpp"
 #include "tests/unit/models/chunked_run.hpp"
 #include "tests/unit/models/fixture.hpp"
 
@@ -253,11 +253,11 @@ TEST_P(MropeParity, IsThatOfTheTextBackbone) {
 
 TEST_P(MropeParity, OtherSectionsOrRowsAreSeen) {
   const Fixture fixture = load_fixture(GetParam());
-  const Qwen3MoeConfig config = read_qwen3_moe_config(fixture.folder + "/config.json");
+  const MoeDecoderConfig config = read_qwen3_moe_config(fixture.folder + "/config.json");
   EXPECT_EQ(config.mrope.interleaved, GetParam() == "mrope-interleaved");
   EXPECT_LT(worst_error(run_whole(make_models(fixture, config), fixture), fixture), kTolerance);
   const auto error_with = [&](const MropeSections& mrope) {
-    Qwen3MoeConfig changed = config;
+    MoeDecoderConfig changed = config;
     changed.mrope = mrope;
     return worst_error(run_whole(make_models(fixture, changed), fixture), fixture);
   };

@@ -10,7 +10,6 @@
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "models/qwen3_moe.hpp"
-#include "models/qwen3_moe_config.hpp"
 #include "models/registry.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
@@ -41,7 +40,7 @@ class ConfigFile {
   std::string path_;
 };
 
-Qwen3MoeConfig read(const Json& values) {
+MoeDecoderConfig read(const Json& values) {
   return read_qwen3_moe_config(ConfigFile(values.dump(2)).path());
 }
 
@@ -206,13 +205,13 @@ TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {
   newer["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "default"}};
   newer["num_local_experts"] = 8;
   for (const Json& values : {kGood, newer}) {
-    const Qwen3MoeConfig config = read(values);
+    const MoeDecoderConfig config = read(values);
     EXPECT_EQ(config.rope_theta, 10000.0);
     EXPECT_EQ(config.num_experts, 8);
     EXPECT_EQ(config.head_dim, 10);
     EXPECT_FALSE(config.attention_bias);
     EXPECT_FALSE(config.tie_word_embeddings);
-    EXPECT_EQ(config.n_shared_experts, 0);
+    EXPECT_EQ(config.shared_intermediate_size, 0);
     EXPECT_EQ(config.mrope.section, (std::array<std::int64_t, 3>{1, 2, 2}));
   }
   Json older = kGood;

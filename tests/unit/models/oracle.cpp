@@ -27,7 +27,7 @@ struct Matrix {
 
 class Forward {
  public:
-  Forward(const Qwen3MoeConfig& config, const MemorySource& source)
+  Forward(const MoeDecoderConfig& config, const MemorySource& source)
       : config_(config), source_(source) {}
 
   OracleResult run(const std::vector<std::int64_t>& input_ids) {
@@ -174,7 +174,7 @@ class Forward {
           feed_forward(prefix + ".experts." + std::to_string(order[rank]), x),
           std::exp(logit(rank) - logit(0)) / total);
     }
-    if (config_.n_shared_experts > 0) {
+    if (config_.shared_intermediate_size > 0) {
       add(y, feed_forward(prefix + ".shared_experts", x));
     }
     order.resize(k);
@@ -209,14 +209,14 @@ class Forward {
     }
   }
 
-  const Qwen3MoeConfig& config_;
+  const MoeDecoderConfig& config_;
   const MemorySource& source_;
   OracleResult result_;
 };
 
 }  // namespace
 
-OracleResult oracle_forward(const Qwen3MoeConfig& config,
+OracleResult oracle_forward(const MoeDecoderConfig& config,
                             const MemorySource& source,
                             const std::vector<std::int64_t>& input_ids) {
   return Forward(config, source).run(input_ids);

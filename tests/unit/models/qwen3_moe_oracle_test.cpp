@@ -11,7 +11,7 @@
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
-#include "models/qwen3_moe.hpp"
+#include "models/decoder/architecture.hpp"
 #include "tests/unit/models/memory_source.hpp"
 #include "tests/unit/models/oracle.hpp"
 #include "tests/unit/models/serial_step.hpp"
@@ -32,7 +32,7 @@ class RandomCase {
     config_.num_experts_per_tok = draw(1, config_.num_experts);
     config_.moe_intermediate_size = draw(1, 20);
     config_.intermediate_size = draw(1, 20);
-    config_.n_shared_experts = draw(0, 2);
+    config_.shared_intermediate_size = draw(0, 2) * config_.moe_intermediate_size;
     config_.norm_topk_prob = draw(0, 1) == 1;
     config_.attention_bias = draw(0, 1) == 1;
     config_.tie_word_embeddings = draw(0, 1) == 1;
@@ -48,7 +48,7 @@ class RandomCase {
         requests_.back().push_back(draw(0, config_.vocab_size - 1));
       }
     }
-    ranks_.push_back(Qwen3MoeArchitecture(config_).make_model(source_, {}));
+    ranks_.push_back(MoeDecoderArchitecture(config_).make_model(source_, {}));
   }
 
   SerialResult run() const { return run_step(ranks_, whole_step(requests_)); }
@@ -77,7 +77,7 @@ class RandomCase {
     return {error[0], error[1]};
   }
 
-  const Qwen3MoeConfig& config() const { return config_; }
+  const MoeDecoderConfig& config() const { return config_; }
 
   MemorySource& source() { return source_; }
 
@@ -130,7 +130,7 @@ class RandomCase {
 
   std::mt19937_64 random_;
   MemorySource source_;
-  Qwen3MoeConfig config_;
+  MoeDecoderConfig config_;
   std::vector<std::vector<std::int64_t>> requests_;
   std::vector<std::unique_ptr<Model>> ranks_;
 };
@@ -145,7 +145,7 @@ TEST(Qwen3MoeOracle, AgreesOnRandomConfigurations) {
     EXPECT_LT(hidden, 1e-5) << "seed " << seed;
     EXPECT_LT(logits, 1e-5) << "seed " << seed;
     worst = std::max({worst, hidden, logits});
-    with_shared += random_case.config().n_shared_experts > 0 ? 1 : 0;
+    with_shared += random_case.config().shared_intermediate_size > 0 ? 1 : 0;
   }
   std::printf("first seed %lu, worst error %.2e, %d of 60 with shared experts\n",
               static_cast<unsigned long>(first_seed),

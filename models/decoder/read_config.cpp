@@ -1,4 +1,4 @@
-#include "models/qwen3_moe_config.hpp"
+#include "models/decoder/read_config.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -10,10 +10,61 @@
 namespace dovetail {
 namespace {
 
-void refuse_what_is_not_built(const HfConfig& file) {
-  if (file.string("model_type") != "qwen3_moe") {
+void check_divides(const HfConfig& file,
+                   const std::string& part_key,
+                   std::int64_t part,
+                   const std::string& whole_key,
+                   std::int64_t whole) {
+  if (whole % part != 0) {
+    file.fail(part_key,
+              "is " + std::to_string(part) + "; allowed: a divisor of " + whole_key + " " +
+                  std::to_string(whole));
+  }
+}
+
+/// Frequencies of each row of 2-D positions where the file does not say: Qwen2-VL's proportions 2 :
+/// 3 : 3. Positions of text have three equal rows, for which every division gives the same.
+std::array<std::int64_t, 3> default_mrope_section(std::int64_t num_frequencies) {
+  const std::int64_t temporal = num_frequencies / 4;
+  const std::int64_t height = (num_frequencies - temporal) / 2;
+  return {temporal, height, num_frequencies - temporal - height};
+}
+
+void read_mrope_section(const HfConfig& rope, MoeDecoderConfig& config) {
+  const auto sections = rope.integers_or_empty("mrope_section", {.min = 0});
+  const std::int64_t sum = std::accumulate(sections.begin(), sections.end(), std::int64_t{0});
+  if (sections.size() != 3 || sum != config.head_dim / 2) {
+    rope.fail("mrope_section",
+              "must hold three numbers that add up to head_dim / 2 = " +
+                  std::to_string(config.head_dim / 2));
+  }
+  std::copy(sections.begin(), sections.end(), config.mrope.section.begin());
+}
+
+/// Interleaved, the frequencies of height and width are every third one from 1 and from 2.
+void read_mrope_interleaved(const HfConfig& rope, MoeDecoderConfig& config) {
+  config.mrope.interleaved = rope.boolean_or("mrope_interleaved", false);
+  if (!config.mrope.interleaved) {
+    return;
+  }
+  const std::int64_t num_frequencies = config.head_dim / 2;
+  const std::int64_t most_height = (num_frequencies + 1) / 3;
+  const std::int64_t most_width = num_frequencies / 3;
+  const auto& section = config.mrope.section;
+  if (section[1] > most_height || section[2] > most_width) {
+    rope.fail("mrope_section",
+              "with mrope_interleaved and head_dim " + std::to_string(config.head_dim) +
+                  " must hold at most " + std::to_string(most_height) + " for the height and " +
+                  std::to_string(most_width) + " for the width");
+  }
+}
+
+}  // namespace
+
+void refuse_what_is_not_built(const HfConfig& file, const std::string& model_type) {
+  if (file.string("model_type") != model_type) {
     file.fail("model_type",
-              "is '" + printable(file.string("model_type")) + "'; allowed: qwen3_moe");
+              "is '" + printable(file.string("model_type")) + "'; allowed: " + model_type);
   }
   if (file.string_or("hidden_act", "silu") != "silu") {
     file.fail("hidden_act", "is '" + printable(file.string("hidden_act")) + "'; allowed: silu");
@@ -35,32 +86,17 @@ void refuse_what_is_not_built(const HfConfig& file) {
     file.fail("partial_rotary_factor",
               "is not 1; rotating a part of a head is not built yet; allowed: 1");
   }
-  // Spellings of related models that some Qwen3-MoE files carry with their neutral values.
-  if (file.boolean_or("qkv_bias", false)) {
-    file.fail("qkv_bias", "is true; allowed: false (biases are switched by attention_bias)");
-  }
-  if (!file.boolean_or("use_qk_norm", true)) {
-    file.fail("use_qk_norm", "is false; allowed: true (the model always norms queries and keys)");
-  }
-  if (file.integer_or("shared_expert_intermediate_size", 0, {.min = 0}) != 0) {
-    file.fail("shared_expert_intermediate_size",
-              "is not 0; allowed: 0 (shared experts are given by n_shared_experts)");
-  }
 }
 
-void check_divides(const HfConfig& file,
-                   const std::string& part_key,
-                   std::int64_t part,
-                   const std::string& whole_key,
-                   std::int64_t whole) {
-  if (whole % part != 0) {
-    file.fail(part_key,
-              "is " + std::to_string(part) + "; allowed: a divisor of " + whole_key + " " +
-                  std::to_string(whole));
-  }
+void read_sizes(const HfConfig& file, MoeDecoderConfig& config) {
+  config.vocab_size = file.integer("vocab_size");
+  config.hidden_size = file.integer("hidden_size");
+  config.rms_norm_eps = file.positive_number("rms_norm_eps");
+  config.tie_word_embeddings = file.boolean_or("tie_word_embeddings", false);
+  config.published_dtype = file.string_or("torch_dtype", file.string_or("dtype", ""));
 }
 
-void read_attention(const HfConfig& file, Qwen3MoeConfig& config) {
+void read_attention(const HfConfig& file, MoeDecoderConfig& config) {
   config.num_attention_heads = file.integer("num_attention_heads");
   config.num_key_value_heads = file.integer("num_key_value_heads");
   check_divides(file,
@@ -86,46 +122,9 @@ void read_attention(const HfConfig& file, Qwen3MoeConfig& config) {
   config.attention_bias = file.boolean_or("attention_bias", false);
 }
 
-/// Frequencies of each row of 2-D positions where the file does not say: Qwen2-VL's proportions 2 :
-/// 3 : 3. Positions of text have three equal rows, for which every division gives the same.
-std::array<std::int64_t, 3> default_mrope_section(std::int64_t num_frequencies) {
-  const std::int64_t temporal = num_frequencies / 4;
-  const std::int64_t height = (num_frequencies - temporal) / 2;
-  return {temporal, height, num_frequencies - temporal - height};
-}
-
-void read_mrope_section(const HfConfig& rope, Qwen3MoeConfig& config) {
-  const auto sections = rope.integers_or_empty("mrope_section", {.min = 0});
-  const std::int64_t sum = std::accumulate(sections.begin(), sections.end(), std::int64_t{0});
-  if (sections.size() != 3 || sum != config.head_dim / 2) {
-    rope.fail("mrope_section",
-              "must hold three numbers that add up to head_dim / 2 = " +
-                  std::to_string(config.head_dim / 2));
-  }
-  std::copy(sections.begin(), sections.end(), config.mrope.section.begin());
-}
-
-/// Interleaved, the frequencies of height and width are every third one from 1 and from 2.
-void read_mrope_interleaved(const HfConfig& rope, Qwen3MoeConfig& config) {
-  config.mrope.interleaved = rope.boolean_or("mrope_interleaved", false);
-  if (!config.mrope.interleaved) {
-    return;
-  }
-  const std::int64_t num_frequencies = config.head_dim / 2;
-  const std::int64_t most_height = (num_frequencies + 1) / 3;
-  const std::int64_t most_width = num_frequencies / 3;
-  const auto& section = config.mrope.section;
-  if (section[1] > most_height || section[2] > most_width) {
-    rope.fail("mrope_section",
-              "with mrope_interleaved and head_dim " + std::to_string(config.head_dim) +
-                  " must hold at most " + std::to_string(most_height) + " for the height and " +
-                  std::to_string(most_width) + " for the width");
-  }
-}
-
 // transformers 4: rope_theta beside rope_scaling (null, or {"rope_type" or "type", ...}).
 // transformers 5: rope_parameters {"rope_theta", "rope_type"}.
-void read_rope(const HfConfig& file, Qwen3MoeConfig& config) {
+void read_rope(const HfConfig& file, MoeDecoderConfig& config) {
   config.mrope.section = default_mrope_section(config.head_dim / 2);
   std::optional<double> theta = file.optional_positive_number("rope_theta");
   for (const std::string key : {"rope_scaling", "rope_parameters"}) {
@@ -164,7 +163,7 @@ void read_rope(const HfConfig& file, Qwen3MoeConfig& config) {
   config.rope_theta = *theta;
 }
 
-void read_experts(const HfConfig& file, Qwen3MoeConfig& config) {
+void read_experts(const HfConfig& file, MoeDecoderConfig& config) {
   // transformers 5 writes num_local_experts.
   const bool both = file.has("num_experts") && file.has("num_local_experts");
   const std::string key = file.has("num_local_experts") ? "num_local_experts" : "num_experts";
@@ -175,11 +174,10 @@ void read_experts(const HfConfig& file, Qwen3MoeConfig& config) {
   config.num_experts_per_tok = file.integer("num_experts_per_tok", {.max = config.num_experts});
   config.moe_intermediate_size = file.integer("moe_intermediate_size");
   config.norm_topk_prob = file.boolean("norm_topk_prob");
-  config.n_shared_experts = file.integer_or("n_shared_experts", 0, {.min = 0, .max = 1024});
 }
 
 // A layer is dense if it is listed, or if its number counted from 1 is no multiple of the step.
-void read_layers(const HfConfig& file, Qwen3MoeConfig& config) {
+void read_layers(const HfConfig& file, MoeDecoderConfig& config) {
   config.num_hidden_layers = file.integer("num_hidden_layers", {.max = 100'000});
   const std::int64_t step = file.integer_or("decoder_sparse_step", 1);
   const auto dense =
@@ -192,24 +190,6 @@ void read_layers(const HfConfig& file, Qwen3MoeConfig& config) {
       std::find(config.is_moe_layer.begin(), config.is_moe_layer.end(), false) !=
       config.is_moe_layer.end();
   config.intermediate_size = has_dense_layer ? file.integer("intermediate_size") : 0;
-}
-
-}  // namespace
-
-Qwen3MoeConfig read_qwen3_moe_config(const std::string& path) {
-  const HfConfig file = HfConfig::read(path);
-  refuse_what_is_not_built(file);
-  Qwen3MoeConfig config;
-  config.vocab_size = file.integer("vocab_size");
-  config.hidden_size = file.integer("hidden_size");
-  config.rms_norm_eps = file.positive_number("rms_norm_eps");
-  config.tie_word_embeddings = file.boolean_or("tie_word_embeddings", false);
-  config.published_dtype = file.string_or("torch_dtype", file.string_or("dtype", ""));
-  read_attention(file, config);
-  read_rope(file, config);
-  read_experts(file, config);
-  read_layers(file, config);
-  return config;
 }
 
 }  // namespace dovetail
