@@ -2,22 +2,21 @@
 
 #include "models/decoder/architecture.hpp"
 #include "models/decoder/read_config.hpp"
+#include "models/decoder/read_rope.hpp"
+#include "models/hf_config_keys.hpp"
 
 namespace dovetail {
 namespace {
 
-/// Spellings of related models that some Qwen3-MoE files carry with their neutral values.
-void refuse_spellings_of_related_models(const HfConfig& file) {
-  if (file.boolean_or("qkv_bias", false)) {
-    file.fail("qkv_bias", "is true; allowed: false (biases are switched by attention_bias)");
-  }
+/// Some files carry these keys of related models, which are no news.
+void check_norms_and_windows(const HfConfig& file) {
   if (!file.boolean_or("use_qk_norm", true)) {
     file.fail("use_qk_norm", "is false; allowed: true (the model always norms queries and keys)");
   }
-  if (file.integer_or("shared_expert_intermediate_size", 0, {.min = 0}) != 0) {
-    file.fail("shared_expert_intermediate_size",
-              "is not 0; allowed: 0 (shared experts are given by n_shared_experts)");
+  if (file.boolean_or("use_sliding_window", false)) {
+    file.fail("use_sliding_window", "is true; sliding windows are not built yet; allowed: false");
   }
+  file.has("sliding_window");  // the size of windows that are not used
 }
 
 /// Our extension, with DeepSeek's meaning: one shared feed-forward of n_shared_experts *
@@ -31,15 +30,17 @@ void read_shared_experts(const HfConfig& file, MoeDecoderConfig& config) {
 
 MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
   const HfConfig file = HfConfig::read(path);
-  refuse_what_is_not_built(file, "qwen3_moe");
-  refuse_spellings_of_related_models(file);
+  check_kind(file, "qwen3_moe");
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
-  read_rope(file, config);
+  config.attention_bias = file.boolean_or("attention_bias", false);
+  config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
   read_shared_experts(file, config);
   read_layers(file, config);
+  check_norms_and_windows(file);
+  refuse_other_keys(file);
   return config;
 }
 

@@ -49,6 +49,7 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .vocabulary = config.vocab_size,
           .kv_heads = config.num_key_value_heads,
           .head_dim = config.head_dim,
+          .max_positions = config.rope.max_position_embeddings,
           .num_experts = static_cast<int>(config.num_experts),
           .top_k = static_cast<int>(config.num_experts_per_tok),
           .dtype = at::kFloat,

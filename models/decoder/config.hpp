@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "framework/config/experiment.hpp"
-#include "models/layers/rotary.hpp"
+#include "models/layers/rotary_frequencies.hpp"
 
 namespace dovetail {
 
@@ -30,8 +30,7 @@ struct MoeDecoderConfig {
   bool attention_bias = false;
   bool tie_word_embeddings = false;
   double rms_norm_eps = 0;
-  double rope_theta = 0;
-  MropeSections mrope;             ///< mrope_section and mrope_interleaved
+  RopeParameters rope;
   std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
   std::string published_dtype;  ///< torch_dtype, or dtype, of the published weights; may be empty
   /// The stage of the model that runs; none = all layers. Not from the file.

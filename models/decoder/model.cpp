@@ -52,7 +52,7 @@ MoeDecoderModel::MoeDecoderModel(MoeDecoderConfig config,
                        .norm_epsilon = config_.rms_norm_eps}),
       first_expert_(dims.num_experts / placement.ep_size * placement.ep_rank),
       weights_(read_decoder(config_, source, placement)),
-      rotary_(config_.head_dim, config_.rope_theta, config_.mrope, placement.device) {
+      rotary_(config_.head_dim, config_.rope, placement.device) {
   dims_.dtype = placement.dtype;
 }
 

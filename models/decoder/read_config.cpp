@@ -1,14 +1,14 @@
 #include "models/decoder/read_config.hpp"
 
 #include <algorithm>
-#include <numeric>
-#include <optional>
+#include <iterator>
 
 #include "framework/base/text.hpp"
-#include "models/hf_config.hpp"
 
 namespace dovetail {
 namespace {
+
+constexpr std::int64_t kMaxLayers = 100'000;
 
 void check_divides(const HfConfig& file,
                    const std::string& part_key,
@@ -22,69 +22,15 @@ void check_divides(const HfConfig& file,
   }
 }
 
-/// Frequencies of each row of 2-D positions where the file does not say: Qwen2-VL's proportions 2 :
-/// 3 : 3. Positions of text have three equal rows, for which every division gives the same.
-std::array<std::int64_t, 3> default_mrope_section(std::int64_t num_frequencies) {
-  const std::int64_t temporal = num_frequencies / 4;
-  const std::int64_t height = (num_frequencies - temporal) / 2;
-  return {temporal, height, num_frequencies - temporal - height};
-}
-
-void read_mrope_section(const HfConfig& rope, MoeDecoderConfig& config) {
-  const auto sections = rope.integers_or_empty("mrope_section", {.min = 0});
-  const std::int64_t sum = std::accumulate(sections.begin(), sections.end(), std::int64_t{0});
-  if (sections.size() != 3 || sum != config.head_dim / 2) {
-    rope.fail("mrope_section",
-              "must hold three numbers that add up to head_dim / 2 = " +
-                  std::to_string(config.head_dim / 2));
-  }
-  std::copy(sections.begin(), sections.end(), config.mrope.section.begin());
-}
-
-/// Interleaved, the frequencies of height and width are every third one from 1 and from 2.
-void read_mrope_interleaved(const HfConfig& rope, MoeDecoderConfig& config) {
-  config.mrope.interleaved = rope.boolean_or("mrope_interleaved", false);
-  if (!config.mrope.interleaved) {
-    return;
-  }
-  const std::int64_t num_frequencies = config.head_dim / 2;
-  const std::int64_t most_height = (num_frequencies + 1) / 3;
-  const std::int64_t most_width = num_frequencies / 3;
-  const auto& section = config.mrope.section;
-  if (section[1] > most_height || section[2] > most_width) {
-    rope.fail("mrope_section",
-              "with mrope_interleaved and head_dim " + std::to_string(config.head_dim) +
-                  " must hold at most " + std::to_string(most_height) + " for the height and " +
-                  std::to_string(most_width) + " for the width");
-  }
-}
-
 }  // namespace
 
-void refuse_what_is_not_built(const HfConfig& file, const std::string& model_type) {
+void check_kind(const HfConfig& file, const std::string& model_type) {
   if (file.string("model_type") != model_type) {
     file.fail("model_type",
               "is '" + printable(file.string("model_type")) + "'; allowed: " + model_type);
   }
   if (file.string_or("hidden_act", "silu") != "silu") {
     file.fail("hidden_act", "is '" + printable(file.string("hidden_act")) + "'; allowed: silu");
-  }
-  if (file.has("quantization_config")) {
-    file.fail("quantization_config",
-              "asks for quantized weights, which are not built yet; allowed: none");
-  }
-  if (file.boolean_or("use_sliding_window", false)) {
-    file.fail("use_sliding_window", "is true; sliding windows are not built yet; allowed: false");
-  }
-  for (const auto& type : file.strings_or_empty("layer_types")) {
-    if (type != "full_attention") {
-      file.fail("layer_types",
-                "holds '" + printable(type) + "', which is not built yet; allowed: full_attention");
-    }
-  }
-  if (file.optional_positive_number("partial_rotary_factor").value_or(1.0) != 1.0) {
-    file.fail("partial_rotary_factor",
-              "is not 1; rotating a part of a head is not built yet; allowed: 1");
   }
 }
 
@@ -119,48 +65,6 @@ void read_attention(const HfConfig& file, MoeDecoderConfig& config) {
               "is " + std::to_string(config.head_dim) +
                   "; allowed: an even number, as rotary embedding turns pairs");
   }
-  config.attention_bias = file.boolean_or("attention_bias", false);
-}
-
-// transformers 4: rope_theta beside rope_scaling (null, or {"rope_type" or "type", ...}).
-// transformers 5: rope_parameters {"rope_theta", "rope_type"}.
-void read_rope(const HfConfig& file, MoeDecoderConfig& config) {
-  config.mrope.section = default_mrope_section(config.head_dim / 2);
-  std::optional<double> theta = file.optional_positive_number("rope_theta");
-  for (const std::string key : {"rope_scaling", "rope_parameters"}) {
-    if (!file.has(key)) {
-      continue;
-    }
-    const HfConfig rope = file.object(key);
-    for (const std::string type_key : {"rope_type", "type"}) {
-      const std::string type = rope.string_or(type_key, "default");
-      if (type != "default") {
-        rope.fail(type_key,
-                  "is '" + printable(type) + "', which is not built yet; allowed: default");
-      }
-    }
-    if (rope.optional_positive_number("partial_rotary_factor").value_or(1.0) != 1.0) {
-      rope.fail("partial_rotary_factor", "is not 1, which is not built yet; allowed: 1");
-    }
-    if (const auto inner = rope.optional_positive_number("rope_theta")) {
-      if (theta && *theta != *inner) {
-        rope.fail("rope_theta", "differs from another rope_theta of the file; allowed: one value");
-      }
-      theta = inner;
-    }
-    if (rope.has("mrope_section")) {
-      read_mrope_section(rope, config);
-    } else if (rope.boolean_or("mrope_interleaved", false)) {
-      rope.fail("mrope_section", "is missing, which mrope_interleaved needs");
-    }
-    if (rope.has("mrope_interleaved")) {
-      read_mrope_interleaved(rope, config);
-    }
-  }
-  if (!theta) {
-    file.fail("rope_theta", "is missing, at the top level and in rope_parameters");
-  }
-  config.rope_theta = *theta;
 }
 
 void read_experts(const HfConfig& file, MoeDecoderConfig& config) {
@@ -176,12 +80,28 @@ void read_experts(const HfConfig& file, MoeDecoderConfig& config) {
   config.norm_topk_prob = file.boolean("norm_topk_prob");
 }
 
+void read_layer_types(const HfConfig& file, MoeDecoderConfig& config) {
+  config.num_hidden_layers = file.integer("num_hidden_layers", {.max = kMaxLayers});
+  const auto types = file.strings_or_empty("layer_types");
+  for (const auto& type : types) {
+    if (type != "full_attention") {
+      file.fail("layer_types",
+                "holds '" + printable(type) + "', which is not built yet; allowed: full_attention");
+    }
+  }
+  if (!types.empty() && std::ssize(types) != config.num_hidden_layers) {
+    file.fail("layer_types",
+              "holds " + std::to_string(types.size()) + " entries; allowed: num_hidden_layers " +
+                  std::to_string(config.num_hidden_layers));
+  }
+}
+
 // A layer is dense if it is listed, or if its number counted from 1 is no multiple of the step.
 void read_layers(const HfConfig& file, MoeDecoderConfig& config) {
-  config.num_hidden_layers = file.integer("num_hidden_layers", {.max = 100'000});
+  read_layer_types(file, config);
   const std::int64_t step = file.integer_or("decoder_sparse_step", 1);
-  const auto dense =
-      file.integers_or_empty("mlp_only_layers", {.min = 0, .max = config.num_hidden_layers - 1});
+  // As in transformers, the list may name layers that a file was cut to leave out.
+  const auto dense = file.integers_or_empty("mlp_only_layers", {.min = 0, .max = kMaxLayers});
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     const bool listed = std::find(dense.begin(), dense.end(), layer) != dense.end();
     config.is_moe_layer.push_back(!listed && (layer + 1) % step == 0);
@@ -189,7 +109,8 @@ void read_layers(const HfConfig& file, MoeDecoderConfig& config) {
   const bool has_dense_layer =
       std::find(config.is_moe_layer.begin(), config.is_moe_layer.end(), false) !=
       config.is_moe_layer.end();
-  config.intermediate_size = has_dense_layer ? file.integer("intermediate_size") : 0;
+  const auto of_dense_layers = file.integer_or("intermediate_size", 0);
+  config.intermediate_size = has_dense_layer ? file.integer("intermediate_size") : of_dense_layers;
 }
 
 }  // namespace dovetail

@@ -10,24 +10,23 @@
 
 namespace dovetail {
 
-/// Throws InputError for another model_type, and for features that change the outputs and are not
-/// built (sliding windows, quantization, ...).
-void refuse_what_is_not_built(const HfConfig& file, const std::string& model_type);
+/// model_type must be this one, hidden_act silu.
+void check_kind(const HfConfig& file, const std::string& model_type);
 
 /// Vocabulary, hidden size, epsilon, tied embeddings, dtype of the published weights.
 void read_sizes(const HfConfig& file, MoeDecoderConfig& config);
 
-/// Needs hidden_size.
+/// Heads and their size. Needs hidden_size.
 void read_attention(const HfConfig& file, MoeDecoderConfig& config);
-
-/// Needs head_dim.
-void read_rope(const HfConfig& file, MoeDecoderConfig& config);
 
 /// Routed experts.
 void read_experts(const HfConfig& file, MoeDecoderConfig& config);
 
-/// Which layers are dense, and the size of these: num_hidden_layers, decoder_sparse_step,
-/// mlp_only_layers, intermediate_size.
+/// Number and types of the layers, of which full_attention alone is built.
+void read_layer_types(const HfConfig& file, MoeDecoderConfig& config);
+
+/// The same, and which layers are dense, and the size of these: num_hidden_layers,
+/// decoder_sparse_step, mlp_only_layers, intermediate_size.
 void read_layers(const HfConfig& file, MoeDecoderConfig& config);
 
 }  // namespace dovetail

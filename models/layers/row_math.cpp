@@ -126,7 +126,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
   return result;
 }
 
-at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype) {
+at::Tensor cos_and_sin(const at::Tensor& angles, double factor, at::ScalarType dtype) {
+  const auto scale = static_cast<float>(factor);
   const at::Tensor rows = angles.contiguous();
   const std::int64_t size = rows.size(1);
   at::Tensor result = at::empty({2, rows.size(0), size}, rows.options().dtype(dtype));
@@ -136,8 +137,8 @@ at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype) {
     T* const to = result.mutable_data_ptr<T>();
     for_each_row(rows.size(0), size, [&](std::int64_t row) {
       for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
-        to[i] = static_cast<T>(std::cos(from[i]));
-        to[rows.numel() + i] = static_cast<T>(std::sin(from[i]));
+        to[i] = static_cast<T>(std::cos(from[i]) * scale);
+        to[rows.numel() + i] = static_cast<T>(std::sin(from[i]) * scale);
       }
     });
   });

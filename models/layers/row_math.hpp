@@ -12,8 +12,8 @@ namespace dovetail::row_math {
 /// See rms_norm.hpp. Squares are added up in double.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 
-/// cos and sin of angles [T, n] float32 -> [2, T, n] in `dtype`.
-at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype);
+/// factor * cos and factor * sin of angles [T, n] float32 -> [2, T, n] in `dtype`.
+at::Tensor cos_and_sin(const at::Tensor& angles, double factor, at::ScalarType dtype);
 
 /// See rotary.hpp.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);

@@ -28,7 +28,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 at::Tensor table_of(const AttentionCase& test_case) {
   const std::int64_t head_dim = test_case.sizes.dims.head_dim;
-  const Rotary rotary(head_dim, 1e6, {.section = {head_dim / 2, 0, 0}}, at::kCPU);
+  const Rotary rotary(
+      head_dim, {.theta = 1e6, .mrope = {.section = {head_dim / 2, 0, 0}}}, at::kCPU);
   return rotary.table(test_case.positions, at::kBFloat16);
 }
 

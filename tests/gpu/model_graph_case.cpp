@@ -31,7 +31,7 @@ MoeDecoderConfig model_config() {
   config.num_attention_heads = 8;
   config.head_dim = 16;
   config.moe_intermediate_size = 32;
-  config.mrope = {.section = {4, 2, 2}};
+  config.rope.mrope = {.section = {4, 2, 2}};
   return config;
 }
 

@@ -23,14 +23,15 @@ void launch_rms_norm(void* result,
                      std::int64_t size,
                      cudaStream_t stream);
 
-/// table [2, tokens, frequencies] = cos and sin of position * frequency, rounded from float.
-/// positions int64: frequency f reads row position_rows[f] of rows `position_stride` apart; with
-/// position_rows null, row 0.
+/// table [2, tokens, frequencies] = cos and sin of position * frequency, times `scale`, rounded
+/// from float. positions int64: frequency f reads row position_rows[f] of rows `position_stride`
+/// apart; with position_rows null, row 0.
 void launch_rotary_table(void* table,
                          const std::int64_t* positions,
                          std::int64_t position_stride,
                          const std::int64_t* position_rows,
                          const float* frequencies,
+                         float scale,
                          std::int64_t tokens,
                          std::int64_t frequencies_count,
                          cudaStream_t stream);

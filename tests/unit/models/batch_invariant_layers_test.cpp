@@ -156,7 +156,7 @@ TEST_P(BatchInvariant, NormRotationAndGates) {
   // Heads within a row that holds more, as queries and keys lie.
   const at::Tensor heads = random_rows({60, 5, 24});
   const at::Tensor weight = random_rows({24});
-  const Rotary rotary(24, 1e4, {.section = {4, 4, 4}}, at::kCPU);
+  const Rotary rotary(24, {.theta = 1e4, .mrope = {.section = {4, 4, 4}}}, at::kCPU);
   const RowOperation turn = [&](const at::Tensor& rows) {
     // A row's first element of the last head gives its position.
     const at::Tensor positions =

@@ -116,7 +116,7 @@ class Forward {
         for (std::size_t i = 0; i < size / 2; ++i) {
           const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(size);
           const double angle =
-              static_cast<double>(position) / std::pow(config_.rope_theta, exponent);
+              static_cast<double>(position) / std::pow(config_.rope.theta, exponent);
           const double real = head[i];
           const double imaginary = head[i + size / 2];
           head[i] = real * std::cos(angle) - imaginary * std::sin(angle);

@@ -37,8 +37,8 @@ class RandomCase {
     config_.attention_bias = draw(0, 1) == 1;
     config_.tie_word_embeddings = draw(0, 1) == 1;
     config_.rms_norm_eps = 1e-6;
-    config_.rope_theta = static_cast<double>(draw(10, 1000));
-    config_.mrope.section = {0, 0, config_.head_dim / 2};
+    config_.rope.theta = static_cast<double>(draw(10, 1000));
+    config_.rope.mrope.section = {0, 0, config_.head_dim / 2};
     for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
       config_.is_moe_layer.push_back(draw(0, 3) > 0);
     }

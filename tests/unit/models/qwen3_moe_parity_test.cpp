@@ -78,7 +78,8 @@ INSTANTIATE_TEST_SUITE_P(Fixtures,
                          testing::Values("qwen3-moe-tiny",
                                          "odd-heads-stacked",
                                          "tied-dense-sharded",
-                                         "all-experts-half"),
+                                         "all-experts-half",
+                                         "yarn-nested"),
                          [](const auto& test) {
                            std::string name = test.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -19,8 +19,8 @@ MoeDecoderConfig small_config() {
   config.shared_intermediate_size = 48;
   config.norm_topk_prob = true;
   config.rms_norm_eps = 1e-6;
-  config.rope_theta = 1000;
-  config.mrope = {.section = {2, 2, 2}};
+  config.rope.theta = 1000;
+  config.rope.mrope = {.section = {2, 2, 2}};
   config.is_moe_layer = {true, false, true};
   return config;
 }
