@@ -34,9 +34,13 @@ MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
-  config.attention_bias = file.boolean_or("attention_bias", false);
+  config.has_qk_norm = true;
+  config.qkv_bias = file.boolean_or("attention_bias", false);
+  config.output_bias = config.qkv_bias;
   config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
+  config.moe_intermediate_size = file.integer("moe_intermediate_size");
+  config.norm_topk_prob = file.boolean("norm_topk_prob");
   read_shared_experts(file, config);
   read_layers(file, config);
   check_norms_and_windows(file);

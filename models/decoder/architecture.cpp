@@ -6,6 +6,7 @@
 #include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
 #include "models/decoder/model.hpp"
+#include "models/decoder/renamed_weights.hpp"
 #include "models/decoder/weights.hpp"
 
 namespace dovetail {
@@ -88,7 +89,11 @@ std::vector<MemoryPart> MoeDecoderArchitecture::weight_memory(
 std::unique_ptr<Model> MoeDecoderArchitecture::make_model(WeightSource& weights,
                                                           const ModelPlacement& placement) const {
   check_placement(config_, placement);
-  return std::make_unique<MoeDecoderModel>(config_, shape_, dims_, weights, placement);
+  if (!config_.older_name) {
+    return std::make_unique<MoeDecoderModel>(config_, shape_, dims_, weights, placement);
+  }
+  RenamedWeights renamed(weights, config_.older_name);
+  return std::make_unique<MoeDecoderModel>(config_, shape_, dims_, renamed, placement);
 }
 
 std::unique_ptr<Architecture> make_decoder(MoeDecoderConfig config, const ModelConfig& model) {

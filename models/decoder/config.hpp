@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,11 +28,16 @@ struct MoeDecoderConfig {
   /// Of one feed-forward that all tokens pass beside the experts of each MoE layer; 0 = none.
   std::int64_t shared_intermediate_size = 0;
   bool norm_topk_prob = false;
-  bool attention_bias = false;
+  bool qkv_bias = false;
+  bool output_bias = false;  ///< of attention
+  bool has_qk_norm = false;  ///< queries and keys are normed, head by head
   bool tie_word_embeddings = false;
   double rms_norm_eps = 0;
   RopeParameters rope;
   std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
+  /// The name of a parameter in checkpoints of transformers 4, from that of transformers 5 with one
+  /// tensor an expert ("...mlp.experts.3.up_proj.weight"); empty where the two are equal.
+  std::function<std::string(std::string name)> older_name;
   std::string published_dtype;  ///< torch_dtype, or dtype, of the published weights; may be empty
   /// The stage of the model that runs; none = all layers. Not from the file.
   std::optional<LayerRange> layers;

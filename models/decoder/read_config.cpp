@@ -76,8 +76,6 @@ void read_experts(const HfConfig& file, MoeDecoderConfig& config) {
     file.fail("num_local_experts", "differs from num_experts; allowed: one value");
   }
   config.num_experts_per_tok = file.integer("num_experts_per_tok", {.max = config.num_experts});
-  config.moe_intermediate_size = file.integer("moe_intermediate_size");
-  config.norm_topk_prob = file.boolean("norm_topk_prob");
 }
 
 void read_layer_types(const HfConfig& file, MoeDecoderConfig& config) {

@@ -19,7 +19,7 @@ void read_sizes(const HfConfig& file, MoeDecoderConfig& config);
 /// Heads and their size. Needs hidden_size.
 void read_attention(const HfConfig& file, MoeDecoderConfig& config);
 
-/// Routed experts.
+/// Number of experts and of choices.
 void read_experts(const HfConfig& file, MoeDecoderConfig& config);
 
 /// Number and types of the layers, of which full_attention alone is built.

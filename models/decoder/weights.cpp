@@ -21,12 +21,16 @@ AttentionWeights allocate_attention(const MoeDecoderConfig& config,
   AttentionWeights weights;
   weights.qkv = at::empty({qkv_rows, config.hidden_size}, options);
   weights.output = at::empty({config.hidden_size, query_rows}, options);
-  if (config.attention_bias) {
+  if (config.qkv_bias) {
     weights.qkv_bias = at::empty({qkv_rows}, options);
+  }
+  if (config.output_bias) {
     weights.output_bias = at::empty({config.hidden_size}, options);
   }
-  weights.q_norm = at::empty({config.head_dim}, options);
-  weights.k_norm = at::empty({config.head_dim}, options);
+  if (config.has_qk_norm) {
+    weights.q_norm = at::empty({config.head_dim}, options);
+    weights.k_norm = at::empty({config.head_dim}, options);
+  }
   return weights;
 }
 
@@ -45,12 +49,16 @@ void visit_attention(const MoeDecoderConfig& config,
   };
   visit_stacked(weights.qkv, ".weight");
   visitor.replicated(MoeDecoderPart::attention, prefix + ".o_proj.weight", weights.output);
-  if (config.attention_bias) {
+  if (config.qkv_bias) {
     visit_stacked(weights.qkv_bias, ".bias");
+  }
+  if (config.output_bias) {
     visitor.replicated(MoeDecoderPart::attention, prefix + ".o_proj.bias", weights.output_bias);
   }
-  visitor.replicated(MoeDecoderPart::norms, prefix + ".q_norm.weight", weights.q_norm);
-  visitor.replicated(MoeDecoderPart::norms, prefix + ".k_norm.weight", weights.k_norm);
+  if (config.has_qk_norm) {
+    visitor.replicated(MoeDecoderPart::norms, prefix + ".q_norm.weight", weights.q_norm);
+    visitor.replicated(MoeDecoderPart::norms, prefix + ".k_norm.weight", weights.k_norm);
+  }
 }
 
 void visit_mlp(MoeDecoderPart part,

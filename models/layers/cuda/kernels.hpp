@@ -38,8 +38,8 @@ void launch_rotary_table(void* table,
 
 struct QkvArguments {
   void* qkv = nullptr;           ///< [tokens, heads + 2 kv_heads, head_dim]; changed in place
-  const void* q_norm = nullptr;  ///< [head_dim]
-  const void* k_norm = nullptr;  ///< [head_dim]
+  const void* q_norm = nullptr;  ///< [head_dim]; null = queries and keys are not normed
+  const void* k_norm = nullptr;  ///< [head_dim], or null
   const void* rotary = nullptr;  ///< [2, tokens, head_dim / 2]
   const std::int64_t* slots = nullptr;  ///< [tokens]; < 0 = the cache keeps what it has
   void* keys = nullptr;                 ///< [slots, kv_heads, head_dim]
@@ -51,8 +51,8 @@ struct QkvArguments {
   float epsilon = 0;
 };
 
-/// Norms and turns queries and keys in place, and writes keys and values into the cache. Rounds
-/// where rms_norm and rotate round.
+/// Norms (where there are norms) and turns queries and keys in place, and writes keys and values
+/// into the cache. Rounds where rms_norm and rotate round.
 void launch_qkv(const QkvArguments& arguments, cudaStream_t stream);
 
 /// The segments as the device sees them; see SegmentTensors.

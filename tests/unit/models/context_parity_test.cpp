@@ -26,8 +26,13 @@ constexpr double kTolerance = 1e-5;
 constexpr std::int64_t kDecodeSteps = 16;
 constexpr int kPageSizes[] = {1, 3, 16, 1000};
 
-const std::string kFixtures[] = {
-    "qwen3-moe-tiny", "odd-heads-stacked", "tied-dense-sharded", "all-experts-half", "yarn-nested"};
+const std::string kFixtures[] = {"qwen3-moe-tiny",
+                                 "odd-heads-stacked",
+                                 "tied-dense-sharded",
+                                 "all-experts-half",
+                                 "yarn-nested",
+                                 "mixtral-linear",
+                                 "mixtral-yarn-stacked"};
 const std::string kMropeFixtures[] = {"mrope-interleaved", "mrope-contiguous"};
 
 at::Tensor rows(const at::Tensor& all, const std::vector<std::int64_t>& wanted) {

@@ -236,7 +236,9 @@ TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {
     EXPECT_EQ(config.rope.theta, 10000.0);
     EXPECT_EQ(config.num_experts, 8);
     EXPECT_EQ(config.head_dim, 10);
-    EXPECT_FALSE(config.attention_bias);
+    EXPECT_FALSE(config.qkv_bias);
+    EXPECT_FALSE(config.output_bias);
+    EXPECT_TRUE(config.has_qk_norm);
     EXPECT_FALSE(config.tie_word_embeddings);
     EXPECT_EQ(config.shared_intermediate_size, 0);
     EXPECT_EQ(config.rope.mrope.section, (std::array<std::int64_t, 3>{1, 2, 2}));

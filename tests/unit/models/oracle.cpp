@@ -86,7 +86,9 @@ class Forward {
 
   Row linear(const std::string& name, const Row& x) const {
     Row y = multiply(weight(name + ".weight"), x);
-    if (config_.attention_bias && name.find("self_attn") != std::string::npos) {
+    const bool is_attention = name.find("self_attn") != std::string::npos;
+    const bool is_output = name.ends_with("o_proj");
+    if (is_attention && (is_output ? config_.output_bias : config_.qkv_bias)) {
       const Matrix bias = weight(name + ".bias");
       for (std::size_t i = 0; i < y.size(); ++i) {
         y[i] += bias(0, i);
@@ -104,7 +106,8 @@ class Forward {
     return linear(prefix + ".down_proj", inner);
   }
 
-  /// The heads of one token: normed if `norm_name` is given, and turned to its position.
+  /// The heads of one token. Those of queries and keys, whose norm's name is given, are normed
+  /// where the model norms them, and turned to the token's position.
   Rows heads(const Row& flat, std::size_t position, const std::string& norm_name) const {
     const auto size = static_cast<std::size_t>(config_.head_dim);
     Rows all;
@@ -112,7 +115,7 @@ class Forward {
       Row head(flat.begin() + static_cast<std::ptrdiff_t>(begin),
                flat.begin() + static_cast<std::ptrdiff_t>(begin + size));
       if (!norm_name.empty()) {
-        head = norm(head, norm_name);
+        head = config_.has_qk_norm ? norm(head, norm_name) : head;
         for (std::size_t i = 0; i < size / 2; ++i) {
           const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(size);
           const double angle =

@@ -34,7 +34,9 @@ class RandomCase {
     config_.intermediate_size = draw(1, 20);
     config_.shared_intermediate_size = draw(0, 2) * config_.moe_intermediate_size;
     config_.norm_topk_prob = draw(0, 1) == 1;
-    config_.attention_bias = draw(0, 1) == 1;
+    config_.qkv_bias = draw(0, 1) == 1;
+    config_.output_bias = draw(0, 1) == 1;
+    config_.has_qk_norm = draw(0, 1) == 1;
     config_.tie_word_embeddings = draw(0, 1) == 1;
     config_.rms_norm_eps = 1e-6;
     config_.rope.theta = static_cast<double>(draw(10, 1000));

@@ -166,7 +166,8 @@ TEST(Qwen3Moe, MemoryIsWhatIsAllocatedAndReadOnce) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       MoeDecoderConfig config = small_config();
       config.tie_word_embeddings = tied;
-      config.attention_bias = tied;
+      config.qkv_bias = tied;
+      config.output_bias = tied;
       const MoeDecoderArchitecture architecture(config);
       for (int rank = 0; rank < 2; ++rank) {
         const ModelPlacement placement{

@@ -18,6 +18,7 @@ MoeDecoderConfig small_config() {
   config.moe_intermediate_size = 24;
   config.shared_intermediate_size = 48;
   config.norm_topk_prob = true;
+  config.has_qk_norm = true;
   config.rms_norm_eps = 1e-6;
   config.rope.theta = 1000;
   config.rope.mrope = {.section = {2, 2, 2}};

@@ -38,7 +38,8 @@ MoeDecoderConfig stage_of(MoeDecoderConfig config, int first, int last) {
 MoeDecoderConfig config_of(bool tied) {
   MoeDecoderConfig config = small_config();
   config.tie_word_embeddings = tied;
-  config.attention_bias = tied;
+  config.qkv_bias = tied;
+  config.output_bias = tied;
   return config;
 }
 
