@@ -8,15 +8,11 @@
 namespace dovetail {
 namespace {
 
-/// Some files carry these keys of related models, which are no news.
-void check_norms_and_windows(const HfConfig& file) {
+/// Some files carry this key of a related model.
+void check_norms(const HfConfig& file) {
   if (!file.boolean_or("use_qk_norm", true)) {
     file.fail("use_qk_norm", "is false; allowed: true (the model always norms queries and keys)");
   }
-  if (file.boolean_or("use_sliding_window", false)) {
-    file.fail("use_sliding_window", "is true; sliding windows are not built yet; allowed: false");
-  }
-  file.has("sliding_window");  // the size of windows that are not used
 }
 
 /// Our extension, with DeepSeek's meaning: one shared feed-forward of n_shared_experts *
@@ -43,7 +39,8 @@ MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
   config.norm_topk_prob = file.boolean("norm_topk_prob");
   read_shared_experts(file, config);
   read_layers(file, config);
-  check_norms_and_windows(file);
+  check_norms(file);
+  refuse_sliding_windows(file);
   refuse_other_keys(file);
   return config;
 }

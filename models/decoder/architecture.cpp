@@ -29,7 +29,7 @@ double linear_flops(const MoeDecoderConfig& config) {
   const std::int64_t experts =
       config.hidden_size *
       (config.num_experts + 3 * config.num_experts_per_tok * config.moe_intermediate_size +
-       3 * config.shared_intermediate_size);
+       3 * config.shared_intermediate_size + (config.has_shared_expert_gate ? 1 : 0));
   const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
   double products = 0;
   for (const LayerShape& layer : shape_of(config).layers) {

@@ -27,6 +27,9 @@ struct MoeDecoderConfig {
   std::int64_t moe_intermediate_size = 0;
   /// Of one feed-forward that all tokens pass beside the experts of each MoE layer; 0 = none.
   std::int64_t shared_intermediate_size = 0;
+  /// The shared expert's result counts for each token as much as the sigmoid of a gate says.
+  bool has_shared_expert_gate = false;
+  std::string shared_experts_name = "shared_experts";  ///< of the module in checkpoints
   bool norm_topk_prob = false;
   bool qkv_bias = false;
   bool output_bias = false;  ///< of attention

@@ -10,6 +10,7 @@
 #include "models/layers/products.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/router.hpp"
+#include "models/layers/times_sigmoid.hpp"
 #include "models/weights/digest.hpp"
 
 namespace dovetail {
@@ -152,6 +153,11 @@ void MoeDecoderModel::shared_experts(int layer, UbatchState& state) const {
   const MoeDecoderLayerWeights& weights = moe_layer_weights(layer);
   DOVETAIL_CHECK(weights.shared_experts.down.defined(), "the model has no shared experts");
   state.shared_output = gated_mlp(weights.shared_experts, state.moe_input, numerics_);
+  if (weights.shared_expert_gate.defined()) {
+    const at::Tensor gate =
+        project(state.moe_input, weights.shared_expert_gate, at::Tensor(), numerics_);
+    state.shared_output = times_sigmoid(state.shared_output, gate, numerics_);
+  }
 }
 
 void MoeDecoderModel::mlp(int layer, UbatchState& state) const {

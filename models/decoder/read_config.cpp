@@ -111,4 +111,11 @@ void read_layers(const HfConfig& file, MoeDecoderConfig& config) {
   config.intermediate_size = has_dense_layer ? file.integer("intermediate_size") : of_dense_layers;
 }
 
+void refuse_sliding_windows(const HfConfig& file) {
+  if (file.boolean_or("use_sliding_window", false)) {
+    file.fail("use_sliding_window", "is true; sliding windows are not built yet; allowed: false");
+  }
+  file.has("sliding_window");
+}
+
 }  // namespace dovetail

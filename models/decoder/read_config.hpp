@@ -29,4 +29,8 @@ void read_layer_types(const HfConfig& file, MoeDecoderConfig& config);
 /// decoder_sparse_step, mlp_only_layers, intermediate_size.
 void read_layers(const HfConfig& file, MoeDecoderConfig& config);
 
+/// Throws InputError where use_sliding_window is true; sliding_window alone is a size of what is
+/// not used, in models that have both keys.
+void refuse_sliding_windows(const HfConfig& file);
+
 }  // namespace dovetail

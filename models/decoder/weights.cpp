@@ -88,9 +88,14 @@ void visit_layer(const MoeDecoderConfig& config,
   visitor.experts(prefix + ".mlp", layer.experts);
   if (layer.shared_experts.down.defined()) {
     visit_mlp(MoeDecoderPart::shared_experts,
-              prefix + ".mlp.shared_experts",
+              prefix + ".mlp." + config.shared_experts_name,
               layer.shared_experts,
               visitor);
+  }
+  if (layer.shared_expert_gate.defined()) {
+    visitor.replicated(MoeDecoderPart::shared_experts,
+                       prefix + ".mlp.shared_expert_gate.weight",
+                       layer.shared_expert_gate);
   }
 }
 
@@ -123,6 +128,9 @@ MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config,
       layer.experts.down = at::empty({experts, hidden, inner}, options);
       if (config.shared_intermediate_size > 0) {
         layer.shared_experts = allocate_mlp(hidden, config.shared_intermediate_size, options);
+      }
+      if (config.has_shared_expert_gate) {
+        layer.shared_expert_gate = at::empty({1, hidden}, options);
       }
     } else {
       layer.mlp = allocate_mlp(hidden, config.intermediate_size, options);

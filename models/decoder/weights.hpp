@@ -20,10 +20,11 @@ struct MoeDecoderLayerWeights {
   at::Tensor input_norm;           ///< [H], before attention
   at::Tensor post_attention_norm;  ///< [H], before the experts or the dense feed-forward
   AttentionWeights attention;
-  at::Tensor router;          ///< [E, H]; MoE layers, as the next two
-  ExpertWeights experts;      ///< the rank's own
-  MlpWeights shared_experts;  ///< undefined where the model has none
-  MlpWeights mlp;             ///< dense layers
+  at::Tensor router;              ///< [E, H]; MoE layers, as the next two
+  ExpertWeights experts;          ///< the rank's own
+  MlpWeights shared_experts;      ///< undefined where the model has none
+  at::Tensor shared_expert_gate;  ///< [1, H], or undefined
+  MlpWeights mlp;                 ///< dense layers
 };
 
 struct MoeDecoderWeights {

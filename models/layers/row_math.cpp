@@ -185,6 +185,28 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
   return result;
 }
 
+at::Tensor times_sigmoid(const at::Tensor& x, const at::Tensor& logits) {
+  const at::Tensor rows = x.contiguous();
+  const at::Tensor gates = logits.contiguous();
+  const std::int64_t size = x.size(1);
+  DOVETAIL_CHECK(gates.numel() == x.size(0) && gates.scalar_type() == x.scalar_type(),
+                 "logits must be [rows, 1] in the dtype of x");
+  at::Tensor result = at::empty_like(rows);
+  with_element_type(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    const T* const from = rows.const_data_ptr<T>();
+    const T* const gate = gates.const_data_ptr<T>();
+    T* const to = result.mutable_data_ptr<T>();
+    for_each_row(x.size(0), size, [&](std::int64_t row) {
+      const float factor = rounded<T>(1.0F / (1.0F + std::exp(-static_cast<float>(gate[row]))));
+      for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
+        to[i] = static_cast<T>(static_cast<float>(from[i]) * factor);
+      }
+    });
+  });
+  return result;
+}
+
 at::Tensor chosen_probabilities(const at::Tensor& logits,
                                 const at::Tensor& expert_ids,
                                 bool normalize) {

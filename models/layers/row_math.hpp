@@ -21,6 +21,9 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);
 /// See swiglu.hpp.
 at::Tensor swiglu(const at::Tensor& gate_up);
 
+/// See times_sigmoid.hpp.
+at::Tensor times_sigmoid(const at::Tensor& x, const at::Tensor& logits);
+
 /// The softmax of logits [T, experts] float32 at expert_ids [T, k] int64 within the row, made to
 /// add up to 1 if asked: [T, k] float32. Sums are in double.
 at::Tensor chosen_probabilities(const at::Tensor& logits,

@@ -227,11 +227,16 @@ TEST(Qwen3MoeGpu, FixturesOfTransformers) {
                                           "mrope-interleaved",
                                           "yarn-nested",
                                           "mixtral-linear",
-                                          "mixtral-yarn-stacked"};
+                                          "mixtral-yarn-stacked",
+                                          "qwen2-moe-llama3",
+                                          "qwen2-moe-odd"};
   for (const std::string& name : names) {
     SCOPED_TRACE(name);
-    const std::set<std::string> odd_sizes = {
-        "odd-heads-stacked", "all-experts-half", "yarn-nested", "mixtral-yarn-stacked"};
+    const std::set<std::string> odd_sizes = {"odd-heads-stacked",
+                                             "all-experts-half",
+                                             "yarn-nested",
+                                             "mixtral-yarn-stacked",
+                                             "qwen2-moe-llama3"};
     const bool is_served = odd_sizes.count(name) == 0;
     for (const char* file : {"expected", "embeds"}) {
       const Fixture fixture = load_fixture(name, file);

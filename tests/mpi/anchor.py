@@ -22,8 +22,8 @@ policies:
 """
 # Fixtures whose inputs are token ids, with the numbers of ranks that divide their experts.
 FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dense-sharded": (1, 2), "all-experts-half": (1, 3), "yarn-nested": (1, 2),
-            "mixtral-linear": (1, 3), "mixtral-yarn-stacked": (1, 2, 3)}
-FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear")  # one of each architecture
+            "mixtral-linear": (1, 3), "mixtral-yarn-stacked": (1, 2, 3), "qwen2-moe-llama3": (1, 2, 3), "qwen2-moe-odd": (1, 3)}
+FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3")  # one of each architecture
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
 BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
 MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}

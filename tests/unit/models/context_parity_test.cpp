@@ -32,7 +32,9 @@ const std::string kFixtures[] = {"qwen3-moe-tiny",
                                  "all-experts-half",
                                  "yarn-nested",
                                  "mixtral-linear",
-                                 "mixtral-yarn-stacked"};
+                                 "mixtral-yarn-stacked",
+                                 "qwen2-moe-llama3",
+                                 "qwen2-moe-odd"};
 const std::string kMropeFixtures[] = {"mrope-interleaved", "mrope-contiguous"};
 
 at::Tensor rows(const at::Tensor& all, const std::vector<std::int64_t>& wanted) {

@@ -9,6 +9,8 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
+#include "models/mixtral.hpp"
+#include "models/qwen2_moe.hpp"
 #include "models/qwen3_moe.hpp"
 #include "models/registry.hpp"
 #include "tests/support/input_error.hpp"
@@ -57,8 +59,7 @@ struct BadValue {
   std::string message;  // a part of what must be said
 };
 
-Json with(const BadValue& change) {
-  Json values = kGood;
+Json with(const BadValue& change, Json values = kGood) {
   Json::json_pointer place;
   std::string rest = change.key;
   for (std::size_t dot = rest.find('.'); dot != std::string::npos; dot = rest.find('.')) {
@@ -330,6 +331,89 @@ TEST(Qwen3MoeConfig, DenseLayersAsInTransformers) {
   // A file that was cut to fewer layers still lists those that it left out.
   values["num_hidden_layers"] = 3;
   EXPECT_EQ(read(values).is_moe_layer, (std::vector<bool>{false, false, true}));
+}
+
+Json mixtral_file() {
+  Json values = kGood;
+  values["model_type"] = "mixtral";
+  for (const char* const key : {"num_experts",
+                                "moe_intermediate_size",
+                                "norm_topk_prob",
+                                "mlp_only_layers",
+                                "decoder_sparse_step",
+                                "use_sliding_window"}) {
+    values.erase(key);
+  }
+  values["num_local_experts"] = 8;
+  values["router_jitter_noise"] = 0.1;
+  return values;
+}
+
+TEST(MixtralConfig, ReadsWhatItsFilesHave) {
+  const auto read_file = [](const Json& values) {
+    return read_mixtral_config(ConfigFile(values.dump()).path());
+  };
+  const MoeDecoderConfig config = read_file(mixtral_file());
+  EXPECT_EQ(config.num_experts, 8);
+  EXPECT_EQ(config.moe_intermediate_size, 64) << "the key is intermediate_size";
+  EXPECT_EQ(config.is_moe_layer, std::vector<bool>(4, true));
+  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_FALSE(config.has_qk_norm || config.qkv_bias || config.output_bias);
+  EXPECT_EQ(config.older_name("model.layers.3.mlp.gate.weight"),
+            "model.layers.3.block_sparse_moe.gate.weight");
+  EXPECT_EQ(config.older_name("model.layers.3.mlp.experts.7.up_proj.weight"),
+            "model.layers.3.block_sparse_moe.experts.7.w3.weight");
+  EXPECT_EQ(config.older_name("model.norm.weight"), "model.norm.weight");
+  for (const BadValue& bad : {BadValue{"sliding_window", "4096", "allowed: none"},
+                              {"attention_bias", "true", "allowed: false"},
+                              {"norm_topk_prob", "false", "allowed: true"},
+                              {"decoder_sparse_step", "2", "is not known"},
+                              {"num_local_experts", "", "is missing"},
+                              {"model_type", "\"qwen3_moe\"", "allowed: mixtral"}}) {
+    const std::string message =
+        testing::input_error_of([&] { read_file(with(bad, mixtral_file())); });
+    EXPECT_NE(message.find(bad.message), std::string::npos) << bad.key << ": " << message;
+  }
+}
+
+Json qwen2_file() {
+  Json values = kGood;
+  values["model_type"] = "qwen2_moe";
+  values["shared_expert_intermediate_size"] = 24;
+  values["sliding_window"] = 4096;
+  values["max_window_layers"] = 2;
+  values.erase("norm_topk_prob");
+  return values;
+}
+
+TEST(Qwen2MoeConfig, ReadsWhatItsFilesHave) {
+  const auto read_file = [](const Json& values) {
+    return read_qwen2_moe_config(ConfigFile(values.dump()).path());
+  };
+  MoeDecoderConfig config = read_file(qwen2_file());
+  EXPECT_EQ(config.shared_intermediate_size, 24);
+  EXPECT_EQ(config.shared_experts_name, "shared_expert");
+  EXPECT_TRUE(config.has_shared_expert_gate);
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_FALSE(config.has_qk_norm || config.output_bias || config.norm_topk_prob);
+  Json changed = qwen2_file();
+  changed["qkv_bias"] = false;
+  changed["norm_topk_prob"] = true;
+  changed["decoder_sparse_step"] = 2;
+  config = read_file(changed);
+  EXPECT_FALSE(config.qkv_bias);
+  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_EQ(config.is_moe_layer, (std::vector<bool>{false, true, false, true}));
+  for (const BadValue& bad : {BadValue{"use_sliding_window", "true", "allowed: false"},
+                              {"shared_expert_intermediate_size", "0", "from 1 to"},
+                              {"shared_expert_intermediate_size", "", "is missing"},
+                              {"attention_bias", "true", "allowed: false"},
+                              {"n_shared_experts", "1", "allowed: 0"},
+                              {"model_type", "\"qwen3_moe\"", "allowed: qwen2_moe"}}) {
+    const std::string message =
+        testing::input_error_of([&] { read_file(with(bad, qwen2_file())); });
+    EXPECT_NE(message.find(bad.message), std::string::npos) << bad.key << ": " << message;
+  }
 }
 
 TEST(Qwen3MoeConfig, ConfigsOfThisRepository) {

@@ -178,7 +178,12 @@ class Forward {
           std::exp(logit(rank) - logit(0)) / total);
     }
     if (config_.shared_intermediate_size > 0) {
-      add(y, feed_forward(prefix + ".shared_experts", x));
+      const double gate = config_.has_shared_expert_gate
+                              ? multiply(weight(prefix + ".shared_expert_gate.weight"), x)[0]
+                              : std::numeric_limits<double>::infinity();
+      add(y,
+          feed_forward(prefix + "." + config_.shared_experts_name, x),
+          1 / (1 + std::exp(-gate)));
     }
     order.resize(k);
     result_.expert_ids[layer].push_back(order);

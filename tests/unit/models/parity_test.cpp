@@ -44,6 +44,20 @@ const std::map<std::string, Names> kFixtures = {
       "model.layers.0.mlp.experts.gate_up_proj",
       "model.layers.1.mlp.experts.down_proj",
       "model.layers.1.post_attention_layernorm.weight"}},
+    {"qwen2-moe-llama3",
+     {"model.layers.0.mlp.shared_expert.up_proj.weight",
+      "model.layers.2.mlp.shared_expert_gate.weight",
+      "model.layers.0.self_attn.q_proj.bias",
+      "model.layers.1.self_attn.k_proj.bias",
+      "model.layers.2.self_attn.v_proj.bias",
+      "model.layers.1.mlp.down_proj.weight",
+      "model.layers.2.mlp.experts.5.up_proj.weight"}},
+    {"qwen2-moe-odd",
+     {"model.layers.1.mlp.shared_expert_gate.weight",
+      "model.layers.3.mlp.shared_expert.down_proj.weight",
+      "model.layers.2.mlp.gate_proj.weight",
+      "model.layers.3.self_attn.o_proj.weight",
+      "model.layers.1.mlp.experts.down_proj"}},
 };
 
 class Parity : public testing::TestWithParam<std::string> {};
@@ -170,7 +184,8 @@ TEST(ParityRanks, ExpertsSpreadOverRanksGiveTheSame) {
 }
 
 TEST(ParityRanks, DigestsAddUpToThoseOfOneRank) {
-  for (const char* name : {"qwen3-moe-tiny", "odd-heads-stacked", "mixtral-yarn-stacked"}) {
+  for (const char* name :
+       {"qwen3-moe-tiny", "odd-heads-stacked", "mixtral-yarn-stacked", "qwen2-moe-llama3"}) {
     const Fixture fixture = load_fixture(name);
     const WeightsDigest whole = make_models(fixture, 1, at::kFloat).front()->weights_digest();
     WeightsDigest sum;

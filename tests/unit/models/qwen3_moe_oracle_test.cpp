@@ -33,6 +33,7 @@ class RandomCase {
     config_.moe_intermediate_size = draw(1, 20);
     config_.intermediate_size = draw(1, 20);
     config_.shared_intermediate_size = draw(0, 2) * config_.moe_intermediate_size;
+    config_.has_shared_expert_gate = config_.shared_intermediate_size > 0 && draw(0, 1) == 1;
     config_.norm_topk_prob = draw(0, 1) == 1;
     config_.qkv_bias = draw(0, 1) == 1;
     config_.output_bias = draw(0, 1) == 1;
