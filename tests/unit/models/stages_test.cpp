@@ -175,6 +175,13 @@ TEST(Stages, FlopsAreTwiceTheParametersOfATokenAndFourTimesTheHeads) {
   EXPECT_DOUBLE_EQ(middle.flops_per_token, 2 * (attention + dense));
 }
 
+TEST(Stages, FlopsOfAGateAreThoseOfItsRow) {
+  MoeDecoderConfig config = small_config();
+  const double without = MoeDecoderArchitecture(config).dims().flops_per_token;
+  config.has_shared_expert_gate = true;
+  EXPECT_DOUBLE_EQ(MoeDecoderArchitecture(config).dims().flops_per_token, without + 2 * 2 * 48);
+}
+
 TEST(Stages, LayersOutsideOfTheModelAreRefused) {
   const auto error_of = [](int first, int last) {
     return testing::input_error_of([&] {
