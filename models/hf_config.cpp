@@ -24,7 +24,8 @@ std::string quoted(const std::string& key) {
 
 HfConfig HfConfig::read(const std::string& path) {
   const auto text = read_text_file(path, kModelConfigText);
-  const Json values = parse_strict_json(text, {.file = path, .max_depth = kMaxDepth});
+  const Json values =
+      parse_strict_json(text, {.file = path, .max_depth = kMaxDepth, .takes_non_finite = true});
   return {path, "", read_json_object(values, path)};
 }
 
@@ -36,6 +37,7 @@ void HfConfig::fail(const std::string& key, const std::string& message) const {
 }
 
 bool HfConfig::has(const std::string& key) const {
+  asked_.insert(key);
   const auto found = values_.find(key);
   return found != values_.end() && !found->is_null();
 }
@@ -79,6 +81,15 @@ double HfConfig::positive_number(const std::string& key) const {
   return found.get<double>();
 }
 
+double HfConfig::number(const std::string& key, double min) const {
+  const Json& found = value(key);
+  if (!found.is_number() || !std::isfinite(found.get<double>()) || found.get<double>() < min) {
+    fail(key,
+         "is " + printable_json(found) + "; allowed: a number of at least " + Json(min).dump());
+  }
+  return found.get<double>();
+}
+
 std::string HfConfig::string(const std::string& key) const {
   const Json& found = value(key);
   if (!found.is_string()) {
@@ -99,6 +110,10 @@ bool HfConfig::boolean_or(const std::string& key, bool missing) const {
 
 std::optional<double> HfConfig::optional_positive_number(const std::string& key) const {
   return has(key) ? std::optional(positive_number(key)) : std::nullopt;
+}
+
+double HfConfig::number_or(const std::string& key, double missing, double min) const {
+  return has(key) ? number(key, min) : missing;
 }
 
 std::string HfConfig::string_or(const std::string& key, const std::string& missing) const {
@@ -142,6 +157,16 @@ HfConfig HfConfig::object(const std::string& key) const {
     fail(key, "is " + printable_json(found) + "; allowed: an object");
   }
   return {path_, prefix_ + key + ".", found};
+}
+
+std::vector<std::string> HfConfig::keys_not_asked() const {
+  std::vector<std::string> keys;
+  for (const auto& item : values_.items()) {
+    if (!item.value().is_null() && asked_.count(item.key()) == 0) {
+      keys.push_back(item.key());
+    }
+  }
+  return keys;
 }
 
 }  // namespace dovetail

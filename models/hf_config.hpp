@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,30 +18,36 @@ struct IntRange {
   std::int64_t max = std::int64_t{1} << 30;
 };
 
-/// A JSON object of a config.json (the file itself, or an object inside it). Keys that nobody asks
-/// for are ignored, as Hugging Face files carry many that do not concern inference. A key whose
-/// value is null counts as absent.
+/// A JSON object of a config.json (the file itself, or an object inside it). It keeps in mind which
+/// keys it was asked for, so that what nobody has read can be refused (hf_config_keys.hpp). A key
+/// whose value is null counts as absent. For one thread.
 class HfConfig {
  public:
   /// Throws InputError where the file cannot be read or is larger than 16 MiB, is not JSON (with
-  /// line and column), repeats a key, or is not an object.
+  /// line and column), repeats a key, or is not an object. Infinity and NaN, which Python writes
+  /// and JSON does not have, are taken as strings: an error where a number is read.
   static HfConfig read(const std::string& path);
 
   const std::string& path() const { return path_; }
 
   bool has(const std::string& key) const;
 
+  bool is_empty() const { return values_.empty(); }
+
   /// The values of a key that must be there.
   std::int64_t integer(const std::string& key, IntRange range = {}) const;
   bool boolean(const std::string& key) const;
   /// Finite and > 0.
   double positive_number(const std::string& key) const;
+  /// Finite and >= min.
+  double number(const std::string& key, double min) const;
   std::string string(const std::string& key) const;
 
   /// The values of a key that may be missing.
   std::int64_t integer_or(const std::string& key, std::int64_t missing, IntRange range = {}) const;
   bool boolean_or(const std::string& key, bool missing) const;
   std::optional<double> optional_positive_number(const std::string& key) const;
+  double number_or(const std::string& key, double missing, double min) const;
   std::string string_or(const std::string& key, const std::string& missing) const;
   std::vector<std::int64_t> integers_or_empty(const std::string& key, IntRange range) const;
   std::vector<std::string> strings_or_empty(const std::string& key) const;
@@ -48,12 +55,17 @@ class HfConfig {
   /// The object under a key that is there.
   HfConfig object(const std::string& key) const;
 
+  /// The value of a key that is there, as it is.
+  const nlohmann::json& value(const std::string& key) const;
+
+  /// Keys that are there and that no call has asked for, in alphabetical order.
+  std::vector<std::string> keys_not_asked() const;
+
   /// Throws InputError "file: key 'x' message".
   [[noreturn]] void fail(const std::string& key, const std::string& message) const;
 
  private:
   HfConfig(std::string path, std::string prefix, nlohmann::json values);
-  const nlohmann::json& value(const std::string& key) const;
   std::int64_t checked_integer(const std::string& key,
                                const nlohmann::json& value,
                                IntRange range) const;
@@ -61,6 +73,7 @@ class HfConfig {
   std::string path_;
   std::string prefix_;  // of key names in messages: "rope_parameters."
   nlohmann::json values_;
+  mutable std::set<std::string> asked_;
 };
 
 }  // namespace dovetail

@@ -1,107 +1,52 @@
 #include "models/qwen3_moe.hpp"
 
-#include <string>
-#include <utility>
-
-#include "framework/base/check.hpp"
-#include "framework/base/error.hpp"
-#include "framework/base/text.hpp"
-#include "models/qwen3_moe_model.hpp"
-#include "models/qwen3_moe_weights.hpp"
+#include "models/decoder/architecture.hpp"
+#include "models/decoder/read_config.hpp"
+#include "models/decoder/read_rope.hpp"
+#include "models/hf_config_keys.hpp"
 
 namespace dovetail {
 namespace {
 
-ModelShape shape_of(const Qwen3MoeConfig& config) {
-  ModelShape shape;
-  for (int number = config.stage().first; number < config.stage().last; ++number) {
-    const bool is_moe = config.is_moe_layer.at(static_cast<std::size_t>(number));
-    shape.layers.push_back(
-        {.is_moe = is_moe, .has_shared_experts = is_moe && config.n_shared_experts > 0});
+/// Some files carry this key of a related model.
+void check_norms(const HfConfig& file) {
+  if (!file.boolean_or("use_qk_norm", true)) {
+    file.fail("use_qk_norm", "is false; allowed: true (the model always norms queries and keys)");
   }
-  return shape;
 }
 
-/// Multiplications and additions of one token in the linear layers of the stage.
-double linear_flops(const Qwen3MoeConfig& config) {
-  const std::int64_t attention = config.hidden_size * config.head_dim *
-                                 (2 * config.num_attention_heads + 2 * config.num_key_value_heads);
-  const std::int64_t experts =
-      config.hidden_size *
-      (config.num_experts + 3 * config.num_experts_per_tok * config.moe_intermediate_size +
-       3 * config.shared_intermediate_size());
-  const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
-  double products = 0;
-  for (const LayerShape& layer : shape_of(config).layers) {
-    products += static_cast<double>(attention + (layer.is_moe ? experts : dense));
-  }
-  return 2 * products;
-}
-
-/// q k^T and the weighted sum of v, for one query and one key.
-double attention_flops(const Qwen3MoeConfig& config) {
-  const LayerRange stage = config.stage();
-  return 4.0 * static_cast<double>(config.num_attention_heads * config.head_dim) *
-         (stage.last - stage.first);
-}
-
-ModelDims dims_of(const Qwen3MoeConfig& config) {
-  return {.hidden = config.hidden_size,
-          .vocabulary = config.vocab_size,
-          .kv_heads = config.num_key_value_heads,
-          .head_dim = config.head_dim,
-          .num_experts = static_cast<int>(config.num_experts),
-          .top_k = static_cast<int>(config.num_experts_per_tok),
-          .dtype = at::kFloat,
-          .first_layer = config.stage().first,
-          .is_first_stage = config.is_first_stage(),
-          .is_last_stage = config.is_last_stage(),
-          .flops_per_token = linear_flops(config),
-          .flops_per_key = attention_flops(config)};
-}
-
-void check_placement(const Qwen3MoeConfig& config, const ModelPlacement& placement) {
-  DOVETAIL_CHECK(
-      placement.ep_size >= 1 && placement.ep_rank >= 0 && placement.ep_rank < placement.ep_size,
-      "ep_rank outside the ep group");
-  if (config.num_experts % placement.ep_size != 0) {
-    throw InputError("the model's " + counted(config.num_experts, "expert") +
-                     " cannot be spread evenly over " + counted(placement.ep_size, "rank") +
-                     "; allowed for expert_parallel: a divisor of " +
-                     std::to_string(config.num_experts));
-  }
+/// Our extension, with DeepSeek's meaning: one shared feed-forward of n_shared_experts *
+/// moe_intermediate_size beside the experts of each MoE layer.
+void read_shared_experts(const HfConfig& file, MoeDecoderConfig& config) {
+  config.shared_intermediate_size = config.moe_intermediate_size *
+                                    file.integer_or("n_shared_experts", 0, {.min = 0, .max = 1024});
 }
 
 }  // namespace
 
-Qwen3MoeArchitecture::Qwen3MoeArchitecture(Qwen3MoeConfig config)
-    : config_(std::move(config)), shape_(shape_of(config_)), dims_(dims_of(config_)) {}
-
-std::vector<MemoryPart> Qwen3MoeArchitecture::weight_memory(const ModelPlacement& placement) const {
-  check_placement(config_, placement);
-  ModelPlacement nowhere = placement;
-  nowhere.device = at::kMeta;
-  return memory_of_qwen3_moe(config_, allocate_qwen3_moe(config_, nowhere));
-}
-
-std::unique_ptr<Model> Qwen3MoeArchitecture::make_model(WeightSource& weights,
-                                                        const ModelPlacement& placement) const {
-  check_placement(config_, placement);
-  return std::make_unique<Qwen3MoeModel>(config_, shape_, dims_, weights, placement);
+MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
+  const HfConfig file = HfConfig::read(path);
+  check_kind(file, "qwen3_moe");
+  MoeDecoderConfig config;
+  read_sizes(file, config);
+  read_attention(file, config);
+  config.has_qk_norm = true;
+  config.qkv_bias = file.boolean_or("attention_bias", false);
+  config.output_bias = config.qkv_bias;
+  config.rope = read_rope(file, config.head_dim);
+  read_experts(file, config);
+  config.moe_intermediate_size = file.integer("moe_intermediate_size");
+  config.norm_topk_prob = file.boolean("norm_topk_prob");
+  read_shared_experts(file, config);
+  read_layers(file, config);
+  check_norms(file);
+  refuse_sliding_windows(file);
+  refuse_other_keys(file);
+  return config;
 }
 
 std::unique_ptr<Architecture> make_qwen3_moe(const ModelConfig& model) {
-  Qwen3MoeConfig config = read_qwen3_moe_config(model.config);
-  config.layers = model.layers;
-  const LayerRange stage = config.stage();
-  if (stage.first < 0 || stage.first >= stage.last || stage.last > config.num_hidden_layers) {
-    throw InputError("model.layers is [" + std::to_string(stage.first) + ", " +
-                     std::to_string(stage.last) + "], and the model of " + model.config + " has " +
-                     counted(config.num_hidden_layers, "layer") +
-                     "; allowed: [first, last) with 0 <= first < last <= " +
-                     std::to_string(config.num_hidden_layers) + ", or all");
-  }
-  return std::make_unique<Qwen3MoeArchitecture>(std::move(config));
+  return make_decoder(read_qwen3_moe_config(model.config), model);
 }
 
 }  // namespace dovetail

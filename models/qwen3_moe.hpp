@@ -5,35 +5,15 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "framework/config/experiment.hpp"
 #include "framework/step/architecture.hpp"
-#include "models/qwen3_moe_config.hpp"
+#include "models/decoder/config.hpp"
 
 namespace dovetail {
 
-class Qwen3MoeArchitecture final : public Architecture {
- public:
-  explicit Qwen3MoeArchitecture(Qwen3MoeConfig config);
-
-  const ModelShape& shape() const override { return shape_; }
-
-  const ModelDims& dims() const override { return dims_; }
-
-  const Qwen3MoeConfig& config() const { return config_; }
-
-  std::string config_dtype() const override { return config_.published_dtype; }
-
-  std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const override;
-  std::unique_ptr<Model> make_model(WeightSource& weights,
-                                    const ModelPlacement& placement) const override;
-
- private:
-  Qwen3MoeConfig config_;
-  ModelShape shape_;
-  ModelDims dims_;
-};
+/// Reads a config.json as transformers 4 or 5 writes it. Throws InputError naming file and key.
+MoeDecoderConfig read_qwen3_moe_config(const std::string& path);
 
 /// Reads the config.json. Throws InputError naming file and key, also for layers that the model
 /// does not have.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "framework/base/error.hpp"
+#include "framework/base/non_finite_json.hpp"
 #include "framework/base/text.hpp"
 
 namespace dovetail {
@@ -48,6 +49,10 @@ class Parser {
   json parse() {
     if (const auto nul = text_.find('\0'); nul != std::string_view::npos) {
       fail("not JSON: a NUL byte in " + place(nul));
+    }
+    if (source_.takes_non_finite) {
+      quoted_ = quote_non_finite(text_);
+      text_ = quoted_.text;
     }
     read_end_ = text_.data();
     const auto watch = [this](int depth, json::parse_event_t event, json& value) {
@@ -99,7 +104,7 @@ class Parser {
     const auto before = text_.substr(0, byte);
     const auto line = 1 + std::count(before.begin(), before.end(), '\n');
     return (source_.line > 0 ? "" : "line " + std::to_string(line) + ", ") + "byte " +
-           std::to_string(byte);
+           std::to_string(quoted_.original(byte));
   }
 
   [[noreturn]] void fail(const std::string& problem, const std::string& allowed = "") const {
@@ -110,6 +115,7 @@ class Parser {
 
   std::string_view text_;
   const JsonSource& source_;
+  QuotedNumbers quoted_;  // holds the text where it takes numbers that are not finite
   const char* read_end_ = nullptr;
   std::vector<std::set<std::string>> open_objects_;  // the keys of each that is not closed yet
 };

@@ -14,6 +14,7 @@ struct JsonSource {
   std::string file;    ///< in front of every message; may name a part: "x.safetensors: header"
   int line = 0;        ///< of the file, where the text is that one line; 0 = it is all of it
   int max_depth = 16;  ///< arrays and objects within each other; 1 = a flat one
+  bool takes_non_finite = false;  ///< NaN, Infinity and -Infinity are the strings of these names
   std::string_view allowed;  ///< what a right text is, at the end of every message; may be empty
 };
 

@@ -270,6 +270,25 @@ std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config,
   return counts;
 }
 
+void check_positions(const RankWorkload& workload, std::int64_t max_positions) {
+  std::int64_t largest = 0;
+  for (const auto* const steps : {&workload.context_steps, &workload.steps}) {
+    for (const StepWorkload& step : *steps) {
+      const auto& positions = step.mrope_positions.empty() ? step.positions : step.mrope_positions;
+      for (const std::int64_t position : positions) {
+        largest = std::max(largest, position);
+      }
+    }
+  }
+  if (max_positions > 0 && largest >= max_positions) {
+    throw InputError(
+        "workload: a token has position " + std::to_string(largest) +
+        ", and the rotary embedding of this model.config is built for positions below " +
+        std::to_string(max_positions) +
+        " only (max_position_embeddings, as its rope_type is dynamic)");
+  }
+}
+
 RankWorkload make_workload(const WorkloadConfig& config,
                            const RequestTrace* trace,
                            std::int64_t vocabulary,

@@ -66,6 +66,10 @@ struct RankWorkload {
   }
 };
 
+/// Throws InputError for a token, also of a context, whose position (a row of it, for M-RoPE) is
+/// not below `max_positions`; 0 = any. Pure.
+void check_positions(const RankWorkload& workload, std::int64_t max_positions);
+
 /// Number of requests of each rank, of one variant; 0 is an idle rank. Arguments and errors as for
 /// make_workload.
 std::vector<std::int64_t> requests_per_rank(const WorkloadConfig& config,

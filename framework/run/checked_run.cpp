@@ -119,6 +119,7 @@ CheckedRun check_run(const Experiment& experiment,
   for (int rank = 0; rank < num_ranks; ++rank) {
     run.workloads.push_back(
         make_workload(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks, Rank(rank)));
+    check_positions(run.workloads.back(), dims.max_positions);
   }
   for (const auto& policy : experiment.policies) {
     run.policies.push_back(

@@ -79,6 +79,7 @@ RankWorkload read_workload(const RunContext& context, const Architecture& archit
                              architecture.dims().vocabulary,
                              ranks.grid.world_size,
                              ranks.rank());
+    check_positions(workload, architecture.dims().max_positions);
   });
   if (trace) {
     require_equal_digests(ranks.groups.world,

@@ -85,6 +85,7 @@ struct ModelDims {
   std::int64_t vocabulary = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  std::int64_t max_positions = 0;  ///< all positions must be below; 0 = any
   int num_experts = 0;
   int top_k = 0;
   at::ScalarType dtype = at::kFloat;

@@ -43,13 +43,13 @@ at::Tensor self_attention(const AttentionDims& dims,
   DOVETAIL_CHECK_EQ(rotary.size(1), num_tokens);
   const at::Tensor qkv = project(x, weights.qkv, weights.qkv_bias, numerics)
                              .view({num_tokens, dims.heads + 2 * dims.kv_heads, dims.head_dim});
-  const auto normed_and_turned = [&](std::int64_t first_head,
-                                     std::int64_t num_heads,
-                                     const at::Tensor& norm) {
-    return rotate(rms_norm(qkv.narrow(1, first_head, num_heads), norm, dims.norm_epsilon, numerics),
-                  rotary,
-                  numerics);
-  };
+  const auto normed_and_turned =
+      [&](std::int64_t first_head, std::int64_t num_heads, const at::Tensor& norm) {
+        const at::Tensor heads = qkv.narrow(1, first_head, num_heads);
+        return rotate(norm.defined() ? rms_norm(heads, norm, dims.norm_epsilon, numerics) : heads,
+                      rotary,
+                      numerics);
+      };
   const at::Tensor queries = normed_and_turned(0, dims.heads, weights.q_norm);
   write_cache(inputs, normed_and_turned(dims.heads, dims.kv_heads, weights.k_norm), keys);
   write_cache(inputs, qkv.narrow(1, dims.heads + dims.kv_heads, dims.kv_heads), values);

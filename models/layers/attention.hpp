@@ -1,5 +1,5 @@
 // Grouped-query self-attention of a ubatch over the rank's key-value cache (Ainslie et al.,
-// arXiv:2305.13245), with the norms of queries and keys that Qwen3 has.
+// arXiv:2305.13245), with norms of queries and keys where a model has them.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct AttentionWeights {
   at::Tensor qkv_bias;     ///< the same rows; undefined where the model has no biases
   at::Tensor output;       ///< [H, heads head_dim]
   at::Tensor output_bias;  ///< [H], or undefined
-  at::Tensor q_norm;       ///< [head_dim]
-  at::Tensor k_norm;       ///< [head_dim]
+  at::Tensor q_norm;       ///< [head_dim]; undefined where the model has no such norms
+  at::Tensor k_norm;       ///< [head_dim], or undefined
 };
 
 /// x [T, H] (normed) -> [T, H], residual not added. Writes the keys and values of the rows in

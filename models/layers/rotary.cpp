@@ -1,14 +1,13 @@
 #include "models/layers/rotary.hpp"
 
+#include <array>
 #include <vector>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/mul.h>
-#include <ATen/ops/pow.h>
 #include <ATen/ops/sin.h>
 #include <ATen/ops/tensor.h>
 
@@ -41,13 +40,11 @@ at::Tensor row_of_each_frequency(const MropeSections& mrope, std::int64_t num_fr
 
 }  // namespace
 
-Rotary::Rotary(std::int64_t head_dim, double theta, const MropeSections& mrope, at::Device device)
-    : position_row_(row_of_each_frequency(mrope, head_dim / 2).to(device)) {
-  // In float32 and in this order of steps, as transformers does: at position 2000 an angle in
-  // float32 is off by 1e-4, so only equal steps give equal angles.
-  const at::Tensor exponents =
-      at::arange(0, head_dim, 2, at::kFloat).div_(static_cast<double>(head_dim));
-  frequencies_ = at::pow(theta, exponents).reciprocal_().to(device);
+Rotary::Rotary(std::int64_t head_dim, const RopeParameters& rope, at::Device device)
+    : position_row_(row_of_each_frequency(rope.mrope, head_dim / 2).to(device)) {
+  const RotaryFrequencies frequencies = rotary_frequencies(rope, head_dim);
+  frequencies_ = frequencies.values.to(device);
+  attention_factor_ = frequencies.attention_factor;
 }
 
 at::Tensor Rotary::table(const at::Tensor& positions,
@@ -58,18 +55,18 @@ at::Tensor Rotary::table(const at::Tensor& positions,
                  "positions must be [T] or [3, T]");
   if constexpr (gpu::kIsBuilt) {
     if (positions.is_cuda() && dtype == at::kBFloat16) {
-      return gpu::rotary_table(positions, frequencies_, position_row_);
+      return gpu::rotary_table(positions, frequencies_, position_row_, attention_factor_);
     }
   }
   const at::Tensor of_frequency =
       two_dimensional ? at::index_select(positions, 0, position_row_).t() : positions.unsqueeze(1);
   const at::Tensor angles = at::mul(of_frequency.to(at::kFloat), frequencies_);
   if (numerics == Numerics::batch_invariant && angles.is_cpu()) {
-    return row_math::cos_and_sin(angles, dtype);
+    return row_math::cos_and_sin(angles, attention_factor_, dtype);
   }
   at::Tensor result = at::empty({2, angles.size(0), angles.size(1)}, angles.options().dtype(dtype));
-  result.select(0, 0).copy_(at::cos(angles));
-  result.select(0, 1).copy_(at::sin(angles));
+  result.select(0, 0).copy_(at::cos(angles).mul_(attention_factor_));
+  result.select(0, 1).copy_(at::sin(angles).mul_(attention_factor_));
   return result;
 }
 

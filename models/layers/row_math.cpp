@@ -126,7 +126,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
   return result;
 }
 
-at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype) {
+at::Tensor cos_and_sin(const at::Tensor& angles, double factor, at::ScalarType dtype) {
+  const auto scale = static_cast<float>(factor);
   const at::Tensor rows = angles.contiguous();
   const std::int64_t size = rows.size(1);
   at::Tensor result = at::empty({2, rows.size(0), size}, rows.options().dtype(dtype));
@@ -136,8 +137,8 @@ at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype) {
     T* const to = result.mutable_data_ptr<T>();
     for_each_row(rows.size(0), size, [&](std::int64_t row) {
       for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
-        to[i] = static_cast<T>(std::cos(from[i]));
-        to[rows.numel() + i] = static_cast<T>(std::sin(from[i]));
+        to[i] = static_cast<T>(std::cos(from[i]) * scale);
+        to[rows.numel() + i] = static_cast<T>(std::sin(from[i]) * scale);
       }
     });
   });
@@ -179,6 +180,28 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
     for_each_row(rows.size(0), size, [&](std::int64_t row) {
       const T* const gate = from + 2 * row * size;
       gate_row(gate, gate + size, size, to + row * size);
+    });
+  });
+  return result;
+}
+
+at::Tensor times_sigmoid(const at::Tensor& x, const at::Tensor& logits) {
+  const at::Tensor rows = x.contiguous();
+  const at::Tensor gates = logits.contiguous();
+  const std::int64_t size = x.size(1);
+  DOVETAIL_CHECK(gates.numel() == x.size(0) && gates.scalar_type() == x.scalar_type(),
+                 "logits must be [rows, 1] in the dtype of x");
+  at::Tensor result = at::empty_like(rows);
+  with_element_type(x.scalar_type(), [&](auto element) {
+    using T = decltype(element);
+    const T* const from = rows.const_data_ptr<T>();
+    const T* const gate = gates.const_data_ptr<T>();
+    T* const to = result.mutable_data_ptr<T>();
+    for_each_row(x.size(0), size, [&](std::int64_t row) {
+      const float factor = rounded<T>(1.0F / (1.0F + std::exp(-static_cast<float>(gate[row]))));
+      for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
+        to[i] = static_cast<T>(static_cast<float>(from[i]) * factor);
+      }
     });
   });
   return result;

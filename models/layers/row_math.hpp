@@ -12,14 +12,17 @@ namespace dovetail::row_math {
 /// See rms_norm.hpp. Squares are added up in double.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 
-/// cos and sin of angles [T, n] float32 -> [2, T, n] in `dtype`.
-at::Tensor cos_and_sin(const at::Tensor& angles, at::ScalarType dtype);
+/// factor * cos and factor * sin of angles [T, n] float32 -> [2, T, n] in `dtype`.
+at::Tensor cos_and_sin(const at::Tensor& angles, double factor, at::ScalarType dtype);
 
 /// See rotary.hpp.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& table);
 
 /// See swiglu.hpp.
 at::Tensor swiglu(const at::Tensor& gate_up);
+
+/// See times_sigmoid.hpp.
+at::Tensor times_sigmoid(const at::Tensor& x, const at::Tensor& logits);
 
 /// The softmax of logits [T, experts] float32 at expert_ids [T, k] int64 within the row, made to
 /// add up to 1 if asked: [T, k] float32. Sums are in double.

@@ -5,6 +5,7 @@
 #include <set>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "framework/base/error.hpp"
 #include "framework/base/json_reader.hpp"
@@ -33,6 +34,20 @@ constexpr std::int64_t kPieceBytes = 4 << 20;
 bool is_file(const std::string& path) {
   std::error_code ignored;
   return fs::is_regular_file(path, ignored);
+}
+
+/// Names of the folder's files of that kind, in order.
+std::vector<std::string> safetensors_files(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (fs::directory_iterator entry(folder, ignored); entry != fs::directory_iterator();
+       entry.increment(ignored)) {
+    if (entry->path().extension() == ".safetensors") {
+      names.push_back(printable(entry->path().filename().string(), kMaxLongQuoteBytes));
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 /// A shard's name in the index must be a plain file name: the format has no folders, and a path
@@ -66,11 +81,16 @@ CheckpointSource::CheckpointSource(std::string folder) : folder_(std::move(folde
   } else if (is_file(index)) {
     read_index(index);
   } else {
-    throw InputError(folder_,
-                     0,
-                     0,
-                     std::string("holds no weights; needed: ") + kSingleFile + ", or " +
-                         kIndexFile + " and its shards");
+    const auto found = safetensors_files(folder_);
+    throw InputError(
+        folder_,
+        0,
+        0,
+        (found.empty() ? std::string("holds no weights")
+                       : "holds '" + found.front() + "' and " + std::to_string(found.size() - 1) +
+                             " more .safetensors files, and nothing says which tensors "
+                             "they have") +
+            "; needed: " + kSingleFile + ", or " + kIndexFile + " and its shards");
   }
 }
 
@@ -112,7 +132,14 @@ bool CheckpointSource::has(const std::string& name) const {
 const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
   const auto name = file_names_.find(tensor);
   if (name == file_names_.end()) {
-    throw InputError(folder_, 0, 0, "no tensor '" + tensor + "' in this checkpoint");
+    const bool both = is_file(folder_ + "/" + kSingleFile) && is_file(folder_ + "/" + kIndexFile);
+    throw InputError(folder_,
+                     0,
+                     0,
+                     "no tensor '" + tensor + "' in this checkpoint" +
+                         (both ? std::string(": ") + kSingleFile + " is read, and " + kIndexFile +
+                                     " beside it is not"
+                               : ""));
   }
   std::unique_ptr<SafetensorsFile>& file = files_[name->second];
   if (file == nullptr) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "framework/base/error.hpp"
@@ -24,7 +25,7 @@ struct StoredType {
   unsigned bits;
 };
 
-// All element types of the format; most of them cannot be read, but their sizes are checked.
+// Element types of the format; most of them cannot be read, but their sizes are checked.
 constexpr std::array kStoredTypes = std::to_array<StoredType>({
     {"F32", 32},    {"F16", 16},        {"BF16", 16},       {"BOOL", 8},    {"U8", 8},
     {"I8", 8},      {"U16", 16},        {"I16", 16},        {"U32", 32},    {"I32", 32},
@@ -69,23 +70,16 @@ std::vector<std::int64_t> parse_shape(const json& value, const Place& place) {
   return shape;
 }
 
-unsigned bits_of(const std::string& dtype, const Place& place) {
-  const auto* const type = std::find_if(
-      kStoredTypes.begin(), kStoredTypes.end(), [&](const auto& t) { return t.name == dtype; });
+/// Bytes that a tensor must have; none where its dtype is newer than this table. Such a tensor
+/// cannot be read, and what nobody reads does not matter.
+std::optional<std::uint64_t> bytes_of(const StoredTensor& tensor, const Place& place) {
+  const auto* const type = std::find_if(kStoredTypes.begin(),
+                                        kStoredTypes.end(),
+                                        [&](const auto& t) { return t.name == tensor.dtype; });
   if (type == kStoredTypes.end()) {
-    std::string known;
-    for (const StoredType& each : kStoredTypes) {
-      known += (known.empty() ? "" : ", ") + std::string(each.name);
-    }
-    place.fail("unknown dtype '" + printable(dtype) + "'; " + std::string(kReadable) +
-               "; known to the format: " + known);
+    return std::nullopt;
   }
-  return type->bits;
-}
-
-std::uint64_t bytes_of(const StoredTensor& tensor, const Place& place) {
-  const std::uint64_t bits_per_element = bits_of(tensor.dtype, place);
-  std::uint64_t bits = bits_per_element;
+  std::uint64_t bits = type->bits;
   for (const std::int64_t size : tensor.shape) {
     if (__builtin_mul_overflow(bits, static_cast<std::uint64_t>(size), &bits)) {
       place.fail("shape " + format_shape(tensor.shape) + " has more than 2^64 bits");
@@ -130,11 +124,11 @@ StoredTensor parse_tensor(const json& value, std::uint64_t data_bytes, const Pla
   if (tensor.begin > tensor.end) {
     place.fail(range + " end before they begin");
   }
-  const std::uint64_t bytes = bytes_of(tensor, place);
-  if (tensor.end - tensor.begin != bytes) {
+  const auto bytes = bytes_of(tensor, place);
+  if (bytes && tensor.end - tensor.begin != *bytes) {
     place.fail(range + " hold " + std::to_string(tensor.end - tensor.begin) + " bytes, but shape " +
                format_shape(tensor.shape) + " of " + tensor.dtype + " needs " +
-               std::to_string(bytes));
+               std::to_string(*bytes));
   }
   if (tensor.end > data_bytes) {
     place.fail(range + " reach beyond the data part of " + std::to_string(data_bytes) +
@@ -144,6 +138,9 @@ StoredTensor parse_tensor(const json& value, std::uint64_t data_bytes, const Pla
 }
 
 void check_metadata(const json& value, const Place& place) {
+  if (value.is_null()) {
+    return;
+  }
   if (!value.is_object()) {
     place.fail("__metadata__ is not an object; allowed: an object of strings");
   }
@@ -249,8 +246,8 @@ DType readable_dtype(const StoredTensor& tensor, const std::string& name, const 
   throw InputError(path,
                    0,
                    0,
-                   quoted_tensor(name) + ": dtype " + tensor.dtype + " cannot be read; " +
-                       std::string(kReadable));
+                   quoted_tensor(name) + ": dtype " + printable(tensor.dtype) +
+                       " cannot be read; " + std::string(kReadable));
 }
 
 SafetensorsFile::SafetensorsFile(std::string path)

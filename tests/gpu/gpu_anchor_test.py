@@ -27,7 +27,7 @@ class GpuAnchor(AnchorTest, GpuTest):
 
     def test_bfloat16_in_graphs(self):
         self.POLICIES = GRAPHS.lstrip("\n")
-        kernels = {name: FIXTURES[name] for name in ("qwen3-moe-tiny", "tied-dense-sharded")}  # sizes that the kernels take
+        kernels = {name: FIXTURES[name] for name in ("qwen3-moe-tiny", "tied-dense-sharded", "mixtral-linear")}  # sizes that the kernels take
         for phase in ("prefill", "chunk", "decode"):
             self.check_runs(phase, "bfloat16", kernels)
 

@@ -28,7 +28,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 at::Tensor table_of(const AttentionCase& test_case) {
   const std::int64_t head_dim = test_case.sizes.dims.head_dim;
-  const Rotary rotary(head_dim, 1e6, {.section = {head_dim / 2, 0, 0}}, at::kCPU);
+  const Rotary rotary(
+      head_dim, {.theta = 1e6, .mrope = {.section = {head_dim / 2, 0, 0}}}, at::kCPU);
   return rotary.table(test_case.positions, at::kBFloat16);
 }
 
@@ -46,6 +47,10 @@ at::Tensor block_tables(const KvPages& pages) {
     std::copy(pages.pages[request].begin(), pages.pages[request].end(), to + request * most);
   }
   return tables;
+}
+
+at::Tensor norm_on_gpu(const at::Tensor& norm) {
+  return norm.defined() ? to_gpu(norm) : norm;
 }
 
 }  // namespace
@@ -105,10 +110,12 @@ AttentionCase make_attention_case(const AttentionSizes& sizes, std::mt19937_64& 
   slots.insert(slots.end(), static_cast<std::size_t>(sizes.padding_rows), -1);
   const std::int64_t rows = result.rows + sizes.padding_rows;
   result.x = random_bf16_values({rows, dims.heads + 2 * dims.kv_heads, dims.head_dim}, random);
-  result.q_norm =
-      (random_bf16_values({dims.head_dim}, random, 0.3) + 2).to(at::kBFloat16).to(at::kFloat);
-  result.k_norm =
-      (random_bf16_values({dims.head_dim}, random, 0.3) + 1.5).to(at::kBFloat16).to(at::kFloat);
+  if (sizes.has_norms) {
+    result.q_norm =
+        (random_bf16_values({dims.head_dim}, random, 0.3) + 2).to(at::kBFloat16).to(at::kFloat);
+    result.k_norm =
+        (random_bf16_values({dims.head_dim}, random, 0.3) + 1.5).to(at::kBFloat16).to(at::kFloat);
+  }
   result.positions = at::tensor(positions, at::kLong);
   result.slot_mapping = at::tensor(slots, at::kLong);
   result.inputs.num_tokens = rows;
@@ -128,8 +135,8 @@ AttentionResult run_self_attention(const AttentionCase& test_case, Numerics nume
                                     .qkv_bias = {},
                                     .output = at::eye(dims.heads * dims.head_dim, options),
                                     .output_bias = {},
-                                    .q_norm = to_gpu(test_case.q_norm),
-                                    .k_norm = to_gpu(test_case.k_norm)};
+                                    .q_norm = norm_on_gpu(test_case.q_norm),
+                                    .k_norm = norm_on_gpu(test_case.k_norm)};
   AttentionResult result = {
       .attended = {}, .keys = to_gpu(test_case.keys), .values = to_gpu(test_case.values)};
   const at::Tensor x = to_gpu(test_case.x).view({test_case.x.size(0), all});
@@ -148,8 +155,9 @@ at::Tensor turned_heads(const AttentionCase& test_case) {
   const at::Tensor table = table_of(test_case);
   const at::Tensor x = test_case.x.to(at::kBFloat16);
   const auto turned = [&](std::int64_t first, std::int64_t count, const at::Tensor& norm) {
-    return rotate(rms_norm(x.narrow(1, first, count), norm.to(at::kBFloat16), dims.norm_epsilon),
-                  table);
+    const at::Tensor heads = x.narrow(1, first, count);
+    return rotate(
+        norm.defined() ? rms_norm(heads, norm.to(at::kBFloat16), dims.norm_epsilon) : heads, table);
   };
   return at::cat({turned(0, dims.heads, test_case.q_norm),
                   turned(dims.heads, dims.kv_heads, test_case.k_norm),

@@ -21,6 +21,7 @@ struct AttentionSizes {
   std::vector<std::pair<std::int64_t, std::int64_t>> requests;  ///< context and query lengths
   std::int64_t padding_rows = 0;
   std::int64_t padding_segments = 0;
+  bool has_norms = true;  ///< of queries and keys
 
   std::string describe() const;
 };
@@ -33,7 +34,8 @@ struct AttentionCase {
   at::Tensor x;     ///< [rows and padding, heads + 2 kv_heads, head_dim]
   at::Tensor keys;  ///< [pages, page_size, kv_heads, head_dim]: contexts; NaN elsewhere
   at::Tensor values;
-  at::Tensor q_norm;  ///< around 2, which makes some keys count much more than others
+  /// Around 2, which makes some keys count much more than others; undefined without norms.
+  at::Tensor q_norm;
   at::Tensor k_norm;
   at::Tensor positions;     ///< [rows and padding] int64
   at::Tensor slot_mapping;  ///< the same

@@ -113,6 +113,7 @@ TEST(LayersAttention, Decode) {
   }
   check_case({.dims = kDims[2], .requests = {{37, 1}}, .padding_segments = 7}, random);
   check_case({.dims = kDims[2], .requests = {{37, 1}}, .padding_rows = 7}, random);
+  check_case({.dims = kDims[1], .requests = kDecode, .has_norms = false}, random);
 }
 
 /// Beyond the keys that the greatest number of splits has at the least size of a split.
@@ -142,6 +143,8 @@ TEST(LayersAttention, PrefillWithoutContext) {
                random);
   }
   check_case({.dims = kDims[2], .requests = {{0, 2}}}, random);
+  check_case({.dims = kDims[1], .requests = kPrefill, .padding_rows = 3, .has_norms = false},
+             random);
 }
 
 TEST(LayersAttention, PrefillOverContextAndMixed) {

@@ -76,8 +76,13 @@ TEST(LayersRotary, TableIsThatOfTheCpuWithinARounding) {
     for (const bool interleaved : {false, true}) {
       const MropeSections layout = {.section = {head_dim / 2 - 2 * third, third, third},
                                     .interleaved = interleaved};
-      const Rotary on_cpu(head_dim, 1e6, layout, at::kCPU);
-      const Rotary on_gpu(head_dim, 1e6, layout, at::Device(at::kCUDA));
+      const RopeParameters rope = {.type = RopeType::yarn,
+                                   .theta = 1e6,
+                                   .mrope = layout,
+                                   .factor = 4,
+                                   .original_max_position_embeddings = 4096};
+      const Rotary on_cpu(head_dim, rope, at::kCPU);
+      const Rotary on_gpu(head_dim, rope, at::Device(at::kCUDA));
       for (const std::int64_t tokens : {0, 1, 37}) {
         for (const bool two_dimensional : {false, true}) {
           SCOPED_TRACE(testing::Message() << "tokens " << tokens << ", head_dim " << head_dim

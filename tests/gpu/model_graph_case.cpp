@@ -24,14 +24,14 @@ namespace {
 constexpr int kPageSize = 8;
 
 /// small_config with sizes that the kernels for bfloat16 serve; 8 experts, 3 a token.
-Qwen3MoeConfig model_config() {
-  Qwen3MoeConfig config = small_config();
+MoeDecoderConfig model_config() {
+  MoeDecoderConfig config = small_config();
   config.hidden_size = 64;
   config.intermediate_size = 48;
   config.num_attention_heads = 8;
   config.head_dim = 16;
   config.moe_intermediate_size = 32;
-  config.mrope = {.section = {4, 2, 2}};
+  config.rope.mrope = {.section = {4, 2, 2}};
   return config;
 }
 
@@ -129,7 +129,7 @@ void ModelGraphCase::make_model() {
   // As in the program: only cuBLASLt honours the number of SMs that GEMMs may use.
   at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);
   SeededSource source(seed_);
-  model_ = Qwen3MoeArchitecture(model_config())
+  model_ = MoeDecoderArchitecture(model_config())
                .make_model(source,
                            {.ep_size = group_.size,
                             .ep_rank = group_.rank,

@@ -15,7 +15,7 @@
 #include "framework/base/check.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/step/step_inputs.hpp"
-#include "models/qwen3_moe.hpp"
+#include "models/decoder/architecture.hpp"
 #include "tests/gpu/layers_support.hpp"
 
 namespace dovetail::test {
@@ -155,11 +155,11 @@ void HostStagedSource::read(const WeightRequest& request) {
   destination.copy_(staged.destination);
 }
 
-std::unique_ptr<Model> make_gpu_model(const Qwen3MoeConfig& config,
+std::unique_ptr<Model> make_gpu_model(const MoeDecoderConfig& config,
                                       WeightSource& source,
                                       at::ScalarType dtype) {
   HostStagedSource staged(source);
-  return Qwen3MoeArchitecture(config).make_model(
+  return MoeDecoderArchitecture(config).make_model(
       staged, {.ep_size = 1, .ep_rank = 0, .dtype = dtype, .device = gpu_device()});
 }
 

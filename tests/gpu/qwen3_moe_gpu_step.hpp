@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "framework/step/weight_source.hpp"
-#include "models/qwen3_moe_config.hpp"
+#include "models/decoder/config.hpp"
 #include "tests/unit/models/serial_step.hpp"
 
 namespace dovetail::test {
@@ -27,7 +27,7 @@ class HostStagedSource final : public WeightSource {
 };
 
 /// The whole model, on the current GPU.
-std::unique_ptr<Model> make_gpu_model(const Qwen3MoeConfig& config,
+std::unique_ptr<Model> make_gpu_model(const MoeDecoderConfig& config,
                                       WeightSource& source,
                                       at::ScalarType dtype);
 

@@ -16,8 +16,8 @@
 #include "framework/base/error.hpp"
 #include "framework/mpi/comm.hpp"
 #include "framework/step/broadcast_source.hpp"
-#include "models/qwen3_moe.hpp"
-#include "models/qwen3_moe_weights.hpp"
+#include "models/decoder/architecture.hpp"
+#include "models/decoder/weights.hpp"
 #include "models/weights/checkpoint.hpp"
 #include "models/weights/digest.hpp"
 #include "models/weights/safetensors_writer.hpp"
@@ -206,13 +206,13 @@ TEST_F(GpuBroadcast, AGpuOnOneSideOnlyIsRefused) {
   }
 }
 
-WeightsDigest digest_of(const Qwen3MoeConfig& config, const Qwen3MoeWeights& weights) {
+WeightsDigest digest_of(const MoeDecoderConfig& config, const MoeDecoderWeights& weights) {
   WeightsDigest digest;
-  visit_qwen3_moe(
+  visit_decoder(
       config,
       weights,
       {.replicated =
-           [&](Qwen3MoePart /*part*/, const std::string& name, const at::Tensor& values) {
+           [&](MoeDecoderPart /*part*/, const std::string& name, const at::Tensor& values) {
              digest.replicated += parameter_digest(name, values);
            },
        .experts =
@@ -224,12 +224,12 @@ WeightsDigest digest_of(const Qwen3MoeConfig& config, const Qwen3MoeWeights& wei
 
 TEST(GpuWeights, OfAModelAreTheCpusInTheMemoryEstimated) {
   DOVETAIL_REQUIRE_GPU();
-  const Qwen3MoeConfig config = small_config();
-  const Qwen3MoeArchitecture architecture(config);
+  const MoeDecoderConfig config = small_config();
+  const MoeDecoderArchitecture architecture(config);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     const auto read = [&](const at::Device& device) {
       SeededSource source(41);
-      return read_qwen3_moe(config, source, {.dtype = type, .device = device});
+      return read_decoder(config, source, {.dtype = type, .device = device});
     };
     const auto allocated = [] {
       return c10::cuda::CUDACachingAllocator::getDeviceStats(own_gpu().index())
@@ -237,9 +237,9 @@ TEST(GpuWeights, OfAModelAreTheCpusInTheMemoryEstimated) {
           .current;
     };
     const std::int64_t before = allocated();
-    const Qwen3MoeWeights there = read(own_gpu());
+    const MoeDecoderWeights there = read(own_gpu());
     const std::int64_t used = allocated() - before;
-    const Qwen3MoeWeights here = read(at::kCPU);
+    const MoeDecoderWeights here = read(at::kCPU);
     EXPECT_EQ(digest_of(config, there).replicated, digest_of(config, here).replicated);
     EXPECT_EQ(digest_of(config, there).experts, digest_of(config, here).experts);
     std::int64_t estimate = 0;
@@ -247,10 +247,10 @@ TEST(GpuWeights, OfAModelAreTheCpusInTheMemoryEstimated) {
       estimate += part.bytes;
     }
     int num_tensors = 0;
-    visit_qwen3_moe(config,
-                    there,
-                    {.replicated = [&](auto&&...) { ++num_tensors; },
-                     .experts = [&](auto&&...) { num_tensors += 2; }});
+    visit_decoder(config,
+                  there,
+                  {.replicated = [&](auto&&...) { ++num_tensors; },
+                   .experts = [&](auto&&...) { num_tensors += 2; }});
     EXPECT_GE(used, estimate);
     EXPECT_LT(used, estimate + 512 * num_tensors) << "torch rounds each tensor up to 512 bytes";
   }

@@ -8,7 +8,7 @@ from cli import FP32_BOUND, TOP, CliTest
 
 EXPERIMENT = """
 experiment: anchor
-model: {architecture: qwen3_moe, config: %(folder)s/config.json, weights: {checkpoint: %(folder)s}}
+model: {architecture: %(architecture)s, config: %(folder)s/config.json, weights: {checkpoint: %(folder)s}}
 parallel: {expert_parallel: %(ranks)d}
 workload: {phase: %(phase)s, requests: {file: %(trace)s}}
 execution: {device: %(device)s, dtype: %(dtype)s, warmup: 1, iterations: 2, timeout_s: 60}
@@ -21,7 +21,9 @@ policies:
 %(policies)srecord: {outputs: [hidden, logits, logits_all], timing: steps}
 """
 # Fixtures whose inputs are token ids, with the numbers of ranks that divide their experts.
-FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dense-sharded": (1, 2), "all-experts-half": (1, 3)}
+FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dense-sharded": (1, 2), "all-experts-half": (1, 3), "yarn-nested": (1, 2),
+            "mixtral-linear": (1, 3), "mixtral-yarn-stacked": (1, 2, 3), "qwen2-moe-llama3": (1, 2, 3), "qwen2-moe-odd": (1, 3)}
+FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3")  # one of each architecture
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
 BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
 MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}
@@ -67,7 +69,8 @@ class AnchorTest(CliTest):
             lines.append(json.dumps({"input_ids": ids[first:].tolist(), "rank": index % ranks, **context}))
         run_name = f"{name}-{ranks}-{phase}-{dtype}"
         trace = self.write("\n".join(lines) + "\n", f"{run_name}.jsonl")
-        fields = {"folder": folder, "ranks": ranks, "trace": trace, "device": self.DEVICE, "dtype": dtype, "policies": self.POLICIES,
+        architecture = json.loads((folder / "config.json").read_text())["model_type"]
+        fields = {"folder": folder, "architecture": architecture, "ranks": ranks, "trace": trace, "device": self.DEVICE, "dtype": dtype, "policies": self.POLICIES,
                   "page_size": self.PAGE_SIZE,
                   "phase": "decode" if phase == "decode" else "prefill"}
         run, _ = self.run_experiment(ranks, self.write(EXPERIMENT % fields, f"{run_name}.yaml"), run_name, *arguments)
@@ -95,13 +98,14 @@ class AnchorTest(CliTest):
         self.assertLessEqual(beyond, MOST_OTHER_ROWS[dtype] * len(errors), f"{folder}: of {len(errors)} rows, worst {max(errors):.3g}")
 
     def check_that_common_faults_are_noticed(self):
-        """One token of the last iteration has another rotary position, in every policy alike."""
+        """One token of the last iteration has another rotary position, in every policy alike, for every architecture."""
         fault = "{kind: wrong_position, rank: 0, layer: -1, phase: embed, token: 5, iteration: 2}"
         arguments = ("--set", f"fault={fault}", "--allow-fault", "wrong_position", "--policy", "sequential", "--policy", "gather")
-        run, requests = self.run_fixture("qwen3-moe-tiny", 1, "prefill", "float32", *arguments)
-        for policy in ("sequential", "gather"):
-            with self.assertRaises(AssertionError):
-                self.check_policy(run / policy, requests, "prefill", "float32")
+        for name in FAULTY_FIXTURES:
+            run, requests = self.run_fixture(name, 1, "prefill", "float32", *arguments)
+            for policy in ("sequential", "gather"):
+                with self.subTest(fixture=name, policy=policy), self.assertRaises(AssertionError):
+                    self.check_policy(run / policy, requests, "prefill", "float32")
 
     def check_runs(self, phase, dtype="float32", fixtures=FIXTURES):
         for name, grids in fixtures.items():

@@ -3,6 +3,7 @@
 
 batch_invariant_test.py [unittest arguments]
 """
+import json
 import unittest
 
 import h5py
@@ -13,7 +14,7 @@ from workloads_test import Workload
 
 EXPERIMENT = """
 experiment: batch_invariant
-model: {architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}
+model: {architecture: %(architecture)s, config: %(config)s, weights: {seed: 42}}
 parallel: {expert_parallel: %(ep)d}
 workload: {%(workload)s, seed: 5}
 execution: {dtype: %(dtype)s, numerics: %(numerics)s, warmup: 0, iterations: 1, timeout_s: 30}
@@ -22,6 +23,13 @@ policies:
 verify: {baseline: sequential, mode: %(mode)s}
 record: {outputs: [hidden, logits, layers, routing], timing: %(timing)s, profiled_iterations: 1}
 """
+QWEN3 = {"architecture": "qwen3_moe", "config": "models/configs/qwen3-moe-tiny.json"}
+SMALL = {"vocab_size": 128, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 40,
+         "num_experts_per_tok": 3, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 256}
+OTHERS = {
+    "mixtral": {"num_local_experts": 8, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 32}},
+    "qwen2_moe": {"num_experts": 8, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 20, "mlp_only_layers": [1]},
+}
 SEQUENTIAL = "  - {name: sequential}"
 POLICIES = SEQUENTIAL + """
   - {name: dual_cut, schedule: dual_batch, ubatches: 2, split: {sizes: [5, 3]}, hand_off: inline, exchange: gather}
@@ -42,7 +50,7 @@ def workloads(ranks):
 
 class Numerics(Workload):
     def run_numerics(self, name, ranks, workload, dtype="float32", numerics="batch_invariant", **values):
-        fields = {"ep": ranks, "policies": POLICIES, "mode": "bitwise", "timing": "steps", **values}
+        fields = {"ep": ranks, "policies": POLICIES, "mode": "bitwise", "timing": "steps", **QWEN3, **values}
         text = EXPERIMENT % {"workload": workload, "dtype": dtype, "numerics": numerics, **fields}
         return self.run_experiment(ranks, self.write(text, f"{name}.yaml"), name)[0]
 
@@ -62,6 +70,20 @@ class BatchInvariantGrids(Numerics):
                     reference = reference or run
                     outcome = self.verify_bits(reference / "sequential", run / "sequential")
                     self.assertEqual(outcome.code, 0, str(outcome))
+
+
+    def test_other_architectures(self):
+        for architecture, keys in OTHERS.items():
+            config = self.write(json.dumps({"model_type": architecture, **SMALL, **keys}), f"{architecture}.json")
+            for phase in ("prefill", "mixed"):
+                reference = None
+                for ranks, ep in [(1, 1), (2, 2)]:
+                    with self.subTest(architecture=architecture, phase=phase, ranks=ranks):
+                        dtype, workload = workloads(ranks)[phase]
+                        run = self.run_numerics(f"{architecture}-{phase}-{ranks}", ranks, workload, dtype, ep=ep, architecture=architecture, config=config)
+                        reference = reference or run
+                        outcome = self.verify_bits(reference / "sequential", run / "sequential")
+                        self.assertEqual(outcome.code, 0, str(outcome))
 
 
 class BatchInvariantRequests(Numerics):

@@ -16,6 +16,7 @@
 
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/reader.hpp"
+#include "models/decoder/architecture.hpp"
 #include "models/qwen3_moe.hpp"
 #include "tests/mpi/policy_case.hpp"
 #include "tests/support/mpi_world.hpp"
@@ -95,9 +96,10 @@ std::string write_top_8_config(const std::filesystem::path& folder) {
 }
 
 /// Of each request of this rank's first step, in order.
-std::vector<OracleResult> oracles_of(const StepWorkload& step, const Qwen3MoeConfig& config) {
+std::vector<OracleResult> oracles_of(const StepWorkload& step, const MoeDecoderConfig& config) {
   MemorySource source(kWeightsSeed);
-  Qwen3MoeArchitecture(config).make_model(source, {});  // the oracle needs the experts of all ranks
+  MoeDecoderArchitecture(config).make_model(source,
+                                            {});  // the oracle needs the experts of all ranks
   std::vector<OracleResult> oracles;
   auto next = step.input_ids.begin();
   for (const auto& request : step.batch.requests) {

@@ -200,8 +200,8 @@ at::Tensor self_attention(const AttentionDims& dims,
   at::Tensor qkv = project(x, weights.qkv, weights.qkv_bias, numerics)
                        .view({num_tokens, dims.heads + 2 * dims.kv_heads, dims.head_dim});
   launch_qkv({.qkv = qkv.mutable_data_ptr(),
-              .q_norm = weights.q_norm.const_data_ptr(),
-              .k_norm = weights.k_norm.const_data_ptr(),
+              .q_norm = weights.q_norm.defined() ? weights.q_norm.const_data_ptr() : nullptr,
+              .k_norm = weights.k_norm.defined() ? weights.k_norm.const_data_ptr() : nullptr,
               .rotary = rotary.const_data_ptr(),
               .slots = inputs.slot_mapping.const_data_ptr<std::int64_t>(),
               .keys = keys.mutable_data_ptr(),

@@ -23,22 +23,23 @@ void launch_rms_norm(void* result,
                      std::int64_t size,
                      cudaStream_t stream);
 
-/// table [2, tokens, frequencies] = cos and sin of position * frequency, rounded from float.
-/// positions int64: frequency f reads row position_rows[f] of rows `position_stride` apart; with
-/// position_rows null, row 0.
+/// table [2, tokens, frequencies] = cos and sin of position * frequency, times `scale`, rounded
+/// from float. positions int64: frequency f reads row position_rows[f] of rows `position_stride`
+/// apart; with position_rows null, row 0.
 void launch_rotary_table(void* table,
                          const std::int64_t* positions,
                          std::int64_t position_stride,
                          const std::int64_t* position_rows,
                          const float* frequencies,
+                         float scale,
                          std::int64_t tokens,
                          std::int64_t frequencies_count,
                          cudaStream_t stream);
 
 struct QkvArguments {
   void* qkv = nullptr;           ///< [tokens, heads + 2 kv_heads, head_dim]; changed in place
-  const void* q_norm = nullptr;  ///< [head_dim]
-  const void* k_norm = nullptr;  ///< [head_dim]
+  const void* q_norm = nullptr;  ///< [head_dim]; null = queries and keys are not normed
+  const void* k_norm = nullptr;  ///< [head_dim], or null
   const void* rotary = nullptr;  ///< [2, tokens, head_dim / 2]
   const std::int64_t* slots = nullptr;  ///< [tokens]; < 0 = the cache keeps what it has
   void* keys = nullptr;                 ///< [slots, kv_heads, head_dim]
@@ -50,8 +51,8 @@ struct QkvArguments {
   float epsilon = 0;
 };
 
-/// Norms and turns queries and keys in place, and writes keys and values into the cache. Rounds
-/// where rms_norm and rotate round.
+/// Norms (where there are norms) and turns queries and keys in place, and writes keys and values
+/// into the cache. Rounds where rms_norm and rotate round.
 void launch_qkv(const QkvArguments& arguments, cudaStream_t stream);
 
 /// The segments as the device sees them; see SegmentTensors.

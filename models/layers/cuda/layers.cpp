@@ -47,7 +47,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 
 at::Tensor rotary_table(const at::Tensor& positions,
                         const at::Tensor& frequencies,
-                        const at::Tensor& position_rows) {
+                        const at::Tensor& position_rows,
+                        double attention_factor) {
   const bool two_dimensional = positions.dim() == 2;
   const std::int64_t tokens = positions.size(-1);
   DOVETAIL_CHECK(positions.scalar_type() == at::kLong && (tokens <= 1 || positions.stride(-1) == 1),
@@ -59,6 +60,7 @@ at::Tensor rotary_table(const at::Tensor& positions,
                       two_dimensional ? positions.stride(0) : 0,
                       two_dimensional ? position_rows.const_data_ptr<std::int64_t>() : nullptr,
                       frequencies.const_data_ptr<float>(),
+                      static_cast<float>(attention_factor),
                       tokens,
                       frequencies.numel(),
                       stream());

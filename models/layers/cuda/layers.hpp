@@ -36,7 +36,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 /// stride 1. Angles and their cosines are of the GPU's float functions.
 at::Tensor rotary_table(const at::Tensor& positions,
                         const at::Tensor& frequencies,
-                        const at::Tensor& position_rows);
+                        const at::Tensor& position_rows,
+                        double attention_factor);
 
 /// Reads inputs.on_device, not inputs.segments. head_dim is a multiple of 8, at most 256; x and
 /// the cache are contiguous. Rows behind the last segment attend to nothing: zeros go into the

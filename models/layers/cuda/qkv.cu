@@ -44,18 +44,24 @@ struct HeadPart {
     return sum;
   }
 
-  /// Both halves times `scale`, rounded, times their weights, rounded; then turned: each half is
-  /// rounded after its first product, and after the sum with the second (which is exact in float).
-  __device__ void norm_and_turn(float scale,
-                                const HeadPart& weight,
-                                const Bf16Vector<kChunk>& cosine,
-                                const Bf16Vector<kChunk>& sine) {
+  /// Both halves times `scale`, rounded, times their weights, rounded.
+  __device__ void norm(float scale, const HeadPart& weight) {
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
-      const float a = rounded(rounded(__bfloat162float(first.values[i]) * scale) *
-                              __bfloat162float(weight.first.values[i]));
-      const float b = rounded(rounded(__bfloat162float(second.values[i]) * scale) *
-                              __bfloat162float(weight.second.values[i]));
+      first.values[i] = __float2bfloat16_rn(rounded(__bfloat162float(first.values[i]) * scale) *
+                                            __bfloat162float(weight.first.values[i]));
+      second.values[i] = __float2bfloat16_rn(rounded(__bfloat162float(second.values[i]) * scale) *
+                                             __bfloat162float(weight.second.values[i]));
+    }
+  }
+
+  /// Each half is rounded after its first product, and after the sum with the second (which is
+  /// exact in float).
+  __device__ void turn(const Bf16Vector<kChunk>& cosine, const Bf16Vector<kChunk>& sine) {
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      const float a = __bfloat162float(first.values[i]);
+      const float b = __bfloat162float(second.values[i]);
       const float c = __bfloat162float(cosine.values[i]);
       const float s = __bfloat162float(sine.values[i]);
       first.values[i] = __float2bfloat16_rn(rounded(a * c) - b * s);
@@ -86,12 +92,13 @@ __global__ void __launch_bounds__(kThreads) norm_turn_and_cache(const Qkv x) {
     return;
   }
   if (!is_value) {
-    const bf16* const norm = (is_query ? x.q_norm : x.k_norm) + offset;
+    if (x.q_norm != nullptr) {
+      const bf16* const norm = (is_query ? x.q_norm : x.k_norm) + offset;
+      part.norm(rsqrtf(squares / static_cast<float>(2 * x.half) + x.epsilon),
+                {load_vector<kChunk>(norm), load_vector<kChunk>(norm + x.half)});
+    }
     const std::int64_t angle = std::int64_t{token} * x.half + offset;
-    part.norm_and_turn(rsqrtf(squares / static_cast<float>(2 * x.half) + x.epsilon),
-                       {load_vector<kChunk>(norm), load_vector<kChunk>(norm + x.half)},
-                       load_vector<kChunk>(x.cosine + angle),
-                       load_vector<kChunk>(x.sine + angle));
+    part.turn(load_vector<kChunk>(x.cosine + angle), load_vector<kChunk>(x.sine + angle));
     store_vector<kChunk>(row, part.first);
     store_vector<kChunk>(row + x.half, part.second);
   }

@@ -14,6 +14,7 @@ __global__ void rotary_table(bf16* table,
                              std::int64_t position_stride,
                              const std::int64_t* position_rows,
                              const float* frequencies,
+                             float scale,
                              std::int64_t angles,
                              int per_token) {
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -25,8 +26,8 @@ __global__ void rotary_table(bf16* table,
   const std::int64_t row = position_rows == nullptr ? 0 : position_rows[frequency];
   const auto position = static_cast<float>(positions[row * position_stride + token]);
   const float angle = __fmul_rn(position, frequencies[frequency]);
-  table[index] = __float2bfloat16_rn(cosf(angle));
-  table[angles + index] = __float2bfloat16_rn(sinf(angle));
+  table[index] = __float2bfloat16_rn(cosf(angle) * scale);
+  table[angles + index] = __float2bfloat16_rn(sinf(angle) * scale);
 }
 
 }  // namespace
@@ -36,6 +37,7 @@ void launch_rotary_table(void* table,
                          std::int64_t position_stride,
                          const std::int64_t* position_rows,
                          const float* frequencies,
+                         float scale,
                          std::int64_t tokens,
                          std::int64_t frequencies_count,
                          cudaStream_t stream) {
@@ -51,6 +53,7 @@ void launch_rotary_table(void* table,
       position_stride,
       position_rows,
       frequencies,
+      scale,
       angles,
       static_cast<int>(frequencies_count));
   check_cuda(cudaGetLastError(), "launch of rotary_table");

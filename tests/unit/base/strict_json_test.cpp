@@ -30,6 +30,23 @@ TEST(StrictJson, ReadsAnyValue) {
   }
 }
 
+TEST(StrictJson, TakesNonFiniteNumbersAsTheirNamesWhereAskedTo) {
+  const JsonSource source = {.file = "f", .takes_non_finite = true};
+  const json value = parse_strict_json(
+      R"({"a": [NaN,-Infinity,Infinity], "NaN \" Infinity": "-Infinity", "b": 1})", source);
+  EXPECT_EQ(value, json::parse(R"({"a": ["NaN", "-Infinity", "Infinity"],
+                                   "NaN \" Infinity": "-Infinity", "b": 1})"));
+  EXPECT_EQ(parse_strict_json("NaN", source), json("NaN"));
+  EXPECT_NE(error_of("[NaN]"), "") << "elsewhere they are no JSON";
+  for (const char* text :
+       {"[NaNs]", "[+Infinity]", "[1Infinity]", "[Infinity2]", "{NaN: }", "[\""}) {
+    EXPECT_NE(error_of(text, source), "") << text;
+  }
+  EXPECT_EQ(error_of("{\"a\": NaN,\n \"b\": 1, \"b\": 2}", source),
+            error_of("{\"a\": 123,\n \"b\": 1, \"b\": 2}", source))
+      << "places are those of the text";
+}
+
 TEST(StrictJson, RefusesNulBytes) {
   EXPECT_EQ(error_of(with_nul("{}", "x")), "f.json: not JSON: a NUL byte in line 1, byte 2");
   EXPECT_EQ(error_of(with_nul("{}\n", "")), "f.json: not JSON: a NUL byte in line 2, byte 3");

@@ -28,6 +28,7 @@
 #include "models/layers/rotary.hpp"
 #include "models/layers/router.hpp"
 #include "models/layers/row_dots.hpp"
+#include "models/layers/times_sigmoid.hpp"
 #include "tests/unit/models/row_check.hpp"
 
 namespace dovetail {
@@ -147,7 +148,14 @@ TEST_P(BatchInvariant, NormRotationAndGates) {
       return rms_norm(rows, weight, 1e-6, kInvariant);
     };
     const RowOperation gate = [&](const at::Tensor& rows) { return swiglu(rows, kInvariant); };
+    // A row's first element is its logit.
+    const RowOperation times = [&](const at::Tensor& rows) {
+      return times_sigmoid(rows, rows.narrow(1, 0, 1), kInvariant);
+    };
     const at::Tensor x = random_rows({90, size});
+    expect_invariant(times, x, "times sigmoid");
+    EXPECT_LT(error_of(times(x), times_sigmoid(x, x.narrow(1, 0, 1), Numerics::fast)),
+              tolerance(GetParam()));
     expect_invariant(norm, x, "norm");
     expect_invariant(gate, x, "swiglu");
     EXPECT_LT(error_of(norm(x), rms_norm(x, weight, 1e-6)), tolerance(GetParam()));
@@ -156,7 +164,7 @@ TEST_P(BatchInvariant, NormRotationAndGates) {
   // Heads within a row that holds more, as queries and keys lie.
   const at::Tensor heads = random_rows({60, 5, 24});
   const at::Tensor weight = random_rows({24});
-  const Rotary rotary(24, 1e4, {.section = {4, 4, 4}}, at::kCPU);
+  const Rotary rotary(24, {.theta = 1e4, .mrope = {.section = {4, 4, 4}}}, at::kCPU);
   const RowOperation turn = [&](const at::Tensor& rows) {
     // A row's first element of the last head gives its position.
     const at::Tensor positions =

@@ -118,18 +118,36 @@ std::vector<std::unique_ptr<Model>> with_numerics(const std::vector<std::unique_
   return views;
 }
 
+/// What small_config has not: biases, a gate of the shared expert, scaled frequencies, and queries
+/// and keys without norms.
+MoeDecoderConfig other_config() {
+  MoeDecoderConfig config = small_config();
+  config.has_qk_norm = false;
+  config.qkv_bias = true;
+  config.has_shared_expert_gate = true;
+  config.norm_topk_prob = false;
+  config.rope.type = RopeType::yarn;
+  config.rope.factor = 4;
+  config.rope.original_max_position_embeddings = 32;
+  return config;
+}
+
+std::vector<MoeDecoderConfig> all_configs() {
+  return {small_config(), other_config()};
+}
+
 class BatchInvariantModel : public ::testing::TestWithParam<at::ScalarType> {
  protected:
   BatchInvariantModel() : seed_(std::random_device{}()), random_(seed_) {}
 
-  std::vector<std::unique_ptr<Model>> ranks(Numerics numerics) {
+  std::vector<std::unique_ptr<Model>> ranks(const MoeDecoderConfig& config, Numerics numerics) {
     MemorySource source(3);
-    return with_numerics(make_ranks(small_config(), source, 1, GetParam()), numerics);
+    return with_numerics(make_ranks(config, source, 1, GetParam()), numerics);
   }
 
   /// Elements of the logits that random chunks, batches, ubatches, pages and threads change.
-  std::int64_t changed_bits(Numerics numerics) {
-    const auto models = ranks(numerics);
+  std::int64_t changed_bits(const MoeDecoderConfig& config, Numerics numerics) {
+    const auto models = ranks(config, numerics);
     const auto requests = random_requests(seed_, {7, 1, 60, 130});
     std::vector<at::Tensor> alone;
     for (const auto& request : requests) {
@@ -154,17 +172,21 @@ class BatchInvariantModel : public ::testing::TestWithParam<at::ScalarType> {
 };
 
 TEST_P(BatchInvariantModel, EveryCutAndCompanyGivesTheSameBits) {
-  EXPECT_EQ(changed_bits(kInvariant), 0) << "seed " << seed_;
+  for (const MoeDecoderConfig& config : all_configs()) {
+    EXPECT_EQ(changed_bits(config, kInvariant), 0) << "seed " << seed_;
+  }
 }
 
 TEST_P(BatchInvariantModel, IsTheSameModel) {
-  const auto requests = random_requests(seed_, {30, 9});
-  const SerialResult own = run_step(ranks(kInvariant), whole_step(requests));
-  SerialStep replayed = whole_step(requests);
-  replayed.replay_ids = own.expert_ids;  // near ties must not decide
-  const SerialResult fast = run_step(ranks(Numerics::fast), replayed);
   const double tolerance = GetParam() == at::kFloat ? 5e-6 : GetParam() == at::kHalf ? 1e-2 : 6e-2;
-  EXPECT_LT(relative_error(own.logits, fast.logits), tolerance) << "seed " << seed_;
+  for (const MoeDecoderConfig& config : all_configs()) {
+    const auto requests = random_requests(seed_, {30, 9});
+    const SerialResult own = run_step(ranks(config, kInvariant), whole_step(requests));
+    SerialStep replayed = whole_step(requests);
+    replayed.replay_ids = own.expert_ids;  // near ties must not decide
+    const SerialResult fast = run_step(ranks(config, Numerics::fast), replayed);
+    EXPECT_LT(relative_error(own.logits, fast.logits), tolerance) << "seed " << seed_;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes,
@@ -176,7 +198,9 @@ INSTANTIATE_TEST_SUITE_P(Dtypes,
 class BatchInvariantTwin : public BatchInvariantModel {};
 
 TEST_P(BatchInvariantTwin, FastIsNot) {
-  EXPECT_GT(changed_bits(Numerics::fast), 0);
+  for (const MoeDecoderConfig& config : all_configs()) {
+    EXPECT_GT(changed_bits(config, Numerics::fast), 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Float, BatchInvariantTwin, ::testing::Values(at::kFloat));

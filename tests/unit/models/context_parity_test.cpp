@@ -15,7 +15,7 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
-#include "models/qwen3_moe_config.hpp"
+#include "models/qwen3_moe.hpp"
 #include "tests/unit/models/chunked_run.hpp"
 #include "tests/unit/models/fixture.hpp"
 
@@ -26,8 +26,15 @@ constexpr double kTolerance = 1e-5;
 constexpr std::int64_t kDecodeSteps = 16;
 constexpr int kPageSizes[] = {1, 3, 16, 1000};
 
-const std::string kFixtures[] = {
-    "qwen3-moe-tiny", "odd-heads-stacked", "tied-dense-sharded", "all-experts-half"};
+const std::string kFixtures[] = {"qwen3-moe-tiny",
+                                 "odd-heads-stacked",
+                                 "tied-dense-sharded",
+                                 "all-experts-half",
+                                 "yarn-nested",
+                                 "mixtral-linear",
+                                 "mixtral-yarn-stacked",
+                                 "qwen2-moe-llama3",
+                                 "qwen2-moe-odd"};
 const std::string kMropeFixtures[] = {"mrope-interleaved", "mrope-contiguous"};
 
 at::Tensor rows(const at::Tensor& all, const std::vector<std::int64_t>& wanted) {
@@ -253,20 +260,21 @@ TEST_P(MropeParity, IsThatOfTheTextBackbone) {
 
 TEST_P(MropeParity, OtherSectionsOrRowsAreSeen) {
   const Fixture fixture = load_fixture(GetParam());
-  const Qwen3MoeConfig config = read_qwen3_moe_config(fixture.folder + "/config.json");
-  EXPECT_EQ(config.mrope.interleaved, GetParam() == "mrope-interleaved");
+  const MoeDecoderConfig config = read_qwen3_moe_config(fixture.folder + "/config.json");
+  EXPECT_EQ(config.rope.mrope.interleaved, GetParam() == "mrope-interleaved");
   EXPECT_LT(worst_error(run_whole(make_models(fixture, config), fixture), fixture), kTolerance);
   const auto error_with = [&](const MropeSections& mrope) {
-    Qwen3MoeConfig changed = config;
-    changed.mrope = mrope;
+    MoeDecoderConfig changed = config;
+    changed.rope.mrope = mrope;
     return worst_error(run_whole(make_models(fixture, changed), fixture), fixture);
   };
-  const auto& section = config.mrope.section;
-  EXPECT_TRUE(is_seen(error_with({.section = section, .interleaved = !config.mrope.interleaved})));
-  EXPECT_TRUE(is_seen(error_with(
-      {.section = {section[0], section[2], section[1]}, .interleaved = config.mrope.interleaved})));
+  const auto& section = config.rope.mrope.section;
+  EXPECT_TRUE(
+      is_seen(error_with({.section = section, .interleaved = !config.rope.mrope.interleaved})));
+  EXPECT_TRUE(is_seen(error_with({.section = {section[0], section[2], section[1]},
+                                  .interleaved = config.rope.mrope.interleaved})));
   EXPECT_TRUE(is_seen(error_with({.section = {section[0] + 1, section[1] - 1, section[2]},
-                                  .interleaved = config.mrope.interleaved})));
+                                  .interleaved = config.rope.mrope.interleaved})));
   const auto ranks = make_models(fixture, config);
   const auto error_of_rows = [&](const std::vector<std::int64_t>& order) {
     Fixture changed = fixture;

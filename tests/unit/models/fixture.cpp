@@ -5,7 +5,9 @@
 #include <ATen/ops/empty.h>
 
 #include "framework/base/check.hpp"
-#include "models/qwen3_moe.hpp"
+#include "models/decoder/architecture.hpp"
+#include "models/hf_config.hpp"
+#include "models/registry.hpp"
 #include "models/weights/checkpoint.hpp"
 #include "models/weights/safetensors.hpp"
 
@@ -91,17 +93,22 @@ Fixture load_fixture(const std::string& name, const std::string& file, std::int6
   return fixture;
 }
 
+std::unique_ptr<Architecture> architecture_of(const Fixture& fixture) {
+  const std::string config = fixture.folder + "/config.json";
+  const auto name = HfConfig::read(config).string("model_type");
+  return architectures().at(name)({name, config, {}, {}});
+}
+
 std::vector<std::unique_ptr<Model>> make_models(const Fixture& fixture,
                                                 int ep_size,
                                                 at::ScalarType dtype,
                                                 const WeightChange& change) {
-  const auto architecture = make_qwen3_moe({"qwen3_moe", fixture.folder + "/config.json", {}, {}});
-  return make_models(*architecture, fixture.folder, ep_size, dtype, change);
+  return make_models(*architecture_of(fixture), fixture.folder, ep_size, dtype, change);
 }
 
 std::vector<std::unique_ptr<Model>> make_models(const Fixture& fixture,
-                                                const Qwen3MoeConfig& config) {
-  return make_models(Qwen3MoeArchitecture(config), fixture.folder, 1, at::kFloat, {});
+                                                const MoeDecoderConfig& config) {
+  return make_models(MoeDecoderArchitecture(config), fixture.folder, 1, at::kFloat, {});
 }
 
 }  // namespace dovetail

@@ -10,9 +10,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "framework/step/architecture.hpp"
 #include "framework/step/model.hpp"
 #include "framework/step/weight_source.hpp"
-#include "models/qwen3_moe_config.hpp"
+#include "models/decoder/config.hpp"
 
 namespace dovetail {
 
@@ -32,6 +33,9 @@ Fixture load_fixture(const std::string& name,
                      const std::string& file = "expected",
                      std::int64_t extra_tokens = 0);
 
+/// The architecture that the fixture's config.json names.
+std::unique_ptr<Architecture> architecture_of(const Fixture& fixture);
+
 /// Called after each weight was read, to change it on purpose.
 using WeightChange = std::function<void(const WeightRequest& request)>;
 
@@ -43,6 +47,6 @@ std::vector<std::unique_ptr<Model>> make_models(const Fixture& fixture,
 
 /// The fixture's weights under a configuration of its own.
 std::vector<std::unique_ptr<Model>> make_models(const Fixture& fixture,
-                                                const Qwen3MoeConfig& config);
+                                                const MoeDecoderConfig& config);
 
 }  // namespace dovetail

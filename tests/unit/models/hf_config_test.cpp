@@ -9,8 +9,9 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
+#include "models/mixtral.hpp"
+#include "models/qwen2_moe.hpp"
 #include "models/qwen3_moe.hpp"
-#include "models/qwen3_moe_config.hpp"
 #include "models/registry.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/support/pipe_file.hpp"
@@ -26,7 +27,7 @@ const Json kGood = Json::parse(R"({
   "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": true,
   "rms_norm_eps": 1e-6, "rope_theta": 10000, "rope_scaling": null, "hidden_act": "silu",
   "mlp_only_layers": [], "decoder_sparse_step": 1, "sliding_window": null,
-  "use_sliding_window": false})");
+  "use_sliding_window": false, "max_position_embeddings": 4096})");
 
 class ConfigFile {
  public:
@@ -41,7 +42,7 @@ class ConfigFile {
   std::string path_;
 };
 
-Qwen3MoeConfig read(const Json& values) {
+MoeDecoderConfig read(const Json& values) {
   return read_qwen3_moe_config(ConfigFile(values.dump(2)).path());
 }
 
@@ -58,8 +59,7 @@ struct BadValue {
   std::string message;  // a part of what must be said
 };
 
-Json with(const BadValue& change) {
-  Json values = kGood;
+Json with(const BadValue& change, Json values = kGood) {
   Json::json_pointer place;
   std::string rest = change.key;
   for (std::size_t dot = rest.find('.'); dot != std::string::npos; dot = rest.find('.')) {
@@ -118,9 +118,32 @@ const BadValue kBadValues[] = {
     {"rope_theta", "0", "a number > 0"},
     {"rope_theta", "{}", "a number > 0"},
     {"rope_scaling", "\"default\"", "allowed: an object"},
-    {"rope_scaling", R"({"rope_type": "yarn", "factor": 4})", "allowed: default"},
-    {"rope_scaling", R"({"type": "linear", "factor": 4})", "allowed: default"},
-    {"rope_parameters", R"({"rope_type": "llama3", "rope_theta": 10000})", "allowed: default"},
+    {"rope_scaling", R"({"rope_type": "longrope", "factor": 4})", "allowed: default, dynamic"},
+    {"rope_scaling", R"({"type": "su", "factor": 4})", "allowed: default, dynamic"},
+    {"rope_scaling", R"({"type": "yarn", "rope_type": "linear", "factor": 4})", "one value"},
+    {"rope_scaling", R"({"type": "linear"})", "is missing"},
+    {"rope_scaling", R"({"type": "linear", "factor": 0.5})", "a number of at least 1"},
+    {"rope_scaling", R"({"type": "linear", "factor": 2, "beta_fast": 3})", "not a key of this"},
+    {"rope_scaling", R"({"type": "dynamic", "factor": "2"})", "a number of at least 1"},
+    {"rope_scaling", R"({"factor": 2})", "not a key of this rope_type"},
+    {"rope_scaling", R"({"type": "yarn", "factor": 2, "attn_factor": 2})", "not a key of this"},
+    {"rope_scaling",
+     R"({"type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 2})",
+     "beta_slow"},
+    {"rope_scaling", R"({"type": "yarn", "factor": 2, "truncate": 1})", "true, false"},
+    {"rope_scaling", R"({"type": "yarn", "factor": 2, "mscale": -1})", "at least 0"},
+    {"rope_scaling", R"({"full_attention": {"rope_type": "longrope"}})", "allowed: default"},
+    {"rope_scaling", R"({"full_attention": {"rope_theta": 1e4, "beta": 2}})", "not a key of this"},
+    {"rope_scaling", R"({"full_attention": {}, "sliding_attention": {}})", "full_attention alone"},
+    {"rope_scaling", R"({"sliding_attention": {"rope_theta": 1e4}})", "not a key of this"},
+    {"rope_parameters", R"({"rope_type": "llama3", "rope_theta": 10000})", "is missing"},
+    {"rope_parameters",
+     R"({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4})",
+     "above low_freq_factor"},
+    {"attn_logit_softcapping", "30.0", "allowed: 0, none"},
+    {"first_k_dense_replace", "1", "allowed: 0, none"},
+    {"scoring_func", "\"sigmoid\"", "allowed: \"softmax\", none"},
+    {"a_key_of_tomorrow", "1", "is not known"},
     {"rope_parameters", R"({"rope_type": "default", "rope_theta": 20000})", "allowed: one value"},
     {"rope_parameters", R"({"partial_rotary_factor": 0.5})", "allowed: 1"},
     {"rope_parameters", R"({"mrope_section": [1, 2]})", "add up to head_dim / 2 = 5"},
@@ -138,6 +161,10 @@ const BadValue kBadValues[] = {
     {"use_sliding_window", "true", "allowed: false"},
     {"layer_types", R"(["full_attention", "sliding_attention"])", "allowed: full_attention"},
     {"layer_types", R"("full_attention")", "a list of strings"},
+    {"layer_types", R"(["full_attention"])", "holds 1 entries; allowed: num_hidden_layers 4"},
+    {"layer_types",
+     R"(["full_attention", "full_attention", "full_attention", "full_attention", "full_attention"])",
+     "holds 5 entries"},
     {"quantization_config", R"({"quant_method": "fp8"})", "allowed: none"},
     {"qkv_bias", "true", "allowed: false"},
     {"use_qk_norm", "false", "allowed: true"},
@@ -145,9 +172,8 @@ const BadValue kBadValues[] = {
     {"n_shared_experts", "-1", "from 0 to"},
     {"decoder_sparse_step", "0", "from 1 to"},
     {"mlp_only_layers", "1", "a list of whole numbers"},
-    {"mlp_only_layers", "[4]", "from 0 to 3"},
-    {"mlp_only_layers", "[-1]", "from 0 to 3"},
-    {"mlp_only_layers", "[1.5]", "from 0 to 3"},
+    {"mlp_only_layers", "[-1]", "from 0 to"},
+    {"mlp_only_layers", "[1.5]", "from 0 to"},
 };
 
 TEST(Qwen3MoeConfig, BadValuesAreNamed) {
@@ -155,7 +181,8 @@ TEST(Qwen3MoeConfig, BadValuesAreNamed) {
   ASSERT_GE(std::size(kBadValues), 40U);
   for (const BadValue& bad : kBadValues) {
     const std::string message = error_of_text(with(bad).dump());
-    const bool names_key = message.find("key '" + bad.key) != std::string::npos;
+    const bool names_key = message.find("key '" + bad.key + "'") != std::string::npos ||
+                           message.find("key '" + bad.key + ".") != std::string::npos;
     EXPECT_TRUE(names_key) << bad.key << " = " << bad.value << ": " << message;
     EXPECT_NE(message.find(bad.message), std::string::npos)
         << bad.key << " = " << bad.value << ": " << message;
@@ -206,23 +233,91 @@ TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {
   newer["rope_parameters"] = {{"rope_theta", 10000.0}, {"rope_type", "default"}};
   newer["num_local_experts"] = 8;
   for (const Json& values : {kGood, newer}) {
-    const Qwen3MoeConfig config = read(values);
-    EXPECT_EQ(config.rope_theta, 10000.0);
+    const MoeDecoderConfig config = read(values);
+    EXPECT_EQ(config.rope.theta, 10000.0);
     EXPECT_EQ(config.num_experts, 8);
     EXPECT_EQ(config.head_dim, 10);
-    EXPECT_FALSE(config.attention_bias);
+    EXPECT_FALSE(config.qkv_bias);
+    EXPECT_FALSE(config.output_bias);
+    EXPECT_TRUE(config.has_qk_norm);
     EXPECT_FALSE(config.tie_word_embeddings);
-    EXPECT_EQ(config.n_shared_experts, 0);
-    EXPECT_EQ(config.mrope.section, (std::array<std::int64_t, 3>{1, 2, 2}));
+    EXPECT_EQ(config.shared_intermediate_size, 0);
+    EXPECT_EQ(config.rope.mrope.section, (std::array<std::int64_t, 3>{1, 2, 2}));
   }
   Json older = kGood;
   older["rope_scaling"] = {{"type", "default"}, {"mrope_section", {3, 1, 1}}};
-  EXPECT_EQ(read(older).mrope.section, (std::array<std::int64_t, 3>{3, 1, 1}));
-  EXPECT_FALSE(read(older).mrope.interleaved);
+  EXPECT_EQ(read(older).rope.mrope.section, (std::array<std::int64_t, 3>{3, 1, 1}));
+  EXPECT_FALSE(read(older).rope.mrope.interleaved);
   older["rope_scaling"] = {
       {"rope_type", "default"}, {"mrope_section", {2, 2, 1}}, {"mrope_interleaved", true}};
-  EXPECT_EQ(read(older).mrope.section, (std::array<std::int64_t, 3>{2, 2, 1}));
-  EXPECT_TRUE(read(older).mrope.interleaved);
+  EXPECT_EQ(read(older).rope.mrope.section, (std::array<std::int64_t, 3>{2, 2, 1}));
+  EXPECT_TRUE(read(older).rope.mrope.interleaved);
+}
+
+TEST(Qwen3MoeConfig, SpellingsOfRotaryScaling) {
+  const auto rope_of = [](const char* key, const char* object) {
+    return read(with({key, object, ""})).rope;
+  };
+  const char* const yarn = R"({"rope_type": "yarn", "factor": 4, "beta_fast": 16, "beta_slow": 0,
+                               "original_max_position_embeddings": 1024, "truncate": false})";
+  const std::string nested = R"({"full_attention": )" + std::string(yarn) + "}";
+  for (const char* const object : {yarn, nested.c_str()}) {
+    for (const char* const key : {"rope_scaling", "rope_parameters"}) {
+      const RopeParameters rope = rope_of(key, object);
+      EXPECT_EQ(rope.type, RopeType::yarn);
+      EXPECT_EQ(rope.theta, 10000);
+      EXPECT_EQ(rope.factor, 4);
+      EXPECT_EQ(rope.beta_fast, 16);
+      EXPECT_EQ(rope.beta_slow, 1) << "0 is the default";
+      EXPECT_EQ(rope.original_max_position_embeddings, 1024);
+      EXPECT_FALSE(rope.attention_factor.has_value());
+      EXPECT_FALSE(rope.truncate);
+    }
+  }
+  const RopeParameters inferred =
+      rope_of("rope_scaling", R"({"type": "yarn", "original_max_position_embeddings": 512})");
+  EXPECT_EQ(inferred.factor, 8) << "max_position_embeddings over the original one";
+  EXPECT_EQ(
+      rope_of("rope_scaling", R"({"type": "yarn", "factor": 2})").original_max_position_embeddings,
+      4096);
+  Json beside = with({"rope_scaling", R"({"type": "yarn", "factor": 2})", ""});
+  beside["original_max_position_embeddings"] = 99;
+  EXPECT_EQ(read(beside).rope.original_max_position_embeddings, 99);
+  EXPECT_EQ(rope_of("rope_scaling", R"({"type": "linear", "factor": 3})").type, RopeType::linear);
+  const RopeParameters dynamic = rope_of("rope_scaling", R"({"type": "dynamic", "factor": 3})");
+  EXPECT_EQ(dynamic.type, RopeType::dynamic);
+  EXPECT_EQ(dynamic.max_position_embeddings, 4096);
+  const RopeParameters mrope = rope_of(
+      "rope_scaling", R"({"type": "mrope", "rope_type": "default", "mrope_section": [3, 1, 1]})");
+  EXPECT_EQ(mrope.type, RopeType::standard);
+  EXPECT_EQ(mrope.mrope.section, (std::array<std::int64_t, 3>{3, 1, 1}));
+  for (const char* const empty : {"{}", "null"}) {
+    EXPECT_EQ(rope_of("rope_scaling", empty).type, RopeType::standard);
+  }
+  Json both = with({"rope_scaling", yarn, ""});
+  both["rope_parameters"] = both["rope_scaling"];
+  EXPECT_EQ(read(both).rope.type, RopeType::yarn);
+  both["rope_parameters"]["factor"] = 8;
+  EXPECT_NE(error_of_text(both.dump()).find("key 'rope_parameters' differs"), std::string::npos);
+}
+
+TEST(Qwen3MoeConfig, WhatNobodyReadsDoesNotMatter) {
+  Json values = kGood;
+  values["router_aux_loss_coef"] = 0.5;
+  values["_name_or_path"] = "somewhere";
+  values["a_key_of_tomorrow"] = nullptr;
+  values["original_max_position_embeddings"] = 7;
+  values["qkv_bias"] = false;
+  values["moe_layer_freq"] = 1;
+  values["pruned_heads"] = Json::object();
+  EXPECT_NO_THROW(read(values));
+  std::string text = values.dump();
+  text.insert(1, R"("initializer_range": Infinity, "_note": [NaN, -Infinity], )");
+  EXPECT_NO_THROW(read_qwen3_moe_config(ConfigFile(text).path()));
+  values.erase("rms_norm_eps");
+  text = values.dump();
+  text.insert(1, R"("rms_norm_eps": Infinity, )");
+  EXPECT_NE(error_of_text(text).find("key 'rms_norm_eps' is \"Infinity\""), std::string::npos);
 }
 
 TEST(Qwen3MoeConfig, DenseLayersAsInTransformers) {
@@ -233,6 +328,92 @@ TEST(Qwen3MoeConfig, DenseLayersAsInTransformers) {
   // MoE where (index + 1) % 3 == 0, which are 2 and 5, but 5 is listed.
   EXPECT_EQ(read(values).is_moe_layer,
             (std::vector<bool>{false, false, true, false, false, false, false}));
+  // A file that was cut to fewer layers still lists those that it left out.
+  values["num_hidden_layers"] = 3;
+  EXPECT_EQ(read(values).is_moe_layer, (std::vector<bool>{false, false, true}));
+}
+
+Json mixtral_file() {
+  Json values = kGood;
+  values["model_type"] = "mixtral";
+  for (const char* const key : {"num_experts",
+                                "moe_intermediate_size",
+                                "norm_topk_prob",
+                                "mlp_only_layers",
+                                "decoder_sparse_step",
+                                "use_sliding_window"}) {
+    values.erase(key);
+  }
+  values["num_local_experts"] = 8;
+  values["router_jitter_noise"] = 0.1;
+  return values;
+}
+
+TEST(MixtralConfig, ReadsWhatItsFilesHave) {
+  const auto read_file = [](const Json& values) {
+    return read_mixtral_config(ConfigFile(values.dump()).path());
+  };
+  const MoeDecoderConfig config = read_file(mixtral_file());
+  EXPECT_EQ(config.num_experts, 8);
+  EXPECT_EQ(config.moe_intermediate_size, 64) << "the key is intermediate_size";
+  EXPECT_EQ(config.is_moe_layer, std::vector<bool>(4, true));
+  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_FALSE(config.has_qk_norm || config.qkv_bias || config.output_bias);
+  EXPECT_EQ(config.older_name("model.layers.3.mlp.gate.weight"),
+            "model.layers.3.block_sparse_moe.gate.weight");
+  EXPECT_EQ(config.older_name("model.layers.3.mlp.experts.7.up_proj.weight"),
+            "model.layers.3.block_sparse_moe.experts.7.w3.weight");
+  EXPECT_EQ(config.older_name("model.norm.weight"), "model.norm.weight");
+  for (const BadValue& bad : {BadValue{"sliding_window", "4096", "allowed: none"},
+                              {"attention_bias", "true", "allowed: false"},
+                              {"norm_topk_prob", "false", "allowed: true"},
+                              {"decoder_sparse_step", "2", "is not known"},
+                              {"num_local_experts", "", "is missing"},
+                              {"model_type", "\"qwen3_moe\"", "allowed: mixtral"}}) {
+    const std::string message =
+        testing::input_error_of([&] { read_file(with(bad, mixtral_file())); });
+    EXPECT_NE(message.find(bad.message), std::string::npos) << bad.key << ": " << message;
+  }
+}
+
+Json qwen2_file() {
+  Json values = kGood;
+  values["model_type"] = "qwen2_moe";
+  values["shared_expert_intermediate_size"] = 24;
+  values["sliding_window"] = 4096;
+  values["max_window_layers"] = 2;
+  values.erase("norm_topk_prob");
+  return values;
+}
+
+TEST(Qwen2MoeConfig, ReadsWhatItsFilesHave) {
+  const auto read_file = [](const Json& values) {
+    return read_qwen2_moe_config(ConfigFile(values.dump()).path());
+  };
+  MoeDecoderConfig config = read_file(qwen2_file());
+  EXPECT_EQ(config.shared_intermediate_size, 24);
+  EXPECT_EQ(config.shared_experts_name, "shared_expert");
+  EXPECT_TRUE(config.has_shared_expert_gate);
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_FALSE(config.has_qk_norm || config.output_bias || config.norm_topk_prob);
+  Json changed = qwen2_file();
+  changed["qkv_bias"] = false;
+  changed["norm_topk_prob"] = true;
+  changed["decoder_sparse_step"] = 2;
+  config = read_file(changed);
+  EXPECT_FALSE(config.qkv_bias);
+  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_EQ(config.is_moe_layer, (std::vector<bool>{false, true, false, true}));
+  for (const BadValue& bad : {BadValue{"use_sliding_window", "true", "allowed: false"},
+                              {"shared_expert_intermediate_size", "0", "from 1 to"},
+                              {"shared_expert_intermediate_size", "", "is missing"},
+                              {"attention_bias", "true", "allowed: false"},
+                              {"n_shared_experts", "1", "allowed: 0"},
+                              {"model_type", "\"qwen3_moe\"", "allowed: qwen2_moe"}}) {
+    const std::string message =
+        testing::input_error_of([&] { read_file(with(bad, qwen2_file())); });
+    EXPECT_NE(message.find(bad.message), std::string::npos) << bad.key << ": " << message;
+  }
 }
 
 TEST(Qwen3MoeConfig, ConfigsOfThisRepository) {

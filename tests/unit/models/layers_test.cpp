@@ -38,7 +38,7 @@ TEST(RmsNorm, OfKnownRows) {
 }
 
 TEST(Rotary, TurnsPairsByPositionAndFrequency) {
-  const Rotary rotary(6, 100.0, {.section = {1, 1, 1}}, at::kCPU);
+  const Rotary rotary(6, {.theta = 100.0, .mrope = {.section = {1, 1, 1}}}, at::kCPU);
   const at::Tensor x = at::arange(1.0, 25.0, at::kFloat).view({2, 2, 6});
   const at::Tensor positions = at::tensor({5, 700}, at::kLong);
   const at::Tensor y = rotate(x, rotary.table(positions, at::kFloat));
@@ -58,7 +58,7 @@ TEST(Rotary, TurnsPairsByPositionAndFrequency) {
 
 /// The row of positions that each frequency of a layout takes its angle from, as the table shows.
 std::vector<int> rows_of(std::int64_t head_dim, const MropeSections& mrope) {
-  const Rotary rotary(head_dim, 100.0, mrope, at::kCPU);
+  const Rotary rotary(head_dim, {.theta = 100.0, .mrope = mrope}, at::kCPU);
   const at::Tensor positions = at::tensor({1, 2, 30, 40, 500, 600}, at::kLong).view({3, 2});
   const at::Tensor mixed = rotary.table(positions, at::kFloat);
   std::vector<int> rows;
@@ -88,7 +88,10 @@ TEST(Rotary, TakesEachFrequencyFromItsRowOfPositions) {
 TEST(Rotary, EqualRowsAreTextPositions) {
   const at::Tensor text = at::tensor({7, 9}, at::kLong);
   for (const bool interleaved : {false, true}) {
-    const Rotary rotary(12, 100.0, {.section = {3, 2, 1}, .interleaved = interleaved}, at::kCPU);
+    const Rotary rotary(
+        12,
+        {.theta = 100.0, .mrope = {.section = {3, 2, 1}, .interleaved = interleaved}},
+        at::kCPU);
     EXPECT_TRUE(at::equal(rotary.table(at::stack({text, text, text}), at::kFloat),
                           rotary.table(text, at::kFloat)));
     EXPECT_THROW(rotary.table(at::zeros({2, 4}, at::kLong), at::kFloat), ContractError);
@@ -96,7 +99,9 @@ TEST(Rotary, EqualRowsAreTextPositions) {
 }
 
 TEST(Rotary, LayoutsThatDoNotFitAreRefused) {
-  const auto make = [](const MropeSections& mrope) { Rotary(12, 100.0, mrope, at::kCPU); };
+  const auto make = [](const MropeSections& mrope) {
+    Rotary(12, {.theta = 100.0, .mrope = mrope}, at::kCPU);
+  };
   EXPECT_THROW(make({.section = {1, 2, 2}}), ContractError);
   EXPECT_THROW(make({.section = {1, 2, 4}}), ContractError);
   EXPECT_THROW(make({.section = {1, 2, 3}, .interleaved = true}), ContractError);

@@ -27,7 +27,7 @@ struct Matrix {
 
 class Forward {
  public:
-  Forward(const Qwen3MoeConfig& config, const MemorySource& source)
+  Forward(const MoeDecoderConfig& config, const MemorySource& source)
       : config_(config), source_(source) {}
 
   OracleResult run(const std::vector<std::int64_t>& input_ids) {
@@ -86,7 +86,9 @@ class Forward {
 
   Row linear(const std::string& name, const Row& x) const {
     Row y = multiply(weight(name + ".weight"), x);
-    if (config_.attention_bias && name.find("self_attn") != std::string::npos) {
+    const bool is_attention = name.find("self_attn") != std::string::npos;
+    const bool is_output = name.ends_with("o_proj");
+    if (is_attention && (is_output ? config_.output_bias : config_.qkv_bias)) {
       const Matrix bias = weight(name + ".bias");
       for (std::size_t i = 0; i < y.size(); ++i) {
         y[i] += bias(0, i);
@@ -104,7 +106,8 @@ class Forward {
     return linear(prefix + ".down_proj", inner);
   }
 
-  /// The heads of one token: normed if `norm_name` is given, and turned to its position.
+  /// The heads of one token. Those of queries and keys, whose norm's name is given, are normed
+  /// where the model norms them, and turned to the token's position.
   Rows heads(const Row& flat, std::size_t position, const std::string& norm_name) const {
     const auto size = static_cast<std::size_t>(config_.head_dim);
     Rows all;
@@ -112,11 +115,11 @@ class Forward {
       Row head(flat.begin() + static_cast<std::ptrdiff_t>(begin),
                flat.begin() + static_cast<std::ptrdiff_t>(begin + size));
       if (!norm_name.empty()) {
-        head = norm(head, norm_name);
+        head = config_.has_qk_norm ? norm(head, norm_name) : head;
         for (std::size_t i = 0; i < size / 2; ++i) {
           const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(size);
           const double angle =
-              static_cast<double>(position) / std::pow(config_.rope_theta, exponent);
+              static_cast<double>(position) / std::pow(config_.rope.theta, exponent);
           const double real = head[i];
           const double imaginary = head[i + size / 2];
           head[i] = real * std::cos(angle) - imaginary * std::sin(angle);
@@ -174,8 +177,13 @@ class Forward {
           feed_forward(prefix + ".experts." + std::to_string(order[rank]), x),
           std::exp(logit(rank) - logit(0)) / total);
     }
-    if (config_.n_shared_experts > 0) {
-      add(y, feed_forward(prefix + ".shared_experts", x));
+    if (config_.shared_intermediate_size > 0) {
+      const double gate = config_.has_shared_expert_gate
+                              ? multiply(weight(prefix + ".shared_expert_gate.weight"), x)[0]
+                              : std::numeric_limits<double>::infinity();
+      add(y,
+          feed_forward(prefix + "." + config_.shared_experts_name, x),
+          1 / (1 + std::exp(-gate)));
     }
     order.resize(k);
     result_.expert_ids[layer].push_back(order);
@@ -209,14 +217,14 @@ class Forward {
     }
   }
 
-  const Qwen3MoeConfig& config_;
+  const MoeDecoderConfig& config_;
   const MemorySource& source_;
   OracleResult result_;
 };
 
 }  // namespace
 
-OracleResult oracle_forward(const Qwen3MoeConfig& config,
+OracleResult oracle_forward(const MoeDecoderConfig& config,
                             const MemorySource& source,
                             const std::vector<std::int64_t>& input_ids) {
   return Forward(config, source).run(input_ids);

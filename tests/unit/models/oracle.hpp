@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "models/qwen3_moe_config.hpp"
+#include "models/decoder/config.hpp"
 #include "tests/unit/models/memory_source.hpp"
 
 namespace dovetail {
@@ -21,7 +21,7 @@ struct OracleResult {
 };
 
 /// positions 0, 1, 2, ... of one request. Reads the weights of `source` that a model read before.
-OracleResult oracle_forward(const Qwen3MoeConfig& config,
+OracleResult oracle_forward(const MoeDecoderConfig& config,
                             const MemorySource& source,
                             const std::vector<std::int64_t>& input_ids);
 

@@ -11,7 +11,7 @@
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
 
-#include "models/qwen3_moe.hpp"
+#include "models/decoder/architecture.hpp"
 #include "tests/unit/models/memory_source.hpp"
 #include "tests/unit/models/oracle.hpp"
 #include "tests/unit/models/serial_step.hpp"
@@ -32,13 +32,16 @@ class RandomCase {
     config_.num_experts_per_tok = draw(1, config_.num_experts);
     config_.moe_intermediate_size = draw(1, 20);
     config_.intermediate_size = draw(1, 20);
-    config_.n_shared_experts = draw(0, 2);
+    config_.shared_intermediate_size = draw(0, 2) * config_.moe_intermediate_size;
+    config_.has_shared_expert_gate = config_.shared_intermediate_size > 0 && draw(0, 1) == 1;
     config_.norm_topk_prob = draw(0, 1) == 1;
-    config_.attention_bias = draw(0, 1) == 1;
+    config_.qkv_bias = draw(0, 1) == 1;
+    config_.output_bias = draw(0, 1) == 1;
+    config_.has_qk_norm = draw(0, 1) == 1;
     config_.tie_word_embeddings = draw(0, 1) == 1;
     config_.rms_norm_eps = 1e-6;
-    config_.rope_theta = static_cast<double>(draw(10, 1000));
-    config_.mrope.section = {0, 0, config_.head_dim / 2};
+    config_.rope.theta = static_cast<double>(draw(10, 1000));
+    config_.rope.mrope.section = {0, 0, config_.head_dim / 2};
     for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
       config_.is_moe_layer.push_back(draw(0, 3) > 0);
     }
@@ -48,7 +51,7 @@ class RandomCase {
         requests_.back().push_back(draw(0, config_.vocab_size - 1));
       }
     }
-    ranks_.push_back(Qwen3MoeArchitecture(config_).make_model(source_, {}));
+    ranks_.push_back(MoeDecoderArchitecture(config_).make_model(source_, {}));
   }
 
   SerialResult run() const { return run_step(ranks_, whole_step(requests_)); }
@@ -77,7 +80,7 @@ class RandomCase {
     return {error[0], error[1]};
   }
 
-  const Qwen3MoeConfig& config() const { return config_; }
+  const MoeDecoderConfig& config() const { return config_; }
 
   MemorySource& source() { return source_; }
 
@@ -130,7 +133,7 @@ class RandomCase {
 
   std::mt19937_64 random_;
   MemorySource source_;
-  Qwen3MoeConfig config_;
+  MoeDecoderConfig config_;
   std::vector<std::vector<std::int64_t>> requests_;
   std::vector<std::unique_ptr<Model>> ranks_;
 };
@@ -145,7 +148,7 @@ TEST(Qwen3MoeOracle, AgreesOnRandomConfigurations) {
     EXPECT_LT(hidden, 1e-5) << "seed " << seed;
     EXPECT_LT(logits, 1e-5) << "seed " << seed;
     worst = std::max({worst, hidden, logits});
-    with_shared += random_case.config().n_shared_experts > 0 ? 1 : 0;
+    with_shared += random_case.config().shared_intermediate_size > 0 ? 1 : 0;
   }
   std::printf("first seed %lu, worst error %.2e, %d of 60 with shared experts\n",
               static_cast<unsigned long>(first_seed),

@@ -164,10 +164,11 @@ TEST(Qwen3Moe, TwoDimensionalPositions) {
 TEST(Qwen3Moe, MemoryIsWhatIsAllocatedAndReadOnce) {
   for (const bool tied : {false, true}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-      Qwen3MoeConfig config = small_config();
+      MoeDecoderConfig config = small_config();
       config.tie_word_embeddings = tied;
-      config.attention_bias = tied;
-      const Qwen3MoeArchitecture architecture(config);
+      config.qkv_bias = tied;
+      config.output_bias = tied;
+      const MoeDecoderArchitecture architecture(config);
       for (int rank = 0; rank < 2; ++rank) {
         const ModelPlacement placement{
             .ep_size = 2, .ep_rank = rank, .dtype = dtype, .device = at::kCPU};

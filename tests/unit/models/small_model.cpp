@@ -4,8 +4,8 @@
 
 namespace dovetail {
 
-Qwen3MoeConfig small_config() {
-  Qwen3MoeConfig config;
+MoeDecoderConfig small_config() {
+  MoeDecoderConfig config;
   config.vocab_size = 50;
   config.hidden_size = 48;
   config.intermediate_size = 40;
@@ -16,11 +16,12 @@ Qwen3MoeConfig small_config() {
   config.num_experts = 8;
   config.num_experts_per_tok = 3;
   config.moe_intermediate_size = 24;
-  config.n_shared_experts = 2;
+  config.shared_intermediate_size = 48;
   config.norm_topk_prob = true;
+  config.has_qk_norm = true;
   config.rms_norm_eps = 1e-6;
-  config.rope_theta = 1000;
-  config.mrope = {.section = {2, 2, 2}};
+  config.rope.theta = 1000;
+  config.rope.mrope = {.section = {2, 2, 2}};
   config.is_moe_layer = {true, false, true};
   return config;
 }
@@ -38,11 +39,11 @@ std::vector<std::vector<std::int64_t>> random_requests(std::uint64_t seed,
   return requests;
 }
 
-std::vector<std::unique_ptr<Model>> make_ranks(const Qwen3MoeConfig& config,
+std::vector<std::unique_ptr<Model>> make_ranks(const MoeDecoderConfig& config,
                                                WeightSource& source,
                                                int ep_size,
                                                at::ScalarType dtype) {
-  const Qwen3MoeArchitecture architecture(config);
+  const MoeDecoderArchitecture architecture(config);
   std::vector<std::unique_ptr<Model>> ranks;
   for (int rank = 0; rank < ep_size; ++rank) {
     ranks.push_back(architecture.make_model(

@@ -5,20 +5,20 @@
 #include <memory>
 #include <vector>
 
-#include "models/qwen3_moe.hpp"
+#include "models/decoder/architecture.hpp"
 #include "tests/unit/models/memory_source.hpp"
 
 namespace dovetail {
 
 /// Three layers: MoE, dense, MoE, with shared experts; 50 tokens of vocabulary.
-Qwen3MoeConfig small_config();
+MoeDecoderConfig small_config();
 
 /// Token ids of requests of these lengths, for a vocabulary of 50.
 std::vector<std::vector<std::int64_t>> random_requests(std::uint64_t seed,
                                                        const std::vector<int>& lengths);
 
 /// The models of an ep group.
-std::vector<std::unique_ptr<Model>> make_ranks(const Qwen3MoeConfig& config,
+std::vector<std::unique_ptr<Model>> make_ranks(const MoeDecoderConfig& config,
                                                WeightSource& source,
                                                int ep_size = 1,
                                                at::ScalarType dtype = at::kFloat);

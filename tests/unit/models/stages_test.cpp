@@ -30,15 +30,16 @@ namespace {
 const char* const kTinyConfig = DOVETAIL_SOURCE_DIR "/models/configs/qwen3-moe-tiny.json";
 constexpr int kLayers = 3;
 
-Qwen3MoeConfig stage_of(Qwen3MoeConfig config, int first, int last) {
+MoeDecoderConfig stage_of(MoeDecoderConfig config, int first, int last) {
   config.layers = LayerRange{.first = first, .last = last};
   return config;
 }
 
-Qwen3MoeConfig config_of(bool tied) {
-  Qwen3MoeConfig config = small_config();
+MoeDecoderConfig config_of(bool tied) {
+  MoeDecoderConfig config = small_config();
   config.tie_word_embeddings = tied;
-  config.attention_bias = tied;
+  config.qkv_bias = tied;
+  config.output_bias = tied;
   return config;
 }
 
@@ -114,7 +115,7 @@ TEST(Stages, OtherLayersAndUnreadContextsAreSeen) {
 TEST(Stages, WeightsAreReadOnceAndAddUp) {
   for (const bool tied : {false, true}) {
     MemorySource all(13);
-    const Qwen3MoeArchitecture architecture(config_of(tied));
+    const MoeDecoderArchitecture architecture(config_of(tied));
     const auto whole = architecture.make_model(all, {});
     WeightsDigest digest;
     std::multiset<std::string> names;
@@ -123,7 +124,7 @@ TEST(Stages, WeightsAreReadOnceAndAddUp) {
     double flops_per_key = 0;
     for (int layer = 0; layer < kLayers; ++layer) {
       MemorySource source(13);
-      const Qwen3MoeArchitecture stage(stage_of(config_of(tied), layer, layer + 1));
+      const MoeDecoderArchitecture stage(stage_of(config_of(tied), layer, layer + 1));
       const auto model = stage.make_model(source, {});
       std::int64_t estimate = 0;
       for (const MemoryPart& part : stage.weight_memory({})) {
@@ -163,15 +164,22 @@ TEST(Stages, WeightsAreReadOnceAndAddUp) {
 }
 
 TEST(Stages, FlopsAreTwiceTheParametersOfATokenAndFourTimesTheHeads) {
-  const Qwen3MoeConfig config = small_config();  // H 48, 6 query and 2 kv heads of 12
+  const MoeDecoderConfig config = small_config();  // H 48, 6 query and 2 kv heads of 12
   const double attention = 48 * 12 * (6 + 2 + 2 + 6);
   const double moe = 48 * 8 + 3 * 48 * 24 * (3 + 2);  // router, 3 of 8 experts, 2 shared
   const double dense = 3 * 48 * 40;
-  const ModelDims dims = Qwen3MoeArchitecture(config).dims();
+  const ModelDims dims = MoeDecoderArchitecture(config).dims();
   EXPECT_DOUBLE_EQ(dims.flops_per_token, 2 * (3 * attention + 2 * moe + dense));
   EXPECT_DOUBLE_EQ(dims.flops_per_key, 3 * 6 * (2 * 12 + 2 * 12));
-  const ModelDims middle = Qwen3MoeArchitecture(stage_of(config, 1, 2)).dims();
+  const ModelDims middle = MoeDecoderArchitecture(stage_of(config, 1, 2)).dims();
   EXPECT_DOUBLE_EQ(middle.flops_per_token, 2 * (attention + dense));
+}
+
+TEST(Stages, FlopsOfAGateAreThoseOfItsRow) {
+  MoeDecoderConfig config = small_config();
+  const double without = MoeDecoderArchitecture(config).dims().flops_per_token;
+  config.has_shared_expert_gate = true;
+  EXPECT_DOUBLE_EQ(MoeDecoderArchitecture(config).dims().flops_per_token, without + 2 * 2 * 48);
 }
 
 TEST(Stages, LayersOutsideOfTheModelAreRefused) {

@@ -218,6 +218,33 @@ TEST(Checkpoint, FoldersWithoutWeightsAreNamed) {
   EXPECT_NE(message.find("needed: model.safetensors"), std::string::npos) << message;
 }
 
+TEST(Checkpoint, FilesThatAreThereAreNamedWhereNoneCanBeChosen) {
+  const ScratchFolder folder;
+  const auto open = [&] { return input_error_of([&] { CheckpointSource{folder.path()}; }); };
+  EXPECT_EQ(open().find(folder.path() + ": holds no weights; needed: model.safetensors"), 0U);
+  for (const char* const name :
+       {"model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"}) {
+    write_tensors(folder / name, {{"a", numbered({1}, 0)}});
+  }
+  EXPECT_EQ(open().find(folder.path() +
+                        ": holds 'model-00001-of-00002.safetensors' and 1 more .safetensors files"),
+            0U)
+      << open();
+}
+
+TEST(Checkpoint, AStaleFileBesideAnIndexIsNamed) {
+  const ScratchFolder folder;
+  write_tensors(folder / "model.safetensors", {{"old", numbered({1}, 0)}});
+  write_file(folder / "model.safetensors.index.json", R"({"weight_map":{}})");
+  CheckpointSource source(folder.path());
+  EXPECT_EQ(input_error_of([&] {
+              source.read({"new", {1}, 0, poisoned({1})});
+            }),
+            folder.path() +
+                ": no tensor 'new' in this checkpoint: model.safetensors is read, and "
+                "model.safetensors.index.json beside it is not");
+}
+
 TEST(Checkpoint, WrongTensorsAreNamedWithFileAndNeed) {
   const ScratchFolder folder;
   write_tensors(folder / "model.safetensors",

@@ -521,5 +521,20 @@ TEST(Workload, RulesOfATrace) {
   EXPECT_NE(error(hidden, "{\"input_ids\": [4]}", 2), "");
 }
 
+TEST(Workload, PositionsThatAModelIsNotBuiltForAreRefused) {
+  RankWorkload workload;
+  workload.context_steps.resize(1);
+  workload.steps.resize(2);
+  workload.context_steps[0].positions = {0, 9};
+  workload.steps[1].positions = {4};
+  EXPECT_NO_THROW(check_positions(workload, 0));
+  EXPECT_NO_THROW(check_positions(workload, 10));
+  EXPECT_NE(testing::input_error_of([&] { check_positions(workload, 9); }).find("position 9"),
+            std::string::npos);
+  workload.steps[1].mrope_positions = {4, 12, 3};
+  EXPECT_THROW(check_positions(workload, 12), InputError);
+  EXPECT_NO_THROW(check_positions(workload, 13));
+}
+
 }  // namespace
 }  // namespace dovetail

@@ -1,4 +1,4 @@
-#include "models/qwen3_moe_model.hpp"
+#include "models/decoder/model.hpp"
 
 #include <string>
 #include <utility>
@@ -10,6 +10,7 @@
 #include "models/layers/products.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/router.hpp"
+#include "models/layers/times_sigmoid.hpp"
 #include "models/weights/digest.hpp"
 
 namespace dovetail {
@@ -17,7 +18,7 @@ namespace {
 
 /// The configuration, if it can be served there. Throws InputError for sizes that the kernels for
 /// bfloat16 on a GPU are not built for.
-Qwen3MoeConfig servable(Qwen3MoeConfig config, const ModelPlacement& placement) {
+MoeDecoderConfig servable(MoeDecoderConfig config, const ModelPlacement& placement) {
   constexpr std::int64_t vector_elements = 8;
   constexpr std::int64_t max_head_dim = 256;
   if (!placement.device.is_cuda() || placement.dtype != at::kBFloat16) {
@@ -38,11 +39,11 @@ Qwen3MoeConfig servable(Qwen3MoeConfig config, const ModelPlacement& placement) 
 
 }  // namespace
 
-Qwen3MoeModel::Qwen3MoeModel(Qwen3MoeConfig config,
-                             ModelShape shape,
-                             const ModelDims& dims,
-                             WeightSource& source,
-                             const ModelPlacement& placement)
+MoeDecoderModel::MoeDecoderModel(MoeDecoderConfig config,
+                                 ModelShape shape,
+                                 const ModelDims& dims,
+                                 WeightSource& source,
+                                 const ModelPlacement& placement)
     : config_(servable(std::move(config), placement)),
       shape_(std::move(shape)),
       dims_(dims),
@@ -51,12 +52,12 @@ Qwen3MoeModel::Qwen3MoeModel(Qwen3MoeConfig config,
                        .head_dim = config_.head_dim,
                        .norm_epsilon = config_.rms_norm_eps}),
       first_expert_(dims.num_experts / placement.ep_size * placement.ep_rank),
-      weights_(read_qwen3_moe(config_, source, placement)),
-      rotary_(config_.head_dim, config_.rope_theta, config_.mrope, placement.device) {
+      weights_(read_decoder(config_, source, placement)),
+      rotary_(config_.head_dim, config_.rope, placement.device) {
   dims_.dtype = placement.dtype;
 }
 
-Qwen3MoeModel::Qwen3MoeModel(const Qwen3MoeModel& other, Numerics numerics)
+MoeDecoderModel::MoeDecoderModel(const MoeDecoderModel& other, Numerics numerics)
     : config_(other.config_),
       shape_(other.shape_),
       dims_(other.dims_),
@@ -66,17 +67,17 @@ Qwen3MoeModel::Qwen3MoeModel(const Qwen3MoeModel& other, Numerics numerics)
       rotary_(other.rotary_),
       numerics_(numerics) {}
 
-std::unique_ptr<Model> Qwen3MoeModel::with_numerics(Numerics numerics) const {
-  return std::make_unique<Qwen3MoeModel>(*this, numerics);
+std::unique_ptr<Model> MoeDecoderModel::with_numerics(Numerics numerics) const {
+  return std::make_unique<MoeDecoderModel>(*this, numerics);
 }
 
-WeightsDigest Qwen3MoeModel::weights_digest() const {
+WeightsDigest MoeDecoderModel::weights_digest() const {
   WeightsDigest digest;
-  visit_qwen3_moe(
+  visit_decoder(
       config_,
       weights_,
       {.replicated =
-           [&](Qwen3MoePart /*part*/, const std::string& name, const at::Tensor& values) {
+           [&](MoeDecoderPart /*part*/, const std::string& name, const at::Tensor& values) {
              digest.replicated += parameter_digest(name, values);
            },
        .experts =
@@ -86,15 +87,15 @@ WeightsDigest Qwen3MoeModel::weights_digest() const {
   return digest;
 }
 
-std::int64_t Qwen3MoeModel::weight_bytes() const {
+std::int64_t MoeDecoderModel::weight_bytes() const {
   std::int64_t bytes = 0;
-  for (const MemoryPart& part : memory_of_qwen3_moe(config_, weights_)) {
+  for (const MemoryPart& part : memory_of_decoder(config_, weights_)) {
     bytes += part.bytes;
   }
   return bytes;
 }
 
-void Qwen3MoeModel::embed(UbatchState& state) const {
+void MoeDecoderModel::embed(UbatchState& state) const {
   const UbatchInputs& inputs = state.inputs;
   if (inputs.embeds.defined()) {
     DOVETAIL_CHECK(inputs.embeds.dim() == 2 && inputs.embeds.size(0) == inputs.num_tokens &&
@@ -110,8 +111,8 @@ void Qwen3MoeModel::embed(UbatchState& state) const {
   state.rotary = rotary_.table(state.inputs.positions, dims_.dtype, numerics_);
 }
 
-void Qwen3MoeModel::attention(int layer, UbatchState& state, KvCache& cache) const {
-  const Qwen3MoeLayerWeights& weights = layer_weights(layer);
+void MoeDecoderModel::attention(int layer, UbatchState& state, KvCache& cache) const {
+  const MoeDecoderLayerWeights& weights = layer_weights(layer);
   const at::Tensor normed =
       rms_norm(state.hidden, weights.input_norm, config_.rms_norm_eps, numerics_);
   state.hidden = self_attention(attention_dims_,
@@ -125,8 +126,8 @@ void Qwen3MoeModel::attention(int layer, UbatchState& state, KvCache& cache) con
                      .add_(state.hidden);
 }
 
-void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& replay_ids) const {
-  const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
+void MoeDecoderModel::route(int layer, UbatchState& state, const at::Tensor& replay_ids) const {
+  const MoeDecoderLayerWeights& weights = moe_layer_weights(layer);
   state.moe_input =
       rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
   state.router_logits = project(state.moe_input, weights.router, at::Tensor(), numerics_);
@@ -142,25 +143,30 @@ void Qwen3MoeModel::route(int layer, UbatchState& state, const at::Tensor& repla
   state.shared_output.reset();
 }
 
-at::Tensor Qwen3MoeModel::experts(int layer, const ExpertRows& rows) const {
+at::Tensor MoeDecoderModel::experts(int layer, const ExpertRows& rows) const {
   return run_experts(moe_layer_weights(layer).experts, rows, numerics_);
 }
 
-void Qwen3MoeModel::shared_experts(int layer, UbatchState& state) const {
-  const Qwen3MoeLayerWeights& weights = moe_layer_weights(layer);
+void MoeDecoderModel::shared_experts(int layer, UbatchState& state) const {
+  const MoeDecoderLayerWeights& weights = moe_layer_weights(layer);
   DOVETAIL_CHECK(weights.shared_experts.down.defined(), "the model has no shared experts");
   state.shared_output = gated_mlp(weights.shared_experts, state.moe_input, numerics_);
+  if (weights.shared_expert_gate.defined()) {
+    const at::Tensor gate =
+        project(state.moe_input, weights.shared_expert_gate, at::Tensor(), numerics_);
+    state.shared_output = times_sigmoid(state.shared_output, gate, numerics_);
+  }
 }
 
-void Qwen3MoeModel::mlp(int layer, UbatchState& state) const {
-  const Qwen3MoeLayerWeights& weights = layer_weights(layer);
+void MoeDecoderModel::mlp(int layer, UbatchState& state) const {
+  const MoeDecoderLayerWeights& weights = layer_weights(layer);
   DOVETAIL_CHECK(weights.mlp.down.defined(), "the layer is not dense");
   const at::Tensor normed =
       rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
   state.hidden = gated_mlp(weights.mlp, normed, numerics_).add_(state.hidden);
 }
 
-void Qwen3MoeModel::add_moe(int layer, UbatchState& state, const at::Tensor& combined) const {
+void MoeDecoderModel::add_moe(int layer, UbatchState& state, const at::Tensor& combined) const {
   const bool has_shared = moe_layer_weights(layer).shared_experts.down.defined();
   DOVETAIL_CHECK_EQ(state.shared_output.defined(), has_shared);
   // The feed-forward's two halves first, as the sum is rounded in reduced precision.
@@ -168,23 +174,23 @@ void Qwen3MoeModel::add_moe(int layer, UbatchState& state, const at::Tensor& com
   state.hidden = at::add(state.hidden, sum);
 }
 
-at::Tensor Qwen3MoeModel::output(const UbatchState& state) const {
+at::Tensor MoeDecoderModel::output(const UbatchState& state) const {
   return dims_.is_last_stage
              ? rms_norm(state.hidden, weights_.final_norm, config_.rms_norm_eps, numerics_)
              : state.hidden;
 }
 
-at::Tensor Qwen3MoeModel::logits(const at::Tensor& normed) const {
+at::Tensor MoeDecoderModel::logits(const at::Tensor& normed) const {
   DOVETAIL_CHECK(dims_.is_last_stage, "only the last stage has logits");
   return project(normed, weights_.lm_head, at::Tensor(), numerics_);
 }
 
-const Qwen3MoeLayerWeights& Qwen3MoeModel::layer_weights(int layer) const {
+const MoeDecoderLayerWeights& MoeDecoderModel::layer_weights(int layer) const {
   return weights_.layers.at(static_cast<std::size_t>(layer));
 }
 
-const Qwen3MoeLayerWeights& Qwen3MoeModel::moe_layer_weights(int layer) const {
-  const Qwen3MoeLayerWeights& weights = layer_weights(layer);
+const MoeDecoderLayerWeights& MoeDecoderModel::moe_layer_weights(int layer) const {
+  const MoeDecoderLayerWeights& weights = layer_weights(layer);
   DOVETAIL_CHECK(weights.router.defined(), "the layer is dense");
   return weights;
 }

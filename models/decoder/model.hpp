@@ -1,27 +1,27 @@
-// Qwen3-MoE on one rank: the phases of a step, joined from the layers.
+// A decoder on one rank: the phases of a step, joined from the layers.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "framework/step/model.hpp"
+#include "models/decoder/config.hpp"
+#include "models/decoder/weights.hpp"
 #include "models/layers/rotary.hpp"
-#include "models/qwen3_moe_config.hpp"
-#include "models/qwen3_moe_weights.hpp"
 
 namespace dovetail {
 
-class Qwen3MoeModel final : public Model {
+class MoeDecoderModel final : public Model {
  public:
   /// Reads the weights; see Architecture::make_model.
-  Qwen3MoeModel(Qwen3MoeConfig config,
-                ModelShape shape,
-                const ModelDims& dims,
-                WeightSource& source,
-                const ModelPlacement& placement);
+  MoeDecoderModel(MoeDecoderConfig config,
+                  ModelShape shape,
+                  const ModelDims& dims,
+                  WeightSource& source,
+                  const ModelPlacement& placement);
 
   /// The weights of `other`, which both hold from then on, with these numerics.
-  Qwen3MoeModel(const Qwen3MoeModel& other, Numerics numerics);
+  MoeDecoderModel(const MoeDecoderModel& other, Numerics numerics);
 
   std::unique_ptr<Model> with_numerics(Numerics numerics) const override;
 
@@ -43,15 +43,15 @@ class Qwen3MoeModel final : public Model {
   at::Tensor logits(const at::Tensor& normed) const override;
 
  private:
-  const Qwen3MoeLayerWeights& layer_weights(int layer) const;
-  const Qwen3MoeLayerWeights& moe_layer_weights(int layer) const;
+  const MoeDecoderLayerWeights& layer_weights(int layer) const;
+  const MoeDecoderLayerWeights& moe_layer_weights(int layer) const;
 
-  Qwen3MoeConfig config_;
+  MoeDecoderConfig config_;
   ModelShape shape_;
   ModelDims dims_;
   AttentionDims attention_dims_;
   int first_expert_;
-  Qwen3MoeWeights weights_;
+  MoeDecoderWeights weights_;
   Rotary rotary_;
   Numerics numerics_ = Numerics::fast;
 };

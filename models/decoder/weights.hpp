@@ -1,4 +1,4 @@
-// All weights of a Qwen3-MoE model on one rank: how they are laid out, named and read.
+// All weights of a decoder on one rank: how they are laid out, named and read.
 #pragma once
 
 #include <functional>
@@ -9,33 +9,34 @@
 
 #include "framework/step/architecture.hpp"
 #include "framework/step/weight_source.hpp"
+#include "models/decoder/config.hpp"
 #include "models/layers/attention.hpp"
 #include "models/layers/experts.hpp"
 #include "models/layers/mlp.hpp"
-#include "models/qwen3_moe_config.hpp"
 
 namespace dovetail {
 
-struct Qwen3MoeLayerWeights {
+struct MoeDecoderLayerWeights {
   at::Tensor input_norm;           ///< [H], before attention
   at::Tensor post_attention_norm;  ///< [H], before the experts or the dense feed-forward
   AttentionWeights attention;
-  at::Tensor router;          ///< [E, H]; MoE layers, as the next two
-  ExpertWeights experts;      ///< the rank's own
-  MlpWeights shared_experts;  ///< undefined where the model has none
-  MlpWeights mlp;             ///< dense layers
+  at::Tensor router;              ///< [E, H]; MoE layers, as the next two
+  ExpertWeights experts;          ///< the rank's own
+  MlpWeights shared_experts;      ///< undefined where the model has none
+  at::Tensor shared_expert_gate;  ///< [1, H], or undefined
+  MlpWeights mlp;                 ///< dense layers
 };
 
-struct Qwen3MoeWeights {
-  at::Tensor embedding;                      ///< [vocabulary, H]; of the first stage
-  std::vector<Qwen3MoeLayerWeights> layers;  ///< of the stage
-  at::Tensor final_norm;                     ///< [H]; of the last stage, as the next
+struct MoeDecoderWeights {
+  at::Tensor embedding;                        ///< [vocabulary, H]; of the first stage
+  std::vector<MoeDecoderLayerWeights> layers;  ///< of the stage
+  at::Tensor final_norm;                       ///< [H]; of the last stage, as the next
   at::Tensor lm_head;  ///< [vocabulary, H]; the embedding itself where the two are tied and the
                        ///< stage is the first, too
 };
 
 /// Parts of the memory estimate, in the order in which they are reported.
-enum class Qwen3MoePart {
+enum class MoeDecoderPart {
   embedding,
   norms,
   attention,
@@ -48,28 +49,28 @@ enum class Qwen3MoePart {
 
 /// Receives every parameter of the stage once, in the order of the checkpoint's layers, under the
 /// model's own layer numbers. Tensors are contiguous views that cover the rank's weights exactly.
-struct Qwen3MoeVisitor {
+struct MoeDecoderVisitor {
   /// A parameter that every rank holds, under its name in a checkpoint.
-  std::function<void(Qwen3MoePart part, const std::string& name, const at::Tensor& values)>
+  std::function<void(MoeDecoderPart part, const std::string& name, const at::Tensor& values)>
       replicated;
   /// The rank's experts of one layer; `prefix` is e.g. "model.layers.3.mlp".
   std::function<void(const std::string& prefix, const ExpertWeights& experts)> experts;
 };
 
 /// Tensors of one rank, values not set. On the meta device they cost no memory.
-Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlacement& placement);
+MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config, const ModelPlacement& placement);
 
-void visit_qwen3_moe(const Qwen3MoeConfig& config,
-                     const Qwen3MoeWeights& weights,
-                     const Qwen3MoeVisitor& visitor);
+void visit_decoder(const MoeDecoderConfig& config,
+                   const MoeDecoderWeights& weights,
+                   const MoeDecoderVisitor& visitor);
 
 /// Reads every parameter of the rank once, in the visitor's order.
-Qwen3MoeWeights read_qwen3_moe(const Qwen3MoeConfig& config,
+MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
                                WeightSource& source,
                                const ModelPlacement& placement);
 
 /// Bytes of each part, parts without any included.
-std::vector<MemoryPart> memory_of_qwen3_moe(const Qwen3MoeConfig& config,
-                                            const Qwen3MoeWeights& weights);
+std::vector<MemoryPart> memory_of_decoder(const MoeDecoderConfig& config,
+                                          const MoeDecoderWeights& weights);
 
 }  // namespace dovetail

@@ -1,4 +1,4 @@
-#include "models/qwen3_moe_weights.hpp"
+#include "models/decoder/weights.hpp"
 
 #include <array>
 
@@ -14,96 +14,111 @@ MlpWeights allocate_mlp(std::int64_t hidden, std::int64_t inner, const at::Tenso
           .down = at::empty({hidden, inner}, options)};
 }
 
-AttentionWeights allocate_attention(const Qwen3MoeConfig& config,
+AttentionWeights allocate_attention(const MoeDecoderConfig& config,
                                     const at::TensorOptions& options) {
   const std::int64_t query_rows = config.num_attention_heads * config.head_dim;
   const std::int64_t qkv_rows = query_rows + 2 * config.num_key_value_heads * config.head_dim;
   AttentionWeights weights;
   weights.qkv = at::empty({qkv_rows, config.hidden_size}, options);
   weights.output = at::empty({config.hidden_size, query_rows}, options);
-  if (config.attention_bias) {
+  if (config.qkv_bias) {
     weights.qkv_bias = at::empty({qkv_rows}, options);
+  }
+  if (config.output_bias) {
     weights.output_bias = at::empty({config.hidden_size}, options);
   }
-  weights.q_norm = at::empty({config.head_dim}, options);
-  weights.k_norm = at::empty({config.head_dim}, options);
+  if (config.has_qk_norm) {
+    weights.q_norm = at::empty({config.head_dim}, options);
+    weights.k_norm = at::empty({config.head_dim}, options);
+  }
   return weights;
 }
 
-void visit_attention(const Qwen3MoeConfig& config,
+void visit_attention(const MoeDecoderConfig& config,
                      const std::string& prefix,
                      const AttentionWeights& weights,
-                     const Qwen3MoeVisitor& visitor) {
+                     const MoeDecoderVisitor& visitor) {
   const std::int64_t query_rows = config.num_attention_heads * config.head_dim;
   const std::int64_t kv_rows = config.num_key_value_heads * config.head_dim;
   const auto visit_stacked = [&](const at::Tensor& stacked, const std::string& suffix) {
-    const auto part = Qwen3MoePart::attention;
+    const auto part = MoeDecoderPart::attention;
     visitor.replicated(part, prefix + ".q_proj" + suffix, stacked.narrow(0, 0, query_rows));
     visitor.replicated(part, prefix + ".k_proj" + suffix, stacked.narrow(0, query_rows, kv_rows));
     visitor.replicated(
         part, prefix + ".v_proj" + suffix, stacked.narrow(0, query_rows + kv_rows, kv_rows));
   };
   visit_stacked(weights.qkv, ".weight");
-  visitor.replicated(Qwen3MoePart::attention, prefix + ".o_proj.weight", weights.output);
-  if (config.attention_bias) {
+  visitor.replicated(MoeDecoderPart::attention, prefix + ".o_proj.weight", weights.output);
+  if (config.qkv_bias) {
     visit_stacked(weights.qkv_bias, ".bias");
-    visitor.replicated(Qwen3MoePart::attention, prefix + ".o_proj.bias", weights.output_bias);
   }
-  visitor.replicated(Qwen3MoePart::norms, prefix + ".q_norm.weight", weights.q_norm);
-  visitor.replicated(Qwen3MoePart::norms, prefix + ".k_norm.weight", weights.k_norm);
+  if (config.output_bias) {
+    visitor.replicated(MoeDecoderPart::attention, prefix + ".o_proj.bias", weights.output_bias);
+  }
+  if (config.has_qk_norm) {
+    visitor.replicated(MoeDecoderPart::norms, prefix + ".q_norm.weight", weights.q_norm);
+    visitor.replicated(MoeDecoderPart::norms, prefix + ".k_norm.weight", weights.k_norm);
+  }
 }
 
-void visit_mlp(Qwen3MoePart part,
+void visit_mlp(MoeDecoderPart part,
                const std::string& prefix,
                const MlpWeights& weights,
-               const Qwen3MoeVisitor& visitor) {
+               const MoeDecoderVisitor& visitor) {
   const std::int64_t inner = weights.down.size(1);
   visitor.replicated(part, prefix + ".gate_proj.weight", weights.gate_up.narrow(0, 0, inner));
   visitor.replicated(part, prefix + ".up_proj.weight", weights.gate_up.narrow(0, inner, inner));
   visitor.replicated(part, prefix + ".down_proj.weight", weights.down);
 }
 
-void visit_layer(const Qwen3MoeConfig& config,
+void visit_layer(const MoeDecoderConfig& config,
                  const std::string& prefix,
-                 const Qwen3MoeLayerWeights& layer,
-                 const Qwen3MoeVisitor& visitor) {
-  visitor.replicated(Qwen3MoePart::norms, prefix + ".input_layernorm.weight", layer.input_norm);
+                 const MoeDecoderLayerWeights& layer,
+                 const MoeDecoderVisitor& visitor) {
+  visitor.replicated(MoeDecoderPart::norms, prefix + ".input_layernorm.weight", layer.input_norm);
   visit_attention(config, prefix + ".self_attn", layer.attention, visitor);
-  visitor.replicated(
-      Qwen3MoePart::norms, prefix + ".post_attention_layernorm.weight", layer.post_attention_norm);
+  visitor.replicated(MoeDecoderPart::norms,
+                     prefix + ".post_attention_layernorm.weight",
+                     layer.post_attention_norm);
   if (!layer.router.defined()) {
-    visit_mlp(Qwen3MoePart::dense_layers, prefix + ".mlp", layer.mlp, visitor);
+    visit_mlp(MoeDecoderPart::dense_layers, prefix + ".mlp", layer.mlp, visitor);
     return;
   }
-  visitor.replicated(Qwen3MoePart::router, prefix + ".mlp.gate.weight", layer.router);
+  visitor.replicated(MoeDecoderPart::router, prefix + ".mlp.gate.weight", layer.router);
   visitor.experts(prefix + ".mlp", layer.experts);
   if (layer.shared_experts.down.defined()) {
-    visit_mlp(Qwen3MoePart::shared_experts,
-              prefix + ".mlp.shared_experts",
+    visit_mlp(MoeDecoderPart::shared_experts,
+              prefix + ".mlp." + config.shared_experts_name,
               layer.shared_experts,
               visitor);
+  }
+  if (layer.shared_expert_gate.defined()) {
+    visitor.replicated(MoeDecoderPart::shared_experts,
+                       prefix + ".mlp.shared_expert_gate.weight",
+                       layer.shared_expert_gate);
   }
 }
 
 /// Whether one tensor of the rank is both: a last stage behind another reads tied embeddings as its
 /// lm_head.
-bool lm_head_is_embedding(const Qwen3MoeConfig& config) {
+bool lm_head_is_embedding(const MoeDecoderConfig& config) {
   return config.tie_word_embeddings && config.is_first_stage();
 }
 
 }  // namespace
 
-Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlacement& placement) {
+MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config,
+                                   const ModelPlacement& placement) {
   const auto options = at::TensorOptions().dtype(placement.dtype).device(placement.device);
   const std::int64_t hidden = config.hidden_size;
   const std::int64_t inner = config.moe_intermediate_size;
   const std::int64_t experts = config.num_experts / placement.ep_size;
-  Qwen3MoeWeights weights;
+  MoeDecoderWeights weights;
   if (config.is_first_stage()) {
     weights.embedding = at::empty({config.vocab_size, hidden}, options);
   }
   for (int number = config.stage().first; number < config.stage().last; ++number) {
-    Qwen3MoeLayerWeights layer;
+    MoeDecoderLayerWeights layer;
     layer.input_norm = at::empty({hidden}, options);
     layer.attention = allocate_attention(config, options);
     layer.post_attention_norm = at::empty({hidden}, options);
@@ -111,8 +126,11 @@ Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlac
       layer.router = at::empty({config.num_experts, hidden}, options);
       layer.experts.gate_up = at::empty({experts, 2 * inner, hidden}, options);
       layer.experts.down = at::empty({experts, hidden, inner}, options);
-      if (config.n_shared_experts > 0) {
-        layer.shared_experts = allocate_mlp(hidden, config.shared_intermediate_size(), options);
+      if (config.shared_intermediate_size > 0) {
+        layer.shared_experts = allocate_mlp(hidden, config.shared_intermediate_size, options);
+      }
+      if (config.has_shared_expert_gate) {
+        layer.shared_expert_gate = at::empty({1, hidden}, options);
       }
     } else {
       layer.mlp = allocate_mlp(hidden, config.intermediate_size, options);
@@ -128,40 +146,40 @@ Qwen3MoeWeights allocate_qwen3_moe(const Qwen3MoeConfig& config, const ModelPlac
   return weights;
 }
 
-void visit_qwen3_moe(const Qwen3MoeConfig& config,
-                     const Qwen3MoeWeights& weights,
-                     const Qwen3MoeVisitor& visitor) {
+void visit_decoder(const MoeDecoderConfig& config,
+                   const MoeDecoderWeights& weights,
+                   const MoeDecoderVisitor& visitor) {
   const std::string embedding = "model.embed_tokens.weight";
   if (config.is_first_stage()) {
-    visitor.replicated(Qwen3MoePart::embedding, embedding, weights.embedding);
+    visitor.replicated(MoeDecoderPart::embedding, embedding, weights.embedding);
   }
   int number = config.stage().first;
-  for (const Qwen3MoeLayerWeights& layer : weights.layers) {
+  for (const MoeDecoderLayerWeights& layer : weights.layers) {
     visit_layer(config, "model.layers." + std::to_string(number), layer, visitor);
     ++number;
   }
   if (!config.is_last_stage()) {
     return;
   }
-  visitor.replicated(Qwen3MoePart::norms, "model.norm.weight", weights.final_norm);
+  visitor.replicated(MoeDecoderPart::norms, "model.norm.weight", weights.final_norm);
   if (!lm_head_is_embedding(config)) {
-    visitor.replicated(Qwen3MoePart::lm_head,
+    visitor.replicated(MoeDecoderPart::lm_head,
                        config.tie_word_embeddings ? embedding : "lm_head.weight",
                        weights.lm_head);
   }
 }
 
-Qwen3MoeWeights read_qwen3_moe(const Qwen3MoeConfig& config,
+MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
                                WeightSource& source,
                                const ModelPlacement& placement) {
-  Qwen3MoeWeights weights = allocate_qwen3_moe(config, placement);
+  MoeDecoderWeights weights = allocate_decoder(config, placement);
   const auto num_experts = static_cast<int>(config.num_experts);
   const int first_expert = num_experts / placement.ep_size * placement.ep_rank;
-  visit_qwen3_moe(
+  visit_decoder(
       config,
       weights,
       {.replicated =
-           [&](Qwen3MoePart /*part*/, const std::string& name, const at::Tensor& values) {
+           [&](MoeDecoderPart /*part*/, const std::string& name, const at::Tensor& values) {
              source.read({.name = name,
                           .shape = values.sizes().vec(),
                           .first_row = 0,
@@ -174,8 +192,8 @@ Qwen3MoeWeights read_qwen3_moe(const Qwen3MoeConfig& config,
   return weights;
 }
 
-std::vector<MemoryPart> memory_of_qwen3_moe(const Qwen3MoeConfig& config,
-                                            const Qwen3MoeWeights& weights) {
+std::vector<MemoryPart> memory_of_decoder(const MoeDecoderConfig& config,
+                                          const MoeDecoderWeights& weights) {
   std::vector<MemoryPart> parts;
   for (const char* name : {"embedding",
                            "norms",
@@ -187,19 +205,19 @@ std::vector<MemoryPart> memory_of_qwen3_moe(const Qwen3MoeConfig& config,
                            "lm_head"}) {
     parts.push_back({name, 0});
   }
-  const auto add = [&](Qwen3MoePart part, const at::Tensor& values) {
+  const auto add = [&](MoeDecoderPart part, const at::Tensor& values) {
     parts.at(static_cast<std::size_t>(part)).bytes += static_cast<std::int64_t>(values.nbytes());
   };
-  visit_qwen3_moe(config,
-                  weights,
-                  {.replicated = [&](Qwen3MoePart part,
-                                     const std::string& /*name*/,
-                                     const at::Tensor& values) { add(part, values); },
-                   .experts =
-                       [&](const std::string& /*prefix*/, const ExpertWeights& experts) {
-                         add(Qwen3MoePart::experts, experts.gate_up);
-                         add(Qwen3MoePart::experts, experts.down);
-                       }});
+  visit_decoder(config,
+                weights,
+                {.replicated = [&](MoeDecoderPart part,
+                                   const std::string& /*name*/,
+                                   const at::Tensor& values) { add(part, values); },
+                 .experts =
+                     [&](const std::string& /*prefix*/, const ExpertWeights& experts) {
+                       add(MoeDecoderPart::experts, experts.gate_up);
+                       add(MoeDecoderPart::experts, experts.down);
+                     }});
   return parts;
 }
 

@@ -1,18 +1,20 @@
-// Qwen3-MoE's part of a config.json: the sizes and switches that change what the model computes.
+// The sizes and switches of a decoder of grouped-query attention and mixture-of-experts layers: all
+// that a config.json says of what such a model computes.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "framework/config/experiment.hpp"
-#include "models/layers/rotary.hpp"
+#include "models/layers/rotary_frequencies.hpp"
 
 namespace dovetail {
 
-/// Field names and meaning as in Hugging Face's Qwen3MoeConfig.
-struct Qwen3MoeConfig {
+/// Field names and meaning as in Hugging Face's MoeDecoderConfig.
+struct MoeDecoderConfig {
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;
   std::int64_t intermediate_size = 0;  ///< of dense layers; 0 where there is none
@@ -23,21 +25,25 @@ struct Qwen3MoeConfig {
   std::int64_t num_experts = 0;
   std::int64_t num_experts_per_tok = 0;
   std::int64_t moe_intermediate_size = 0;
-  /// Our extension, with DeepSeek's meaning: one shared feed-forward of n_shared_experts *
-  /// moe_intermediate_size beside the experts of each MoE layer.
-  std::int64_t n_shared_experts = 0;
+  /// Of one feed-forward that all tokens pass beside the experts of each MoE layer; 0 = none.
+  std::int64_t shared_intermediate_size = 0;
+  /// The shared expert's result counts for each token as much as the sigmoid of a gate says.
+  bool has_shared_expert_gate = false;
+  std::string shared_experts_name = "shared_experts";  ///< of the module in checkpoints
   bool norm_topk_prob = false;
-  bool attention_bias = false;
+  bool qkv_bias = false;
+  bool output_bias = false;  ///< of attention
+  bool has_qk_norm = false;  ///< queries and keys are normed, head by head
   bool tie_word_embeddings = false;
   double rms_norm_eps = 0;
-  double rope_theta = 0;
-  MropeSections mrope;             ///< mrope_section and mrope_interleaved
+  RopeParameters rope;
   std::vector<bool> is_moe_layer;  ///< [num_hidden_layers]
+  /// The name of a parameter in checkpoints of transformers 4, from that of transformers 5 with one
+  /// tensor an expert ("...mlp.experts.3.up_proj.weight"); empty where the two are equal.
+  std::function<std::string(std::string name)> older_name;
   std::string published_dtype;  ///< torch_dtype, or dtype, of the published weights; may be empty
   /// The stage of the model that runs; none = all layers. Not from the file.
   std::optional<LayerRange> layers;
-
-  std::int64_t shared_intermediate_size() const { return n_shared_experts * moe_intermediate_size; }
 
   LayerRange stage() const {
     return layers.value_or(LayerRange{.first = 0, .last = static_cast<int>(num_hidden_layers)});
@@ -47,10 +53,5 @@ struct Qwen3MoeConfig {
 
   bool is_last_stage() const { return stage().last == num_hidden_layers; }
 };
-
-/// Reads a config.json as transformers 4 or 5 writes it. Throws InputError naming file and key:
-/// what is missing, of the wrong type or out of range, sizes that do not divide, and features that
-/// change the outputs and are not built (sliding windows, RoPE scaling, quantization, ...).
-Qwen3MoeConfig read_qwen3_moe_config(const std::string& path);
 
 }  // namespace dovetail

@@ -1,0 +1,113 @@
+#include "models/decoder/architecture.hpp"
+
+#include <string>
+#include <utility>
+
+#include "framework/base/check.hpp"
+#include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
+#include "models/decoder/model.hpp"
+#include "models/decoder/renamed_weights.hpp"
+#include "models/decoder/weights.hpp"
+
+namespace dovetail {
+namespace {
+
+ModelShape shape_of(const MoeDecoderConfig& config) {
+  ModelShape shape;
+  for (int number = config.stage().first; number < config.stage().last; ++number) {
+    const bool is_moe = config.is_moe_layer.at(static_cast<std::size_t>(number));
+    shape.layers.push_back(
+        {.is_moe = is_moe, .has_shared_experts = is_moe && config.shared_intermediate_size > 0});
+  }
+  return shape;
+}
+
+/// Multiplications and additions of one token in the linear layers of the stage.
+double linear_flops(const MoeDecoderConfig& config) {
+  const std::int64_t attention = config.hidden_size * config.head_dim *
+                                 (2 * config.num_attention_heads + 2 * config.num_key_value_heads);
+  const std::int64_t experts =
+      config.hidden_size *
+      (config.num_experts + 3 * config.num_experts_per_tok * config.moe_intermediate_size +
+       3 * config.shared_intermediate_size + (config.has_shared_expert_gate ? 1 : 0));
+  const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
+  double products = 0;
+  for (const LayerShape& layer : shape_of(config).layers) {
+    products += static_cast<double>(attention + (layer.is_moe ? experts : dense));
+  }
+  return 2 * products;
+}
+
+/// q k^T and the weighted sum of v, for one query and one key.
+double attention_flops(const MoeDecoderConfig& config) {
+  const LayerRange stage = config.stage();
+  return 4.0 * static_cast<double>(config.num_attention_heads * config.head_dim) *
+         (stage.last - stage.first);
+}
+
+ModelDims dims_of(const MoeDecoderConfig& config) {
+  return {.hidden = config.hidden_size,
+          .vocabulary = config.vocab_size,
+          .kv_heads = config.num_key_value_heads,
+          .head_dim = config.head_dim,
+          .max_positions = config.rope.max_position_embeddings,
+          .num_experts = static_cast<int>(config.num_experts),
+          .top_k = static_cast<int>(config.num_experts_per_tok),
+          .dtype = at::kFloat,
+          .first_layer = config.stage().first,
+          .is_first_stage = config.is_first_stage(),
+          .is_last_stage = config.is_last_stage(),
+          .flops_per_token = linear_flops(config),
+          .flops_per_key = attention_flops(config)};
+}
+
+void check_placement(const MoeDecoderConfig& config, const ModelPlacement& placement) {
+  DOVETAIL_CHECK(
+      placement.ep_size >= 1 && placement.ep_rank >= 0 && placement.ep_rank < placement.ep_size,
+      "ep_rank outside the ep group");
+  if (config.num_experts % placement.ep_size != 0) {
+    throw InputError("the model's " + counted(config.num_experts, "expert") +
+                     " cannot be spread evenly over " + counted(placement.ep_size, "rank") +
+                     "; allowed for expert_parallel: a divisor of " +
+                     std::to_string(config.num_experts));
+  }
+}
+
+}  // namespace
+
+MoeDecoderArchitecture::MoeDecoderArchitecture(MoeDecoderConfig config)
+    : config_(std::move(config)), shape_(shape_of(config_)), dims_(dims_of(config_)) {}
+
+std::vector<MemoryPart> MoeDecoderArchitecture::weight_memory(
+    const ModelPlacement& placement) const {
+  check_placement(config_, placement);
+  ModelPlacement nowhere = placement;
+  nowhere.device = at::kMeta;
+  return memory_of_decoder(config_, allocate_decoder(config_, nowhere));
+}
+
+std::unique_ptr<Model> MoeDecoderArchitecture::make_model(WeightSource& weights,
+                                                          const ModelPlacement& placement) const {
+  check_placement(config_, placement);
+  if (!config_.older_name) {
+    return std::make_unique<MoeDecoderModel>(config_, shape_, dims_, weights, placement);
+  }
+  RenamedWeights renamed(weights, config_.older_name);
+  return std::make_unique<MoeDecoderModel>(config_, shape_, dims_, renamed, placement);
+}
+
+std::unique_ptr<Architecture> make_decoder(MoeDecoderConfig config, const ModelConfig& model) {
+  config.layers = model.layers;
+  const LayerRange stage = config.stage();
+  if (stage.first < 0 || stage.first >= stage.last || stage.last > config.num_hidden_layers) {
+    throw InputError("model.layers is [" + std::to_string(stage.first) + ", " +
+                     std::to_string(stage.last) + "], and the model of " + model.config + " has " +
+                     counted(config.num_hidden_layers, "layer") +
+                     "; allowed: [first, last) with 0 <= first < last <= " +
+                     std::to_string(config.num_hidden_layers) + ", or all");
+  }
+  return std::make_unique<MoeDecoderArchitecture>(std::move(config));
+}
+
+}  // namespace dovetail
