@@ -170,6 +170,7 @@ fs::path find_policy_folder(const std::vector<ComparedRun>& runs, const std::str
   if (meant.empty()) {
     const auto labels = run_labels(all);
     std::vector<std::string> known;
+    known.reserve(all.size());
     for (std::size_t i = 0; i < all.size(); ++i) {
       known.push_back((fs::path(labels[i]) / real_path(all[i]).filename()).string());
     }
@@ -179,10 +180,7 @@ fs::path find_policy_folder(const std::vector<ComparedRun>& runs, const std::str
         join_names(known) + "), or the path of the folder of a policy");
   }
   if (meant.size() > 1) {
-    std::vector<std::string> paths;
-    for (const fs::path& path : meant) {
-      paths.push_back(path.string());
-    }
+    const std::vector<std::string> paths(meant.begin(), meant.end());
     throw InputError("may be any of " + join_names(paths) +
                      "; allowed: as much of the path as "
                      "tells it from the others");

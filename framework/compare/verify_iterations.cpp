@@ -200,7 +200,8 @@ class IterationsJudge {
       separator = "; ";
     }
     different_.push_back(text + " differ from those of most of the " +
-                         counted(num_others, "other") + " that ran alike");
+                         counted(static_cast<std::int64_t>(num_others), "other") +
+                         " that ran alike");
   }
 
   void judge_recorded_exactly() {
