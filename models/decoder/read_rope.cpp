@@ -180,7 +180,7 @@ void read_object(const HfConfig& file,
 /// The object of the layers with full attention, the only ones that are built.
 HfConfig object_of_full_attention(const HfConfig& rope) {
   const std::string key = "full_attention";
-  const HfConfig inner = rope.object(key);
+  HfConfig inner = rope.object(key);
   if (const auto others = rope.keys_not_asked(); !others.empty()) {
     rope.fail(printable(others.front()),
               "is beside full_attention, and no such layers are built; allowed: full_attention "

@@ -112,6 +112,7 @@ TEST(BatchInvariantAttention, IsAttention) {
 std::vector<std::unique_ptr<Model>> with_numerics(const std::vector<std::unique_ptr<Model>>& ranks,
                                                   Numerics numerics) {
   std::vector<std::unique_ptr<Model>> views;
+  views.reserve(ranks.size());
   for (const auto& rank : ranks) {
     views.push_back(rank->with_numerics(numerics));
   }
@@ -150,6 +151,7 @@ class BatchInvariantModel : public ::testing::TestWithParam<at::ScalarType> {
     const auto models = ranks(config, numerics);
     const auto requests = random_requests(seed_, {7, 1, 60, 130});
     std::vector<at::Tensor> alone;
+    alone.reserve(requests.size());
     for (const auto& request : requests) {
       alone.push_back(run_step(models, whole_step({request})).logits);
     }

@@ -48,7 +48,7 @@ MoeDecoderConfig read(const Json& values) {
 
 std::string error_of_text(const std::string& text) {
   const ConfigFile file(text);
-  const auto message = testing::input_error_of([&] { read_qwen3_moe_config(file.path()); });
+  auto message = testing::input_error_of([&] { read_qwen3_moe_config(file.path()); });
   EXPECT_EQ(message.rfind(file.path() + ":", 0), 0U) << "file not named: " << message;
   return message;
 }

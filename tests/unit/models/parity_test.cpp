@@ -119,6 +119,7 @@ TEST_P(Parity, PerturbedWeightsAreSeen) {
 
 std::vector<std::string> names_of_fixtures() {
   std::vector<std::string> names;
+  names.reserve(kFixtures.size());
   for (const auto& [name, parameters] : kFixtures) {
     names.push_back(name);
   }
