@@ -199,7 +199,7 @@ TEST(BatchInvariantGpu, BetweenTheProducts) {
                                    logits),
                 0);
     }
-    const Rotary rotary(128, 1e6, {.section = {24, 20, 20}}, at::kCUDA);
+    const Rotary rotary(128, {.theta = 1e6, .mrope = {.section = {24, 20, 20}}}, at::kCUDA);
     const at::Tensor positions =
         at::randint(40'000, {kRows}, at::TensorOptions().dtype(at::kLong).device(at::kCUDA));
     EXPECT_EQ(count_changed_bits(
