@@ -1,7 +1,8 @@
-// The unit of work of `numerics: batch_invariant`: a tile, which one thread computes on a CPU. Where
-// a library computes it (attention; float32 on a GPU), its sizes follow from the layer's sizes and a
-// row's place alone: libraries choose kernels by all sizes of a call and by the number of threads, so
-// a row's bits stay the same where every call that it can be part of has one shape and one thread.
+// The unit of work of `numerics: batch_invariant`: a tile, which one thread computes on a CPU.
+// Where a library computes it (attention; float32 on a GPU), its sizes follow from the layer's
+// sizes and a row's place alone: libraries choose kernels by all sizes of a call and by the number
+// of threads, so a row's bits stay the same where every call that it can be part of has one shape
+// and one thread.
 #pragma once
 
 #include <cstdint>
