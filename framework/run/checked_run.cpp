@@ -18,9 +18,9 @@ namespace dovetail {
 namespace {
 
 /// Tokens of the largest forward pass of any rank, context included.
-std::int64_t max_step_tokens(const CheckedRun& run) {
+std::int64_t count_max_step_tokens(const std::vector<RankWorkload>& workloads) {
   std::int64_t most = 0;
-  for (const auto& workload : run.workloads) {
+  for (const auto& workload : workloads) {
     for (const auto* steps : {&workload.steps, &workload.context_steps}) {
       for (const auto& step : *steps) {
         most = std::max(most, step.batch.num_tokens());
@@ -35,11 +35,10 @@ std::int64_t max_step_tokens(const CheckedRun& run) {
 std::int64_t cache_slots(const CheckedRun& run, const RankWorkload& workload) {
   std::int64_t most = 0;
   for (const auto& policy : run.experiment.policies) {
-    const auto pages = allocate_kv_pages(workload.kv_tokens,
-                                         policy.execution.page_size,
-                                         policy.execution.cache_tokens,
-                                         run.experiment.workload.seed);
-    most = std::max(most, pages.num_pages * pages.page_size);
+    const auto& execution = policy.execution;
+    const auto pages =
+        count_kv_pages(workload.kv_tokens, execution.page_size, execution.cache_tokens);
+    most = std::max(most, pages * execution.page_size);
   }
   return most;
 }
@@ -120,10 +119,8 @@ CheckedRun check_run(const Experiment& experiment,
   if (const auto* file = std::get_if<RequestFile>(&workload.requests.front())) {
     trace = read_request_trace(file->path);
   }
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    run.workloads.push_back(
-        make_workload(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks, Rank(rank)));
-  }
+  run.workloads = make_workloads(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks);
+  run.max_step_tokens = count_max_step_tokens(run.workloads);
   for (const auto& policy : experiment.policies) {
     run.policies.push_back(
         resolve_policy(experiment, policy, *run.architecture, run.place, capabilities));
@@ -163,7 +160,6 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
     tokens += step.batch.num_tokens();
     requests += std::ssize(step.batch.requests);
   }
-  const auto max_tokens = max_step_tokens(run);
   auto parts = run.architecture->weight_memory({.ep_size = run.grid.expert_parallel,
                                                 .ep_rank = run.grid.ep_rank(Rank(rank)).value,
                                                 .dtype = dtype,
@@ -181,7 +177,7 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
                                  .dtype = dtype,
                                  .num_ubatches = num_ubatches,
                                  .numerics = experiment.policies[i].execution.numerics};
-    const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
+    const auto per_ubatch = (run.max_step_tokens + num_ubatches - 1) / num_ubatches;
     exchange_bytes = std::max(
         exchange_bytes,
         exchange_bytes_of(

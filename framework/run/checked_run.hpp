@@ -2,6 +2,7 @@
 // it will take.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -21,8 +22,9 @@ struct CheckedRun {
   RankGrid grid;
   ResolvedPlace place;
   std::unique_ptr<Architecture> architecture;
-  std::vector<RankWorkload> workloads;                   ///< of each rank
-  std::vector<ResolvedPolicy> policies;                  ///< in the experiment's order
+  std::vector<RankWorkload> workloads;   ///< of each rank
+  std::int64_t max_step_tokens = 0;      ///< of any rank's forward passes, context included
+  std::vector<ResolvedPolicy> policies;  ///< in the experiment's order
   std::vector<std::vector<PlannedSteps>> planned_steps;  ///< of each policy
 };
 
