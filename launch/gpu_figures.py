@@ -36,7 +36,7 @@ def read_run(binary, run):
     policies = []
     for entry in ask(binary, "compare", run)["policies"]:
         summary_path = Path(entry["folder"]) / "summary.json"
-        summary = json.loads(summary_path.read_text()) if summary_path.exists() else {}
+        summary = json.loads(summary_path.read_text()) if summary_path.is_file() else {}
         step, metrics = entry["step_ns"] or {}, entry["metrics"] or {}
         verification = summary.get("verification") or {}
         memory, graphs = entry.get("memory") or {}, entry.get("graphs") or {}
