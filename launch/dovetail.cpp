@@ -63,8 +63,8 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                      .model = *model,
                                      .workload = workload,
                                      .given = given,
-                                     .folder = folder});
-  return conclude(context, folder, stopped, process.is_sweep ? "" : options.program);
+                                     .folder = folder.path});
+  return conclude(context, folder.path, stopped, process.is_sweep ? "" : options.program);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
