@@ -441,7 +441,7 @@ class BadInput(SmallTest):
         run, _ = self.run_experiment(2, self.experiment(), "run", "--policy", "sequential")
         with open(run / "sequential" / "rank-00001.h5", "r+b") as file:
             file.truncate(3000)
-        for command in (["verify", run / "sequential", run / "sequential"],):
+        for command in (["verify", run / "sequential", run / "sequential"], ["compare", run], ["compare", run, "--format", "json"]):
             outcome = dovetail(*command)
             self.assertEqual(outcome.code, 2, str(outcome))
             self.assertIn("rank-00001.h5", outcome.out + outcome.err)
