@@ -12,6 +12,7 @@
 #include "framework/plan/request_trace.hpp"
 #include "framework/run/check_fault.hpp"
 #include "framework/run/choose_device.hpp"
+#include "framework/run/recorded_inputs.hpp"
 #include "framework/step/torch_dtype.hpp"
 
 namespace dovetail {
@@ -74,6 +75,26 @@ std::int64_t exchange_bytes_of(const ResolvedExecution& resolved,
       resolved.exchange, resolved.on_gpu(), shape, max_tokens, execution.padded_capacity);
 }
 
+ModelPlacement placement_of(const CheckedRun& run, int ep_rank) {
+  return {.ep_size = run.grid.expert_parallel,
+          .ep_rank = ep_rank,
+          .dtype = to_torch(run.experiment.execution.dtype),
+          .device = run.place.device == DeviceKind::cuda ? at::Device(at::kCUDA, 0)
+                                                         : at::Device(at::kCPU)};
+}
+
+/// Opens a checkpoint as a run does and looks for the weights of each rank. Seeded weights fit.
+void check_checkpoint(const CheckedRun& run, const ModelCatalog& models) {
+  const auto& weights = run.experiment.model.weights;
+  if (!std::holds_alternative<CheckpointWeights>(weights)) {
+    return;
+  }
+  const auto source = models.open_weights(weights);
+  for (int ep_rank = 0; ep_rank < run.grid.expert_parallel; ++ep_rank) {
+    run.architecture->check_weights(*source, placement_of(run, ep_rank));
+  }
+}
+
 bool can_run_on(DeviceKind device, const Experiment& experiment, const Capabilities& capabilities) {
   return std::all_of(
       experiment.policies.begin(), experiment.policies.end(), [&](const PolicyConfig& policy) {
@@ -126,11 +147,9 @@ CheckedRun check_run(const Experiment& experiment,
         resolve_policy(experiment, policy, *run.architecture, run.place, capabilities));
     check_fault(experiment, policy, run.policies.back(), *run.architecture);
     for (int rank = 0; rank < num_ranks; ++rank) {
-      check_fault_token(experiment,
-                        policy,
-                        run.policies.back(),
-                        run.workloads[static_cast<std::size_t>(rank)],
-                        Rank(rank));
+      const auto& own = run.workloads[static_cast<std::size_t>(rank)];
+      check_cache(policy, own, Rank(rank));
+      check_fault_token(experiment, policy, run.policies.back(), own, Rank(rank));
     }
     auto reduced = bounds_messages(run.policies.back(), run.workloads.front(), Rank(0));
     for (int rank = 1; rank < num_ranks; ++rank) {
@@ -144,6 +163,8 @@ CheckedRun check_run(const Experiment& experiment,
     run.planned_steps.push_back(
         plan_steps(policy, run.policies.back(), experiment.workload.phase, reduced));
   }
+  check_checkpoint(run, models);
+  check_recorded_inputs(experiment, run.workloads, run.architecture->shape(), dims);
   return run;
 }
 
@@ -160,10 +181,8 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
     tokens += step.batch.num_tokens();
     requests += std::ssize(step.batch.requests);
   }
-  auto parts = run.architecture->weight_memory({.ep_size = run.grid.expert_parallel,
-                                                .ep_rank = run.grid.ep_rank(Rank(rank)).value,
-                                                .dtype = dtype,
-                                                .device = at::kCPU});
+  auto parts =
+      run.architecture->weight_memory(placement_of(run, run.grid.ep_rank(Rank(rank)).value));
   parts.push_back(
       {"kv cache", 2 * layers * cache_slots(run, own) * dims.kv_heads * dims.head_dim * element});
   std::int64_t exchange_bytes = 0;

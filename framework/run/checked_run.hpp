@@ -35,8 +35,9 @@ ResolvedPlace planned_place(const Experiment& experiment,
                             int num_ranks,
                             const Capabilities& capabilities);
 
-/// Does what a run does before its first collective, for all of its ranks. Runs nothing. Local.
-/// Throws InputError.
+/// Does what a run does before its first step and what takes no work, for all of its ranks: also
+/// looks whether a checkpoint has the model's weights, and folders of earlier runs what is taken
+/// from them. Runs nothing. Local. Throws InputError.
 CheckedRun check_run(const Experiment& experiment,
                      int num_ranks,
                      const ModelCatalog& models,

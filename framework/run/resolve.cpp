@@ -62,15 +62,6 @@ StepTimeSetting setting_of(const Experiment& experiment,
   return setting;
 }
 
-void check_cache(const PolicyConfig& policy, const RankWorkload& workload, Rank rank) {
-  try {
-    count_kv_pages(workload.kv_tokens, policy.execution.page_size, policy.execution.cache_tokens);
-  } catch (const InputError& error) {
-    throw InputError("policy " + policy.name + ", rank " + std::to_string(rank.value) + ": " +
-                     error.what());
-  }
-}
-
 }  // namespace
 
 ResolvedPolicy resolve_policy(const Experiment& experiment,
@@ -99,6 +90,15 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
           .schedules = std::move(schedules),
           .split = split_rule(policy.split, dims.flops_per_token, dims.flops_per_key),
           .bounds = {}};
+}
+
+void check_cache(const PolicyConfig& policy, const RankWorkload& workload, Rank rank) {
+  try {
+    count_kv_pages(workload.kv_tokens, policy.execution.page_size, policy.execution.cache_tokens);
+  } catch (const InputError& error) {
+    throw InputError("policy " + policy.name + ", rank " + std::to_string(rank.value) + ": " +
+                     error.what());
+  }
 }
 
 void set_bounds(ResolvedPolicy& resolved,
