@@ -6,6 +6,7 @@ cli_test.py [unittest arguments]; DOVETAIL_BIN names the executable, DOVETAIL_MP
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cli import BIN, MPIRUN, TOP, CliTest, dovetail, mpirun
+from cli import BIN, MPIRUN, TOP, CliTest, dovetail, execute, mpirun
 
 PHASES = ["embed", "attention", "route", "dispatch", "experts", "shared_experts", "combine", "output"]
 
@@ -312,6 +313,30 @@ class Failures(SmallTest):
                 return file["timing/step_ns"][2, 0] > 0
         except OSError:
             return False
+
+    def run_limited(self, limits, *arguments):
+        """Two ranks under limits of the shell; mpirun itself has none. Returns what dovetail itself said."""
+        command = shlex.join([BIN, "run", str(self.experiment()), "--out", str(self.folder / "run"), *arguments])
+        outcome = execute([*MPIRUN, "-np", "2", "bash", "-c", f"{limits}; exec {command}"])
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertNotIn("frame #", outcome.err)
+        return [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+
+    def test_a_file_that_cannot_grow_is_named_once(self):
+        # As a full disk says ENOSPC, this says EFBIG; SIGXFSZ would end the process in silence.
+        for size in (20, 100):
+            said = self.run_limited(f"ulimit -f {size}")
+            self.assertEqual(len(said), 1, said)
+            self.assertRegex(said[0], rf"^dovetail\[rank 0\]: {self.folder}/run/sequential/rank-\*.h5.creating: /\S+: \w+: File too large$")
+            shutil.rmtree(self.folder / "run")
+
+    def test_memory_that_runs_out_is_named_with_rank_and_phase(self):
+        said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=100", "--set", "workload.requests.length=4000",
+                                "--set", "policies=[{name: sequential}]", "--set", "record.outputs=[hidden]", "--set", "record.timing=steps")
+        self.assertGreaterEqual(len(said), 1)
+        for line in said:
+            self.assertRegex(line, r"^dovetail\[rank \d\]: (policy sequential: rank \d, ubatch \d, layer \d, phase \w+: )?(rank \d: )?"
+                                   r"out of memory( while [A-Za-z ]+)?(: you tried to allocate \d+ bytes)?$")
 
     def test_sigusr1_finishes_the_iteration(self):
         code, out, err = self.stop_with(signal.SIGUSR1, "dual_batch")  # behind the baseline, sequential
