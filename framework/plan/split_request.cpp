@@ -1,6 +1,7 @@
 // The split "request": cuts between requests that make the largest ubatch as small as possible.
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "framework/plan/split.hpp"
 
@@ -65,9 +66,9 @@ class NextPart {
   std::size_t begin() const { return begin_; }
 
   /// By request, from begin() on: the least sum of squares, and the end of its first part.
-  std::vector<std::int64_t> sums() && { return std::move(sums_); }
+  std::vector<std::int64_t>& sums() { return sums_; }
 
-  std::vector<std::size_t> cuts() && { return std::move(cuts_); }
+  std::vector<std::size_t>& cuts() { return cuts_; }
 
  private:
   /// Of requests [low, high), whose first cuts are in [left, right].
@@ -123,8 +124,8 @@ std::vector<std::int64_t> request_boundaries(const std::vector<std::int64_t>& st
   for (int part = 0; part < num_parts; ++part) {
     NextPart next(starts, furthest, sums, first);
     first = next.begin();
-    sums = std::move(next).sums();
-    cuts.push_back(std::move(next).cuts());
+    sums.swap(next.sums());
+    cuts.push_back(std::move(next.cuts()));
   }
   std::vector<std::int64_t> boundaries{0};
   std::size_t at = 0;

@@ -73,15 +73,22 @@ class TokenPlaces {
                    const std::string& what) const {
     for (std::size_t rank = 0; rank < tokens_.size(); ++rank) {
       if (found[rank] != tokens_[rank]) {
-        const auto whose = tokens_.size() == 1 ? "this rank" : "rank " + std::to_string(rank);
-        throw InputError(folder + ": holds the " + what + " of " + std::to_string(found[rank]) +
-                         " of " + whose + "'s " + std::to_string(tokens_[rank]) +
-                         " tokens; the run must have had the same requests and steps");
+        fail(rank, found[rank], folder, what);
       }
     }
   }
 
  private:
+  [[noreturn]] void fail(std::size_t rank,
+                         std::size_t found,
+                         const std::string& folder,
+                         const std::string& what) const {
+    const auto whose = tokens_.size() == 1 ? "this rank" : "rank " + std::to_string(rank);
+    throw InputError(folder + ": holds the " + what + " of " + std::to_string(found) + " of " +
+                     whose + "'s " + std::to_string(tokens_[rank]) +
+                     " tokens; the run must have had the same requests and steps");
+  }
+
   std::map<std::pair<std::int64_t, std::int64_t>, TokenPlace> places_;
   std::vector<std::size_t> tokens_;  ///< by rank
 };

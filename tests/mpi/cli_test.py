@@ -331,7 +331,7 @@ class Failures(SmallTest):
             shutil.rmtree(self.folder / "run")
 
     def test_memory_that_runs_out_is_named_with_rank_and_phase(self):
-        said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=100", "--set", "workload.requests.length=4000",
+        said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=10", "--set", "workload.requests.length=100000",
                                 "--set", "policies=[{name: sequential}]", "--set", "record.outputs=[hidden]", "--set", "record.timing=steps")
         self.assertGreaterEqual(len(said), 1)
         for line in said:

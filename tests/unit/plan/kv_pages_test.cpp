@@ -16,7 +16,7 @@ namespace {
 using Tokens = std::vector<std::int64_t>;
 
 std::string error_of(const Tokens& tokens, int page_size, std::int64_t cache_tokens) {
-  const auto error =
+  auto error =
       testing::input_error_of([&] { allocate_kv_pages(tokens, page_size, cache_tokens, 1); });
   EXPECT_EQ(testing::input_error_of([&] { count_kv_pages(tokens, page_size, cache_tokens); }),
             error);

@@ -25,6 +25,7 @@ Batch batch_of(const std::vector<std::int64_t>& lengths) {
 
 std::vector<std::int64_t> sizes_of(const std::vector<UbatchSlice>& slices) {
   std::vector<std::int64_t> sizes;
+  sizes.reserve(slices.size());
   for (const auto& slice : slices) {
     sizes.push_back(slice.num_tokens);
   }

@@ -609,6 +609,7 @@ TEST(Workload, TracedRequestsGoWhereThePlainWayPutsThem) {
     const auto trace = trace_of(lines);
     const auto planned = plan_requests(config, &trace, static_cast<int>(world_size));
     std::vector<int> ranks;
+    ranks.reserve(planned.size());
     for (const PlannedRequest& request : planned) {
       ranks.push_back(request.rank);
     }

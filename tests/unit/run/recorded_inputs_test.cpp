@@ -39,7 +39,7 @@ RankWorkload workload_of(const Experiment& experiment, int world_size, int rank)
 
 /// Different for all layers, tokens and k of these tests, but for the modulus.
 std::int32_t expert_of(std::int64_t layer, std::int64_t request, std::int64_t position, int k) {
-  return static_cast<std::int32_t>((layer + 2 * request + 3 * position + 5 * k) % 8);
+  return static_cast<std::int32_t>((layer + 2 * request + 3 * position + std::int64_t{5} * k) % 8);
 }
 
 float hidden_of(std::int64_t request, std::int64_t position, std::int64_t column) {
@@ -225,6 +225,7 @@ TEST(CheckRecordedInputs, RefusesWhatAnyRankWouldRefuse) {
   const auto model = testing::make_fake_model();
   const auto refusal = [&](int world_size) {
     std::vector<RankWorkload> ranks;
+    ranks.reserve(static_cast<std::size_t>(world_size));
     for (int rank = 0; rank < world_size; ++rank) {
       ranks.push_back(workload_of(experiment, world_size, rank));
     }
