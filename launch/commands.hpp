@@ -54,7 +54,8 @@ struct CompareCommandOptions {
 };
 
 /// Prints times, speed-up and overlap of policy folders, or of all policies of run folders; or says
-/// what the columns mean, with folders below their tables.
+/// what the columns mean, with folders below their tables. kExitBadInput where files of a policy
+/// are missing or damaged; the others are compared.
 int compare_command(const CompareCommandOptions& options);
 
 struct BenchOptions {

@@ -110,13 +110,13 @@ int compare_command(const CompareCommandOptions& given) {
                                        {.baseline = options.baseline});
   if (options.format == OutputFormat::json) {
     std::cout << to_json(report).dump(2) << "\n";
-    return kExitDone;
+    return exit_code_of(report);
   }
   std::cout << to_text(report, terminal_width());
   if (options.explain) {
     std::cout << "\n" << explain(quantities_of(reports_of(report)), width_of_explanation());
   }
-  return kExitDone;
+  return exit_code_of(report);
 }
 
 }  // namespace dovetail

@@ -1,6 +1,7 @@
 // dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
 // are in commands.hpp.
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <malloc.h>
@@ -9,6 +10,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "framework/base/failure_text.hpp"
 #include "framework/base/log.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
@@ -41,6 +43,7 @@ struct Process {
 /// ranks.
 int run_stages(const RunContext& context, const RunOptions& options, const Process& process) {
   const auto& ranks = context.ranks;
+  set_stage("reading the experiment's files");
   const auto placement = choose_device(context);
   const auto architecture = process.models.read_architecture(context, placement);
   const auto workload = read_workload(context, *architecture);
@@ -49,10 +52,12 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                          {placement.kind, placement.name, ranks.grid.world_size},
                                          workload,
                                          process.capabilities);
+  set_stage("loading the model");
   RankDevice device(ranks, placement);
   process.header.print(context, device.description(), policies);
   const auto model = process.models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
+  set_stage("making the given inputs");
   const auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
@@ -63,8 +68,9 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                     .model = *model,
                                     .workload = workload,
                                     .given = given,
-                                    .folder = folder});
-  return conclude(context, folder, result, process.is_sweep ? "" : options.program);
+                                    .folder = folder.path});
+  set_stage("verifying the outputs");
+  return conclude(context, folder.path, result, process.is_sweep ? "" : options.program);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
@@ -94,7 +100,7 @@ int run_point(const RunContext& context, const RunOptions& options, const Proces
   } catch (const Error& error) {
     failures.report(error.exit_code(), error.what());
   } catch (const std::exception& error) {
-    failures.report(kExitRunFailure, error.what());
+    failures.report(kExitRunFailure, failure_text(error));
   }
   failures.end();
 }
@@ -138,6 +144,8 @@ int run_command(int argc, char** argv, const RunOptions& options) {
 }  // namespace dovetail
 
 int main(int argc, char** argv) {
+  // A write beyond `ulimit -f` then fails, and the file is named, instead of ending the process.
+  std::signal(SIGXFSZ, SIG_IGN);  // NOLINT(cert-err33-c): cannot fail for this signal
   dovetail::keep_freed_memory();
   try {
     int exit_code = 0;
@@ -151,7 +159,7 @@ int main(int argc, char** argv) {
     dovetail::log_line(error.what());
     return error.exit_code();
   } catch (const std::exception& error) {
-    dovetail::log_line(error.what());
+    dovetail::log_line(dovetail::failure_text(error));
     return dovetail::kExitRunFailure;
   }
 }

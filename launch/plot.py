@@ -6,6 +6,7 @@ launch/plot.py RUN_OR_SWEEP_DIR [--out DIR] [--format svg|png] [--layers N]
 Writes step_time, hidden_share and timeline into --out (default: RUN_OR_SWEEP_DIR/plots) and prints their paths. Exit code 2: bad usage or input.
 """
 import argparse
+import contextlib
 import json
 import re
 import sys
@@ -45,11 +46,26 @@ def text_of(value):
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def read_json(path):
+@contextlib.contextmanager
+def reading(path):
+    """What fails within names the file. A pipe, which may never end, is refused."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a regular file")
+        yield
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def read_json(path):
+    with reading(path):
+        return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def rank_file(path):
+    with reading(path), h5py.File(path) as file:
+        yield file
 
 
 class Policy:
@@ -71,7 +87,7 @@ class Policy:
         """Times of all finished steps, of the slowest rank."""
         times = []
         for path in self.files:
-            with h5py.File(path) as file:
+            with rank_file(path) as file:
                 times.append(file["timing/step_ns"][:])
         times = np.stack(times).reshape(len(times), -1)
         return times[:, (times >= 0).all(axis=0)].max(axis=0) / 1e6
@@ -80,7 +96,7 @@ class Policy:
         """Tokens of a step on the rank that has most."""
         most = 0
         for path in self.files:
-            with h5py.File(path) as file:
+            with rank_file(path) as file:
                 most = max(most, file["input/input_ids"].shape[0] // file["timing/step_ns"].shape[1])
         return most
 
@@ -91,7 +107,7 @@ class Policy:
     def profiled_step(self):
         """The profiled step of median length: for each rank a list of (op, start, moving, end in ms); nothing without profiled steps. `moving`: from
         when the last rank of the group has come to an exchange; of other ops their start."""
-        with h5py.File(self.files[0]) as file:
+        with rank_file(self.files[0]) as file:
             spans = file["timing/profiled_step_ns"][:, 0, :]
         ran = np.flatnonzero(spans[:, 1] >= 0)
         if len(ran) == 0:
@@ -100,7 +116,7 @@ class Policy:
         step = int(ran[np.argsort(lengths, kind="stable")[len(ran) // 2]])
         ranks, last_start = [], {}
         for path in self.files:
-            with h5py.File(path) as file:
+            with rank_file(path) as file:
                 group = int(file.attrs["dp_rank"])
                 ops = file[f"schedule/{int(file['timing/profiled_schedule'][step])}"][:]
                 times = file["timing/ops"][step] + int(file["timing"].attrs["clock_offset_ns"]) * (file["timing/ops"][step] >= 0)

@@ -1,5 +1,7 @@
 #include "framework/compare/compare.hpp"
 
+#include <algorithm>
+
 #include "framework/base/error.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
@@ -51,6 +53,9 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   if (!own.is_complete()) {
     return;
   }
+  if (!own.hole.empty()) {
+    add_note(policy, own.hole);
+  }
   if (own.decisions.num_vetoed > 0) {
     add_note(policy,
              "vetoed in " + std::to_string(own.decisions.num_vetoed) + " of " +
@@ -97,6 +102,13 @@ std::optional<PolicyMetrics> metrics_of(const PolicyResult& result, const Policy
     return std::nullopt;
   }
   return policy_metrics(result.profiles, result.step_ns.p50, baseline);
+}
+
+int exit_code_of(const CompareReport& report) {
+  const bool all_read = std::all_of(report.policies.begin(),
+                                    report.policies.end(),
+                                    [](const auto& policy) { return policy.result.is_read(); });
+  return all_read ? kExitDone : kExitBadInput;
 }
 
 CompareReport compare_policies(const std::vector<fs::path>& folders,

@@ -45,6 +45,10 @@ struct CompareReport {
 CompareReport compare_policies(const std::vector<std::filesystem::path>& folders,
                                const CompareOptions& options = {});
 
+/// kExitBadInput where files of a policy are missing or damaged, or a complete one lacks times;
+/// else kExitDone: a run that failed or was stopped says so itself.
+int exit_code_of(const CompareReport& report);
+
 /// The metrics of a complete result; nothing without profiled steps.
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result,
                                         const PolicyMetrics* baseline = nullptr);

@@ -186,9 +186,13 @@ bool is_unexplained(const PolicyComparison& policy) {
 
 /// What no table counts, how to get the tables that are missing, and what columns mean.
 std::string closing_lines(const CompareReport& report) {
+  std::vector<std::string> not_read;
   std::vector<std::string> without_reasons;
   std::vector<std::string> unexplained;
   for (const PolicyComparison& policy : report.policies) {
+    if (!policy.result.is_read()) {
+      not_read.push_back(label_of(report, policy));
+    }
     if (is_unexplained(policy)) {
       unexplained.push_back(label_of(report, policy));
     }
@@ -200,6 +204,10 @@ std::string closing_lines(const CompareReport& report) {
       "\nNot in the step time: agreement of the ranks, making of inputs, warm-up, capture of "
       "graphs, "
       "hashing, recording.\n";
+  if (!not_read.empty()) {
+    text += "Not read whole: " + join_names(not_read) +
+            "; files are missing or damaged, the notes say which (exit code 2)\n";
+  }
   if (!without_reasons.empty()) {
     text += "Where the step goes is not known of " + join_names(without_reasons) +
             ": no op was timed. To time ops, run again with --set record.timing=ops\n";

@@ -26,6 +26,23 @@ std::vector<std::vector<std::int64_t>> read_step_times(const PolicyFolder& folde
   return all;
 }
 
+/// "1 of 3 timed steps have no time (the first: rank 1, step 2)"; empty where all have one.
+std::string describe_hole(const std::vector<std::vector<std::int64_t>>& step_ns) {
+  std::size_t missing = 0;
+  std::string first;
+  const std::size_t num_steps = step_ns.front().size();
+  for (std::size_t step = 0; step < num_steps; ++step) {
+    const auto rank = std::find_if(
+        step_ns.begin(), step_ns.end(), [&](const auto& times) { return times[step] < 0; });
+    if (rank != step_ns.end() && ++missing == 1) {
+      first = "rank " + std::to_string(rank - step_ns.begin()) + ", step " + std::to_string(step);
+    }
+  }
+  return missing == 0 ? ""
+                      : std::to_string(missing) + " of " + std::to_string(num_steps) +
+                            " timed steps have no time (the first: " + first + ")";
+}
+
 DecisionCounts count_decisions(const RankFile& file) {
   const auto table = file.read<std::int64_t>(path::kDecision).values;
   const auto steps = file.read<std::int64_t>(path::kStepNs).values;
@@ -188,7 +205,7 @@ std::string status_of(const PolicyFolder& folder) {
   std::string status = "complete";
   for (const RankEntry& entry : folder.ranks()) {
     if (!entry.file.has_value()) {
-      return "incomplete";
+      return kIncompleteStatus;
     }
     if (entry.file->status() != RunStatus::complete && status != "failed") {
       status = to_string(entry.file->status());
@@ -243,14 +260,16 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
   PolicyResult result;
   result.folder = folder;
   result.name = folder.filename().string();
-  result.status = "unreadable";
+  result.status = kUnreadableStatus;
   try {
     const PolicyFolder files(folder);
     read_identity(files, result);
     result.status = status_of(files);
     files.require_complete();
     PolicyResult complete = result;
-    complete.step_ns = step_statistics(read_step_times(files));
+    const auto step_ns = read_step_times(files);
+    complete.step_ns = step_statistics(step_ns);
+    complete.hole = describe_hole(step_ns);
     complete.decisions = count_decisions(files.rank(0));
     complete.scalars = RecordedScalars(files);
     complete.eager_by_reason = read_eager_steps(files.rank(0));
@@ -264,7 +283,7 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
   } catch (const std::bad_alloc&) {
     result.problem = folder.string() + ": does not fit into memory";
   }
-  result.status = result.status == "complete" ? "unreadable" : result.status;
+  result.status = result.status == "complete" ? kUnreadableStatus : result.status;
   return result;
 }
 

@@ -32,6 +32,10 @@ struct DecisionCounts {
   std::string describe_graphs() const;
 };
 
+/// PolicyResult::status where files are missing or damaged.
+inline constexpr const char* kUnreadableStatus = "unreadable";
+inline constexpr const char* kIncompleteStatus = "incomplete";
+
 struct PolicyResult {
   std::filesystem::path folder;
   std::string name;
@@ -50,6 +54,7 @@ struct PolicyResult {
                                   ///< not_finite
   std::string problem;            ///< why it is not complete; empty = complete
   std::string remark;             ///< what its run has found besides, for a reader
+  std::string hole;  ///< which timed steps of a complete result have no time; empty = none
 
   // Filled only for complete results: times of others are never shown.
   Statistics step_ns;
@@ -66,6 +71,11 @@ struct PolicyResult {
   TrafficTotals traffic;
 
   bool is_complete() const { return problem.empty(); }
+
+  /// Whether all was there that a complete result has, or the run itself says why it is not.
+  bool is_read() const {
+    return hole.empty() && status != kUnreadableStatus && status != kIncompleteStatus;
+  }
 };
 
 /// The device of a rank without its number: "cuda:3 NVIDIA H200" -> "cuda NVIDIA H200".

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "framework/base/error.hpp"
+#include "framework/base/failure_text.hpp"
 
 namespace dovetail {
 
@@ -22,7 +23,7 @@ void rethrow_from_op(const Op& op) {
     }
     std::throw_with_nested(OpError(place, error.what()));
   } catch (const std::exception& error) {
-    std::throw_with_nested(OpError(place, error.what()));
+    std::throw_with_nested(OpError(place, failure_text(error)));
   } catch (...) {
     std::throw_with_nested(OpError(place, "an exception that is no std::exception"));
   }

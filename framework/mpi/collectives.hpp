@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "framework/base/error.hpp"
+#include "framework/base/failure_text.hpp"
 #include "framework/mpi/comm.hpp"
 #include "framework/mpi/wait.hpp"
 
@@ -85,7 +86,7 @@ void run_on_all_ranks(const MpiComm& comm, const WaitPolicy& policy, Work&& work
   } catch (const Error& error) {
     problem = LocalError{error.exit_code(), error.what()};
   } catch (const std::exception& error) {
-    problem = LocalError{kExitRunFailure, error.what()};
+    problem = LocalError{kExitRunFailure, failure_text(error)};
   }
   all_ranks_ok(comm, problem, policy);
 }

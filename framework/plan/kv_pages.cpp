@@ -24,32 +24,6 @@ std::string tokens_in_pages(std::int64_t tokens, std::int64_t pages, int page_si
          std::to_string(page_size);
 }
 
-std::int64_t checked_num_pages(std::span<const std::int64_t> kv_tokens,
-                               int page_size,
-                               std::int64_t cache_tokens) {
-  std::int64_t tokens_needed = 0;
-  std::int64_t pages_needed = 0;
-  for (const std::int64_t tokens : kv_tokens) {
-    DOVETAIL_CHECK(tokens >= 0, "a request with " + counted(tokens, "cache token"));
-    tokens_needed += tokens;
-    pages_needed += pages_for(tokens, page_size);
-  }
-  const std::int64_t num_pages = cache_tokens == 0 ? pages_needed : cache_tokens / page_size;
-  if (num_pages > kMaxPages) {
-    throw InputError("execution.page_size " + std::to_string(page_size) + ": the KV cache has " +
-                     counted(num_pages, "page") + "; allowed: at most " +
-                     std::to_string(kMaxPages));
-  }
-  if (pages_needed > num_pages) {
-    throw InputError(
-        "execution.cache_tokens " + std::to_string(cache_tokens) +
-        ": the requests of a rank need " + tokens_in_pages(tokens_needed, pages_needed, page_size) +
-        ", and the KV cache holds " + tokens_in_pages(cache_tokens, num_pages, page_size) +
-        "; allowed: at least " + std::to_string(pages_needed * page_size) + ", or 0 = as needed");
-  }
-  return num_pages;
-}
-
 /// 0 to count - 1 in an order that depends on the seed alone (Fisher-Yates).
 std::vector<std::int32_t> permutation(std::int64_t count, std::uint64_t seed) {
   std::vector<std::int32_t> order(static_cast<std::size_t>(count));
@@ -75,10 +49,9 @@ KvPages KvPages::of_requests(std::size_t first, std::size_t count) const {
   return {page_size, num_pages, {begin, begin + static_cast<std::ptrdiff_t>(count)}};
 }
 
-KvPages allocate_kv_pages(std::span<const std::int64_t> kv_tokens,
-                          int page_size,
-                          std::int64_t cache_tokens,
-                          std::uint64_t seed) {
+std::int64_t count_kv_pages(std::span<const std::int64_t> kv_tokens,
+                            int page_size,
+                            std::int64_t cache_tokens) {
   if (page_size < 1) {
     throw InputError("execution.page_size is " + std::to_string(page_size) +
                      "; allowed: at least 1");
@@ -88,9 +61,36 @@ KvPages allocate_kv_pages(std::span<const std::int64_t> kv_tokens,
                      "; allowed: multiples of page_size " + std::to_string(page_size) +
                      ", or 0 = as needed");
   }
+  std::int64_t tokens_needed = 0;
+  std::int64_t pages_needed = 0;
+  for (const std::int64_t tokens : kv_tokens) {
+    DOVETAIL_CHECK(tokens >= 0, "a request with " + std::to_string(tokens) + " cache tokens");
+    tokens_needed += tokens;
+    pages_needed += pages_for(tokens, page_size);
+  }
+  const std::int64_t num_pages = cache_tokens == 0 ? pages_needed : cache_tokens / page_size;
+  if (num_pages > kMaxPages) {
+    throw InputError("execution.page_size " + std::to_string(page_size) + ": the KV cache has " +
+                     std::to_string(num_pages) + " pages; allowed: at most " +
+                     std::to_string(kMaxPages));
+  }
+  if (pages_needed > num_pages) {
+    throw InputError(
+        "execution.cache_tokens " + std::to_string(cache_tokens) +
+        ": the requests of a rank need " + tokens_in_pages(tokens_needed, pages_needed, page_size) +
+        ", and the KV cache holds " + tokens_in_pages(cache_tokens, num_pages, page_size) +
+        "; allowed: at least " + std::to_string(pages_needed * page_size) + ", or 0 = as needed");
+  }
+  return num_pages;
+}
+
+KvPages allocate_kv_pages(std::span<const std::int64_t> kv_tokens,
+                          int page_size,
+                          std::int64_t cache_tokens,
+                          std::uint64_t seed) {
   KvPages result;
   result.page_size = page_size;
-  result.num_pages = checked_num_pages(kv_tokens, page_size, cache_tokens);
+  result.num_pages = count_kv_pages(kv_tokens, page_size, cache_tokens);
   const auto order = permutation(result.num_pages, seed);
   auto next = order.begin();
   for (const std::int64_t tokens : kv_tokens) {

@@ -27,6 +27,12 @@ struct KvPages {
   KvPages of_requests(std::size_t first, std::size_t count) const;
 };
 
+/// Pages of the cache that allocate_kv_pages makes of the same arguments, at no cost for each page.
+/// Throws what it throws.
+std::int64_t count_kv_pages(std::span<const std::int64_t> kv_tokens,
+                            int page_size,
+                            std::int64_t cache_tokens);
+
 /// Gives each request ceil(kv_tokens / page_size) pages. They are drawn by a seeded permutation of
 /// all pages, so that nothing can assume that a request's pages are neighbours; equal arguments
 /// give equal pages. cache_tokens 0 = as many pages as are needed. Throws InputError where

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <map>
 #include <numbers>
-#include <utility>
+#include <set>
+#include <tuple>
 #include <variant>
 
 #include "framework/base/check.hpp"
@@ -126,17 +128,66 @@ Tokens tokens_of(const TraceRequest& line) {
   return {std::max<std::int64_t>(1, line.length), line.context_length};
 }
 
+/// Ranks by what they hold so far; finds the one that takes the next request in log n steps.
+class RankLoads {
+ public:
+  RankLoads(const WorkloadConfig& config, int world_size)
+      : assigned_(static_cast<std::size_t>(world_size)) {
+    for (int rank = 0; rank < world_size; ++rank) {
+      scales_.push_back(scale_of(config, rank));
+      if (scales_.back() > 0.0) {
+        by_scale_[scales_.back()].insert({0, 0, rank});
+      }
+    }
+  }
+
+  void add(int rank, const Tokens& tokens) {
+    const auto place = static_cast<std::size_t>(rank);
+    const auto before = assigned_[place];
+    assigned_[place] = before + tokens;
+    if (scales_[place] > 0.0) {
+      auto& alike = by_scale_.at(scales_[place]);
+      alike.erase({before.step, before.context, rank});
+      alike.insert({assigned_[place].step, assigned_[place].context, rank});
+    }
+  }
+
+  /// The rank that would have the fewest tokens in a step for its scale; of such ranks the one with
+  /// the shortest contexts, then the first. -1 where every scale is 0.
+  int least_loaded_with(const Tokens& tokens) const {
+    std::tuple<double, double, int> least = {0, 0, -1};
+    for (const auto& [scale, alike] : by_scale_) {
+      const auto& [step, context, rank] = *alike.begin();
+      const std::tuple load = {static_cast<double>(step + tokens.step) / scale,
+                               static_cast<double>(context + tokens.context) / scale,
+                               rank};
+      if (std::get<int>(least) < 0 || load < least) {
+        least = load;
+      }
+    }
+    return std::get<int>(least);
+  }
+
+ private:
+  std::vector<double> scales_;    ///< by rank
+  std::vector<Tokens> assigned_;  ///< so far, by rank
+  /// Tokens of a step, of contexts, rank: of ranks of one scale the first is the least loaded.
+  std::map<double, std::set<std::tuple<std::int64_t, std::int64_t, int>>> by_scale_;
+};
+
 /// The requests of a trace, one after the other.
 class TracePlan {
  public:
   TracePlan(const WorkloadConfig& config, const RequestTrace& trace, int world_size)
-      : config_(config), trace_(trace), assigned_(static_cast<std::size_t>(world_size)) {}
+      : config_(config), trace_(trace), world_size_(world_size), loads_(config, world_size) {}
 
   PlannedRequest next(const TraceRequest& line) {
     check(line);
-    const int rank = line.rank ? *line.rank : least_loaded(line);
-    auto& assigned = assigned_[static_cast<std::size_t>(rank)];
-    assigned = assigned + tokens_of(line);
+    const int rank = line.rank ? *line.rank : loads_.least_loaded_with(tokens_of(line));
+    if (rank < 0) {
+      fail(line, "no rank takes it: every workload.rank_scale is 0; allowed: one above 0");
+    }
+    loads_.add(rank, tokens_of(line));
     return {.rank = rank,
             .length = tokens_of(line).step,
             .context_length = line.context_length,
@@ -174,41 +225,17 @@ class TracePlan {
       fail(line,
            "a context_length with workload.inputs hidden; allowed: 0, or workload.context random");
     }
-    if (line.rank && *line.rank >= std::ssize(assigned_)) {
+    if (line.rank && *line.rank >= world_size_) {
       fail(line,
-           "rank " + std::to_string(*line.rank) + " in a world of " +
-               std::to_string(assigned_.size()) + "; allowed: 0 to " +
-               std::to_string(assigned_.size() - 1));
+           "rank " + std::to_string(*line.rank) + " in a world of " + std::to_string(world_size_) +
+               "; allowed: 0 to " + std::to_string(world_size_ - 1));
     }
-  }
-
-  /// The rank that would have the fewest tokens in a step for its scale; of such ranks the one with
-  /// the shortest contexts, then the first.
-  int least_loaded(const TraceRequest& line) const {
-    int best = -1;
-    std::pair<double, double> least;
-    for (int rank = 0; rank < static_cast<int>(assigned_.size()); ++rank) {
-      const double scale = scale_of(config_, rank);
-      if (scale <= 0.0) {
-        continue;
-      }
-      const auto with_line = assigned_[static_cast<std::size_t>(rank)] + tokens_of(line);
-      const std::pair load = {static_cast<double>(with_line.step) / scale,
-                              static_cast<double>(with_line.context) / scale};
-      if (best < 0 || load < least) {
-        best = rank;
-        least = load;
-      }
-    }
-    if (best < 0) {
-      fail(line, "no rank takes it: every workload.rank_scale is 0; allowed: one above 0");
-    }
-    return best;
   }
 
   const WorkloadConfig& config_;
   const RequestTrace& trace_;
-  std::vector<Tokens> assigned_;  ///< so far, by rank
+  int world_size_;
+  RankLoads loads_;
 };
 
 }  // namespace

@@ -31,8 +31,9 @@ struct PlannedRequest {
 /// round(median * exp(sigma * z)), z standard normal by (seed, id), at least 1 and at most
 /// max_length; in the phase decode that is the context length and the length is 1.
 ///
-/// A file's requests go to the rank that their line names, the others, in order, to the rank with
-/// the least (requests so far + 1) / rank_scale, the lowest of equals; never to one of scale 0.
+/// A file's requests go to the rank that their line names, the others, in order, to the rank that
+/// would have the fewest tokens in a step for its rank_scale, then the shortest contexts, then the
+/// lowest number; never to one of scale 0. Takes n log n steps, as long as few scales differ.
 ///
 /// `trace` is null unless requests are a file. Throws InputError where no rank has a request or
 /// there are more than kMaxRequests, and for lines of a trace that the phase, the inputs or the

@@ -1,6 +1,7 @@
 #include "framework/plan/request_trace.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -20,6 +21,15 @@ using nlohmann::json;
 constexpr const char* kAllowed =
     R"({"length": n} or {"input_ids": [...]}, and "context_length" or "context_ids", "rank")";
 
+/// Whether the first line of a file is that of a well-known trace in another format: Mooncake's in
+/// JSON, or a table with a column of tokens, as Azure's.
+bool is_foreign(std::string_view line) {
+  const auto has = [line](std::string_view word) {
+    return line.find(word) != std::string_view::npos;
+  };
+  return has("\"input_length\"") || (!line.starts_with('{') && has(",") && has("okens"));
+}
+
 /// One line of a trace.
 class LineReader {
  public:
@@ -33,6 +43,13 @@ class LineReader {
     if (text_.size() > kMaxTraceLineBytes) {
       fail("a line of " + std::to_string(text_.size()) + " bytes",
            "at most " + std::to_string(kMaxTraceLineBytes));
+    }
+    if (line_ == 1 && text_.starts_with('[')) {
+      fail("a JSON array", "one JSON object a line, " + std::string(kAllowed));
+    }
+    if (line_ == 1 && is_foreign(text_)) {
+      fail("a trace in another format",
+           "what launch/convert_trace.py makes of it, or lines " + std::string(kAllowed));
     }
     const json value = parse_strict_json(
         text_, {.file = file_, .line = line_, .max_depth = 2, .allowed = kAllowed});
@@ -80,11 +97,22 @@ class LineReader {
     return std::string(value.type_name()) + " " + printable_json(value);
   }
 
+  /// A whole number with a point or an exponent.
+  static bool is_whole(const json& value) {
+    if (!value.is_number_float()) {
+      return false;
+    }
+    const auto number = value.get<double>();
+    return std::abs(number) <= static_cast<double>(kMaxTraceNumber) && std::trunc(number) == number;
+  }
+
   std::int64_t read_int(const json& value,
                         const std::string& name,
                         std::int64_t min,
                         std::int64_t max) const {
-    const auto number = find_json_int(value, min, max);
+    // Other programs write whole numbers with a point, too.
+    const json whole = is_whole(value) ? json(value.get<std::int64_t>()) : value;
+    const auto number = find_json_int(whole, min, max);
     if (!number) {
       fail(name + " is " + describe(value),
            "a whole number from " + std::to_string(min) + " to " + std::to_string(max));
@@ -140,7 +168,11 @@ RequestTrace parse_request_trace(std::string_view text, const std::string& file)
   if (text.empty()) {
     throw InputError(file, 1, 0, std::string("an empty file; allowed: lines ") + kAllowed);
   }
-  for (int line = 1; !text.empty(); ++line) {
+  const auto is_at_end = [&] {  // of the file, or in front of blank lines only
+    return text.empty() ||
+           (!trace.requests.empty() && text.find_first_not_of(" \t\r\n") == text.npos);
+  };
+  for (int line = 1; !is_at_end(); ++line) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     std::string_view content = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));

@@ -37,10 +37,11 @@ struct RequestTrace {
 
 /// A line is `{"length": n}` or `{"input_ids": [...]}`, both with `"context_length": n` or
 /// `"context_ids": [...]` and `"rank": n` where wanted; in the phase decode a line may have neither
-/// length nor ids. Lines end with LF or CRLF; the last one need not. `file` names the text in
-/// messages. Pure. Throws InputError "file:line: ...; allowed: ..." at the first line that is
-/// empty, too long, no JSON object, or has a key that is unknown or there twice, or a value of a
-/// wrong type or out of range.
+/// length nor ids. A number may be written with a point, as 512.0. Lines end with LF or CRLF; the
+/// last one need not, and blank lines may follow it. `file` names the text in messages. Pure.
+/// Throws InputError "file:line: ...; allowed: ..." at the first line that is empty, too long, no
+/// JSON object, or has a key that is unknown or there twice, or a value of a wrong type or out of
+/// range.
 RequestTrace parse_request_trace(std::string_view text, const std::string& file);
 
 /// parse_request_trace of a file, which is refused, too, where it cannot be read or is larger than

@@ -1,7 +1,6 @@
 #include "framework/plan/split.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <string>
 
 #include "framework/base/check.hpp"
@@ -25,75 +24,6 @@ std::vector<std::int64_t> token_starts(const Batch& batch) {
     DOVETAIL_CHECK(starts.back() < kMaxBatchTokens, "a batch has fewer than 2^31 tokens");
   }
   return starts;
-}
-
-/// True if the requests fit, in order, into num_parts parts of at most `limit` tokens.
-bool fits(const std::vector<std::int64_t>& starts, int num_parts, std::int64_t limit) {
-  int parts = 1;
-  std::int64_t part_start = 0;
-  for (std::size_t i = 1; i < starts.size(); ++i) {
-    if (starts[i] - starts[i - 1] > limit) {
-      return false;
-    }
-    if (starts[i] - part_start > limit) {
-      ++parts;
-      part_start = starts[i - 1];
-    }
-  }
-  return parts <= num_parts;
-}
-
-std::int64_t smallest_largest_part(const std::vector<std::int64_t>& starts, int num_parts) {
-  std::int64_t low = 0;
-  std::int64_t high = starts.back();
-  while (low < high) {
-    const std::int64_t middle = low + (high - low) / 2;
-    if (fits(starts, num_parts, middle)) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  return low;
-}
-
-/// Token boundaries [num_parts + 1] on request boundaries. Of all cuts with the smallest largest
-/// part those with the smallest sum of squares, so that no ubatch stays empty for nothing; of these
-/// the one whose first cut is earliest, then the second, and so on.
-std::vector<std::int64_t> request_boundaries(const std::vector<std::int64_t>& starts,
-                                             int num_parts) {
-  const std::int64_t limit = smallest_largest_part(starts, num_parts);
-  const std::size_t num_requests = starts.size() - 1;
-  constexpr std::int64_t impossible = std::numeric_limits<std::int64_t>::max();
-  // best[k][i]: least sum of squares of requests [i, end) in k parts; cut[k][i]: end of the first
-  // of these parts.
-  const auto parts = static_cast<std::size_t>(num_parts);
-  std::vector<std::vector<std::int64_t>> best(
-      parts + 1, std::vector<std::int64_t>(num_requests + 1, impossible));
-  std::vector<std::vector<std::size_t>> cut(parts + 1, std::vector<std::size_t>(num_requests + 1));
-  best[0][num_requests] = 0;
-  for (std::size_t k = 1; k <= parts; ++k) {
-    for (std::size_t i = 0; i <= num_requests; ++i) {
-      for (std::size_t end = i; end <= num_requests && starts[end] - starts[i] <= limit; ++end) {
-        if (best[k - 1][end] == impossible) {
-          continue;
-        }
-        const std::int64_t part = starts[end] - starts[i];
-        const std::int64_t sum = part * part + best[k - 1][end];
-        if (sum < best[k][i]) {
-          best[k][i] = sum;
-          cut[k][i] = end;
-        }
-      }
-    }
-  }
-  std::vector<std::int64_t> boundaries{0};
-  std::size_t at = 0;
-  for (std::size_t k = parts; k >= 1; --k) {
-    at = cut[k][at];
-    boundaries.push_back(starts[at]);
-  }
-  return boundaries;
 }
 
 std::vector<std::int64_t> midpoint_boundaries(std::int64_t num_tokens, int num_parts) {

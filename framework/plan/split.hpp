@@ -43,6 +43,13 @@ double token_range_cost(const Batch& batch,
                         std::int64_t token_start,
                         std::int64_t num_tokens);
 
+/// Token boundaries [num_parts + 1] of kind "request": all of them in `starts`, the first token of
+/// each request and the total at the end, [requests + 1]. Of all cuts with the smallest largest
+/// part those with the smallest sum of squares, so that no ubatch stays empty for nothing; of these
+/// the one whose first cut is earliest, then the second, and so on. Takes n log n steps.
+std::vector<std::int64_t> request_boundaries(const std::vector<std::int64_t>& starts,
+                                             int num_parts);
+
 /// Token boundaries [num_parts + 1] of kind "balanced". Of all cuts between tokens it takes those
 /// whose largest part costs least, exactly. Among these each part, from the front, is the one whose
 /// cost is nearest to an equal share of what is left; of two that are equally near, the smaller.

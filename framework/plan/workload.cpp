@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <iterator>
 #include <span>
+#include <utility>
 
 #include "framework/base/check.hpp"
 #include "framework/base/hash.hpp"
-#include "framework/plan/mrope_positions.hpp"
 #include "framework/plan/planned_requests.hpp"
+#include "framework/plan/workload_plan.hpp"
 
 namespace dovetail {
 namespace {
@@ -17,42 +18,11 @@ std::uint64_t token_hash(std::uint64_t seed, std::int64_t request, std::int64_t 
   return combine_hash(with_request, static_cast<std::uint64_t>(position));
 }
 
-/// A request of the own rank, and what lies before it.
-struct OwnRequest {
-  PlannedRequest planned;
-  std::int64_t step_tokens_before = 0;     ///< tokens of a step, of all lower ids of all ranks
-  std::int64_t context_tokens_before = 0;  ///< context tokens of all lower ids of all ranks
-  MropeLayout layout;
-};
-
 /// Tokens [first, last) of a request, by position.
 struct TokenRange {
   std::int64_t first = 0;
   std::int64_t last = 0;
 };
-
-/// The requests of all variants, in order of id: each variant repeats those that were planned. The
-/// ids that a trace states are those of variant 0; the others' are drawn.
-std::vector<PlannedRequest> plan_variants(const WorkloadConfig& config,
-                                          const RequestTrace* trace,
-                                          int world_size) {
-  auto requests = plan_requests(config, trace, world_size);
-  const auto count = std::ssize(requests);
-  if (count > kMaxRequests / config.variants) {
-    throw InputError(
-        "workload.variants: more requests than fit over all ranks and variants; allowed: " +
-        std::to_string(kMaxRequests));
-  }
-  for (std::int64_t copy = 1; copy < config.variants; ++copy) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      PlannedRequest request = requests[static_cast<std::size_t>(i)];
-      request.id += copy * count;
-      request.trace = nullptr;
-      requests.push_back(request);
-    }
-  }
-  return requests;
-}
 
 /// The hash of what makes a request one of a kind, beside its tokens.
 std::uint64_t request_digest(const WorkloadConfig& config, const PlannedRequest& request) {
@@ -72,33 +42,28 @@ std::uint64_t request_digest(const WorkloadConfig& config, const PlannedRequest&
   return hash;
 }
 
+/// The forward passes of one rank.
 class WorkloadMaker {
  public:
   WorkloadMaker(const WorkloadConfig& config,
-                const RequestTrace* trace,
                 std::int64_t vocabulary,
-                int world_size,
-                Rank rank)
-      : config_(config), vocabulary_(vocabulary) {
-    DOVETAIL_CHECK(vocabulary > 0, "empty vocabulary");
-    DOVETAIL_CHECK(rank.value >= 0 && rank.value < world_size, "a rank outside of the world");
-    if (trace != nullptr) {
-      check_token_ids(*trace, vocabulary_);
-    }
-    const auto planned = plan_variants(config, trace, world_size);
-    count_tokens(planned, world_size);
-    collect_own(planned, rank);
-  }
+                std::int64_t num_context_steps,
+                std::vector<OwnRequest> own)
+      : config_(config),
+        vocabulary_(vocabulary),
+        own_(std::move(own)),
+        num_context_steps_(num_context_steps) {}
 
   RankWorkload make() {
     RankWorkload workload;
     workload.num_variants = config_.variants;
     for (const OwnRequest& own : own_) {
-      workload.kv_tokens.push_back(num_tokens(own.planned));
+      workload.kv_tokens.push_back(num_cache_tokens(config_, own.planned));
       workload.digest += request_digest(config_, own.planned);
     }
+    ContextPlace place;
     for (std::int64_t chunk = 0; chunk < num_context_steps_; ++chunk) {
-      workload.context_steps.push_back(make_context_step(chunk));
+      workload.context_steps.push_back(make_context_step(place));
       add_digest(workload.context_steps.back(), workload.digest);
     }
     for (int variant = 0; variant < config_.variants; ++variant) {
@@ -111,50 +76,12 @@ class WorkloadMaker {
   }
 
  private:
-  bool fills_by_prefill() const { return config_.context == ContextFill::prefill; }
-
-  /// Of a request, contexts and all steps counted.
-  std::int64_t num_tokens(const PlannedRequest& request) const {
-    return request.context_length + config_.steps * request.length;
-  }
-
-  /// Bounds the memory of every rank, and finds how many context steps the longest context takes.
-  void count_tokens(const std::vector<PlannedRequest>& requests, int world_size) {
-    std::vector<std::int64_t> tokens(static_cast<std::size_t>(world_size), 0);
-    std::vector<std::int64_t> context_tokens(tokens);
-    for (const PlannedRequest& request : requests) {
-      const auto rank = static_cast<std::size_t>(request.rank);
-      const std::int64_t context = fills_by_prefill() ? request.context_length : 0;
-      context_tokens[rank] += context;
-      tokens[rank] += context + config_.steps * request.length;
-      if (tokens[rank] > kMaxRankTokens) {
-        throw InputError(
-            "workload.requests: more tokens on rank " + std::to_string(rank) +
-            " than fit over all steps and contexts; allowed: " + std::to_string(kMaxRankTokens));
-      }
-    }
-    const std::int64_t most = *std::max_element(context_tokens.begin(), context_tokens.end());
-    num_context_steps_ = (most + kMaxContextStepTokens - 1) / kMaxContextStepTokens;
-  }
-
-  void collect_own(const std::vector<PlannedRequest>& requests, Rank rank) {
-    std::int64_t step_tokens = 0;
-    std::int64_t context_tokens = 0;
-    const std::int64_t of_a_variant = std::ssize(requests) / config_.variants;
-    for (const PlannedRequest& request : requests) {
-      if (request.id % of_a_variant == 0) {
-        step_tokens = 0;
-      }
-      if (request.rank == rank.value) {
-        own_.push_back({request, step_tokens, context_tokens, {}});
-        if (config_.positions == PositionKind::mrope) {
-          own_.back().layout = mrope_layout(config_.seed, request.id, num_tokens(request));
-        }
-      }
-      step_tokens += request.length;
-      context_tokens += request.context_length;
-    }
-  }
+  /// Where the contexts that are not in any step yet begin: a request, and how many of its tokens
+  /// are.
+  struct ContextPlace {
+    std::size_t request = 0;
+    std::int64_t tokens = 0;
+  };
 
   std::int64_t token_id(const PlannedRequest& request, std::int64_t position) const {
     if (request.trace != nullptr) {
@@ -223,20 +150,30 @@ class WorkloadMaker {
   }
 
   /// The rank's context tokens, all requests after one another, are cut every
-  /// kMaxContextStepTokens.
-  StepWorkload make_context_step(std::int64_t chunk) const {
-    const std::int64_t chunk_first = chunk * kMaxContextStepTokens;
-    const std::int64_t chunk_last = chunk_first + kMaxContextStepTokens;
+  /// kMaxContextStepTokens. A step has the requests from the first to the last that have tokens in
+  /// it; `place` moves behind these.
+  StepWorkload make_context_step(ContextPlace& place) const {
     StepWorkload step;
-    std::int64_t request_first = 0;  // place of the request's first token among the rank's contexts
-    for (const OwnRequest& own : own_) {
-      const std::int64_t length = own.planned.context_length;
-      const TokenRange range = {std::clamp<std::int64_t>(chunk_first - request_first, 0, length),
-                                std::clamp<std::int64_t>(chunk_last - request_first, 0, length)};
-      add_tokens(own, range, own.context_tokens_before + range.first, step);
-      request_first += length;
+    const auto left_of = [&] { return own_[place.request].planned.context_length - place.tokens; };
+    while (place.request < own_.size() && left_of() == 0) {
+      place = {place.request + 1, 0};
     }
-    set_mrope_positions(own_, step);
+    step.first_request = place.request;
+    for (auto room = kMaxContextStepTokens; place.request < own_.size() && room > 0;) {
+      const OwnRequest& own = own_[place.request];
+      const TokenRange range = {place.tokens, place.tokens + std::min(room, left_of())};
+      add_tokens(own, range, own.context_tokens_before + range.first, step);
+      room -= range.last - range.first;
+      place.tokens = range.last;
+      if (left_of() == 0) {
+        place = {place.request + 1, 0};
+      }
+    }
+    while (!step.batch.requests.empty() && step.batch.requests.back().query_length == 0) {
+      step.batch.requests.pop_back();  // has no context
+    }
+    set_mrope_positions(std::span(own_).subspan(step.first_request, step.batch.requests.size()),
+                        step);
     return step;
   }
 
@@ -294,7 +231,24 @@ RankWorkload make_workload(const WorkloadConfig& config,
                            std::int64_t vocabulary,
                            int world_size,
                            Rank rank) {
-  return WorkloadMaker(config, trace, vocabulary, world_size, rank).make();
+  DOVETAIL_CHECK(rank.value >= 0 && rank.value < world_size, "a rank outside of the world");
+  const WorkloadPlan plan(config, trace, vocabulary, world_size);
+  auto own = std::move(plan.by_rank(rank)[static_cast<std::size_t>(rank.value)]);
+  return WorkloadMaker(config, vocabulary, plan.num_context_steps(), std::move(own)).make();
+}
+
+std::vector<RankWorkload> make_workloads(const WorkloadConfig& config,
+                                         const RequestTrace* trace,
+                                         std::int64_t vocabulary,
+                                         int world_size) {
+  const WorkloadPlan plan(config, trace, vocabulary, world_size);
+  std::vector<RankWorkload> workloads;
+  workloads.reserve(static_cast<std::size_t>(world_size));
+  for (auto& own : plan.by_rank()) {
+    workloads.push_back(
+        WorkloadMaker(config, vocabulary, plan.num_context_steps(), std::move(own)).make());
+  }
+  return workloads;
 }
 
 }  // namespace dovetail

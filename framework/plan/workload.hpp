@@ -3,6 +3,7 @@
 // grid, as long as the requests of all ranks together are the same (planned_requests.hpp).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -25,9 +26,11 @@ inline constexpr std::int64_t kMaxRankTokens = 100'000'000;
 struct StepWorkload {
   int variant =
       0;  ///< of the iteration; 0 in a context step, which has the requests of all variants
-  /// All requests of the rank and variant, in order of id, in every step; context_length as of this
-  /// step.
+  /// All requests of the rank and variant, in order of id; in a context step those from the first
+  /// to the last that have tokens in it. context_length as of this step.
   Batch batch;
+  /// In a context step: the place of the batch's first request among the rank's, of all variants.
+  std::size_t first_request = 0;
   std::vector<std::int64_t> input_ids;  ///< in [0, vocabulary)
   std::vector<std::int64_t> positions;  ///< index within the request, the key of verification
   std::vector<std::int64_t>
@@ -50,8 +53,8 @@ struct RankWorkload {
   std::vector<StepWorkload> steps;
   /// With `context: prefill`: forward passes that fill the KV cache, of at most
   /// kMaxContextStepTokens tokens; requests are cut where needed. Equally many on all ranks: a rank
-  /// that has less context has batches whose requests have no tokens at the end. Empty where no
-  /// rank has context, and with `context: random`.
+  /// that has less context has empty batches at the end. Empty where no rank has context, and with
+  /// `context: random`.
   std::vector<StepWorkload> context_steps;
   std::vector<std::int64_t> kv_tokens;  ///< by request of the rank, of all variants: cache tokens
                                         ///< that it needs, context_length + steps * length
@@ -86,5 +89,11 @@ RankWorkload make_workload(const WorkloadConfig& config,
                            std::int64_t vocabulary,
                            int world_size,
                            Rank rank);
+
+/// make_workload of every rank, for the work of little more than one.
+std::vector<RankWorkload> make_workloads(const WorkloadConfig& config,
+                                         const RequestTrace* trace,
+                                         std::int64_t vocabulary,
+                                         int world_size);
 
 }  // namespace dovetail

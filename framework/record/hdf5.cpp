@@ -57,6 +57,10 @@ std::vector<hsize_t> to_hsize(const Shape& shape) {
 namespace detail {
 
 void silence_errors() {
+  // At the end of the process HDF5 would close what is open once more, and crashes over a file that
+  // it could not close because the disk is full. We close all files ourselves.
+  static const herr_t no_work_at_exit = H5dont_atexit();
+  static_cast<void>(no_work_at_exit);
   thread_local const herr_t done = H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   static_cast<void>(done);
 }
@@ -64,6 +68,13 @@ void silence_errors() {
 void fail(const std::string& where, const char* call) {
   std::string reason;
   static_cast<void>(H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, &dovetail_append_hdf5_error, &reason));
+  // Of a write that the system refuses HDF5 lists addresses and sizes, too.
+  constexpr std::string_view of_system = "error message = '";
+  if (const auto at = reason.find(of_system);
+      at != std::string::npos && reason.find("write failed") != std::string::npos) {
+    reason = reason.substr(at + of_system.size());
+    reason = reason.substr(0, reason.find('\''));
+  }
   throw Hdf5Error(where + ": " + call + ": " + (reason.empty() ? "failed" : reason));
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "framework/base/input_file.hpp"
 #include "framework/base/text.hpp"
 #include "framework/record/schema.hpp"
 
@@ -145,6 +146,7 @@ hdf5::File open_for_reading(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
     throw InputError(path.string() + ": no such file");
   }
+  const InputFile regular(path.string(), "a rank file");  // HDF5 would wait for a pipe's writer
   try {
     return hdf5::File::open(path.string(), hdf5::Access::read);
   } catch (const hdf5::Hdf5Error& error) {

@@ -59,6 +59,20 @@ void make_parents(const fs::path& folder) {
   }
 }
 
+void require_unused(const fs::path& folder) {
+  bool unused = false;
+  try {
+    unused = is_unused(folder);
+  } catch (const fs::filesystem_error& error) {
+    throw InputError(folder.string() + ": cannot be read: " + error.code().message());
+  }
+  if (!unused) {
+    throw InputError(folder.string() +
+                     ": the result folder is not empty; results are never overwritten: name a "
+                     "folder that is absent or empty");
+  }
+}
+
 bool holds_rank_files(const fs::path& folder) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
@@ -88,23 +102,34 @@ fs::path create_run_folder(const fs::path& results,
   return folder;
 }
 
-void use_run_folder(const fs::path& folder) {
-  std::error_code error;
-  if (fs::exists(folder, error)) {
+FolderLock use_run_folder(const fs::path& folder) {
+  if (fs::exists(folder)) {
     if (!fs::is_directory(folder)) {
       throw InputError(folder.string() + ": the result folder is not a folder");
     }
-    const bool empty = fs::is_empty(folder, error);
-    if (error) {
-      throw InputError(folder.string() + ": cannot be read: " + error.message());
-    }
-    if (!empty) {
-      throw InputError(folder.string() +
-                       ": the result folder is not empty; results are never overwritten: name a "
-                       "folder that is absent or empty");
-    }
+    require_unused(folder);  // before a lock is left in a folder of others
   }
   make_parents(folder);
+  FolderLock lock(folder);
+  require_unused(folder);  // another run may have come and gone
+  return lock;
+}
+
+RunFolder open_run_folder(const std::string& out,
+                          const std::string& experiment,
+                          std::chrono::system_clock::time_point time) {
+  if (!out.empty()) {
+    return {out, use_run_folder(out)};
+  }
+  auto folder = create_run_folder("results", experiment, time);
+  FolderLock lock(folder);
+  return {std::move(folder), std::move(lock)};
+}
+
+bool is_unused(const fs::path& folder) {
+  return std::all_of(fs::directory_iterator(folder), {}, [](const fs::directory_entry& entry) {
+    return entry.path().filename() == kLockFileName;
+  });
 }
 
 fs::path create_policy_folder(const fs::path& run, const std::string& policy) {

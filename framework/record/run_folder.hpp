@@ -12,6 +12,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "framework/record/folder_lock.hpp"
+
 namespace dovetail {
 
 inline constexpr const char* kExperimentFileName = "experiment.yaml";
@@ -31,9 +33,23 @@ std::filesystem::path create_run_folder(const std::filesystem::path& results,
                                         const std::string& experiment,
                                         std::chrono::system_clock::time_point time);
 
-/// A folder that the user named: made where it is absent; InputError where it is not empty or no
-/// folder.
-void use_run_folder(const std::filesystem::path& folder);
+/// A folder that the user named, for the caller alone: made where it is absent; InputError where it
+/// holds anything, is no folder, or another run writes into it.
+FolderLock use_run_folder(const std::filesystem::path& folder);
+
+/// Whether a folder has nothing in it but, perhaps, the lock of a run that was killed.
+bool is_unused(const std::filesystem::path& folder);
+
+/// Where a run writes.
+struct RunFolder {
+  std::filesystem::path path;
+  std::optional<FolderLock> lock;  ///< of the process that writes the run's own files
+};
+
+/// use_run_folder of `out`; where that is empty, create_run_folder in "results".
+RunFolder open_run_folder(const std::string& out,
+                          const std::string& experiment,
+                          std::chrono::system_clock::time_point time);
 
 /// Makes <run>/<policy>; InputError where it exists or `policy` cannot be a folder name.
 std::filesystem::path create_policy_folder(const std::filesystem::path& run,

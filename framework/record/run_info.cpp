@@ -6,20 +6,9 @@
 #include <string_view>
 #include <unistd.h>
 
-#include <hdf5.h>
+#include "framework/record/hdf5.hpp"
 
 namespace dovetail {
-namespace {
-
-std::string hdf5_loaded() {
-  unsigned major = 0;
-  unsigned minor = 0;
-  unsigned release = 0;
-  H5get_libversion(&major, &minor, &release);
-  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
-}
-
-}  // namespace
 
 std::string cpu_name() {
   std::ifstream file("/proc/cpuinfo");
@@ -37,10 +26,8 @@ std::vector<std::pair<std::string, std::string>> build_facts() {
       {"git_revision", git_revision()},
       {"compiler", "g++ " __VERSION__},
       {"build_type", DOVETAIL_BUILD_TYPE},
-      {"hdf5_compiled",
-       std::to_string(H5_VERS_MAJOR) + "." + std::to_string(H5_VERS_MINOR) + "." +
-           std::to_string(H5_VERS_RELEASE)},
-      {"hdf5_loaded", hdf5_loaded()},
+      {"hdf5_compiled", hdf5::compiled_version()},
+      {"hdf5_loaded", hdf5::loaded_version()},
       {"cpu", cpu_name()},
       {"cores", std::to_string(sysconf(_SC_NPROCESSORS_ONLN))},
   };

@@ -12,15 +12,16 @@
 #include "framework/plan/request_trace.hpp"
 #include "framework/run/check_fault.hpp"
 #include "framework/run/choose_device.hpp"
+#include "framework/run/recorded_inputs.hpp"
 #include "framework/step/torch_dtype.hpp"
 
 namespace dovetail {
 namespace {
 
 /// Tokens of the largest forward pass of any rank, context included.
-std::int64_t max_step_tokens(const CheckedRun& run) {
+std::int64_t count_max_step_tokens(const std::vector<RankWorkload>& workloads) {
   std::int64_t most = 0;
-  for (const auto& workload : run.workloads) {
+  for (const auto& workload : workloads) {
     for (const auto* steps : {&workload.steps, &workload.context_steps}) {
       for (const auto& step : *steps) {
         most = std::max(most, step.batch.num_tokens());
@@ -33,11 +34,8 @@ std::int64_t max_step_tokens(const CheckedRun& run) {
 /// Slots of a rank's KV cache in a policy. Throws InputError where the requests do not fit.
 std::int64_t cache_slots(const CheckedRun& run, const RankWorkload& workload, std::size_t policy) {
   const auto& execution = run.experiment.policies[policy].execution;
-  const auto pages = allocate_kv_pages(workload.kv_tokens,
-                                       execution.page_size,
-                                       execution.cache_tokens,
-                                       run.experiment.workload.seed);
-  return pages.num_pages * pages.page_size;
+  return count_kv_pages(workload.kv_tokens, execution.page_size, execution.cache_tokens) *
+         execution.page_size;
 }
 
 /// Activations and routing that the experiment gives (given_inputs.hpp), at most: of all steps.
@@ -69,6 +67,26 @@ std::int64_t exchange_bytes_of(const ResolvedExecution& resolved,
                                const ExecutionConfig& execution) {
   return exchange_buffer_bytes(
       resolved.exchange, resolved.on_gpu(), shape, max_tokens, execution.padded_capacity);
+}
+
+ModelPlacement placement_of(const CheckedRun& run, int ep_rank) {
+  return {.ep_size = run.grid.expert_parallel,
+          .ep_rank = ep_rank,
+          .dtype = to_torch(run.experiment.execution.dtype),
+          .device = run.place.device == DeviceKind::cuda ? at::Device(at::kCUDA, 0)
+                                                         : at::Device(at::kCPU)};
+}
+
+/// Opens a checkpoint as a run does and looks for the weights of each rank. Seeded weights fit.
+void check_checkpoint(const CheckedRun& run, const ModelCatalog& models) {
+  const auto& weights = run.experiment.model.weights;
+  if (!std::holds_alternative<CheckpointWeights>(weights)) {
+    return;
+  }
+  const auto source = models.open_weights(weights);
+  for (int ep_rank = 0; ep_rank < run.grid.expert_parallel; ++ep_rank) {
+    run.architecture->check_weights(*source, placement_of(run, ep_rank));
+  }
 }
 
 bool can_run_on(DeviceKind device, const Experiment& experiment, const Capabilities& capabilities) {
@@ -116,21 +134,19 @@ CheckedRun check_run(const Experiment& experiment,
   if (const auto* file = std::get_if<RequestFile>(&workload.requests.front())) {
     trace = read_request_trace(file->path);
   }
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    run.workloads.push_back(
-        make_workload(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks, Rank(rank)));
-    check_positions(run.workloads.back(), dims.max_positions);
+  run.workloads = make_workloads(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks);
+  run.max_step_tokens = count_max_step_tokens(run.workloads);
+  for (const auto& own : run.workloads) {
+    check_positions(own, dims.max_positions);
   }
   for (const auto& policy : experiment.policies) {
     run.policies.push_back(
         resolve_policy(experiment, policy, *run.architecture, run.place, capabilities));
     check_fault(experiment, policy, run.policies.back(), *run.architecture);
     for (int rank = 0; rank < num_ranks; ++rank) {
-      check_fault_token(experiment,
-                        policy,
-                        run.policies.back(),
-                        run.workloads[static_cast<std::size_t>(rank)],
-                        Rank(rank));
+      const auto& own = run.workloads[static_cast<std::size_t>(rank)];
+      check_cache(policy, own, Rank(rank));
+      check_fault_token(experiment, policy, run.policies.back(), own, Rank(rank));
     }
     auto reduced = bounds_messages(run.policies.back(), run.workloads.front(), Rank(0));
     for (int rank = 1; rank < num_ranks; ++rank) {
@@ -144,6 +160,8 @@ CheckedRun check_run(const Experiment& experiment,
     run.planned_steps.push_back(
         plan_steps(policy, run.policies.back(), experiment.workload.phase, reduced));
   }
+  check_checkpoint(run, models);
+  check_recorded_inputs(experiment, run.workloads, run.architecture->shape(), dims);
   return run;
 }
 
@@ -166,7 +184,6 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
     tokens += step.batch.num_tokens();
     requests += std::ssize(step.batch.requests);
   }
-  const auto max_tokens = max_step_tokens(run);
   auto parts = run.architecture->weight_memory(
       {.ep_size = grid.expert_parallel, .ep_rank = ep_rank, .dtype = dtype, .device = at::kCPU});
   std::int64_t slots = 0;
@@ -185,7 +202,7 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
                                  .num_ubatches = num_ubatches,
                                  .sum_order = sum_order(experiment.policies[i].execution.numerics,
                                                         run.policies[i].execution.on_gpu())};
-    const auto per_ubatch = (max_tokens + num_ubatches - 1) / num_ubatches;
+    const auto per_ubatch = (run.max_step_tokens + num_ubatches - 1) / num_ubatches;
     exchange_bytes = std::max(
         exchange_bytes,
         exchange_bytes_of(

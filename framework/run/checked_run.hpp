@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -23,8 +24,9 @@ struct CheckedRun {
   RankGrid grid;
   ResolvedPlace place;
   std::unique_ptr<Architecture> architecture;
-  std::vector<RankWorkload> workloads;                   ///< of each rank
-  std::vector<ResolvedPolicy> policies;                  ///< in the experiment's order
+  std::vector<RankWorkload> workloads;   ///< of each rank
+  std::int64_t max_step_tokens = 0;      ///< of any rank's forward passes, context included
+  std::vector<ResolvedPolicy> policies;  ///< in the experiment's order
   std::vector<std::vector<PlannedSteps>> planned_steps;  ///< of each policy
 };
 
@@ -35,8 +37,9 @@ ResolvedPlace planned_place(const Experiment& experiment,
                             int num_ranks,
                             const Capabilities& capabilities);
 
-/// Does what a run does before its first collective, for all of its ranks. Runs nothing. Local.
-/// Throws InputError.
+/// Does what a run does before its first step and what takes no work, for all of its ranks: also
+/// looks whether a checkpoint has the model's weights, and folders of earlier runs what is taken
+/// from them. Runs nothing. Local. Throws InputError.
 CheckedRun check_run(const Experiment& experiment,
                      int num_ranks,
                      const ModelCatalog& models,

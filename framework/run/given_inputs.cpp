@@ -74,14 +74,15 @@ GivenInputs make_given_inputs(const RunContext& context,
       given.embeds = embeds_of(workload.steps, dims, config.seed);
       given.context_embeds = embeds_of(workload.context_steps, dims, config.seed);
     } else if (config.inputs.kind == InputKind::hidden) {
-      given.embeds = read_hidden(config.inputs.folder, workload, model, experiment);
+      given.embeds = read_hidden(config.inputs.folder, workload, dims, experiment);
     }
     if (const auto* replay = std::get_if<ReplayRouting>(&config.routing)) {
       check_layers(replay->folder, experiment.model);
-      given.expert_ids = read_routing(replay->folder, workload.steps, kStepRouting, model);
+      given.expert_ids =
+          read_routing(replay->folder, workload.steps, kStepRouting, model.shape(), dims);
       if (!workload.context_steps.empty()) {
-        given.context_expert_ids =
-            read_routing(replay->folder, workload.context_steps, kContextRouting, model);
+        given.context_expert_ids = read_routing(
+            replay->folder, workload.context_steps, kContextRouting, model.shape(), dims);
       }
       given.routing = RoutingSource::replayed;
     } else if (is_synthetic(config.routing)) {

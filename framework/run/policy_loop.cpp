@@ -6,8 +6,11 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "framework/base/failure_text.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/record/recorder.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/given_inputs.hpp"
@@ -18,6 +21,25 @@
 
 namespace dovetail {
 namespace {
+
+/// What a rank says of its own file, in words that all ranks use: what happens to all is said once.
+std::string for_all_ranks(std::string text, const std::string& file_name) {
+  for (auto at = text.find(file_name); at != std::string::npos; at = text.find(file_name, at)) {
+    text.replace(at, file_name.size(), "rank-*.h5");
+  }
+  return text;
+}
+
+/// The file of a rank whose peers could not make theirs.
+void mark_failed(std::optional<RankRecorder>& recorder) {
+  try {
+    if (recorder) {
+      recorder->finish(RunStatus::failed, "another rank could not make its result file");
+    }
+  } catch (const hdf5::Hdf5Error&) {
+    recorder.reset();  // the disk is full here, too
+  }
+}
 
 class PolicyLoop {
  public:
@@ -91,10 +113,14 @@ class PolicyLoop {
     ChosenExperts chosen{policy.name, {}, {}};
     run_on_all_ranks(setup_.run.ranks.groups.world, patient(setup_.run.ranks.wait), [&] {
       const auto& workload = setup_.workload;
-      chosen.expert_ids = read_routing(folder, workload.steps, kStepRouting, setup_.model);
+      chosen.expert_ids = read_routing(
+          folder, workload.steps, kStepRouting, setup_.model.shape(), setup_.model.dims());
       if (!workload.context_steps.empty()) {
-        chosen.context_expert_ids =
-            read_routing(folder, workload.context_steps, kContextRouting, setup_.model);
+        chosen.context_expert_ids = read_routing(folder,
+                                                 workload.context_steps,
+                                                 kContextRouting,
+                                                 setup_.model.shape(),
+                                                 setup_.model.dims());
       }
     });
     return chosen;
@@ -126,19 +152,24 @@ class PolicyLoop {
                                    const std::filesystem::path& folder,
                                    const std::string& title) {
     const auto& experiment = run.experiment;
-    if (!iteration_ || !iteration_->suits(policy.execution)) {
-      iteration_.reset();  // two caches need not fit
-      iteration_.emplace(setup_.workload,
-                         given_,
-                         policy.execution,
-                         setup_.model,
-                         experiment.workload.seed,
-                         setup_.device.device());
-    }
-    auto outputs = make_outputs(*iteration_, setup_.model, select_outputs(experiment, given_));
-    RankRecorder recorder(folder / rank_file_name(run.ranks.rank().value),
-                          spec_of(run, policy, resolved));
-    record_inputs(recorder, setup_.workload, experiment.workload.positions);
+    std::vector<StepOutputs> outputs;
+    set_stage("making the KV cache and the outputs");
+    run_on_all_ranks(run.ranks.groups.world, patient(run.ranks.wait), [&] {
+      if (!iteration_ || !iteration_->suits(policy.execution)) {
+        iteration_.reset();  // two caches need not fit
+        iteration_.emplace(setup_.workload,
+                           given_,
+                           policy.execution,
+                           setup_.model,
+                           experiment.workload.seed,
+                           setup_.device.device());
+      }
+      outputs = make_outputs(*iteration_, setup_.model, select_outputs(experiment, given_));
+    });
+    set_stage("making the result files");
+    std::optional<RankRecorder> recorder;
+    make_recorder(run, policy, resolved, folder, recorder);
+    set_stage("");
     stopped_ = run_policy(
         {.run = run,
          .policy = policy,
@@ -150,8 +181,34 @@ class PolicyLoop {
          .iteration = *iteration_,
          .outputs = outputs,
          .on_iteration = [&](int finished, int all) { progress_.show(title, finished, all); }},
-        recorder);
+        *recorder);
     return outputs;
+  }
+
+  /// Collective over the world: where a rank cannot make its file, as on a full disk, no policy is
+  /// run. Throws AgreedError.
+  void make_recorder(const RunContext& run,
+                     const PolicyConfig& policy,
+                     const ResolvedPolicy& resolved,
+                     const std::filesystem::path& folder,
+                     std::optional<RankRecorder>& recorder) {
+    const auto name = rank_file_name(run.ranks.rank().value);
+    try {
+      run_on_all_ranks(run.ranks.groups.world, run.ranks.wait, [&] {
+        try {
+          recorder.emplace(
+              folder / name,
+              rank_file_spec(
+                  run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model));
+          record_inputs(*recorder, setup_.workload, run.experiment.workload.positions);
+        } catch (const hdf5::Hdf5Error& error) {
+          throw RunError(for_all_ranks(error.what(), name));
+        }
+      });
+    } catch (const AgreedError&) {
+      mark_failed(recorder);
+      throw;
+    }
   }
 
   /// From now on the experts are given: of the steps, and of contexts, which are filled anew on all

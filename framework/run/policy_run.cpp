@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "framework/base/clock.hpp"
+#include "framework/base/failure_text.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/text.hpp"
 #include "framework/run/hash_record.hpp"
@@ -248,7 +249,10 @@ class PolicyRun {
   try {
     recorder.finish(RunStatus::failed, message);
   } catch (const std::exception& error) {
-    log_line(std::string("the result file could not be marked as failed: ") + error.what());
+    // Where it is the file that failed, for example on a full disk, all is said.
+    if (problem.find(recorder.path().string()) == std::string::npos) {
+      log_line(std::string("the result file could not be marked as failed: ") + error.what());
+    }
   }
   failures.end();
 }
@@ -296,7 +300,7 @@ bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
   } catch (const Error& error) {
     end_failed(setup, recorder, error.exit_code(), error.what());
   } catch (const std::exception& error) {
-    end_failed(setup, recorder, kExitRunFailure, error.what());
+    end_failed(setup, recorder, kExitRunFailure, failure_text(error));
   }
 }
 

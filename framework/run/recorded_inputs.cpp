@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <utility>
+#include <variant>
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -18,55 +19,79 @@
 namespace dovetail {
 namespace {
 
-/// A token of this rank: a step of the iteration and a row of its batch.
+/// The steps of a rank.
+using Steps = std::vector<StepWorkload>;
+
+/// A token: its rank (as an index), a step of the iteration and a row of its batch.
 struct TokenPlace {
+  std::size_t rank = 0;
   std::size_t step = 0;
   std::int64_t row = 0;
 };
 
-/// This rank's tokens by request and position, to find them in the files of another run.
+/// Tokens by request and position, to find them in the files of another run.
 class TokenPlaces {
  public:
-  explicit TokenPlaces(const std::vector<StepWorkload>& steps) {
-    for (std::size_t step = 0; step < steps.size(); ++step) {
-      const auto& tokens = steps[step];
-      for (std::size_t row = 0; row < tokens.request_ids.size(); ++row) {
-        places_[{tokens.request_ids[row], tokens.positions[row]}] = {
-            step, static_cast<std::int64_t>(row)};
+  explicit TokenPlaces(const std::vector<const Steps*>& ranks) : tokens_(ranks.size()) {
+    for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+      for (std::size_t step = 0; step < ranks[rank]->size(); ++step) {
+        const auto& tokens = (*ranks[rank])[step];
+        for (std::size_t row = 0; row < tokens.request_ids.size(); ++row) {
+          const bool is_new =
+              places_
+                  .insert_or_assign({tokens.request_ids[row], tokens.positions[row]},
+                                    TokenPlace{rank, step, static_cast<std::int64_t>(row)})
+                  .second;
+          tokens_[rank] += is_new ? 1 : 0;
+        }
       }
     }
   }
 
-  /// Calls `visit(row of the file, place)` for each token of this rank that the file holds, by its
-  /// lists of requests and positions; returns their number.
-  std::size_t for_each_in(
+  std::size_t num_ranks() const { return tokens_.size(); }
+
+  /// Calls `visit(row of the file, place)` for each token that the file holds, by its lists of
+  /// requests and positions; adds to the numbers that were found, by rank.
+  void for_each_in(
       const RankFile& file,
       const char* request_id,
       const char* position,
+      std::vector<std::size_t>& found,
       const std::function<void(std::int64_t row, const TokenPlace& place)>& visit) const {
     const auto requests = file.read<std::int64_t>(request_id);
     const auto positions = file.read<std::int64_t>(position);
-    std::size_t found = 0;
     for (std::size_t row = 0; row < requests.values.size(); ++row) {
       const auto place = places_.find({requests.values[row], positions.values.at(row)});
       if (place != places_.end()) {
-        ++found;
+        ++found[place->second.rank];
         visit(static_cast<std::int64_t>(row), place->second);
       }
     }
-    return found;
   }
 
-  void require_all(std::size_t found, const std::string& folder, const std::string& what) const {
-    if (found != places_.size()) {
-      throw InputError(folder + ": holds the " + what + " of " + std::to_string(found) +
-                       " of this rank's " + counted(std::ssize(places_), "token") +
-                       "; the run must have had the same requests and steps");
+  void require_all(const std::vector<std::size_t>& found,
+                   const std::string& folder,
+                   const std::string& what) const {
+    for (std::size_t rank = 0; rank < tokens_.size(); ++rank) {
+      if (found[rank] != tokens_[rank]) {
+        fail(rank, found[rank], folder, what);
+      }
     }
   }
 
  private:
+  [[noreturn]] void fail(std::size_t rank,
+                         std::size_t found,
+                         const std::string& folder,
+                         const std::string& what) const {
+    const auto whose = tokens_.size() == 1 ? "this rank" : "rank " + std::to_string(rank);
+    throw InputError(folder + ": holds the " + what + " of " + std::to_string(found) + " of " +
+                     whose + "'s " + counted(static_cast<std::int64_t>(tokens_[rank]), "token") +
+                     "; the run must have had the same requests and steps");
+  }
+
   std::map<std::pair<std::int64_t, std::int64_t>, TokenPlace> places_;
+  std::vector<std::size_t> tokens_;  ///< by rank
 };
 
 void check_expert_ids(const RankFile& file,
@@ -105,24 +130,19 @@ void check_stage_before(const RankFile& file, const Experiment& own) {
   }
 }
 
-}  // namespace
-
-std::vector<at::Tensor> read_routing(const std::string& path,
-                                     const std::vector<StepWorkload>& steps,
-                                     const RecordedRouting& recorded,
-                                     const Model& model) {
-  const std::int64_t num_layers = model.shape().num_layers();
-  const std::int64_t top_k = model.dims().top_k;
-  std::vector<at::Tensor> ids;
-  ids.reserve(steps.size());
-  for (const auto& step : steps) {
-    ids.push_back(at::full(
-        {num_layers, step.batch.num_tokens(), top_k}, -1, at::TensorOptions().dtype(at::kLong)));
-  }
-  const TokenPlaces places(steps);
+/// Checks a policy folder's routing and calls `visit(routing, row, place)` for each of the tokens.
+template <class Visit>
+void visit_routing(const std::string& path,
+                   const TokenPlaces& places,
+                   const RecordedRouting& recorded,
+                   const ModelShape& shape,
+                   const ModelDims& dims,
+                   const Visit& visit) {
+  const std::int64_t num_layers = shape.num_layers();
+  const std::int64_t top_k = dims.top_k;
   const PolicyFolder folder(path);
   folder.require_complete();
-  std::size_t found = 0;
+  std::vector<std::size_t> found(places.num_ranks());
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
     const auto& file = folder.rank(rank);
     if (recorded.expert_ids == kContextRouting.expert_ids && !file.has(recorded.expert_ids)) {
@@ -134,38 +154,28 @@ std::vector<at::Tensor> read_routing(const std::string& path,
                        hdf5::to_string(routing.shape) + "; the model has " +
                        counted(num_layers, "layer") + " and chooses " + counted(top_k, "expert"));
     }
-    check_expert_ids(file, recorded.expert_ids, routing.values, model.dims().num_experts);
-    const auto tokens = routing.shape.at(1);
-    const auto copy = [&](std::int64_t row, const TokenPlace& place) {
-      auto* values = ids[place.step].mutable_data_ptr<std::int64_t>();
-      const auto own_tokens = ids[place.step].size(1);
-      for (std::int64_t layer = 0; layer < num_layers; ++layer) {
-        for (std::int64_t k = 0; k < top_k; ++k) {
-          values[(layer * own_tokens + place.row) * top_k + k] =
-              routing.values[static_cast<std::size_t>((layer * tokens + row) * top_k + k)];
-        }
-      }
-    };
-    found += places.for_each_in(file, recorded.request_id, recorded.positions, copy);
+    check_expert_ids(file, recorded.expert_ids, routing.values, dims.num_experts);
+    places.for_each_in(
+        file,
+        recorded.request_id,
+        recorded.positions,
+        found,
+        [&](std::int64_t row, const TokenPlace& place) { visit(routing, row, place); });
   }
   places.require_all(found, path, "routing");
-  return ids;
 }
 
-std::vector<at::Tensor> read_hidden(const std::string& path,
-                                    const RankWorkload& workload,
-                                    const Model& model,
-                                    const Experiment& experiment) {
-  const auto& dims = model.dims();
+/// The same for the hidden states of the stage before: `visit(rows, row, place)`.
+template <class Visit>
+void visit_hidden(const std::string& path,
+                  const TokenPlaces& places,
+                  const ModelDims& dims,
+                  const Experiment& experiment,
+                  const Visit& visit) {
   const std::string dataset = std::string(path::kOutput) + "/hidden";
-  std::vector<at::Tensor> hidden;
-  for (const auto& step : workload.steps) {
-    hidden.push_back(at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat));
-  }
-  const TokenPlaces places(workload.steps);
   const PolicyFolder folder(path);
   folder.require_complete();
-  std::size_t found = 0;
+  std::vector<std::size_t> found(places.num_ranks());
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
     const auto& file = folder.rank(rank);
     check_stage_before(file, experiment);
@@ -175,19 +185,89 @@ std::vector<at::Tensor> read_hidden(const std::string& path,
                        hdf5::to_string(rows.shape) + "; the model's hidden size is " +
                        std::to_string(dims.hidden));
     }
-    const auto copy = [&](std::int64_t row, const TokenPlace& place) {
-      const auto* first = rows.values.data() + row * dims.hidden;
-      std::copy(first,
-                first + dims.hidden,
-                hidden[place.step].mutable_data_ptr<float>() + place.row * dims.hidden);
-    };
-    found += places.for_each_in(file, path::kRequestId, path::kPositions, copy);
+    places.for_each_in(file,
+                       path::kRequestId,
+                       path::kPositions,
+                       found,
+                       [&](std::int64_t row, const TokenPlace& place) { visit(rows, row, place); });
   }
   places.require_all(found, path, "hidden states");
+}
+
+}  // namespace
+
+std::vector<at::Tensor> read_routing(const std::string& path,
+                                     const std::vector<StepWorkload>& steps,
+                                     const RecordedRouting& recorded,
+                                     const ModelShape& shape,
+                                     const ModelDims& dims) {
+  const std::int64_t num_layers = shape.num_layers();
+  const std::int64_t top_k = dims.top_k;
+  std::vector<at::Tensor> ids;
+  ids.reserve(steps.size());
+  for (const auto& step : steps) {
+    ids.push_back(at::full(
+        {num_layers, step.batch.num_tokens(), top_k}, -1, at::TensorOptions().dtype(at::kLong)));
+  }
+  const auto copy = [&](const Array<std::int32_t>& routing, std::int64_t row, const auto& place) {
+    auto* values = ids[place.step].template mutable_data_ptr<std::int64_t>();
+    const auto own_tokens = ids[place.step].size(1);
+    const auto tokens = routing.shape.at(1);
+    for (std::int64_t layer = 0; layer < num_layers; ++layer) {
+      for (std::int64_t k = 0; k < top_k; ++k) {
+        values[(layer * own_tokens + place.row) * top_k + k] =
+            routing.values[static_cast<std::size_t>((layer * tokens + row) * top_k + k)];
+      }
+    }
+  };
+  visit_routing(path, TokenPlaces({&steps}), recorded, shape, dims, copy);
+  return ids;
+}
+
+std::vector<at::Tensor> read_hidden(const std::string& path,
+                                    const RankWorkload& workload,
+                                    const ModelDims& dims,
+                                    const Experiment& experiment) {
+  std::vector<at::Tensor> hidden;
+  for (const auto& step : workload.steps) {
+    hidden.push_back(at::empty({step.batch.num_tokens(), dims.hidden}, at::kFloat));
+  }
+  const auto copy = [&](const Array<float>& rows, std::int64_t row, const TokenPlace& place) {
+    const auto* first = rows.values.data() + row * dims.hidden;
+    std::copy(first,
+              first + dims.hidden,
+              hidden[place.step].mutable_data_ptr<float>() + place.row * dims.hidden);
+  };
+  visit_hidden(path, TokenPlaces({&workload.steps}), dims, experiment, copy);
   for (auto& tensor : hidden) {
     tensor = tensor.to(dims.dtype);
   }
   return hidden;
+}
+
+void check_recorded_inputs(const Experiment& experiment,
+                           const std::vector<RankWorkload>& ranks,
+                           const ModelShape& shape,
+                           const ModelDims& dims) {
+  const auto& config = experiment.workload;
+  const auto ignore = [](const auto& /*values*/, std::int64_t /*row*/, const auto& /*place*/) {};
+  std::vector<const Steps*> steps;
+  std::vector<const Steps*> context_steps;
+  for (const RankWorkload& rank : ranks) {
+    steps.push_back(&rank.steps);
+    context_steps.push_back(&rank.context_steps);
+  }
+  if (config.inputs.kind == InputKind::hidden) {
+    visit_hidden(config.inputs.folder, TokenPlaces(steps), dims, experiment, ignore);
+  }
+  if (const auto* replay = std::get_if<ReplayRouting>(&config.routing)) {
+    check_layers(replay->folder, experiment.model);
+    visit_routing(replay->folder, TokenPlaces(steps), kStepRouting, shape, dims, ignore);
+    if (!context_steps.front()->empty()) {
+      visit_routing(
+          replay->folder, TokenPlaces(context_steps), kContextRouting, shape, dims, ignore);
+    }
+  }
 }
 
 void check_layers(const std::string& path, const ModelConfig& own) {

@@ -33,17 +33,25 @@ inline constexpr RecordedRouting kContextRouting = {
 std::vector<at::Tensor> read_routing(const std::string& folder,
                                      const std::vector<StepWorkload>& steps,
                                      const RecordedRouting& recorded,
-                                     const Model& model);
+                                     const ModelShape& shape,
+                                     const ModelDims& dims);
 
 /// Hidden states of each step, [tokens, hidden] in the model's dtype on the host. Local. Throws
 /// InputError unless the policy folder is of the stage that ends where the experiment's begins, on
 /// the same workload.
 std::vector<at::Tensor> read_hidden(const std::string& folder,
                                     const RankWorkload& workload,
-                                    const Model& model,
+                                    const ModelDims& dims,
                                     const Experiment& experiment);
 
 /// Throws InputError where the layers of the run that a policy folder is of are not `own`'s.
 void check_layers(const std::string& folder, const ModelConfig& own);
+
+/// Throws what the readers above would throw on any of these ranks, in one reading of the files and
+/// without memory for what they hold. Local.
+void check_recorded_inputs(const Experiment& experiment,
+                           const std::vector<RankWorkload>& ranks,
+                           const ModelShape& shape,
+                           const ModelDims& dims);
 
 }  // namespace dovetail

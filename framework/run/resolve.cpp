@@ -63,19 +63,6 @@ StepTimeSetting setting_of(const Experiment& experiment,
   return setting;
 }
 
-void check_cache(const PolicyConfig& policy,
-                 const RankWorkload& workload,
-                 std::uint64_t seed,
-                 Rank rank) {
-  try {
-    allocate_kv_pages(
-        workload.kv_tokens, policy.execution.page_size, policy.execution.cache_tokens, seed);
-  } catch (const InputError& error) {
-    throw InputError("policy " + policy.name + ", rank " + std::to_string(rank.value) + ": " +
-                     error.what());
-  }
-}
-
 }  // namespace
 
 ResolvedPolicy resolve_policy(const Experiment& experiment,
@@ -107,6 +94,15 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
           .schedules = std::move(schedules),
           .split = split_rule(policy.split, dims.flops_per_token, dims.flops_per_key),
           .bounds = {}};
+}
+
+void check_cache(const PolicyConfig& policy, const RankWorkload& workload, Rank rank) {
+  try {
+    count_kv_pages(workload.kv_tokens, policy.execution.page_size, policy.execution.cache_tokens);
+  } catch (const InputError& error) {
+    throw InputError("policy " + policy.name + ", rank " + std::to_string(rank.value) + ": " +
+                     error.what());
+  }
 }
 
 void set_bounds(ResolvedPolicy& resolved,
@@ -146,7 +142,7 @@ std::vector<ResolvedPolicy> resolve_policies(const RunContext& context,
     check_recorded_outputs(experiment.record, architecture.dims());
     for (const auto& policy : experiment.policies) {
       policies.push_back(resolve_policy(experiment, policy, architecture, place, capabilities));
-      check_cache(policy, workload, experiment.workload.seed, ranks.rank());
+      check_cache(policy, workload, ranks.rank());
       check_fault(experiment, policy, policies.back(), architecture);
       check_fault_token(experiment, policy, policies.back(), workload, ranks.rank());
     }

@@ -45,6 +45,10 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
                               const ResolvedPlace& place,
                               const Capabilities& capabilities);
 
+/// Throws InputError "policy <name>, rank <rank>: ..." where the rank's requests do not fit into
+/// the policy's cache. Local.
+void check_cache(const PolicyConfig& policy, const RankWorkload& workload, Rank rank);
+
 /// Takes over how steps on a GPU are padded, from the messages of all ranks, reduced, one a step.
 void set_bounds(ResolvedPolicy& resolved,
                 const ExecutionConfig& execution,

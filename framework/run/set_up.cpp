@@ -12,7 +12,6 @@
 #include "framework/mpi/collectives.hpp"
 #include "framework/plan/grid.hpp"
 #include "framework/plan/request_trace.hpp"
-#include "framework/record/run_folder.hpp"
 #include "framework/step/broadcast_source.hpp"
 #include "framework/step/torch_dtype.hpp"
 
@@ -117,28 +116,25 @@ std::unique_ptr<Model> load_model(const RunContext& context,
   return model;
 }
 
-std::filesystem::path make_run_folder(const RunContext& context, const RunOptions& options) {
+RunFolder make_run_folder(const RunContext& context, const RunOptions& options) {
   const auto& ranks = context.ranks;
+  RunFolder folder;
   std::string path;
   run_on_all_ranks(ranks.groups.world, ranks.wait, [&] {
     if (!ranks.is_first()) {
       return;
     }
-    std::filesystem::path folder = options.out;
-    if (folder.empty()) {
-      folder = create_run_folder(
-          "results", context.experiment.experiment, std::chrono::system_clock::now());
-    } else {
-      use_run_folder(folder);
-    }
-    write_file_atomically(folder / kExperimentFileName, dump(context.experiment));
+    folder = open_run_folder(
+        options.out, context.experiment.experiment, std::chrono::system_clock::now());
+    write_file_atomically(folder.path / kExperimentFileName, dump(context.experiment));
     for (const auto& policy : context.experiment.policies) {
-      create_policy_folder(folder, policy.name);
+      create_policy_folder(folder.path, policy.name);
     }
-    path = folder.string();
+    path = folder.path.string();
   });
   broadcast_text(ranks.groups.world, path, ranks.wait);
-  return path;
+  folder.path = path;
+  return folder;
 }
 
 RunDigests agree_on_digests(const RunContext& context,

@@ -2,11 +2,11 @@
 // workload, the model, the result folder.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 
 #include "framework/plan/workload.hpp"
+#include "framework/record/run_folder.hpp"
 #include "framework/run/run_context.hpp"
 #include "framework/run/run_options.hpp"
 #include "framework/step/model_catalog.hpp"
@@ -37,9 +37,10 @@ std::unique_ptr<Model> load_model(const RunContext& context,
                                   const Architecture& architecture,
                                   RankDevice& device);
 
-/// Rank 0 makes the result folder and writes experiment.yaml into it; all ranks return its path.
-/// Collective over the world. Throws AgreedError where the folder exists and is not empty.
-std::filesystem::path make_run_folder(const RunContext& context, const RunOptions& options);
+/// Rank 0 makes the result folder, for this run alone, and writes experiment.yaml into it; all
+/// ranks return its path. Collective over the world. Throws AgreedError where the folder exists and
+/// is not empty, or another run writes into it.
+RunFolder make_run_folder(const RunContext& context, const RunOptions& options);
 
 /// Digests that identify a run's weights and inputs whatever the grid, as hexadecimal text.
 struct RunDigests {

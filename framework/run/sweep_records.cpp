@@ -8,7 +8,6 @@
 #include "framework/base/error.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
-#include "framework/record/run_folder.hpp"
 #include "framework/run/set_up.hpp"
 
 namespace dovetail {
@@ -42,20 +41,16 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
   }
 }
 
-fs::path open_folder(const ExperimentPoints& points, const std::string& out, int num_ranks) {
+RunFolder open_folder(const ExperimentPoints& points, const std::string& out, int num_ranks) {
   const Sweep& sweep = points.sweep;
   if (!out.empty() && fs::exists(fs::path(out) / kExperimentFileName)) {
+    RunFolder folder = {out, FolderLock(out)};
     check_folder(out, sweep, num_ranks);
-    return out;
+    return folder;
   }
-  fs::path folder = out;
-  if (out.empty()) {
-    folder = create_run_folder(
-        "results", points.points.front().experiment, std::chrono::system_clock::now());
-  } else {
-    use_run_folder(folder);
-  }
-  write_file_atomically(folder / kExperimentFileName, sweep_text(sweep));
+  auto folder =
+      open_run_folder(out, points.points.front().experiment, std::chrono::system_clock::now());
+  write_file_atomically(folder.path / kExperimentFileName, sweep_text(sweep));
   return folder;
 }
 
@@ -79,7 +74,7 @@ SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& ou
   step_times_.resize(points.points.size());
   for (std::size_t point = 0; point < points.points.size(); ++point) {
     auto& own = result_.points[point];
-    for (int retry = 0; fs::exists(folder_ / folder_name(point, retry)); ++retry) {
+    for (int retry = 0; fs::exists(folder_.path / folder_name(point, retry)); ++retry) {
       own.folder = folder_name(point, retry);
     }
     take_over(point);
@@ -99,7 +94,7 @@ void SweepRecords::take_over(std::size_t point) {
   own = {};
   if (!name.empty()) {
     const auto& experiment = points_.points[point];
-    own = read_sweep_point(folder_ / name, experiment);
+    own = read_sweep_point(folder_.path / name, experiment);
     step_times_[point] = step_times_of(own, experiment, num_ranks_);
   }
   own.folder = name;
@@ -113,8 +108,8 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
   }
   int retry = 0;
   // An empty folder is what a run leaves that was killed at once; nothing is lost by using it.
-  while (fs::exists(folder_ / folder_name(point, retry)) &&
-         !fs::is_empty(folder_ / folder_name(point, retry))) {
+  while (fs::exists(folder_.path / folder_name(point, retry)) &&
+         !is_unused(folder_.path / folder_name(point, retry))) {
     ++retry;
   }
   own = {.values = points_.sweep.values(point),
@@ -123,7 +118,7 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
          .problem = "",
          .policies = {}};
   write();
-  return folder_ / own.folder;
+  return folder_.path / own.folder;
 }
 
 std::vector<EarlierPolicy> SweepRecords::earlier_policies(std::size_t point) const {
@@ -163,8 +158,8 @@ void SweepRecords::end(std::size_t point, const std::string& failure) {
 
 void SweepRecords::write() {
   result_.step_times = step_time_json(step_times_);
-  write_json(folder_ / kSweepFileName, to_json(result_));
-  write_file_atomically(folder_ / kSweepTableName, to_csv(result_));
+  write_json(folder_.path / kSweepFileName, to_json(result_));
+  write_file_atomically(folder_.path / kSweepTableName, to_csv(result_));
 }
 
 }  // namespace dovetail

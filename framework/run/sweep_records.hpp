@@ -9,23 +9,25 @@
 #include <vector>
 
 #include "framework/compare/sweep_result.hpp"
+#include "framework/record/run_folder.hpp"
 #include "framework/run/earlier_policy.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/sweep_step_times.hpp"
 
 namespace dovetail {
 
-/// Of rank 0; no other process may write to the folder. Nothing that a run has written is ever
+/// Of rank 0. Nothing that a run has written is ever
 /// overwritten, moved or removed: a point that has to run again gets a folder of its own,
 /// point-0003.retry1, and the tables take each point's last folder.
 class SweepRecords {
  public:
   /// Makes the folder `out` (empty: results/<experiment>-<UTC time>) and writes experiment.yaml, or
   /// takes up one that the same sweep has begun. `points` outlive the object. Throws InputError for
-  /// a folder that holds anything else, another sweep, or one of another number of ranks.
+  /// a folder that holds anything else, another sweep, or one of another number of ranks, and where
+  /// another run writes into it.
   SweepRecords(const ExperimentPoints& points, const std::string& out, int num_ranks);
 
-  const std::filesystem::path& folder() const { return folder_; }
+  const std::filesystem::path& folder() const { return folder_.path; }
 
   const SweepResult& result() const { return result_; }
 
@@ -46,7 +48,7 @@ class SweepRecords {
 
   const ExperimentPoints& points_;
   int num_ranks_;
-  std::filesystem::path folder_;
+  RunFolder folder_;  ///< as long as the object lives, no other run writes there
   SweepResult result_;
   std::vector<std::vector<TimedPolicy>> step_times_;                     ///< by point
   std::map<std::string, std::vector<std::size_t>> points_that_measure_;  ///< by what_is_measured

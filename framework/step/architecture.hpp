@@ -55,6 +55,10 @@ class Architecture {
   /// layers, lm_head): exactly what make_model allocates.
   virtual std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const = 0;
 
+  /// Throws what make_model would throw because of names, shapes and dtypes of the weights that the
+  /// rank owns. Takes memory for no weight and reads no values.
+  virtual void check_weights(WeightSource& weights, const ModelPlacement& placement) const = 0;
+
   /// Reads all weights that the rank owns, each once, always in the same order. Throws InputError
   /// naming file and tensor.
   virtual std::unique_ptr<Model> make_model(WeightSource& weights,

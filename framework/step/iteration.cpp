@@ -39,8 +39,12 @@ std::vector<StepInputs> make_context_steps(const RankWorkload& workload,
                                            at::Device device) {
   std::vector<StepInputs> inputs;
   for (std::size_t i = 0; i < workload.context_steps.size(); ++i) {
-    inputs.push_back(make_step_inputs(
-        workload.context_steps[i], pages, given_at(given.context_embeds, i), device));
+    const auto& step = workload.context_steps[i];
+    inputs.push_back(
+        make_step_inputs(step,
+                         pages.of_requests(step.first_request, step.batch.requests.size()),
+                         given_at(given.context_embeds, i),
+                         device));
   }
   return inputs;
 }

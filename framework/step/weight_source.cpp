@@ -8,9 +8,9 @@ namespace {
 
 bool is_writable_device(const at::Device& device) {
 #ifdef DOVETAIL_WITH_CUDA
-  return device.is_cpu() || device.is_cuda();
+  return device.is_cpu() || device.is_meta() || device.is_cuda();
 #else
-  return device.is_cpu();
+  return device.is_cpu() || device.is_meta();
 #endif
 }
 

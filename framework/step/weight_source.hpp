@@ -20,7 +20,8 @@ struct WeightRequest {
   std::vector<std::int64_t> shape;  ///< the whole tensor's shape; checked against the checkpoint
   std::int64_t first_row = 0;
   at::Tensor destination;  ///< contiguous, on the model's device, activation dtype; shape = whole
-                           ///< shape but for dimension 0
+                           ///< shape but for dimension 0. On the meta device nothing is read: all
+                           ///< else is checked
 };
 
 /// A request in elements of the whole row-major tensor.
@@ -28,7 +29,7 @@ struct RequestedElements {
   std::int64_t first = 0;
   std::int64_t count = 0;
   DType dtype = DType::float32;  ///< of the destination
-  std::byte* data = nullptr;     ///< of a destination in host memory; null for one on a GPU
+  std::byte* data = nullptr;     ///< of a destination in host memory; null for one elsewhere
 };
 
 /// For sources: throws ContractError where the destination does not fit the shape and rows that

@@ -62,6 +62,25 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .flops_per_key = attention_flops(config)};
 }
 
+/// Throws InputError for sizes that the kernels for bfloat16 on a GPU are not built for.
+void check_kernels(const MoeDecoderConfig& config, const ModelPlacement& placement) {
+  constexpr std::int64_t vector_elements = 8;
+  constexpr std::int64_t max_head_dim = 256;
+  if (!placement.device.is_cuda() || placement.dtype != at::kBFloat16) {
+    return;
+  }
+  if (config.head_dim % vector_elements != 0 || config.head_dim > max_head_dim) {
+    throw InputError("bfloat16 on a GPU with head_dim " + std::to_string(config.head_dim) +
+                     " is not built yet: it must be a multiple of 8, at most 256");
+  }
+  if (config.hidden_size % vector_elements != 0 ||
+      config.moe_intermediate_size % vector_elements != 0) {
+    throw InputError("bfloat16 on a GPU with hidden_size " + std::to_string(config.hidden_size) +
+                     " and moe_intermediate_size " + std::to_string(config.moe_intermediate_size) +
+                     " is not built yet: they must be multiples of 8");
+  }
+}
+
 void check_placement(const MoeDecoderConfig& config, const ModelPlacement& placement) {
   DOVETAIL_CHECK(
       placement.ep_size >= 1 && placement.ep_rank >= 0 && placement.ep_rank < placement.ep_size,
@@ -72,6 +91,14 @@ void check_placement(const MoeDecoderConfig& config, const ModelPlacement& place
                      "; allowed for expert_parallel: a divisor of " +
                      std::to_string(config.num_experts));
   }
+  check_kernels(config, placement);
+}
+
+/// The same rank without memory for its weights.
+ModelPlacement without_memory(const ModelPlacement& placement) {
+  ModelPlacement nowhere = placement;
+  nowhere.device = at::kMeta;
+  return nowhere;
 }
 
 }  // namespace
@@ -82,9 +109,14 @@ MoeDecoderArchitecture::MoeDecoderArchitecture(MoeDecoderConfig config)
 std::vector<MemoryPart> MoeDecoderArchitecture::weight_memory(
     const ModelPlacement& placement) const {
   check_placement(config_, placement);
-  ModelPlacement nowhere = placement;
-  nowhere.device = at::kMeta;
-  return memory_of_decoder(config_, allocate_decoder(config_, nowhere));
+  return memory_of_decoder(config_, allocate_decoder(config_, without_memory(placement)));
+}
+
+void MoeDecoderArchitecture::check_weights(WeightSource& weights,
+                                           const ModelPlacement& placement) const {
+  check_placement(config_, placement);
+  RenamedWeights renamed(weights, config_.older_name);
+  read_decoder(config_, config_.older_name ? renamed : weights, without_memory(placement));
 }
 
 std::unique_ptr<Model> MoeDecoderArchitecture::make_model(WeightSource& weights,

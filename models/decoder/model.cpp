@@ -14,37 +14,13 @@
 #include "models/weights/digest.hpp"
 
 namespace dovetail {
-namespace {
-
-/// The configuration, if it can be served there. Throws InputError for sizes that the kernels for
-/// bfloat16 on a GPU are not built for.
-MoeDecoderConfig servable(MoeDecoderConfig config, const ModelPlacement& placement) {
-  constexpr std::int64_t vector_elements = 8;
-  constexpr std::int64_t max_head_dim = 256;
-  if (!placement.device.is_cuda() || placement.dtype != at::kBFloat16) {
-    return config;
-  }
-  if (config.head_dim % vector_elements != 0 || config.head_dim > max_head_dim) {
-    throw InputError("bfloat16 on a GPU with head_dim " + std::to_string(config.head_dim) +
-                     " is not built yet: it must be a multiple of 8, at most 256");
-  }
-  if (config.hidden_size % vector_elements != 0 ||
-      config.moe_intermediate_size % vector_elements != 0) {
-    throw InputError("bfloat16 on a GPU with hidden_size " + std::to_string(config.hidden_size) +
-                     " and moe_intermediate_size " + std::to_string(config.moe_intermediate_size) +
-                     " is not built yet: they must be multiples of 8");
-  }
-  return config;
-}
-
-}  // namespace
 
 MoeDecoderModel::MoeDecoderModel(MoeDecoderConfig config,
                                  ModelShape shape,
                                  const ModelDims& dims,
                                  WeightSource& source,
                                  const ModelPlacement& placement)
-    : config_(servable(std::move(config), placement)),
+    : config_(std::move(config)),
       shape_(std::move(shape)),
       dims_(dims),
       attention_dims_({.heads = config_.num_attention_heads,

@@ -86,6 +86,9 @@ void SeededSource::read(const WeightRequest& request) {
                      "'; allowed: names that end in .weight or .bias");
   }
   const SeededScale scale = seeded_scale(request.name, request.shape);
+  if (request.destination.is_meta()) {
+    return;
+  }
   const std::uint64_t parameter = parameter_key(request.name);
 #ifdef DOVETAIL_WITH_CUDA
   if (request.destination.is_cuda()) {

@@ -6,6 +6,7 @@ cli_test.py [unittest arguments]; DOVETAIL_BIN names the executable, DOVETAIL_MP
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cli import BIN, MPIRUN, TOP, CliTest, dovetail, mpirun
+from cli import BIN, MPIRUN, TOP, CliTest, dovetail, execute, mpirun
 
 PHASES = ["embed", "attention", "route", "dispatch", "experts", "shared_experts", "combine", "output"]
 
@@ -313,6 +314,30 @@ class Failures(SmallTest):
         except OSError:
             return False
 
+    def run_limited(self, limits, *arguments):
+        """Two ranks under limits of the shell; mpirun itself has none. Returns what dovetail itself said."""
+        command = shlex.join([BIN, "run", str(self.experiment()), "--out", str(self.folder / "run"), *arguments])
+        outcome = execute([*MPIRUN, "-np", "2", "bash", "-c", f"{limits}; exec {command}"])
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertNotIn("frame #", outcome.err)
+        return [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+
+    def test_a_file_that_cannot_grow_is_named_once(self):
+        # As a full disk says ENOSPC, this says EFBIG; SIGXFSZ would end the process in silence.
+        for size in (20, 100):
+            said = self.run_limited(f"ulimit -f {size}")
+            self.assertEqual(len(said), 1, said)
+            self.assertRegex(said[0], rf"^dovetail\[rank 0\]: {self.folder}/run/sequential/rank-\*.h5.creating: /\S+: \w+: File too large$")
+            shutil.rmtree(self.folder / "run")
+
+    def test_memory_that_runs_out_is_named_with_rank_and_phase(self):
+        said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=10", "--set", "workload.requests.length=100000",
+                                "--set", "policies=[{name: sequential}]", "--set", "record.outputs=[hidden]", "--set", "record.timing=steps")
+        self.assertGreaterEqual(len(said), 1)
+        for line in said:
+            self.assertRegex(line, r"^dovetail\[rank \d\]: (policy sequential: rank \d, ubatch \d, layer \d, phase \w+: )?(rank \d: )?"
+                                   r"out of memory( while [A-Za-z ]+)?(: you tried to allocate \d+ bytes)?$")
+
     def test_sigusr1_finishes_the_iteration(self):
         code, out, err = self.stop_with(signal.SIGUSR1, "dual_batch")  # behind the baseline, sequential
         self.assertEqual(code, 5, out + err)
@@ -413,6 +438,53 @@ class BadInput(SmallTest):
                 self.assertIn(f"{pipe}: cannot be opened or read: not a regular file", outcome.err)
         self.refuse(f"{pipe}: cannot be opened or read: not a regular file", "--set", f"model.config={pipe}")
 
+    def test_check_refuses_what_a_run_refuses(self):
+        fixtures = TOP / "tests/fixtures"
+        tiny, sharded, empty = fixtures / "qwen3-moe-tiny", self.folder / "sharded", self.folder / "empty"
+        empty.mkdir()
+        shutil.copytree(fixtures / "tied-dense-sharded", sharded)
+        (sharded / "model-00003-of-00007.safetensors").unlink()
+        cut = self.folder / "cut"
+        shutil.copytree(tiny, cut)
+        os.truncate(cut / "model.safetensors", 400_000)
+        deeper = self.folder / "deeper"
+        deeper.mkdir()
+        config = json.loads((tiny / "config.json").read_text())
+        (deeper / "config.json").write_text(json.dumps({**config, "num_hidden_layers": config["num_hidden_layers"] + 1}))
+        path = self.experiment(count=2)
+        few, _ = self.run_experiment(2, path, "few", "--policy", "sequential", "--set", "workload.requests.count=1")
+        without, _ = self.run_experiment(2, path, "without", "--policy", "sequential", "--set", "record.outputs=[hidden]")
+        policies = "[{name: sequential}, {name: auto, candidate: dual_batch, table: %s}]"
+
+        def checkpoint(folder, config=tiny):
+            return [f"model.config={config / 'config.json'}", f"model.weights={{checkpoint: {folder}}}"]
+
+        for expected, settings in (
+            ("no-such-folder: no such checkpoint folder", checkpoint("no-such-folder")),
+            ("empty: holds no weights", checkpoint(empty)),
+            ("model.safetensors: ", checkpoint(cut)),
+            ("model-00003-of-00007.safetensors' is not in the folder", checkpoint(sharded, sharded)),
+            ("has shape .* the model needs", checkpoint(fixtures / "all-experts-half")),
+            ("no tensor 'model.layers.", checkpoint(tiny, deeper)),
+            ("none: no such folder", [f"workload.routing={{replay: {empty / 'none'}}}"]),
+            ("empty: holds no rank file", [f"workload.routing={{replay: {empty}}}"]),
+            ("without/sequential/rank-00000.h5: /route/expert_ids: no such dataset", [f"workload.routing={{replay: {without / 'sequential'}}}"]),
+            ("holds the routing of 0 of .* 48 tokens", [f"workload.routing={{replay: {few / 'sequential'}}}"]),
+            ("is of layers all; allowed for layers from 2 on", ["model.layers=[2, 4]", f"workload.inputs={{hidden: {few / 'sequential'}}}"]),
+            ("none.json: cannot be opened or read", ["policies.dual_batch.schedule=none.json"]),
+            ("none.json: cannot be opened or read", ["policies=" + policies % "none.json"]),
+            ("policy sequential, rank 0: execution.cache_tokens 16", ["execution.cache_tokens=16"]),
+        ):
+            with self.subTest(expected=expected):
+                arguments = [word for setting in settings for word in ("--set", setting)]
+                outcomes = [dovetail("check", path, "--ranks", 2, *arguments), mpirun(2, "run", path, "--out", self.folder / "out", *arguments)]
+                said = [re.findall(r"(?m)^dovetail(?:\[rank \d\])?: (.*)$", outcome.err) for outcome in outcomes]
+                for outcome, lines in zip(outcomes, said):
+                    self.assertEqual(outcome.code, 2, str(outcome))
+                    self.assertEqual(len(lines), 1, str(outcome))
+                    self.assertRegex(lines[0], expected)
+                self.assertEqual(re.sub(r"rank \d's", "this rank's", said[0][0]), re.sub(r"^rank \d: ", "", said[1][0]))
+
     def test_truncated_checkpoint(self):
         checkpoint = self.folder / "checkpoint"
         shutil.copytree(TOP / "tests/fixtures/qwen3-moe-tiny", checkpoint)
@@ -441,7 +513,7 @@ class BadInput(SmallTest):
         run, _ = self.run_experiment(2, self.experiment(), "run", "--policy", "sequential")
         with open(run / "sequential" / "rank-00001.h5", "r+b") as file:
             file.truncate(3000)
-        for command in (["verify", run / "sequential", run / "sequential"],):
+        for command in (["verify", run / "sequential", run / "sequential"], ["compare", run], ["compare", run, "--format", "json"]):
             outcome = dovetail(*command)
             self.assertEqual(outcome.code, 2, str(outcome))
             self.assertIn("rank-00001.h5", outcome.out + outcome.err)

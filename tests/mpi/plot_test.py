@@ -161,6 +161,17 @@ class Plots(unittest.TestCase):
             self.assertRegex(outcome.err, f"^plot: .*{expected}")
         self.assertEqual(plot(self.folder / "run", "--format", "gif").code, 2)
 
+    def test_a_damaged_rank_file_is_named(self):
+        for name, damage in (("cut", lambda path: os.truncate(path, 2000)), ("other", lambda path: path.write_text("no HDF5 file")),
+                             ("pipe", lambda path: (path.unlink(), os.mkfifo(path)))):
+            damaged = self.folder / name
+            shutil.copytree(self.folder / "run", damaged)
+            path = damaged / "dual_batch" / "rank-00001.h5"
+            damage(path)
+            outcome = plot(damaged)
+            self.assertEqual(outcome.code, 2, str(outcome))
+            self.assertTrue(outcome.err.startswith(f"plot: {path}: "), outcome.err)
+
 
 class PlotPackages(unittest.TestCase):
     def test_missing_ones_are_named(self):

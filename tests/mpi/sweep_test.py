@@ -336,6 +336,26 @@ class Resume(SweepTest):
         self.assertEqual(list(done), ["point-0000"])
         self.assertNotIn("to go on", dovetail("compare", self.out).out)
 
+    def test_a_second_start_is_refused_while_the_first_one_runs(self):
+        path, child = self.start("point-0000")
+        second = self.run_sweep(path, *self.MANY, code=2)
+        self.assertRegex(second.err, rf"{self.out}: another run is writing into this folder \(process \d+ on host \S+\); wait for its end, or name another folder")
+        self.assertEqual(second.err.count("another run"), 1)
+        out, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 0, out + err)
+        self.assertEqual(self.statuses(), ["complete"] * 3)
+        self.assertEqual(self.folders(), ["point-0000", "point-0001", "point-0002"])
+        self.assertEqual([str(lock) for lock in self.out.rglob(".lock")], [])
+
+    def test_of_two_runs_at_once_one_runs(self):
+        command = self.command(self.file(), "--set", "execution.iterations=100", "--set", "verify.mode=none", "--policy", "sequential")
+        children = [subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        ends = sorted((child.communicate(timeout=60)[1], child.returncode) for child in children)
+        self.assertEqual([code for _, code in ends], [0, 2], str(ends))
+        self.assertRegex(ends[1][0], f"{self.out}: (another run is writing into this folder|the result folder is not empty)")
+        self.assertEqual(self.folders(), ["sequential"])
+        self.assertFalse((self.out / ".lock").exists())
+
     def test_a_damaged_point_runs_again(self):
         path = self.file(self.LONG)
         self.run_sweep(path)

@@ -137,6 +137,7 @@ TEST_F(Compare, FailedAndInvalidRunsAreShownAsSuchWithoutTimes) {
     EXPECT_EQ(policy.result.step_ns.count, 0);
     EXPECT_FALSE(policy.speed_up.has_value());
     EXPECT_FALSE(policy.metrics.has_value());
+    EXPECT_EQ(exit_code_of(report), kExitDone) << "the run says itself what is wrong with it";
     EXPECT_NE(policy.note.find("rank 1: status " + word), std::string::npos) << policy.note;
     EXPECT_EQ(to_text(report).find("0.055"), std::string::npos) << "its p50 in ms";
     EXPECT_TRUE(to_json(report).at("policies").at(1).at("step_ns").is_null());
@@ -153,6 +154,13 @@ TEST_F(Compare, MissingRankAndUnreadableFilesAreShown) {
   EXPECT_EQ(cut.policies[1].result.name, "a_dual");
   EXPECT_EQ(cut.policies[1].result.status, "unreadable");
   EXPECT_NE(cut.policies[1].note.find("rank-00000.h5"), std::string::npos);
+  for (const auto& one : {report, cut}) {
+    EXPECT_EQ(exit_code_of(one), kExitBadInput);
+    EXPECT_NE(to_text(one).find("\nNot read whole: a_dual; files are missing or damaged"),
+              std::string::npos)
+        << to_text(one);
+    EXPECT_EQ(one.policies[0].result.step_ns.p50, 110'000) << "the others are compared";
+  }
 }
 
 TEST_F(Compare, AFailedBaselineGivesNoSpeedUp) {
@@ -189,6 +197,20 @@ TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
 TEST_F(Compare, UnfinishedStepsAreLeftOut) {
   policy_.ranks[1].step_ns[2] = -1;
   EXPECT_EQ(compare().policies[1].result.step_ns.count, 2);
+}
+
+TEST_F(Compare, AHoleInTheTimesOfACompleteFileIsNamed) {
+  EXPECT_EQ(exit_code_of(compare()), kExitDone);
+  std::filesystem::remove_all(folder_.path() / "a_dual");
+  std::filesystem::remove_all(folder_.path() / "b_sequential");
+  policy_.ranks[0].step_ns[2] = -1;
+  policy_.ranks[1].step_ns[1] = -1;
+  const CompareReport report = compare();
+  EXPECT_EQ(report.policies[1].note, "2 of 3 timed steps have no time (the first: rank 1, step 1)");
+  EXPECT_EQ(to_json(report).at("policies").at(1).at("note"), report.policies[1].note);
+  EXPECT_EQ(report.policies[1].result.step_ns.count, 1);
+  EXPECT_EQ(exit_code_of(report), kExitBadInput);
+  EXPECT_NE(to_text(report).find("\nNot read whole: a_dual;"), std::string::npos);
 }
 
 TEST_F(Compare, RefusesWhatIsNotThere) {

@@ -116,6 +116,23 @@ TEST(Checkpoint, TensorsLargerThanAPieceAreWhole) {
   EXPECT_TRUE(wide.equal(whole.to(at::kFloat)));
 }
 
+/// As `dovetail check` looks at a checkpoint.
+TEST(Checkpoint, OnTheMetaDeviceAllIsCheckedAndNothingRead) {
+  const ScratchFolder folder;
+  write_tensors(folder / "model.safetensors",
+                {{"w", numbered({8, 5}, 0)}, {"i", at::full({2}, 1, at::kLong)}});
+  CheckpointSource source(folder.path());
+  const auto nowhere = [](const std::vector<std::int64_t>& shape) {
+    return at::empty(shape, at::TensorOptions().dtype(at::kBFloat16).device(at::kMeta));
+  };
+  source.read({"w", {8, 5}, 2, nowhere({4, 5})});
+  EXPECT_EQ(source.bytes_read(), 0);
+  EXPECT_NE(input_error_of([&] { source.read({"v", {8, 5}, 0, nowhere({8, 5})}); }), "");
+  EXPECT_NE(input_error_of([&] { source.read({"w", {8, 6}, 0, nowhere({8, 6})}); }), "");
+  EXPECT_NE(input_error_of([&] { source.read({"i", {2}, 0, nowhere({2})}); }), "");
+  SeededSource(5).read({"w.weight", {8, 5}, 0, nowhere({8, 5})});
+}
+
 /// Two shards: "a" in the first, "b" in the second; the index can be replaced.
 class Sharded : public ::testing::Test {
  protected:

@@ -16,7 +16,11 @@ namespace {
 using Tokens = std::vector<std::int64_t>;
 
 std::string error_of(const Tokens& tokens, int page_size, std::int64_t cache_tokens) {
-  return testing::input_error_of([&] { allocate_kv_pages(tokens, page_size, cache_tokens, 1); });
+  auto error =
+      testing::input_error_of([&] { allocate_kv_pages(tokens, page_size, cache_tokens, 1); });
+  EXPECT_EQ(testing::input_error_of([&] { count_kv_pages(tokens, page_size, cache_tokens); }),
+            error);
+  return error;
 }
 
 TEST(KvPages, EverySlotHasOneOwnerAndLiesInTheCache) {
@@ -38,6 +42,7 @@ TEST(KvPages, EverySlotHasOneOwnerAndLiesInTheCache) {
         allocate_kv_pages(tokens, page_size, as_needed ? 0 : num_pages * page_size, random());
     EXPECT_EQ(kv.page_size, page_size);
     EXPECT_EQ(kv.num_pages, num_pages);
+    EXPECT_EQ(count_kv_pages(tokens, page_size, as_needed ? 0 : num_pages * page_size), num_pages);
     ASSERT_EQ(kv.pages.size(), tokens.size());
     std::set<std::int64_t> slots;
     std::set<std::int32_t> pages;
@@ -88,6 +93,14 @@ TEST(KvPages, CapacityIsExact) {
   EXPECT_NE(error_of(tokens, 1, 17).find("at least 18"), std::string::npos);
   EXPECT_EQ(error_of({0, 0}, 16, 16), "");
   EXPECT_EQ(allocate_kv_pages({}, 16, 0, 1).num_pages, 0);
+}
+
+/// As `dovetail check` counts them; to draw these pages takes minutes and 8 GB.
+TEST(KvPages, CountingTakesNoMemory) {
+  const Tokens tokens = {9};
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(count_kv_pages(tokens, 1, 2'000'000'000), 2'000'000'000);
+  }
 }
 
 TEST(KvPages, BadSizesAreRefused) {

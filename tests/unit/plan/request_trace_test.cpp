@@ -52,6 +52,43 @@ TEST(RequestTrace, LineEndsDoNotMatter) {
   EXPECT_EQ(parse_request_trace(kGood, "t.jsonl").requests.size(), 4U);
 }
 
+TEST(RequestTrace, BlankLinesMayFollow) {
+  const auto digest = parse_request_trace(kGood, "t.jsonl").digest;
+  for (const char* end : {"\n", "\r\n", " ", "\n\n\t\n  ", "\n\r\n"}) {
+    EXPECT_EQ(parse_request_trace(kGood + end, "t.jsonl").digest, digest) << end;
+  }
+}
+
+TEST(RequestTrace, NumbersMayHaveAPoint) {
+  const auto trace = parse_request_trace(
+      "{\"length\": 512.0, \"context_length\": 1e3, \"rank\": 1.0}\n"
+      "{\"input_ids\": [3.0, 4], \"context_ids\": [0.0]}\n",
+      "t.jsonl");
+  const auto plain = parse_request_trace(
+      "{\"length\": 512, \"context_length\": 1000, \"rank\": 1}\n"
+      "{\"input_ids\": [3, 4], \"context_ids\": [0]}\n",
+      "t.jsonl");
+  EXPECT_EQ(trace.requests[0].length, 512);
+  EXPECT_EQ(trace.requests[0].rank, 1);
+  EXPECT_EQ(trace.digest, plain.digest);
+}
+
+TEST(RequestTrace, OtherFormatsAreNamed) {
+  for (const char* text : {"[\n{\"length\": 1}\n]\n", "[{\"length\": 1}, {\"length\": 2}]"}) {
+    EXPECT_TRUE(
+        error_of(text).starts_with("t.jsonl:1: a JSON array; allowed: one JSON object a line, {"))
+        << error_of(text);
+  }
+  for (const char* text :
+       {R"({"timestamp": 27482, "input_length": 6955, "output_length": 52, "hash_ids": [46]})",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n",
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"}) {
+    EXPECT_TRUE(error_of(text).starts_with(
+        "t.jsonl:1: a trace in another format; allowed: what launch/convert_trace.py makes of it"))
+        << error_of(text);
+  }
+}
+
 TEST(RequestTrace, TheDigestSeesEveryValueAndTheOrder) {
   const auto digest = parse_request_trace(kGood, "t.jsonl").digest;
   for (const auto& [from, to] : std::vector<std::pair<std::string, std::string>>{
@@ -106,7 +143,8 @@ TEST(RequestTrace, BadLines) {
       {"{\"length\": 1000000001}", "length is number 1000000001"},
       {"{\"length\": 18446744073709551615}", "length is number 18446744073709551615"},
       {"{\"length\": 99999999999999999999999}", "length is number 9.99"},
-      {"{\"length\": 1.0}", "length is number 1.0"},
+      {"{\"length\": 512.5}", "length is number 512.5"},
+      {"{\"length\": 1e300}", "length is number 1e+300"},
       {"{\"length\": \"1\"}", "length is string"},
       {"{\"length\": null}", "length is null"},
       {"{\"length\": true}", "length is boolean true"},
@@ -120,6 +158,7 @@ TEST(RequestTrace, BadLines) {
       {"{\"input_ids\": []}", "input_ids is array []; allowed: a list of at least one"},
       {"{\"input_ids\": 3}", "input_ids is number 3"},
       {"{\"input_ids\": [1, -1]}", "input_ids[1] is number -1"},
+      {"{\"length\": 0.0}", "length is number 0.0"},
       {"{\"input_ids\": [1, 2.5]}", "input_ids[1] is number 2.5"},
       {"{\"input_ids\": [1, \"a\"]}", "input_ids[1] is string"},
       {"{\"input_ids\": [[1]]}", "values too deep within each other"},
@@ -138,7 +177,8 @@ TEST(RequestTrace, BadLines) {
   EXPECT_EQ(error_of(kGood), "");
   EXPECT_TRUE(error_of("").starts_with("t.jsonl:1: an empty file; allowed: lines"));
   EXPECT_TRUE(error_of("\n").starts_with("t.jsonl:1: an empty line"));
-  EXPECT_TRUE(error_of(kGood + "\n").starts_with("t.jsonl:5: an empty line"));
+  EXPECT_TRUE(error_of("\n" + kGood).starts_with("t.jsonl:1: an empty line"));
+  EXPECT_TRUE(error_of(kGood + "\n \n" + kGood).starts_with("t.jsonl:5: an empty line"));
 }
 
 TEST(RequestTrace, LongLines) {

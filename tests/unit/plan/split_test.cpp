@@ -2,6 +2,8 @@
 #include "framework/plan/split.hpp"
 
 #include <algorithm>
+#include <array>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -23,6 +25,7 @@ Batch batch_of(const std::vector<std::int64_t>& lengths) {
 
 std::vector<std::int64_t> sizes_of(const std::vector<UbatchSlice>& slices) {
   std::vector<std::int64_t> sizes;
+  sizes.reserve(slices.size());
   for (const auto& slice : slices) {
     sizes.push_back(slice.num_tokens);
   }
@@ -148,6 +151,79 @@ TEST(Split, RequestIsTheBestOfAllCuts) {
       EXPECT_EQ(slices[u].token_start, starts[best.second[u - 1]]);
     }
   }
+}
+
+/// The plain way, with all cuts tried: quadratic. Token boundaries [parts + 1].
+std::vector<std::int64_t> plain_request_boundaries(const std::vector<std::int64_t>& starts,
+                                                   int num_parts,
+                                                   std::int64_t limit) {
+  const std::size_t n = starts.size() - 1;
+  const auto parts = static_cast<std::size_t>(num_parts);
+  constexpr std::int64_t impossible = std::numeric_limits<std::int64_t>::max();
+  std::vector<std::vector<std::int64_t>> best(parts + 1,
+                                              std::vector<std::int64_t>(n + 1, impossible));
+  std::vector<std::vector<std::size_t>> cut(parts + 1, std::vector<std::size_t>(n + 1));
+  best[0][n] = 0;
+  for (std::size_t k = 1; k <= parts; ++k) {
+    for (std::size_t i = 0; i <= n; ++i) {
+      for (std::size_t end = i; end <= n && starts[end] - starts[i] <= limit; ++end) {
+        const std::int64_t part = starts[end] - starts[i];
+        if (best[k - 1][end] != impossible && part * part + best[k - 1][end] < best[k][i]) {
+          best[k][i] = part * part + best[k - 1][end];
+          cut[k][i] = end;
+        }
+      }
+    }
+  }
+  std::vector<std::int64_t> boundaries{0};
+  std::size_t at = 0;
+  for (std::size_t k = parts; k >= 1; --k) {
+    at = cut[k][at];
+    boundaries.push_back(starts[at]);
+  }
+  return boundaries;
+}
+
+TEST(Split, RequestCutsAsThePlainWayDoes) {
+  std::mt19937_64 random(testing::fresh_seed());
+  for (int round = 0; round < 2000; ++round) {
+    const auto longest = std::array<std::uint64_t, 4>{1, 3, 50, 100'000}[random() % 4];
+    std::vector<std::int64_t> starts = {0};
+    for (auto left = random() % 80; left > 0; --left) {
+      const auto length = random() % 4 == 0 ? 0 : random() % (longest + 1);
+      starts.push_back(starts.back() + static_cast<std::int64_t>(length));
+    }
+    const int n = 1 + static_cast<int>(random() % 8);
+    const auto found = request_boundaries(starts, n);
+    std::int64_t largest = 0;
+    for (std::size_t u = 1; u < found.size(); ++u) {
+      largest = std::max(largest, found[u] - found[u - 1]);
+    }
+    if (largest > 0) {
+      ASSERT_EQ(plain_request_boundaries(starts, n, largest - 1).back(), 0)
+          << "fits into less: " << largest;
+    }
+    ASSERT_EQ(found, plain_request_boundaries(starts, n, largest)) << round;
+  }
+}
+
+/// In the quadratic way each of these takes hours.
+TEST(Split, CutsAMillionRequests) {
+  constexpr std::int64_t num_requests = 1'000'000;
+  const auto equal =
+      split_batch(batch_of(std::vector<std::int64_t>(num_requests, 2)), {"request", {}}, 8);
+  EXPECT_EQ(sizes_of(equal), (std::vector<std::int64_t>(8, num_requests / 4)));
+  std::mt19937_64 random(testing::fresh_seed());
+  std::vector<std::int64_t> lengths(num_requests);
+  for (auto& length : lengths) {
+    length = static_cast<std::int64_t>(random() % 100);
+  }
+  const auto sizes = sizes_of(split_batch(batch_of(lengths), {"request", {}}, 8));
+  EXPECT_EQ(std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}),
+            std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0}));
+  EXPECT_LT(
+      *std::max_element(sizes.begin(), sizes.end()) - *std::min_element(sizes.begin(), sizes.end()),
+      200);
 }
 
 TEST(Split, SizesAreTakenAsStated) {

@@ -76,10 +76,19 @@ TEST(Variants, HaveOneShapeAndRequestsOfTheirOwn) {
 TEST(Variants, ContextsAreFilledForAllOfThem) {
   const auto config = config_of(4);
   const auto workload = make_workload(config, nullptr, kVocabulary, 2, Rank(1));
+  std::vector<std::int64_t> ids;  // of all variants, in order of pages
+  for (std::size_t place = 0; place < workload.steps.size(); place += 2) {
+    for (const auto& request : workload.steps[place].batch.requests) {
+      ids.push_back(request.id);
+    }
+  }
+  ASSERT_EQ(ids.size(), workload.kv_tokens.size());
   std::map<std::int64_t, std::int64_t> filled;
   for (const auto& step : workload.context_steps) {
-    ASSERT_EQ(step.batch.requests.size(), workload.kv_tokens.size());
-    for (const auto& request : step.batch.requests) {
+    ASSERT_LE(step.first_request + step.batch.requests.size(), ids.size());
+    for (std::size_t i = 0; i < step.batch.requests.size(); ++i) {
+      const auto& request = step.batch.requests[i];
+      EXPECT_EQ(request.id, ids[step.first_request + i]);
       filled[request.id] += request.query_length;
     }
   }

@@ -2,6 +2,8 @@
 // sees every input.
 #include "framework/plan/workload.hpp"
 
+#include <algorithm>
+#include <array>
 #include <map>
 #include <random>
 #include <set>
@@ -12,6 +14,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/plan/mrope_positions.hpp"
+#include "framework/plan/planned_requests.hpp"
 #include "tests/support/input_error.hpp"
 
 namespace dovetail {
@@ -66,6 +69,18 @@ void add_step(const StepWorkload& step, int index, World& world) {
   EXPECT_EQ(token, tokens);
 }
 
+void expect_equal(const std::vector<StepWorkload>& one, const std::vector<StepWorkload>& other) {
+  ASSERT_EQ(one.size(), other.size());
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    EXPECT_EQ(one[i].input_ids, other[i].input_ids);
+    EXPECT_EQ(one[i].positions, other[i].positions);
+    EXPECT_EQ(one[i].mrope_positions, other[i].mrope_positions);
+    EXPECT_EQ(one[i].request_ids, other[i].request_ids);
+    EXPECT_EQ(one[i].global_index, other[i].global_index);
+    EXPECT_EQ(one[i].first_request, other[i].first_request);
+  }
+}
+
 World all_ranks(const WorkloadConfig& config,
                 int world_size,
                 const RequestTrace* trace = nullptr,
@@ -73,8 +88,14 @@ World all_ranks(const WorkloadConfig& config,
   World world;
   std::set<std::size_t> num_context_steps;
   const auto counts = requests_per_rank(config, trace, world_size);
+  const auto together = make_workloads(config, trace, vocabulary, world_size);
   for (int rank = 0; rank < world_size; ++rank) {
     const auto workload = make_workload(config, trace, vocabulary, world_size, Rank(rank));
+    const auto& same = together.at(static_cast<std::size_t>(rank));
+    EXPECT_EQ(workload.digest, same.digest);
+    EXPECT_EQ(workload.kv_tokens, same.kv_tokens);
+    expect_equal(workload.steps, same.steps);
+    expect_equal(workload.context_steps, same.context_steps);
     EXPECT_EQ(workload.steps.size(), static_cast<std::size_t>(config.steps));
     num_context_steps.insert(workload.context_steps.size());
     world.digest += workload.digest;
@@ -208,9 +229,10 @@ TEST(Workload, LongContextsAreCutAndEquallyManyOnAllRanks) {
   ASSERT_EQ(first.context_steps.size(), 2U);
   EXPECT_EQ(first.context_steps[0].batch.num_tokens(), kMaxContextStepTokens);
   EXPECT_EQ(first.context_steps[1].batch.num_tokens(), 101);
-  EXPECT_EQ(first.context_steps[1].batch.requests[0].context_length, kMaxContextStepTokens);
-  EXPECT_EQ(first.context_steps[1].batch.requests[0].query_length, 0);
-  EXPECT_EQ(first.context_steps[0].batch.requests.size(), 3U) << "all requests in every step";
+  EXPECT_EQ(first.context_steps[0].batch.requests.size(), 1U);
+  EXPECT_EQ(first.context_steps[0].first_request, 0U);
+  EXPECT_EQ(first.context_steps[1].batch.requests.size(), 2U) << "the first is done";
+  EXPECT_EQ(first.context_steps[1].first_request, 1U);
   const auto second = make_workload(config, nullptr, kVocabulary, 3, Rank(1));
   ASSERT_EQ(second.context_steps.size(), 2U);
   EXPECT_EQ(second.context_steps[0].batch.num_tokens(), kMaxContextStepTokens);
@@ -227,8 +249,9 @@ TEST(Workload, LongContextsAreCutAndEquallyManyOnAllRanks) {
   ASSERT_EQ(filled.context_steps.size(), 2U);
   EXPECT_EQ(filled.context_steps[0].batch.num_tokens(), kMaxContextStepTokens);
   EXPECT_EQ(filled.context_steps[0].batch.requests[2].query_length, 1);
-  EXPECT_EQ(filled.context_steps[1].batch.requests[2].query_length, 99);
-  EXPECT_EQ(filled.context_steps[1].batch.requests[2].context_length, 1);
+  EXPECT_EQ(filled.context_steps[1].first_request, 2U);
+  EXPECT_EQ(filled.context_steps[1].batch.requests[0].query_length, 99);
+  EXPECT_EQ(filled.context_steps[1].batch.requests[0].context_length, 1);
 
   // One request that is cut in the middle, once and again.
   auto cut = uniform(1, 1, 2 * kMaxContextStepTokens + 5);
@@ -238,6 +261,68 @@ TEST(Workload, LongContextsAreCutAndEquallyManyOnAllRanks) {
   EXPECT_TRUE(make_workload(cut, nullptr, kVocabulary, 1, Rank(0)).context_steps.empty());
   EXPECT_EQ(all_ranks(cut, 1).tokens.size(), 1U);
   EXPECT_TRUE(make_workload(uniform(1, 9), nullptr, kVocabulary, 1, Rank(0)).context_steps.empty());
+}
+
+/// All tokens of a rank's contexts, one request after the other, are cut into equal pieces.
+TEST(Workload, ContextStepsAgainstPlainLoops) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 50; ++round) {
+    RequestLengths group;
+    for (auto left = 1 + random() % 12; left > 0; --left) {
+      const std::uint64_t longest = random() % 3 == 0 ? 3 * kMaxContextStepTokens : 2000;
+      group.lengths.push_back(1);
+      group.context_lengths.push_back(
+          random() % 3 == 0 ? 0 : static_cast<std::int64_t>(random() % longest));
+    }
+    if (round % 5 == 0) {  // cuts between requests
+      group.context_lengths.assign(group.lengths.size(), kMaxContextStepTokens / 2);
+    }
+    WorkloadConfig config;
+    config.phase = WorkPhase::decode;
+    config.requests = {group};
+    const auto workload = make_workload(config, nullptr, kVocabulary, 1, Rank(0));
+    std::vector<std::pair<std::int64_t, std::int64_t>> tokens;  // request, position
+    for (std::size_t id = 0; id < group.lengths.size(); ++id) {
+      for (std::int64_t position = 0; position < group.context_lengths[id]; ++position) {
+        tokens.emplace_back(static_cast<std::int64_t>(id), position);
+      }
+    }
+    constexpr auto step_tokens = static_cast<std::size_t>(kMaxContextStepTokens);
+    ASSERT_EQ(workload.context_steps.size(), (tokens.size() + step_tokens - 1) / step_tokens);
+    std::size_t at = 0;
+    for (const StepWorkload& step : workload.context_steps) {
+      ASSERT_EQ(step.request_ids.size(), std::min(step_tokens, tokens.size() - at));
+      const auto& requests = step.batch.requests;
+      ASSERT_FALSE(requests.empty());
+      EXPECT_GT(requests.front().query_length, 0);
+      EXPECT_GT(requests.back().query_length, 0);
+      std::int64_t counted = 0;
+      for (std::size_t i = 0; i < requests.size(); ++i) {
+        EXPECT_EQ(requests[i].id, static_cast<std::int64_t>(step.first_request + i));
+        counted += requests[i].query_length;
+      }
+      EXPECT_EQ(counted, std::ssize(step.request_ids));
+      for (std::size_t i = 0; i < step.request_ids.size(); ++i, ++at) {
+        EXPECT_EQ(std::pair(step.request_ids[i], step.positions[i]), tokens[at]);
+        EXPECT_EQ(step.global_index[i], static_cast<std::int64_t>(at));
+      }
+    }
+    EXPECT_EQ(at, tokens.size());
+  }
+}
+
+/// Where each context step has all requests, this takes a terabyte.
+TEST(Workload, AMillionRequestsWithContexts) {
+  auto config = uniform(1'000'000, 1, 16);
+  const auto workload = make_workload(config, nullptr, kVocabulary, 1, Rank(0));
+  std::size_t listed = 0;
+  for (const StepWorkload& step : workload.context_steps) {
+    listed += step.batch.requests.size();
+  }
+  EXPECT_EQ(workload.context_steps.size(), 1'954U);
+  EXPECT_EQ(listed, 1'000'000U);
 }
 
 TEST(Workload, ScaleGivesUnevenAndIdleRanks) {
@@ -477,6 +562,68 @@ TEST(Workload, TracedRequestsGoToTheLeastLoadedRank) {
       "{\"length\": 1, \"context_length\": 30}\n{\"length\": 1, \"context_length\": 40}\n");
   EXPECT_EQ(make_workload(config, &contexts, 10, 2, Rank(1)).kv_tokens,
             (std::vector<std::int64_t>{21, 31}));
+}
+
+/// The plain way, over all ranks for each request.
+std::vector<int> plain_ranks(const RequestTrace& trace, const std::vector<double>& scales) {
+  std::vector<std::int64_t> step(scales.size());
+  std::vector<std::int64_t> context(scales.size());
+  std::vector<int> ranks;
+  for (const TraceRequest& line : trace.requests) {
+    int best = line.rank.value_or(-1);
+    std::pair<double, double> least;
+    for (std::size_t rank = 0; !line.rank && rank < scales.size(); ++rank) {
+      const std::pair load = {
+          static_cast<double>(step[rank] + line.length) / scales[rank],
+          static_cast<double>(context[rank] + line.context_length) / scales[rank]};
+      if (scales[rank] > 0.0 && (best < 0 || load < least)) {
+        best = static_cast<int>(rank);
+        least = load;
+      }
+    }
+    step[static_cast<std::size_t>(best)] += line.length;
+    context[static_cast<std::size_t>(best)] += line.context_length;
+    ranks.push_back(best);
+  }
+  return ranks;
+}
+
+TEST(Workload, TracedRequestsGoWhereThePlainWayPutsThem) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 200; ++round) {
+    const auto world_size = 1 + random() % 9;
+    auto config = traced();
+    for (std::size_t rank = 0; rank < world_size; ++rank) {
+      config.rank_scale.push_back(
+          std::array<double, 5>{1.0, 1.0, 0.5, 1.0 / 3.0, 0.0}[rank == 0 ? 0 : random() % 5]);
+    }
+    std::string lines;
+    for (auto left = 1 + random() % 60; left > 0; --left) {
+      lines += "{\"length\": " + std::to_string(1 + random() % 3) +
+               ", \"context_length\": " + std::to_string(random() % 4);
+      lines += random() % 5 == 0 ? ", \"rank\": " + std::to_string(random() % world_size) : "";
+      lines += "}\n";
+    }
+    const auto trace = trace_of(lines);
+    const auto planned = plan_requests(config, &trace, static_cast<int>(world_size));
+    std::vector<int> ranks;
+    ranks.reserve(planned.size());
+    for (const PlannedRequest& request : planned) {
+      ranks.push_back(request.rank);
+    }
+    ASSERT_EQ(ranks, plain_ranks(trace, config.rank_scale)) << lines;
+  }
+}
+
+/// In the plain way this takes an hour.
+TEST(Workload, ATraceOfAMillionRequestsOnManyRanks) {
+  RequestTrace trace;
+  trace.file = "long.jsonl";
+  trace.requests.assign(1'000'000, {.length = 2, .context_length = 1});
+  const auto counts = requests_per_rank(traced(), &trace, 1000);
+  EXPECT_EQ(counts, std::vector<std::int64_t>(1000, 1000));
 }
 
 TEST(Workload, RulesOfATrace) {

@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/record/policy_folder.hpp"
 #include "framework/record/reader.hpp"
 #include "framework/record/recorder.hpp"
 #include "tests/support/input_error.hpp"
+#include "tests/support/pipe_file.hpp"
 #include "tests/unit/record/record_support.hpp"
 
 namespace dovetail {
@@ -447,6 +449,13 @@ TEST(RankFile, ForeignFilesAreRefused) {
   hdf5::File::create(path.string());
   EXPECT_EQ(input_error_of([&] { RankFile file(path); }),
             path.string() + ": /: attribute 'schema_version' is missing");
+}
+
+TEST(RankFile, APipeIsRefusedAtOnce) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  testing::expect_pipe_refused(path, [&] { RankFile file(path); });
+  testing::expect_pipe_refused(path, [&] { PolicyFolder policy(folder.path()); });
 }
 
 TEST(RankFile, CutFileIsRefusedOrWhole) {

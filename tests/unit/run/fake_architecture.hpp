@@ -24,6 +24,9 @@ class FakeArchitecture final : public Architecture {
     return {{"weights", 1000}, {"experts", 8'000'000 / placement.ep_size}};
   }
 
+  void check_weights(WeightSource& /*weights*/,
+                     const ModelPlacement& /*placement*/) const override {}
+
   std::unique_ptr<Model> make_model(WeightSource& weights,
                                     const ModelPlacement& placement) const override;
 

@@ -39,7 +39,7 @@ RankWorkload workload_of(const Experiment& experiment, int world_size, int rank)
 
 /// Different for all layers, tokens and k of these tests, but for the modulus.
 std::int32_t expert_of(std::int64_t layer, std::int64_t request, std::int64_t position, int k) {
-  return static_cast<std::int32_t>((layer + 2 * request + 3 * position + 5 * k) % 8);
+  return static_cast<std::int32_t>((layer + 2 * request + 3 * position + std::int64_t{5} * k) % 8);
 }
 
 float hidden_of(std::int64_t request, std::int64_t position, std::int64_t column) {
@@ -121,7 +121,8 @@ TEST(ReadRouting, MatchesTokensOfAnotherGrid) {
   std::int64_t tokens = 0;
   for (int rank = 0; rank < 2; ++rank) {
     const auto workload = workload_of(experiment, 2, rank);
-    const auto ids = read_routing(source.path(), workload.steps, kStepRouting, *model);
+    const auto ids =
+        read_routing(source.path(), workload.steps, kStepRouting, model->shape(), model->dims());
     ASSERT_EQ(ids.size(), 2U);
     for (std::size_t step = 0; step < ids.size(); ++step) {
       const auto& rows = workload.steps[step];
@@ -146,20 +147,23 @@ TEST(ReadRouting, RefusesWhatDoesNotFit) {
   const auto model = testing::make_fake_model();
   const auto all = workload_of(experiment, 1, 0);
   const RecordedRun others(experiment_of("", "3, 1"), 1);
-  EXPECT_EQ(testing::input_error_of(
-                [&] { read_routing(others.path(), all.steps, kStepRouting, *model); }),
+  EXPECT_EQ(testing::input_error_of([&] {
+              read_routing(others.path(), all.steps, kStepRouting, model->shape(), model->dims());
+            }),
             others.path() +
                 ": holds the routing of 8 of this rank's 16 tokens; the run must have had the same "
                 "requests and steps");
   const RecordedRun three(experiment, 1, 3);
-  EXPECT_EQ(
-      testing::input_error_of([&] { read_routing(three.path(), all.steps, kStepRouting, *model); }),
-      three.file(0) +
-          ": /route/expert_ids is [2, 16, 3]; the model has 2 layers and chooses 2 experts");
+  EXPECT_EQ(testing::input_error_of([&] {
+              read_routing(three.path(), all.steps, kStepRouting, model->shape(), model->dims());
+            }),
+            three.file(0) +
+                ": /route/expert_ids is [2, 16, 3]; the model has 2 layers and chooses 2 experts");
   const RecordedRun many(experiment, 1, kTopK, kHidden, 1);
-  EXPECT_EQ(
-      testing::input_error_of([&] { read_routing(many.path(), all.steps, kStepRouting, *model); }),
-      many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
+  EXPECT_EQ(testing::input_error_of([&] {
+              read_routing(many.path(), all.steps, kStepRouting, model->shape(), model->dims());
+            }),
+            many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
 }
 
 TEST(ReadRouting, RefusesAnUnfinishedRun) {
@@ -168,8 +172,9 @@ TEST(ReadRouting, RefusesAnUnfinishedRun) {
   std::filesystem::remove(source.file(1));
   const auto model = testing::make_fake_model();
   const auto workload = workload_of(experiment, 1, 0);
-  const auto refusal = testing::input_error_of(
-      [&] { read_routing(source.path(), workload.steps, kStepRouting, *model); });
+  const auto refusal = testing::input_error_of([&] {
+    read_routing(source.path(), workload.steps, kStepRouting, model->shape(), model->dims());
+  });
   EXPECT_NE(refusal.find("rank 1"), std::string::npos) << refusal;
 }
 
@@ -179,7 +184,7 @@ TEST(ReadHidden, MatchesTokensOfAnotherGrid) {
   const auto model = testing::make_fake_model();
   for (int rank = 0; rank < 2; ++rank) {
     const auto workload = workload_of(experiment, 2, rank);
-    const auto hidden = read_hidden(source.path(), workload, *model, experiment);
+    const auto hidden = read_hidden(source.path(), workload, model->dims(), experiment);
     ASSERT_EQ(hidden.size(), 2U);
     for (std::size_t step = 0; step < hidden.size(); ++step) {
       const auto& rows = workload.steps[step];
@@ -200,18 +205,53 @@ TEST(ReadHidden, RefusesWhatIsNotTheStageBefore) {
   const auto model = testing::make_fake_model();
   const auto workload = workload_of(experiment, 1, 0);
   const RecordedRun same(experiment, 1);
-  EXPECT_EQ(
-      testing::input_error_of([&] { read_hidden(same.path(), workload, *model, experiment); }),
-      same.file(0) +
-          ": is of layers [2, 4]; allowed for layers from 2 on: a run of the layers up to 2");
+  EXPECT_EQ(testing::input_error_of(
+                [&] { read_hidden(same.path(), workload, model->dims(), experiment); }),
+            same.file(0) +
+                ": is of layers [2, 4]; allowed for layers from 2 on: a run of the layers up to 2");
   const RecordedRun others(experiment_of("0,2", "3, 1, 5"), 1);
-  const auto refusal =
-      testing::input_error_of([&] { read_hidden(others.path(), workload, *model, experiment); });
+  const auto refusal = testing::input_error_of(
+      [&] { read_hidden(others.path(), workload, model->dims(), experiment); });
   EXPECT_NE(refusal.find("was run with another workload.requests"), std::string::npos) << refusal;
   const RecordedRun narrow(experiment_of("0,2"), 1, kTopK, 8);
-  EXPECT_EQ(
-      testing::input_error_of([&] { read_hidden(narrow.path(), workload, *model, experiment); }),
-      narrow.file(0) + ": /output/hidden is [16, 8]; the model's hidden size is 16");
+  EXPECT_EQ(testing::input_error_of(
+                [&] { read_hidden(narrow.path(), workload, model->dims(), experiment); }),
+            narrow.file(0) + ": /output/hidden is [16, 8]; the model's hidden size is 16");
+}
+
+/// What `dovetail check` looks at, over all ranks at once.
+TEST(CheckRecordedInputs, RefusesWhatAnyRankWouldRefuse) {
+  auto experiment = experiment_of();
+  const auto model = testing::make_fake_model();
+  const auto refusal = [&](int world_size) {
+    std::vector<RankWorkload> ranks;
+    ranks.reserve(static_cast<std::size_t>(world_size));
+    for (int rank = 0; rank < world_size; ++rank) {
+      ranks.push_back(workload_of(experiment, world_size, rank));
+    }
+    return testing::input_error_of(
+        [&] { check_recorded_inputs(experiment, ranks, model->shape(), model->dims()); });
+  };
+  EXPECT_EQ(refusal(2), "") << "nothing is recorded";
+  const RecordedRun source(experiment, 3);
+  experiment.workload.routing = ReplayRouting{source.path()};
+  EXPECT_EQ(refusal(2), "");
+  const RecordedRun few(experiment_of(), 1);  // the requests of one rank of two
+  experiment.workload.routing = ReplayRouting{few.path()};
+  EXPECT_EQ(refusal(1), "");
+  EXPECT_EQ(refusal(2),
+            few.path() +
+                ": holds the routing of 0 of rank 1's 16 tokens; the run must have had the same "
+                "requests and steps");
+  experiment.workload.routing = ReplayRouting{few.path() + "/none"};
+  EXPECT_NE(refusal(1).find("no such folder"), std::string::npos);
+
+  experiment = experiment_of("2,4");
+  const RecordedRun before(experiment_of("0,2"), 3);
+  experiment.workload.inputs = {InputKind::hidden, before.path()};
+  EXPECT_EQ(refusal(2), "");
+  experiment.workload.inputs.folder = few.path();
+  EXPECT_NE(refusal(2).find("allowed for layers from 2 on"), std::string::npos) << refusal(2);
 }
 
 TEST(CheckLayers, AreThoseOfTheRecordedRun) {
