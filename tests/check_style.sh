@@ -64,7 +64,7 @@ check_tidy_quickly() {
   files=$(files_to_lint "$@")
   rm -rf build/lint
   sed -n "/^build/d; s|.*[.]cpp$|$PWD/&|p" <<<"$files" | python3 tests/lint_batches.py "$PWD/build/compile_commands.json" "$PWD/build/lint" |
-    xargs -P "$(nproc)" -L 1 bash -c 'lint_batch "$@"' lint_batch "$checks" || failed=1
+    xargs -r -P "$(nproc)" -L 1 bash -c 'lint_batch "$@"' lint_batch "$checks" || failed=1
   sed -n '/^build/p; /[.]cu$/p' <<<"$files" | xargs -P "$(nproc)" -I '{}' bash -c 'lint_file "$1" "$2"' lint_file "$checks" '{}' || failed=1
   return $failed
 }

@@ -13,7 +13,7 @@
 
 namespace dovetail {
 
-/// Field names and meaning as in Hugging Face's MoeDecoderConfig.
+/// Field names and meaning as in the configurations of transformers, where these have them.
 struct MoeDecoderConfig {
   std::int64_t vocab_size = 0;
   std::int64_t hidden_size = 0;

@@ -33,6 +33,21 @@ class OneThread {
   const int before_;
 };
 
+/// The rows of x [R, ...] and behind them rows of zeros up to a multiple of kRowBlock: contiguous
+/// and aligned as a new tensor is, which is what a kernel's choice may depend on. x itself where it
+/// is that already.
+at::Tensor in_whole_blocks(const at::Tensor& x) {
+  const std::int64_t rows = x.size(0);
+  if (rows % kRowBlock == 0 && is_aligned(x)) {
+    return x;
+  }
+  std::vector<std::int64_t> sizes = x.sizes().vec();
+  sizes.front() = num_blocks(rows, kRowBlock) * kRowBlock;
+  at::Tensor padded = at::zeros(sizes, x.options());
+  padded.narrow(0, 0, rows).copy_(x);
+  return padded;
+}
+
 }  // namespace
 
 void for_each_tile(at::Device device,
@@ -55,18 +70,6 @@ void for_each_tile(at::Device device,
       compute(i);
     }
   });
-}
-
-at::Tensor in_whole_blocks(const at::Tensor& x) {
-  const std::int64_t rows = x.size(0);
-  if (rows % kRowBlock == 0 && is_aligned(x)) {
-    return x;
-  }
-  std::vector<std::int64_t> sizes = x.sizes().vec();
-  sizes.front() = num_blocks(rows, kRowBlock) * kRowBlock;
-  at::Tensor padded = at::zeros(sizes, x.options());
-  padded.narrow(0, 0, rows).copy_(x);
-  return padded;
 }
 
 at::Tensor aligned(const at::Tensor& x) {

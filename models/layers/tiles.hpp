@@ -27,11 +27,6 @@ void for_each_tile(at::Device device,
                    std::int64_t count,
                    const std::function<void(std::int64_t)>& compute);
 
-/// The rows of x [R, ...] and behind them rows of zeros up to a multiple of kRowBlock: contiguous
-/// and aligned as a new tensor is, which is what a kernel's choice may depend on. x itself where it
-/// is that already.
-at::Tensor in_whole_blocks(const at::Tensor& x);
-
 /// x, or a copy of it where x is not contiguous or not aligned as a new tensor is.
 at::Tensor aligned(const at::Tensor& x);
 

@@ -19,6 +19,11 @@ DOVETAIL_HOST_DEVICE constexpr int num_tree_blocks(int num_experts) {
   return power_of_two < (1 << kTreeLevels) ? power_of_two : 1 << kTreeLevels;
 }
 
+/// Whether each of `ranks` ranks with equal shares of neighbouring experts holds a subtree.
+DOVETAIL_HOST_DEVICE constexpr bool hold_subtrees(int ranks, int num_experts) {
+  return num_tree_blocks(num_experts) % ranks == 0;
+}
+
 /// Of two leaves, or of any two neighbours in one level: the level in which they meet, 0 = they are
 /// siblings; -1 where they are one.
 DOVETAIL_HOST_DEVICE constexpr int meeting_level(int left, int right) {

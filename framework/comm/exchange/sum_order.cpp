@@ -27,11 +27,11 @@ SumOrder sum_order(Numerics numerics, bool on_gpu) {
 }
 
 void check_grid(SumOrder order, int num_experts, int expert_parallel) {
-  const int blocks = num_tree_blocks(num_experts);
-  if (order == SumOrder::by_expert && blocks % expert_parallel != 0) {
+  if (order == SumOrder::by_expert && !hold_subtrees(expert_parallel, num_experts)) {
     throw InputError("numerics batch_invariant on GPUs with expert_parallel " +
                      std::to_string(expert_parallel) + " and " + std::to_string(num_experts) +
-                     " experts; allowed: a power of two up to " + std::to_string(blocks));
+                     " experts; allowed: a power of two up to " +
+                     std::to_string(num_tree_blocks(num_experts)));
   }
 }
 

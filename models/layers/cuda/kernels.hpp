@@ -23,18 +23,20 @@ void launch_rms_norm(void* result,
                      std::int64_t size,
                      cudaStream_t stream);
 
-/// table [2, tokens, frequencies] = cos and sin of position * frequency, times `scale`, rounded
-/// from float. positions int64: frequency f reads row position_rows[f] of rows `position_stride`
-/// apart; with position_rows null, row 0.
-void launch_rotary_table(void* table,
-                         const std::int64_t* positions,
-                         std::int64_t position_stride,
-                         const std::int64_t* position_rows,
-                         const float* frequencies,
-                         float scale,
-                         std::int64_t tokens,
-                         std::int64_t frequencies_count,
-                         cudaStream_t stream);
+struct RotaryTableArguments {
+  void* table = nullptr;                    ///< [2, tokens, num_frequencies]; written
+  const std::int64_t* positions = nullptr;  ///< rows `position_stride` apart
+  std::int64_t position_stride = 0;
+  const std::int64_t* position_rows = nullptr;  ///< [num_frequencies]; null = row 0 for all
+  const float* frequencies = nullptr;           ///< [num_frequencies]
+  float scale = 1;
+  std::int64_t tokens = 0;
+  std::int64_t num_frequencies = 0;
+};
+
+/// Cosines and sines of position * frequency, times `scale`, rounded from float. Frequency f reads
+/// row position_rows[f] of the positions.
+void launch_rotary_table(const RotaryTableArguments& arguments, cudaStream_t stream);
 
 struct QkvArguments {
   void* qkv = nullptr;           ///< [tokens, heads + 2 kv_heads, head_dim]; changed in place

@@ -55,15 +55,16 @@ at::Tensor rotary_table(const at::Tensor& positions,
                  "positions must be int64 with neighbouring tokens");
   at::Tensor table =
       at::empty({2, tokens, frequencies.numel()}, frequencies.options().dtype(at::kBFloat16));
-  launch_rotary_table(table.mutable_data_ptr(),
-                      positions.const_data_ptr<std::int64_t>(),
-                      two_dimensional ? positions.stride(0) : 0,
-                      two_dimensional ? position_rows.const_data_ptr<std::int64_t>() : nullptr,
-                      frequencies.const_data_ptr<float>(),
-                      static_cast<float>(attention_factor),
-                      tokens,
-                      frequencies.numel(),
-                      stream());
+  launch_rotary_table(
+      {.table = table.mutable_data_ptr(),
+       .positions = positions.const_data_ptr<std::int64_t>(),
+       .position_stride = two_dimensional ? positions.stride(0) : 0,
+       .position_rows = two_dimensional ? position_rows.const_data_ptr<std::int64_t>() : nullptr,
+       .frequencies = frequencies.const_data_ptr<float>(),
+       .scale = static_cast<float>(attention_factor),
+       .tokens = tokens,
+       .num_frequencies = frequencies.numel()},
+      stream());
   return table;
 }
 

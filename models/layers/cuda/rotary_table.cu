@@ -32,30 +32,22 @@ __global__ void rotary_table(bf16* table,
 
 }  // namespace
 
-void launch_rotary_table(void* table,
-                         const std::int64_t* positions,
-                         std::int64_t position_stride,
-                         const std::int64_t* position_rows,
-                         const float* frequencies,
-                         float scale,
-                         std::int64_t tokens,
-                         std::int64_t frequencies_count,
-                         cudaStream_t stream) {
-  const std::int64_t angles = tokens * frequencies_count;
+void launch_rotary_table(const RotaryTableArguments& arguments, cudaStream_t stream) {
+  const std::int64_t angles = arguments.tokens * arguments.num_frequencies;
   if (angles == 0) {
     return;
   }
   const std::int64_t blocks = (angles + kThreads - 1) / kThreads;
   DOVETAIL_CHECK(blocks < (std::int64_t{1} << 31), "rotary table: number of angles");
   rotary_table<<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(
-      static_cast<bf16*>(table),
-      positions,
-      position_stride,
-      position_rows,
-      frequencies,
-      scale,
+      static_cast<bf16*>(arguments.table),
+      arguments.positions,
+      arguments.position_stride,
+      arguments.position_rows,
+      arguments.frequencies,
+      arguments.scale,
       angles,
-      static_cast<int>(frequencies_count));
+      static_cast<int>(arguments.num_frequencies));
   check_cuda(cudaGetLastError(), "launch of rotary_table");
 }
 

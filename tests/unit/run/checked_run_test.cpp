@@ -13,19 +13,12 @@
 namespace dovetail {
 namespace {
 
+using testing::fake_architectures;
 using testing::fake_experiment;
-using testing::FakeArchitecture;
 
 CheckedRun check(const std::string& more, int num_ranks) {
-  static const Registry<ArchitectureFactory> architectures = [] {
-    Registry<ArchitectureFactory> registry("architecture");
-    registry.add("fake", "for tests", [](const ModelConfig&) -> std::unique_ptr<Architecture> {
-      return std::make_unique<FakeArchitecture>();
-    });
-    return registry;
-  }();
   return check_run(
-      fake_experiment(more), num_ranks, {architectures, {}}, build_capabilities({"fake"}));
+      fake_experiment(more), num_ranks, {fake_architectures(), {}}, build_capabilities({"fake"}));
 }
 
 std::map<std::string, std::int64_t> memory_of(const CheckedRun& run, int rank) {

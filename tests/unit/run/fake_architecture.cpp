@@ -71,6 +71,17 @@ std::unique_ptr<Model> make_fake_model() {
   return std::make_unique<FakeModel>();
 }
 
+const Registry<ArchitectureFactory>& fake_architectures() {
+  static const Registry<ArchitectureFactory> architectures = [] {
+    Registry<ArchitectureFactory> registry("architecture");
+    registry.add("fake", "for tests", [](const ModelConfig&) -> std::unique_ptr<Architecture> {
+      return std::make_unique<FakeArchitecture>();
+    });
+    return registry;
+  }();
+  return architectures;
+}
+
 Experiment fake_experiment(const std::string& more) {
   return parse_experiment(
              "experiment: fake\nmodel: {architecture: fake, config: '" DOVETAIL_SOURCE_DIR

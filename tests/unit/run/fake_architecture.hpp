@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "framework/base/registry.hpp"
 #include "framework/step/architecture.hpp"
 
 namespace dovetail::testing {
@@ -38,6 +39,9 @@ class FakeArchitecture final : public Architecture {
 
 /// A model of that architecture whose phases must not be called.
 std::unique_ptr<Model> make_fake_model();
+
+/// With that architecture alone, as "fake".
+const Registry<ArchitectureFactory>& fake_architectures();
 
 /// An experiment of such a model; `more` are further lines of its file.
 Experiment fake_experiment(const std::string& more);

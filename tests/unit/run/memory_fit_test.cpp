@@ -11,19 +11,12 @@
 namespace dovetail {
 namespace {
 
+using testing::fake_architectures;
 using testing::fake_experiment;
-using testing::FakeArchitecture;
 
 constexpr std::int64_t kExpertBytes = 8'000'000;  // of FakeArchitecture, over all ranks
 
 CheckedRun check_on(const std::string& device, int num_ranks) {
-  static const Registry<ArchitectureFactory> architectures = [] {
-    Registry<ArchitectureFactory> registry("architecture");
-    registry.add("fake", "for tests", [](const ModelConfig&) -> std::unique_ptr<Architecture> {
-      return std::make_unique<FakeArchitecture>();
-    });
-    return registry;
-  }();
   return check_run(
       fake_experiment("workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
                       "execution: {dtype: bfloat16, device: " +
@@ -32,7 +25,7 @@ CheckedRun check_on(const std::string& device, int num_ranks) {
                       "policies: [{name: sequential}, {name: large, schedule: sequential, "
                       "cache_tokens: 160000}]\n"),
       num_ranks,
-      {architectures, {}},
+      {fake_architectures(), {}},
       planning_capabilities({"fake"}));
 }
 

@@ -19,9 +19,9 @@ const ExchangeShape& checked(BlockKind kind,
                  "top_k " + std::to_string(shape.top_k) + "; on GPUs at most " +
                      std::to_string(kMaxDeviceTopK));
   DOVETAIL_CHECK(shape.sum_order != SumOrder::by_choice, "device exchanges return no choices");
-  DOVETAIL_CHECK(shape.sum_order != SumOrder::by_expert ||
-                     num_tree_blocks(shape.num_experts) % shape.ep_size == 0,
-                 "the experts of a rank are no subtree");
+  DOVETAIL_CHECK(
+      shape.sum_order != SumOrder::by_expert || hold_subtrees(shape.ep_size, shape.num_experts),
+      "the experts of a rank are no subtree");
   if (shape.ep_size > 1) {
     DOVETAIL_CHECK(!setting.nccl_comms.empty(), "an exchange between ranks needs a communicator");
     for (const auto& [comm_sms, comm] : setting.nccl_comms) {
