@@ -142,7 +142,7 @@ std::vector<EarlierPolicy> SweepRecords::earlier_policies(std::size_t point) con
                                   [&](const SweepPolicy& one) { return one.name == policy.name; });
     earlier.push_back({policy.name,
                        row->measured_in_point.value_or(*done),
-                       (folder_ / result.folder / policy.name).string()});
+                       (folder_.path / result.folder / policy.name).string()});
   }
   return earlier;
 }
