@@ -40,12 +40,24 @@ DOVETAIL_HOST_DEVICE constexpr int meeting_level_of_experts(int left, int right,
   return meeting_level(left / per_block, right / per_block);
 }
 
-/// N neighbouring elements of a sum. Number: `Stored`, the activation dtype, with
-/// `Stored narrow(float)` and `float widen(Stored)`. One thread.
+/// Memory of a TreeSum for nodes that wait for their right sibling, the thread's own.
 template <class Number, int N>
+struct LocalNodes {
+  typename Number::Stored nodes[kTreeLevels][N];
+
+  DOVETAIL_HOST_DEVICE auto& at(int level) { return nodes[level]; }
+};
+
+/// N neighbouring elements of a sum. Number: `Stored`, the activation dtype, with
+/// `Stored narrow(float)` and `float widen(Stored)`. Nodes: `Stored (&at(int level))[N]`, the place
+/// of a node that waits; a kernel keeps them in shared memory, because registers for all levels
+/// leave too few threads to hide the latency of loads. One thread.
+template <class Number, int N, class Nodes = LocalNodes<Number, N>>
 class TreeSum {
  public:
   using Stored = typename Number::Stored;
+
+  DOVETAIL_HOST_DEVICE explicit TreeSum(Nodes nodes = {}) : nodes_(nodes) {}
 
   /// Terms come in ascending order of their experts; `level` is that in which the term meets the
   /// one before, of no meaning for the first.
@@ -59,7 +71,12 @@ class TreeSum {
     }
     if (started_) {
       complete(level);
-      wait_in(level);
+      auto& waiting = nodes_.at(level);
+      DOVETAIL_UNROLL
+      for (int n = 0; n < N; ++n) {
+        waiting[n] = Number::narrow(current_[n]);
+      }
+      waiting_ |= 1U << level;
     }
     started_ = true;
     DOVETAIL_UNROLL
@@ -92,38 +109,22 @@ class TreeSum {
     for (int n = 0; n < N; ++n) {
       current_[n] = Number::widen(Number::narrow(current_[n]));
     }
-    if ((waiting_ & ((1U << level) - 1U)) == 0) {
-      return;
-    }
-    DOVETAIL_UNROLL
-    for (int below = 0; below < kTreeLevels; ++below) {
-      if (below < level && ((waiting_ >> below) & 1U) != 0) {
-        DOVETAIL_UNROLL
-        for (int n = 0; n < N; ++n) {
-          current_[n] =
-              Number::widen(Number::narrow(sum(Number::widen(left_[below][n]), current_[n])));
-        }
-        waiting_ &= ~(1U << below);
+    for (int below = 0; below < level && (waiting_ >> below) != 0; ++below) {
+      if (((waiting_ >> below) & 1U) == 0) {
+        continue;
       }
+      const auto& left = nodes_.at(below);
+      DOVETAIL_UNROLL
+      for (int n = 0; n < N; ++n) {
+        current_[n] = Number::widen(Number::narrow(sum(Number::widen(left[n]), current_[n])));
+      }
+      waiting_ &= ~(1U << below);
     }
   }
 
-  DOVETAIL_HOST_DEVICE void wait_in(int level) {
-    DOVETAIL_UNROLL
-    for (int any = 0; any < kTreeLevels; ++any) {
-      if (any == level) {
-        DOVETAIL_UNROLL
-        for (int n = 0; n < N; ++n) {
-          left_[any][n] = Number::narrow(current_[n]);
-        }
-      }
-    }
-    waiting_ |= 1U << level;
-  }
-
+  Nodes nodes_;
   float current_[N] = {};
-  Stored left_[kTreeLevels][N] = {};  ///< nodes that wait for their right sibling, by level
-  unsigned waiting_ = 0;              ///< bit l: left_[l] is one
+  unsigned waiting_ = 0;  ///< bit l: nodes_.at(l) is one
   bool started_ = false;
 };
 

@@ -43,11 +43,30 @@ struct Float16 {
   static __device__ __half narrow(float value) { return __float2half_rn(value); }
 };
 
+// Nodes of the CTA's threads, in shared memory.
+template <class Number, int N>
+class SharedNodes {
+ public:
+  using Row = Unit<typename Number::Stored, N>[kRowThreads];
+
+  __device__ explicit SharedNodes(Row* rows) : rows_(rows) {}
+
+  __device__ auto& at(int level) { return rows_[level][threadIdx.x].values; }
+
+ private:
+  Row* rows_;
+};
+
+template <class Number, int N>
+using SharedTreeSum = TreeSum<Number, N, SharedNodes<Number, N>>;
+
 // Terms in the order in which they come, rounded once; the first is stored. As TreeSum, which also
-// rounds where terms meet.
+// rounds where terms meet, and keeps nodes.
 template <class Number, int N>
 class PlainSum {
  public:
+  __device__ explicit PlainSum(SharedNodes<Number, N> /*nodes*/) {}
+
   __device__ void add(int /*level*/, const float (&term)[N]) {
     DOVETAIL_UNROLL
     for (int n = 0; n < N; ++n) {
@@ -125,6 +144,7 @@ template <class Number, int N, template <class, int> class Sum, bool kTree>
 __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
   using T = typename Number::Stored;
   __shared__ Terms terms;
+  __shared__ Unit<T, N> nodes[kTree ? kTreeLevels : 1][kRowThreads];
   const auto& arrivals = args.arrivals;
   const auto& block = arrivals.block;
   const std::int64_t source = blockIdx.y;
@@ -141,9 +161,13 @@ __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
                          args.choice_rows + (source * block.capacity + row) * block.top_k,
                          terms);
     for (std::int64_t i = threadIdx.x; terms.count > 0 && i < units; i += blockDim.x) {
-      Sum<Number, N> sum;
+      Sum<Number, N> sum{SharedNodes<Number, N>(nodes)};
+      Unit<T, N> next = in[terms.rows[0] * units + i];
       for (int j = 0; j < terms.count; ++j) {
-        const Unit<T, N> unit = in[terms.rows[j] * units + i];
+        const Unit<T, N> unit = next;
+        if (j + 1 < terms.count) {
+          next = in[terms.rows[j + 1] * units + i];  // on its way while this one is added
+        }
         float term[N];
         DOVETAIL_UNROLL
         for (int n = 0; n < N; ++n) {
@@ -160,16 +184,17 @@ __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
 }
 
 // A CTA takes a token, and adds the partial sums of its ranks.
-template <class Number, int N, template <class, int> class Sum>
+template <class Number, int N, template <class, int> class Sum, bool kTree>
 __global__ void __launch_bounds__(kRowThreads) finish_kernel(FinishArgs args) {
   using T = typename Number::Stored;
+  __shared__ Unit<T, N> nodes[kTree ? kTreeLevels : 1][kRowThreads];
   const auto units = args.block.row_bytes / static_cast<std::int64_t>(sizeof(T) * N);
   const auto ranks = static_cast<int>(args.layout.ep_size);
   auto* out = static_cast<Unit<T, N>*>(args.output);
   for (std::int64_t token = blockIdx.x; token < args.num_tokens; token += gridDim.x) {
     const auto* positions = args.sender + args.layout.positions() + token * ranks;
     for (std::int64_t i = threadIdx.x; i < units; i += blockDim.x) {
-      Sum<Number, N> sum;
+      Sum<Number, N> sum{SharedNodes<Number, N>(nodes)};
       int before = 0;
       for (int rank = 0; rank < ranks; ++rank) {
         const std::int64_t position = positions[rank];
@@ -199,7 +224,7 @@ template <class Number, int N>
 void reduce_in_units(const ReduceArgs& args, cudaStream_t stream) {
   const auto grid = grid_of(args.arrivals);
   if (args.order == SumOrder::by_expert) {
-    reduce_kernel<Number, N, TreeSum, true><<<grid, kRowThreads, 0, stream>>>(args);
+    reduce_kernel<Number, N, SharedTreeSum, true><<<grid, kRowThreads, 0, stream>>>(args);
   } else {
     reduce_kernel<Number, N, PlainSum, false><<<grid, kRowThreads, 0, stream>>>(args);
   }
@@ -209,9 +234,9 @@ template <class Number, int N>
 void finish_in_units(const FinishArgs& args, cudaStream_t stream) {
   const auto grid = static_cast<unsigned>(num_ctas(args.num_tokens, kMostCtas));
   if (args.order == SumOrder::by_expert) {
-    finish_kernel<Number, N, TreeSum><<<grid, kRowThreads, 0, stream>>>(args);
+    finish_kernel<Number, N, SharedTreeSum, true><<<grid, kRowThreads, 0, stream>>>(args);
   } else {
-    finish_kernel<Number, N, PlainSum><<<grid, kRowThreads, 0, stream>>>(args);
+    finish_kernel<Number, N, PlainSum, false><<<grid, kRowThreads, 0, stream>>>(args);
   }
 }
 
