@@ -56,7 +56,7 @@ std::string write_keys_as_markdown() {
     }
   }
   return text + "\nA policy may state every `execution` key for itself, but not " +
-         join_names(common) + ".\n";
+         join_names(common, " and ") + ".\n";
 }
 
 std::string write_keys_as_text() {
