@@ -15,6 +15,7 @@
 #include "framework/record/run_info.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/checked_run.hpp"
+#include "framework/run/earlier_policy.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/memory_fit.hpp"
 #include "framework/run/run_header.hpp"
@@ -231,9 +232,9 @@ OrderedJson check_experiment(const Experiment& experiment,
 
 OrderedJson check_point(const Sweep& sweep,
                         std::size_t point,
+                        const Experiment& experiment,
                         const CheckOptions& options,
                         const Capabilities& capabilities) {
-  const auto experiment = point_experiment(sweep, point, options.num_ranks, capabilities);
   OrderedJson report;
   try {
     report = check_experiment(experiment, options, capabilities);
@@ -250,9 +251,17 @@ OrderedJson check_point(const Sweep& sweep,
 
 /// Of a sweep every point, checked as a run of its own. Errors name the point.
 int check_sweep(const Sweep& sweep, const CheckOptions& options, const Capabilities& capabilities) {
+  std::vector<Experiment> experiments;
+  experiments.reserve(sweep.num_points());
+  for (std::size_t point = 0; point < sweep.num_points(); ++point) {
+    experiments.push_back(point_experiment(sweep, point, options.num_ranks, capabilities));
+  }
+  const auto unchanged = find_unchanged(experiments);
   auto points = OrderedJson::array();
   for (std::size_t point = 0; point < sweep.num_points(); ++point) {
-    points.push_back(check_point(sweep, point, options, capabilities));
+    auto checked = check_point(sweep, point, experiments[point], options, capabilities);
+    checked["measured_in_point"] = unchanged[point];
+    points.push_back(std::move(checked));
   }
   if (options.format == OutputFormat::json) {
     std::cout << OrderedJson{{"points", points}}.dump(2) << "\n";

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
@@ -195,6 +196,7 @@ void print_points(const Sweep& sweep, const OrderedJson& points) {
   columns.push_back({"policies", TextTable::Align::left});
   TextTable table(columns);
   std::vector<PolicyLink> links;
+  std::set<std::string> measured_once;
   for (const auto& point : points) {
     std::vector<std::string> row = {point["point"].dump()};
     for (const auto& [key, value] : point["values"].items()) {
@@ -208,6 +210,10 @@ void print_points(const Sweep& sweep, const OrderedJson& points) {
     for (const auto& policy : check["policies"]) {
       const auto name = policy["name"].get<std::string>();
       names += (names.empty() ? "" : ", ") + name;
+      if (const auto& earlier = point["measured_in_point"]; earlier.contains(name)) {
+        names += " (point " + earlier[name].dump() + ")";
+        measured_once.insert(name);
+      }
       links.push_back({"point " + point["point"].dump() + ", " + name, policy["link"]});
     }
     row.push_back(names);
@@ -215,7 +221,13 @@ void print_points(const Sweep& sweep, const OrderedJson& points) {
   }
   std::cout << link_note(links) << counted(std::ssize(points), "point")
             << "; tokens and memory of the rank that has most\n"
-            << table.to_string() << "memory does not count "
+            << table.to_string();
+  if (!measured_once.empty()) {
+    std::cout << "(point N): " << join_names(measured_once)
+              << " is measured once, in point N, and taken from there (sweep_unchanged: "
+                 "measure_once; measure_again measures it in every point)\n";
+  }
+  std::cout << "memory does not count "
             << points[0]["check"]["memory_leaves_out"].get<std::string>() << "\n";
   std::string shown;
   for (const auto& point : points) {

@@ -60,10 +60,12 @@ void add_run(CLI::App& app, RunOptions& options) {
 void add_compare(CLI::App& app, CompareCommandOptions& options) {
   auto* command = app.add_subcommand("compare", "compare the times of policies or whole runs");
   command->add_option("DIR", options.folders, "run folders or policy folders, or one sweep");
-  command->add_option("--baseline",
-                      options.baseline,
-                      "what speed-ups refer to: a policy of each run, or for all RUN/POLICY, as "
-                      "the tables name it or as a path; default: verify.baseline of each run");
+  command->add_option(
+      "--baseline",
+      options.baseline,
+      "what speed-ups refer to: a policy of each run or point of a sweep, or for all "
+      "runs RUN/POLICY, as the tables name it or as a path; default: "
+      "verify.baseline of each run");
   auto* explain =
       command
           ->add_option("--explain",

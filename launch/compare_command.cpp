@@ -10,6 +10,7 @@
 #include "framework/base/error.hpp"
 #include "framework/compare/compare.hpp"
 #include "framework/compare/quantities.hpp"
+#include "framework/compare/sweep_baseline.hpp"
 #include "framework/compare/sweep_result.hpp"
 #include "framework/record/run_folder.hpp"
 #include "launch/commands.hpp"
@@ -75,7 +76,10 @@ int print_explanation(const std::string& column, OutputFormat format) {
 }
 
 int print_sweep(const fs::path& folder, const CompareCommandOptions& options) {
-  const auto result = read_sweep_result(folder);
+  auto result = read_sweep_result(folder);
+  if (!options.baseline.empty()) {
+    set_baseline(result, options.baseline);
+  }
   if (options.format == OutputFormat::json) {
     std::cout << to_json(result).dump(2) << "\n";
     return kExitDone;

@@ -8,9 +8,12 @@ Writes step_time, hidden_share and timeline into --out (default: RUN_OR_SWEEP_DI
 import argparse
 import contextlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
+
+SYSTEM_PYTHON = "/usr/bin/python3"  # has the packages of Debian, which another python3 in PATH does not see
 
 
 class InputError(Exception):
@@ -27,6 +30,8 @@ try:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
 except ImportError as error:
+    if sys.executable != SYSTEM_PYTHON and os.access(SYSTEM_PYTHON, os.X_OK):
+        os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, *sys.argv])
     sys.exit((print(f"plot: {error}; needs python3 with h5py and matplotlib (Debian: apt-get install python3-h5py python3-matplotlib, "
                     "54 MB, 334 MB unpacked; or pip install h5py matplotlib)", file=sys.stderr), 2)[1])
 

@@ -19,7 +19,7 @@ std::vector<Quantity> sweep_quantities() {
       {in, "tokens", "", "count", "rank that has most", "The tokens of a step.", ""},
       {in, "policy", "", "text", "", "The label of the policy; behind it the point in which it was measured, where that is another.", ""},
       {in, "p50 [ms]", "", "ms", step, "The median step time.", ""},
-      {in, "speed-up", "", "factor", "", "Over the baseline of the point, else its first policy.", "p50 of the baseline / own p50"},
+      {in, "speed-up", "", "factor", "", "Over `--baseline`, else the baseline of the point, else its first policy.", "p50 of the baseline / own p50"},
       {in, "hidden", "", "%", "all, profiled steps", "As in compare.", "hidden moving / moving"},
       {in, "verdict", "", "text", "", "`baseline`, `verified`, `mismatch`, `not_comparable`, `not_finite` or `not_verified`; of a point that is not complete its status.", ""},
       {in, "link", "", "text", "", "How the link was emulated; shown where links differ.", ""},
@@ -107,7 +107,7 @@ std::vector<Quantity> plan_quantities() {
       {in, "point", "", "number", "", "The point of the sweep. Behind it a column for each axis.", ""},
       {in, "tokens", "", "count", "rank that has most", "The tokens of a step.", ""},
       {in, "memory [MiB]", "", "MiB", "rank that has most", "The memory of a rank.", ""},
-      {in, "policies", "", "text", "", "The policies of the point.", ""},
+      {in, "policies", "", "text", "", "The policies of the point; behind one the earlier point in which it is measured (`sweep_unchanged`).", ""},
   });
   add(Report::plan, {
       {in, "op", "", "number", "", "The op, in the order in which ops are enqueued.", ""},

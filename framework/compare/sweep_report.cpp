@@ -140,8 +140,8 @@ std::string to_text(const SweepResult& result, std::size_t width) {
     }
   }
   return link_line(links) + "Sweep " + result.experiment +
-         ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over the "
-         "baseline of the point\n" +
+         ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over " +
+         (result.baseline.empty() ? "the baseline" : result.baseline) + " of the point\n" +
          table.to_string(width);
 }
 

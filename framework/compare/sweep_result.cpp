@@ -8,6 +8,7 @@
 #include "framework/base/strict_json.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
+#include "framework/compare/sweep_baseline.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/policy_folder.hpp"
 #include "framework/record/run_folder.hpp"
@@ -144,15 +145,7 @@ void add_speed_ups(const Experiment& experiment, std::vector<SweepPolicy>& polic
       baseline = &policy;
     }
   }
-  if (baseline == nullptr || !baseline->step_ns) {
-    return;
-  }
-  const double p50 = baseline->step_ns->p50;
-  for (SweepPolicy& policy : policies) {
-    if (policy.step_ns && policy.step_ns->p50 > 0) {
-      policy.speed_up = p50 / policy.step_ns->p50;
-    }
-  }
+  set_speed_ups(policies, baseline);
 }
 
 /// Fills the rows; returns the first problem.

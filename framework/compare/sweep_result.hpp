@@ -69,6 +69,7 @@ struct SweepResult {
   std::vector<std::string> keys;  ///< of the axes
   std::vector<SweepPointResult> points;
   nlohmann::json step_times;  ///< table for the policy auto; null = none
+  std::string baseline;  ///< that a reader has named (sweep_baseline.hpp); empty: each point's own
 
   /// Number of points that are done.
   std::size_t num_complete() const;

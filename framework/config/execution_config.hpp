@@ -24,7 +24,7 @@ struct LinkConfig {
                 &LinkConfig::latency_us,
                 0.0,
                 1e6,
-                "The link's latency, in microseconds, of each dispatch and each combine.");
+                "The latency of each dispatch and each combine.");
     keys.number("gbytes_per_s",
                 &LinkConfig::gbytes_per_s,
                 1e-3,
@@ -63,9 +63,8 @@ struct ExecutionConfig {
     using E = ExecutionConfig;
     keys.one_of("device",
                 &E::device,
-                "`auto`: GPUs where every rank of a host can have one of its own and no policy "
-                "asks for what only CPU ranks can do (a link, `float16`), else the CPU. `cuda`: "
-                "one GPU a rank.")
+                "`auto`: GPUs where each rank of a host can have its own and no policy needs CPU "
+                "ranks (a link, `float16`), else the CPU. `cuda`: one GPU a rank.")
         .same_in_all_policies();
     keys.one_of("dtype",
                 &E::dtype,
@@ -73,16 +72,12 @@ struct ExecutionConfig {
                 "The type of activations and weights. On a GPU `float32` is the slow checking "
                 "path. `float16` is for CPU ranks only.")
         .same_in_all_policies();
-    keys.one_of("numerics",
-                &E::numerics,
-                "`batch_invariant`: a row has the same bits whatever else is in the batch, and on "
-                "every grid; slower. `fast` promises that of no row.");
-    keys.whole("warmup",
-               &E::warmup,
-               0,
-               Limits::kCount,
-               "Untimed iterations before the timed ones, of `workload.steps` forward passes "
-               "each.");
+    keys.one_of(
+        "numerics",
+        &E::numerics,
+        "`batch_invariant`: a row has the same bits in every batch and on every grid; slower.");
+    keys.whole(
+        "warmup", &E::warmup, 0, Limits::kCount, "Untimed iterations before the timed ones.");
     keys.whole("iterations",
                &E::iterations,
                1,
@@ -92,14 +87,13 @@ struct ExecutionConfig {
                 &E::graph,
                 "`piecewise`: CUDA graphs of the compute between exchanges. `full`: CUDA graphs "
                 "of whole steps, not with `ragged`. Graphs need a GPU and `bfloat16`.");
-    keys.auto_or_ascending("graph_sizes",
-                           &E::graph_sizes,
-                           1,
-                           Limits::kTokens,
-                           "On a GPU: the tokens of each ubatch are padded to the next of these "
-                           "sizes, so that steps share graphs; more than the largest stay as they "
-                           "are. `auto`: no padding where all steps have equal tokens, else about "
-                           "sixteen sizes from each power of two to the next.")
+    keys.auto_or_ascending(
+            "graph_sizes",
+            &E::graph_sizes,
+            1,
+            Limits::kTokens,
+            "On a GPU: the sizes to which the tokens of a ubatch are padded, so that steps share "
+            "graphs: see Graphs and exchanges in experiments/README.md.")
         .default_is("`auto`")
         .dumped_if([](const E& execution) { return execution.graph_sizes.has_value(); });
     keys.one_of("hand_off",
@@ -129,13 +123,12 @@ struct ExecutionConfig {
                &E::cache_tokens,
                0,
                Limits::kTokens,
-               "The capacity of a rank's KV cache, a multiple of `page_size`; 0: as much as is "
-               "needed. What does not fit is refused.");
+               "The tokens of a rank's KV cache, a multiple of `page_size`; 0: as many as needed. "
+               "What does not fit is refused.");
     keys.map("link",
              &E::link,
-             "A link that is emulated, on CPU ranks only: dispatch and combine last at least "
-             "latency + bytes / rate, where bytes are the larger of what the rank sends and "
-             "receives. `none`: the machine's own link.");
+             "An emulated link, on CPU ranks only: dispatch and combine last at least latency + "
+             "bytes / rate, where bytes are the larger of what the rank sends and receives.");
   }
 };
 

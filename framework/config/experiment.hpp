@@ -77,7 +77,7 @@ struct RecordConfig {
                write_outputs,
                "list of `hidden`, `logits`, `logits_all`, `layers`, `routing`, `kv`",
                {"[]", "[kv, routing, layers, logits_all, logits, hidden]"},
-               "The tensors that are written; results/README.md tells of each.");
+               "The tensors that are written: see results/README.md.");
     keys.one_of("timing",
                 &RecordConfig::timing,
                 "`ops`: also profiled iterations after the timed ones. `steps`: none.");
@@ -137,10 +137,10 @@ struct Experiment {
     keys.list("policies", &E::policies, read_policies, write_policies).required();
     keys.map_or_none("verify", &E::verify, style);
     keys.map("record", &E::record, style);
-    keys.maps("fault",
-              &E::faults,
-              "Breaks a run on purpose, to test what happens then; a policy at most once. Such a "
-              "run is no measurement and says so.");
+    keys.maps(
+        "fault",
+        &E::faults,
+        "Breaks a run on purpose, a policy at most once: see Faults in experiments/README.md.");
     keys.coded("sweep",
                read_sweep,
                write_sweep,

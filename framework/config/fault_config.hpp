@@ -35,7 +35,7 @@ struct FaultConfig {
   template <class Keys>
   static void list_keys(Keys& keys) {
     using F = FaultConfig;
-    keys.one_of("kind", &F::kind, "What happens: see Faults below.").required();
+    keys.one_of("kind", &F::kind, "What happens: see Faults in experiments/README.md.").required();
     keys.whole("rank", &F::rank, 0, Limits::kCount, "The rank in the world.").required();
     keys.whole("ubatch", &F::ubatch, 0, kMaxUbatches - 1, "The op's ubatch.");
     keys.whole("layer",
@@ -48,13 +48,12 @@ struct FaultConfig {
               "text",
               "The op's phase. It has no meaning for `veto`; a data fault can act in some only.")
         .holds("the name of a phase");
-    keys.whole(
-        "iteration",
-        &F::iteration,
-        0,
-        2 * Limits::kCount,
-        "The iteration, from 0, counted over warm-up and timed iterations together; of a data "
-        "fault a timed one. Outputs are those of the last one.");
+    keys.whole("iteration",
+               &F::iteration,
+               0,
+               2 * Limits::kCount,
+               "The iteration, warm-up counted; of a data fault a timed one. Outputs are those of "
+               "the last one.");
     keys.whole("token",
                &F::token,
                0,

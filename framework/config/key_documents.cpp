@@ -1,9 +1,11 @@
 #include "framework/config/key_documents.hpp"
 
 #include <algorithm>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
+#include "framework/base/registry.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/config/key_table.hpp"
 
@@ -15,6 +17,16 @@ std::string write_default(const KeyInfo& info) {
     return "required";
   }
   return info.default_value.empty() ? info.default_text : "`" + info.default_value + "`";
+}
+
+/// "whole, 1 to 8" for "whole number from 1 to 8".
+std::string shorten_range(const std::string& values) {
+  constexpr std::string_view whole = "whole number from ";
+  constexpr std::string_view any = "number from ";
+  if (values.starts_with(whole)) {
+    return "whole, " + values.substr(whole.size());
+  }
+  return values.starts_with(any) ? values.substr(any.size()) : values;
 }
 
 /// "yes" where a policy may state the key for itself.
@@ -34,12 +46,17 @@ bool can_be_in_policy(const KeyInfo& info) {
 }
 
 std::string write_keys_as_markdown() {
-  std::string text = "| key | values | default | in a policy | meaning |\n|---|---|---|---|---|\n";
+  std::string text = "| key | values | default | meaning |\n|---|---|---|---|\n";
+  std::vector<std::string> common;
   for (const KeyInfo& info : experiment_keys()) {
-    text += "| `" + info.key + "` | " + info.values + " | " + write_default(info) + " | " +
-            in_policy(info) + " | " + info.help + " |\n";
+    text += "| `" + info.key + "` | " + shorten_range(info.values) + " | " + write_default(info) +
+            " | " + info.help + " |\n";
+    if (info.key.starts_with("execution.") && !can_be_in_policy(info)) {
+      common.push_back("`" + info.key + "`");
+    }
   }
-  return text;
+  return text + "\nA policy may state every `execution` key for itself, but not " +
+         join_names(common, " and ") + ".\n";
 }
 
 std::string write_keys_as_text() {

@@ -16,7 +16,8 @@ std::vector<KeyInfo> experiment_keys();
 /// the same for all policies.
 bool can_be_in_policy(const KeyInfo& info);
 
-/// A table of key, values, default, whether it can be in a policy, and meaning, a line a key.
+/// A table of key, values, default and meaning, a line a key; below it the execution keys that a
+/// policy cannot state for itself.
 std::string write_keys_as_markdown();
 
 /// For a terminal.

@@ -75,8 +75,8 @@ struct ModelConfig {
                write_layers,
                "`all` or `[first, last]`",
                {"all", "[2, 4]"},
-               "A range is a pipeline stage of the layers from first to last - 1. Layers of a "
-               "stage count from 0 in schedules, `/route` and `layer_<n>`.")
+               "A range is a pipeline stage, without `last`. Its layers count from 0 in schedules, "
+               "`/route` and `layer_<n>`.")
         .own_of_a_stage();
   }
 };
@@ -88,11 +88,12 @@ struct ParallelConfig {
 
   template <class Keys>
   static void list_keys(Keys& keys) {
-    keys.whole("expert_parallel",
-               &ParallelConfig::expert_parallel,
-               1,
-               Limits::kCount,
-               "Ranks in an expert-parallel group. The number of all ranks is a multiple of it.");
+    keys.whole(
+        "expert_parallel",
+        &ParallelConfig::expert_parallel,
+        1,
+        Limits::kCount,
+        "Ranks of a group that exchanges tokens. The number of all ranks is a multiple of it.");
   }
 };
 

@@ -162,8 +162,8 @@ struct WorkloadConfig {
                write_inputs,
                "`ids`, `embeds` or `{hidden: policy folder}`",
                {"ids", "embeds", "{hidden: results/a/sequential}"},
-               "`embeds`: seeded embeddings. `hidden`: what the run of the stage before has left, "
-               "for `model.layers` behind the first.")
+               "`embeds`: seeded embeddings. `hidden`: what the run of the pipeline stage before "
+               "has left.")
         .own_of_a_stage();
     keys.one_of("positions",
                 &W::positions,
@@ -173,23 +173,22 @@ struct WorkloadConfig {
                write_rank_scale,
                "list of numbers from 0 to 1000, one a rank",
                {"[]", "[1.0, 0.25, 0.0]"},
-               "The factor of each rank's number of requests; 0 is an idle rank. An empty list is "
-               "1 for all.")
+               "A factor for each rank's number of requests; 0 is an idle rank, an empty list 1 "
+               "for all.")
         .own_of_a_stage();
     keys.coded("routing",
                read_routing,
                write_routing,
                "`natural`, `balanced`, `{zipf: exponent}` or `{replay: policy folder}`",
                {"natural", "balanced", "{zipf: 1.5}", "{replay: results/a/sequential}"},
-               "Which experts a token goes to. `natural`: by the model's own logits. `balanced`: "
-               "every expert gets the same number of tokens. `zipf`: an expert's popularity falls "
-               "with its rank to that power. `replay`: the experts of an earlier run that "
-               "recorded `routing`.")
+               "The experts of a token. `natural`: by the router's logits. `balanced`: equally "
+               "many tokens for each expert. `zipf`: popularity falls with an expert's rank to "
+               "that power. `replay`: those of an earlier run that recorded `routing`.")
         .own_of_a_stage();
     keys.one_of("context",
                 &W::context,
-                "How contexts come into the KV cache before the first iteration: by forward "
-                "passes (`prefill`) or as seeded values (`random`).");
+                "How contexts come into the KV cache: by forward passes (`prefill`) or as seeded "
+                "values (`random`).");
     keys.whole("steps",
                &W::steps,
                1,
@@ -200,9 +199,8 @@ struct WorkloadConfig {
                &W::variants,
                1,
                Limits::kVariants,
-               "Batches of one shape that iterations take in turn, warm-up included: equal lengths "
-               "and splits, other requests. What an iteration left behind is then no result of the "
-               "next one. Not more than any policy's `iterations`.");
+               "Batches of one shape that iterations take in turn: see Requests in "
+               "experiments/README.md. Not more than any policy's `iterations`.");
   }
 };
 

@@ -77,25 +77,24 @@ std::vector<AttributeRow> make_attribute_rows() {
        field<&Spec::inputs_digest>},
       {"/", "dtype", text, "Element type of the activations.", nullptr, optional},
       {"/", "numerics", text,
-       "`fast` or `batch_invariant`, as the policy's `numerics`. A file without it was `fast`.", nullptr,
+       "`fast` or `batch_invariant`.", nullptr,
        optional},
       {"/", attribute::kLink, text,
-       "`none`, or how the link was emulated. A file without it had none.", nullptr, optional},
+       "`none`, or how the link was emulated.", nullptr, optional},
       {"/", attribute::kFault, text,
-       "`none`, or the fault that was injected into the policy: such a run is no measurement. A "
-       "file without it had none.", nullptr, optional},
+       "`none`, or the fault that was injected: such a run is no measurement.", nullptr, optional},
       {"/", attribute::kResolvedExecution, text,
-       "What `execution` became on these ranks, in which nothing is `auto`: one line of JSON with "
-       "device, exchange and why, graph mode, comm SMs, graph sizes and the number of shapes that "
-       "steps are padded to. Runs before it was recorded lack it.",
+       "What `execution` became on these ranks, without `auto`: one line of JSON with device, "
+       "exchange and why, graph mode, comm SMs, graph sizes and the number of shapes that steps "
+       "are padded to.",
        nullptr, optional},
       {"/", attribute::kRouting, text,
        "Who chose the experts: `natural`, the router; `replayed`, an earlier run or the baseline; "
-       "`synthetic`, `workload.routing`. Runs before it was recorded lack it.",
+       "`synthetic`, `workload.routing`.",
        nullptr, optional},
       {"/", "git_revision", text, "Revision of the source.", nullptr, optional},
       {"/", attribute::kArgv, text, "The command line.", nullptr, optional},
-      {"/", attribute::kEnvironment, text, "The environment variables that matter to a run, a line each.",
+      {"/", attribute::kEnvironment, text, "The environment variables that matter, a line each.",
        nullptr, optional},
       {path::kDecision, attribute::kColumns, text, "Names of the columns.",
        decision_columns, optional},

@@ -147,8 +147,8 @@ inline constexpr auto kDatasetRows = [] {
   return std::to_array<DatasetRow>({
       {path::kConfig, text, {}, "", 2, "The resolved experiment."},
       {kScheduleTable, table, {op}, "", 2,
-       "Layer, ubatch, phase, lane and waits of each op. There is a table for each schedule that "
-       "a step may use."},
+       "Layer, ubatch, phase, lane and waits of each op; a table for each schedule that a step may "
+       "use."},
       {path::kStepNs, int64, {iteration, step}, "ns", 2,
        "The timed iterations. Nothing is recorded inside of them."},
       {path::kDecision, int64, {iteration, step, column}, "", 2,
@@ -174,27 +174,23 @@ inline constexpr auto kDatasetRows = [] {
        "How long it had waited for the baton."},
       {path::kCountsWaitNs, int64, {profiled_step}, "ns", 2, "Time blocked on row counts."},
       {path::kTimedHash, int64, {iteration, step, hash_column}, "", 4,
-       "What each step of each timed iteration has left, read after the iteration: its variant, its "
-       "schedule, and hashes (from 0 to 2^63 - 1) of the bits of all outputs that are kept, of the "
-       "keys and values that it wrote, and of its routing where that is recorded. A row of a tensor "
-       "counts by its request and position; the hashes of all ranks add up, mod 2^63, to one that "
-       "no grid changes."},
+       "Of each step its variant, its schedule, and hashes of the bits of its outputs, of the keys "
+       "and values that it wrote, and of its recorded routing. A row counts by its request and "
+       "position; the hashes of all ranks add up, mod 2^63, to one that no grid changes."},
       {path::kHashNs, int64, {iteration, step}, "ns", 4,
        "How long the host took for that; no part of `/timing/step_ns`."},
       {path::kProfiledHash, int64, {profiled_step, hash_column}, "", 4,
        "The same of the full pass of each profiled step."},
       {path::kPoisonedHash, int64, {variant, step, hash_column}, "", 4,
-       "The same of one more iteration of each variant, run eagerly behind the timed ones where "
-       "there is `verify`: the exchange's buffers are NaN between uses."},
+       "With `verify`, the same of one more iteration of each variant, in which the exchange's "
+       "buffers are NaN between uses."},
       {path::kUntouchedBefore, int64, {}, "", 4,
        "A hash of the keys and values that no step may write, before the first iteration."},
       {path::kUntouchedAfter, int64, {}, "", 4, "The same behind the last one."},
       {path::kInputIds, int64, {token}, "", 2,
-       "The tokens of all steps of an iteration, in order of steps; of all variants, one after the "
-       "other."},
+       "The tokens of all steps of an iteration, one variant after the other."},
       {path::kRequestId, int64, {token}, "", 2,
-       "The request of each token, by its global id: the same request has the same id on every "
-       "grid."},
+       "The request of each token, by an id that is the same on every grid."},
       {path::kPositions, int64, {token}, "", 2,
        "Where each token stands within its request, the request's context included."},
       {path::kRequests, int64, {request_row}, "", 2, "The request of each row of `logits`."},

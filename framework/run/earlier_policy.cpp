@@ -82,6 +82,34 @@ std::string what_is_measured(const Experiment& experiment, const PolicyConfig& p
   return policy.name + "\n" + dump(own);
 }
 
+std::map<std::string, std::vector<std::size_t>> points_that_measure(
+    const std::vector<Experiment>& points) {
+  std::map<std::string, std::vector<std::size_t>> all;
+  for (std::size_t point = 0; point < points.size(); ++point) {
+    for (const PolicyConfig& policy : points[point].policies) {
+      if (const auto measured = what_is_measured(points[point], policy); !measured.empty()) {
+        all[measured].push_back(point);
+      }
+    }
+  }
+  return all;
+}
+
+std::vector<std::map<std::string, std::size_t>> find_unchanged(
+    const std::vector<Experiment>& points) {
+  const auto all = points_that_measure(points);
+  std::vector<std::map<std::string, std::size_t>> unchanged(points.size());
+  for (std::size_t point = 0; point < points.size(); ++point) {
+    for (const PolicyConfig& policy : points[point].policies) {
+      const auto same = all.find(what_is_measured(points[point], policy));
+      if (same != all.end() && same->second.front() < point) {
+        unchanged[point][policy.name] = same->second.front();
+      }
+    }
+  }
+  return unchanged;
+}
+
 bool is_measured_alike(const fs::path& rank_file, const RankFileSpec& spec) {
   try {
     const RankFile file(rank_file);

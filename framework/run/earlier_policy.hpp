@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,15 @@ bool depend_on_baseline(const Experiment& experiment);
 /// is not all in the experiment: of `auto`, whose table is a file, and where the experiment wants
 /// each point measured. Pure.
 std::string what_is_measured(const Experiment& experiment, const PolicyConfig& policy);
+
+/// The points that measure a policy alike, ascending, by what_is_measured. Pure.
+std::map<std::string, std::vector<std::size_t>> points_that_measure(
+    const std::vector<Experiment>& points);
+
+/// For each point the policies that it need not measure, each with the first point that does. A run
+/// may measure them all the same, see is_measured_alike. Pure.
+std::vector<std::map<std::string, std::size_t>> find_unchanged(
+    const std::vector<Experiment>& points);
 
 /// Whether a rank file was written on the same host and device, by the same versions, under the
 /// same variables of the environment, from the same weights, inputs and schedules as a file of

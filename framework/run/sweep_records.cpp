@@ -57,18 +57,14 @@ RunFolder open_folder(const ExperimentPoints& points, const std::string& out, in
 }  // namespace
 
 SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& out, int num_ranks)
-    : points_(points), num_ranks_(num_ranks), folder_(open_folder(points, out, num_ranks)) {
+    : points_(points),
+      num_ranks_(num_ranks),
+      folder_(open_folder(points, out, num_ranks)),
+      points_that_measure_(points_that_measure(points.points)) {
   result_.experiment = points.points.front().experiment;
   result_.world_size = num_ranks;
   for (const LocatedAxis& axis : points.sweep.axes()) {
     result_.keys.push_back(axis.key);
-  }
-  for (std::size_t point = 0; point < points.points.size(); ++point) {
-    for (const PolicyConfig& policy : points.points[point].policies) {
-      if (const auto measured = what_is_measured(points.points[point], policy); !measured.empty()) {
-        points_that_measure_[measured].push_back(point);
-      }
-    }
   }
   result_.points.resize(points.points.size());
   step_times_.resize(points.points.size());

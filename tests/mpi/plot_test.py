@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import unittest
+import venv
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -181,6 +182,14 @@ class PlotPackages(unittest.TestCase):
         self.assertEqual(outcome.code, 2, str(outcome))
         self.assertEqual(len(outcome.err.splitlines()), 1)
         self.assertIn("apt-get install python3-h5py python3-matplotlib", outcome.err)
+
+    @unittest.skipUnless(execute(["/usr/bin/python3", "-c", "import h5py, matplotlib"]).code == 0, "the system's Python has no packages")
+    def test_a_python_without_them_hands_over_to_that_of_the_system(self):
+        with tempfile.TemporaryDirectory(prefix="dovetail-plot-") as folder:
+            venv.create(folder, with_pip=False)
+            outcome = execute([f"{folder}/bin/python", str(PLOT), folder])
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertNotIn("needs python3", outcome.err)
 
 
 if __name__ == "__main__":

@@ -177,6 +177,19 @@ class Sweeps(SweepTest):
         self.assertEqual([point["check"]["grid"]["ranks"][1]["tokens"] for point in points], [12, 12, 36, 36])
         self.assertEqual([point["check"]["policies"][0]["exchange"] for point in points], ["gather", "ragged"] * 2)
         self.assertRegex(dovetail("check", path, "--ranks", 2).out, r"4 points")
+        self.assertNotIn("measured once", dovetail("check", path, "--ranks", 2).out)
+
+    def test_compare_takes_a_baseline_of_each_point(self):
+        self.run_sweep(self.file("  workload.seed: [1, 2]\n"))
+        points = json.loads(dovetail("compare", self.out, "--baseline", "dual_batch", "--format", "json").out)["points"]
+        for point in points:
+            p50 = {row["policy"]: row["step_ns"]["p50"] for row in point["policies"]}
+            self.assertEqual({row["policy"]: row["speed_up"] for row in point["policies"]},
+                             {"sequential": p50["dual_batch"] / p50["sequential"], "dual_batch": 1})
+        self.assertIn("speed-up over dual_batch of the point", dovetail("compare", self.out, "--baseline", "dual_batch").out)
+        outcome = dovetail("compare", self.out, "--baseline", "duel_batch")
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("no point has run a policy 'duel_batch'; there are: sequential, dual_batch", outcome.err)
 
 
 class Links(SweepTest):
@@ -402,6 +415,17 @@ class Unchanged(SweepTest):
         self.assertEqual({row["name"]: row["note"] for row in compared["policies"]}, {"sequential": "measured in point 0", "dual_batch": ""})
         self.assertEqual(compared["baseline"], "sequential")
         self.assertEqual(dovetail("verify", self.out / "point-0000/sequential", point / "sequential", "--mode", "bitwise").code, 0)
+
+    def test_check_says_what_is_measured_once(self):
+        path = self.file(self.UBATCHES)
+        points = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json").out)["points"]
+        self.assertEqual([point["measured_in_point"] for point in points], [{}, {"sequential": 0}])
+        check = dovetail("check", path, "--ranks", 2).out
+        self.assertRegex(check, r"(?m)^ +1 +3 .* sequential \(point 0\), dual_batch *$")
+        self.assertIn("(point N): sequential is measured once", check)
+        again = dovetail("check", path, "--ranks", 2, "--set", "sweep_unchanged=measure_again")
+        self.assertEqual(again.code, 0, str(again))
+        self.assertNotIn("(point", again.out)
 
     def test_what_an_axis_changes_is_measured_in_each_point(self):
         self.run_sweep(self.file("  workload.seed: [1, 2]\n"))

@@ -29,25 +29,63 @@ std::string describe_type(const DatasetRow& row) {
   return text + (row.shape.size() > 0 ? "]" : "");
 }
 
-std::string dataset_table() {
-  std::string text = "| path | type, shape | unit | content |\n|---|---|---|---|\n";
-  for (const DatasetRow& row : kDatasetRows) {
-    text += "| `" + std::string(row.path) + "` | " + describe_type(row) + " | " +
-            std::string(row.unit) + " | " + std::string(row.meaning) +
-            (row.since > kOldestSchemaVersion ? " Since version " + std::to_string(row.since) + "."
-                                              : "") +
-            " |\n";
+/// A line of a table in results/README.md: rows of one place and type that say little share it.
+struct TableLine {
+  std::string place;
+  std::string name;
+  std::string type;
+  std::string content;
+};
+
+/// The longest content that several rows share.
+constexpr std::size_t kSharedContent = 150;
+
+std::string write_table(const std::string& header, const std::vector<TableLine>& rows) {
+  std::vector<TableLine> lines;
+  for (const TableLine& row : rows) {
+    TableLine* last = lines.empty() ? nullptr : &lines.back();
+    if (last == nullptr || last->place != row.place || last->type != row.type ||
+        last->content.size() + row.content.size() >= kSharedContent) {
+      lines.push_back(row);
+      continue;
+    }
+    last->name += ", " + row.name;
+    last->content += last->content == row.content ? "" : " " + row.content;
+  }
+  std::string text = header + "\n|---|---|---|\n";
+  for (const TableLine& line : lines) {
+    text += "| " + line.name + " | " + line.type + " | " + line.content + " |\n";
   }
   return text;
 }
 
-std::string attribute_table() {
-  std::string text = "| object | attribute | type | content |\n|---|---|---|---|\n";
-  for (const AttributeRow& row : attribute_rows()) {
-    text += "| `" + std::string(row.object) + "` | `" + std::string(row.name) + "` | " +
-            std::string(to_string(row.kind)) + " | " + std::string(row.meaning) + " |\n";
+std::string dataset_table() {
+  std::vector<TableLine> rows;
+  for (const DatasetRow& row : kDatasetRows) {
+    const std::string path(row.path);
+    const bool is_in_summary = row.over_ranks != OverRanks::left_out;  // and so in the glossary
+    const std::string since =
+        row.since > kOldestSchemaVersion ? " (Since " + std::to_string(row.since) + ".)" : "";
+    rows.push_back(
+        {.place = path.substr(0, path.rfind('/')) + (is_in_summary ? " " + since : ""),
+         .name = "`" + path + "`",
+         .type = describe_type(row),
+         .content = (is_in_summary ? "As in `summary.json`." : std::string(row.meaning)) + since});
   }
-  return text;
+  return write_table("| path | type, shape | content |", rows);
+}
+
+std::string attribute_table() {
+  std::vector<TableLine> rows;
+  for (const AttributeRow& row : attribute_rows()) {
+    const std::string object(row.object);
+    rows.push_back(
+        {.place = object,
+         .name = "`" + (object == "/" ? "" : object + "` `") + std::string(row.name) + "`",
+         .type = std::string(to_string(row.kind)),
+         .content = std::string(row.meaning)});
+  }
+  return write_table("| object, attribute | type | content |", rows);
 }
 
 TEST(Schema, ReadmeSaysWhatTheRowsSay) {

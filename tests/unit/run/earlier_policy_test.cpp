@@ -66,6 +66,23 @@ TEST(WhatIsMeasured, IsNotKnownWhereItIsWantedAgainOrInAFile) {
   EXPECT_EQ(measured(1, {"policies[1]={name: auto, table: t.json}"}), "");
 }
 
+TEST(FindUnchanged, NamesTheFirstPointThatMeasuresAPolicy) {
+  using Unchanged = std::vector<std::map<std::string, std::size_t>>;
+  const auto points_of = [](const std::vector<std::string>& more) {
+    std::vector<Experiment> points;
+    for (const char* ubatches : {"2", "3", "2"}) {
+      auto settings = more;
+      settings.push_back(std::string("policies.dual_batch.ubatches=") + ubatches);
+      points.push_back(parse_experiment(kExperiment, "x", settings).experiment);
+    }
+    return points;
+  };
+  EXPECT_EQ(find_unchanged(points_of({})),
+            (Unchanged{{}, {{"plain", 0}}, {{"plain", 0}, {"dual_batch", 0}}}));
+  EXPECT_EQ(find_unchanged(points_of({"sweep_unchanged=measure_again"})), Unchanged(3));
+  EXPECT_EQ(points_that_measure(points_of({})).size(), 3U) << "plain, two and three ubatches";
+}
+
 /// What full_spec says, with the attributes of a run.
 RankFileSpec spec_of(const std::string& environment) {
   auto spec = test::full_spec();

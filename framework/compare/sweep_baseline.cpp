@@ -1,0 +1,63 @@
+#include "framework/compare/sweep_baseline.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
+
+namespace dovetail {
+namespace {
+
+/// The policies that any point has run, in the order of the points.
+std::vector<std::string> names_of(const SweepResult& result) {
+  std::vector<std::string> names;
+  for (const SweepPointResult& point : result.points) {
+    for (const SweepPolicy& policy : point.policies) {
+      if (std::find(names.begin(), names.end(), policy.name) == names.end()) {
+        names.push_back(policy.name);
+      }
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+void set_speed_ups(std::vector<SweepPolicy>& policies, const SweepPolicy* baseline) {
+  const bool has_times = baseline != nullptr && baseline->step_ns;
+  const double p50 = has_times ? baseline->step_ns->p50 : 0;
+  for (SweepPolicy& policy : policies) {
+    policy.speed_up.reset();
+    if (has_times && policy.step_ns && policy.step_ns->p50 > 0) {
+      policy.speed_up = p50 / policy.step_ns->p50;
+    }
+  }
+}
+
+void set_baseline(SweepResult& result, const std::string& name) {
+  const auto names = names_of(result);
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
+    throw InputError("--baseline: no point has run a policy '" + name + "'; " +
+                     (names.empty() ? "none has results" : "there are: " + join_names(names)));
+  }
+  result.baseline = name;
+  for (SweepPointResult& point : result.points) {
+    const auto found = std::find_if(point.policies.begin(),
+                                    point.policies.end(),
+                                    [&](const SweepPolicy& policy) { return policy.name == name; });
+    const SweepPolicy* baseline = found == point.policies.end() ? nullptr : &*found;
+    set_speed_ups(point.policies, baseline);
+    // Both factors are over the compute of one policy, which falls out of their quotient.
+    const double whole = baseline == nullptr ? 0 : baseline->split_tax.value_or(0);
+    for (SweepPolicy& policy : point.policies) {
+      if (whole > 0 && policy.split_tax) {
+        *policy.split_tax /= whole;
+      } else {
+        policy.split_tax.reset();
+      }
+    }
+  }
+}
+
+}  // namespace dovetail
