@@ -15,9 +15,13 @@ constexpr double kMaxExcludedShare = 0.1;
 // Root mean square of a rounding, in unit roundoffs of the number: sqrt(1/3 3/(8 ln 2)), of errors
 // spread evenly up to half a last place and significands spread as 1/m over [1, 2).
 constexpr double kRmsOfRounding = 0.4246;
-constexpr double kMargin = 2.2;
 constexpr double kRoundingsPerLayer = 6;
 constexpr double kElementDeviations = 5;
+
+/// m of row_bounds.
+double margin(DType dtype) {
+  return dtype == DType::bfloat16 ? 1.95 : dtype == DType::float16 ? 2.4 : 2.15;
+}
 
 /// c of row_bounds.
 double terms_per_rounding(DeviceRelation devices) {
@@ -48,12 +52,12 @@ ToleranceRule float_rule(DType dtype,
   std::snprintf(
       text,
       sizeof(text),
-      "%s: a row may differ by %.1f sqrt(2) %.4f u sqrt(n) = %.2e of its norm, an element by %.0f "
+      "%s: a row may differ by %.2f sqrt(2) %.4f u sqrt(n) = %.2e of its norm, an element by %.0f "
       "times that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f "
       "roundings "
       "in %lld layers; experts chosen differently by sqrt(2) times as much between their logits",
       std::string(to_string(dtype)).c_str(),
-      kMargin,
+      margin(dtype),
       kRmsOfRounding,
       rule.bounds.row,
       kElementDeviations,
@@ -89,7 +93,7 @@ RowBounds row_bounds(DType dtype,
                      std::int64_t depth,
                      std::int64_t reduction_length,
                      DeviceRelation devices) {
-  const double row = kMargin * std::sqrt(2.0) * kRmsOfRounding * unit_roundoff(dtype) *
+  const double row = margin(dtype) * std::sqrt(2.0) * kRmsOfRounding * unit_roundoff(dtype) *
                      std::sqrt(roundings(dtype, depth, reduction_length, devices));
   return {.row = row, .element = kElementDeviations * row};
 }

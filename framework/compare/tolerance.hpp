@@ -43,7 +43,7 @@ double unit_roundoff(DType dtype);
 
 /// Bounds of a row behind `depth` layers whose sums have at most `reduction_length` terms:
 ///
-///   row = 2.2 sqrt(2) 0.4246 u sqrt(n),  n = 6 depth (1 + reduction_length / c (u' / u)^2) + 2
+///   row = m sqrt(2) 0.4246 u sqrt(n),  n = 6 depth (1 + reduction_length / c (u' / u)^2) + 2
 ///
 /// with the unit roundoffs u of the dtype and u' of sums (float32's; float64's for float64).
 /// - A rounding is off by up to half of the last place, evenly. With significands m spread as 1/m,
@@ -55,7 +55,10 @@ double unit_roundoff(DType dtype);
 ///   On one device the runs sum alike but for how rows are taken together: 16 chains, so c is 32.
 ///   Kernels of different devices sum in orders that have nothing in common: one chain, c is 2.
 /// - Two more for the final norm and the logits. All of them add like a random walk: sqrt(n).
-/// - 2.2: right runs stay below two thirds of the bound (results/README.md has the measurement).
+/// - m: 1.95 for bfloat16, 2.4 for float16, 2.15 for others, so that the worst right run of the
+///   measurement in results/README.md uses two thirds of the bound. A smaller one would refuse
+///   right runs of models that were not measured, a larger one pass faults that are more than
+///   rounding.
 /// element = 5 row: the largest of the many elements of a row, five standard deviations.
 RowBounds row_bounds(DType dtype,
                      std::int64_t depth,
