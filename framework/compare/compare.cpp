@@ -41,6 +41,18 @@ void add_note(PolicyComparison& policy, const std::string& text) {
   policy.note += (policy.note.empty() ? "" : "; ") + text;
 }
 
+/// How sure the speed-up is, and a note where it may be none.
+void set_interval(const PolicyResult& baseline, PolicyComparison& policy) {
+  if (fs::equivalent(policy.result.folder, baseline.folder)) {
+    return;
+  }
+  policy.speed_up_interval =
+      median_ratio_interval(baseline.step_times_ns, policy.result.step_times_ns);
+  if (policy.speed_up_interval && policy.speed_up_interval->contains(1)) {
+    add_note(policy, "no difference from the baseline is shown");
+  }
+}
+
 /// Speed-up and notes.
 void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   const PolicyResult& own = policy.result;
@@ -73,6 +85,7 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
     add_note(policy, "no speed-up: other weights or inputs than the baseline");
   } else if (own.step_ns.p50 > 0) {
     policy.speed_up = other.step_ns.p50 / own.step_ns.p50;
+    set_interval(other, policy);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "framework/compare/bootstrap.hpp"
 #include "framework/compare/metrics.hpp"
 #include "framework/compare/policy_result.hpp"
 #include "framework/compare/quantities.hpp"
@@ -27,6 +28,9 @@ struct PolicyComparison {
   std::string baseline;  ///< name; where there are several runs "run/name"
   std::filesystem::path baseline_folder;
   std::optional<double> speed_up;        ///< baseline p50 over own p50
+  /// Of speed_up, from how the steps of both scatter (bootstrap.hpp); nothing for the baseline
+  /// itself, and with too few steps.
+  std::optional<ConfidenceInterval> speed_up_interval;
   std::optional<PolicyMetrics> metrics;  ///< nothing without profiled steps
   std::string note;  ///< vetoes, why there is no speed-up, what is wrong with the run
 };
@@ -63,6 +67,8 @@ std::vector<Report> reports_of(const CompareReport& report);
 
 nlohmann::json to_json(const CompareReport& report);
 nlohmann::json to_json(const Statistics& statistics);
+/// [low, high], or null.
+nlohmann::json interval_json(const std::optional<ConfidenceInterval>& interval);
 nlohmann::json to_json(const PolicyMetrics& metrics);
 nlohmann::json to_json(const DecisionCounts& counts);
 /// Graphs and memory of a complete result; null where not known.

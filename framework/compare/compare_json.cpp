@@ -37,6 +37,10 @@ Json to_json(const Statistics& statistics) {
           {"mean", statistics.mean}};
 }
 
+Json interval_json(const std::optional<ConfidenceInterval>& interval) {
+  return interval ? Json{interval->low, interval->high} : Json(nullptr);
+}
+
 Json to_json(const DecisionCounts& counts) {
   return {{"steps", counts.num_steps},
           {"ubatched", counts.num_ubatched},
@@ -109,6 +113,7 @@ Json to_json(const CompareReport& report) {
          {"link", result.link},
          {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
          {"speed_up", json_number(policy.speed_up)},
+         {"speed_up_interval", interval_json(policy.speed_up_interval)},
          {"device", result.device},
          {"host_share", json_number(result.host_share)},
          {"graphs", result.is_complete() ? graphs_json(result) : Json(nullptr)},

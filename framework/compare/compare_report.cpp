@@ -19,6 +19,10 @@ std::string factor(const std::optional<double>& value) {
   return format_fixed(value.value_or(kNaN), 2);
 }
 
+std::string range(const std::optional<ConfidenceInterval>& interval) {
+  return interval ? format_fixed(interval->low, 2) + " to " + format_fixed(interval->high, 2) : "-";
+}
+
 std::string share(const std::optional<double>& value) {
   return format_percent(value.value_or(kNaN));
 }
@@ -71,6 +75,7 @@ std::string step_table(const CompareReport& report, std::size_t width) {
              ms(result.step_ns.min),
              ms(result.step_ns.max),
              factor(policy.speed_up),
+             range(policy.speed_up_interval),
              policy.note});
   }
   return print(table, report, width);

@@ -187,7 +187,7 @@ Statistics statistics(std::vector<double> sample) {
           .mean = sum / static_cast<double>(sample.size())};
 }
 
-Statistics step_statistics(const std::vector<std::vector<std::int64_t>>& step_ns) {
+std::vector<double> slowest_ranks(const std::vector<std::vector<std::int64_t>>& step_ns) {
   std::vector<double> slowest;
   const std::size_t num_steps = step_ns.empty() ? 0 : step_ns.front().size();
   for (const auto& rank : step_ns) {
@@ -204,7 +204,7 @@ Statistics step_statistics(const std::vector<std::vector<std::int64_t>>& step_ns
       slowest.push_back(static_cast<double>(most));
     }
   }
-  return statistics(std::move(slowest));
+  return slowest;
 }
 
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile) {

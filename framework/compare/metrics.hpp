@@ -44,10 +44,10 @@ struct Statistics {
 /// All zero for an empty sample.
 Statistics statistics(std::vector<double> sample);
 
-/// Step times over ranks: for each step the maximum over ranks, then statistics. `step_ns` is
+/// Step times over ranks, in the order of time: of each step the maximum over ranks. `step_ns` is
 /// [ranks][steps]; a step that some rank did not finish (negative) is left out. ContractError where
 /// ranks have different numbers of steps.
-Statistics step_statistics(const std::vector<std::vector<std::int64_t>>& step_ns);
+std::vector<double> slowest_ranks(const std::vector<std::vector<std::int64_t>>& step_ns);
 
 /// One rank in one profiled step; all vectors have one entry an op of the schedule.
 struct RankProfile {

@@ -268,7 +268,8 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     files.require_complete();
     PolicyResult complete = result;
     const auto step_ns = read_step_times(files);
-    complete.step_ns = step_statistics(step_ns);
+    complete.step_times_ns = slowest_ranks(step_ns);
+    complete.step_ns = statistics(complete.step_times_ns);
     complete.hole = describe_hole(step_ns);
     complete.decisions = count_decisions(files.rank(0));
     complete.scalars = RecordedScalars(files);

@@ -58,6 +58,7 @@ struct PolicyResult {
 
   // Filled only for complete results: times of others are never shown.
   Statistics step_ns;
+  std::vector<double> step_times_ns;  ///< what step_ns is of, in the order of time
   DecisionCounts decisions;
   RecordedScalars scalars;
   /// Steps of the whole policy that ran eagerly, as rank 0 counted them; empty = not known.

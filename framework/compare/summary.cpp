@@ -72,6 +72,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"graphs", nullptr},
                {"memory", nullptr},
                {"speed_up", nullptr},
+               {"speed_up_interval", nullptr},
                {"metrics", nullptr},
                {"decisions", nullptr},
                {"traffic", nullptr},
@@ -105,6 +106,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   json["host_share"] = json_number(result.host_share);
   if (!options.baseline_dir.empty()) {
     json["speed_up"] = json_number(own.speed_up);
+    json["speed_up_interval"] = interval_json(own.speed_up_interval);
   }
   if (own.metrics.has_value()) {
     const bool is_baseline = !options.baseline_dir.empty() &&

@@ -94,6 +94,51 @@ TEST_F(Compare, TimesAreOfTheSlowestRankAndTheFirstPolicyIsTheBaseline) {
   EXPECT_EQ(*compare_policies({folder_.path()}, {"a_dual"}).policies[0].speed_up, 0.5);
 }
 
+/// Step times that scatter by a tenth about `middle`, always in the same way.
+std::vector<std::int64_t> scattered(std::int64_t middle, std::size_t count) {
+  std::vector<std::int64_t> times;
+  while (times.size() < count) {
+    const auto place = static_cast<std::int64_t>(times.size() * 7 % 11) - 5;
+    times.push_back(middle + middle * place / 50);
+  }
+  return times;
+}
+
+TEST_F(Compare, ASpeedUpSaysHowSureItIs) {
+  const auto set_times = [](SyntheticRun& run, const std::vector<std::int64_t>& times) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.step_ns = times;
+    }
+  };
+  set_times(baseline_, scattered(100'000, 33));
+  set_times(policy_, scattered(50'000, 33));
+  const CompareReport report = compare();
+  EXPECT_FALSE(report.policies[0].speed_up_interval) << "the baseline against itself";
+  const auto interval = report.policies[1].speed_up_interval;
+  ASSERT_TRUE(interval);
+  EXPECT_TRUE(interval->contains(2) && !interval->contains(1));
+  EXPECT_GT(interval->low, 1.8);
+  EXPECT_LT(interval->high, 2.2);
+  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  EXPECT_EQ(to_json(report).at("policies").at(1).at("speed_up_interval").at(0), interval->low);
+  EXPECT_EQ(policy_summary(folder_.path() / "a_dual",
+                           {.baseline_dir = folder_.path() / "b_sequential", .verification = {}})
+                .at("speed_up_interval")
+                .at(1),
+            interval->high);
+}
+
+TEST_F(Compare, ADifferenceThatMayBeNoneIsSaidToBeNone) {
+  for (SyntheticRun* run : {&baseline_, &policy_}) {
+    for (SyntheticRank& rank : run->ranks) {
+      rank.step_ns = scattered(100'000, run == &policy_ ? 31 : 33);
+    }
+  }
+  const CompareReport report = compare();
+  EXPECT_TRUE(report.policies[1].speed_up_interval->contains(1));
+  EXPECT_NE(report.policies[1].note.find("no difference"), std::string::npos);
+}
+
 TEST_F(Compare, MetricsComeFromTheRecordedOpsOnOneClock) {
   const CompareReport report = compare();
   ASSERT_TRUE(report.policies[1].metrics.has_value());
