@@ -27,7 +27,7 @@ struct PolicyComparison {
   std::string run;       ///< the run's folder, as much of its path as tells it from the others
   std::string baseline;  ///< name; where there are several runs "run/name"
   std::filesystem::path baseline_folder;
-  std::optional<double> speed_up;        ///< baseline p50 over own p50
+  std::optional<double> speed_up;  ///< baseline p50 over own p50
   /// Of speed_up, from how the steps of both scatter (bootstrap.hpp); nothing for the baseline
   /// itself, and with too few steps.
   std::optional<ConfidenceInterval> speed_up_interval;
