@@ -1,10 +1,12 @@
-"""No file is forgotten, listed twice, unused, too long or too short."""
+"""No file is forgotten, listed twice, unused, too long or too short, or lies where none belongs."""
 import glob
 import os
 import re
+import subprocess
 
 from sources import PRODUCT, finish, includes_of, list_sources, read, root_from_arguments
 
+TOP_LEVEL = {"CMakeLists.txt", "CMakePresets.json", "LICENSE", "README.md", "experiments", "framework", "launch", "models", "results", "tests"}
 MAX_LINES = 320
 MIN_LINES = 15  # of a source; an interface may be short, and what stands in for the GPU parts of a folder in a build without CUDA
 COMMAND = re.compile(r"(\w+)\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
@@ -82,8 +84,15 @@ def check_lengths(root):
     return findings
 
 
+def check_top_level(root):
+    """What git knows or would add beside the fixed folders and files; names with a dot in front may stand there. Nothing is said without git."""
+    listed = subprocess.run(["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=False)
+    names = {path.split("/")[0] for path in listed.stdout.decode().split("\0") if path}
+    return [f"{name}: does not belong into the top folder" for name in sorted(names - TOP_LEVEL) if not name.startswith(".")]
+
+
 def check(root):
-    return check_lists(root) + check_headers_used(root) + check_libraries_used(root) + check_lengths(root)
+    return check_top_level(root) + check_lists(root) + check_headers_used(root) + check_libraries_used(root) + check_lengths(root)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The twins: each check of this folder passes a small sound tree, and names file and line of one planted fault."""
 import os
+import subprocess
 import tempfile
 import unittest
 
@@ -97,6 +98,15 @@ class Twins(unittest.TestCase):
     def test_a_file_that_is_too_long_or_too_short(self):
         self.expect(check_files, {"models/model.cpp": '#include "framework/base/log.hpp"\n' * 321}, "models/model.cpp:321: 321 lines; at most 320")
         self.expect(check_files, {"models/model.cpp": "\n" * 14}, "models/model.cpp:14: 14 lines; a source has at least 15")
+
+    def test_a_file_beside_the_fixed_ones(self):
+        with tempfile.TemporaryDirectory() as root:
+            subprocess.run(["git", "init", "-q", root], check=True)
+            for path in ("wheel.whl", "README.md", ".clang-tidy", "models/model.cpp", "notes/a.md"):
+                os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
+                with open(os.path.join(root, path), "w", encoding="utf-8"):
+                    pass
+            self.assertEqual(check_files.check_top_level(root), [f"{name}: does not belong into the top folder" for name in ("notes", "wheel.whl")])
 
     def test_two_types_of_one_name(self):
         for text in ("namespace dovetail {\nenum class Line : int { a };\n}\n", "namespace dovetail {\ntemplate <class T>\nstruct Line final : Base<T> {};\n}\n",
