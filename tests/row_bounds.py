@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How close right runs come to the bounds of `dovetail verify`, and which planted faults stay below them, over random models.
 
-    tests/row_bounds.py [--models 50] [--faults 4] [--dtype bfloat16] [--device cpu] [--ranks 2] [--jobs 1] [--within_s S]
-                        [--bin build/bin/dovetail]
+    tests/row_bounds.py [--models 50] [--first 0] [--faults 4] [--dtype bfloat16] [--device cpu] [--ranks 2] [--jobs 1] [--within_s S]
+                        [--corners] [--bin build/bin/dovetail]
 
 Each model (2 to 61 layers, hidden size 64 to 2048, top 1 to 8, of those that --parameters allows) runs whole and cut, over two exchanges and on another grid, all with the experts of the
 baseline; then the baseline runs again with experts that were changed in its recorded routing. Errors are computed here once more, in float64, and must
@@ -24,14 +24,15 @@ import h5py
 import numpy as np
 
 MARGIN = 1.5
+CORNERS = ((61, 2048), (2, 2048), (61, 64), (2, 64))  # layers, hidden size
 FAULTS = ("half_of_the_tokens_one_layer", "last_expert_all_layers", "one_token_all_experts", "one_token_one_expert", "swapped_tokens")
 
 
-def random_model(generator, most_parameters):
-    """A config.json; the size keeps a run within seconds."""
+def random_model(generator, most_parameters, corner=(None, None)):
+    """A config.json; the size keeps a run within seconds. `corner`: number of layers and hidden size, where they are not drawn."""
     while True:
-        layers = round(2 * (61 / 2) ** generator.random())
-        hidden = 64 * round(32 ** generator.random())
+        layers = corner[0] or round(2 * (61 / 2) ** generator.random())
+        hidden = corner[1] or 64 * round(32 ** generator.random())
         head_dim = generator.choice([16, 32, 64, 128, 256])
         kv_heads = generator.choice([1, 2, 4])
         heads = kv_heads * generator.choice([1, 2, 4, 8])
@@ -53,7 +54,8 @@ class Study:
         self.options = options
         self.index = index
         self.generator = random.Random(f"{options.seed} {index}")
-        self.model = random_model(self.generator, options.parameters)
+        corner = CORNERS[index] if options.corners and index < len(CORNERS) else (None, None)
+        self.model = random_model(self.generator, options.parameters, corner)
         self.lengths = [self.generator.randint(5, 90) for _ in range(self.generator.randint(2, 5))]
         self.routing = [0.0, 0.0]
         self.folder = tempfile.mkdtemp(prefix="dovetail-row-bounds-")
@@ -199,6 +201,7 @@ def row_errors(a, b):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=50)
+    parser.add_argument("--first", type=int, default=0, help="leave out the models before this one")
     parser.add_argument("--faults", type=int, default=4, help="of each model")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--device", default="cpu")
@@ -207,20 +210,21 @@ def main():
     parser.add_argument("--within_s", type=float, default=math.inf, help="begin no model and no fault later")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parameters", type=float, default=3e6, help="the most that a model has")
+    parser.add_argument("--corners", action="store_true", help="the first four models are the deepest and shallowest, widest and narrowest")
     parser.add_argument("--bin", default="build/bin/dovetail")
     options = parser.parse_args()
     options.bin = os.path.abspath(options.bin)
     options.end = time.monotonic() + options.within_s
     right, faults, routing = [], [], []
     with ThreadPoolExecutor(options.jobs) as pool:
-        studies = [Study(options, index) for index in range(options.models)]
+        studies = [Study(options, index) for index in range(options.first, options.models)]
         for study, found in zip(studies, pool.map(Study.measure, studies)):
             if found is None:
                 continue
             model = study.model
             print(f"model {study.index}: {model['num_hidden_layers']} layers, hidden {model['hidden_size']}, top {model['num_experts_per_tok']}: right runs use "
                   + ", ".join(f"{100 * share:.0f} %" for _, share, _ in found["right"]) + " of a bound; faults "
-                  + ", ".join(f"{share:.2f}" for _, share, _ in found["faults"]) + " bounds", flush=True)
+                  + ", ".join(f"{share:.3f}" for _, share, _ in found["faults"]) + " bounds", flush=True)
             right += found["right"]
             routing.append(found["routing"])
             faults += [(*fault, max(worst for _, _, worst in found["right"])) for fault in found["faults"]]
@@ -229,12 +233,12 @@ def main():
     passed = sorted((fault for fault in faults if fault[1] <= 1), key=lambda fault: fault[1])
     missed = [fault for fault in passed if fault[1] > MARGIN * most]
     print(f"{options.dtype} on {options.device}, {options.ranks} ranks, {len(routing)} models: {len(right)} right runs, {len(right) - len(used)} equal to the bit, "
-          f"the others use {100 * np.median(used) if used else 0:.0f} % of a bound (median), {100 * most:.0f} % at most; "
+          f"the others use {100 * np.median(used) if used else 0:.0f} % of a bound (median), {100 * most:.1f} % at most; "
           f"{len(faults)} planted faults, {len(faults) - len(passed)} caught")
     logits, choices = (max(column) for column in zip(*routing))
     print(f"  routing of right runs: logits use {100 * logits:.0f} % of their bound at most, choices that differ {100 * choices:.0f} %")
     for kind, share, worst, of_right in passed:
-        print(f"  passes: {kind}, {share:.2f} of a bound, worst row {worst:.2e} (right runs of this model: {of_right:.2e})")
+        print(f"  passes: {kind}, {share:.3f} of a bound, worst row {worst:.2e} (right runs of this model: {of_right:.2e})")
     if max(most, logits, choices) > 1 / MARGIN or missed:
         sys.exit(f"FAILED: right runs use {max(most, logits, choices):.2f} of a bound, {len(missed)} faults above {MARGIN} times that pass")
 

@@ -20,7 +20,7 @@ constexpr double kElementDeviations = 5;
 
 /// m of row_bounds.
 double margin(DType dtype) {
-  return dtype == DType::bfloat16 ? 1.95 : dtype == DType::float16 ? 2.4 : 2.15;
+  return dtype == DType::bfloat16 ? 1.885 : dtype == DType::float16 ? 2.4 : 2.3;
 }
 
 /// c of row_bounds.

@@ -55,7 +55,7 @@ double unit_roundoff(DType dtype);
 ///   On one device the runs sum alike but for how rows are taken together: 16 chains, so c is 32.
 ///   Kernels of different devices sum in orders that have nothing in common: one chain, c is 2.
 /// - Two more for the final norm and the logits. All of them add like a random walk: sqrt(n).
-/// - m: 1.95 for bfloat16, 2.4 for float16, 2.15 for others, so that the worst right run of the
+/// - m: 1.885 for bfloat16, 2.4 for float16, 2.3 for others, so that the worst right run of the
 ///   measurement in results/README.md uses two thirds of the bound. A smaller one would refuse
 ///   right runs of models that were not measured, a larger one pass faults that are more than
 ///   rounding.

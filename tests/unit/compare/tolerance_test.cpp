@@ -27,13 +27,13 @@ TEST(Tolerance, EveryRuleHasAReasonAndUsableBounds) {
 }
 
 TEST(Tolerance, BoundsAreThoseOfTheFormula) {
-  const double c = 2.15 * std::sqrt(2.0) * 0.4246;
-  const double of_bfloat16 = 1.95 * std::sqrt(2.0) * 0.4246 * std::ldexp(1, -8);
+  const double c = 2.3 * std::sqrt(2.0) * 0.4246;
+  const double of_bfloat16 = 1.885 * std::sqrt(2.0) * 0.4246 * std::ldexp(1, -8);
   EXPECT_NEAR(row_bounds(DType::bfloat16, 24, 0, kOneDevice).row,
               of_bfloat16 * std::sqrt(6 * 24 + 2),
               1e-6);
   EXPECT_NEAR(row_bounds(DType::float16, 24, 0, kOneDevice).row,
-              2.4 / 2.15 * c * std::ldexp(1, -11) * std::sqrt(6 * 24 + 2),
+              2.4 / 2.3 * c * std::ldexp(1, -11) * std::sqrt(6 * 24 + 2),
               1e-6);
   EXPECT_NEAR(row_bounds(DType::bfloat16, 24, 2048, kOneDevice).row /
                   row_bounds(DType::bfloat16, 24, 0, kOneDevice).row,
@@ -49,7 +49,7 @@ TEST(Tolerance, BoundsAreThoseOfTheFormula) {
 }
 
 TEST(Tolerance, DevicesSumInOrdersThatHaveNothingInCommon) {
-  const double c = 2.15 * std::sqrt(2.0) * 0.4246;
+  const double c = 2.3 * std::sqrt(2.0) * 0.4246;
   EXPECT_NEAR(row_bounds(DType::float32, 4, 2048, DeviceRelation::different).row,
               c * std::ldexp(1, -24) * std::sqrt(6 * 4 * 1025 + 2),
               1e-11);

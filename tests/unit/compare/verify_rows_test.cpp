@@ -168,7 +168,7 @@ TEST_F(Verify, ActivationDtypeSetsTheBoundOfCoarserRuns) {
       to_bfloat16);
   EXPECT_EQ(report.verdict, Verdict::verified) << to_text(report);
   EXPECT_NEAR(report.rule.bounds.row,
-              1.95 * std::sqrt(2.0) * 0.4246 * std::ldexp(1, -8) * std::sqrt(6 * 3 + 2),
+              1.885 * std::sqrt(2.0) * 0.4246 * std::ldexp(1, -8) * std::sqrt(6 * 3 + 2),
               1e-6);
 }
 
