@@ -14,6 +14,7 @@
 #include "framework/record/record_bench.hpp"
 #include "framework/step/cuda/graph_bench.hpp"
 #include "launch/commands.hpp"
+#include "models/layers/cuda/attention_bench.hpp"
 #include "models/weights/load_bench.hpp"
 
 namespace dovetail {
@@ -39,6 +40,7 @@ const std::map<std::string, std::function<Json()>>& benches() {
       {"handoff", [] { return to_array(bench_handoff(has_spare_core())); }},
       {"runner", [] { return to_array(bench_runner(has_spare_core())); }},
       {"plan", [] { return to_array(bench_plan()); }},
+      {"attention", [] { return to_array(bench_attention()); }},
       {"graph", [] { return to_array(bench_graph()); }},
       {"record",
        [] { return Json(bench_record({.folder = std::filesystem::temp_directory_path()})); }},

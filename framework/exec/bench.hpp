@@ -11,7 +11,7 @@ namespace dovetail {
 
 /// Order statistics of one measured quantity.
 struct BenchResult {
-  std::string name;      ///< "handoff", "runner", "plan"
+  std::string name;      ///< "handoff", "runner", "plan", ...
   std::string variant;   ///< "3 threads", "threads, with comm ops", ...
   std::string quantity;  ///< "ns per hand-off", "ns per op", "ns"
   std::size_t num_samples = 0;

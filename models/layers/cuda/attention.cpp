@@ -1,9 +1,10 @@
 // Self-attention in bfloat16 on a GPU. Queries and keys are normed and turned where the projection
 // wrote them; attention reads them there, or out of the cache:
 // - at most one query a segment (decode): an own kernel over the pages;
-// - no context: flash attention over the ubatch's own keys and values;
-// - else: pages gathered into rows, then flash attention. Its causal mask is aligned to the last
+// - no context: prefill attention over the ubatch's own keys and values;
+// - else: pages gathered into rows, then prefill attention. Its causal mask is aligned to the last
 //   key of a segment, so a query sees the context and the queries up to itself.
+// Prefill attention is an own kernel for heads of 128, flash attention for others.
 #include <cmath>
 #include <tuple>
 
@@ -105,25 +106,58 @@ at::Tensor decode(const Context& context, const at::Tensor& qkv) {
   return result;
 }
 
-at::Tensor flash(const Context& context,
+AttentionRows rows_of(const at::Tensor& heads) {
+  return {.data = heads.const_data_ptr(),
+          .token_stride = heads.stride(0),
+          .head_stride = heads.stride(1)};
+}
+
+/// result [T, heads, head_dim]; rows outside of all segments are left alone.
+void own_prefill(const Context& context,
                  const at::Tensor& queries,
                  const at::Tensor& keys,
                  const at::Tensor& values,
                  const at::Tensor& key_starts,
-                 std::int64_t max_key_length) {
+                 const at::Tensor& result) {
+  launch_prefill_attention({.queries = rows_of(queries),
+                            .keys = rows_of(keys),
+                            .values = rows_of(values),
+                            .result = result.mutable_data_ptr(),
+                            .heads = queries.size(1),
+                            .kv_heads = keys.size(1),
+                            .query_starts = context.segments.query_starts,
+                            .key_starts = key_starts.const_data_ptr<std::int32_t>(),
+                            .segments = context.segments.count,
+                            .max_query_length = context.inputs.on_device.max_query_length,
+                            .scale = context.scale},
+                           stream());
+}
+
+at::Tensor prefill(const Context& context,
+                   const at::Tensor& queries,
+                   const at::Tensor& keys,
+                   const at::Tensor& values,
+                   const at::Tensor& key_starts,
+                   std::int64_t max_key_length) {
   const SegmentTensors& on_device = context.inputs.on_device;
-  at::Tensor result = std::get<0>(at::_flash_attention_forward(queries,
-                                                               keys,
-                                                               values,
-                                                               on_device.query_starts,
-                                                               key_starts,
-                                                               on_device.max_query_length,
-                                                               max_key_length,
-                                                               /*dropout_p=*/0.0,
-                                                               /*is_causal=*/true,
-                                                               /*return_debug_mask=*/false,
-                                                               context.scale));
-  DOVETAIL_CHECK(result.is_contiguous(), "flash attention's result is not contiguous");
+  at::Tensor result;
+  if (prefill_attention_takes(queries.size(2), 0, values.size(2))) {
+    result = at::empty({queries.size(0), queries.size(1), values.size(2)}, queries.options());
+    own_prefill(context, queries, keys, values, key_starts, result);
+  } else {
+    result = std::get<0>(at::_flash_attention_forward(queries,
+                                                      keys,
+                                                      values,
+                                                      on_device.query_starts,
+                                                      key_starts,
+                                                      on_device.max_query_length,
+                                                      max_key_length,
+                                                      /*dropout_p=*/0.0,
+                                                      /*is_causal=*/true,
+                                                      /*return_debug_mask=*/false,
+                                                      context.scale));
+    DOVETAIL_CHECK(result.is_contiguous(), "flash attention's result is not contiguous");
+  }
   launch_zero_rows(result.mutable_data_ptr(),
                    context.segments.query_starts + context.segments.count,
                    result.size(0),
@@ -132,7 +166,7 @@ at::Tensor flash(const Context& context,
   return result;
 }
 
-at::Tensor flash_over_context(const Context& context, const at::Tensor& queries) {
+at::Tensor prefill_over_context(const Context& context, const at::Tensor& queries) {
   const SegmentTensors& on_device = context.inputs.on_device;
   const AttentionDims& dims = context.dims;
   at::Tensor keys =
@@ -144,7 +178,7 @@ at::Tensor flash_over_context(const Context& context, const at::Tensor& queries)
                      context.segments,
                      on_device.max_key_length,
                      stream());
-  return flash(context, queries, keys, values, on_device.key_starts, on_device.max_key_length);
+  return prefill(context, queries, keys, values, on_device.key_starts, on_device.max_key_length);
 }
 
 at::Tensor attend(const Context& context, const at::Tensor& qkv) {
@@ -158,14 +192,14 @@ at::Tensor attend(const Context& context, const at::Tensor& qkv) {
   }
   const at::Tensor queries = qkv.narrow(1, 0, dims.heads);
   if (on_device.has_context) {
-    return flash_over_context(context, queries);
+    return prefill_over_context(context, queries);
   }
-  return flash(context,
-               queries,
-               qkv.narrow(1, dims.heads, dims.kv_heads),
-               qkv.narrow(1, dims.heads + dims.kv_heads, dims.kv_heads),
-               on_device.query_starts,
-               on_device.max_query_length);
+  return prefill(context,
+                 queries,
+                 qkv.narrow(1, dims.heads, dims.kv_heads),
+                 qkv.narrow(1, dims.heads + dims.kv_heads, dims.kv_heads),
+                 on_device.query_starts,
+                 on_device.max_query_length);
 }
 
 }  // namespace

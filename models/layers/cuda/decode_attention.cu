@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks <= 4 ? 4 : 2) attend(const D
     return;  // an empty segment
   }
   const int length = x.segments.key_lengths[segment];
-  const int share = split_keys(length, x.splits, x.split_by_length);
+  const int share = split_keys(length, x.splits, x.split_by_length, kTileKeys);
   const int begin = split * share;  // may lie behind the last key
   const int end = min(length, begin + share);
 
@@ -81,39 +81,6 @@ __global__ void __launch_bounds__(kThreads, kBlocks <= 4 ? 4 : 2) attend(const D
     if (dim == 0) {
       x.partial_stats[place] = {joined.x, joined.y};
     }
-  }
-}
-
-/// Block (x, y), a warp a head: heads [4 y, 4 y + 4) of segment x.
-__global__ void __launch_bounds__(kThreads) join_splits(const DecodeCall x) {
-  const int segment = static_cast<int>(blockIdx.x);
-  const int head =
-      static_cast<int>(blockIdx.y) * kWarps + static_cast<int>(threadIdx.x) / kWarpSize;
-  const std::int64_t row = x.segments.query_starts[segment];
-  if (head >= x.heads || x.segments.query_starts[segment + 1] == row) {
-    return;
-  }
-  const std::int64_t first = static_cast<std::int64_t>(segment) * x.heads + head;
-  const std::int64_t step = x.segments.count * x.heads;
-  float best = -kInfinity;
-  for (int split = 0; split < x.splits; ++split) {
-    best = fmaxf(best, x.partial_stats[first + split * step].x);
-  }
-  float total = 0;
-  for (int split = 0; split < x.splits; ++split) {
-    const float2 stats = x.partial_stats[first + split * step];
-    total += stats.x == -kInfinity ? 0 : exp2f(stats.x - best) * stats.y;
-  }
-  for (int dim = static_cast<int>(threadIdx.x) % kWarpSize; dim < x.head_dim; dim += kWarpSize) {
-    float sum = 0;
-    for (int split = 0; split < x.splits; ++split) {
-      const std::int64_t place = first + split * step;
-      const float largest = x.partial_stats[place].x;
-      if (largest != -kInfinity) {  // the split has keys
-        sum += exp2f(largest - best) * x.partial[place * x.head_dim + dim];
-      }
-    }
-    x.result[(row * x.heads + head) * x.head_dim + dim] = __float2bfloat16_rn(sum / total);
   }
 }
 
@@ -202,10 +169,17 @@ void launch_decode_attention(const DecodeArguments& arguments, cudaStream_t stre
   }
   check_cuda(cudaGetLastError(), "launch of attend");
   if (x.splits > 1 && arguments.segments.count > 0) {
-    const dim3 heads(static_cast<unsigned>(arguments.segments.count),
-                     static_cast<unsigned>((x.heads + kWarps - 1) / kWarps));
-    join_splits<<<heads, kThreads, 0, stream>>>(x);
-    check_cuda(cudaGetLastError(), "launch of join_splits");
+    launch_join_splits({.result = x.result,
+                        .token_stride = std::int64_t{x.heads} * x.head_dim,
+                        .head_stride = x.head_dim,
+                        .partial = x.partial,
+                        .partial_stats = x.partial_stats,
+                        .query_starts = x.segments.query_starts,
+                        .segments = x.segments.count,
+                        .heads = x.heads,
+                        .dim = x.head_dim,
+                        .splits = x.splits},
+                       stream);
   }
 }
 

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "models/layers/cuda/bf16.cuh"
+#include "models/layers/cuda/decode_splits.cuh"
 #include "models/layers/cuda/kernels.hpp"
 
 namespace dovetail::gpu::decode {
@@ -46,17 +47,6 @@ struct DecodeCall {
   bool split_by_length;
   float scale_log2;  // of the scores, for powers of 2
 };
-
-/// Of DecodeSplit::length.
-inline constexpr int kMinSplitKeys = 256;
-inline constexpr int kMaxSplits = 32;
-
-/// Keys of a split, whole tiles.
-__device__ __forceinline__ int split_keys(int length, int splits, bool by_length) {
-  const int parts = by_length ? kMaxSplits : splits;
-  const int even = ((length + parts - 1) / parts + kTileKeys - 1) / kTileKeys * kTileKeys;
-  return by_length ? max(even, kMinSplitKeys) : even;
-}
 
 /// c += a b, a [16, 16], b [16, 8].
 __device__ __forceinline__ void multiply_add(

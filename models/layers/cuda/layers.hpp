@@ -43,7 +43,7 @@ at::Tensor rotary_table(const at::Tensor& positions,
 /// the cache are contiguous. Rows behind the last segment attend to nothing: zeros go into the
 /// output projection. Probabilities are rounded to bf16 before they meet the values; the sums over
 /// keys are in float, rounded once. Which kernel takes the rows follows from max_query_length:
-/// decode for at most 1, else flash attention, whose row has the same bits in any batch and cut.
+/// decode for at most 1, else prefill attention, whose row has the same bits in any batch and cut.
 /// batch_invariant: the keys of decode are split by the length of the segment alone.
 at::Tensor self_attention(const AttentionDims& dims,
                           const AttentionWeights& weights,

@@ -1,5 +1,6 @@
-// One warp a token. The k best are found one after another: the largest logit over the warp, then
-// the lowest id among those that have it, which is the order of a stable descending sort.
+// One warp a token. The k best are found one after another: the largest score over the warp, then
+// the lowest id among those that have it, which is the order of a stable descending sort. Softmax
+// goes up with the logits, so these are its scores. Groups of experts are chosen alike, before.
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
 #include "models/layers/cuda/bf16.cuh"
@@ -13,6 +14,8 @@ constexpr float kInfinity = __builtin_huge_valf();
 
 struct Router {
   const bf16* logits;
+  const float* bias;  // of sigmoid scores, where they are chosen by
+  float* scores;      // of sigmoid scores, with the bias
   const std::int64_t* slots;
   const std::int64_t* replayed;
   std::int64_t* expert_ids;
@@ -21,7 +24,12 @@ struct Router {
   std::int64_t tokens;
   int experts;
   int k;
+  int num_groups;
+  int num_chosen_groups;
+  bool group_sum_of_two;
+  bool sigmoid;
   bool normalize;
+  float scale;
 };
 
 /// Unsigned numbers in the order of the floats; equal where the floats are (also -0 and 0). NaN is
@@ -34,19 +42,91 @@ __device__ __forceinline__ unsigned order_of(float value) {
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-/// The logits of a token: lane l holds those of experts l, l + 32, ...
-template <int kPerLane>
-struct TokenLogits {
-  float values[kPerLane];
-  unsigned orders[kPerLane];  // 0 = taken, or no such expert
+/// The lowest lane whose `order` is the largest, and that order; the same in all lanes.
+struct Best {
+  unsigned order;
+  unsigned lane;
+};
 
-  __device__ void load(const bf16* logits, int experts, int lane) {
+__device__ __forceinline__ Best best_lane(unsigned order) {
+  const unsigned best = __reduce_max_sync(kAllLanes, order);
+  const unsigned lanes = __ballot_sync(kAllLanes, order == best);
+  return {best, static_cast<unsigned>(__ffs(static_cast<int>(lanes)) - 1)};
+}
+
+__device__ __forceinline__ float sigmoid(float x) {
+  return 1 / (1 + expf(-x));
+}
+
+/// The numbers that a token's experts are chosen by, its logits or sigmoid scores: lane l holds
+/// those of experts l, l + 32, ...
+template <int kPerLane>
+struct TokenScores {
+  float values[kPerLane];
+  unsigned orders[kPerLane];  // 0 = taken, left out, or no such expert
+
+  __device__ void load(const Router& x, std::int64_t token, int lane) {
+    const bf16* const logits = x.logits + token * x.experts;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int expert = i * kWarpSize + lane;
-      values[i] = expert < experts ? __bfloat162float(logits[expert]) : -kInfinity;
-      orders[i] = expert < experts ? order_of(values[i]) : 0;
+      values[i] = -kInfinity;
+      orders[i] = 0;
+      if (expert >= x.experts) {
+        continue;
+      }
+      values[i] = __bfloat162float(logits[expert]);
+      if (x.sigmoid) {
+        values[i] = sigmoid(values[i]) + (x.bias == nullptr ? 0 : x.bias[expert]);
+        x.scores[token * x.experts + expert] = values[i];
+      }
+      orders[i] = order_of(values[i]);
     }
+  }
+
+  /// Leaves out all experts but those of the best groups.
+  __device__ void keep_best_groups(const Router& x, int lane) {
+    const int group_size = x.experts / x.num_groups;
+    unsigned own = 0;  // lane g: the order of group g's score
+    for (int group = 0; group < x.num_groups; ++group) {
+      const unsigned score = order_of(group_score(x, group, group_size, lane));
+      own = lane == group ? score : own;
+    }
+    unsigned kept = 0;
+    for (int i = 0; i < x.num_chosen_groups; ++i) {
+      const Best best = best_lane(own);
+      kept |= 1u << best.lane;
+      own = lane == static_cast<int>(best.lane) ? 0 : own;
+    }
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int expert = i * kWarpSize + lane;
+      if (expert < x.experts && (kept >> (expert / group_size) & 1u) == 0) {
+        orders[i] = 0;
+      }
+    }
+  }
+
+  /// The best score of a group, or the sum of its two best; the same in all lanes.
+  __device__ float group_score(const Router& x, int group, int group_size, int lane) const {
+    float first = -kInfinity;
+    float second = -kInfinity;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int expert = i * kWarpSize + lane;
+      if (expert < x.experts && expert / group_size == group) {
+        second = fmaxf(second, fminf(first, values[i]));
+        first = fmaxf(first, values[i]);
+      }
+    }
+#pragma unroll
+    for (int step = kWarpSize / 2; step > 0; step /= 2) {
+      const float other_first = __shfl_xor_sync(kAllLanes, first, step);
+      const float other_second = __shfl_xor_sync(kAllLanes, second, step);
+      second = fmaxf(fmaxf(second, other_second), fminf(first, other_first));
+      first = fmaxf(first, other_first);
+    }
+    return x.group_sum_of_two ? first + second : first;
   }
 
   /// Largest logit, and the sum of exp(logit - largest) over all experts.
@@ -99,9 +179,12 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
   }
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const bf16* const logits = x.logits + token * x.experts;
-  TokenLogits<kPerLane> all;
-  all.load(logits, x.experts, lane);
-  const float2 sums = all.softmax_sums();
+  TokenScores<kPerLane> all;
+  all.load(x, token, lane);
+  const float2 sums = x.sigmoid ? float2{0, 1} : all.softmax_sums();
+  if (x.num_chosen_groups < x.num_groups) {
+    all.keep_best_groups(x, lane);
+  }
   // Lane i < k holds the i-th choice.
   std::int64_t natural = 0;
   for (int i = 0; i < x.k; ++i) {
@@ -113,10 +196,13 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
   // A replayed id may be -1 = padding; nothing outside the row is ever read.
   const auto readable =
       static_cast<int>(max(std::int64_t{0}, min(chosen, static_cast<std::int64_t>(x.experts) - 1)));
-  float weight = lane < x.k ? expf(__bfloat162float(logits[readable]) - sums.x) / sums.y : 0;
+  const float logit = __bfloat162float(logits[readable]);
+  float weight = x.sigmoid ? sigmoid(logit) : expf(logit - sums.x) / sums.y;
+  weight = lane < x.k ? weight : 0;
   if (x.normalize) {
     weight /= sum_over_lanes<kWarpSize>(weight);
   }
+  weight *= x.scale;
   const bool is_padding = x.slots[token] < 0;
   if (lane < x.k) {
     x.expert_ids[token * x.k + lane] = is_padding ? -1 : chosen;
@@ -144,10 +230,19 @@ void launch_router(const RouterArguments& arguments, cudaStream_t stream) {
       arguments.k >= 1 && arguments.k <= arguments.experts && arguments.k <= kMaxRoutedChoices,
       "router: number of choices");
   DOVETAIL_CHECK(arguments.tokens < (std::int64_t{1} << 31), "router: number of tokens");
+  DOVETAIL_CHECK(
+      arguments.num_groups >= 1 && arguments.num_groups <= kMaxRoutedGroups &&
+          arguments.experts % arguments.num_groups == 0 && arguments.num_chosen_groups >= 1 &&
+          arguments.num_chosen_groups * (arguments.experts / arguments.num_groups) >= arguments.k,
+      "router: groups");
+  DOVETAIL_CHECK(arguments.sigmoid ? arguments.scores != nullptr : arguments.bias == nullptr,
+                 "router: scores");
   if (arguments.tokens == 0) {
     return;
   }
   const Router x = {.logits = static_cast<const bf16*>(arguments.logits),
+                    .bias = arguments.bias,
+                    .scores = arguments.scores,
                     .slots = arguments.slots,
                     .replayed = arguments.replayed,
                     .expert_ids = arguments.expert_ids,
@@ -156,7 +251,12 @@ void launch_router(const RouterArguments& arguments, cudaStream_t stream) {
                     .tokens = arguments.tokens,
                     .experts = static_cast<int>(arguments.experts),
                     .k = static_cast<int>(arguments.k),
-                    .normalize = arguments.normalize};
+                    .num_groups = static_cast<int>(arguments.num_groups),
+                    .num_chosen_groups = static_cast<int>(arguments.num_chosen_groups),
+                    .group_sum_of_two = arguments.group_sum_of_two,
+                    .sigmoid = arguments.sigmoid,
+                    .normalize = arguments.normalize,
+                    .scale = arguments.scale};
   if (x.experts <= 1 * kWarpSize) {
     launch<1>(x, stream);
   } else if (x.experts <= 2 * kWarpSize) {

@@ -1,0 +1,579 @@
+// Attention of one query a segment over paged latents (multi-head latent attention, absorbed:
+// DeepSeek-V2, arXiv:2405.04434, section 2.1). All heads read the same key, whose first dims are
+// the value as well, so a block takes 64 heads of a segment and a part (split) of the keys, and
+// keeps its tiles of 64 keys in shared memory for both products.
+//
+// Two warpgroups share the work, so that the tensor cores have something to do beside the softmax:
+// - the first multiplies queries and keys, turns scores into shares, and sums the left half of the
+//   values;
+// - the second copies tiles ahead, and sums the right half of the values.
+#include <algorithm>
+
+#include "framework/base/check.hpp"
+#include "framework/cuda/check.hpp"
+#include "models/layers/cuda/decode_splits.cuh"
+#include "models/layers/cuda/kernels.hpp"
+#include "models/layers/cuda/wgmma.cuh"
+
+namespace dovetail::gpu {
+namespace {
+
+constexpr int kHeads = 64;  // of a block
+constexpr int kTileKeys = 64;
+constexpr int kStages = 2;
+constexpr int kValueSlabs = kLatentValueDim / kSlabColumns;
+constexpr int kKeySlabs = kLatentKeyDim / kSlabColumns;
+constexpr int kSlabBytes = kTileKeys * kSlabRowBytes;
+constexpr int kTileBytes = kKeySlabs * kSlabBytes;
+constexpr int kThreads = 2 * kWarpgroup;
+constexpr int kHalfDim = kLatentValueDim / 2;  // of the values: a warpgroup's
+constexpr float kInfinity = __builtin_huge_valf();
+
+static_assert(kHeads == kTileKeys, "queries, keys and shares have slabs of one size");
+
+struct Call {
+  LatentQueries queries;
+  bf16* result;
+  std::int64_t result_token_stride;
+  std::int64_t result_head_stride;
+  const bf16* latents;
+  DeviceSegments segments;
+  float* partial;         // [splits, segments, heads, kLatentValueDim]: sums of this split
+  float2* partial_stats;  // [splits, segments, heads]: largest score, sum of shares
+  std::int64_t tokens;
+  int heads;
+  int page_size;
+  int splits;
+  bool split_by_length;
+  float scale_log2;  // of the scores, for powers of 2
+};
+
+struct alignas(kAtomBytes) Shared {
+  unsigned char queries[kTileBytes];
+  unsigned char keys[kStages][kTileBytes];
+  unsigned char shares[kSlabBytes];
+  float factors[kHeads];  // what sums so far are multiplied by; in the end 1 / sum of the shares
+  SharedBarrier keys_there[kStages];
+  SharedBarrier keys_used[kStages];  // by the first warpgroup
+  SharedBarrier shares_there;
+  SharedBarrier shares_used;  // by the second warpgroup
+};
+
+/// What a block works on.
+struct Part {
+  int segment;
+  int split;
+  int first_head;
+  int num_heads;
+  std::int64_t row;  // of the query
+  int begin;         // first key
+  int end;
+
+  /// The same in all lanes, and the compiler sees it: products need that.
+  __device__ int num_tiles() const {
+    return __shfl_sync(kAllLanes, (end - begin + kTileKeys - 1) / kTileKeys, 0);
+  }
+};
+
+/// Zeros for rows behind the segments.
+__device__ void zero_padding_row(const Call& x, int unit, int first_head, int num_heads) {
+  const std::int64_t row = x.segments.query_starts[x.segments.count] + std::int64_t{unit};
+  if (row >= x.tokens) {
+    return;
+  }
+  constexpr int vectors = kLatentValueDim / 8;
+  for (int i = static_cast<int>(threadIdx.x); i < num_heads * vectors; i += kThreads) {
+    store_vector<8>(x.result + row * x.result_token_stride +
+                        (first_head + i / vectors) * x.result_head_stride + i % vectors * 8,
+                    Bf16Vector<8>{});
+  }
+}
+
+/// Heads that are not there become zeros.
+__device__ void load_queries(const Call& x, const Part& part, unsigned char* to) {
+  constexpr int chunks = kKeySlabs * 8;
+  for (int i = static_cast<int>(threadIdx.x); i < kHeads * chunks; i += kThreads) {
+    const int head = i / chunks;
+    const int chunk = i % chunks;
+    uint4 word = {0, 0, 0, 0};
+    if (head < part.num_heads) {
+      const std::int64_t of_head = part.first_head + head;
+      const auto* const from =
+          chunk < kValueSlabs * 8
+              ? static_cast<const bf16*>(x.queries.latent) +
+                    part.row * x.queries.latent_token_stride +
+                    of_head * x.queries.latent_head_stride + chunk * 8
+              : static_cast<const bf16*>(x.queries.rope) + part.row * x.queries.rope_token_stride +
+                    of_head * x.queries.rope_head_stride + (chunk - kValueSlabs * 8) * 8;
+      word = *reinterpret_cast<const uint4*>(from);
+    }
+    *reinterpret_cast<uint4*>(to + chunk / 8 * kSlabBytes + swizzled(head, chunk % 8)) = word;
+  }
+  publish_to_products();
+}
+
+/// Copies tiles of keys; of the second warpgroup. Eight lanes take 128 bytes of a key at once.
+class KeyLoader {
+ public:
+  __device__ KeyLoader(const Call& x, const Part& part)
+      : latents_(x.latents),
+        table_(x.segments.block_tables + part.segment * x.segments.table_stride),
+        page_size_(x.page_size),
+        begin_(part.begin),
+        end_(part.end) {
+    look_up(0);
+  }
+
+  /// Begins the copies of the tile that was looked up last, and looks up the next one.
+  __device__ void begin_copies(int tile, unsigned char* to) {
+    const unsigned base = shared_address(to);
+    const int chunk = thread() % 8;
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+      const int row = thread() / 8 + i * (kWarpgroup / 8);
+      const bf16* const from = latents_ + std::int64_t{slots_[i]} * kLatentKeyDim + chunk * 8;
+#pragma unroll
+      for (int slab = 0; slab < kKeySlabs; ++slab) {
+        copy_chunk(base + slab * kSlabBytes + swizzled(row, chunk), from + slab * kSlabColumns);
+      }
+    }
+    end_copies();
+    look_up(tile + 1);
+  }
+
+ private:
+  static constexpr int kRowsOfThread = kTileKeys * 8 / kWarpgroup;
+
+  __device__ static int thread() {
+    return static_cast<int>(threadIdx.x) % kWarpgroup;
+  }
+
+  /// Behind the last key its own slot is read: what lies there is finite, and does not count.
+  __device__ void look_up(int tile) {
+#pragma unroll
+    for (int i = 0; i < kRowsOfThread; ++i) {
+      const int key =
+          min(begin_ + tile * kTileKeys + thread() / 8 + i * (kWarpgroup / 8), end_ - 1);
+      slots_[i] = __ldg(table_ + key / page_size_) * page_size_ + key % page_size_;
+    }
+  }
+
+  const bf16* latents_;
+  const std::int32_t* table_;
+  int page_size_;
+  int begin_;
+  int end_;
+  int slots_[kRowsOfThread];
+};
+
+/// Sums of shares times half of the values, for rows g and g + 8 of each warp.
+struct HalfSums {
+  float values[2][64] = {};
+
+  __device__ __forceinline__ void multiply_by(float low, float high) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 64; ++i) {
+        values[half][i] *= i % 4 < 2 ? low : high;
+      }
+    }
+  }
+
+  /// Begins += shares times the left (0) or right (1) half of the keys' first dims.
+  __device__ __forceinline__ void begin_adding(unsigned shares, unsigned keys, int half) {
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      const unsigned slabs = keys + (4 * half + 2 * part) * kSlabBytes;
+#pragma unroll
+      for (int step = 0; step < kTileKeys / 16; ++step) {
+        multiply_add(values[part],
+                     row_major_operand(shares + step * 32),
+                     column_major_operand(slabs + step * 2 * kAtomBytes, kSlabBytes));
+      }
+    }
+    end_products();
+  }
+
+  /// Before and behind products.
+  __device__ __forceinline__ void pin_all() {
+    pin(values[0]);
+    pin(values[1]);
+  }
+
+  /// `low` and `high`: what rows g and g + 8 are multiplied by.
+  __device__ __forceinline__ void store(
+      const Call& x, const Part& part, int half, float low, float high) const {
+    const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      const int head = warp * 16 + lane / 4 + 8 * of_pair;
+      if (head >= part.num_heads) {
+        continue;
+      }
+      const float factor = of_pair == 0 ? low : high;
+      const std::int64_t place =
+          (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head +
+          head;
+      bf16* const row = x.result + part.row * x.result_token_stride +
+                        (part.first_head + head) * x.result_head_stride;
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        const int dim = half * kHalfDim + i / 16 * 128 + i % 16 * 8 + lane % 4 * 2;
+        const float* const pair = values[i / 16] + i % 16 * 4 + 2 * of_pair;
+        if (x.splits == 1) {
+          *reinterpret_cast<__nv_bfloat162*>(row + dim) =
+              __floats2bfloat162_rn(pair[0] * factor, pair[1] * factor);
+        } else {
+          *reinterpret_cast<float2*>(x.partial + place * kLatentValueDim + dim) = {pair[0],
+                                                                                   pair[1]};
+        }
+      }
+    }
+  }
+};
+
+/// The running softmax of rows g and g + 8 of a warp; of the first warpgroup.
+struct RunningShares {
+  float largest[2] = {-kInfinity, -kInfinity};
+  float total[2] = {0, 0};  // of this lane's keys
+
+  /// Scores -> shares relative to the largest score so far. `factors`: of what was summed before.
+  __device__ __forceinline__ void update(float (&scores)[32],
+                                         float scale_log2,
+                                         int keys,
+                                         float (&factors)[2]) {
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      float best = largest[of_pair];
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
+        score = i / 2 * 8 + 2 * t + i % 2 < keys ? score * scale_log2 : -kInfinity;
+        best = fmaxf(best, score);
+      }
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 1));
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 2));  // finite: the first key counts
+      factors[of_pair] = exp2f(largest[of_pair] - best);
+      largest[of_pair] = best;
+      total[of_pair] *= factors[of_pair];
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
+        score = exp2f(score - best);
+        total[of_pair] += score;
+      }
+    }
+  }
+
+  /// The shares in bfloat16, as the rows of an operand.
+  __device__ __forceinline__ static void store(const float (&shares)[32], unsigned char* to) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      const int row = warp * 16 + lane / 4 + 8 * of_pair;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        *reinterpret_cast<__nv_bfloat162*>(to + swizzled(row, j) + lane % 4 * 4) =
+            __floats2bfloat162_rn(shares[4 * j + 2 * of_pair], shares[4 * j + 2 * of_pair + 1]);
+      }
+    }
+  }
+
+  /// Over the four lanes of a row.
+  __device__ float all(int of_pair) const {
+    float sum = total[of_pair];
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    return sum + __shfl_xor_sync(kAllLanes, sum, 2);
+  }
+};
+
+__device__ __forceinline__ void begin_scores(float (&scores)[32], unsigned queries, unsigned keys) {
+#pragma unroll
+  for (int slab = 0; slab < kKeySlabs; ++slab) {
+#pragma unroll
+    for (int step = 0; step < kSlabColumns / 16; ++step) {
+      const unsigned offset = slab * kSlabBytes + step * 32;
+      multiply(scores,
+               row_major_operand(queries + offset),
+               row_major_operand(keys + offset),
+               slab + step > 0);
+    }
+  }
+  end_products();
+}
+
+__device__ __forceinline__ void score_and_sum_left(const Call& x,
+                                                   const Part& part,
+                                                   Shared& shared) {
+  HalfSums sums;
+  RunningShares running;
+  const int row = static_cast<int>(threadIdx.x) / kWarpSize * 16 +
+                  static_cast<int>(threadIdx.x) % kWarpSize / 4;
+  const bool writes = threadIdx.x % 4 == 0;
+  const int tiles = part.num_tiles();
+  const unsigned shares = shared_address(shared.shares);
+  const unsigned queries = shared_address(shared.queries);
+  float scores[32];
+  shared.keys_there[0].wait(0);
+  pin(scores);
+  begin_products();
+  begin_scores(scores, queries, shared_address(shared.keys[0]));
+  await_products<0>();
+  pin(scores);
+  const auto give_shares = [&](int tile) {
+    float factors[2];
+    running.update(scores, x.scale_log2, part.end - part.begin - tile * kTileKeys, factors);
+    if (tile > 0) {
+      shared.shares_used.wait(tile - 1);
+    }
+    RunningShares::store(scores, shared.shares);
+    if (writes) {
+      shared.factors[row] = factors[0];
+      shared.factors[row + 8] = factors[1];
+    }
+    publish_to_products();
+    shared.shares_there.arrive();
+    sums.multiply_by(factors[0], factors[1]);
+    shared.shares_there.wait(tile);  // all four warps' shares
+  };
+  // The next tile's scores are computed behind this tile's sums, beside the other half of them.
+  for (int tile = 0; tile + 1 < tiles; ++tile) {
+    const int stage = tile % kStages;
+    const int next = (tile + 1) % kStages;
+    give_shares(tile);
+    sums.pin_all();
+    pin(scores);
+    begin_products();
+    sums.begin_adding(shares, shared_address(shared.keys[stage]), 0);
+    shared.keys_there[next].wait((tile + 1) / kStages);
+    begin_scores(scores, queries, shared_address(shared.keys[next]));
+    await_products<1>();
+    shared.keys_used[stage].arrive();
+    await_products<0>();
+    sums.pin_all();
+    pin(scores);
+  }
+  give_shares(tiles - 1);
+  sums.pin_all();
+  begin_products();
+  sums.begin_adding(shares, shared_address(shared.keys[(tiles - 1) % kStages]), 0);
+  await_products<0>();
+  sums.pin_all();
+  const float all[2] = {running.all(0), running.all(1)};
+  shared.shares_used.wait(tiles - 1);
+  if (writes) {
+    shared.factors[row] = 1 / all[0];
+    shared.factors[row + 8] = 1 / all[1];
+  }
+  shared.shares_there.arrive();
+  sums.store(x, part, 0, 1 / all[0], 1 / all[1]);
+  if (x.splits > 1 && writes) {
+    const std::int64_t place =
+        (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      if (row + 8 * of_pair < part.num_heads) {
+        x.partial_stats[place + row + 8 * of_pair] = {running.largest[of_pair], all[of_pair]};
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void load_and_sum_right(const Call& x,
+                                                   const Part& part,
+                                                   Shared& shared) {
+  HalfSums sums;
+  KeyLoader loader(x, part);
+  const int row = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
+                  static_cast<int>(threadIdx.x) % kWarpSize / 4;
+  const int tiles = part.num_tiles();
+  const unsigned shares = shared_address(shared.shares);
+  const auto give_keys = [&](int tile) {
+    await_copies<0>();
+    publish_to_products();
+    shared.keys_there[tile % kStages].arrive();
+  };
+  loader.begin_copies(0, shared.keys[0]);
+  give_keys(0);
+  if (tiles > 1) {
+    loader.begin_copies(1, shared.keys[1]);
+  }
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int stage = tile % kStages;
+    shared.keys_there[stage].wait(tile / kStages);  // all four warps' copies
+    shared.shares_there.wait(tile);
+    sums.multiply_by(shared.factors[row], shared.factors[row + 8]);
+    sums.pin_all();
+    begin_products();
+    sums.begin_adding(shares, shared_address(shared.keys[stage]), 1);
+    if (tile + 1 < tiles) {
+      give_keys(tile + 1);
+    }
+    await_products<0>();
+    sums.pin_all();
+    shared.shares_used.arrive();
+    if (tile + 2 < tiles) {
+      shared.keys_used[stage].wait(tile / kStages);
+      loader.begin_copies(tile + 2, shared.keys[stage]);
+    }
+  }
+  shared.shares_there.wait(tiles);
+  sums.store(x, part, 1, shared.factors[row], shared.factors[row + 8]);
+}
+
+__global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_constant__ Call x) {
+  extern __shared__ unsigned char memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  Part part = {};
+  part.first_head = static_cast<int>(blockIdx.x) * kHeads;
+  part.num_heads = min(kHeads, x.heads - part.first_head);
+  part.segment = static_cast<int>(blockIdx.y);
+  part.split = static_cast<int>(blockIdx.z);
+  if (part.split == 0) {
+    zero_padding_row(x, part.segment, part.first_head, part.num_heads);
+  }
+  if (part.segment >= x.segments.count) {
+    return;
+  }
+  part.row = x.segments.query_starts[part.segment];
+  if (x.segments.query_starts[part.segment + 1] == part.row) {
+    return;  // an empty segment
+  }
+  const int length = x.segments.key_lengths[part.segment];
+  const int share = split_keys(length, x.splits, x.split_by_length, kTileKeys);
+  part.begin = part.split * share;
+  part.end = min(length, part.begin + share);
+  if (part.begin >= part.end) {  // the split has no keys
+    const std::int64_t place =
+        (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head;
+    for (int i = static_cast<int>(threadIdx.x); i < part.num_heads; i += kThreads) {
+      x.partial_stats[place + i] = {-kInfinity, 0};
+    }
+    return;
+  }
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < kStages; ++stage) {
+      shared.keys_there[stage].init(kWarpgroup);
+      shared.keys_used[stage].init(kWarpgroup);
+    }
+    shared.shares_there.init(kWarpgroup);
+    shared.shares_used.init(kWarpgroup);
+  }
+  load_queries(x, part, shared.queries);
+  __syncthreads();
+  if (__shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0) == 0) {
+    score_and_sum_left(x, part, shared);
+  } else {
+    load_and_sum_right(x, part, shared);
+  }
+}
+
+std::int64_t head_blocks(std::int64_t heads) {
+  return (heads + kHeads - 1) / kHeads;
+}
+
+/// Elements of the sums of all splits.
+std::int64_t partial_sums(const LatentDecodeArguments& x) {
+  return x.splits * x.segments.count * x.heads * kLatentValueDim;
+}
+
+void check(const LatentDecodeArguments& x) {
+  DOVETAIL_CHECK(x.heads >= 1 && x.page_size >= 1, "latent decode: sizes");
+  DOVETAIL_CHECK(x.splits >= 1 && (x.splits == 1 || x.partial != nullptr), "latent decode: splits");
+  DOVETAIL_CHECK(std::max(x.segments.count, x.tokens) <= 65535, "latent decode: segments");
+  for (const std::int64_t stride : {x.queries.latent_token_stride,
+                                    x.queries.latent_head_stride,
+                                    x.queries.rope_token_stride,
+                                    x.queries.rope_head_stride,
+                                    x.result_token_stride,
+                                    x.result_head_stride}) {
+    DOVETAIL_CHECK(stride % 8 == 0, "latent decode: alignment");
+  }
+}
+
+void allow_shared_memory() {
+  static const cudaError_t done = cudaFuncSetAttribute(attend_to_latents,
+                                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                       static_cast<int>(sizeof(Shared)));
+  check_cuda(done, "shared memory of attend_to_latents");
+}
+
+}  // namespace
+
+std::int64_t latent_decode_partial_floats(const LatentDecodeArguments& arguments) {
+  return partial_sums(arguments) +
+         2 * arguments.splits * arguments.segments.count * arguments.heads;
+}
+
+int latent_decode_splits(std::int64_t segments,
+                         std::int64_t heads,
+                         std::int64_t max_key_length,
+                         int num_sms) {
+  constexpr std::int64_t max_splits = 32;
+  constexpr std::int64_t start_tiles = 6;  // what a block costs beside its tiles, in tiles
+  const std::int64_t blocks = std::max<std::int64_t>(segments * head_blocks(heads), 1);
+  const std::int64_t tiles =
+      std::max<std::int64_t>((max_key_length + kTileKeys - 1) / kTileKeys, 1);
+  int best = 1;
+  std::int64_t least = INT64_MAX;
+  for (std::int64_t splits = 1; splits <= std::min(max_splits, tiles); ++splits) {
+    const std::int64_t waves = (blocks * splits + num_sms - 1) / num_sms;
+    const std::int64_t cost = waves * ((tiles + splits - 1) / splits + start_tiles);
+    if (cost < least) {
+      least = cost;
+      best = static_cast<int>(splits);
+    }
+  }
+  return best;
+}
+
+void launch_latent_decode(const LatentDecodeArguments& arguments, cudaStream_t stream) {
+  check(arguments);
+  const std::int64_t units = std::max(arguments.segments.count, arguments.tokens);
+  if (units == 0) {
+    return;
+  }
+  allow_shared_memory();
+  constexpr float log2_of_e = 1.4426950408889634F;
+  const Call x = {
+      .queries = arguments.queries,
+      .result = static_cast<bf16*>(arguments.result),
+      .result_token_stride = arguments.result_token_stride,
+      .result_head_stride = arguments.result_head_stride,
+      .latents = static_cast<const bf16*>(arguments.latents),
+      .segments = arguments.segments,
+      .partial = arguments.partial,
+      .partial_stats = arguments.splits == 1
+                           ? nullptr
+                           : reinterpret_cast<float2*>(arguments.partial + partial_sums(arguments)),
+      .tokens = arguments.tokens,
+      .heads = static_cast<int>(arguments.heads),
+      .page_size = static_cast<int>(arguments.page_size),
+      .splits = arguments.splits,
+      .split_by_length = arguments.split_by == DecodeSplit::length,
+      .scale_log2 = arguments.scale * log2_of_e};
+  const dim3 grid(static_cast<unsigned>(head_blocks(arguments.heads)),
+                  static_cast<unsigned>(units),
+                  static_cast<unsigned>(x.splits));
+  attend_to_latents<<<grid, kThreads, sizeof(Shared), stream>>>(x);
+  check_cuda(cudaGetLastError(), "launch of attend_to_latents");
+  if (x.splits > 1 && arguments.segments.count > 0) {
+    launch_join_splits({.result = x.result,
+                        .token_stride = x.result_token_stride,
+                        .head_stride = x.result_head_stride,
+                        .partial = x.partial,
+                        .partial_stats = x.partial_stats,
+                        .query_starts = x.segments.query_starts,
+                        .segments = x.segments.count,
+                        .heads = x.heads,
+                        .dim = kLatentValueDim,
+                        .splits = x.splits},
+                       stream);
+  }
+}
+
+}  // namespace dovetail::gpu
