@@ -20,6 +20,7 @@ constexpr auto kIgnored = std::to_array<std::string_view>({
     "auto_map",
     "custom_pipelines",
     "dtype",
+    "ep_size",
     "model_max_length",
     "name_or_path",
     "torch_dtype",
@@ -96,6 +97,7 @@ constexpr auto kIgnored = std::to_array<std::string_view>({
     // sizes that matter only where other keys say so, or to no forward pass
     "max_position_embeddings",
     "max_window_layers",
+    "num_mtp_layers",
     "num_nextn_predict_layers",
     "original_max_position_embeddings",
 });
@@ -133,7 +135,6 @@ constexpr auto kNeutral = std::to_array<NeutralKey>({
     {"q_lora_rank", "[0]"},
     {"qk_layernorm", "[false]"},
     {"qkv_bias", "[false]"},
-    {"quantization_config", "[]"},
     {"residual_multiplier", "[1]"},
     {"rope_interleave", "[false]"},
     {"rope_ratio", "[1]"},

@@ -32,14 +32,14 @@ std::string name_of_transformers_4(std::string name) {
 
 MoeDecoderConfig read_mixtral_config(const std::string& path) {
   const HfConfig file = HfConfig::read(path);
-  check_kind(file, "mixtral");
+  check_kind(file, {"mixtral"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
   config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
   config.moe_intermediate_size = file.integer("intermediate_size");
-  config.norm_topk_prob = true;
+  config.router.normalize = true;
   read_layer_types(file, config);
   config.is_moe_layer.assign(static_cast<std::size_t>(config.num_hidden_layers), true);
   config.older_name = name_of_transformers_4;

@@ -19,7 +19,7 @@ void read_shared_expert(const HfConfig& file, MoeDecoderConfig& config) {
 
 MoeDecoderConfig read_qwen2_moe_config(const std::string& path) {
   const HfConfig file = HfConfig::read(path);
-  check_kind(file, "qwen2_moe");
+  check_kind(file, {"qwen2_moe"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
@@ -27,7 +27,7 @@ MoeDecoderConfig read_qwen2_moe_config(const std::string& path) {
   config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
   config.moe_intermediate_size = file.integer("moe_intermediate_size");
-  config.norm_topk_prob = file.boolean_or("norm_topk_prob", false);
+  config.router.normalize = file.boolean_or("norm_topk_prob", false);
   read_shared_expert(file, config);
   read_layers(file, config);
   refuse_sliding_windows(file);

@@ -26,7 +26,7 @@ void read_shared_experts(const HfConfig& file, MoeDecoderConfig& config) {
 
 MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
   const HfConfig file = HfConfig::read(path);
-  check_kind(file, "qwen3_moe");
+  check_kind(file, {"qwen3_moe"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
@@ -36,7 +36,7 @@ MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
   config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
   config.moe_intermediate_size = file.integer("moe_intermediate_size");
-  config.norm_topk_prob = file.boolean("norm_topk_prob");
+  config.router.normalize = file.boolean("norm_topk_prob");
   read_shared_experts(file, config);
   read_layers(file, config);
   check_norms(file);

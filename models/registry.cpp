@@ -2,6 +2,9 @@
 
 #include <variant>
 
+#include "models/deepseek_v2.hpp"
+#include "models/deepseek_v3.hpp"
+#include "models/glm4_moe.hpp"
 #include "models/mixtral.hpp"
 #include "models/qwen2_moe.hpp"
 #include "models/qwen3_moe.hpp"
@@ -23,6 +26,18 @@ std::unique_ptr<WeightSource> open_weights(const WeightsConfig& weights) {
 const Registry<ArchitectureFactory>& architectures() {
   static const Registry<ArchitectureFactory> all = [] {
     Registry<ArchitectureFactory> registry("architecture");
+    registry.add("deepseek_v2",
+                 "DeepSeek-V2: latent attention, softmax top-k experts of a few groups, shared "
+                 "experts",
+                 make_deepseek_v2);
+    registry.add("deepseek_v3",
+                 "DeepSeek-V3: latent attention, biased sigmoid top-k experts of a few "
+                 "groups, shared experts",
+                 make_deepseek_v3);
+    registry.add("glm4_moe",
+                 "GLM-4.5: grouped-query attention, biased sigmoid top-k experts, shared experts",
+                 make_glm4_moe);
+    registry.add("kimi_k2", "Kimi-K2: as deepseek_v3", make_deepseek_v3);
     registry.add(
         "mixtral", "Mixtral: grouped-query attention, softmax top-k experts", make_mixtral);
     registry.add("qwen2_moe",

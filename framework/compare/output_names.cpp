@@ -11,7 +11,7 @@ std::string output_path(const std::string& name) {
 }
 
 bool is_of_cache(const std::string& name) {
-  return name.starts_with("key_") || name.starts_with("value_");
+  return name.starts_with("key_") || name.starts_with("value_") || name.starts_with("latent_");
 }
 
 std::int64_t layer_of(const std::string& name) {

@@ -1,5 +1,5 @@
 // What the name of a recorded output says of it: hidden, logits, logits_all, layer_<n>, key_<n>,
-// value_<n>.
+// value_<n>, latent_<n>.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ std::string output_path(const std::string& name);
 /// Whether the output is of the KV cache: a layer makes keys and values before its routing.
 bool is_of_cache(const std::string& name);
 
-/// n of "layer_<n>", "key_<n>" and "value_<n>"; -1 for any other name.
+/// n of "layer_<n>", "key_<n>", "value_<n>" and "latent_<n>"; -1 for any other name.
 std::int64_t layer_of(const std::string& name);
 
 /// Rows of logits are the requests of each step, rows of all other outputs tokens.

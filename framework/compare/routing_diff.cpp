@@ -14,19 +14,19 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/near_tie.hpp"
 
 namespace dovetail {
 namespace {
 
 using Ids = std::span<const std::int32_t>;
 using Logits = std::span<const float>;
+using detail::Gap;
+using detail::gap_between;
+using detail::RouterRow;
 
 bool are_equal(Ids a, Ids b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end());
-}
-
-bool has(Ids ids, std::int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 bool is_dense(Ids ids) {
@@ -41,33 +41,16 @@ std::string print(Ids ids) {
   return text;
 }
 
-/// Whether these are the best of the logits, descending, ties by lower id. False with NaN.
-bool are_best(Ids ids, Logits logits) {
-  const auto before = [&](std::int32_t a, std::int32_t b) {
-    const float first = logits[static_cast<std::size_t>(a)];
-    const float second = logits[static_cast<std::size_t>(b)];
-    return first > second || (first == second && a < b);
-  };
-  const auto is_expert = [&](std::int32_t id) { return id >= 0 && id < std::ssize(logits); };
-  if (!std::all_of(ids.begin(), ids.end(), is_expert) ||
-      !std::is_sorted(ids.begin(), ids.end(), before) ||
-      std::any_of(logits.begin(), logits.end(), [](float value) { return std::isnan(value); })) {
+/// Whether these are the best of what decides, in its best groups, descending, ties by lower id.
+/// False with NaN.
+bool are_best(Ids ids, Logits deciding, const ExpertGroups& groups) {
+  if (std::any_of(
+          deciding.begin(), deciding.end(), [](float value) { return std::isnan(value); })) {
     return false;
   }
-  // As many as are chosen, if none of the others stands before the last of them.
-  std::int64_t num_before = 0;
-  for (std::int32_t expert = 0; expert < std::ssize(logits); ++expert) {
-    num_before += before(expert, ids.back()) ? 1 : 0;
-  }
-  return num_before == std::ssize(ids) - 1;
+  const auto best = best_experts(deciding, groups, static_cast<int>(ids.size()));
+  return std::equal(best.begin(), best.end(), ids.begin(), ids.end());
 }
-
-/// How far two routers' choices are from being the same: the largest difference of two logits that
-/// one of them would have to overcome, and the size of the logits.
-struct Gap {
-  double difference = 0;
-  double size = 0;
-};
 
 bool are_finite(Logits logits) {
   return std::all_of(
@@ -103,34 +86,19 @@ double logits_share(Logits a, Logits b, double usual, const RowBounds& bounds) {
                       : std::max(std::sqrt(squares) / norm / bounds.row, element / bounds.element);
 }
 
-Gap gap_between(Ids policy, Ids baseline, Logits a, Logits b) {
-  Gap gap;
-  gap.size = std::sqrt(sum_of_squares(b) / static_cast<double>(b.size()));
-  for (const std::int32_t own : policy) {
-    for (const std::int32_t other : baseline) {
-      if (has(baseline, own) || has(policy, other)) {
-        continue;
-      }
-      const auto e = static_cast<std::size_t>(own);
-      const auto f = static_cast<std::size_t>(other);
-      gap.difference = std::max({gap.difference,
-                                 static_cast<double>(a[e]) - static_cast<double>(a[f]),
-                                 static_cast<double>(b[f]) - static_cast<double>(b[e])});
-      gap.size = std::max(
-          {gap.size, std::abs(static_cast<double>(b[e])), std::abs(static_cast<double>(b[f]))});
-    }
-  }
-  return gap;
-}
-
-bool is_same_set(Ids a, Ids b) {
-  return std::is_permutation(a.begin(), a.end(), b.begin(), b.end());
-}
-
 template <class T>
 std::span<const T> row_of(const std::vector<T>& values, std::size_t row, std::int64_t width) {
   return std::span(values).subspan(row * static_cast<std::size_t>(width),
                                    static_cast<std::size_t>(width));
+}
+
+RouterRow router_row(const LayerRouting& routing, std::size_t row, std::int64_t num_experts) {
+  return {.logits = row_of(routing.logits, row, num_experts),
+          .scores = routing.scores.empty() ? Logits() : row_of(routing.scores, row, num_experts)};
+}
+
+bool is_same_set(Ids a, Ids b) {
+  return std::is_permutation(a.begin(), a.end(), b.begin(), b.end());
 }
 
 std::string share_text(double value) {
@@ -156,7 +124,10 @@ void RoutingComparison::add_layer(const RowBounds& bounds,
     DOVETAIL_CHECK_EQ(side->expert_ids.size(), rows * static_cast<std::size_t>(rows_.top_k));
     DOVETAIL_CHECK_EQ(side->natural_ids.size(), side->expert_ids.size());
     DOVETAIL_CHECK_EQ(side->logits.size(), rows * static_cast<std::size_t>(rows_.num_experts));
+    DOVETAIL_CHECK(side->scores.empty() || side->scores.size() == side->logits.size(),
+                   "as many scores as logits");
   }
+  DOVETAIL_CHECK_EQ(policy.scores.empty(), baseline.scores.empty());
   judge_logits(bounds, policy, baseline);
   std::vector<std::size_t> parted;
   for (std::size_t row = 0; row < rows; ++row) {
@@ -181,8 +152,8 @@ RoutingComparison::Judgement RoutingComparison::judge(std::size_t row,
   ++result_.num_judged;
   const Ids own = row_of(policy.natural_ids, row, rows_.top_k);
   const Ids other = row_of(baseline.natural_ids, row, rows_.top_k);
-  const Logits a = row_of(policy.logits, row, rows_.num_experts);
-  const Logits b = row_of(baseline.logits, row, rows_.num_experts);
+  const RouterRow a = router_row(policy, row, rows_.num_experts);
+  const RouterRow b = router_row(baseline, row, rows_.num_experts);
   const auto fail = [&](const std::string& what) {
     add_mismatch(row, what);
     return Judgement::mismatch;
@@ -195,12 +166,12 @@ RoutingComparison::Judgement RoutingComparison::judge(std::size_t row,
     return fail("experts " + print(used) + " were used, the router chose " + print(own) +
                 "; of the baseline " + print(other_used) + " and " + print(other));
   }
-  if (!are_best(own, a)) {
-    return fail("experts " + print(own) + " are not the best by the router's logits");
+  if (!are_best(own, a.deciding(), rows_.groups)) {
+    return fail("experts " + print(own) + " are not the best by the router's " + a.deciding_name());
   }
-  if (!are_best(other, b)) {
-    return fail("experts " + print(other) +
-                " of the baseline are not the best by its router's logits");
+  if (!are_best(other, b.deciding(), rows_.groups)) {
+    return fail("experts " + print(other) + " of the baseline are not the best by its router's " +
+                b.deciding_name());
   }
   if (are_equal(own, other)) {
     return Judgement::equal;
@@ -212,16 +183,15 @@ RoutingComparison::Judgement RoutingComparison::judge(std::size_t row,
     ++result_.num_reordered;
     return Judgement::equal;
   }
-  const Gap gap = gap_between(own, other, a, b);
-  const double share = gap.difference / (choice_bound(bounds) * gap.size);
-  if (!(share <= 1)) {
-    return fail("the router chose " + print(own) + ", that of the baseline " + print(other) +
-                ": logits " + share_text(gap.difference) + " apart, " + share_text(share) +
+  const Gap gap = gap_between({own, a}, {other, b}, rows_.groups, bounds);
+  if (!(gap.share <= 1)) {
+    return fail("the router chose " + print(own) + ", that of the baseline " + print(other) + ": " +
+                gap.what + " " + share_text(gap.difference) + " apart, " + share_text(gap.share) +
                 " times what rounding explains");
   }
   ++result_.num_different;
   result_.max_gap = std::max(result_.max_gap, gap.difference);
-  result_.max_gap_share = std::max(result_.max_gap_share, share);
+  result_.max_gap_share = std::max(result_.max_gap_share, gap.share);
   return Judgement::different;
 }
 
@@ -244,7 +214,15 @@ void RoutingComparison::judge_logits(const RowBounds& bounds,
       return;
     }
     judged.push_back(row);
-    if (const auto different = count_different_bits(a, b); different > 0) {
+    const RouterRow of_policy = router_row(policy, row, rows_.num_experts);
+    const RouterRow of_baseline = router_row(baseline, row, rows_.num_experts);
+    if (!detail::are_consistent(of_policy, of_baseline)) {
+      add_mismatch(row, "scores do not follow from the logits as those of the baseline do");
+      return;
+    }
+    if (const auto different =
+            count_different_bits(a, b) + count_different_bits(of_policy.scores, of_baseline.scores);
+        different > 0) {
       num_different_bits += different;
       first_different = first_different.value_or(row);
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "framework/compare/tolerance.hpp"
+#include "framework/plan/expert_groups.hpp"
 
 namespace dovetail {
 
@@ -19,6 +20,7 @@ struct RoutedRows {
   std::vector<char> is_given;  ///< [rows]: one run was given the experts of the other, or both
   std::int64_t top_k = 0;
   std::int64_t num_experts = 0;
+  ExpertGroups groups;
 };
 
 /// One layer of one run; row-major, rows as in RoutedRows.
@@ -27,6 +29,9 @@ struct LayerRouting {
       expert_ids;  ///< [rows, k]: whose output the token got; -1 = dense layer
   std::vector<std::int32_t> natural_ids;  ///< [rows, k]: the router's own choice
   std::vector<float> logits;              ///< [rows, experts]
+  /// [rows, experts]: sigmoids of the logits, each with its expert's bias, where routers choose by
+  /// these; empty where they choose by the logits.
+  std::vector<float> scores;
 };
 
 /// A row is never excluded.
@@ -44,7 +49,8 @@ struct RoutingDiff {
   std::int64_t num_different = 0;  ///< of these: the two routers chose other experts, as a near tie
                                    ///< allows
   std::int64_t num_reordered = 0;  ///< of these: the same experts in another order
-  double max_gap = 0;  ///< the largest difference of two logits that was overcome in such ties
+  double max_gap = 0;  ///< the largest difference of two logits (or scores) that was overcome in
+                       ///< such ties
   double max_gap_share = 0;  ///< the same in units of what the bound allows
   double logits_share = 0;   ///< the largest error of the logits in units of its bound
   std::optional<Mismatch> first_mismatch;
@@ -54,13 +60,13 @@ struct RoutingDiff {
 
 /// Compares layer by layer, all rows that are not excluded there. Of each row
 /// - experts that are given must be used, in the order in which they are given;
-/// - the router's choice must be the k best of its own logits, ties by lower id, in both runs;
-/// where
-///   nothing is given it must be what is used;
+/// - the router's choice must be the k best of its own logits, or scores where there are such, in
+///   its best groups, ties by lower id, in both runs; where nothing is given it must be what is
+///   used;
 /// - the logits of both runs must agree within logits_bounds, measured by the norm of the row, or
 ///   that which rows of the layer usually have;
-/// - an expert that only one router chose must be within choice_bound of each that only the other
-///   chose, by the logits of both.
+/// - scores must follow from their logits in both runs in the same way;
+/// - what only one router chose must be a near tie with what only the other chose (near_tie.hpp).
 /// Anything else is a mismatch, NaN as well.
 /// Where nothing is given and the routers chose differently, trajectories part: from this layer on
 /// the row means something else on each side and is excluded, and from the next layer on so are the

@@ -72,7 +72,8 @@ RowBounds logits_bounds(const RowBounds& bounds, std::int64_t num_experts);
 
 /// How far the logits of two experts may be apart, in units of their size (the largest of them, or
 /// the rms of the row), where one run chooses the one and another run the other: each logit may
-/// move by bounds.element, and the two move independently.
+/// move by bounds.element, and the two move independently. near_tie.hpp says what sizes are of
+/// other numbers that decide.
 double choice_bound(const RowBounds& bounds);
 
 /// Integers must be equal (all bounds 0). Floats: row_bounds, and at most 10 % of the tokens

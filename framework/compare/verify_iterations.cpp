@@ -11,6 +11,7 @@
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/iteration_hashes.hpp"
+#include "framework/compare/output_names.hpp"
 #include "framework/compare/table.hpp"
 
 namespace dovetail {
@@ -35,7 +36,7 @@ std::string name_of(const HashedStep& step, const IterationHashes& all) {
 std::set<std::string> hashed_outputs(const PolicyFolder& folder) {
   std::set<std::string> names;
   for (const auto& name : folder.rank(0).outputs()) {
-    if (name != "hidden" && !name.starts_with("key_") && !name.starts_with("value_")) {
+    if (name != "hidden" && !is_of_cache(name)) {
       names.insert(name);
     }
   }

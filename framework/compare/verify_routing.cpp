@@ -18,11 +18,15 @@ struct RoutingPaths {
   const char* expert_ids;
   const char* natural_ids;  ///< there where the experts were given
   const char* logits;
+  const char* scores;  ///< there where the router does not choose by the logits
 };
 
-constexpr RoutingPaths kOfSteps = {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits};
-constexpr RoutingPaths kOfContexts = {
-    path::kContextExpertIds, path::kContextNaturalExpertIds, path::kContextRouterLogits};
+constexpr RoutingPaths kOfSteps = {
+    path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits, path::kRouterScores};
+constexpr RoutingPaths kOfContexts = {path::kContextExpertIds,
+                                      path::kContextNaturalExpertIds,
+                                      path::kContextRouterLogits,
+                                      path::kContextRouterScores};
 
 /// One rank's ids of all layers; logits are read layer by layer.
 struct RankRouting {
@@ -36,8 +40,11 @@ struct RankRouting {
 class RunRouting {
  public:
   /// Throws InputError where a rank with such tokens lacks a dataset, or has another shape of ids.
-  RunRouting(const PolicyFolder& folder, const RoutingPaths& paths, const hdf5::Shape& shape)
-      : paths_(paths), num_layers_(shape.at(0)), top_k_(shape.at(2)) {
+  RunRouting(const PolicyFolder& folder,
+             const RoutingPaths& paths,
+             const hdf5::Shape& shape,
+             bool has_scores)
+      : paths_(paths), num_layers_(shape.at(0)), top_k_(shape.at(2)), has_scores_(has_scores) {
     for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
       ranks_.push_back(read(folder.rank(rank)));
     }
@@ -52,8 +59,12 @@ class RunRouting {
                     std::int64_t num_experts,
                     LayerRouting& to) const {
     std::vector<std::vector<float>> logits;
+    std::vector<std::vector<float>> scores;
     for (const RankRouting& rank : ranks_) {
-      logits.push_back(read_logits(rank, layer, num_experts));
+      logits.push_back(read_floats(rank, paths_.logits, layer, num_experts));
+      if (has_scores_) {
+        scores.push_back(read_floats(rank, paths_.scores, layer, num_experts));
+      }
     }
     for (const MatchedRow& row : rows) {
       const RowPlace& place = row.*side;
@@ -65,6 +76,12 @@ class RunRouting {
              place.row * num_experts,
              num_experts,
              to.logits);
+      if (has_scores_) {
+        append(scores[static_cast<std::size_t>(place.rank)],
+               place.row * num_experts,
+               num_experts,
+               to.scores);
+      }
     }
   }
 
@@ -99,24 +116,26 @@ class RunRouting {
     return rank;
   }
 
-  std::vector<float> read_logits(const RankRouting& rank,
+  std::vector<float> read_floats(const RankRouting& rank,
+                                 const char* dataset,
                                  std::int64_t layer,
                                  std::int64_t num_experts) const {
     if (rank.num_rows == 0) {
       return {};
     }
-    const hdf5::Shape shape = rank.file->shape(paths_.logits);
+    const hdf5::Shape shape = rank.file->shape(dataset);
     if (shape.at(2) != num_experts) {
-      throw InputError(rank.file->path().string() + ": " + paths_.logits + " has shape " +
+      throw InputError(rank.file->path().string() + ": " + dataset + " has shape " +
                        hdf5::to_string(shape) + "; the baseline has " +
                        counted(num_experts, "expert"));
     }
-    return rank.file->read_floats(paths_.logits, layer, 1).values;
+    return rank.file->read_floats(dataset, layer, 1).values;
   }
 
   RoutingPaths paths_;
   std::int64_t num_layers_;
   std::int64_t top_k_;
+  bool has_scores_;
   bool is_given_ = false;
   std::vector<RankRouting> ranks_;
 };
@@ -135,10 +154,12 @@ void fail(VerifyContext& context, const std::string& problem) {
 
 RoutedRows routed_rows(const std::vector<RoutingPair>& pairs,
                        std::int64_t top_k,
-                       std::int64_t num_experts) {
+                       std::int64_t num_experts,
+                       const ExpertGroups& groups) {
   RoutedRows rows;
   rows.top_k = top_k;
   rows.num_experts = num_experts;
+  rows.groups = groups;
   for (const RoutingPair& pair : pairs) {
     const bool is_given = pair.policy.is_given() || pair.baseline.is_given();
     for (const MatchedRow& row : pair.rows) {
@@ -196,6 +217,20 @@ std::optional<RoutingSource> source_of(const RankFile& file) {
              : std::nullopt;
 }
 
+/// How a run's routers group experts. Throws InputError for a text that says nothing of the kind.
+ExpertGroups groups_of(const RankFile& file) {
+  if (!file.has_attribute(attribute::kExpertGroups)) {
+    return {};
+  }
+  const std::string text = file.text(attribute::kExpertGroups);
+  const auto groups = parse_expert_groups(text);
+  if (!groups) {
+    throw InputError(file.path().string() + ": expert_groups is '" + printable(text) +
+                     "'; allowed: number of groups, number of chosen ones, best or sum_of_two");
+  }
+  return *groups;
+}
+
 }  // namespace
 
 void compare_routing(VerifyContext& context) {
@@ -203,11 +238,20 @@ void compare_routing(VerifyContext& context) {
   if (!first.has(path::kExpertIds)) {
     return;
   }
+  const bool has_scores = first.has(path::kRouterScores);
+  const ExpertGroups groups = groups_of(first);
   RoutingReport& routing = context.report.routing.emplace();
   routing.source = source_of(context.policy.rank(0)).value_or(RoutingSource::natural);
   for (const PolicyFolder* folder : {&context.baseline, &context.policy}) {
     for (std::int64_t rank = 0; rank < folder->world_size(); ++rank) {
-      for (const char* dataset : {path::kExpertIds, path::kRouterLogits}) {
+      if (!(groups_of(folder->rank(rank)) == groups)) {
+        fail(context,
+             "experts are grouped in another way in " + folder->rank(rank).path().string());
+        return;
+      }
+      for (const char* dataset : {path::kExpertIds,
+                                  path::kRouterLogits,
+                                  has_scores ? path::kRouterScores : path::kRouterLogits}) {
         if (!folder->rank(rank).has(dataset)) {
           fail(context,
                std::string(dataset) + " is missing in " + folder->rank(rank).path().string());
@@ -224,14 +268,14 @@ void compare_routing(VerifyContext& context) {
   const std::int64_t num_experts = first.shape(path::kRouterLogits).at(2);
   std::vector<RoutingPair> pairs;
   pairs.push_back({context.rows.tokens,
-                   RunRouting(context.policy, kOfSteps, shape),
-                   RunRouting(context.baseline, kOfSteps, shape)});
+                   RunRouting(context.policy, kOfSteps, shape, has_scores),
+                   RunRouting(context.baseline, kOfSteps, shape, has_scores)});
   if (!context.rows.contexts.empty()) {
     pairs.push_back({context.rows.contexts,
-                     RunRouting(context.policy, kOfContexts, shape),
-                     RunRouting(context.baseline, kOfContexts, shape)});
+                     RunRouting(context.policy, kOfContexts, shape, has_scores),
+                     RunRouting(context.baseline, kOfContexts, shape, has_scores)});
   }
-  RoutingComparison comparison(routed_rows(pairs, shape.at(2), num_experts), context.exact);
+  RoutingComparison comparison(routed_rows(pairs, shape.at(2), num_experts, groups), context.exact);
   for (std::int64_t layer = 0; layer < shape.at(0); ++layer) {
     LayerRouting policy;
     LayerRouting baseline;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/config/experiment.hpp"
+#include "framework/plan/expert_groups.hpp"
 #include "framework/plan/workload.hpp"
 
 namespace dovetail {
@@ -30,15 +31,23 @@ bool is_synthetic(const RoutingConfig& routing);
 /// exponential variates with these rates (Efraimidis and Spirakis, "Weighted random sampling with a
 /// reservoir", 2006), in that order.
 ///
+/// Where `groups` are limited, a token's experts are of no more than num_chosen of them:
+/// - balanced: the groups take turns, and in each group its experts. Each group has had k pairs
+///   whenever a multiple of num_groups tokens is through, and each expert equally many whenever a
+///   group's turns end with an expert's.
+/// - zipf: of the groups whose first experts would be drawn first.
+///
 /// Every variant of a batch has other orders and draws.
 ///
-/// ContractError unless `routing` is synthetic and 1 <= top_k <= num_experts.
+/// ContractError unless `routing` is synthetic, 1 <= top_k <= num_experts, and the chosen groups
+/// hold top_k experts.
 std::vector<std::int64_t> synthetic_expert_ids(const RoutingConfig& routing,
                                                std::uint64_t seed,
                                                int num_layers,
                                                int first_layer,
                                                int num_experts,
                                                int top_k,
-                                               const StepWorkload& step);
+                                               const StepWorkload& step,
+                                               const ExpertGroups& groups = {});
 
 }  // namespace dovetail

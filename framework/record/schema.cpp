@@ -83,6 +83,10 @@ bool is_in_file(Presence presence, const RankFileSpec& spec) {
       return !spec.outputs.empty();
     case Presence::with_routing:
       return has_routing;
+    case Presence::with_router_scores:
+      return has_routing && spec.has_router_scores;
+    case Presence::with_context_router_scores:
+      return has_context && spec.has_router_scores;
     case Presence::with_given_routing:
       return has_routing && spec.has_given_routing;
     case Presence::with_context_routing:

@@ -95,7 +95,7 @@ struct ScheduleRecord {
 
 /// A tensor under /output: rows in order of steps, then requests, then tokens.
 struct OutputSpec {
-  std::string name;  ///< hidden, logits, logits_all, layer_<n>, key_<n>, value_<n>
+  std::string name;  ///< hidden, logits, logits_all, layer_<n>, key_<n>, value_<n>, latent_<n>
   DType dtype = DType::float32;
   hdf5::Shape shape;  ///< [token rows or request rows, width]
 };
@@ -139,6 +139,7 @@ struct RankFileSpec {
   std::int64_t route_top_k = 0;
   std::int64_t route_experts = 0;  ///< logits of a token
   DType route_dtype = DType::float32;
+  bool has_router_scores = false;   ///< routers choose by scores, recorded beside the logits
   bool has_given_routing = false;   ///< the natural experts are recorded beside the given ones
   std::int64_t context_tokens = 0;  ///< whose routing is recorded; 0 = no /context_route
   bool has_given_context_routing = false;

@@ -105,8 +105,10 @@ enum class Presence {
   with_mrope_positions,
   with_output,
   with_routing,
+  with_router_scores,
   with_given_routing,
   with_context_routing,
+  with_context_router_scores,
   with_given_context_routing
 };
 

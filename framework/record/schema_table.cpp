@@ -92,6 +92,10 @@ std::vector<AttributeRow> make_attribute_rows() {
        "Who chose the experts: `natural`, the router; `replayed`, an earlier run or the baseline; "
        "`synthetic`, `workload.routing`.",
        nullptr, optional},
+      {"/", attribute::kExpertGroups, text,
+       "Where a token's experts must be of a few groups: number of groups, how many of them, and "
+       "what groups are chosen by: `best` score, or `sum_of_two`.",
+       nullptr, optional},
       {"/", "git_revision", text, "Revision of the source.", nullptr, optional},
       {"/", attribute::kArgv, text, "The command line.", nullptr, optional},
       {"/", attribute::kEnvironment, text, "The environment variables that matter, a line each.",

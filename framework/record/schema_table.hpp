@@ -51,6 +51,7 @@ inline constexpr const char* kLink = "link";
 inline constexpr const char* kFault = "fault";
 inline constexpr const char* kResolvedExecution = "resolved_execution";
 inline constexpr const char* kRouting = "routing";
+inline constexpr const char* kExpertGroups = "expert_groups";
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";
 inline constexpr const char* kClockErrorNs = "clock_error_ns";
 inline constexpr const char* kDeviceClockErrorNs = "device_clock_error_ns";
@@ -94,11 +95,13 @@ inline constexpr const char* kOutput = "/output";  // group of tensors
 inline constexpr const char* kExpertIds = "/route/expert_ids";
 inline constexpr const char* kNaturalExpertIds = "/route/natural_expert_ids";
 inline constexpr const char* kRouterLogits = "/route/logits";
+inline constexpr const char* kRouterScores = "/route/scores";
 inline constexpr const char* kContextRequestId = "/context_route/request_id";
 inline constexpr const char* kContextPositions = "/context_route/positions";
 inline constexpr const char* kContextExpertIds = "/context_route/expert_ids";
 inline constexpr const char* kContextNaturalExpertIds = "/context_route/natural_expert_ids";
 inline constexpr const char* kContextRouterLogits = "/context_route/logits";
+inline constexpr const char* kContextRouterScores = "/context_route/scores";
 inline constexpr const char* kGraph = "/graph";
 inline constexpr const char* kGraphCaptures = "/graph/captures";
 inline constexpr const char* kGraphReplays = "/graph/replays";
@@ -231,6 +234,8 @@ inline constexpr auto kDatasetRows = [] {
        left_out, with_output},
       {"/output/value_<n>", own, {token, kv_width}, "", 4,
        "Values, likewise.", left_out, with_output},
+      {"/output/latent_<n>", own, {token, kv_width}, "", 4,
+       "In models that cache latents, these in place of keys and values.", left_out, with_output},
       {"/output/layer_<n>", own, {token, hidden}, "", 2,
        "Hidden states after layer n.", left_out, with_output},
       {"/output/logits", own, {request_row, vocabulary}, "", 2,
@@ -241,8 +246,12 @@ inline constexpr auto kDatasetRows = [] {
        "The experts of each token.", left_out, with_routing},
       {path::kRouterLogits, own, {route_layer, token, route_expert}, "", 4,
        "The router's logits of all experts.", left_out, with_routing},
+      {path::kRouterScores, float32, {route_layer, token, route_expert}, "", 4,
+       "Where the router does not choose by its logits: what it chooses by, the sigmoid of each and "
+       "the expert's bias.",
+       left_out, with_router_scores},
       {path::kNaturalExpertIds, int32, {route_layer, token, top_k}, "", 4,
-       "Where the experts were given (`routing`): those that the logits would have chosen.",
+       "Where the experts were given (`routing`): those that the router would have chosen.",
        left_out, with_given_routing},
       {path::kContextRequestId, int64, {context_token}, "", 4,
        "The request of each token of the contexts, in the order in which the KV cache was filled.",
@@ -253,8 +262,10 @@ inline constexpr auto kDatasetRows = [] {
        "The experts of each of them.", left_out, with_context_routing},
       {path::kContextRouterLogits, own, {route_layer, context_token, route_expert}, "", 4,
        "The router's logits of them.", left_out, with_context_routing},
+      {path::kContextRouterScores, float32, {route_layer, context_token, route_expert}, "", 4,
+       "What it chooses by, likewise.", left_out, with_context_router_scores},
       {path::kContextNaturalExpertIds, int32, {route_layer, context_token, top_k}, "", 4,
-       "Where their experts were given: those that the logits would have chosen.", left_out,
+       "Where their experts were given: those that the router would have chosen.", left_out,
        with_given_context_routing},
   });
   // clang-format on

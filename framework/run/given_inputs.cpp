@@ -38,7 +38,8 @@ std::vector<at::Tensor> synthetic_routing(const std::vector<StepWorkload>& steps
                                           dims.first_layer,
                                           dims.num_experts,
                                           dims.top_k,
-                                          step);
+                                          step,
+                                          dims.expert_groups);
     routing.push_back(
         at::tensor(ids, at::kLong).view({num_layers, step.batch.num_tokens(), dims.top_k}));
   }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <variant>
 
@@ -97,12 +99,26 @@ class TokenPlaces {
 void check_expert_ids(const RankFile& file,
                       const char* dataset,
                       const std::vector<std::int32_t>& ids,
-                      int num_experts) {
+                      const ModelDims& dims) {
   for (const std::int32_t id : ids) {
-    if (id < -1 || id >= num_experts) {
+    if (id < -1 || id >= dims.num_experts) {
       throw InputError(file.path().string() + ": " + dataset + " holds expert " +
                        std::to_string(id) + "; the model has experts 0 to " +
-                       std::to_string(num_experts - 1));
+                       std::to_string(dims.num_experts - 1));
+    }
+  }
+  const auto k = static_cast<std::size_t>(dims.top_k);
+  const int group_size = dims.num_experts / dims.expert_groups.num_groups;
+  for (std::size_t first = 0; first + k <= ids.size(); first += k) {
+    std::set<std::int32_t> groups;
+    for (std::size_t i = first; i < first + k && ids[i] >= 0; ++i) {
+      groups.insert(ids[i] / group_size);
+    }
+    if (std::ssize(groups) > dims.expert_groups.num_chosen) {
+      throw InputError(file.path().string() + ": " + dataset + " gives a token experts of " +
+                       counted(std::ssize(groups), "group") + "; the model allows experts of " +
+                       std::to_string(dims.expert_groups.num_chosen) + " of its " +
+                       counted(dims.expert_groups.num_groups, "group"));
     }
   }
 }
@@ -154,7 +170,7 @@ void visit_routing(const std::string& path,
                        hdf5::to_string(routing.shape) + "; the model has " +
                        counted(num_layers, "layer") + " and chooses " + counted(top_k, "expert"));
     }
-    check_expert_ids(file, recorded.expert_ids, routing.values, dims.num_experts);
+    check_expert_ids(file, recorded.expert_ids, routing.values, dims);
     places.for_each_in(
         file,
         recorded.request_id,

@@ -62,9 +62,9 @@ std::vector<OutputSpec> output_specs(const RecordConfig& record,
   }
   for (int layer = 0; record.has(RecordedOutput::kv) && layer < model.shape().num_layers();
        ++layer) {
-    for (const char* side : {"key_", "value_"}) {
+    for (const auto& part : KvCache::parts_of(dims.caches_latents)) {
       specs.push_back(
-          {side + std::to_string(layer), dtype, {tokens, dims.kv_heads * dims.head_dim}});
+          {part.name + std::to_string(layer), dtype, {tokens, dims.kv_heads * dims.head_dim}});
     }
   }
   return specs;
@@ -110,6 +110,9 @@ RankFileSpec rank_file_spec(const RunContext& context,
   spec.attributes.push_back({attribute::kFault, fault == nullptr ? kNoFault : describe(*fault)});
   spec.attributes.push_back({attribute::kResolvedExecution, to_json_text(resolved.execution)});
   spec.attributes.push_back({attribute::kRouting, std::string(to_string(given.routing))});
+  if (dims.expert_groups.are_limited()) {
+    spec.attributes.push_back({attribute::kExpertGroups, to_text(dims.expert_groups)});
+  }
   spec.config = dump(experiment);
   spec.schedules = {schedule_record(schedules.own, schedules.own_digest)};
   if (!(schedules.plain == schedules.own)) {
@@ -132,6 +135,7 @@ RankFileSpec rank_file_spec(const RunContext& context,
     spec.route_top_k = dims.top_k;
     spec.route_experts = dims.num_experts;
     spec.route_dtype = from_torch(dims.dtype);
+    spec.has_router_scores = dims.has_router_scores;
     spec.has_given_routing = !given.expert_ids.empty();
     spec.context_tokens = count_rows(workload.context_steps).first;
     spec.has_given_context_routing = !given.context_expert_ids.empty();

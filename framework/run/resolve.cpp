@@ -90,9 +90,12 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
         times.plain_comm_sms > 0 ? times.plain_comm_sms : execution.plain_comm_sms;
   }
   const auto& dims = architecture.dims();
+  const double flops_per_key = experiment.workload.phase == WorkPhase::decode
+                                   ? dims.flops_per_decode_key
+                                   : dims.flops_per_key;
   return {.execution = std::move(execution),
           .schedules = std::move(schedules),
-          .split = split_rule(policy.split, dims.flops_per_token, dims.flops_per_key),
+          .split = split_rule(policy.split, dims.flops_per_token, flops_per_key),
           .bounds = {}};
 }
 

@@ -35,6 +35,7 @@ struct RoutingPaths {
   const char* expert_ids;
   const char* natural_ids;
   const char* logits;
+  const char* scores;
 };
 
 template <class Steps>
@@ -46,6 +47,9 @@ void write_routing(RankRecorder& recorder, const Steps& steps, const RoutingPath
   };
   write_rows(paths.expert_ids, &StepOutputs::expert_ids);
   write_rows(paths.logits, &StepOutputs::router_logits);
+  if (steps.front().router_scores.defined()) {
+    write_rows(paths.scores, &StepOutputs::router_scores);
+  }
   if (steps.front().natural_ids.defined()) {
     write_rows(paths.natural_ids, &StepOutputs::natural_ids);
   }
@@ -74,7 +78,9 @@ void record_outputs(const RecordConfig& record,
   }
   if (record.has(RecordedOutput::routing)) {
     write_routing(
-        recorder, steps, {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits});
+        recorder,
+        steps,
+        {path::kExpertIds, path::kNaturalExpertIds, path::kRouterLogits, path::kRouterScores});
   }
 }
 
@@ -92,10 +98,12 @@ void record_context_routing(const RankWorkload& workload,
   }
   recorder.write(path::kContextRequestId, requests);
   recorder.write(path::kContextPositions, positions);
-  write_routing(
-      recorder,
-      iteration.context_outputs(),
-      {path::kContextExpertIds, path::kContextNaturalExpertIds, path::kContextRouterLogits});
+  write_routing(recorder,
+                iteration.context_outputs(),
+                {path::kContextExpertIds,
+                 path::kContextNaturalExpertIds,
+                 path::kContextRouterLogits,
+                 path::kContextRouterScores});
 }
 
 void record_kv(const RecordConfig& record, Iteration& iteration, RankRecorder& recorder) {
@@ -108,12 +116,11 @@ void record_kv(const RecordConfig& record, Iteration& iteration, RankRecorder& r
   }
   const auto slots = at::cat(of_steps);
   const auto& cache = iteration.cache();
-  for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
-    for (const auto& [side, tensor] :
-         {std::pair("/key_", cache.keys[layer]), {"/value_", cache.values[layer]}}) {
+  for (std::size_t layer = 0; layer < cache.num_layers(); ++layer) {
+    for (const auto& part : cache.parts()) {
       write(recorder,
-            path::kOutput + std::string(side) + std::to_string(layer),
-            at::index_select(tensor.flatten(0, 1), 0, slots));
+            path::kOutput + ("/" + (part.name + std::to_string(layer))),
+            at::index_select((cache.*part.layers)[layer].flatten(0, 1), 0, slots));
     }
   }
 }

@@ -77,22 +77,23 @@ void DataFault::attend(const Model& model, int layer, UbatchState& state, KvCach
     return;
   }
   const auto index = static_cast<std::size_t>(layer);
-  at::Tensor& keys = cache.keys.at(index);
-  at::Tensor& values = cache.values.at(index);
-  const auto num_pages = keys.size(0);
+  const auto parts = cache.parts();
+  const at::Tensor& first = (cache.*parts.front().layers).at(index);
+  const auto num_pages = first.size(0);
   KvCache spare;
-  spare.keys.resize(index + 1);
-  spare.values.resize(index + 1);
-  spare.keys[index] = with_spare_page(keys);
-  spare.values[index] = with_spare_page(values);
+  for (const auto& part : parts) {
+    (spare.*part.layers).resize(index + 1);
+    (spare.*part.layers)[index] = with_spare_page((cache.*part.layers).at(index));
+  }
   const at::Tensor slots = state.inputs.slot_mapping;
   at::Tensor changed = slots.clone();
-  changed.select(0, fault_.token).fill_(num_pages * keys.size(1));
+  changed.select(0, fault_.token).fill_(num_pages * first.size(1));
   state.inputs.slot_mapping = choose(changed, slots);
   model.attention(layer, state, spare);
   state.inputs.slot_mapping = slots;
-  keys.copy_(spare.keys[index].narrow(0, 0, num_pages));
-  values.copy_(spare.values[index].narrow(0, 0, num_pages));
+  for (const auto& part : parts) {
+    (cache.*part.layers)[index].copy_((spare.*part.layers)[index].narrow(0, 0, num_pages));
+  }
   note_acted();
 }
 

@@ -119,6 +119,7 @@ void Iteration::end_context_step() {
   routing.expert_ids = on_host(outputs.expert_ids);
   routing.natural_ids = on_host(outputs.natural_ids);
   routing.router_logits = on_host(outputs.router_logits);
+  routing.router_scores = on_host(outputs.router_scores);
   outputs = std::move(routing);
 }
 

@@ -37,7 +37,13 @@ at::Tensor by_slot(const at::Tensor& cache) {
   return cache.flatten(0, 1);
 }
 
-enum class Side : std::uint64_t { keys = 0, values = 1 };
+enum class Side : std::uint64_t { keys = 0, values = 1, latents = 2 };
+
+Side side_of(std::vector<at::Tensor> KvCache::*layers) {
+  return layers == &KvCache::keys     ? Side::keys
+         : layers == &KvCache::values ? Side::values
+                                      : Side::latents;
+}
 
 /// Names request, layer of the model and side.
 std::uint64_t stream_of(const Request& request,
@@ -106,15 +112,16 @@ at::Tensor context_tokens(const std::vector<Request>& requests, const KvPages& p
   return at::tensor(words, at::kLong);
 }
 
-/// [2 * layers, requests] int64 in host memory: keys and values of each layer.
+/// [layers * parts, requests] int64 in host memory: the parts of each layer.
 at::Tensor context_streams(const std::vector<Request>& requests,
                            const ModelDims& dims,
-                           std::size_t num_layers) {
+                           const KvCache& cache) {
   std::vector<std::int64_t> streams;
-  for (std::size_t layer = 0; layer < num_layers; ++layer) {
-    for (const Side side : {Side::keys, Side::values}) {
+  for (std::size_t layer = 0; layer < cache.num_layers(); ++layer) {
+    for (const auto& part : cache.parts()) {
       for (const Request& request : requests) {
-        streams.push_back(static_cast<std::int64_t>(stream_of(request, dims, layer, side)));
+        streams.push_back(
+            static_cast<std::int64_t>(stream_of(request, dims, layer, side_of(part.layers))));
       }
     }
   }
@@ -126,20 +133,20 @@ void fill_on_gpu(KvCache& cache,
                  const KvPages& pages,
                  const ModelDims& dims,
                  std::uint64_t seed) {
-  const at::Device device = cache.keys.front().device();
+  const at::Device device = (cache.*cache.parts().front().layers).front().device();
   const c10::cuda::CUDAGuard guard(device);
   const auto stream = c10::cuda::getCurrentCUDAStream(device.index());
   const at::Tensor tokens = context_tokens(requests, pages).to(device);
-  const at::Tensor streams = context_streams(requests, dims, cache.keys.size()).to(device);
+  const at::Tensor streams = context_streams(requests, dims, cache).to(device);
   const ContextTokens contexts = {
       .tokens = tokens.const_data_ptr<std::int64_t>(),
       .num_tokens = tokens.numel() / kContextTokenWords,
       .row_elements = dims.kv_heads * dims.head_dim,
   };
   const std::int64_t* next_streams = streams.const_data_ptr<std::int64_t>();
-  for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
-    for (auto* tensors : {&cache.keys, &cache.values}) {
-      at::Tensor& rows = tensors->at(layer);
+  for (std::size_t layer = 0; layer < cache.num_layers(); ++layer) {
+    for (const auto& part : cache.parts()) {
+      at::Tensor& rows = (cache.*part.layers).at(layer);
       DOVETAIL_CHECK(rows.is_contiguous() && rows.device() == device &&
                          rows.numel() == pages.num_pages * pages.page_size * contexts.row_elements,
                      "the cache does not fit the pages");
@@ -166,17 +173,18 @@ KvCache make_kv_cache(const KvPages& pages,
   const auto options = at::TensorOptions().dtype(dims.dtype).device(device);
   KvCache cache;
   for (int layer = 0; layer < num_layers; ++layer) {
-    for (auto* tensors : {&cache.keys, &cache.values}) {
-      tensors->push_back(at::full(
-          {pages.num_pages, pages.page_size, dims.kv_heads, dims.head_dim}, kNan, options));
+    for (const auto& part : KvCache::parts_of(dims.caches_latents)) {
+      (cache.*part.layers)
+          .push_back(at::full(
+              {pages.num_pages, pages.page_size, dims.kv_heads, dims.head_dim}, kNan, options));
     }
   }
   return cache;
 }
 
 void poison_slots(KvCache& cache, const at::Tensor& slots) {
-  for (auto* tensors : {&cache.keys, &cache.values}) {
-    for (at::Tensor& tensor : *tensors) {
+  for (const auto& part : cache.parts()) {
+    for (at::Tensor& tensor : cache.*part.layers) {
       by_slot(tensor).index_fill_(0, slots, kNan);
     }
   }
@@ -190,18 +198,20 @@ void fill_context_random(KvCache& cache,
   const auto& requests = first_step.batch.requests;
   DOVETAIL_CHECK_EQ(requests.size(), pages.pages.size());
 #ifdef DOVETAIL_WITH_CUDA
-  if (!cache.keys.empty() && cache.keys.front().is_cuda()) {
+  if (cache.num_layers() > 0 && (cache.*cache.parts().front().layers).front().is_cuda()) {
     fill_on_gpu(cache, requests, pages, dims, seed);
     return;
   }
 #endif
   for (std::size_t index = 0; index < requests.size(); ++index) {
     const std::vector<std::int64_t> slots = context_slots(requests, pages, index);
-    for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
-      fill_request(
-          cache.keys[layer], slots, seed, stream_of(requests[index], dims, layer, Side::keys));
-      fill_request(
-          cache.values[layer], slots, seed, stream_of(requests[index], dims, layer, Side::values));
+    for (std::size_t layer = 0; layer < cache.num_layers(); ++layer) {
+      for (const auto& part : cache.parts()) {
+        fill_request((cache.*part.layers)[layer],
+                     slots,
+                     seed,
+                     stream_of(requests[index], dims, layer, side_of(part.layers)));
+      }
     }
   }
 }

@@ -17,14 +17,14 @@ KvCache make_kv_cache(const KvPages& pages,
                       int num_layers,
                       at::Device device);
 
-/// Writes NaN to the keys and values of these slots (int64, on the cache's device), in all layers.
+/// Writes NaN to all parts of these slots (int64, on the cache's device), in all layers.
 void poison_slots(KvCache& cache, const at::Tensor& slots);
 
 /// Fills the context of every request of `first_step` (positions [0, context_length)) with seeded
-/// keys and values, uniform with mean 0 and standard deviation 1. A value depends on nothing but
-/// seed, first_layer + layer, request id, position, head and element, so it is the same on every
-/// grid, for every page size, in every stage and on every device. On a GPU it is enqueued on the
-/// current stream.
+/// values, uniform with mean 0 and standard deviation 1. A value depends on nothing but
+/// seed, first_layer + layer, part, request id, position, head and element, so it is the same on
+/// every grid, for every page size, in every stage and on every device. On a GPU it is enqueued on
+/// the current stream.
 void fill_context_random(KvCache& cache,
                          const StepWorkload& first_step,
                          const KvPages& pages,

@@ -6,6 +6,7 @@
 // R the rows that this rank's experts compute.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@
 
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/config/choices.hpp"
+#include "framework/plan/expert_groups.hpp"
 #include "framework/plan/phase.hpp"
 
 namespace dovetail {
@@ -57,12 +59,30 @@ struct UbatchInputs {
   SegmentTensors on_device;
 };
 
-/// Keys and values of a rank's requests, one pair of tensors for each layer of the stage: [pages,
+/// What attention keeps of a rank's requests, in one tensor a layer of the stage and part: [pages,
 /// page_size, kv_heads, head_dim], activation dtype. Slot s is place s % page_size of page s /
 /// page_size. All models share this layout: pages, poison, hashes and records rely on it.
 struct KvCache {
-  std::vector<at::Tensor> keys;
+  /// A part by its name in records, without the layer.
+  struct Part {
+    const char* name;
+    std::vector<at::Tensor> KvCache::*layers;
+  };
+
+  std::vector<at::Tensor> keys;  ///< these two, or
   std::vector<at::Tensor> values;
+  std::vector<at::Tensor> latents;  ///< what keys and values are computed from
+
+  /// Of a model whose ModelDims::caches_latents is so.
+  static std::vector<Part> parts_of(bool caches_latents) {
+    return caches_latents
+               ? std::vector<Part>{{"latent_", &KvCache::latents}}
+               : std::vector<Part>{{"key_", &KvCache::keys}, {"value_", &KvCache::values}};
+  }
+
+  std::vector<Part> parts() const { return parts_of(!latents.empty()); }
+
+  std::size_t num_layers() const { return latents.empty() ? keys.size() : latents.size(); }
 };
 
 /// What flows between the phases of one ubatch. Each phase states which fields it reads and writes.
@@ -74,8 +94,9 @@ struct UbatchState {
   at::Tensor expert_ids;  ///< [T, k] int64
   at::Tensor weights;     ///< [T, k] float32
   at::Tensor router_logits;  ///< [T, experts] activation dtype
-  at::Tensor
-      natural_ids;  ///< [T, k] int64: the best by router_logits; expert_ids where not replayed
+  at::Tensor router_scores;  ///< [T, experts] float32: what the router chooses by; undefined where
+                             ///< that is router_logits
+  at::Tensor natural_ids;    ///< [T, k] int64: the router's choice; expert_ids where not replayed
   at::Tensor shared_output;  ///< [T, H], undefined where the layer has no shared experts
 };
 
@@ -85,9 +106,12 @@ struct ModelDims {
   std::int64_t vocabulary = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  bool caches_latents = false;     ///< in place of keys and values; kv_heads is 1 then
   std::int64_t max_positions = 0;  ///< all positions must be below; 0 = any
   int num_experts = 0;
   int top_k = 0;
+  ExpertGroups expert_groups;
+  bool has_router_scores = false;  ///< routers choose by other numbers than their logits
   at::ScalarType dtype = at::kFloat;
   int first_layer = 0;         ///< the model's own number of the stage's layer 0
   bool is_first_stage = true;  ///< looks up input_ids; others read embeds
@@ -96,6 +120,7 @@ struct ModelDims {
                                ///< the chosen and the shared experts, dense layers; not lm_head
   double flops_per_key =
       0;  ///< of one query against one key, over all heads and layers of the stage
+  double flops_per_decode_key = 0;  ///< the same of a request's only query
 };
 
 /// Contents of the parameters as numbers that do not depend on the grid: sums (mod 2^64) over
@@ -138,13 +163,14 @@ class Model {
   /// attention. A stage that is not the first needs embeds.
   virtual void embed(UbatchState& state) const = 0;
 
-  /// hidden -> hidden: norm, attention and residual. Writes this ubatch's keys and values into the
-  /// cache at slot_mapping first, then reads those of each segment by its row of block_tables.
+  /// hidden -> hidden: norm, attention and residual. Writes this ubatch's rows of all parts into
+  /// the cache at slot_mapping first, then reads those of each segment by its row of block_tables.
   virtual void attention(int layer, UbatchState& state, KvCache& cache) const = 0;
 
-  /// hidden -> moe_input, router_logits, natural_ids (descending logits, ties by lower id),
-  /// expert_ids, weights. Where `replay_ids` [T, k] int64 is defined, it becomes expert_ids in
-  /// place of natural_ids, and the weights come from the model's own logits of these experts.
+  /// hidden -> moe_input, router_logits, router_scores where the model has such, natural_ids
+  /// (best first, of the best groups, ties by lower id), expert_ids, weights. Where `replay_ids`
+  /// [T, k] int64 is defined, it becomes expert_ids in place of natural_ids, and the weights come
+  /// from the model's own logits of these experts.
   virtual void route(int layer, UbatchState& state, const at::Tensor& replay_ids) const = 0;
 
   /// rows [R, H] grouped by local expert -> [R, H]. The exchange applies the routing's weights.

@@ -179,6 +179,7 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   keep(outputs_->expert_ids, state.expert_ids);
   keep(outputs_->natural_ids, state.natural_ids);
   keep(outputs_->router_logits, state.router_logits);
+  keep(outputs_->router_scores, state.router_scores);
 }
 
 /// `fault` may be null.

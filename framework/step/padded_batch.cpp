@@ -207,6 +207,7 @@ void PaddedBatch::store(StepOutputs& outputs) const {
     copy_rows(outputs.expert_ids, outputs_.expert_ids, 1);
     copy_rows(outputs.natural_ids, outputs_.natural_ids, 1);
     copy_rows(outputs.router_logits, outputs_.router_logits, 1);
+    copy_rows(outputs.router_scores, outputs_.router_scores, 1);
     if (outputs.logits.defined()) {
       outputs.logits.index_copy_(
           0, stored.requests, at::index_select(outputs_.logits, 0, stored.segment_rows));

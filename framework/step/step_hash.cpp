@@ -43,11 +43,14 @@ void add_cache(const KvCache& cache,
                const at::Tensor& keys,
                int group,
                std::vector<HashedRows>& parts) {
-  for (std::size_t layer = 0; layer < cache.keys.size(); ++layer) {
-    const auto name = std::to_string(layer);
-    parts.push_back({cache.keys[layer].flatten(0, 1), slots, keys, row_tag("key_" + name), group});
-    parts.push_back(
-        {cache.values[layer].flatten(0, 1), slots, keys, row_tag("value_" + name), group});
+  for (std::size_t layer = 0; layer < cache.num_layers(); ++layer) {
+    for (const auto& part : cache.parts()) {
+      parts.push_back({(cache.*part.layers)[layer].flatten(0, 1),
+                       slots,
+                       keys,
+                       row_tag(part.name + std::to_string(layer)),
+                       group});
+    }
   }
 }
 
@@ -71,11 +74,14 @@ RowHasher make_step_hasher(const StepWorkload& step,
   for (std::size_t layer = 0; layer < outputs.layers.size(); ++layer) {
     add(outputs.layers[layer], tokens, "layer_" + std::to_string(layer), kOutputs);
   }
-  const auto num_layers = static_cast<std::int64_t>(cache.keys.size());
+  const auto num_layers = static_cast<std::int64_t>(cache.num_layers());
   for (std::int64_t layer = 0; outputs.expert_ids.defined() && layer < num_layers; ++layer) {
     const auto name = std::to_string(layer);
     add(outputs.expert_ids.select(0, layer), tokens, "expert_ids_" + name, kRouting);
     add(outputs.router_logits.select(0, layer), tokens, "router_logits_" + name, kRouting);
+    if (outputs.router_scores.defined()) {
+      add(outputs.router_scores.select(0, layer), tokens, "router_scores_" + name, kRouting);
+    }
     if (outputs.natural_ids.defined()) {
       add(outputs.natural_ids.select(0, layer), tokens, "natural_ids_" + name, kRouting);
     }

@@ -61,7 +61,7 @@ at::Tensor make_block_tables(const KvPages& pages, at::Device device) {
 }  // namespace
 
 void StepOutputs::poison() {
-  for (auto* tensor : {&hidden, &logits, &logits_all, &router_logits}) {
+  for (auto* tensor : {&hidden, &logits, &logits_all, &router_logits, &router_scores}) {
     if (tensor->defined()) {
       tensor->fill_(kNan);
     }
@@ -121,6 +121,9 @@ StepOutputs make_step_outputs(const StepInputs& inputs,
   if (selection.routing) {
     outputs.expert_ids = at::empty({num_layers, tokens, dims.top_k}, options.dtype(at::kInt));
     outputs.router_logits = at::empty({num_layers, tokens, dims.num_experts}, options);
+    if (dims.has_router_scores) {
+      outputs.router_scores = at::empty_like(outputs.router_logits, options.dtype(at::kFloat));
+    }
     if (selection.replays_routing) {
       outputs.natural_ids = at::empty_like(outputs.expert_ids);
     }

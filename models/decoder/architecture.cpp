@@ -23,13 +23,27 @@ ModelShape shape_of(const MoeDecoderConfig& config) {
   return shape;
 }
 
+/// Products of one token in the linear layers of attention. In latent attention a token's own keys
+/// and values, expanded, cost what absorbing its query and expanding its result do.
+std::int64_t attention_products(const MoeDecoderConfig& config) {
+  if (!config.latent) {
+    return config.hidden_size * config.head_dim *
+           (2 * config.num_attention_heads + 2 * config.num_key_value_heads);
+  }
+  const LatentAttentionDims& dims = *config.latent;
+  const std::int64_t queries = dims.heads * dims.query_size();
+  return (dims.q_lora_rank > 0 ? dims.q_lora_rank * (config.hidden_size + queries)
+                               : config.hidden_size * queries) +
+         config.hidden_size * (dims.latent_size() + dims.heads * dims.v_head_dim) +
+         dims.kv_lora_rank * dims.heads * (dims.qk_nope_head_dim + dims.v_head_dim);
+}
+
 /// Multiplications and additions of one token in the linear layers of the stage.
 double linear_flops(const MoeDecoderConfig& config) {
-  const std::int64_t attention = config.hidden_size * config.head_dim *
-                                 (2 * config.num_attention_heads + 2 * config.num_key_value_heads);
+  const std::int64_t attention = attention_products(config);
   const std::int64_t experts =
       config.hidden_size *
-      (config.num_experts + 3 * config.num_experts_per_tok * config.moe_intermediate_size +
+      (config.num_experts + 3 * config.router.top_k * config.moe_intermediate_size +
        3 * config.shared_intermediate_size + (config.has_shared_expert_gate ? 1 : 0));
   const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
   double products = 0;
@@ -39,27 +53,62 @@ double linear_flops(const MoeDecoderConfig& config) {
   return 2 * products;
 }
 
-/// q k^T and the weighted sum of v, for one query and one key.
-double attention_flops(const MoeDecoderConfig& config) {
+/// q k^T and the weighted sum of v, for one query and one key, by the sizes of a head of each.
+double attention_flops(const MoeDecoderConfig& config,
+                       std::int64_t key_size,
+                       std::int64_t value_size) {
   const LayerRange stage = config.stage();
-  return 4.0 * static_cast<double>(config.num_attention_heads * config.head_dim) *
+  return 2.0 * static_cast<double>(config.num_attention_heads * (key_size + value_size)) *
          (stage.last - stage.first);
+}
+
+/// Of many queries of a request.
+double flops_per_key(const MoeDecoderConfig& config) {
+  return config.latent
+             ? attention_flops(config, config.latent->query_size(), config.latent->v_head_dim)
+             : attention_flops(config, config.head_dim, config.head_dim);
+}
+
+/// Of a request's only query, which is absorbed in latent attention.
+double flops_per_decode_key(const MoeDecoderConfig& config) {
+  return config.latent
+             ? attention_flops(config, config.latent->latent_size(), config.latent->kv_lora_rank)
+             : flops_per_key(config);
 }
 
 ModelDims dims_of(const MoeDecoderConfig& config) {
   return {.hidden = config.hidden_size,
           .vocabulary = config.vocab_size,
-          .kv_heads = config.num_key_value_heads,
-          .head_dim = config.head_dim,
+          .kv_heads = config.latent ? 1 : config.num_key_value_heads,
+          .head_dim = config.latent ? config.latent->latent_size() : config.head_dim,
+          .caches_latents = config.latent.has_value(),
           .max_positions = config.rope.max_position_embeddings,
           .num_experts = static_cast<int>(config.num_experts),
-          .top_k = static_cast<int>(config.num_experts_per_tok),
+          .top_k = static_cast<int>(config.router.top_k),
+          .expert_groups = config.router.groups,
+          .has_router_scores = config.router.score == RouterScore::sigmoid,
           .dtype = at::kFloat,
           .first_layer = config.stage().first,
           .is_first_stage = config.is_first_stage(),
           .is_last_stage = config.is_last_stage(),
           .flops_per_token = linear_flops(config),
-          .flops_per_key = attention_flops(config)};
+          .flops_per_key = flops_per_key(config),
+          .flops_per_decode_key = flops_per_decode_key(config)};
+}
+
+/// Throws InputError for layers that are built for CPU ranks alone.
+void check_device(const MoeDecoderConfig& config, const ModelPlacement& placement) {
+  if (!placement.device.is_cuda()) {
+    return;
+  }
+  const char* missing = config.latent                            ? "latent attention"
+                        : !config.router.is_softmax_top_k()      ? "this router"
+                        : config.turned_dim() != config.head_dim ? "turning a part of a head"
+                                                                 : nullptr;
+  if (missing != nullptr) {
+    throw InputError(std::string(missing) +
+                     " is not built for GPUs yet; allowed for execution.device: cpu");
+  }
 }
 
 /// Throws InputError for sizes that the kernels for bfloat16 on a GPU are not built for.
@@ -91,6 +140,7 @@ void check_placement(const MoeDecoderConfig& config, const ModelPlacement& place
                      "; allowed for expert_parallel: a divisor of " +
                      std::to_string(config.num_experts));
   }
+  check_device(config, placement);
   check_kernels(config, placement);
 }
 

@@ -29,7 +29,7 @@ MoeDecoderModel::MoeDecoderModel(MoeDecoderConfig config,
                        .norm_epsilon = config_.rms_norm_eps}),
       first_expert_(dims.num_experts / placement.ep_size * placement.ep_rank),
       weights_(read_decoder(config_, source, placement)),
-      rotary_(config_.head_dim, config_.rope, placement.device) {
+      rotary_(config_.turned_dim(), config_.rope, placement.device) {
   dims_.dtype = placement.dtype;
 }
 
@@ -91,13 +91,25 @@ void MoeDecoderModel::attention(int layer, UbatchState& state, KvCache& cache) c
   const MoeDecoderLayerWeights& weights = layer_weights(layer);
   const at::Tensor normed =
       rms_norm(state.hidden, weights.input_norm, config_.rms_norm_eps, numerics_);
+  const auto index = static_cast<std::size_t>(layer);
+  if (config_.latent) {
+    state.hidden = latent_attention(*config_.latent,
+                                    weights.latent_attention,
+                                    normed,
+                                    state.rotary,
+                                    state.inputs,
+                                    cache.latents.at(index),
+                                    numerics_)
+                       .add_(state.hidden);
+    return;
+  }
   state.hidden = self_attention(attention_dims_,
                                 weights.attention,
                                 normed,
                                 state.rotary,
                                 state.inputs,
-                                cache.keys.at(static_cast<std::size_t>(layer)),
-                                cache.values.at(static_cast<std::size_t>(layer)),
+                                cache.keys.at(index),
+                                cache.values.at(index),
                                 numerics_)
                      .add_(state.hidden);
 }
@@ -108,14 +120,15 @@ void MoeDecoderModel::route(int layer, UbatchState& state, const at::Tensor& rep
       rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
   state.router_logits = project(state.moe_input, weights.router, at::Tensor(), numerics_);
   const Routing routing = route_tokens(state.router_logits,
+                                       weights.router_bias,
                                        replay_ids,
                                        state.inputs.slot_mapping,
-                                       config_.num_experts_per_tok,
-                                       config_.norm_topk_prob,
+                                       config_.router,
                                        numerics_);
   state.expert_ids = routing.expert_ids;
   state.weights = routing.weights;
   state.natural_ids = routing.natural_ids;
+  state.router_scores = routing.scores;
   state.shared_output.reset();
 }
 

@@ -49,7 +49,7 @@ class MoeDecoderModel final : public Model {
   MoeDecoderConfig config_;
   ModelShape shape_;
   ModelDims dims_;
-  AttentionDims attention_dims_;
+  AttentionDims attention_dims_;  // where attention is not over latents
   int first_expert_;
   MoeDecoderWeights weights_;
   Rotary rotary_;

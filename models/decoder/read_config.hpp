@@ -3,15 +3,17 @@
 // sizes that do not divide.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "models/decoder/config.hpp"
 #include "models/hf_config.hpp"
 
 namespace dovetail {
 
-/// model_type must be this one, hidden_act silu.
-void check_kind(const HfConfig& file, const std::string& model_type);
+/// model_type must be one of these, hidden_act silu.
+void check_kind(const HfConfig& file, const std::vector<std::string>& model_types);
 
 /// Vocabulary, hidden size, epsilon, tied embeddings, dtype of the published weights.
 void read_sizes(const HfConfig& file, MoeDecoderConfig& config);
@@ -19,8 +21,25 @@ void read_sizes(const HfConfig& file, MoeDecoderConfig& config);
 /// Heads and their size. Needs hidden_size.
 void read_attention(const HfConfig& file, MoeDecoderConfig& config);
 
+/// Heads, ranks of latents, sizes and rotary embeddings, as DeepSeek's models have them.
+void read_latent_attention(const HfConfig& file, MoeDecoderConfig& config);
+
 /// Number of experts and of choices.
 void read_experts(const HfConfig& file, MoeDecoderConfig& config);
+
+/// The same of DeepSeek's models and those after them: n_routed_experts of moe_intermediate_size,
+/// routed_scaling_factor, and the shared experts.
+void read_routed_experts(const HfConfig& file, MoeDecoderConfig& config);
+
+/// n_group and topk_group, which the routers of some models need. Needs the experts.
+void read_expert_groups(const HfConfig& file, GroupScore score, MoeDecoderConfig& config);
+
+/// The router of DeepSeek-V3 (scoring_func sigmoid, topk_method noaux_tc): biased sigmoids, groups
+/// by the sum of their two best, norm_topk_prob. Needs the experts.
+void read_sigmoid_router(const HfConfig& file, MoeDecoderConfig& config);
+
+/// The first first_k_dense_replace layers are dense; `missing` where the file does not say.
+void read_dense_first_layers(const HfConfig& file, std::int64_t missing, MoeDecoderConfig& config);
 
 /// Number and types of the layers, of which full_attention alone is built.
 void read_layer_types(const HfConfig& file, MoeDecoderConfig& config);

@@ -147,11 +147,12 @@ void read_llama3(const HfConfig& file, const HfConfig& rope, RopeParameters& par
 void read_object(const HfConfig& file,
                  const HfConfig& rope,
                  std::int64_t head_dim,
+                 PartialRotary partial,
                  RopeParameters& parameters) {
   parameters.type = read_type(rope);
   parameters.mrope = read_mrope(rope, head_dim);
   if (const auto factor = rope.optional_positive_number("partial_rotary_factor");
-      factor.value_or(1.0) != 1.0) {
+      partial == PartialRotary::refused && factor.value_or(1.0) != 1.0) {
     rope.fail("partial_rotary_factor", "is not 1, which is not built yet; allowed: 1");
   }
   switch (parameters.type) {
@@ -209,7 +210,7 @@ std::optional<HfConfig> find_object(const HfConfig& file) {
 
 }  // namespace
 
-RopeParameters read_rope(const HfConfig& file, std::int64_t head_dim) {
+RopeParameters read_rope(const HfConfig& file, std::int64_t rotary_dim, PartialRotary partial) {
   const std::optional<HfConfig> object = find_object(file);
   std::optional<double> theta = file.optional_positive_number("rope_theta");
   if (object) {
@@ -225,11 +226,29 @@ RopeParameters read_rope(const HfConfig& file, std::int64_t head_dim) {
     file.fail("rope_theta", "is missing, at the top level and in rope_parameters");
   }
   RopeParameters parameters = {.theta = *theta,
-                               .mrope = {.section = default_mrope_section(head_dim / 2)}};
+                               .mrope = {.section = default_mrope_section(rotary_dim / 2)}};
   if (object) {
-    read_object(file, *object, head_dim, parameters);
+    read_object(file, *object, rotary_dim, partial, parameters);
   }
   return parameters;
+}
+
+std::int64_t read_rotary_dim(const HfConfig& file, std::int64_t head_dim, double missing) {
+  const std::string key = "partial_rotary_factor";
+  const std::optional<HfConfig> object = find_object(file);
+  const std::optional<double> outer = file.optional_positive_number(key);
+  const auto inner = object ? object->optional_positive_number(key) : std::nullopt;
+  if (outer && inner && *outer != *inner) {
+    object->fail(key, "differs from another partial_rotary_factor of the file; allowed: one value");
+  }
+  const double factor = inner.value_or(outer.value_or(missing));
+  const auto rotary_dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * factor);
+  if (rotary_dim < 2 || rotary_dim % 2 != 0 || rotary_dim > head_dim) {
+    file.fail(key,
+              "makes " + std::to_string(rotary_dim) + " of a head's " + std::to_string(head_dim) +
+                  " elements turn; allowed: an even number of them");
+  }
+  return rotary_dim;
 }
 
 }  // namespace dovetail

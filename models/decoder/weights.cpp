@@ -61,6 +61,57 @@ void visit_attention(const MoeDecoderConfig& config,
   }
 }
 
+LatentAttentionWeights allocate_latent_attention(const MoeDecoderConfig& config,
+                                                 const at::TensorOptions& options) {
+  const LatentAttentionDims& dims = *config.latent;
+  const std::int64_t hidden = config.hidden_size;
+  LatentAttentionWeights weights;
+  if (dims.q_lora_rank > 0) {
+    weights.q_down = at::empty({dims.q_lora_rank, hidden}, options);
+    weights.q_norm = at::empty({dims.q_lora_rank}, options);
+  }
+  weights.query = at::empty(
+      {dims.heads * dims.query_size(), dims.q_lora_rank > 0 ? dims.q_lora_rank : hidden}, options);
+  weights.kv_down = at::empty({dims.latent_size(), hidden}, options);
+  weights.kv_norm = at::empty({dims.kv_lora_rank}, options);
+  weights.kv_up = at::empty(
+      {dims.heads * (dims.qk_nope_head_dim + dims.v_head_dim), dims.kv_lora_rank}, options);
+  weights.output = at::empty({hidden, dims.heads * dims.v_head_dim}, options);
+  if (config.qkv_bias) {
+    weights.kv_down_bias = at::empty({dims.latent_size()}, options);
+    if (dims.q_lora_rank > 0) {
+      weights.q_down_bias = at::empty({dims.q_lora_rank}, options);
+    }
+  }
+  if (config.output_bias) {
+    weights.output_bias = at::empty({hidden}, options);
+  }
+  return weights;
+}
+
+void visit_latent_attention(const MoeDecoderConfig& config,
+                            const std::string& prefix,
+                            const LatentAttentionWeights& weights,
+                            const MoeDecoderVisitor& visitor) {
+  const auto visit = [&](MoeDecoderPart part, const char* name, const at::Tensor& values) {
+    if (values.defined()) {
+      visitor.replicated(part, prefix + name, values);
+    }
+  };
+  const auto part = MoeDecoderPart::attention;
+  visit(part, ".q_a_proj.weight", weights.q_down);
+  visit(part, ".q_a_proj.bias", weights.q_down_bias);
+  visit(MoeDecoderPart::norms, ".q_a_layernorm.weight", weights.q_norm);
+  visit(
+      part, config.latent->q_lora_rank > 0 ? ".q_b_proj.weight" : ".q_proj.weight", weights.query);
+  visit(part, ".kv_a_proj_with_mqa.weight", weights.kv_down);
+  visit(part, ".kv_a_proj_with_mqa.bias", weights.kv_down_bias);
+  visit(MoeDecoderPart::norms, ".kv_a_layernorm.weight", weights.kv_norm);
+  visit(part, ".kv_b_proj.weight", weights.kv_up);
+  visit(part, ".o_proj.weight", weights.output);
+  visit(part, ".o_proj.bias", weights.output_bias);
+}
+
 void visit_mlp(MoeDecoderPart part,
                const std::string& prefix,
                const MlpWeights& weights,
@@ -76,7 +127,11 @@ void visit_layer(const MoeDecoderConfig& config,
                  const MoeDecoderLayerWeights& layer,
                  const MoeDecoderVisitor& visitor) {
   visitor.replicated(MoeDecoderPart::norms, prefix + ".input_layernorm.weight", layer.input_norm);
-  visit_attention(config, prefix + ".self_attn", layer.attention, visitor);
+  if (config.latent) {
+    visit_latent_attention(config, prefix + ".self_attn", layer.latent_attention, visitor);
+  } else {
+    visit_attention(config, prefix + ".self_attn", layer.attention, visitor);
+  }
   visitor.replicated(MoeDecoderPart::norms,
                      prefix + ".post_attention_layernorm.weight",
                      layer.post_attention_norm);
@@ -85,6 +140,10 @@ void visit_layer(const MoeDecoderConfig& config,
     return;
   }
   visitor.replicated(MoeDecoderPart::router, prefix + ".mlp.gate.weight", layer.router);
+  if (layer.router_bias.defined()) {
+    visitor.replicated(
+        MoeDecoderPart::router, prefix + ".mlp.gate.e_score_correction_bias", layer.router_bias);
+  }
   visitor.experts(prefix + ".mlp", layer.experts);
   if (layer.shared_experts.down.defined()) {
     visit_mlp(MoeDecoderPart::shared_experts,
@@ -120,10 +179,17 @@ MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config,
   for (int number = config.stage().first; number < config.stage().last; ++number) {
     MoeDecoderLayerWeights layer;
     layer.input_norm = at::empty({hidden}, options);
-    layer.attention = allocate_attention(config, options);
+    if (config.latent) {
+      layer.latent_attention = allocate_latent_attention(config, options);
+    } else {
+      layer.attention = allocate_attention(config, options);
+    }
     layer.post_attention_norm = at::empty({hidden}, options);
     if (config.is_moe_layer.at(static_cast<std::size_t>(number))) {
       layer.router = at::empty({config.num_experts, hidden}, options);
+      if (config.has_router_bias) {
+        layer.router_bias = at::empty({config.num_experts}, options.dtype(at::kFloat));
+      }
       layer.experts.gate_up = at::empty({experts, 2 * inner, hidden}, options);
       layer.experts.down = at::empty({experts, hidden, inner}, options);
       if (config.shared_intermediate_size > 0) {

@@ -12,19 +12,22 @@
 #include "models/decoder/config.hpp"
 #include "models/layers/attention.hpp"
 #include "models/layers/experts.hpp"
+#include "models/layers/latent_attention.hpp"
 #include "models/layers/mlp.hpp"
 
 namespace dovetail {
 
 struct MoeDecoderLayerWeights {
-  at::Tensor input_norm;           ///< [H], before attention
-  at::Tensor post_attention_norm;  ///< [H], before the experts or the dense feed-forward
-  AttentionWeights attention;
-  at::Tensor router;              ///< [E, H]; MoE layers, as the next two
-  ExpertWeights experts;          ///< the rank's own
-  MlpWeights shared_experts;      ///< undefined where the model has none
-  at::Tensor shared_expert_gate;  ///< [1, H], or undefined
-  MlpWeights mlp;                 ///< dense layers
+  at::Tensor input_norm;                    ///< [H], before attention
+  at::Tensor post_attention_norm;           ///< [H], before the experts or the dense feed-forward
+  AttentionWeights attention;               ///< one of the two
+  LatentAttentionWeights latent_attention;  ///< where the config has such sizes
+  at::Tensor router;                        ///< [E, H]; MoE layers, as the next three
+  at::Tensor router_bias;                   ///< [E] float32, or undefined
+  ExpertWeights experts;                    ///< the rank's own
+  MlpWeights shared_experts;                ///< undefined where the model has none
+  at::Tensor shared_expert_gate;            ///< [1, H], or undefined
+  MlpWeights mlp;                           ///< dense layers
 };
 
 struct MoeDecoderWeights {

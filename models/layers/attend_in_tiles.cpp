@@ -7,7 +7,6 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include "models/layers/tiles.hpp"
 
@@ -27,7 +26,8 @@ at::Tensor by_head(const at::Tensor& x, std::int64_t first, std::int64_t total) 
 at::Tensor attend_in_tiles(const at::Tensor& queries,
                            const at::Tensor& keys,
                            const at::Tensor& values,
-                           std::int64_t context_length) {
+                           std::int64_t context_length,
+                           std::optional<double> scale) {
   const std::int64_t length = keys.size(0);
   const std::int64_t kv_heads = keys.size(1);
   const std::int64_t group = queries.size(1) / kv_heads;
@@ -36,12 +36,15 @@ at::Tensor attend_in_tiles(const at::Tensor& queries,
   const std::int64_t end_block = num_blocks(length, kPositionBlock);
   const std::int64_t start = first_block * kPositionBlock;
   const std::int64_t all_positions = end_block * kPositionBlock;
-  const at::Tensor all_queries = by_head(queries, context_length - start, all_positions - start)
-                                     .mul_(1.0 / std::sqrt(static_cast<double>(head_dim)))
-                                     .view({kv_heads, group, all_positions - start, head_dim});
+  const at::Tensor all_queries =
+      by_head(queries, context_length - start, all_positions - start)
+          .mul_(scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))))
+          .view({kv_heads, group, all_positions - start, head_dim});
   const at::Tensor all_keys = by_head(keys, 0, all_positions);
   const at::Tensor all_values = by_head(values, 0, all_positions);
-  at::Tensor result = at::zeros_like(all_queries);
+  const std::int64_t value_size = values.size(2);
+  at::Tensor result =
+      at::zeros({kv_heads, group, all_positions - start, value_size}, all_queries.options());
   const at::Tensor hidden =  // key j of a block's own is behind its query i
       at::ones({kPositionBlock, kPositionBlock}, queries.options().dtype(at::kBool)).triu_(1);
   const std::int64_t blocks = end_block - first_block;
@@ -63,9 +66,9 @@ at::Tensor attend_in_tiles(const at::Tensor& queries,
         at::mm(at::softmax(scores, -1), all_values.select(0, head).narrow(0, 0, visible));
     result.select(0, head)
         .narrow(1, block * kPositionBlock, kPositionBlock)
-        .copy_(attended.view({group, kPositionBlock, head_dim}));
+        .copy_(attended.view({group, kPositionBlock, value_size}));
   });
-  return result.view({kv_heads * group, all_positions - start, head_dim})
+  return result.view({kv_heads * group, all_positions - start, value_size})
       .narrow(1, context_length - start, queries.size(0))
       .transpose(0, 1)
       .to(queries.scalar_type());

@@ -1,6 +1,9 @@
 // Attention under `numerics: batch_invariant` where ATen computes: the CPU, and float32 on a GPU.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+
 #include <ATen/core/Tensor.h>
 
 namespace dovetail {
@@ -8,9 +11,7 @@ namespace dovetail {
 /// Positions of a request whose queries are computed at once.
 inline constexpr std::int64_t kPositionBlock = 8;
 
-/// One request: queries [n, heads, head_dim] at its positions context_length, context_length + 1,
-/// ...; keys and values [context_length + n, kv_heads, head_dim], one dtype. Returns as
-/// attend_to_context, [n, heads, head_dim]. Whatever is cut where, the query at a position is
+/// attend_request (paged_context.hpp), one dtype. Whatever is cut where, the query at a position is
 /// computed by the same calls of the same shape: with the other queries of its block of
 /// kPositionBlock positions, counted from position 0 (zeros where this call has none), over all
 /// keys up to the block's end (zeros where the request ends before). In float32 throughout, rounded
@@ -18,6 +19,7 @@ inline constexpr std::int64_t kPositionBlock = 8;
 at::Tensor attend_in_tiles(const at::Tensor& queries,
                            const at::Tensor& keys,
                            const at::Tensor& values,
-                           std::int64_t context_length);
+                           std::int64_t context_length,
+                           std::optional<double> scale = std::nullopt);
 
 }  // namespace dovetail

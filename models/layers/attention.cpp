@@ -2,29 +2,12 @@
 
 #include "framework/base/check.hpp"
 #include "models/layers/cuda/layers.hpp"
+#include "models/layers/paged_context.hpp"
 #include "models/layers/products.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/rotary.hpp"
 
 namespace dovetail {
-namespace {
-
-/// cache[slot of row] = rows, for the rows that segments name: padding rows have no slot. Segments
-/// that follow one another are written at once.
-void write_cache(const UbatchInputs& inputs, const at::Tensor& rows, at::Tensor& cache) {
-  at::Tensor by_slot = cache.flatten(0, 1);
-  for (auto segment = inputs.segments.begin(); segment != inputs.segments.end();) {
-    const std::int64_t start = segment->token_start;
-    std::int64_t end = start;
-    for (; segment != inputs.segments.end() && segment->token_start == end; ++segment) {
-      end += segment->query_length;
-    }
-    by_slot.index_copy_(
-        0, inputs.slot_mapping.narrow(0, start, end - start), rows.narrow(0, start, end - start));
-  }
-}
-
-}  // namespace
 
 at::Tensor self_attention(const AttentionDims& dims,
                           const AttentionWeights& weights,

@@ -3,6 +3,7 @@
 #include <array>
 #include <vector>
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -71,6 +72,12 @@ at::Tensor Rotary::table(const at::Tensor& positions,
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& table, Numerics numerics) {
+  const std::int64_t turned = 2 * table.size(2);
+  if (turned < x.size(-1)) {
+    return at::cat({rotate(x.narrow(-1, 0, turned), table, numerics),
+                    x.narrow(-1, turned, x.size(-1) - turned)},
+                   -1);
+  }
   if (numerics == Numerics::batch_invariant && x.is_cpu()) {
     return row_math::rotate(x, table);
   }

@@ -1,5 +1,5 @@
 // Rotary position embedding (Su et al., arXiv:2104.09864), with the pairing of Hugging Face:
-// element i of a head turns with element i + head_dim / 2.
+// element i of a head turns with element i + head_dim / 2, head_dim being of the part that turns.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,9 @@ class Rotary {
   at::Tensor position_row_;  // [head_dim / 2] int64: the row of 2-D positions of each frequency
 };
 
-/// x [T, heads, head_dim] turned by the angles of table [2, T, head_dim / 2]. Returns a new
-/// contiguous tensor. batch_invariant: each row by itself.
+/// x [T, heads, head_dim] turned by the angles of table [2, T, n]: the first 2 n elements of each
+/// head; those behind them stay as they are. Returns a new contiguous tensor. batch_invariant: each
+/// row by itself.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& table, Numerics numerics = Numerics::fast);
 
 }  // namespace dovetail

@@ -86,23 +86,17 @@ void gate_row(const T* gate, const T* up, std::int64_t size, T* result) {
 
 void weigh_row(std::span<const float> logits,
                std::span<const std::int64_t> chosen,
-               bool normalize,
                float* weights) {
   const float largest = *std::max_element(logits.begin(), logits.end());
   double all = 0;
   for (const float logit : logits) {
     all += std::exp(logit - largest);
   }
-  double sum = 0;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     DOVETAIL_CHECK(chosen[i] >= 0 && static_cast<std::size_t>(chosen[i]) < logits.size(),
                    "an expert outside of the row");
     weights[i] =
         static_cast<float>(std::exp(logits[static_cast<std::size_t>(chosen[i])] - largest) / all);
-    sum += weights[i];
-  }
-  for (std::size_t i = 0; normalize && i < chosen.size(); ++i) {
-    weights[i] = static_cast<float>(weights[i] / sum);
   }
 }
 
@@ -207,9 +201,7 @@ at::Tensor times_sigmoid(const at::Tensor& x, const at::Tensor& logits) {
   return result;
 }
 
-at::Tensor chosen_probabilities(const at::Tensor& logits,
-                                const at::Tensor& expert_ids,
-                                bool normalize) {
+at::Tensor chosen_probabilities(const at::Tensor& logits, const at::Tensor& expert_ids) {
   const at::Tensor rows = logits.contiguous();
   const at::Tensor chosen = expert_ids.contiguous();
   const auto experts = static_cast<std::size_t>(rows.size(1));
@@ -221,10 +213,41 @@ at::Tensor chosen_probabilities(const at::Tensor& logits,
   auto* const to = weights.mutable_data_ptr<float>();
   for_each_row(rows.size(0), rows.size(1), [&](std::int64_t index) {
     const auto row = static_cast<std::size_t>(index);
-    weigh_row(
-        all.subspan(row * experts, experts), ids.subspan(row * k, k), normalize, to + row * k);
+    weigh_row(all.subspan(row * experts, experts), ids.subspan(row * k, k), to + row * k);
   });
   return weights;
+}
+
+at::Tensor normalized(const at::Tensor& x) {
+  const at::Tensor rows = x.contiguous();
+  const std::int64_t size = rows.size(1);
+  at::Tensor result = at::empty_like(rows);
+  const auto* const from = rows.const_data_ptr<float>();
+  auto* const to = result.mutable_data_ptr<float>();
+  for_each_row(rows.size(0), size, [&](std::int64_t row) {
+    double sum = 0;
+    for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
+      sum += from[i];
+    }
+    for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
+      to[i] = static_cast<float>(from[i] / sum);
+    }
+  });
+  return result;
+}
+
+at::Tensor sigmoid(const at::Tensor& x) {
+  const at::Tensor rows = x.contiguous();
+  const std::int64_t size = rows.size(1);
+  at::Tensor result = at::empty_like(rows);
+  const auto* const from = rows.const_data_ptr<float>();
+  auto* const to = result.mutable_data_ptr<float>();
+  for_each_row(rows.size(0), size, [&](std::int64_t row) {
+    for (std::int64_t i = row * size; i < (row + 1) * size; ++i) {
+      to[i] = 1.0F / (1.0F + std::exp(-from[i]));
+    }
+  });
+  return result;
 }
 
 }  // namespace dovetail::row_math

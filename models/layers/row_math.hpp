@@ -24,10 +24,14 @@ at::Tensor swiglu(const at::Tensor& gate_up);
 /// See times_sigmoid.hpp.
 at::Tensor times_sigmoid(const at::Tensor& x, const at::Tensor& logits);
 
-/// The softmax of logits [T, experts] float32 at expert_ids [T, k] int64 within the row, made to
-/// add up to 1 if asked: [T, k] float32. Sums are in double.
-at::Tensor chosen_probabilities(const at::Tensor& logits,
-                                const at::Tensor& expert_ids,
-                                bool normalize);
+/// The softmax of logits [T, experts] float32 at expert_ids [T, k] int64 within the row: [T, k]
+/// float32. Sums are in double.
+at::Tensor chosen_probabilities(const at::Tensor& logits, const at::Tensor& expert_ids);
+
+/// x / (sum of its row), x [T, k] float32. Sums are in double.
+at::Tensor normalized(const at::Tensor& x);
+
+/// 1 / (1 + exp(-x)), x [T, n] float32.
+at::Tensor sigmoid(const at::Tensor& x);
 
 }  // namespace dovetail::row_math

@@ -1,6 +1,7 @@
 #include "models/weights/checkpoint.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <set>
 #include <system_error>
@@ -136,7 +137,8 @@ const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
     throw InputError(folder_,
                      0,
                      0,
-                     "no tensor '" + tensor + "' in this checkpoint" +
+                     "no tensor '" + tensor + "' in this checkpoint; the nearest name is " +
+                         nearest_name(tensor) +
                          (both ? std::string(": ") + kSingleFile + " is read, and " + kIndexFile +
                                      " beside it is not"
                                : ""));
@@ -154,44 +156,118 @@ const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
   return *file;
 }
 
+/// The name that shares most with `name` at both ends, quoted.
+std::string CheckpointSource::nearest_name(const std::string& name) const {
+  std::string nearest;
+  std::ptrdiff_t most = -1;
+  for (const auto& [other, file] : file_names_) {
+    const auto begin = std::mismatch(name.begin(), name.end(), other.begin(), other.end());
+    const auto end = std::mismatch(name.rbegin(), name.rend(), other.rbegin(), other.rend());
+    const auto shared = (begin.first - name.begin()) + (end.first - name.rbegin());
+    if (shared > most) {
+      most = shared;
+      nearest = other;
+    }
+  }
+  return nearest.empty() ? "none: it holds no tensors" : quoted_tensor(nearest);
+}
+
+/// Throws InputError unless it is there and has this shape.
+const StoredTensor& CheckpointSource::stored_tensor(const std::string& name,
+                                                    const std::vector<std::int64_t>& shape) {
+  const SafetensorsFile& file = file_of(name);
+  const auto found = file.tensors().find(name);
+  if (found == file.tensors().end()) {
+    throw InputError(
+        file.path(),
+        0,
+        0,
+        "no tensor '" + name + "', although " + kIndexFile + " says that it is in this file");
+  }
+  if (found->second.shape != shape) {
+    throw InputError(file.path(),
+                     0,
+                     0,
+                     "tensor '" + name + "' has shape " + format_shape(found->second.shape) +
+                         "; the model needs " + format_shape(shape));
+  }
+  return found->second;
+}
+
+/// Of the rows that the request asks for; on the meta device only checked.
+BlockScales CheckpointSource::read_scales(const WeightRequest& request) {
+  const std::int64_t columns = request.shape.at(1);
+  const std::int64_t blocks = num_scale_blocks(columns);
+  const std::string name = scales_name(request.name);
+  const StoredTensor& tensor = stored_tensor(name, {num_scale_blocks(request.shape.at(0)), blocks});
+  const SafetensorsFile& file = file_of(name);
+  const DType from = readable_dtype(tensor, name, file.path());
+  BlockScales scales = {
+      .columns = columns, .first_row = request.first_row / kScaleBlock * kScaleBlock, .values = {}};
+  if (request.destination.is_meta() || request.destination.numel() == 0) {
+    return scales;
+  }
+  const std::int64_t last_row = request.first_row + request.destination.size(0) - 1;
+  const std::int64_t first = scales.first_row / kScaleBlock * blocks;
+  const std::int64_t count = (last_row / kScaleBlock + 1) * blocks - first;
+  scales.values.resize(static_cast<std::size_t>(count));
+  const auto size = static_cast<std::int64_t>(size_of(from));
+  convert_elements(file.data(tensor).data() + first * size,
+                   from,
+                   reinterpret_cast<std::byte*>(scales.values.data()),
+                   DType::float32,
+                   count);
+  bytes_read_ += count * size;
+  return scales;
+}
+
+CheckpointSource::Stored CheckpointSource::find_stored(const WeightRequest& request,
+                                                       const RequestedElements& wanted) {
+  Stored stored;
+  stored.tensor = &stored_tensor(request.name, request.shape);
+  stored.file = &file_of(request.name);
+  if (stored.tensor->dtype == kFloat8 && request.shape.size() == 2 &&
+      has(scales_name(request.name))) {
+    stored.element_bytes = 1;
+    stored.convert = [scales = read_scales(request), to = wanted.dtype](
+                         std::span<const std::byte> piece, std::int64_t first, std::byte* target) {
+      convert_block_scaled(piece, first, scales, target, to);
+    };
+    return stored;
+  }
+  const DType from = readable_dtype(*stored.tensor, request.name, stored.file->path());
+  stored.element_bytes = static_cast<std::int64_t>(size_of(from));
+  stored.convert = [from, to = wanted.dtype](std::span<const std::byte> piece,
+                                             std::int64_t /*first*/,
+                                             std::byte* target) {
+    convert_elements(
+        piece.data(), from, target, to, static_cast<std::int64_t>(piece.size() / size_of(from)));
+  };
+  return stored;
+}
+
 void CheckpointSource::read(const WeightRequest& request) {
   const RequestedElements wanted = check_request(request);
-  const SafetensorsFile& file = file_of(request.name);
-  const auto found = file.tensors().find(request.name);
-  if (found == file.tensors().end()) {
-    throw InputError(file.path(),
-                     0,
-                     0,
-                     "no tensor '" + request.name + "', although " + kIndexFile +
-                         " says that it is in this file");
-  }
-  const StoredTensor& tensor = found->second;
-  if (tensor.shape != request.shape) {
-    throw InputError(file.path(),
-                     0,
-                     0,
-                     "tensor '" + request.name + "' has shape " + format_shape(tensor.shape) +
-                         "; the model needs " + format_shape(request.shape));
-  }
-  const DType from = readable_dtype(tensor, request.name, file.path());
+  const Stored stored = find_stored(request, wanted);
   if (request.destination.is_meta()) {
     return;
   }
-  const auto from_size = static_cast<std::int64_t>(size_of(from));
+  const std::int64_t from_size = stored.element_bytes;
   const auto to_size = static_cast<std::int64_t>(size_of(wanted.dtype));
   const std::span<const std::byte> source =
-      file.data(tensor).subspan(static_cast<std::size_t>(wanted.first * from_size),
-                                static_cast<std::size_t>(wanted.count * from_size));
-  file.mapping().prefetch(source);
+      stored.file->data(*stored.tensor)
+          .subspan(static_cast<std::size_t>(wanted.first * from_size),
+                   static_cast<std::size_t>(wanted.count * from_size));
+  stored.file->mapping().prefetch(source);
   const std::int64_t piece_elements = kPieceBytes / std::max(from_size, to_size);
   for (std::int64_t done = 0; done < wanted.count; done += piece_elements) {
     const std::int64_t count = std::min(piece_elements, wanted.count - done);
     const auto piece = source.subspan(static_cast<std::size_t>(done * from_size),
                                       static_cast<std::size_t>(count * from_size));
     write_piece(request.destination, wanted, done, count, [&](std::byte* to) {
-      convert_elements(piece.data(), from, to, wanted.dtype, count);
+      stored.convert(piece, wanted.first + done, to);
     });
-    file.mapping().release(piece);
+    stored.file->mapping().release(piece);
     bytes_read_ += count * from_size;
   }
 #ifdef DOVETAIL_WITH_CUDA

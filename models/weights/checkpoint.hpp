@@ -6,9 +6,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "framework/step/weight_source.hpp"
+#include "models/weights/block_scaled.hpp"
 #include "models/weights/safetensors.hpp"
 
 namespace dovetail {
@@ -33,8 +36,9 @@ class CheckpointSource final : public WeightSource {
 
   bool has(const std::string& name) const override;
 
-  /// Source types F32, F16, BF16; destination types float32, float16, bfloat16. The
-  /// destination is complete when this returns, on a GPU, too.
+  /// Source types F32, F16, BF16, and F8_E4M3 of matrices with scales (block_scaled.hpp);
+  /// destination types float32, float16, bfloat16. The destination is complete when this returns,
+  /// on a GPU, too.
   void read(const WeightRequest& request) override;
 
   /// Bytes of tensor data read from files so far.
@@ -44,7 +48,21 @@ class CheckpointSource final : public WeightSource {
   int num_mapped_files() const { return static_cast<int>(files_.size()); }
 
  private:
+  /// Elements of a tensor as they are stored, and what makes them values.
+  struct Stored {
+    const SafetensorsFile* file = nullptr;
+    const StoredTensor* tensor = nullptr;
+    std::int64_t element_bytes = 0;
+    std::function<void(std::span<const std::byte> piece, std::int64_t first, std::byte* to)>
+        convert;  ///< elements from `first` of the whole tensor on
+  };
+
   void read_index(const std::string& index_path);
+  std::string nearest_name(const std::string& name) const;
+  const StoredTensor& stored_tensor(const std::string& name,
+                                    const std::vector<std::int64_t>& shape);
+  Stored find_stored(const WeightRequest& request, const RequestedElements& wanted);
+  BlockScales read_scales(const WeightRequest& request);
   const SafetensorsFile& file_of(const std::string& tensor);
   void write_piece(const at::Tensor& destination,
                    const RequestedElements& wanted,

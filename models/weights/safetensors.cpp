@@ -34,7 +34,9 @@ constexpr std::array kStoredTypes = std::to_array<StoredType>({
     {"F6_E3M2", 6}, {"F4", 4},
 });
 
-constexpr std::string_view kReadable = "types that can be read: F32, F16, BF16";
+constexpr std::string_view kReadable =
+    "types that can be read: F32, F16, BF16, and F8_E4M3 of matrices beside which lie their "
+    "factors, '<name>_scale_inv'";
 
 /// Throws errors that name the file, and the tensor where there is one.
 struct Place {

@@ -40,7 +40,7 @@ SeededScale seeded_scale(const std::string& name, std::span<const std::int64_t> 
   if (shape.size() >= 2) {
     return centred(1.0 / std::sqrt(static_cast<double>(std::max<std::int64_t>(shape.back(), 1))));
   }
-  if (name.ends_with(".bias")) {
+  if (name.ends_with("bias")) {
     return centred(1.0 / 50.0);
   }
   if (shape.size() == 1 && name.ends_with(".weight")) {
@@ -76,7 +76,7 @@ void generate_seeded(std::uint64_t seed,
 }
 
 bool SeededSource::has(const std::string& name) const {
-  return name.ends_with(".weight") || name.ends_with(".bias");
+  return name.ends_with(".weight") || name.ends_with("bias");
 }
 
 void SeededSource::read(const WeightRequest& request) {

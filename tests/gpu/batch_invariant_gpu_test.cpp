@@ -190,7 +190,8 @@ TEST(BatchInvariantGpu, BetweenTheProducts) {
       const at::Tensor logits = random_rows({kRows, experts}, type);
       const auto routed = [](const at::Tensor& rows) {
         const at::Tensor slots = at::full({rows.size(0)}, 1, rows.options().dtype(at::kLong));
-        return route_tokens(rows, at::Tensor(), slots, 8, true, kInvariant);
+        return route_tokens(
+            rows, {}, at::Tensor(), slots, {.top_k = 8, .normalize = true}, kInvariant);
       };
       EXPECT_EQ(
           count_changed_bits([&](const at::Tensor& rows) { return routed(rows).weights; }, logits),

@@ -196,10 +196,14 @@ TEST(LayersRouter, ChoosesAsAStableSort) {
             slots[1] = -1;
           }
           ASSERT_TRUE(gpu::can_route(to_gpu(logits), k));
-          const Routing got =
-              route_tokens(to_gpu(logits), {}, to_gpu(slots, at::kLong), k, normalize);
+          const Routing got = route_tokens(to_gpu(logits),
+                                           {},
+                                           {},
+                                           to_gpu(slots, at::kLong),
+                                           {.top_k = k, .normalize = normalize});
           check_gpu();
-          const Routing wanted = route_tokens(logits, {}, slots, k, normalize);
+          const Routing wanted =
+              route_tokens(logits, {}, {}, slots, {.top_k = k, .normalize = normalize});
           EXPECT_EQ(bitwise_difference(got.expert_ids, wanted.expert_ids), "");
           EXPECT_TRUE(got.natural_ids.is_same(got.expert_ids));
           // Sums of up to 1024 terms in another order, and expf.
@@ -221,16 +225,20 @@ TEST(LayersRouter, ReplayedIdsGetTheLogitsWeights) {
   ids.select(0, 8).fill_(-1);
   at::Tensor slots = at::arange(9, at::kLong);
   slots[8] = -1;
-  const Routing got =
-      route_tokens(to_gpu(logits), to_gpu(ids, at::kLong), to_gpu(slots, at::kLong), 4, true);
+  const Routing got = route_tokens(to_gpu(logits),
+                                   {},
+                                   to_gpu(ids, at::kLong),
+                                   to_gpu(slots, at::kLong),
+                                   {.top_k = 4, .normalize = true});
   check_gpu();
-  const Routing wanted = route_tokens(logits, ids, slots, 4, true);
+  const Routing wanted = route_tokens(logits, {}, ids, slots, {.top_k = 4, .normalize = true});
   EXPECT_EQ(bitwise_difference(got.expert_ids, ids), "");
   EXPECT_EQ(bitwise_difference(got.natural_ids, wanted.natural_ids), "");
   EXPECT_EQ(difference(got.weights.narrow(0, 0, 8), wanted.weights.narrow(0, 0, 8), 1e-5, 0), "");
   EXPECT_TRUE(got.weights.isfinite().all().item<bool>());
   // Other ids have other weights.
-  const Routing other = route_tokens(logits, at::remainder(ids + 1, 40), slots, 4, true);
+  const Routing other =
+      route_tokens(logits, {}, at::remainder(ids + 1, 40), slots, {.top_k = 4, .normalize = true});
   EXPECT_NE(difference(got.weights.narrow(0, 0, 8), other.weights.narrow(0, 0, 8), 1e-5, 0), "");
 }
 
@@ -238,8 +246,11 @@ TEST(LayersRouter, NanLogitsGiveValidIds) {
   DOVETAIL_REQUIRE_GPU();
   const at::Tensor logits = at::full({2, 128}, kNan, at::kFloat);
   logits.select(0, 1).narrow(0, 3, 100).zero_();
-  const Routing got =
-      route_tokens(to_gpu(logits), {}, to_gpu(at::arange(2, at::kLong), at::kLong), 8, true);
+  const Routing got = route_tokens(to_gpu(logits),
+                                   {},
+                                   {},
+                                   to_gpu(at::arange(2, at::kLong), at::kLong),
+                                   {.top_k = 8, .normalize = true});
   check_gpu();
   EXPECT_EQ(bitwise_difference(got.expert_ids.select(0, 0), at::arange(8, at::kLong)), "");
   const at::Tensor second = at::tensor({0, 1, 2, 103, 104, 105, 106, 107}, at::kLong);

@@ -29,6 +29,12 @@ SMALL = {"vocab_size": 128, "hidden_size": 48, "num_hidden_layers": 3, "num_atte
 OTHERS = {
     "mixtral": {"num_local_experts": 8, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 32}},
     "qwen2_moe": {"num_experts": 8, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 20, "mlp_only_layers": [1]},
+    "deepseek_v2": {"num_key_value_heads": 4, "n_routed_experts": 8, "moe_intermediate_size": 24, "n_shared_experts": 2, "first_k_dense_replace": 1,
+                    "q_lora_rank": None, "kv_lora_rank": 16, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10, "n_group": 4,
+                    "topk_group": 2, "topk_method": "group_limited_greedy", "routed_scaling_factor": 2.0},
+    "deepseek_v3": {"num_key_value_heads": 4, "n_routed_experts": 8, "moe_intermediate_size": 24, "n_shared_experts": 1, "first_k_dense_replace": 1,
+                    "q_lora_rank": 20, "kv_lora_rank": 16, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 12, "n_group": 4, "topk_group": 2},
+    "glm4_moe": {"n_routed_experts": 8, "moe_intermediate_size": 24, "n_shared_experts": 1, "use_qk_norm": True},
 }
 SEQUENTIAL = "  - {name: sequential}"
 POLICIES = SEQUENTIAL + """

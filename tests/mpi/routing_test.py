@@ -16,23 +16,30 @@ MODEL = {"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 64, "num_h
          "head_dim": 16, "num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 32, "intermediate_size": 64, "norm_topk_prob": True,
          "decoder_sparse_step": 1, "mlp_only_layers": [], "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
          "rope_scaling": None, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+GROUPED = {"model_type": "deepseek_v3", "vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 4,
+           "n_routed_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 32, "intermediate_size": 64, "n_shared_experts": 1, "n_group": 4,
+           "topk_group": 2, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+           "v_head_dim": 16, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "max_position_embeddings": 4096}
 EXPERIMENT = """
 experiment: routing
-model: {architecture: qwen3_moe, config: %(config)s, weights: {seed: 3}}
+model: {architecture: %(architecture)s, config: %(config)s, weights: {seed: 3}}
 parallel: {expert_parallel: %(ranks)d}
 workload: {%(workload)s, seed: 7, routing: %(routing)s}
-execution: {dtype: bfloat16, warmup: 0, iterations: 1, timeout_s: 50}
+execution: {dtype: %(dtype)s, warmup: 0, iterations: 1, timeout_s: 50}
 policies: [{name: whole, schedule: sequential}, {name: dual, schedule: dual_batch, ubatches: %(ubatches)d%(option)s}]
 verify: {baseline: whole, mode: tolerance, routing: %(verify)s}
-record: {outputs: [hidden, logits, routing]}
+record: {outputs: [hidden, logits, routing, kv]}
 """
 
 
-class Routing(CliTest):
+class RoutingTest(CliTest):
+    MODEL = MODEL
+    DTYPE = "bfloat16"
+
     def run_routing(self, name, workload, ranks=2, routing="natural", verify="natural", ubatches=2, option="", more=""):
         config = self.folder / "config.json"
-        config.write_text(json.dumps(MODEL))
-        fields = {"config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify, "ubatches": ubatches, "option": option}
+        config.write_text(json.dumps(self.MODEL))
+        fields = {"dtype": self.DTYPE, "architecture": self.MODEL["model_type"], "config": config, "workload": workload, "ranks": ranks, "routing": routing, "verify": verify, "ubatches": ubatches, "option": option}
         return self.run_experiment(ranks, self.write(EXPERIMENT % fields + more, name + ".yaml"), name)
 
     def report(self, baseline, policy, code=0):
@@ -49,6 +56,8 @@ class Routing(CliTest):
             file[dataset][:] = values
         return copy
 
+
+class Routing(RoutingTest):
     def test_natural_routing_of_long_requests_has_a_verdict(self):
         # Into so many parts that their products run in other kernels: some machines compute the rows of larger ones as in the whole.
         run, outcome = self.run_routing("long", "phase: prefill, requests: {lengths: [64, 160, 99]}", ubatches=4)
@@ -122,6 +131,65 @@ class Routing(CliTest):
             self.assertGreater(verification["routing"]["different"], 0, "the routers chose alike: the test shows nothing")
         # Twin: against the baseline with the natural choices too little is left to compare.
         self.assertIn("excluded", str(self.report(self.folder / "natural" / "whole", self.folder / "natural" / "dual", code=4)["problems"]))
+
+
+class GroupedRouting(RoutingTest):
+    """Biased sigmoids, experts of two of four groups, and a cache of latents."""
+    MODEL = GROUPED
+    DTYPE = "float32"  # seeded weights and a routed_scaling_factor of 2.5 make errors grow from layer to layer
+
+    def most_groups(self, folder, dataset="route/expert_ids"):
+        """Of any token, over all ranks."""
+        most = 0
+        for path in sorted(folder.glob("rank-*.h5")):
+            with h5py.File(path) as file:
+                ids = file[dataset][:]
+                self.assertTrue((ids[0] == -1).all(), "the first layer is dense")
+                most = max(most, max(len(set(token // 4)) for layer in ids[1:] for token in layer))
+        return most
+
+    def test_scores_and_groups_are_recorded_and_judged(self):
+        run, outcome = self.run_routing("natural", "phase: prefill, requests: {lengths: [40, 70]}", verify="replay")
+        self.assertIn("verdict verified (routing replayed", outcome.out)
+        with h5py.File(run / "whole" / "rank-00001.h5") as file:
+            self.assertEqual(file.attrs["expert_groups"], "4 2 sum_of_two")
+            logits, scores = file["route/logits"][1:].astype(np.float64), file["route/scores"][1:].astype(np.float64)
+            bias = scores - 1 / (1 + np.exp(-logits))
+            self.assertLess(np.abs(bias - bias[:, :1]).max(), 1e-6, "one bias for all tokens of a layer")
+            self.assertGreater(np.abs(bias).max(), 1e-3)
+            self.assertEqual(file["output/latent_2"].shape, (110, 40))
+            self.assertNotIn("output/key_2", file)
+        self.assertEqual(self.most_groups(run / "whole"), 2)
+        score = self.changed(run / "dual", "route/scores", lambda values: values.__setitem__((3, 7, 2), values[3, 7, 2] + 0.01))
+        self.assertIn("routing: layer 3, rank 1", str(self.report(run / "whole", score, code=4)["problems"]))
+
+        def leave_groups(ids):
+            ids[3, 7, 3] = next(expert for expert in range(16) if expert // 4 not in ids[3, 7] // 4)
+        choice = self.changed(run / "dual", "route/natural_expert_ids", leave_groups)
+        self.assertIn("are not the best by the router's scores", str(self.report(run / "whole", choice, code=4)["problems"]))
+        latent = self.changed(run / "dual", "output/latent_2", lambda values: values.__setitem__(5, values[6]))
+        self.assertIn("latent_2: row error", str(self.report(run / "whole", latent, code=4)["problems"]))
+
+    def test_contexts_have_scores_too(self):
+        run, outcome = self.run_routing("decode", "phase: decode, requests: {context_lengths: [40, 33, 21]}, steps: 2", verify="replay")
+        self.assertIn("verdict verified", outcome.out)
+        with h5py.File(run / "whole" / "rank-00000.h5") as file:
+            self.assertTrue(np.isfinite(file["context_route/scores"][1:]).all())
+        self.assertLessEqual(self.most_groups(run / "dual", "context_route/expert_ids"), 2)
+
+    def test_given_experts_are_of_few_groups(self):
+        workload = "phase: prefill, requests: {lengths: [40, 70]}"
+        for routing in ("balanced", "{zipf: 1.1}"):
+            run, outcome = self.run_routing("given" if routing == "balanced" else "zipf", workload, routing=routing)
+            self.assertIn("verdict verified (routing synthetic", outcome.out)
+            self.assertEqual(self.most_groups(run / "whole"), 2)
+        again, _ = self.run_routing("again", workload, routing=f"{{replay: {run / 'whole'}}}")
+        self.assertEqual(self.most_groups(again / "whole"), 2)
+        other = self.changed(run / "whole", "route/expert_ids", lambda ids: ids.__setitem__((3, 7), [0, 4, 8, 12]))
+        experiment = (self.folder / "again.yaml").read_text().replace(str(run / "whole"), str(other))
+        outcome = dovetail("check", self.write(experiment, "refused.yaml"), "--ranks", 2)
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("gives a token experts of 4 groups; the model allows experts of 2 of its 4 groups", outcome.err)
 
 
 if __name__ == "__main__":

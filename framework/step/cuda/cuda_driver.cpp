@@ -180,8 +180,8 @@ MemoryRecord CudaDriver::memory() const {
   const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   const auto& cache = setup_.iteration.cache();
   std::int64_t cache_bytes = 0;
-  for (const auto* tensors : {&cache.keys, &cache.values}) {
-    for (const auto& tensor : *tensors) {
+  for (const auto& part : cache.parts()) {
+    for (const auto& tensor : cache.*part.layers) {
       cache_bytes += static_cast<std::int64_t>(tensor.nbytes());
     }
   }

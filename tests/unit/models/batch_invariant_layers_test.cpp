@@ -186,21 +186,23 @@ TEST_P(BatchInvariant, Router) {
     const at::Tensor logits = random_rows({120, experts});
     for (const bool normalize : {false, true}) {
       const RowOperation weights = [&](const at::Tensor& rows) {
-        return route_top_k(rows, 5, normalize, kInvariant).weights;
+        return route_top_k(rows, {}, {.top_k = 5, .normalize = normalize}, kInvariant).weights;
       };
       const RowOperation replayed = [&](const at::Tensor& rows) {
         const at::Tensor ids = at::full({rows.size(0), 2}, 3, at::kLong);
-        return route_replayed(rows, ids, normalize, kInvariant).weights;
+        return route_replayed(rows, {}, ids, {.normalize = normalize}, kInvariant).weights;
       };
       expect_invariant(weights, logits, "weights of the router");
       expect_invariant(replayed, logits, "weights of replayed experts");
-      const Routing fast = route_top_k(logits, 5, normalize);
-      const Routing own = route_top_k(logits, 5, normalize, kInvariant);
+      const Routing fast = route_top_k(logits, {}, {.top_k = 5, .normalize = normalize});
+      const Routing own = route_top_k(logits, {}, {.top_k = 5, .normalize = normalize}, kInvariant);
       EXPECT_EQ(count_different_bits(own.expert_ids, fast.expert_ids), 0);
       EXPECT_LT(error_of(own.weights, fast.weights), 1e-6);
     }
     expect_invariant(
-        [](const at::Tensor& rows) { return route_top_k(rows, 3, true, kInvariant).expert_ids; },
+        [](const at::Tensor& rows) {
+          return route_top_k(rows, {}, {.top_k = 3, .normalize = true}, kInvariant).expert_ids;
+        },
         logits,
         "choices");
   }

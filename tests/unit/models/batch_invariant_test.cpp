@@ -126,7 +126,7 @@ MoeDecoderConfig other_config() {
   config.has_qk_norm = false;
   config.qkv_bias = true;
   config.has_shared_expert_gate = true;
-  config.norm_topk_prob = false;
+  config.router.normalize = false;
   config.rope.type = RopeType::yarn;
   config.rope.factor = 4;
   config.rope.original_max_position_embeddings = 32;

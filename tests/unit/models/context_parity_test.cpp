@@ -34,7 +34,13 @@ const std::string kFixtures[] = {"qwen3-moe-tiny",
                                  "mixtral-linear",
                                  "mixtral-yarn-stacked",
                                  "qwen2-moe-llama3",
-                                 "qwen2-moe-odd"};
+                                 "qwen2-moe-odd",
+                                 "deepseek-v2-groups",
+                                 "deepseek-v2-lite",
+                                 "deepseek-v3-groups",
+                                 "kimi-k2-tiny",
+                                 "glm4-moe-norms",
+                                 "glm4-moe-biases"};
 const std::string kMropeFixtures[] = {"mrope-interleaved", "mrope-contiguous"};
 
 at::Tensor rows(const at::Tensor& all, const std::vector<std::int64_t>& wanted) {

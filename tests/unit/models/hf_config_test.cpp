@@ -165,7 +165,17 @@ const BadValue kBadValues[] = {
     {"layer_types",
      R"(["full_attention", "full_attention", "full_attention", "full_attention", "full_attention"])",
      "holds 5 entries"},
-    {"quantization_config", R"({"quant_method": "fp8"})", "allowed: none"},
+    {"quantization_config", R"({"quant_method": "gptq"})", "allowed: fp8"},
+    {"quantization_config", R"({"quant_method": "fp8"})", "must be [128, 128]"},
+    {"quantization_config",
+     R"({"quant_method": "fp8", "weight_block_size": [128, 64]})",
+     "must be [128, 128]"},
+    {"quantization_config",
+     R"({"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e5m2"})",
+     "allowed: e4m3"},
+    {"quantization_config",
+     R"({"quant_method": "fp8", "weight_block_size": [128, 128], "more": 1})",
+     "not known"},
     {"qkv_bias", "true", "allowed: false"},
     {"use_qk_norm", "false", "allowed: true"},
     {"shared_expert_intermediate_size", "16", "allowed: 0"},
@@ -357,7 +367,7 @@ TEST(MixtralConfig, ReadsWhatItsFilesHave) {
   EXPECT_EQ(config.num_experts, 8);
   EXPECT_EQ(config.moe_intermediate_size, 64) << "the key is intermediate_size";
   EXPECT_EQ(config.is_moe_layer, std::vector<bool>(4, true));
-  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_TRUE(config.router.normalize);
   EXPECT_FALSE(config.has_qk_norm || config.qkv_bias || config.output_bias);
   EXPECT_EQ(config.older_name("model.layers.3.mlp.gate.weight"),
             "model.layers.3.block_sparse_moe.gate.weight");
@@ -395,14 +405,14 @@ TEST(Qwen2MoeConfig, ReadsWhatItsFilesHave) {
   EXPECT_EQ(config.shared_experts_name, "shared_expert");
   EXPECT_TRUE(config.has_shared_expert_gate);
   EXPECT_TRUE(config.qkv_bias);
-  EXPECT_FALSE(config.has_qk_norm || config.output_bias || config.norm_topk_prob);
+  EXPECT_FALSE(config.has_qk_norm || config.output_bias || config.router.normalize);
   Json changed = qwen2_file();
   changed["qkv_bias"] = false;
   changed["norm_topk_prob"] = true;
   changed["decoder_sparse_step"] = 2;
   config = read_file(changed);
   EXPECT_FALSE(config.qkv_bias);
-  EXPECT_TRUE(config.norm_topk_prob);
+  EXPECT_TRUE(config.router.normalize);
   EXPECT_EQ(config.is_moe_layer, (std::vector<bool>{false, true, false, true}));
   for (const BadValue& bad : {BadValue{"use_sliding_window", "true", "allowed: false"},
                               {"shared_expert_intermediate_size", "0", "from 1 to"},

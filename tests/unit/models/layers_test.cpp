@@ -111,23 +111,23 @@ TEST(Rotary, LayoutsThatDoNotFitAreRefused) {
 TEST(Router, TakesLowerIdsOnTies) {
   const at::Tensor logits =
       at::tensor({1.0F, 3.0F, 2.0F, 3.0F, 0.0F, 0.0F, 0.0F, 0.0F}).view({2, 4});
-  const Routing routing = route_top_k(logits, 2, true);
+  const Routing routing = route_top_k(logits, {}, {.top_k = 2, .normalize = true});
   EXPECT_TRUE(at::equal(routing.expert_ids, at::tensor({1, 3, 0, 1}, at::kLong).view({2, 2})));
   EXPECT_TRUE(at::equal(routing.natural_ids, routing.expert_ids));
   EXPECT_NEAR(routing.weights[0][0].item<double>(), 0.5, 1e-6);
   // Many equal logits, in any width, in reduced precision: ids in order.
   const at::Tensor flat = at::zeros({33, 128}, at::kBFloat16);
-  EXPECT_TRUE(at::equal(route_top_k(flat, 8, false).expert_ids,
+  EXPECT_TRUE(at::equal(route_top_k(flat, {}, {.top_k = 8, .normalize = false}).expert_ids,
                         at::arange(8, at::kLong).unsqueeze(0).expand({33, 8})));
 }
 
 TEST(Router, WeightsAreProbabilitiesWithAndWithoutNormalisation) {
   const at::Tensor logits = at::tensor({0.5F, -1.0F, 2.0F}).view({1, 3});
   const double total = std::exp(0.5) + std::exp(-1.0) + std::exp(2.0);
-  const Routing plain = route_top_k(logits, 2, false);
+  const Routing plain = route_top_k(logits, {}, {.top_k = 2, .normalize = false});
   EXPECT_NEAR(plain.weights[0][0].item<double>(), std::exp(2.0) / total, 1e-6);
   EXPECT_NEAR(plain.weights[0][1].item<double>(), std::exp(0.5) / total, 1e-6);
-  const Routing normalised = route_top_k(logits, 2, true);
+  const Routing normalised = route_top_k(logits, {}, {.top_k = 2, .normalize = true});
   EXPECT_NEAR(normalised.weights[0][1].item<double>(),
               std::exp(0.5) / (std::exp(0.5) + std::exp(2.0)),
               1e-6);
@@ -136,13 +136,14 @@ TEST(Router, WeightsAreProbabilitiesWithAndWithoutNormalisation) {
 TEST(Router, ReplayedExpertsGetTheirOwnWeights) {
   const at::Tensor logits = at::tensor({0.5F, -1.0F, 2.0F, 0.0F, 0.0F, 0.0F}).view({2, 3});
   const at::Tensor ids = at::tensor({1, 0, -1, -1}, at::kLong).view({2, 2});
-  const Routing routing = route_replayed(logits, ids, true);
+  const Routing routing = route_replayed(logits, {}, ids, {.normalize = true});
   EXPECT_TRUE(at::equal(routing.expert_ids, ids));
   const double total = std::exp(-1.0) + std::exp(0.5);
   EXPECT_NEAR(routing.weights[0][0].item<double>(), std::exp(-1.0) / total, 1e-6);
   EXPECT_NEAR(routing.weights[0][1].item<double>(), std::exp(0.5) / total, 1e-6);
   EXPECT_TRUE(at::equal(routing.natural_ids, at::tensor({2, 0, 0, 1}, at::kLong).view({2, 2})));
-  EXPECT_EQ(route_top_k(at::zeros({0, 3}), 2, true).expert_ids.size(0), 0);
+  EXPECT_EQ(route_top_k(at::zeros({0, 3}), {}, {.top_k = 2, .normalize = true}).expert_ids.size(0),
+            0);
 }
 
 TEST(Experts, EachRowGoesThroughItsExpert) {

@@ -162,13 +162,13 @@ class Forward {
       const double right = logits[static_cast<std::size_t>(b)];
       return left != right ? left > right : a < b;
     });
-    const auto k = static_cast<std::size_t>(config_.num_experts_per_tok);
+    const auto k = static_cast<std::size_t>(config_.router.top_k);
     const auto logit = [&](std::size_t rank) {
       return logits[static_cast<std::size_t>(order[rank])];
     };
     result_.router_logits[layer].push_back(logits);
     double total = 0;
-    for (std::size_t rank = 0; rank < (config_.norm_topk_prob ? k : order.size()); ++rank) {
+    for (std::size_t rank = 0; rank < (config_.router.normalize ? k : order.size()); ++rank) {
       total += std::exp(logit(rank) - logit(0));
     }
     Row y(x.size(), 0.0);

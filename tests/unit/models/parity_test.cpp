@@ -58,6 +58,38 @@ const std::map<std::string, Names> kFixtures = {
       "model.layers.2.mlp.gate_proj.weight",
       "model.layers.3.self_attn.o_proj.weight",
       "model.layers.1.mlp.experts.down_proj"}},
+    {"deepseek-v2-groups",
+     {"model.layers.0.self_attn.q_a_proj.weight",
+      "model.layers.0.self_attn.q_a_proj.bias",
+      "model.layers.1.self_attn.q_a_layernorm.weight",
+      "model.layers.2.self_attn.q_b_proj.weight",
+      "model.layers.1.self_attn.kv_a_proj_with_mqa.weight",
+      "model.layers.1.self_attn.kv_a_proj_with_mqa.bias",
+      "model.layers.2.self_attn.kv_a_layernorm.weight",
+      "model.layers.0.self_attn.kv_b_proj.weight",
+      "model.layers.0.self_attn.o_proj.bias",
+      "model.layers.0.mlp.up_proj.weight",
+      "model.layers.1.mlp.shared_experts.down_proj.weight"}},
+    {"deepseek-v2-lite",
+     {"model.layers.1.self_attn.q_proj.weight",
+      "model.layers.0.self_attn.kv_b_proj.weight",
+      "model.layers.1.mlp.gate.weight"}},
+    {"deepseek-v3-groups",
+     {"model.layers.1.self_attn.q_a_layernorm.weight",
+      "model.layers.2.self_attn.kv_b_proj.weight",
+      "model.layers.2.mlp.shared_experts.gate_proj.weight"}},
+    {"kimi-k2-tiny",
+     {"model.layers.0.mlp.gate.weight",
+      "model.layers.1.self_attn.q_b_proj.weight",
+      "model.layers.0.self_attn.kv_a_proj_with_mqa.weight"}},
+    {"glm4-moe-norms",
+     {"model.layers.2.self_attn.q_norm.weight",
+      "model.layers.1.self_attn.k_norm.weight",
+      "model.layers.1.mlp.shared_experts.up_proj.weight"}},
+    {"glm4-moe-biases",
+     {"model.layers.1.self_attn.q_proj.bias",
+      "model.layers.0.self_attn.v_proj.bias",
+      "model.layers.1.mlp.gate.weight"}},
 };
 
 class Parity : public testing::TestWithParam<std::string> {};
@@ -160,6 +192,22 @@ TEST(ParityNegative, AWrongExpertForOneTokenIsSeen) {
   EXPECT_GT(relative_error(result.logits, fixture.logits), 1e-3);
 }
 
+/// Biases move choices alone, so it takes one that moves some.
+TEST(ParityNegative, WrongCorrectionBiasesAreSeen) {
+  for (const char* name :
+       {"deepseek-v3-groups", "kimi-k2-tiny", "glm4-moe-norms", "glm4-moe-biases"}) {
+    const Fixture fixture = load_fixture(name);
+    const auto ranks = make_models(fixture, 1, at::kFloat, [](const WeightRequest& request) {
+      if (request.name == "model.layers.1.mlp.gate.e_score_correction_bias") {
+        EXPECT_EQ(request.destination.scalar_type(), at::kFloat);
+        request.destination[0].add_(0.5);
+      }
+    });
+    const SerialResult result = run_step(ranks, whole_step(fixture.requests));
+    EXPECT_GT(relative_error(result.logits, fixture.logits), 1e-2) << name;
+  }
+}
+
 TEST(ParityNegative, RowsOfAnotherRequestAreSeen) {
   const Fixture fixture = load_fixture("tied-dense-sharded");
   auto requests = fixture.requests;
@@ -185,8 +233,11 @@ TEST(ParityRanks, ExpertsSpreadOverRanksGiveTheSame) {
 }
 
 TEST(ParityRanks, DigestsAddUpToThoseOfOneRank) {
-  for (const char* name :
-       {"qwen3-moe-tiny", "odd-heads-stacked", "mixtral-yarn-stacked", "qwen2-moe-llama3"}) {
+  for (const char* name : {"qwen3-moe-tiny",
+                           "odd-heads-stacked",
+                           "mixtral-yarn-stacked",
+                           "qwen2-moe-llama3",
+                           "glm4-moe-norms"}) {
     const Fixture fixture = load_fixture(name);
     const WeightsDigest whole = make_models(fixture, 1, at::kFloat).front()->weights_digest();
     WeightsDigest sum;

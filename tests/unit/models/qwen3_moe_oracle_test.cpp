@@ -29,12 +29,12 @@ class RandomCase {
     config_.num_attention_heads = config_.num_key_value_heads * draw(1, 3);
     config_.head_dim = 2 * draw(1, 8);
     config_.num_experts = draw(1, 9);
-    config_.num_experts_per_tok = draw(1, config_.num_experts);
+    config_.router.top_k = draw(1, config_.num_experts);
     config_.moe_intermediate_size = draw(1, 20);
     config_.intermediate_size = draw(1, 20);
     config_.shared_intermediate_size = draw(0, 2) * config_.moe_intermediate_size;
     config_.has_shared_expert_gate = config_.shared_intermediate_size > 0 && draw(0, 1) == 1;
-    config_.norm_topk_prob = draw(0, 1) == 1;
+    config_.router.normalize = draw(0, 1) == 1;
     config_.qkv_bias = draw(0, 1) == 1;
     config_.output_bias = draw(0, 1) == 1;
     config_.has_qk_norm = draw(0, 1) == 1;

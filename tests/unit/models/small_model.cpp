@@ -14,10 +14,10 @@ MoeDecoderConfig small_config() {
   config.num_key_value_heads = 2;
   config.head_dim = 12;
   config.num_experts = 8;
-  config.num_experts_per_tok = 3;
+  config.router.top_k = 3;
   config.moe_intermediate_size = 24;
   config.shared_intermediate_size = 48;
-  config.norm_topk_prob = true;
+  config.router.normalize = true;
   config.has_qk_norm = true;
   config.rms_norm_eps = 1e-6;
   config.rope.theta = 1000;

@@ -258,7 +258,8 @@ TEST(Checkpoint, AStaleFileBesideAnIndexIsNamed) {
               source.read({"new", {1}, 0, poisoned({1})});
             }),
             folder.path() +
-                ": no tensor 'new' in this checkpoint: model.safetensors is read, and "
+                ": no tensor 'new' in this checkpoint; the nearest name is tensor 'old': "
+                "model.safetensors is read, and "
                 "model.safetensors.index.json beside it is not");
 }
 
@@ -270,7 +271,8 @@ TEST(Checkpoint, WrongTensorsAreNamedWithFileAndNeed) {
   const auto message = [&](const char* name, const std::vector<std::int64_t>& shape) {
     return input_error_of([&] { source.read({name, shape, 0, poisoned(shape)}); });
   };
-  EXPECT_EQ(message("v", {2}), folder.path() + ": no tensor 'v' in this checkpoint");
+  EXPECT_EQ(message("v", {2}),
+            folder.path() + ": no tensor 'v' in this checkpoint; the nearest name is tensor 'ids'");
   EXPECT_EQ(message("w", {3, 2}),
             folder / "model.safetensors" + ": tensor 'w' has shape [2, 3]; the model needs [3, 2]");
   EXPECT_NE(message("w", {6}).find("needs [6]"), std::string::npos);
@@ -387,7 +389,9 @@ TEST(ExpertWeights, AnExpertMissingFromTheV4LayoutIsNamed) {
     read_experts(source, "m", 0, 2, poisoned({2, 6, 4}), poisoned({2, 4, 3}));
   });
   EXPECT_EQ(message,
-            folder.path() + ": no tensor 'm.experts.1.gate_proj.weight' in this checkpoint");
+            folder.path() +
+                ": no tensor 'm.experts.1.gate_proj.weight' in this checkpoint; the "
+                "nearest name is tensor 'm.experts.0.gate_proj.weight'");
 }
 
 }  // namespace

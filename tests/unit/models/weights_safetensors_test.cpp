@@ -294,7 +294,8 @@ TEST(Safetensors, OnlyThreeTypesAreReadable) {
   tensor.dtype = "I64";
   const std::string message = input_error_of([&] { readable_dtype(tensor, "w", "f"); });
   EXPECT_EQ(message,
-            "f: tensor 'w': dtype I64 cannot be read; types that can be read: F32, F16, BF16");
+            "f: tensor 'w': dtype I64 cannot be read; types that can be read: F32, F16, BF16, "
+            "and F8_E4M3 of matrices beside which lie their factors, '<name>_scale_inv'");
 }
 
 TEST(Safetensors, FileRoundTripsThroughTheWriter) {
@@ -328,7 +329,8 @@ TEST(Safetensors, WhatNobodyReadsDoesNotMatter) {
   const std::string message =
       testing::input_error_of([&] { readable_dtype(header.tensors.at("w"), "w", "f"); });
   EXPECT_EQ(message,
-            "f: tensor 'w': dtype F2_E1M0 cannot be read; types that can be read: F32, F16, BF16");
+            "f: tensor 'w': dtype F2_E1M0 cannot be read; types that can be read: F32, F16, BF16, "
+            "and F8_E4M3 of matrices beside which lie their factors, '<name>_scale_inv'");
 }
 
 TEST(Safetensors, FilesThatCannotBeMappedAreNamed) {

@@ -80,6 +80,102 @@ TEST(SyntheticRouting, BalancedIsEvenAfterEveryToken) {
   }
 }
 
+std::set<std::int64_t> groups_of(const std::vector<std::int64_t>& ids,
+                                 std::size_t first,
+                                 int top_k,
+                                 int group_size) {
+  std::set<std::int64_t> groups;
+  for (std::size_t i = first; i < first + static_cast<std::size_t>(top_k); ++i) {
+    groups.insert(ids[i] / group_size);
+  }
+  return groups;
+}
+
+struct GroupCase {
+  int num_experts;
+  int top_k;
+  ExpertGroups groups;
+};
+
+const std::vector<GroupCase> kGroupCases = {{160, 6, {8, 3}},
+                                            {256, 8, {8, 4, GroupScore::sum_of_two}},
+                                            {12, 5, {4, 2}},
+                                            {15, 3, {5, 2}},
+                                            {24, 6, {4, 1}},
+                                            {18, 7, {6, 5}}};
+
+TEST(SyntheticRouting, GroupsLimitEachToken) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  for (const RoutingConfig& routing : {RoutingConfig(BalancedRouting{}),
+                                       RoutingConfig(ZipfRouting{0.0}),
+                                       RoutingConfig(ZipfRouting{1.2})}) {
+    for (const auto& [num_experts, top_k, groups] : kGroupCases) {
+      const auto ids =
+          synthetic_expert_ids(routing, seed, 2, 0, num_experts, top_k, tokens(200), groups);
+      const auto unlimited =
+          synthetic_expert_ids(routing, seed, 2, 0, num_experts, top_k, tokens(200));
+      bool breaks_limit = false;
+      for (std::size_t first = 0; first < ids.size(); first += static_cast<std::size_t>(top_k)) {
+        const int size = num_experts / groups.num_groups;
+        ASSERT_LE(std::ssize(groups_of(ids, first, top_k, size)), groups.num_chosen);
+        ASSERT_EQ(std::ssize(groups_of(ids, first, top_k, 1)), top_k) << "distinct";
+        breaks_limit = breaks_limit ||
+                       std::ssize(groups_of(unlimited, first, top_k, size)) > groups.num_chosen;
+      }
+      EXPECT_TRUE(breaks_limit) << "the limit changes nothing";
+    }
+  }
+}
+
+TEST(SyntheticRouting, BalancedGroupsAreEvenAfterEachRound) {
+  for (const auto& [num_experts, top_k, groups] : kGroupCases) {
+    const int size = num_experts / groups.num_groups;
+    const std::int64_t period = groups.num_groups * (size / std::gcd(size, top_k));
+    const auto ids = synthetic_expert_ids(
+        BalancedRouting{}, 3, 1, 0, num_experts, top_k, tokens(3 * period), groups);
+    std::vector<std::int64_t> of_groups(static_cast<std::size_t>(groups.num_groups));
+    std::vector<std::int64_t> of_experts(static_cast<std::size_t>(num_experts));
+    for (std::int64_t token = 0; token < 3 * period; ++token) {
+      for (int choice = 0; choice < top_k; ++choice) {
+        const auto id = ids[static_cast<std::size_t>(token * top_k + choice)];
+        ++of_groups[static_cast<std::size_t>(id / size)];
+        ++of_experts[static_cast<std::size_t>(id)];
+      }
+      if ((token + 1) % groups.num_groups == 0) {
+        const auto wanted = (token + 1) / groups.num_groups * top_k;
+        EXPECT_EQ(of_groups, std::vector<std::int64_t>(of_groups.size(), wanted)) << token;
+      }
+      if ((token + 1) % period == 0) {
+        const auto wanted = (token + 1) * top_k / num_experts;
+        EXPECT_EQ(of_experts, std::vector<std::int64_t>(of_experts.size(), wanted)) << token;
+      }
+    }
+  }
+}
+
+/// The groups of a token are those whose most eager expert would be drawn first of all groups.
+TEST(SyntheticRouting, ZipfDrawsGroupsByTheirFirstExperts) {
+  const ExpertGroups groups = {4, 2};
+  const auto limited = synthetic_expert_ids(ZipfRouting{0.7}, 9, 1, 0, 16, 3, tokens(300), groups);
+  const auto order = synthetic_expert_ids(ZipfRouting{0.7}, 9, 1, 0, 16, 16, tokens(300));
+  for (std::size_t token = 0; token < 300; ++token) {
+    std::vector<std::int64_t> wanted;
+    std::set<std::int64_t> chosen;
+    for (std::size_t i = 0; i < 16 && wanted.size() < 3; ++i) {
+      const std::int64_t id = order[token * 16 + i];
+      if (chosen.size() < 2) {
+        chosen.insert(id / 4);
+      }
+      if (chosen.contains(id / 4)) {
+        wanted.push_back(id);
+      }
+    }
+    const auto first = limited.begin() + static_cast<std::ptrdiff_t>(3 * token);
+    ASSERT_EQ(std::vector<std::int64_t>(first, first + 3), wanted);
+  }
+}
+
 /// An order that is drawn anew: neither all layers nor all periods may send a token alike.
 TEST(SyntheticRouting, BalancedVaries) {
   const auto ids = synthetic_expert_ids(BalancedRouting{}, 1, 2, 0, 64, 4, tokens(32));
@@ -236,6 +332,11 @@ TEST(SyntheticRouting, OnlyBalancedAndZipfAreSynthetic) {
   EXPECT_FALSE(is_synthetic(ReplayRouting{"a"}));
   EXPECT_THROW(synthetic_expert_ids(NaturalRouting{}, 0, 1, 0, 4, 1, tokens(1)), ContractError);
   EXPECT_THROW(synthetic_expert_ids(BalancedRouting{}, 0, 1, 0, 4, 5, tokens(1)), ContractError);
+  for (const RoutingConfig& routing :
+       {RoutingConfig(BalancedRouting{}), RoutingConfig(ZipfRouting{1.0})}) {
+    EXPECT_THROW(synthetic_expert_ids(routing, 0, 1, 0, 8, 3, tokens(1), {4, 1}), ContractError);
+    EXPECT_THROW(synthetic_expert_ids(routing, 0, 1, 0, 9, 2, tokens(1), {4, 1}), ContractError);
+  }
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ RankFileSpec full_spec(std::int64_t rank, std::int64_t world_size) {
   spec.route_top_k = 3;
   spec.route_experts = 5;
   spec.route_dtype = DType::bfloat16;
+  spec.has_router_scores = true;
   spec.has_given_routing = true;
   spec.context_tokens = 4;
   spec.has_given_context_routing = true;

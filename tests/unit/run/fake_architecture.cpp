@@ -60,6 +60,7 @@ FakeArchitecture::FakeArchitecture(Make make)
   dims_.top_k = 2;
   dims_.flops_per_token = 100;
   dims_.flops_per_key = 1;
+  dims_.flops_per_decode_key = 1;
 }
 
 std::unique_ptr<Model> FakeArchitecture::make_model(WeightSource& weights,

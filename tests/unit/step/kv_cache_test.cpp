@@ -1,5 +1,7 @@
 #include "framework/step/kv_cache.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <string>
@@ -79,6 +81,39 @@ TEST(KvCache, StartsAsNanInPages) {
   EXPECT_EQ(cache.keys[2].sizes(), (at::IntArrayRef{4, 4, 2, 6}));
   EXPECT_TRUE(at::isnan(cache.keys[0]).all().item<bool>());
   EXPECT_TRUE(at::isnan(cache.values[2]).all().item<bool>());
+}
+
+TEST(KvCache, OfLatentsHasOnePart) {
+  ModelDims dims = small_dims();
+  dims.kv_heads = 1;
+  dims.caches_latents = true;
+  StepWorkload step;
+  step.batch.requests.push_back({.id = 3, .query_length = 1, .context_length = 2});
+  const auto pages = allocate_kv_pages(std::vector<std::int64_t>{3}, 4, 0, 1);
+  KvCache cache = make_kv_cache(pages, dims, kLayers, at::kCPU);
+  EXPECT_TRUE(cache.keys.empty() && cache.values.empty());
+  ASSERT_EQ(cache.num_layers(), 3U);
+  ASSERT_EQ(cache.parts().size(), 1U);
+  EXPECT_STREQ(cache.parts().front().name, "latent_");
+  EXPECT_EQ(cache.latents[1].sizes(), (at::IntArrayRef{1, 4, 1, 6}));
+  fill_context_random(cache, step, pages, dims, 1);
+  const auto first = [&](const at::Tensor& tensor) {
+    return tensor.flatten(0, 1)[pages.slot(0, 0)][0][0].item<float>();
+  };
+  // Values of their own: neither another layer's nor those of keys or values.
+  dims.caches_latents = false;
+  KvCache others = make_kv_cache(pages, dims, kLayers, at::kCPU);
+  fill_context_random(others, step, pages, dims, 1);
+  const std::set<float> firsts = {first(cache.latents[0]),
+                                  first(cache.latents[1]),
+                                  first(others.keys[0]),
+                                  first(others.values[0])};
+  EXPECT_EQ(firsts.size(), 4U);
+  EXPECT_TRUE(std::none_of(firsts.begin(), firsts.end(), [](float x) { return std::isnan(x); }));
+  EXPECT_TRUE(cache.latents[0].flatten(0, 1)[pages.slot(0, 2)].isnan().all().item<bool>());
+  poison_slots(cache, at::tensor({pages.slot(0, 1)}, at::kLong));
+  EXPECT_TRUE(cache.latents[2].flatten(0, 1)[pages.slot(0, 1)].isnan().all().item<bool>());
+  EXPECT_FALSE(cache.latents[2].flatten(0, 1)[pages.slot(0, 0)].isnan().any().item<bool>());
 }
 
 TEST(KvCache, OfAnIdleRankIsEmpty) {
