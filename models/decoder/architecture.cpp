@@ -9,6 +9,7 @@
 #include "models/decoder/model.hpp"
 #include "models/decoder/renamed_weights.hpp"
 #include "models/decoder/weights.hpp"
+#include "models/layers/cuda/layers.hpp"
 
 namespace dovetail {
 namespace {
@@ -96,27 +97,22 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .flops_per_decode_key = flops_per_decode_key(config)};
 }
 
-/// Throws InputError for layers that are built for CPU ranks alone.
-void check_device(const MoeDecoderConfig& config, const ModelPlacement& placement) {
-  if (!placement.device.is_cuda()) {
-    return;
-  }
-  const char* missing = config.latent                            ? "latent attention"
-                        : !config.router.is_softmax_top_k()      ? "this router"
-                        : config.turned_dim() != config.head_dim ? "turning a part of a head"
-                                                                 : nullptr;
-  if (missing != nullptr) {
-    throw InputError(std::string(missing) +
-                     " is not built for GPUs yet; allowed for execution.device: cpu");
-  }
-}
-
 /// Throws InputError for sizes that the kernels for bfloat16 on a GPU are not built for.
 void check_kernels(const MoeDecoderConfig& config, const ModelPlacement& placement) {
   constexpr std::int64_t vector_elements = 8;
   constexpr std::int64_t max_head_dim = 256;
   if (!placement.device.is_cuda() || placement.dtype != at::kBFloat16) {
     return;
+  }
+  if (config.latent && !gpu::takes_latents(*config.latent)) {
+    throw InputError(
+        "bfloat16 on a GPU with latent attention of these sizes is not built yet; allowed: "
+        "qk_nope_head_dim 128, qk_rope_head_dim 64, v_head_dim 128, kv_lora_rank 512");
+  }
+  if (config.turned_dim() != config.head_dim) {
+    throw InputError(
+        "bfloat16 on a GPU with heads of which a part turns (partial_rotary_factor) is not built "
+        "yet; allowed for execution.device: cpu, or execution.dtype: float32");
   }
   if (config.head_dim % vector_elements != 0 || config.head_dim > max_head_dim) {
     throw InputError("bfloat16 on a GPU with head_dim " + std::to_string(config.head_dim) +
@@ -140,7 +136,6 @@ void check_placement(const MoeDecoderConfig& config, const ModelPlacement& place
                      "; allowed for expert_parallel: a divisor of " +
                      std::to_string(config.num_experts));
   }
-  check_device(config, placement);
   check_kernels(config, placement);
 }
 

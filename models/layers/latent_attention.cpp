@@ -12,10 +12,12 @@
 #include <ATen/ops/zeros.h>
 
 #include "framework/base/check.hpp"
+#include "models/layers/cuda/layers.hpp"
 #include "models/layers/paged_context.hpp"
 #include "models/layers/products.hpp"
 #include "models/layers/rms_norm.hpp"
 #include "models/layers/rotary.hpp"
+#include "models/layers/tiles.hpp"
 
 namespace dovetail {
 namespace {
@@ -68,8 +70,14 @@ at::Tensor latents_of(const LatentAttentionDims& dims,
 
 /// x [T, heads, in], weight [heads, out, in] -> [T, heads, out]: each head by its own matrix.
 at::Tensor multiply_heads(const at::Tensor& x, const at::Tensor& weight, Numerics numerics) {
+  const auto multiply = [&](const at::Tensor& rows) {
+    return at::bmm(rows.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1).contiguous();
+  };
   if (numerics == Numerics::fast) {
-    return at::bmm(x.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1).contiguous();
+    return multiply(x);
+  }
+  if (x.is_cuda()) {
+    return x.size(0) == 0 ? multiply(x) : by_row_blocks(x, multiply);
   }
   const at::Tensor result = at::empty({x.size(0), x.size(1), weight.size(1)}, x.options());
   std::vector<RowProduct> products;
@@ -239,7 +247,11 @@ at::Tensor latent_attention(const LatentAttentionDims& dims,
                             const UbatchInputs& inputs,
                             at::Tensor& latents,
                             Numerics numerics) {
-  DOVETAIL_CHECK(x.is_cpu(), "latent attention is built for the CPU");
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(x)) {
+      return gpu::latent_attention(dims, weights, x, rotary, inputs, latents, numerics);
+    }
+  }
   DOVETAIL_CHECK_EQ(rotary.size(1), x.size(0));
   const at::Tensor queries = queries_of(dims, weights, x, rotary, numerics);
   write_cache(inputs, latents_of(dims, weights, x, rotary, numerics), latents);

@@ -55,9 +55,9 @@ struct LatentAttentionWeights {
 
 /// x [T, H] (normed) -> [T, H], residual not added. Writes the latents of the rows in segments at
 /// their slots first: latents [pages, page_size, 1, C + R], normed latent and turned rotary key.
-/// `rotary` as written by Rotary::table for heads of R. Padding rows as in self_attention. On the
-/// CPU. batch_invariant: a row's result and latent depend on its request's tokens up to itself
-/// alone.
+/// `rotary` as written by Rotary::table for heads of R. Padding rows as in self_attention.
+/// batch_invariant: a row's result and latent depend on its request's tokens up to itself alone; on
+/// a GPU in bfloat16 rows of a decode step and of all other steps are two such kinds.
 at::Tensor latent_attention(const LatentAttentionDims& dims,
                             const LatentAttentionWeights& weights,
                             const at::Tensor& x,

@@ -147,8 +147,8 @@ Routing route_tokens(const at::Tensor& logits,
                      const RouterRule& rule,
                      Numerics numerics) {
   if constexpr (gpu::kIsBuilt) {
-    if (rule.is_softmax_top_k() && gpu::serves(logits) && gpu::can_route(logits, rule.top_k)) {
-      return gpu::route(logits, replay_ids, slot_mapping, rule.top_k, rule.normalize);
+    if (gpu::serves(logits) && gpu::can_route(logits, rule)) {
+      return gpu::route(logits, bias, replay_ids, slot_mapping, rule);
     }
   }
   Routing routing = replay_ids.defined() ? route_replayed(logits, bias, replay_ids, rule, numerics)

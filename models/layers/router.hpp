@@ -20,11 +20,6 @@ struct RouterRule {
   ExpertGroups groups;
   bool normalize = false;  ///< a token's weights are made to add up to 1
   double scale = 1;        ///< that weights are multiplied with then (routed_scaling_factor)
-
-  /// The weights are scores of the logits, and nothing else is done to them.
-  bool is_softmax_top_k() const {
-    return score == RouterScore::softmax && !groups.are_limited() && scale == 1;
-  }
 };
 
 struct Routing {

@@ -6,6 +6,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/clamp_min.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/silu.h>
@@ -195,7 +196,7 @@ TEST(LayersRouter, ChoosesAsAStableSort) {
           if (tokens > 2) {
             slots[1] = -1;
           }
-          ASSERT_TRUE(gpu::can_route(to_gpu(logits), k));
+          ASSERT_TRUE(gpu::can_route(to_gpu(logits), {.top_k = k}));
           const Routing got = route_tokens(to_gpu(logits),
                                            {},
                                            {},
@@ -240,6 +241,61 @@ TEST(LayersRouter, ReplayedIdsGetTheLogitsWeights) {
   const Routing other =
       route_tokens(logits, {}, at::remainder(ids + 1, 40), slots, {.top_k = 4, .normalize = true});
   EXPECT_NE(difference(got.weights.narrow(0, 0, 8), other.weights.narrow(0, 0, 8), 1e-5, 0), "");
+}
+
+TEST(LayersRouter, GroupsBiasesAndScoresAreThoseOfTheCpu) {
+  DOVETAIL_REQUIRE_GPU();
+  std::mt19937_64 random(next_seed());
+  const std::vector<std::pair<std::int64_t, RouterRule>> rules = {
+      {160, {.top_k = 6, .groups = {.num_groups = 8, .num_chosen = 3}, .scale = 16}},
+      {256,
+       {.top_k = 8,
+        .score = RouterScore::sigmoid,
+        .groups = {.num_groups = 8, .num_chosen = 4, .score = GroupScore::sum_of_two},
+        .normalize = true,
+        .scale = 2.5}},
+      {384, {.top_k = 8, .score = RouterScore::sigmoid, .normalize = true, .scale = 2.827}},
+      {40,
+       {.top_k = 4,
+        .groups = {.num_groups = 20, .num_chosen = 2, .score = GroupScore::sum_of_two}}}};
+  for (const auto& [experts, rule] : rules) {
+    SCOPED_TRACE(testing::Message() << experts << " experts");
+    const bool sigmoid = rule.score == RouterScore::sigmoid;
+    const at::Tensor logits = tied_logits(130, experts, random);
+    // Far coarser than the rounding of a sigmoid, so that no device's own decides.
+    const at::Tensor bias =
+        sigmoid ? (random_bf16_values({experts}, random) * 64).round() / 64 : at::Tensor();
+    at::Tensor slots = at::arange(130, at::kLong);
+    slots[7] = -1;
+    const auto on_gpu = [](const at::Tensor& x, at::ScalarType dtype) {
+      return x.defined() ? to_gpu(x, dtype) : x;
+    };
+    const Routing wanted = route_tokens(logits, bias, {}, slots, rule);
+    const Routing got =
+        route_tokens(to_gpu(logits), on_gpu(bias, at::kFloat), {}, to_gpu(slots, at::kLong), rule);
+    check_gpu();
+    EXPECT_EQ(bitwise_difference(got.expert_ids, wanted.expert_ids), "");
+    EXPECT_EQ(difference(got.weights, wanted.weights, 1e-5, 1e-12), "");
+    EXPECT_EQ(got.scores.defined(), sigmoid);
+    if (sigmoid) {
+      EXPECT_EQ(difference(got.scores, wanted.scores, 1e-5, 1e-6), "");
+    }
+    // Without the rule's groups and biases other experts are chosen.
+    const Routing plain = route_tokens(logits, {}, {}, slots, {.top_k = rule.top_k});
+    EXPECT_NE(bitwise_difference(got.expert_ids, plain.expert_ids), "");
+    const at::Tensor given = at::clamp_min(wanted.expert_ids.roll(1, 0), 0);
+    const Routing replayed = route_tokens(to_gpu(logits),
+                                          on_gpu(bias, at::kFloat),
+                                          to_gpu(given, at::kLong),
+                                          to_gpu(slots, at::kLong),
+                                          rule);
+    check_gpu();
+    EXPECT_EQ(bitwise_difference(replayed.natural_ids, wanted.expert_ids), "");
+    EXPECT_EQ(
+        difference(
+            replayed.weights, route_tokens(logits, bias, given, slots, rule).weights, 1e-5, 1e-12),
+        "");
+  }
 }
 
 TEST(LayersRouter, NanLogitsGiveValidIds) {

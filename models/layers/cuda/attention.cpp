@@ -17,6 +17,7 @@
 #include "framework/cuda/num_sms.hpp"
 #include "models/layers/cuda/kernels.hpp"
 #include "models/layers/cuda/layers.hpp"
+#include "models/layers/cuda/segments.hpp"
 #include "models/layers/products.hpp"
 
 namespace dovetail::gpu {
@@ -37,28 +38,6 @@ struct Context {
   float scale;
   Numerics numerics;
 };
-
-const std::int32_t* numbers(const at::Tensor& tensor, std::int64_t count, const char* name) {
-  DOVETAIL_CHECK(tensor.defined() && tensor.is_cuda() && tensor.scalar_type() == at::kInt &&
-                     tensor.is_contiguous() && tensor.numel() == count,
-                 std::string(name) + " must be [" + std::to_string(count) + "] int32 on the GPU");
-  return tensor.const_data_ptr<std::int32_t>();
-}
-
-DeviceSegments segments_of(const UbatchInputs& inputs) {
-  const at::Tensor& tables = inputs.block_tables;
-  const std::int64_t count = tables.size(0);
-  DOVETAIL_CHECK(tables.is_cuda() && tables.scalar_type() == at::kInt &&
-                     (tables.size(1) <= 1 || tables.stride(1) == 1),
-                 "block_tables must be int32 on the GPU, with neighbouring pages");
-  const SegmentTensors& on_device = inputs.on_device;
-  return {.query_starts = numbers(on_device.query_starts, count + 1, "query_starts"),
-          .key_lengths = numbers(on_device.key_lengths, count, "key_lengths"),
-          .key_starts = numbers(on_device.key_starts, count + 1, "key_starts"),
-          .block_tables = tables.const_data_ptr<std::int32_t>(),
-          .table_stride = tables.stride(0),
-          .count = count};
-}
 
 PagedKeys paged(const AttentionDims& dims, const at::Tensor& keys, const at::Tensor& values) {
   DOVETAIL_CHECK(keys.is_contiguous() && values.is_contiguous() && keys.sizes() == values.sizes() &&
@@ -104,12 +83,6 @@ at::Tensor decode(const Context& context, const at::Tensor& qkv) {
   }
   launch_decode_attention(arguments, stream());
   return result;
-}
-
-AttentionRows rows_of(const at::Tensor& heads) {
-  return {.data = heads.const_data_ptr(),
-          .token_stride = heads.stride(0),
-          .head_stride = heads.stride(1)};
 }
 
 /// result [T, heads, head_dim]; rows outside of all segments are left alone.

@@ -164,16 +164,28 @@ struct LatentRowsArguments {
   void* query_rope = nullptr;           ///< [tokens, heads, 64], rotary dims; changed in place
   std::int64_t query_token_stride = 0;
   std::int64_t query_head_stride = 0;
-  void* keys = nullptr;   ///< [tokens, kLatentKeyDim]; written
-  void* cache = nullptr;  ///< [slots, kLatentKeyDim]
+  void* latents = nullptr;    ///< [tokens, kLatentValueDim]: the normed latents, or null
+  void* rope_keys = nullptr;  ///< [tokens, 64]: the turned rotary dims of the keys, or null
+  void* cache = nullptr;      ///< [slots, kLatentKeyDim]
   std::int64_t tokens = 0;
   std::int64_t heads = 0;
 };
 
-/// Norms the latents, turns the rotary dims of keys and queries, and writes the keys to `keys` and
-/// to their slots. Dims that turned together lie 32 apart afterwards. Rounds where rms_norm and
-/// rotate round.
+/// Norms the latents, turns the rotary dims of keys and queries, and writes keys to their slots and
+/// to `latents` and `rope_keys`. Dims that turned together lie 32 apart afterwards. Rounds where
+/// rms_norm and rotate round.
 void launch_latent_rows(const LatentRowsArguments& arguments, cudaStream_t stream);
+
+/// Copies the keys of all segments, one after another, out of their pages: key p of segment s to
+/// row key_starts[s] + p of latents [>= all keys, kLatentValueDim] and rope_keys [.., 64]. Rows
+/// behind are left alone. cache [pages, page_size, kLatentKeyDim].
+void launch_gather_latents(void* latents,
+                           void* rope_keys,
+                           const void* cache,
+                           std::int64_t page_size,
+                           const DeviceSegments& segments,
+                           std::int64_t max_key_length,
+                           cudaStream_t stream);
 
 /// Absorbed queries in two tensors, neighbours along the last dimension; strides in elements,
 /// multiples of 8.

@@ -38,10 +38,10 @@ __device__ __forceinline__ void store_pair(bf16* row, int pair, const Pair& turn
   row[pair + kPairs] = turned.second;
 }
 
-/// The latent of the token, normed, to `key` and, where the token has a slot, `cached`.
+/// The latent of the token, normed, to `latent` and `cached`, either of which may be null.
 __device__ void norm_latent(const LatentRowsArguments& x,
                             const bf16* from,
-                            bf16* key,
+                            bf16* latent,
                             bf16* cached) {
   __shared__ float squares_of_warps[kNormWarps];
   const int thread = static_cast<int>(threadIdx.x);
@@ -75,7 +75,9 @@ __device__ void norm_latent(const LatentRowsArguments& x,
     part.values[i] = __float2bfloat16_rn(rounded(__bfloat162float(part.values[i]) * scale) *
                                          __bfloat162float(weight.values[i]));
   }
-  store_vector<kVector>(key + thread * kVector, part);
+  if (latent != nullptr) {
+    store_vector<kVector>(latent + thread * kVector, part);
+  }
   if (cached != nullptr) {
     store_vector<kVector>(cached + thread * kVector, part);
   }
@@ -84,10 +86,13 @@ __device__ void norm_latent(const LatentRowsArguments& x,
 __global__ void __launch_bounds__(kThreads) norm_and_turn(const LatentRowsArguments x) {
   const auto token = static_cast<std::int64_t>(blockIdx.x);
   const bf16* const from = static_cast<const bf16*>(x.compressed) + token * x.compressed_stride;
-  bf16* const key = static_cast<bf16*>(x.keys) + token * kLatentKeyDim;
+  bf16* const latent =
+      x.latents == nullptr ? nullptr : static_cast<bf16*>(x.latents) + token * kLatentValueDim;
+  bf16* const rope_key =
+      x.rope_keys == nullptr ? nullptr : static_cast<bf16*>(x.rope_keys) + token * 2 * kPairs;
   const std::int64_t slot = x.slots[token];
   bf16* const cached = slot < 0 ? nullptr : static_cast<bf16*>(x.cache) + slot * kLatentKeyDim;
-  norm_latent(x, from, key, cached);
+  norm_latent(x, from, latent, cached);
   // Head -1 is the key's.
   const bf16* const cosine = static_cast<const bf16*>(x.rotary) + token * kPairs;
   const bf16* const sine = cosine + x.tokens * kPairs;
@@ -108,7 +113,9 @@ __global__ void __launch_bounds__(kThreads) norm_and_turn(const LatentRowsArgume
       store_pair(query, pair, turned);
       continue;
     }
-    store_pair(key + kLatentValueDim, pair, turned);
+    if (rope_key != nullptr) {
+      store_pair(rope_key, pair, turned);
+    }
     if (cached != nullptr) {
       store_pair(cached + kLatentValueDim, pair, turned);
     }
@@ -117,7 +124,54 @@ __global__ void __launch_bounds__(kThreads) norm_and_turn(const LatentRowsArgume
 
 static_assert(kPairs == kWarpSize, "a warp takes the pairs of a head");
 
+/// Block (x, y): keys [8 x, 8 x + 8) of segment y, a warp a key.
+__global__ void __launch_bounds__(kThreads) gather_latents(bf16* to_latents,
+                                                           bf16* to_rope_keys,
+                                                           const bf16* cache,
+                                                           DeviceSegments segments,
+                                                           int page_size) {
+  const int segment = static_cast<int>(blockIdx.y);
+  const int key = static_cast<int>(blockIdx.x) * (kThreads / kWarpSize) +
+                  static_cast<int>(threadIdx.x) / kWarpSize;
+  if (key >= segments.key_lengths[segment]) {
+    return;
+  }
+  const std::int64_t page =
+      segments.block_tables[segment * segments.table_stride + key / page_size];
+  const bf16* const from = cache + (page * page_size + key % page_size) * kLatentKeyDim;
+  const std::int64_t row = static_cast<std::int64_t>(segments.key_starts[segment]) + key;
+  constexpr int vectors = static_cast<int>(kLatentKeyDim) / kVector;
+  for (int i = static_cast<int>(threadIdx.x) % kWarpSize; i < vectors; i += kWarpSize) {
+    bf16* const to = i < kNormThreads
+                         ? to_latents + row * kLatentValueDim + i * kVector
+                         : to_rope_keys + row * 2 * kPairs + (i - kNormThreads) * kVector;
+    store_vector<kVector>(to, load_vector<kVector>(from + i * kVector));
+  }
+}
+
 }  // namespace
+
+void launch_gather_latents(void* latents,
+                           void* rope_keys,
+                           const void* cache,
+                           std::int64_t page_size,
+                           const DeviceSegments& segments,
+                           std::int64_t max_key_length,
+                           cudaStream_t stream) {
+  DOVETAIL_CHECK(segments.count <= 65535, "gather_latents: number of segments");
+  if (segments.count == 0 || max_key_length == 0) {
+    return;
+  }
+  constexpr std::int64_t keys_of_block = kThreads / kWarpSize;
+  const dim3 grid(static_cast<unsigned>((max_key_length + keys_of_block - 1) / keys_of_block),
+                  static_cast<unsigned>(segments.count));
+  gather_latents<<<grid, kThreads, 0, stream>>>(static_cast<bf16*>(latents),
+                                                static_cast<bf16*>(rope_keys),
+                                                static_cast<const bf16*>(cache),
+                                                segments,
+                                                static_cast<int>(page_size));
+  check_cuda(cudaGetLastError(), "launch of gather_latents");
+}
 
 void launch_latent_rows(const LatentRowsArguments& arguments, cudaStream_t stream) {
   DOVETAIL_CHECK(arguments.compressed_stride % kVector == 0, "latent rows: alignment");

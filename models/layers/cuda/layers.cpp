@@ -68,16 +68,22 @@ at::Tensor rotary_table(const at::Tensor& positions,
   return table;
 }
 
-bool can_route(const at::Tensor& logits, std::int64_t k) {
-  return logits.is_contiguous() && logits.size(1) <= kMaxRoutedExperts && k <= kMaxRoutedChoices;
+bool can_route(const at::Tensor& logits, const RouterRule& rule) {
+  return logits.is_contiguous() && logits.size(1) <= kMaxRoutedExperts &&
+         rule.top_k <= kMaxRoutedChoices && rule.groups.num_groups <= kMaxRoutedGroups;
 }
 
 Routing route(const at::Tensor& logits,
+              const at::Tensor& bias,
               const at::Tensor& replay_ids,
               const at::Tensor& slot_mapping,
-              std::int64_t k,
-              bool normalize) {
+              const RouterRule& rule) {
   const std::int64_t tokens = logits.size(0);
+  const std::int64_t k = rule.top_k;
+  const bool sigmoid = rule.score == RouterScore::sigmoid;
+  DOVETAIL_CHECK(!bias.defined() || (bias.is_cuda() && bias.scalar_type() == at::kFloat &&
+                                     bias.is_contiguous() && bias.numel() == logits.size(1)),
+                 "the router's bias must be [experts] float32 on the GPU");
   DOVETAIL_CHECK_EQ(slot_mapping.numel(), tokens);
   DOVETAIL_CHECK(slot_mapping.is_contiguous(), "slot_mapping must be contiguous");
   if (replay_ids.defined()) {
@@ -90,7 +96,8 @@ Routing route(const at::Tensor& logits,
   const Routing routing = {
       .expert_ids = expert_ids,
       .weights = at::empty({tokens, k}, options.dtype(at::kFloat)),
-      .natural_ids = replay_ids.defined() ? at::empty_like(expert_ids) : expert_ids};
+      .natural_ids = replay_ids.defined() ? at::empty_like(expert_ids) : expert_ids,
+      .scores = sigmoid ? at::empty(logits.sizes(), options.dtype(at::kFloat)) : at::Tensor()};
   launch_router(
       {.logits = logits.const_data_ptr(),
        .slots = slot_mapping.const_data_ptr<std::int64_t>(),
@@ -101,7 +108,14 @@ Routing route(const at::Tensor& logits,
        .tokens = tokens,
        .experts = logits.size(1),
        .k = k,
-       .normalize = normalize},
+       .normalize = rule.normalize,
+       .scale = static_cast<float>(rule.scale),
+       .sigmoid = sigmoid,
+       .bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr,
+       .scores = sigmoid ? routing.scores.mutable_data_ptr<float>() : nullptr,
+       .num_groups = rule.groups.num_groups,
+       .num_chosen_groups = rule.groups.num_chosen,
+       .group_sum_of_two = rule.groups.score == GroupScore::sum_of_two},
       stream());
   return routing;
 }

@@ -10,6 +10,7 @@
 
 #include "models/layers/attention.hpp"
 #include "models/layers/experts.hpp"
+#include "models/layers/latent_attention.hpp"
 #include "models/layers/router.hpp"
 
 namespace dovetail::gpu {
@@ -54,6 +55,24 @@ at::Tensor self_attention(const AttentionDims& dims,
                           at::Tensor& values,
                           Numerics numerics);
 
+/// Whether latent_attention takes such sizes: keys of 128 and 64 rotary dims, values of 128,
+/// latents of 512, as in all published models.
+inline bool takes_latents(const LatentAttentionDims& dims) {
+  return dims.qk_nope_head_dim == 128 && dims.qk_rope_head_dim == 64 && dims.v_head_dim == 128 &&
+         dims.kv_lora_rank == 512;
+}
+
+/// Reads inputs.on_device, not inputs.segments. Rows behind the last segment are as in
+/// self_attention. Segments of at most one row (max_query_length) are absorbed, in other steps all
+/// rows are expanded; batch_invariant: a row has the same bits in all steps of one such kind.
+at::Tensor latent_attention(const LatentAttentionDims& dims,
+                            const LatentAttentionWeights& weights,
+                            const at::Tensor& x,
+                            const at::Tensor& rotary,
+                            const UbatchInputs& inputs,
+                            at::Tensor& latents,
+                            Numerics numerics);
+
 /// Whether project can multiply these: sizes that are multiples of 8, contiguous, aligned to 16
 /// bytes.
 bool can_project(const at::Tensor& x, const at::Tensor& weight);
@@ -63,14 +82,15 @@ bool can_project(const at::Tensor& x, const at::Tensor& weight);
 /// must not split a sum.
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-/// Whether route can choose k of logits [T, experts]: contiguous, at most 1024 experts, k <= 32.
-bool can_route(const at::Tensor& logits, std::int64_t k);
+/// Whether route can choose among logits [T, experts]: contiguous, at most 1024 experts, 32 choices
+/// and 32 groups.
+bool can_route(const at::Tensor& logits, const RouterRule& rule);
 
 Routing route(const at::Tensor& logits,
+              const at::Tensor& bias,
               const at::Tensor& replay_ids,
               const at::Tensor& slot_mapping,
-              std::int64_t k,
-              bool normalize);
+              const RouterRule& rule);
 
 /// rows.rows [R, H]: H and the experts' inner size are multiples of 8. Rows of the result from
 /// offsets.back() on are unspecified; such rows are not read.

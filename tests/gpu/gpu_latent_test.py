@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""DeepSeek's architectures on GPUs, with heads of the published sizes (other sizes have no kernels in bfloat16) and little else.
+
+gpu_latent_test.py [unittest arguments]
+"""
+import json
+import unittest
+
+from gpu_cases import FP32_BOUND, RANKS, GpuTest, lists
+
+V3 = {"model_type": "deepseek_v3", "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 3, "first_k_dense_replace": 1, "moe_layer_freq": 1,
+      "num_attention_heads": 6, "num_key_value_heads": 6, "q_lora_rank": 96, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
+      "v_head_dim": 128, "intermediate_size": 320, "moe_intermediate_size": 64, "n_routed_experts": 32, "num_experts_per_tok": 6, "n_shared_experts": 1,
+      "n_group": 4, "topk_group": 2, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+      "rope_theta": 10000, "max_position_embeddings": 4096, "tie_word_embeddings": False, "attention_bias": False,
+      "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 1024, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0,
+                       "mscale_all_dim": 1.0},
+      "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
+V2 = {**V3, "model_type": "deepseek_v2", "q_lora_rank": None, "num_attention_heads": 16, "num_key_value_heads": 16, "scoring_func": "softmax",
+      "topk_method": "group_limited_greedy", "norm_topk_prob": False, "routed_scaling_factor": 16.0}
+
+EXPERIMENT = """
+experiment: latent
+model: {architecture: %(architecture)s, config: %(config)s, weights: {seed: 42}}
+parallel: {expert_parallel: %(ranks)d}
+workload: {%(workload)s, seed: 5, routing: %(routing)s}
+execution: {device: %(device)s, dtype: %(dtype)s, numerics: %(numerics)s, warmup: 1, iterations: 2, timeout_s: 60}
+policies:
+  - {name: sequential, exchange: gather}
+%(policies)s
+verify: {baseline: sequential, mode: %(mode)s, routing: %(verify_routing)s}
+record: {outputs: [hidden, logits, layers, routing], timing: steps}
+"""
+EAGER = """
+  - {name: three, schedule: dual_batch, ubatches: 3, split: balanced, exchange: ragged, page_size: 32}
+  - {name: staged, ubatches: 2, stages: decode, exchange: padded, hand_off: inline}
+  - {name: shared_expert, exchange: padded}"""
+GRAPHS = """
+  - {name: full, schedule: sequential, exchange: padded, graph: full}
+  - {name: dual_pieces, schedule: dual_batch, ubatches: 2, split: {sizes: [5, 3]}, exchange: ragged, graph: piecewise, hand_off: inline}
+  - {name: dual_full, schedule: dual_batch, ubatches: 2, exchange: gather, graph: full}"""
+WORKLOADS = {
+    "prefill": lambda ranks: "phase: prefill, requests: " + lists(ranks, lengths=[37, 1, 290]),
+    "chunked": lambda ranks: "phase: prefill, requests: " + lists(ranks, lengths=[11, 2, 40], context_lengths=[21, 133, 0]) + ", steps: 2",
+    "decode": lambda ranks: "phase: decode, requests: " + lists(ranks, context_lengths=[5, 700, 1]) + ", steps: 2",
+    "mixed": lambda ranks: "phase: mixed, requests: " + lists(ranks, lengths=[24, 1, 7], context_lengths=[0, 123, 17]),
+}
+
+
+class GpuLatent(GpuTest):
+    def run_latent(self, name, config, workload, device="cuda", dtype="bfloat16", numerics="fast", policies=EAGER, mode="tolerance", routing="natural"):
+        path = self.write(json.dumps(config), f"{config['model_type']}.json")
+        fields = {"architecture": config["model_type"], "config": path, "ranks": RANKS, "workload": WORKLOADS[workload](RANKS), "routing": routing,
+                  "device": device, "dtype": dtype, "numerics": numerics, "policies": policies, "mode": mode,
+                  "verify_routing": "replay" if mode == "tolerance" and dtype == "bfloat16" and routing == "natural" else "natural"}
+        return self.run_on(RANKS, EXPERIMENT % fields, f"{name}-{config['model_type']}-{workload}-{dtype}")[0]
+
+    def test_float32_equals_the_cpu(self):
+        for config in (V3, V2):
+            for workload in WORKLOADS:
+                with self.subTest(model=config["model_type"], workload=workload):
+                    cpu = self.run_latent("cpu", config, workload, "cpu", "float32", policies="")
+                    gpu = self.run_latent("gpu", config, workload, "cuda", "float32")
+                    for policy in ("sequential", "three", "staged"):
+                        for tensor in self.verify(cpu / "sequential", gpu / policy, "tolerance")["tensors"]:
+                            self.assertLessEqual(float(tensor["error"]), FP32_BOUND, str(tensor))
+
+    def test_bfloat16_kernels_in_graphs_follow_the_cpu(self):
+        for config in (V3, V2):
+            for workload in WORKLOADS:
+                with self.subTest(model=config["model_type"], workload=workload):
+                    cpu = self.run_latent("cpu", config, workload, "cpu", policies="")
+                    gpu = self.run_latent("gpu", config, workload, policies=EAGER + GRAPHS, routing="{replay: %s}" % (cpu / "sequential"))
+                    self.assert_steps(gpu / "dual_full", "full", ubatched=True)
+                    self.assert_steps(gpu / "dual_pieces", "piecewise", ubatched=True)
+                    for policy in ("sequential", "three", "full", "dual_full"):
+                        self.verify(cpu / "sequential", gpu / policy, "tolerance")
+
+    def test_natural_routing_of_ubatches_is_judged(self):
+        self.run_latent("natural", V3, "prefill", policies=EAGER + GRAPHS)
+
+    def test_batch_invariant_policies_have_the_bits_of_sequential(self):
+        for workload in WORKLOADS:
+            with self.subTest(workload=workload):
+                self.run_latent("invariant", V3, workload, numerics="batch_invariant", policies=EAGER + GRAPHS, mode="bitwise")
+
+    def test_other_models_are_told_apart(self):
+        right = self.run_latent("right", V3, "decode", policies="")
+        wrong = self.run_latent("wrong", {**V3, "rope_theta": 5000}, "decode", policies="")
+        self.verify(right / "sequential", wrong / "sequential", "tolerance", code=4)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
