@@ -6,7 +6,7 @@ gpu_latent_test.py [unittest arguments]
 import json
 import unittest
 
-from gpu_cases import FP32_BOUND, RANKS, GpuTest, lists
+from gpu_cases import RANKS, GpuTest, lists
 
 V3 = {"model_type": "deepseek_v3", "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 3, "first_k_dense_replace": 1, "moe_layer_freq": 1,
       "num_attention_heads": 6, "num_key_value_heads": 6, "q_lora_rank": 96, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
@@ -17,7 +17,9 @@ V3 = {"model_type": "deepseek_v3", "vocab_size": 512, "hidden_size": 256, "num_h
                        "mscale_all_dim": 1.0},
       "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
 V2 = {**V3, "model_type": "deepseek_v2", "q_lora_rank": None, "num_attention_heads": 16, "num_key_value_heads": 16, "scoring_func": "softmax",
-      "topk_method": "group_limited_greedy", "norm_topk_prob": False, "routed_scaling_factor": 16.0}
+      "topk_method": "group_limited_greedy", "norm_topk_prob": False, "routed_scaling_factor": 4.0}
+
+FP32_BOUND = 4e-6  # of a row, against the CPU: latents and their heads are long sums; verify allows twice as much
 
 EXPERIMENT = """
 experiment: latent
