@@ -184,8 +184,10 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
     tokens += step.batch.num_tokens();
     requests += std::ssize(step.batch.requests);
   }
-  auto parts = run.architecture->weight_memory(
-      {.ep_size = grid.expert_parallel, .ep_rank = ep_rank, .dtype = dtype, .device = at::kCPU});
+  auto parts = run.architecture->weight_memory({.ep_size = grid.expert_parallel,
+                                                .ep_rank = ep_rank,
+                                                .dtype = dtype,
+                                                .device = placement_of(run, ep_rank).device});
   std::int64_t slots = 0;
   std::int64_t exchange_bytes = 0;
   const auto first = question.policy.value_or(0);

@@ -79,7 +79,7 @@ at::Tensor multiply_heads(const at::Tensor& x, const at::Tensor& weight, Numeric
   if (x.is_cuda()) {
     return x.size(0) == 0 ? multiply(x) : by_row_blocks(x, multiply);
   }
-  const at::Tensor result = at::empty({x.size(0), x.size(1), weight.size(1)}, x.options());
+  at::Tensor result = at::empty({x.size(0), x.size(1), weight.size(1)}, x.options());
   std::vector<RowProduct> products;
   for (std::int64_t head = 0; head < x.size(1); ++head) {
     products.push_back({.x = x.select(1, head),

@@ -28,7 +28,7 @@ FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dens
 FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3", "deepseek-v2-groups", "deepseek-v3-groups", "glm4-moe-norms")  # one of each architecture
 NOT_ON_GPUS = ("deepseek-v2", "deepseek-v3", "kimi-k2", "glm4-moe")  # refused there by name
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
-BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
+BOUND = {"float32": FP32_BOUND, "bfloat16": 3e-2}
 MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}
 
 
@@ -91,7 +91,7 @@ class AnchorTest(CliTest):
                     self.assertEqual(token, ids[position], f"{path}: request {request}, position {position}")
                     errors.append(max(row_error(hidden[row], wanted_hidden[position]), row_error(logits[row], wanted_logits[position])))
                     if position > 0:
-                        self.assertGreater(row_error(hidden[row], wanted_hidden[position - 1]), (100 if dtype == "float32" else 3) * BOUND[dtype])
+                        self.assertGreater(row_error(hidden[row], wanted_hidden[position - 1]), (100 if dtype == "float32" else 2) * BOUND[dtype])
                 for row, (request, position) in enumerate(zip(file["input/requests"][:], file["input/request_position"][:])):
                     self.assertEqual(position, len(requests[request][0]) - 1)
                     errors.append(row_error(file["output/logits"][row], requests[request][2][position]))

@@ -18,12 +18,14 @@ class Anchor(AnchorTest):
     def test_decode_steps(self):
         self.check_runs("decode")
 
-    def test_bfloat16(self):
-        for phase in ("prefill", "decode"):
-            self.check_runs(phase, "bfloat16")
-
     def test_faults_of_all_policies_are_noticed(self):
         self.check_that_common_faults_are_noticed()
+
+
+class AnchorInBfloat16(AnchorTest):
+    def test_prefills_and_decode_steps(self):
+        for phase in ("prefill", "decode"):
+            self.check_runs(phase, "bfloat16")
 
 
 if __name__ == "__main__":

@@ -624,6 +624,11 @@ class Tools(SmallTest):
                 outcome = dovetail("check", "experiments/quickstart.yaml", "--ranks", ranks, "--device", device, "--format", "json", "--set", f"model={model}",
                                    "--set", f"parallel.expert_parallel={ranks}", "--set", "execution.dtype=bfloat16")
                 self.assertEqual(outcome.code, 0, str(outcome))
+                if device == "cpu":
+                    refused = dovetail("check", "experiments/quickstart.yaml", "--ranks", ranks, "--device", "cuda", "--set", f"model={model}",
+                                       "--set", f"parallel.expert_parallel={ranks}")
+                    self.assertEqual(refused.code, 2, str(refused))
+                    self.assertIn("is not built for GPUs yet", refused.err)
                 memory = json.loads(outcome.out)["memory_bytes_by_rank"]
                 self.assertEqual(len(memory), ranks)
                 weights = ("embedding", "norms", "attention", "router", "experts", "shared experts", "dense layers", "lm_head")
