@@ -26,7 +26,6 @@ FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dens
             "deepseek-v2-groups": (1, 2), "deepseek-v2-lite": (1, 3), "deepseek-v3-groups": (1, 2, 3), "kimi-k2-tiny": (1, 2), "glm4-moe-norms": (1, 2),
             "glm4-moe-biases": (1, 2)}
 FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3", "deepseek-v2-groups", "deepseek-v3-groups", "glm4-moe-norms")  # one of each architecture
-NOT_ON_GPUS = ("deepseek-v2", "deepseek-v3", "kimi-k2", "glm4-moe")  # refused there by name
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
 BOUND = {"float32": FP32_BOUND, "bfloat16": 3e-2}
 MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}
@@ -104,17 +103,14 @@ class AnchorTest(CliTest):
         """One token of the last iteration has another rotary position, in every policy alike, for every architecture."""
         fault = "{kind: wrong_position, rank: 0, layer: -1, phase: embed, token: 5, iteration: 2}"
         arguments = ("--set", f"fault={fault}", "--allow-fault", "wrong_position", "--policy", "sequential", "--policy", "gather")
-        for name in self.on_device(FAULTY_FIXTURES):
+        for name in FAULTY_FIXTURES:
             run, requests = self.run_fixture(name, 1, "prefill", "float32", *arguments)
             for policy in ("sequential", "gather"):
                 with self.subTest(fixture=name, policy=policy), self.assertRaises(AssertionError):
                     self.check_policy(run / policy, requests, "prefill", "float32")
 
-    def on_device(self, names):
-        return [name for name in names if self.DEVICE == "cpu" or not name.startswith(NOT_ON_GPUS)]
-
     def check_runs(self, phase, dtype="float32", fixtures=FIXTURES):
-        for name in self.on_device(fixtures):
+        for name in fixtures:
             for ranks in [ranks for ranks in fixtures[name] if ranks <= self.MOST_RANKS]:
                 run, requests = self.run_fixture(name, ranks, phase, dtype)
                 policies = sorted(path for path in run.iterdir() if path.is_dir())
