@@ -42,6 +42,14 @@ void add_run(CLI::App& app, RunOptions& options) {
   command->add_option("--out",
                       options.out,
                       "result folder; absent or empty, or of the same sweep, which then goes on");
+  command
+      ->add_option(
+          "--point",
+          options.point,
+          "run only this point of a sweep into --out, where other processes may run others "
+          "at the same time; the first is 0")
+      ->check(CLI::NonNegativeNumber)
+      ->option_text("NUMBER");
   command->add_option("--policy", options.policies, "run only these policies, and the baseline")
       ->allow_extra_args(false);
   std::map<std::string, FaultKind> faults;

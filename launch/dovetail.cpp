@@ -1,12 +1,12 @@
 // dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
 // are in commands.hpp.
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <malloc.h>
 #include <optional>
-#include <thread>
+#include <string>
+#include <vector>
 
 #include <ATen/Parallel.h>
 
@@ -20,6 +20,7 @@
 #include "framework/run/conclude.hpp"
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/model_holder.hpp"
+#include "framework/run/overlap_hindrances.hpp"
 #include "framework/run/policy_loop.hpp"
 #include "framework/run/resolve.hpp"
 #include "framework/run/run_header.hpp"
@@ -36,6 +37,8 @@ struct Process {
   const Capabilities& capabilities;
   ModelHolder& models;
   RunHeader& header;
+  ComputeThreads threads;
+  std::vector<std::string> hindrances;  ///< what takes overlap away from GPU ranks
   bool is_sweep = false;
 };
 
@@ -54,7 +57,8 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                          process.capabilities);
   set_stage("loading the model");
   RankDevice device(ranks, placement);
-  process.header.print(context, device.description(), policies);
+  const auto hindrances = device.is_gpu() ? process.hindrances : std::vector<std::string>();
+  process.header.print(context, device.description(), policies, hindrances);
   const auto model = process.models.load_model(context, device);
   const auto digests = agree_on_digests(context, *model, workload);
   set_stage("making the given inputs");
@@ -62,7 +66,12 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
   const auto result = run_policies({.run = context,
-                                    .identity = {options, digests, clock, device.description()},
+                                    .identity = {options,
+                                                 digests,
+                                                 clock,
+                                                 device.description(),
+                                                 process.threads,
+                                                 describe_hindrances(hindrances)},
                                     .policies = policies,
                                     .device = device,
                                     .model = *model,
@@ -88,8 +97,7 @@ void keep_freed_memory() {
 
 /// run_stages; a failure of this rank alone ends all ranks. Throws AgreedError only.
 int run_point(const RunContext& context, const RunOptions& options, const Process& process) {
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(std::max(1, cores / context.ranks.session.local_size()));
+  at::set_num_threads(process.threads.count);
   auto& failures = context.failures;
   try {
     return run_stages(context, options, process);
@@ -112,15 +120,40 @@ int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const Ru
   const auto points = agree_on_points(session, options, capabilities);
   ModelHolder models(catalog);
   RunHeader header;
-  const Process process = {capabilities, models, header, points.is_sweep()};
+  // NOLINTBEGIN(concurrency-mt-unsafe): nothing writes the environment
+  const Process process = {capabilities,
+                           models,
+                           header,
+                           compute_threads(std::getenv("OMP_NUM_THREADS"), session.cpus()),
+                           overlap_hindrances(std::getenv),
+                           points.is_sweep()};
+  // NOLINTEND(concurrency-mt-unsafe)
   return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
     return run_point(context, own, process);
   });
 }
 
+/// In front of MPI, on the first process of a launcher that ends the others with it.
+void refuse_before_start(const std::optional<StartedProcesses>& started,
+                         const RunOptions& options) {
+  const int count = started ? std::atoi(started->count.c_str()) : 0;  // NOLINT(cert-err34-c)
+  if (count >= 1 && started->ends_together && is_first_process()) {
+    refuse_early(options, count, build_capabilities(model_catalog().architectures.names()));
+  }
+}
+
 int run_command(int argc, char** argv, const RunOptions& options) {
   const bool is_first = is_first_process();
-  const auto started = find_started_processes(std::getenv);  // NOLINT(concurrency-mt-unsafe)
+  // NOLINTBEGIN(concurrency-mt-unsafe): no threads yet
+  const auto started = find_started_processes(std::getenv);
+  if (const auto missing = find_missing_pmi(std::getenv)) {
+    if (is_first) {
+      log_line(*missing);
+    }
+    return kExitBadInput;
+  }
+  // NOLINTEND(concurrency-mt-unsafe)
+  refuse_before_start(started, options);
   const SignalWatch signals;
   const MpiSession session(&argc, &argv);
   set_log_rank(session.rank().value);

@@ -2,7 +2,9 @@
 # Runs dovetail under Slurm, one rank a GPU, or a CPU slot where the job has no GPUs:
 #   DOVETAIL_BIN=build-cuda/bin/dovetail sbatch --nodes 1 --ntasks-per-node 4 --gpus-per-node 4 --cpus-per-task 8 launch/run_slurm.sh \
 #     run experiments/gpu_prefill.yaml --set parallel.expert_parallel=4 --out results/prefill
-# or the same within salloc. Prints the srun line before it runs. Without DOVETAIL_BIN it is build/bin/dovetail, for CPU ranks. README.md,
+# or the same within salloc. In a job array each job runs one point of a sweep, that of its number:
+#   sbatch --array 0-11 ... launch/run_slurm.sh run experiments/sweep_tokens.yaml --out results/tokens
+# Prints the srun line before it runs. Without DOVETAIL_BIN it is build/bin/dovetail, for CPU ranks. README.md,
 # "Clusters", tells more.
 #SBATCH --job-name dovetail
 #SBATCH --signal USR1@120
@@ -18,6 +20,8 @@ dovetail=${DOVETAIL_BIN:-$top/build/bin/dovetail}
 # PMIx starts the ranks as mpirun would. A rank may use all CPUs of its task: its comm lane runs beside its compute. --kill-on-bad-exit: a
 # failed rank has said what is wrong, the others need not wait for Slurm. Two minutes before its time is up, a job gets SIGUSR1 and ends
 # after the iteration; a sweep goes on where it is started again with the same --out.
-command=(srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none "$dovetail" "$@")
+point=()
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && [ "$1" = run ]; then point=(--point "$SLURM_ARRAY_TASK_ID"); fi
+command=(srun --mpi=pmix --kill-on-bad-exit=1 --cpu-bind=none "$dovetail" "$@" "${point[@]}")
 echo "+ ${command[*]}" >&2
 exec "${command[@]}"

@@ -1,5 +1,8 @@
 #include "framework/cuda/devices.hpp"
 
+#include <filesystem>
+#include <system_error>
+
 #ifdef DOVETAIL_WITH_CUDA
 #include <array>
 #include <cstddef>
@@ -47,10 +50,20 @@ std::vector<VisibleGpu> visible_gpus() {
                                      std::to_string(properties.totalGlobalMem >> 30) +
                                      " GiB, compute " + std::to_string(properties.major) + "." +
                                      std::to_string(properties.minor),
-                      .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem)});
+                      .memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem),
+                      .is_slice = std::string(properties.name).find(" MIG ") != std::string::npos});
     }
   }
   return gpus;
+}
+
+std::string cuda_problem() {
+  int count = 0;
+  const auto status = cudaGetDeviceCount(&count);
+  return status == cudaSuccess && count > 0
+             ? ""
+             : std::string("CUDA says: ") +
+                   cudaGetErrorString(status == cudaSuccess ? cudaErrorNoDevice : status);
 }
 
 std::string cuda_versions() {
@@ -68,10 +81,25 @@ std::vector<VisibleGpu> visible_gpus() {
   return {};
 }
 
+std::string cuda_problem() {
+  return "this build has no CUDA";
+}
+
 std::string cuda_versions() {
   return "built without CUDA";
 }
 
 #endif
+
+int num_installed_gpus() {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  int count = 0;
+  for (fs::directory_iterator gpu("/proc/driver/nvidia/gpus", error), end; !error && gpu != end;
+       gpu.increment(error)) {
+    ++count;
+  }
+  return count;
+}
 
 }  // namespace dovetail

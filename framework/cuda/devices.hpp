@@ -13,11 +13,18 @@ struct VisibleGpu {
   std::string
       description;  ///< name, memory, compute capability: "NVIDIA H200, 139 GiB, compute 9.0"
   std::int64_t memory_bytes = 0;  ///< all of it, free or not
+  bool is_slice = false;          ///< a part of a card (MIG): its name says so
 };
 
 /// In the order of CUDA's numbers, which CUDA_VISIBLE_DEVICES decides. Never throws: no driver
 /// means no GPUs.
 std::vector<VisibleGpu> visible_gpus();
+
+/// What CUDA says where it finds no GPU, or that this build has no CUDA; empty = it finds some.
+std::string cuda_problem();
+
+/// GPUs of this host that the driver has, whether this process sees them or not. Does not ask CUDA.
+int num_installed_gpus();
 
 /// "CUDA 13.0 (driver: none), NCCL 2.28.9 (compiled for 2.28.9): <its file>", or "built without
 /// CUDA".

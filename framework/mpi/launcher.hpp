@@ -15,6 +15,7 @@ struct StartedProcesses {
   std::string launcher;
   std::string variable;  ///< that says so
   std::string count;
+  bool ends_together = false;  ///< it ends all processes where one ends with an error
 };
 
 /// Nothing where no launcher has started this process. Call before MPI_Init, which sets such
@@ -27,5 +28,10 @@ std::optional<StartedProcesses> find_started_processes(const ReadVariable& varia
 /// launcher's number is `world_size`, or where no launcher says one. Pure.
 std::optional<std::string> find_lost_ranks(const std::optional<StartedProcesses>& started,
                                            int world_size);
+
+/// Ranks that srun has started without the interface by which MPI finds its ranks: Open MPI would
+/// end each of them with a page of text and exit code 1. Returns what is wrong, and how to start
+/// instead. Call before MPI_Init. Pure.
+std::optional<std::string> find_missing_pmi(const ReadVariable& variable);
 
 }  // namespace dovetail

@@ -1,11 +1,26 @@
 #include "framework/mpi/session.hpp"
 
 #include <exception>
+#include <type_traits>
+#include <vector>
 
 #include "framework/base/error.hpp"
 #include "framework/mpi/check.hpp"
 
 namespace dovetail {
+namespace {
+
+/// Of all ranks of a host, by local rank. Blocks inside MPI: start-up only.
+std::vector<CpuLimits> gather_limits(MPI_Comm node, int local_size) {
+  static_assert(std::is_trivially_copyable_v<CpuLimits>);
+  constexpr int bytes = sizeof(CpuLimits);
+  const CpuLimits own = read_cpu_limits();
+  std::vector<CpuLimits> limits(static_cast<std::size_t>(local_size));
+  DOVETAIL_MPI(MPI_Allgather(&own, bytes, MPI_BYTE, limits.data(), bytes, MPI_BYTE, node));
+  return limits;
+}
+
+}  // namespace
 
 MpiSession::MpiSession(int* argc, char*** argv) : exceptions_at_start_(std::uncaught_exceptions()) {
   int provided = MPI_THREAD_SINGLE;
@@ -21,6 +36,8 @@ MpiSession::MpiSession(int* argc, char*** argv) : exceptions_at_start_(std::unca
       MPI_Comm_split_type(everyone.raw(), MPI_COMM_TYPE_SHARED, rank_.value, MPI_INFO_NULL, &node));
   DOVETAIL_MPI(MPI_Comm_rank(node, &local_rank_));
   DOVETAIL_MPI(MPI_Comm_size(node, &local_size_));
+  const auto limits = gather_limits(node, local_size_);
+  cpus_ = cpu_share(limits, static_cast<std::size_t>(local_rank_));
   DOVETAIL_MPI(MPI_Comm_free(&node));
   char name[MPI_MAX_PROCESSOR_NAME];
   int length = 0;

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "framework/base/cpu_share.hpp"
 #include "framework/base/ids.hpp"
 #include "framework/mpi/comm.hpp"
 
@@ -31,6 +32,9 @@ class MpiSession {
 
   const std::string& host() const { return host_; }
 
+  /// This rank's part of the host's CPUs.
+  const CpuShare& cpus() const { return cpus_; }
+
   /// A fresh communicator over the world. Collective.
   MpiComm world() const;
 
@@ -45,6 +49,7 @@ class MpiSession {
   int local_rank_ = 0;
   int local_size_ = 1;
   std::string host_;
+  CpuShare cpus_;
 };
 
 }  // namespace dovetail

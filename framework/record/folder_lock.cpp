@@ -59,12 +59,22 @@ int lock_file(int descriptor) {
   return result == 0 ? 0 : errno;
 }
 
-FolderLock::FolderLock(const fs::path& folder, const LockCall& lock)
+bool is_locked(const fs::path& folder) {
+  const int descriptor = ::open((folder / kLockFileName).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  const bool locked = descriptor >= 0 && lock_file(descriptor) == EWOULDBLOCK;
+  ::close(descriptor);
+  return locked;
+}
+
+FolderLock::FolderLock(const fs::path& folder,
+                       const LockCall& lock,
+                       std::chrono::milliseconds patience)
     : file_(folder / kLockFileName) {
   const auto fail = [&](const std::string& problem) {
     ::close(std::exchange(descriptor_, -1));
     throw InputError(folder.string() + ": " + problem);
   };
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   while (true) {
     descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (descriptor_ < 0) {
@@ -72,6 +82,11 @@ FolderLock::FolderLock(const fs::path& folder, const LockCall& lock)
                        ": cannot be made: " + std::generic_category().message(errno));
     }
     const int error = lock(descriptor_);
+    if (error == EWOULDBLOCK && std::chrono::steady_clock::now() < deadline) {
+      ::close(std::exchange(descriptor_, -1));
+      ::usleep(10'000);
+      continue;
+    }
     if (error == EWOULDBLOCK) {
       const auto owner = owner_of(descriptor_);
       fail("another run is writing into this folder" + (owner.empty() ? "" : " (" + owner + ")") +

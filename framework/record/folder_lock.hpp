@@ -1,6 +1,7 @@
 // One run at a time writes into a result folder.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 
@@ -14,15 +15,20 @@ using LockCall = std::function<int(int descriptor)>;
 
 int lock_file(int descriptor);
 
+/// Whether another owner, or another FolderLock of this process, has the folder's lock.
+bool is_locked(const std::filesystem::path& folder);
+
 /// Keeps other processes, also on other hosts that share the folder, from writing into it. The lock
 /// is on a file in the folder, since NFS and Lustre lock files only. The system drops it when the
 /// process ends, however that is; the file is removed when this goes. Move-only.
 class FolderLock {
  public:
-  /// Of an existing folder. Throws InputError that names folder and owner where another one has it,
-  /// or where the file cannot be made. Where the file system has no locks, says so on stderr and
-  /// goes on without.
-  explicit FolderLock(const std::filesystem::path& folder, const LockCall& lock = lock_file);
+  /// Of an existing folder. Throws InputError that names folder and owner where another one still
+  /// has it after `patience` (is_locked takes it for microseconds), or where the file cannot be
+  /// made. Where the file system has no locks, says so on stderr and goes on without.
+  explicit FolderLock(const std::filesystem::path& folder,
+                      const LockCall& lock = lock_file,
+                      std::chrono::milliseconds patience = std::chrono::milliseconds(100));
 
   ~FolderLock();
   FolderLock(FolderLock&& other) noexcept;

@@ -112,13 +112,13 @@ ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
 
 }  // namespace
 
-RankFile::RankFile(const fs::path& path) : path_(path), file_(detail::open_for_reading(path)) {
-  detail::check_rank_file(file_);
+RankFile::RankFile(const fs::path& path) : path_(path), handle_(path) {
+  detail::check_rank_file(handle_.file());
   status_ = parse_run_status(text(attribute::kStatus), path_.string());
 }
 
 bool RankFile::has_attribute(const std::string& name, const std::string& object) const {
-  return as_input_error(where(object), [&] { return file_.has_attribute(object, name); });
+  return as_input_error(where(object), [&] { return handle_.file().has_attribute(object, name); });
 }
 
 std::string RankFile::link() const {
@@ -141,19 +141,20 @@ std::int64_t RankFile::scalar(const std::string& dataset) const {
 }
 
 std::string RankFile::text(const std::string& name, const std::string& object) const {
-  return text_of(file_, object, name);
+  return text_of(handle_.file(), object, name);
 }
 
 std::int64_t RankFile::integer(const std::string& name, const std::string& object) const {
-  return integer_of(file_, object, name);
+  return integer_of(handle_.file(), object, name);
 }
 
 std::vector<hdf5::Attribute> RankFile::attributes() const {
-  return as_input_error(where("/"), [&] { return file_.attributes("/"); });
+  return as_input_error(where("/"), [&] { return handle_.file().attributes("/"); });
 }
 
 std::string RankFile::config() const {
-  return as_input_error(where(path::kConfig), [&] { return file_.read_text(path::kConfig); });
+  return as_input_error(where(path::kConfig),
+                        [&] { return handle_.file().read_text(path::kConfig); });
 }
 
 std::vector<ScheduleRecord> RankFile::schedules() const {
@@ -162,7 +163,7 @@ std::vector<ScheduleRecord> RankFile::schedules() const {
     std::size_t num_ops = 0;
     for (std::string table = std::string(path::kSchedule) + "/0"; has(table);
          table = std::string(path::kSchedule) + "/" + std::to_string(all.size())) {
-      all.push_back(read_schedule(file_, table));
+      all.push_back(read_schedule(handle_.file(), table));
       num_ops += all.back().ops.size();  // one table may be there under many names
       check_range(
           static_cast<std::int64_t>(num_ops), 0, kMaxRecordedOps, "ops up to", where(table));
@@ -173,20 +174,21 @@ std::vector<ScheduleRecord> RankFile::schedules() const {
 
 std::vector<std::string> RankFile::outputs() const {
   return as_input_error(where(path::kOutput), [&]() -> std::vector<std::string> {
-    return file_.exists(path::kOutput) ? file_.children(path::kOutput) : std::vector<std::string>{};
+    return handle_.file().exists(path::kOutput) ? handle_.file().children(path::kOutput)
+                                                : std::vector<std::string>{};
   });
 }
 
 std::vector<std::string> RankFile::numeric_datasets() const {
   return as_input_error(where("/"), [&] {
-    auto all = file_.datasets();
-    std::erase_if(all, [&](const std::string& dataset) { return !file_.dtype(dataset); });
+    auto all = handle_.file().datasets();
+    std::erase_if(all, [&](const std::string& dataset) { return !handle_.file().dtype(dataset); });
     return all;
   });
 }
 
 bool RankFile::has(const std::string& dataset) const {
-  return as_input_error(where(dataset), [&] { return file_.exists(dataset); });
+  return as_input_error(where(dataset), [&] { return handle_.file().exists(dataset); });
 }
 
 std::string RankFile::where(const std::string& object) const {
@@ -194,7 +196,7 @@ std::string RankFile::where(const std::string& object) const {
 }
 
 hdf5::Dataset RankFile::open(const std::string& dataset) const {
-  return open_numbers(file_, dataset);
+  return open_numbers(handle_.file(), dataset);
 }
 
 hdf5::Shape RankFile::shape(const std::string& dataset) const {

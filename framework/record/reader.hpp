@@ -9,6 +9,7 @@
 
 #include "framework/base/types.hpp"
 #include "framework/record/hdf5.hpp"
+#include "framework/record/read_handle.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -20,8 +21,8 @@ struct Array {
   std::vector<T> values;  ///< num_elements(shape) values
 };
 
-/// One rank file, open for reading; also one that is being written, or whose writer was killed.
-/// Move-only; one thread at a time.
+/// One rank file for reading, open while it is read; also one that is being written, or whose
+/// writer was killed. Move-only; one thread at a time.
 class RankFile {
  public:
   /// InputError where the file is missing, cut, no HDF5 file, of another schema version, where a
@@ -100,7 +101,7 @@ class RankFile {
   hdf5::Dataset open(const std::string& dataset) const;
 
   std::filesystem::path path_;
-  hdf5::File file_;
+  ReadHandle handle_;
   RunStatus status_ = RunStatus::running;
 };
 

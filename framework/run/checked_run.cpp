@@ -104,7 +104,7 @@ ResolvedPlace planned_place(const Experiment& experiment,
   const auto wanted = experiment.execution.device;
   const auto gpus = visible_gpus();
   bool on_gpu = wanted == DeviceKind::cuda;
-  if (wanted == DeviceKind::automatic && !needs_cpu(experiment)) {
+  if (wanted == DeviceKind::automatic && what_needs_cpu(experiment).empty()) {
     on_gpu = can_run_on(DeviceKind::cuda, experiment, capabilities) &&
              (static_cast<int>(gpus.size()) >= num_ranks ||
               !can_run_on(DeviceKind::cpu, experiment, capabilities));

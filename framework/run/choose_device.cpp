@@ -1,43 +1,17 @@
 #include "framework/run/choose_device.hpp"
 
 #include <algorithm>
-#include <map>
-#include <set>
+#include <cstdlib>
 #include <sstream>
 
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
-#include "framework/base/registry.hpp"
-#include "framework/base/text.hpp"
+#include "framework/cuda/devices.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/run/assign_gpus.hpp"
 
 namespace dovetail {
 namespace {
-
-std::string describe_rank(std::size_t rank, const RankGpus& gpus) {
-  return "rank " + std::to_string(rank) + " on host " + gpus.host;
-}
-
-std::string describe_problem(const std::vector<RankGpus>& ranks,
-                             const std::vector<int>& ordinals,
-                             std::size_t rank) {
-  const RankGpus& own = ranks[rank];
-  if (own.uuids.empty()) {
-    return describe_rank(rank, own) + " sees no GPU";
-  }
-  std::set<std::string> holders;
-  for (std::size_t other = 0; other < rank; ++other) {
-    if (ranks[other].host == own.host) {
-      const auto& held = ranks[other].uuids[static_cast<std::size_t>(ordinals[other])];
-      if (std::find(own.uuids.begin(), own.uuids.end(), held) != own.uuids.end()) {
-        holders.insert(std::to_string(other));
-      }
-    }
-  }
-  return describe_rank(rank, own) + " sees " + counted(std::ssize(own.uuids), "GPU") +
-         (holders.size() == 1 ? ", which rank " : ", which ranks ") + join_names(holders) +
-         (holders.size() == 1 ? " holds" : " hold");
-}
 
 /// A word each: "ok", then the ordinals; or "no" and the problem. Rank 0 writes it for all.
 std::string assignment_text(const GpuAssignment& assignment, const std::string& name) {
@@ -58,18 +32,25 @@ RankGpus parse_gpus(const std::string& text) {
   std::istringstream lines(text);
   RankGpus gpus;
   std::getline(lines, gpus.host);
+  std::getline(lines, gpus.slice);
+  std::getline(lines, gpus.why_none);
   for (std::string uuid; std::getline(lines, uuid);) {
     gpus.uuids.push_back(uuid);
   }
   return gpus;
 }
 
+/// A line each; no text of them has a line end.
 std::string gpus_text(const std::string& host, const std::vector<VisibleGpu>& gpus) {
-  std::string text = host;
+  std::string slice;
+  std::string uuids;
   for (const auto& gpu : gpus) {
-    text += "\n" + gpu.uuid;
+    slice = gpu.is_slice && slice.empty() ? gpu.description : slice;
+    uuids += "\n" + gpu.uuid;
   }
-  return text;
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");  // NOLINT(concurrency-mt-unsafe)
+  return host + "\n" + slice + "\n" + (gpus.empty() ? why_no_gpu(visible, cuda_problem()) : "") +
+         uuids;
 }
 
 /// What rank 0 has decided from what all ranks see.
@@ -77,6 +58,7 @@ struct Agreed {
   std::string problem;
   std::string name;
   int ordinal = 0;
+  bool any_visible = false;  ///< some rank sees a GPU; known to rank 0 only
 };
 
 /// Collective over the world.
@@ -84,11 +66,13 @@ Agreed assign_together(const Ranks& ranks, const std::vector<VisibleGpu>& gpus) 
   const auto& world = ranks.groups.world;
   const auto texts = gather_texts(world, gpus_text(ranks.session.host(), gpus), ranks.wait);
   std::string text;
+  Agreed agreed;
   if (ranks.is_first()) {
     std::vector<RankGpus> all;
     all.reserve(texts.size());
     for (const auto& one : texts) {
       all.push_back(parse_gpus(one));
+      agreed.any_visible |= !all.back().uuids.empty();
     }
     const auto assignment = assign_gpus(all);
     text = assignment_text(
@@ -100,7 +84,6 @@ Agreed assign_together(const Ranks& ranks, const std::vector<VisibleGpu>& gpus) 
   broadcast_text(world, text, ranks.wait);
   std::istringstream lines(text);
   std::string verdict;
-  Agreed agreed;
   std::getline(lines, verdict);
   std::getline(lines, verdict == "ok" ? agreed.name : agreed.problem);
   for (int rank = 0; verdict == "ok" && rank <= ranks.rank().value; ++rank) {
@@ -111,55 +94,46 @@ Agreed assign_together(const Ranks& ranks, const std::vector<VisibleGpu>& gpus) 
 
 }  // namespace
 
-GpuAssignment assign_gpus(const std::vector<RankGpus>& ranks) {
-  std::map<std::string, std::set<std::string>> taken;  // by host
-  GpuAssignment assignment;
-  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-    auto& of_host = taken[ranks[rank].host];
-    const auto& uuids = ranks[rank].uuids;
-    const auto free = std::find_if(uuids.begin(), uuids.end(), [&](const std::string& uuid) {
-      return of_host.count(uuid) == 0;
-    });
-    if (free == uuids.end()) {
-      assignment.problem = describe_problem(ranks, assignment.ordinals, rank);
-      assignment.ordinals.clear();
-      return assignment;
+std::string what_needs_cpu(const Experiment& experiment) {
+  for (const auto& policy : experiment.policies) {
+    if (policy.execution.link.has_value()) {
+      return "policy " + policy.name + " emulates a link, which only CPU ranks can";
     }
-    of_host.insert(*free);
-    assignment.ordinals.push_back(static_cast<int>(free - uuids.begin()));
+    if (policy.execution.dtype == DType::float16) {
+      return "policy " + policy.name + " computes in float16, which only CPU ranks can";
+    }
   }
-  return assignment;
-}
-
-bool needs_cpu(const Experiment& experiment) {
-  return std::any_of(
-      experiment.policies.begin(), experiment.policies.end(), [](const PolicyConfig& policy) {
-        const auto& execution = policy.execution;
-        return execution.link.has_value() || execution.dtype == DType::float16;
-      });
+  return "";
 }
 
 DevicePlacement choose_device(const RunContext& context) {
   const auto wanted = context.experiment.execution.device;
-  const bool is_automatic = wanted == DeviceKind::automatic;
-  if (wanted == DeviceKind::cpu || (is_automatic && needs_cpu(context.experiment))) {
+  if (wanted == DeviceKind::cpu) {
     return {};
   }
-  const auto& ranks = context.ranks;
-  const auto gpus = visible_gpus();
-  const auto agreed = assign_together(ranks, gpus);
-  if (agreed.problem.empty()) {
-    return {.kind = DeviceKind::cuda, .ordinal = agreed.ordinal, .name = agreed.name};
+  CpuChoice choice;
+  if (wanted == DeviceKind::automatic) {
+    choice.needs_cpu = what_needs_cpu(context.experiment);
+    choice.num_installed = context.is_first_rank() ? num_installed_gpus() : 0;
   }
-  if (is_automatic) {
-    if (context.is_first_rank() && !gpus.empty()) {
-      log_line("execution.device: auto takes the CPU: " + agreed.problem);
+  const auto& ranks = context.ranks;
+  if (choice.needs_cpu.empty()) {
+    const auto agreed = assign_together(ranks, visible_gpus());
+    if (agreed.problem.empty()) {
+      return {.kind = DeviceKind::cuda, .ordinal = agreed.ordinal, .name = agreed.name};
+    }
+    choice.problem = agreed.problem;
+    choice.any_visible = agreed.any_visible;
+  }
+  if (wanted == DeviceKind::automatic) {
+    if (const auto why = why_on_cpu(choice); why && context.is_first_rank()) {
+      log_line(*why);
     }
     return {};
   }
   run_on_all_ranks(ranks.groups.world, ranks.wait, [&] {
     throw InputError("execution.device: cuda needs a GPU of its own for each rank, and " +
-                     agreed.problem + "; allowed: as many GPUs as ranks on a host, or device: cpu");
+                     choice.problem + "; allowed: as many GPUs as ranks on a host, or device: cpu");
   });
   return {};
 }

@@ -1,11 +1,14 @@
 #include "framework/run/experiment_points.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 #include <variant>
 
+#include "framework/base/cpu_share.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/load.hpp"
 #include "framework/config/validate_fault.hpp"
 #include "framework/mpi/collectives.hpp"
@@ -56,6 +59,24 @@ void put_baseline_first(Experiment& experiment) {
 
 }  // namespace
 
+ExperimentPoints read_points(const std::string& text,
+                             const RunOptions& options,
+                             int num_ranks,
+                             const Capabilities& capabilities) {
+  ExperimentPoints all{{text, options.file, options.overrides, options.policies}, {}};
+  require_point(all.sweep, options);
+  require_started_ranks(all.sweep, num_ranks, options);
+  for (std::size_t point = 0; point < all.sweep.num_points(); ++point) {
+    all.points.push_back(
+        point_experiment(all.sweep, point, num_ranks, capabilities, options.allowed_faults));
+  }
+  return all;
+}
+
+void refuse_early(const RunOptions& options, int num_ranks, const Capabilities& capabilities) {
+  read_points(read_experiment_file(options.file), options, num_ranks, capabilities);
+}
+
 ExperimentPoints agree_on_points(const MpiSession& session,
                                  const RunOptions& options,
                                  const Capabilities& capabilities) {
@@ -70,14 +91,28 @@ ExperimentPoints agree_on_points(const MpiSession& session,
   broadcast_text(world, text, wait);
   std::optional<ExperimentPoints> agreed;
   run_on_all_ranks(world, wait, [&] {
-    agreed.emplace(ExperimentPoints{{text, options.file, options.overrides, options.policies}, {}});
-    require_started_ranks(agreed->sweep, session.world_size(), options);
-    for (std::size_t point = 0; point < agreed->sweep.num_points(); ++point) {
-      agreed->points.push_back(point_experiment(
-          agreed->sweep, point, session.world_size(), capabilities, options.allowed_faults));
-    }
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing writes the environment
+    static_cast<void>(compute_threads(std::getenv("OMP_NUM_THREADS"), session.cpus()));
+    agreed = read_points(text, options, session.world_size(), capabilities);
   });
   return std::move(*agreed);
+}
+
+void require_point(const Sweep& sweep, const RunOptions& options) {
+  if (!options.point) {
+    return;
+  }
+  if (!sweep.is_sweep()) {
+    throw InputError(options.file + ": --point is for a file with sweep: this one has none");
+  }
+  if (*options.point >= sweep.num_points()) {
+    throw InputError("--point " + std::to_string(*options.point) + ": the sweep has " +
+                     counted(static_cast<std::int64_t>(sweep.num_points()), "point") +
+                     "; allowed: 0 to " + std::to_string(sweep.num_points() - 1));
+  }
+  if (options.out.empty()) {
+    throw InputError("--point needs --out DIR: the folder that all points of the sweep share");
+  }
 }
 
 void require_started_ranks(const Sweep& sweep, int num_ranks, const RunOptions& options) {

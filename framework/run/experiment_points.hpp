@@ -22,11 +22,25 @@ struct ExperimentPoints {
   bool is_sweep() const { return sweep.is_sweep(); }
 };
 
+/// Every point of an experiment's text, validated for this number of ranks. Throws InputError.
+ExperimentPoints read_points(const std::string& text,
+                             const RunOptions& options,
+                             int num_ranks,
+                             const Capabilities& capabilities);
+
+/// What a run would refuse in its experiment file, found by one process alone. Where a launcher
+/// starts many ranks, MPI needs seconds until they know each other, and a message that needs no
+/// other rank need not wait for that. Throws InputError.
+void refuse_early(const RunOptions& options, int num_ranks, const Capabilities& capabilities);
+
 /// Rank 0 reads the file and broadcasts it; every rank parses and validates the same text, in a
 /// sweep every point. Collective over the world. Throws AgreedError.
 ExperimentPoints agree_on_points(const MpiSession& session,
                                  const RunOptions& options,
                                  const Capabilities& capabilities);
+
+/// Throws InputError where options.point cannot be run alone. Pure.
+void require_point(const Sweep& sweep, const RunOptions& options);
 
 /// Throws InputError that says how to start ranks where one was started, as without mpirun, and a
 /// point needs more. Pure.

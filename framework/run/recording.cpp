@@ -101,6 +101,9 @@ RankFileSpec rank_file_spec(const RunContext& context,
   }
   spec.attributes.push_back({attribute::kArgv, run.options.command_line});
   spec.attributes.push_back({attribute::kEnvironment, relevant_environment()});
+  spec.attributes.push_back({attribute::kComputeThreads, std::int64_t{run.threads.count}});
+  spec.attributes.push_back({attribute::kComputeThreadsFrom, run.threads.from});
+  spec.attributes.push_back({attribute::kOverlapHindrances, run.hindrances});
   spec.attributes.push_back({"dtype", std::string(to_string(from_torch(dims.dtype)))});
   spec.attributes.push_back({"numerics", std::string(to_string(policy.execution.numerics))});
   // A group of one rank has no link to emulate.

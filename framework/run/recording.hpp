@@ -1,6 +1,7 @@
 // From a run's objects to what a rank file holds.
 #pragma once
 
+#include "framework/base/cpu_share.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/plan/workload.hpp"
 #include "framework/record/recorder.hpp"
@@ -19,6 +20,8 @@ struct RunIdentity {
   const RunDigests& digests;
   const ClockOffset& clock;
   const std::string& device;  ///< RankDevice::description
+  ComputeThreads threads = {};
+  std::string hindrances = "none";  ///< describe_hindrances
 };
 
 /// The specification of this rank's file for one policy.

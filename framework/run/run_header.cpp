@@ -4,8 +4,11 @@
 #include <functional>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <set>
+#include <sstream>
 
+#include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/config/dump.hpp"
@@ -103,26 +106,38 @@ std::string describe_run(const Experiment& experiment,
 
 void RunHeader::print(const RunContext& context,
                       const std::string& device,
-                      const std::vector<ResolvedPolicy>& policies) {
+                      const std::vector<ResolvedPolicy>& policies,
+                      const std::vector<std::string>& hindrances) {
   const auto& ranks = context.ranks;
   RunPlaces places;
   places.on_gpu = device != "cpu";
   const auto own = places.on_gpu ? without_ordinal(device) : cpu_name();
   const auto texts =
-      gather_texts(ranks.groups.world, ranks.session.host() + "\n" + own, ranks.wait);
+      gather_texts(ranks.groups.world,
+                   ranks.session.host() + "\n" + own + "\n" + join_names(hindrances, "; "),
+                   ranks.wait);
   if (!context.is_first_rank()) {
     return;
   }
   std::set<std::string> hosts;
+  std::vector<std::optional<std::string>> hindered;
   for (const auto& text : texts) {
-    const auto end = text.find('\n');
-    hosts.insert(text.substr(0, end));
-    places.devices.push_back(text.substr(end + 1));
+    std::istringstream lines(text);
+    std::string host;
+    std::string hinders;
+    std::getline(lines, host);
+    std::getline(lines, places.devices.emplace_back());
+    std::getline(lines, hinders);
+    hosts.insert(host);
+    hindered.push_back(hinders.empty() ? std::nullopt : std::optional(hinders));
   }
   places.num_hosts = static_cast<int>(hosts.size());
   const auto line = describe_run(context.experiment, ranks.grid, places, policies);
   if (line != last_) {
     std::cout << line << std::endl;
+    if (const auto warning = merge_messages(hindered); !warning.empty()) {
+      log_line("warning: the environment bends what is measured: " + warning);
+    }
   }
   last_ = line;
 }

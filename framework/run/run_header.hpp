@@ -30,11 +30,13 @@ std::string describe_run(const Experiment& experiment,
 /// before (the points of a sweep).
 class RunHeader {
  public:
-  /// `device` is this rank's (RankDevice::description). Collective over the world. Throws as
+  /// `device` and `hindrances` (overlap_hindrances.hpp) are this rank's; rank 0 warns of what
+  /// hinders any rank. Collective over the world. Throws as
   /// gather_texts does.
   void print(const RunContext& context,
              const std::string& device,
-             const std::vector<ResolvedPolicy>& policies);
+             const std::vector<ResolvedPolicy>& policies,
+             const std::vector<std::string>& hindrances);
 
  private:
   std::string last_;

@@ -1,6 +1,8 @@
 // What the command line asks of a run.
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@ struct RunOptions {
   std::vector<std::string> overrides;     ///< "key.path=value"
   std::vector<std::string> policies;      ///< run only these and the baseline; empty = all
   std::vector<FaultKind> allowed_faults;  ///< data faults that the run may have
+  std::optional<std::size_t> point;       ///< only this one of a sweep, beside others; needs `out`
   std::string out;                     ///< result folder; empty = results/<experiment>-<UTC time>
   std::string command_line;            ///< of the process, for the record
   std::string program;                 ///< how it was started, for commands that are proposed

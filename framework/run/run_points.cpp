@@ -50,6 +50,16 @@ class PointLoop {
 
   int run_only() { return run(0, options_); }
 
+  /// Beside other processes that run other points of the sweep.
+  int run_one_point(std::size_t point) {
+    on_first_rank([&] {
+      records_.emplace(points_, options_.out, session_.world_size(), SweepUse::one_point);
+    });
+    const int code = run_unless_done(point);
+    print_tables();
+    return code;
+  }
+
   int run_sweep() {
     on_first_rank([&] {
       records_.emplace(points_, options_.out, session_.world_size());
@@ -185,6 +195,9 @@ int run_points(const MpiSession& session,
                const RunOptions& options,
                const RunPoint& run_point) {
   PointLoop loop(session, signals, points, options, run_point);
+  if (options.point) {
+    return loop.run_one_point(*options.point);
+  }
   return points.is_sweep() ? loop.run_sweep() : loop.run_only();
 }
 

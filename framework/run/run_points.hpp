@@ -15,10 +15,11 @@ using RunPoint = std::function<int(const RunContext&, const RunOptions&)>;
 
 /// Runs the one experiment of a file that sweeps nothing; or every point of a sweep that is not
 /// done yet, each as a run of its own into a folder of its own. A point whose outputs mismatch does
-/// not end the sweep; any other failure, and a graceful stop, does. Rank 0 keeps the tables and
-/// prints them at the end. Collective over the world; the exit code, equal on all ranks: that of
-/// the failure, kExitStopped where a stop has left points undone, else kExitMismatch where a point
-/// mismatches. Throws AgreedError.
+/// not end the sweep (with options.point: only that one, beside other processes); any other
+/// failure, and a graceful stop, does. Rank 0 keeps the tables and prints them at the end.
+/// Collective over the world; the exit code, equal on all ranks: that of the failure, kExitStopped
+/// where a stop has left points undone, else kExitMismatch where a point mismatches. Throws
+/// AgreedError.
 int run_points(const MpiSession& session,
                const SignalWatch& signals,
                const ExperimentPoints& points,

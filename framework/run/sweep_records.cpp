@@ -15,6 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Others hold the lock while they read all points and write the tables.
+constexpr std::chrono::seconds kPatienceForTables{30};
+
 /// What experiment.yaml of a sweep's folder says.
 std::string sweep_text(const Sweep& sweep) {
   return "# Sweep, with --set and --policy applied; each point's own experiment.yaml states every "
@@ -41,6 +44,28 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
   }
 }
 
+/// A folder into which several processes write, made by the first of them; locked.
+FolderLock join_folder(const ExperimentPoints& points, const fs::path& out, int num_ranks) {
+  std::error_code error;
+  fs::create_directories(out, error);
+  if (error) {
+    throw InputError(out.string() + ": cannot be made: " + error.message());
+  }
+  const bool is_begun = fs::exists(out / kExperimentFileName);
+  if (!is_begun && !is_unused(out)) {
+    throw InputError(out.string() +
+                     ": holds something else than a sweep; name a folder that is "
+                     "absent or empty, or that of this sweep");
+  }
+  FolderLock lock(out, lock_file, kPatienceForTables);
+  if (fs::exists(out / kExperimentFileName)) {
+    check_folder(out, points.sweep, num_ranks);
+  } else {
+    write_file_atomically(out / kExperimentFileName, sweep_text(points.sweep));
+  }
+  return lock;
+}
+
 RunFolder open_folder(const ExperimentPoints& points, const std::string& out, int num_ranks) {
   const Sweep& sweep = points.sweep;
   if (!out.empty() && fs::exists(fs::path(out) / kExperimentFileName)) {
@@ -56,11 +81,23 @@ RunFolder open_folder(const ExperimentPoints& points, const std::string& out, in
 
 }  // namespace
 
-SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& out, int num_ranks)
+SweepRecords::SweepRecords(const ExperimentPoints& points,
+                           const std::string& out,
+                           int num_ranks,
+                           SweepUse use)
     : points_(points),
       num_ranks_(num_ranks),
-      folder_(open_folder(points, out, num_ranks)),
+      use_(use),
       points_that_measure_(points_that_measure(points.points)) {
+  std::optional<FolderLock> tables;
+  if (use == SweepUse::all_points) {
+    auto opened = open_folder(points, out, num_ranks);
+    folder_ = opened.path;
+    lock_ = std::move(opened.lock);
+  } else {
+    folder_ = out;
+    tables = join_folder(points, out, num_ranks);
+  }
   result_.experiment = points.points.front().experiment;
   result_.world_size = num_ranks;
   for (const LocatedAxis& axis : points.sweep.axes()) {
@@ -68,14 +105,41 @@ SweepRecords::SweepRecords(const ExperimentPoints& points, const std::string& ou
   }
   result_.points.resize(points.points.size());
   step_times_.resize(points.points.size());
-  for (std::size_t point = 0; point < points.points.size(); ++point) {
+  read_points();
+  write();
+}
+
+std::optional<FolderLock> SweepRecords::lock_tables() const {
+  if (use_ == SweepUse::all_points) {
+    return std::nullopt;
+  }
+  return FolderLock(folder_, lock_file, kPatienceForTables);
+}
+
+void SweepRecords::read_points() {
+  for (std::size_t point = 0; point < points_.points.size(); ++point) {
     auto& own = result_.points[point];
-    for (int retry = 0; fs::exists(folder_.path / folder_name(point, retry)); ++retry) {
+    for (int retry = 0; fs::exists(folder_ / folder_name(point, retry)); ++retry) {
       own.folder = folder_name(point, retry);
     }
     take_over(point);
   }
-  write();
+  if (use_ == SweepUse::one_point && fs::exists(folder_ / kSweepFileName)) {
+    keep_what_others_said();
+  }
+}
+
+/// A point that has no folder yet may be starting, or have failed before it made one.
+void SweepRecords::keep_what_others_said() {
+  const auto said = read_sweep_result(folder_);
+  for (std::size_t point = 0; point < std::min(said.points.size(), result_.points.size());
+       ++point) {
+    auto& own = result_.points[point];
+    if (own.status == SweepPointStatus::pending) {
+      own.status = said.points[point].status;
+      own.problem = said.points[point].problem;
+    }
+  }
 }
 
 std::string SweepRecords::folder_name(std::size_t point, int retry) const {
@@ -90,22 +154,34 @@ void SweepRecords::take_over(std::size_t point) {
   own = {};
   if (!name.empty()) {
     const auto& experiment = points_.points[point];
-    own = read_sweep_point(folder_.path / name, experiment);
+    own = read_sweep_point(folder_ / name, experiment);
     step_times_[point] = step_times_of(own, experiment, num_ranks_);
+  }
+  if (own.status == SweepPointStatus::incomplete && is_locked(folder_ / name)) {
+    own.status = SweepPointStatus::running;
+    own.problem.clear();
   }
   own.folder = name;
   own.values = points_.sweep.values(point);
 }
 
 std::optional<fs::path> SweepRecords::begin(std::size_t point) {
+  const auto tables = lock_tables();
+  if (tables) {
+    read_points();
+  }
   auto& own = result_.points.at(point);
   if (own.status == SweepPointStatus::complete) {
     return std::nullopt;
   }
+  if (!own.folder.empty() && is_locked(folder_ / own.folder)) {
+    throw InputError((folder_ / own.folder).string() +
+                     ": another process is running this point of the sweep; wait for its end");
+  }
   int retry = 0;
   // An empty folder is what a run leaves that was killed at once; nothing is lost by using it.
-  while (fs::exists(folder_.path / folder_name(point, retry)) &&
-         !is_unused(folder_.path / folder_name(point, retry))) {
+  while (fs::exists(folder_ / folder_name(point, retry)) &&
+         !is_unused(folder_ / folder_name(point, retry))) {
     ++retry;
   }
   own = {.values = points_.sweep.values(point),
@@ -114,7 +190,7 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
          .problem = "",
          .policies = {}};
   write();
-  return folder_.path / own.folder;
+  return folder_ / own.folder;
 }
 
 std::vector<EarlierPolicy> SweepRecords::earlier_policies(std::size_t point) const {
@@ -138,12 +214,16 @@ std::vector<EarlierPolicy> SweepRecords::earlier_policies(std::size_t point) con
                                   [&](const SweepPolicy& one) { return one.name == policy.name; });
     earlier.push_back({policy.name,
                        row->measured_in_point.value_or(*done),
-                       (folder_.path / result.folder / policy.name).string()});
+                       (folder_ / result.folder / policy.name).string()});
   }
   return earlier;
 }
 
 void SweepRecords::end(std::size_t point, const std::string& failure) {
+  const auto tables = lock_tables();
+  if (tables) {
+    read_points();
+  }
   take_over(point);
   if (!failure.empty()) {
     result_.points[point].status = SweepPointStatus::incomplete;
@@ -154,8 +234,8 @@ void SweepRecords::end(std::size_t point, const std::string& failure) {
 
 void SweepRecords::write() {
   result_.step_times = step_time_json(step_times_);
-  write_json(folder_.path / kSweepFileName, to_json(result_));
-  write_file_atomically(folder_.path / kSweepTableName, to_csv(result_));
+  write_json(folder_ / kSweepFileName, to_json(result_));
+  write_file_atomically(folder_ / kSweepTableName, to_csv(result_));
 }
 
 }  // namespace dovetail

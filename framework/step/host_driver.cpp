@@ -24,7 +24,7 @@ namespace {
 /// A thread that spins takes the core of another rank's compute, unless each rank has cores for its
 /// compute lane, its comm lane and the spinner.
 bool may_spin(const Ranks& ranks) {
-  return static_cast<int>(std::thread::hardware_concurrency()) >= 3 * ranks.session.local_size();
+  return ranks.session.cpus().cpus >= 3;
 }
 
 /// A forward pass that fills a part of the KV cache's context. It stays when the pass fails: a

@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/mpi/start_order.hpp"
+
 namespace dovetail {
 namespace {
 
@@ -47,6 +49,48 @@ TEST(Launcher, TheInnermostLauncherDecides) {
       "");
   // The shell of an allocation, which Slurm has not started.
   EXPECT_EQ(problem(1, {{"SLURM_NTASKS", "8"}}), "");
+}
+
+std::string missing_pmi(const std::map<std::string, std::string>& variables) {
+  return find_missing_pmi([&](const char* name) -> const char* {
+           const auto found = variables.find(name);
+           return found == variables.end() ? nullptr : found->second.c_str();
+         })
+      .value_or("");
+}
+
+TEST(Launcher, SrunWithoutAnInterfaceForMpiIsNoticedBeforeMpiStarts) {
+  EXPECT_NE(missing_pmi({{"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_PROCID", "1"}})
+                .find("Slurm has started 2 processes (SLURM_STEP_NUM_TASKS), and MPI has no way"),
+            std::string::npos);
+  for (const char* connected : {"PMIX_RANK", "PMI_RANK", "PMI_FD", "OMPI_COMM_WORLD_RANK"}) {
+    EXPECT_EQ(missing_pmi({{"SLURM_STEP_NUM_TASKS", "2"}, {"SLURM_PROCID", "1"}, {connected, "1"}}),
+              "");
+  }
+  EXPECT_EQ(missing_pmi({{"SLURM_NTASKS", "2"}, {"SLURM_PROCID", "0"}}), "")
+      << "the script of a job is no step";
+  EXPECT_EQ(missing_pmi({}), "");
+}
+
+TEST(Launcher, MpirunEndsAllWithTheFirstThatFails) {
+  const auto ends_together = [](const std::map<std::string, std::string>& variables) {
+    return find_started_processes([&](const char* name) -> const char* {
+             const auto found = variables.find(name);
+             return found == variables.end() ? nullptr : found->second.c_str();
+           })
+        ->ends_together;
+  };
+  EXPECT_TRUE(ends_together({{"OMPI_COMM_WORLD_SIZE", "2"}, {"PMI_SIZE", "2"}}));
+  EXPECT_FALSE(ends_together({{"SLURM_NTASKS", "2"}, {"SLURM_PROCID", "0"}}));
+  EXPECT_FALSE(ends_together({{"PMI_SIZE", "2"}}));
+}
+
+TEST(StartDelay, OnlyWhereManyRanksShareACore) {
+  EXPECT_EQ(start_delay_ms(1, 64, 2), 1000);
+  EXPECT_EQ(start_delay_ms(0, 64, 2), 0) << "the first rank goes ahead";
+  EXPECT_EQ(start_delay_ms(1, 8, 2), 0);
+  EXPECT_EQ(start_delay_ms(1, 9, 2), 1000);
+  EXPECT_EQ(start_delay_ms(-1, -1, 2), 0) << "no launcher";
 }
 
 }  // namespace

@@ -83,5 +83,26 @@ TEST(FindPolicy, ListsWhatThereIs) {
   EXPECT_NE(message.find("sequential, dual_batch, staged"), std::string::npos) << message;
 }
 
+TEST(RequirePoint, OnlyAPointThatIsThereInAFolderForAll) {
+  const auto refusal = [](std::optional<std::size_t> point,
+                          const std::string& out,
+                          const std::vector<std::string>& overrides = {}) {
+    const Sweep sweep(kFile, "points.yaml", overrides, {});
+    RunOptions options;
+    options.file = "points.yaml";
+    options.point = point;
+    options.out = out;
+    return testing::input_error_of([&] { require_point(sweep, options); });
+  };
+  EXPECT_EQ(refusal({}, ""), "");
+  EXPECT_EQ(refusal(0, "out"), "");
+  EXPECT_EQ(refusal(1, "out"), "");
+  EXPECT_EQ(refusal(2, "out"), "--point 2: the sweep has 2 points; allowed: 0 to 1");
+  EXPECT_EQ(refusal(1, ""),
+            "--point needs --out DIR: the folder that all points of the sweep share");
+  EXPECT_EQ(refusal(0, "out", {"sweep=none"}),
+            "points.yaml: --point is for a file with sweep: this one has none");
+}
+
 }  // namespace
 }  // namespace dovetail

@@ -103,5 +103,52 @@ TEST(SweepRecords, RefuseTheFolderOfOthers) {
   EXPECT_TRUE(fs::exists(full / "note"));
 }
 
+TEST(SweepRecords, OfProcessesWithAPointEachShareTheTables) {
+  using enum SweepPointStatus;
+  const ScratchFolder scratch;
+  const auto folder = scratch.path() / "sweep";
+  const auto points = points_of("[1, 2, 3]");
+  const auto open = [&] { return SweepRecords(points, folder.string(), 2, SweepUse::one_point); };
+  auto first = open();
+  EXPECT_EQ(first.begin(0), folder / "point-0000");
+  auto second = open();
+  EXPECT_EQ(second.begin(1), folder / "point-0001") << "the folder is not locked in between";
+  EXPECT_EQ(states_of(second), (std::vector{running, running, pending}));
+  first.end(0, "failed before it had a folder");
+  leave_unfinished_run(folder / "point-0001");
+  {
+    const FolderLock lock(folder / "point-0001");
+    auto third = open();
+    EXPECT_EQ(states_of(third), (std::vector{incomplete, running, pending}));
+    EXPECT_EQ(third.result().points[0].problem, "failed before it had a folder");
+    EXPECT_NE(testing::input_error_of([&] {
+                third.begin(1);
+              }).find("point-0001: another process is running this point"),
+              std::string::npos);
+    EXPECT_EQ(third.begin(2), folder / "point-0002");
+  }
+  second.end(1, "rank 0 failed");
+  EXPECT_EQ(states_of(second), (std::vector{incomplete, incomplete, running}));
+  EXPECT_EQ(open().begin(1), folder / "point-0001.retry1");
+  EXPECT_EQ(open().begin(0), folder / "point-0000");
+}
+
+TEST(SweepRecords, OfOnePointRefuseAFolderOfSomethingElse) {
+  const ScratchFolder scratch;
+  const auto points = points_of("[1, 2]");
+  leave_unfinished_run(scratch.path() / "other");
+  EXPECT_NE(testing::input_error_of([&] {
+              const SweepRecords records(
+                  points, (scratch.path() / "other").string(), 1, SweepUse::one_point);
+            }).find("holds something else than a sweep"),
+            std::string::npos);
+  const auto folder = (scratch.path() / "sweep").string();
+  const SweepRecords begun(points, folder, 1, SweepUse::one_point);
+  EXPECT_NE(testing::input_error_of([&] {
+              const SweepRecords records(points_of("[1, 3]"), folder, 1, SweepUse::one_point);
+            }).find("holds the results of another experiment"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace dovetail

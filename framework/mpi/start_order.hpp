@@ -1,0 +1,16 @@
+// Ranks that share too few cores start in an order that lets the first one speak first.
+#pragma once
+
+namespace dovetail {
+
+/// Milliseconds that a process of a launcher sleeps before it loads its libraries. Where each core
+/// has several ranks to start, these take seconds, and the first rank, which reads the experiment
+/// and may have to refuse it, would wait for its turn among all: so the others let it go ahead. 0
+/// elsewhere. Pure.
+constexpr int start_delay_ms(int rank, int ranks_on_host, int cores) {
+  constexpr int kRanksPerCore = 4;
+  constexpr int kDelayMs = 1000;
+  return rank > 0 && ranks_on_host > kRanksPerCore * cores ? kDelayMs : 0;
+}
+
+}  // namespace dovetail
