@@ -73,14 +73,13 @@ OrderedJson describe_assumptions(const CheckedRun& run,
                     ": --set execution.dtype=" + published + " takes that");
   }
   const auto& experiment = run.experiment;
-  const bool rounds = experiment.execution.dtype != DType::float32 || published == "bfloat16" ||
-                      published == "float16";
-  if (rounds && experiment.verify.mode == VerifyMode::tolerance &&
+  if (experiment.execution.dtype != DType::float32 &&
+      experiment.verify.mode == VerifyMode::tolerance &&
       std::holds_alternative<NaturalRouting>(experiment.workload.routing) &&
       !experiment.record.has(RecordedOutput::routing)) {
-    lines.push_back(
-        "routing is not recorded: in bfloat16 and float16 routers choose otherwise at near ties, "
-        "which verify then cannot tell from a fault; add routing to record.outputs");
+    lines.push_back("routing is not recorded: in " + own +
+                    " routers choose otherwise at near ties, which verify then cannot tell from a "
+                    "fault; add routing to record.outputs");
   }
   return lines;
 }
@@ -134,17 +133,35 @@ OrderedJson describe_grid(const CheckedRun& run) {
           {"ranks", ranks}};
 }
 
+/// The requests of a ubatch, each with its tokens there; `cut`: another ubatch has the rest.
+OrderedJson describe_segments(const Batch& batch, const UbatchSlice& slice) {
+  auto segments = OrderedJson::array();
+  for (const auto& segment : slice.segments) {
+    const auto& request = batch.requests.at(static_cast<std::size_t>(segment.request));
+    segments.push_back({{"request", request.id},
+                        {"first_token", segment.query_start},
+                        {"tokens", segment.query_length},
+                        {"cut", segment.query_length < request.query_length}});
+  }
+  return segments;
+}
+
 OrderedJson describe_policy(const CheckedRun& run, std::size_t index) {
   const auto& policy = run.experiment.policies[index];
   const auto& resolved = run.policies[index];
   auto splits = OrderedJson::array();
+  auto requests = OrderedJson::array();
   for (const auto& workload : run.workloads) {
+    const auto& batch = workload.steps.front().batch;
     auto tokens = OrderedJson::array();
-    for (const auto& slice : split_batch(
-             workload.steps.front().batch, resolved.split, resolved.schedules.own.num_ubatches)) {
+    auto segments = OrderedJson::array();
+    for (const auto& slice :
+         split_batch(batch, resolved.split, resolved.schedules.own.num_ubatches)) {
       tokens.push_back(slice.num_tokens);
+      segments.push_back(describe_segments(batch, slice));
     }
     splits.push_back(tokens);
+    requests.push_back(segments);
   }
   return {{"name", policy.name},
           {"schedule", resolved.schedules.own.name},
@@ -158,6 +175,7 @@ OrderedJson describe_policy(const CheckedRun& run, std::size_t index) {
           {"link", describe_link(policy.execution.link, run.grid.expert_parallel)},
           {"resolved_execution", OrderedJson::parse(to_json_text(resolved.execution))},
           {"tokens_of_ubatches_by_rank", splits},
+          {"requests_of_ubatches_by_rank", requests},
           {"steps", describe_steps(run.planned_steps[index])}};
 }
 

@@ -7,6 +7,7 @@ Writes step_time, hidden_share and timeline into --out (default: RUN_OR_SWEEP_DI
 """
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -20,6 +21,21 @@ class InputError(Exception):
     """Bad usage or input: one line for a person."""
 
 
+def missing_modules_message():
+    """Which modules this Python lacks, and how to get them."""
+    missing = []
+    for name in ("h5py", "matplotlib", "numpy"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    if sys.executable == SYSTEM_PYTHON:
+        remedy = "apt-get install " + " ".join(f"python3-{name}" for name in missing) + " (Debian), or start plot.py with a Python that has them"
+    else:
+        remedy = f"{sys.executable} -m pip install " + " ".join(missing)
+    return f"plot: {sys.executable} has no {', no '.join(missing)}; to go on: {remedy}"
+
+
 try:
     import h5py
     import matplotlib
@@ -29,11 +45,10 @@ try:
     import matplotlib.pyplot as plt
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
-except ImportError as error:
+except ImportError:
     if sys.executable != SYSTEM_PYTHON and os.access(SYSTEM_PYTHON, os.X_OK):
         os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, *sys.argv])
-    sys.exit((print(f"plot: {error}; needs python3 with h5py and matplotlib (Debian: apt-get install python3-h5py python3-matplotlib, "
-                    "54 MB, 334 MB unpacked; or pip install h5py matplotlib)", file=sys.stderr), 2)[1])
+    sys.exit((print(missing_modules_message(), file=sys.stderr), 2)[1])
 
 NO_LINK = "none"
 SHORT = {"embed": "emb", "attention": "att", "route": "rou", "dispatch": "dis", "experts": "exp", "shared_experts": "sha", "combine": "com",

@@ -75,8 +75,7 @@ std::string step_table(const CompareReport& report, std::size_t width) {
              ms(result.step_ns.min),
              ms(result.step_ns.max),
              factor(policy.speed_up),
-             range(policy.speed_up_interval),
-             policy.note});
+             range(policy.speed_up_interval)});
   }
   return print(table, report, width);
 }
@@ -189,17 +188,44 @@ bool is_unexplained(const PolicyComparison& policy) {
   return difference > 0 && std::abs(terms.residual) > difference;
 }
 
+/// Of the compute: what smaller parts or an exchange beside it cannot have saved.
+constexpr double kMostSaved = 0.05;
+
+/// Whether the baseline's profiled steps were disturbed: a cost that is far below zero.
+bool was_disturbed(const PolicyComparison& policy) {
+  if (!has_reasons(policy)) {
+    return false;
+  }
+  const auto& terms = policy.metrics->decomposition;
+  return std::min(terms.split_tax, terms.contention) < -kMostSaved * terms.compute;
+}
+
+/// A line for each policy that has one: they are too long for a column.
+std::string note_lines(const CompareReport& report) {
+  std::string text;
+  for (const PolicyComparison& policy : report.policies) {
+    if (!policy.note.empty()) {
+      text += "note: " + label_of(report, policy) + ": " + policy.note + "\n";
+    }
+  }
+  return text;
+}
+
 /// What no table counts, how to get the tables that are missing, and what columns mean.
 std::string closing_lines(const CompareReport& report) {
   std::vector<std::string> not_read;
   std::vector<std::string> without_reasons;
   std::vector<std::string> unexplained;
+  std::vector<std::string> disturbed;
   for (const PolicyComparison& policy : report.policies) {
     if (!policy.result.is_read()) {
       not_read.push_back(label_of(report, policy));
     }
     if (is_unexplained(policy)) {
       unexplained.push_back(label_of(report, policy));
+    }
+    if (was_disturbed(policy)) {
+      disturbed.push_back(label_of(report, policy));
     }
     if (policy.result.is_complete() && !has_reasons(policy)) {
       without_reasons.push_back(label_of(report, policy));
@@ -221,6 +247,11 @@ std::string closing_lines(const CompareReport& report) {
     text += "Not explained: in " + join_names(unexplained) +
             " the residual is larger than what the step time differs from the baseline's. The "
             "terms do not say why it is slower or faster; run again on a quieter machine\n";
+  }
+  if (!disturbed.empty()) {
+    text += "Not quiet: in " + join_names(disturbed) +
+            " split tax or contention is far below zero, so profiled steps of the baseline were "
+            "slowed down; run again on a quiet machine\n";
   }
   return text + "What a column means: dovetail compare --explain [COLUMN]\n";
 }
@@ -266,7 +297,7 @@ std::string to_text(const CompareReport& report, std::size_t width) {
         text += "\nExchange and hand-off (all ranks)\n" + factor_table(report, width);
         break;
       default:
-        text += step_table(report, width);
+        text += step_table(report, width) + note_lines(report);
     }
   }
   return text + closing_lines(report);

@@ -274,6 +274,11 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     complete.decisions = count_decisions(files.rank(0));
     complete.scalars = RecordedScalars(files);
     complete.eager_by_reason = read_eager_steps(files.rank(0));
+    if (files.rank(0).text("device") == to_string(DeviceKind::cpu)) {  // which has no graphs
+      const std::string no_graphs(to_string(EagerReason::mode_none));
+      complete.decisions.eager_by_reason.erase(no_graphs);
+      complete.eager_by_reason.erase(no_graphs);
+    }
     complete.owned_bytes = read_owned_bytes(files);
     complete.host_share = read_host_share(files);
     complete.profiles = collect_profiles(files);

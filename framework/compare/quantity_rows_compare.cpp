@@ -52,7 +52,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "max [ms]", "step_ns.max", "ms", step, "The slowest step.", ""},
       {in, "speed-up", "speed_up", "factor", "", "How many times faster than the baseline. Above 1 is faster.", "p50 of the baseline / own p50"},
       {in, "95 %", "speed_up_interval", "factor", "", "In 95 of 100 such runs the speed-up that more steps would come to lies within. Where 1 lies within, too, no difference is shown. What changed between the steps of the two policies, such as another job, is not in it. `-` for the baseline itself and with fewer than 10 steps.", "circular block bootstrap of both medians"},
-      {in, "note", "note", "text", "", "Vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
+      {in, "", "note", "text", "", "Below the table, by policy: vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
   });
   add(Report::compare_devices, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},

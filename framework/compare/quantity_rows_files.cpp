@@ -103,7 +103,7 @@ std::vector<Quantity> verify_quantities() {
       {in, "", "verification.tensors.worst.element", "column", all, "Its place in the row.", ""},
       {in, "", "verification.tensors.worst.policy_value", "", all, "Its value in the policy.", ""},
       {in, "", "verification.tensors.worst.baseline_value", "", all, "Its value in the baseline.", ""},
-      {in, "", "verification.verdict", "text", all, "`verified`, `mismatch` or `not_comparable` (other weights, inputs, missing ranks).", ""},
+      {in, "", "verification.verdict", "text", all, "`verified`, `mismatch` or `not_comparable` (a rank is missing, unreadable or not complete). Other weights or inputs are a mismatch.", ""},
       {in, "", "verification.baseline", "text", "", "The baseline's folder.", ""},
       {in, "", "verification.policy", "text", "", "The policy's folder.", ""},
       {in, "", "verification.mode", "text", "", "`tolerance` or `bitwise`.", ""},

@@ -34,13 +34,19 @@ std::set<std::string> values_of(const PolicyFolder& folder, const char* name) {
   return values;
 }
 
+/// Behind a difference of the inputs, where there are other numbers of ranks.
+constexpr const char* kPerRankHint =
+    " (requests are per rank: halve `count` when you double the ranks)";
+
 void compare_digests(VerifyContext& context) {
   for (const char* name : {attribute::kWeightsDigest, attribute::kInputsDigest}) {
     const std::set<std::string> own = values_of(context.policy, name);
     const std::set<std::string> other = values_of(context.baseline, name);
     if (own != other) {
+      const bool is_scaled = name == std::string_view(attribute::kInputsDigest) &&
+                             context.policy.world_size() != context.baseline.world_size();
       context.add_problem(std::string(name) + " differs: " + join_names(own) + " against " +
-                          join_names(other));
+                          join_names(other) + (is_scaled ? kPerRankHint : ""));
     } else if (own.size() > 1) {
       context.add_problem(std::string(name) +
                           " differs between the ranks of a run: " + join_names(own));

@@ -47,7 +47,7 @@ void FailureChannel::report_as(int tag, int exit_code, std::string_view message)
   }
   const bool own = !message.empty() && !thrown_for_peer_;
   if (own && (tag == kFailureTag || rank_ == 0)) {
-    print_once(message);
+    print_once(message, tag == kInterruptTag ? interrupt_advice_ : std::string_view());
   }
   try {
     const std::lock_guard lock(mutex_);
@@ -66,9 +66,12 @@ void FailureChannel::report_as(int tag, int exit_code, std::string_view message)
   }
 }
 
-void FailureChannel::print_once(std::string_view message) noexcept {
+void FailureChannel::print_once(std::string_view message, std::string_view advice) noexcept {
   if (!printed_.exchange(true)) {
     log_line(message);
+    if (!advice.empty()) {
+      log_line(advice);
+    }
   }
 }
 
@@ -137,7 +140,8 @@ void FailureChannel::take_messages() {
       failed_peers_.push_back(source);
       note_failure(source, exit_code);
       if (tag == kInterruptTag && rank_ == 0) {
-        print_once("rank " + std::to_string(source) + " was interrupted by a signal");
+        print_once("rank " + std::to_string(source) + " was interrupted by a signal",
+                   interrupt_advice_);
       }
     }
   }

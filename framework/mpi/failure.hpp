@@ -5,7 +5,9 @@
 #include <atomic>
 #include <chrono>
 #include <mutex>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "framework/base/error.hpp"
@@ -59,6 +61,10 @@ class FailureChannel {
   /// message or that a peer was interrupted. One line, however many ranks report.
   void report_interrupt(int exit_code, std::string_view message) noexcept;
 
+  /// What rank 0 prints in the next line of an interrupt, such as how to go on; empty = nothing.
+  /// Not while other threads use the channel. Not collective.
+  void set_interrupt_advice(std::string advice) { interrupt_advice_ = std::move(advice); }
+
   /// Throws PeerFailure once a peer or this rank has failed. Any thread; about a microsecond.
   void poll();
 
@@ -68,7 +74,7 @@ class FailureChannel {
 
  private:
   void report_as(int tag, int exit_code, std::string_view message) noexcept;
-  void print_once(std::string_view message) noexcept;
+  void print_once(std::string_view message, std::string_view advice = {}) noexcept;
   void note_failure(int rank, int exit_code);
   void take_messages();
   void send(int peer, int tag);
@@ -76,6 +82,7 @@ class FailureChannel {
 
   MPI_Comm comm_;
   int rank_;
+  std::string interrupt_advice_;
 
   std::mutex mutex_;                // of MPI's matching here, and of the next four
   std::vector<int> failed_peers_;   // not yet acknowledged

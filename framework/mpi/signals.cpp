@@ -35,7 +35,8 @@ SignalWatch::~SignalWatch() {
 
 void SignalWatch::poll() const {
   if (const int signal = interrupt_signal_; signal != 0) {
-    throw Interrupted(std::string("interrupted by ") + name_of(signal));
+    throw Interrupted(std::string("interrupted by ") + name_of(signal) +
+                      (signal == SIGTERM ? ", which mpirun sends at Ctrl-C, too" : ""));
   }
 }
 

@@ -61,19 +61,23 @@ StepTimePoint read_point(const json& value, const std::string& place) {
   return point;
 }
 
+/// Whether a description names the schedule's digest, too: only where it needs to.
+enum class Digest { left_out, named };
+
 /// "dual_batch of digest 17 with 2 ubatches and split request", of a point or a candidate.
 template <class Timed>
-std::string describe(const Timed& timed) {
-  return printable(timed.schedule) + " of digest " + printable(timed.schedule_digest) + " with " +
-         counted(timed.ubatches, "ubatch") +
+std::string describe(const Timed& timed, Digest digest) {
+  return printable(timed.schedule) +
+         (digest == Digest::named ? " of digest " + printable(timed.schedule_digest) : "") +
+         " with " + counted(timed.ubatches, "ubatch") +
          (timed.split.empty() ? "" : " and split " + printable(timed.split));
 }
 
-/// "plain (sequential of digest 3 with 1 ubatch), dual (...)".
-std::string list_policies(const std::vector<StepTimePoint>& points) {
+/// "plain (sequential with 1 ubatch), dual (...)".
+std::string list_policies(const std::vector<StepTimePoint>& points, Digest digest) {
   std::set<std::string> all;
   for (const auto& point : points) {
-    all.insert(printable(point.policy) + " (" + describe(point) +
+    all.insert(printable(point.policy) + " (" + describe(point, digest) +
                (point.comm_sms == 0 ? "" : ", " + std::to_string(point.comm_sms) + " comm SMs") +
                ")");
   }
@@ -98,8 +102,14 @@ SelectedPoints select_points(const StepTimeTable& table, const StepTimeCandidate
                         point.ubatches == what.ubatches && point.split == what.split;
                });
   if (fitting.empty()) {
-    throw InputError(table.file + ": the table of step times has no point for " + describe(what) +
-                     "; it has: " + list_policies(table.points));
+    const auto wanted = describe(what, Digest::left_out);
+    const bool is_alike =
+        std::any_of(table.points.begin(), table.points.end(), [&](const StepTimePoint& point) {
+          return describe(point, Digest::left_out) == wanted;
+        });
+    const auto digest = is_alike ? Digest::named : Digest::left_out;
+    throw InputError(table.file + ": the table of step times has no point for " +
+                     describe(what, digest) + "; it has: " + list_policies(table.points, digest));
   }
   const auto has_own_sms = [&](const StepTimePoint& point) {
     return point.comm_sms == what.comm_sms;
@@ -111,7 +121,8 @@ SelectedPoints select_points(const StepTimeTable& table, const StepTimeCandidate
   for (const auto& point : fitting) {
     if (point.policy != fitting.front().policy || point.comm_sms != selected.comm_sms) {
       throw InputError(table.file + ": the table of step times has several policies for " +
-                       describe(what) + ": " + list_policies(fitting) + "; allowed: one" +
+                       describe(what, Digest::left_out) + ": " +
+                       list_policies(fitting, Digest::left_out) + "; allowed: one" +
                        (point.comm_sms == selected.comm_sms ? "" : ", or one with this comm_sms"));
     }
     selected.samples.push_back(

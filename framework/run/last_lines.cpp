@@ -134,7 +134,10 @@ std::vector<std::string> next_steps(const Experiment& experiment,
     return steps;
   }
   steps.push_back("compare: " + quoted_command({program, "compare", run_folder.string()}));
-  if (experiment.record.timing == TimingDetail::steps) {
+  const bool is_wrong = std::any_of(outcomes.begin(), outcomes.end(), [&](const auto& outcome) {
+    return verdict_of(experiment, outcome) == to_string(Verdict::mismatch);
+  });
+  if (experiment.record.timing == TimingDetail::steps && !is_wrong) {
     steps.emplace_back("reasons for the times: run again with --set record.timing=ops");
   }
   return steps;

@@ -84,9 +84,12 @@ std::vector<MemoryFit> fit_memory(const CheckedRun& run, std::int64_t available_
 }
 
 std::string describe(const MemoryFit& fit, std::int64_t available_bytes) {
-  std::string text = "policy " + fit.policy + (fit.fits ? ": fits" : ": does not fit") +
-                     ", needs " + gib(fit.needed_bytes) + " of " + gib(available_bytes) + " GiB";
-  if (fit.larger) {
+  std::string text = "policy " + fit.policy +
+                     (fit.fits ? ": what is counted fits" : ": does not fit") + ", needs " +
+                     gib(fit.needed_bytes) + " of " + gib(available_bytes) + " GiB";
+  if (fit.fits) {
+    text += "; " + gib(available_bytes - fit.needed_bytes) + " GiB are left for what is not";
+  } else if (fit.larger) {
     text += "; would fit with expert_parallel " + std::to_string(fit.larger->expert_parallel) +
             " (" + gib(fit.larger->needed_bytes) + " GiB)";
   } else if (fit.tried_expert_parallel > 0) {

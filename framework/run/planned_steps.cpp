@@ -26,8 +26,8 @@ std::string PlannedSteps::describe() const {
             counted(load.tokens, "token") + " and " + format_fixed(load.context_tokens, 1) +
             " tokens of context";
     if (estimate->tokens != load.tokens) {
-      text += " (the table ends at " + counted(estimate->tokens, "token") +
-              ": it says no more than the times there)";
+      text += (estimate->tokens < load.tokens ? " (the table ends at " : " (the table starts at ") +
+              counted(estimate->tokens, "token") + ": it says no more than the times there)";
     }
   }
   return text;

@@ -116,6 +116,10 @@ class PointLoop {
       if (const auto folder = records_->begin(point)) {
         options.out = folder->string();
         std::cout << description << std::endl;
+        auto& failures = shared_.at(points_.points[point].parallel.expert_parallel).failures;
+        auto advice = how_to_go_on(records_->result(), records_->folder(), options_.program);
+        advice.resize(advice.find_last_not_of('\n') + 1);
+        failures.set_interrupt_advice(std::move(advice));
       }
     });
     broadcast_text(world_, options.out, wait_);

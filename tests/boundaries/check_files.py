@@ -85,9 +85,12 @@ def check_lengths(root):
 
 
 def check_top_level(root):
-    """What git knows or would add beside the fixed folders and files; names with a dot in front may stand there. Nothing is said without git."""
-    listed = subprocess.run(["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=False)
+    """What the next commit has beside the fixed folders and files, or without git what is there, but for builds; names with a dot in front may
+    stand there. Files that git does not track are somebody's own."""
+    listed = subprocess.run(["git", "-C", root, "ls-files", "-z", "--cached"], capture_output=True, check=False)
     names = {path.split("/")[0] for path in listed.stdout.decode().split("\0") if path}
+    if listed.returncode != 0:
+        names = {name for name in os.listdir(root) if not name.startswith("build")}
     return [f"{name}: does not belong into the top folder" for name in sorted(names - TOP_LEVEL) if not name.startswith(".")]
 
 

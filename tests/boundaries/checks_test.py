@@ -1,5 +1,6 @@
 """The twins: each check of this folder passes a small sound tree, and names file and line of one planted fault."""
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -106,7 +107,13 @@ class Twins(unittest.TestCase):
                 os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
                 with open(os.path.join(root, path), "w", encoding="utf-8"):
                     pass
-            self.assertEqual(check_files.check_top_level(root), [f"{name}: does not belong into the top folder" for name in ("notes", "wheel.whl")])
+            expected = [f"{name}: does not belong into the top folder" for name in ("notes", "wheel.whl")]
+            self.assertEqual(check_files.check_top_level(root), [], "no file is in a commit yet")
+            subprocess.run(["git", "-C", root, "add", "."], check=True)
+            self.assertEqual(check_files.check_top_level(root), expected)
+            shutil.rmtree(os.path.join(root, ".git"))
+            os.mkdir(os.path.join(root, "build-cuda"))
+            self.assertEqual(check_files.check_top_level(root), expected, "without git what is there counts")
 
     def test_two_types_of_one_name(self):
         for text in ("namespace dovetail {\nenum class Line : int { a };\n}\n", "namespace dovetail {\ntemplate <class T>\nstruct Line final : Base<T> {};\n}\n",

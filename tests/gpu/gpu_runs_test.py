@@ -181,7 +181,7 @@ class GpuPlacement(GpuTest):
         _, outcome = self.start("cuda", ["0", "0"], "same", code=2)
         self.assertRegex(outcome.err, "rank 1 on host .* sees 1 GPU, which rank 0 holds")
         policy, outcome = self.start("auto", ["0", "0"], "auto")
-        self.assertRegex(outcome.err, "auto takes the CPU: rank 1 on host .* sees 1 GPU, which rank 0 holds")
+        self.assertRegex(outcome.err, "auto takes the CPU, and GPUs stay idle: rank 1 on host .* sees 1 GPU, which rank 0 holds")
         self.assertEqual(self.devices(policy), ["cpu", "cpu"])
 
     def test_each_rank_sees_its_own(self):

@@ -550,6 +550,17 @@ class Tools(SmallTest):
         self.assertRegex(told.splitlines()[-1], "^not counted: activations")
         same = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "execution.dtype=bfloat16").out
         self.assertNotIn("config.json", same)
+        self.assertNotIn("routing is not recorded", told)
+        self.assertIn("note: routing is not recorded: in bfloat16 routers choose otherwise at near ties", same)
+
+    def test_check_says_which_requests_are_cut(self):
+        report = json.loads(dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "workload.requests={lengths: [6, 10, 4]}",
+                                     "--format", "json").out)
+        of_rank = {policy["name"]: policy["requests_of_ubatches_by_rank"][0] for policy in report["policies"]}
+        ids = [one["request"] for one in of_rank["sequential"][0]]
+        self.assertEqual([(one["tokens"], one["cut"]) for one in of_rank["sequential"][0]], [(6, False), (10, False), (4, False)])
+        self.assertEqual([[(one["request"], one["first_token"], one["tokens"], one["cut"]) for one in ubatch] for ubatch in of_rank["dual_batch"]],
+                         [[(ids[0], 0, 6, False), (ids[1], 0, 4, True)], [(ids[1], 4, 6, True), (ids[2], 0, 4, False)]])
 
     def test_check_shows_what_auto_and_thresholds_decide(self):
         self.assertRegex(dovetail("check", "experiments/auto.yaml", "--ranks", 2).out,
@@ -564,7 +575,7 @@ class Tools(SmallTest):
         check = ["check", "experiments/gpu_decode.yaml", "--ranks", 2]
         fits = dovetail(*check, "--gpu-memory-gib", 80)
         self.assertIn("\nmemory of each GPU: 80.00 GiB (--gpu-memory-gib)\n", fits.out)
-        self.assertRegex(fits.out, r"(?m)^policy dual_eager: fits, needs \d+\.\d\d of 80.00 GiB$")
+        self.assertRegex(fits.out, r"(?m)^policy dual_eager: what is counted fits, needs \d+\.\d\d of 80.00 GiB; \d+\.\d\d GiB are left for what is not$")
         self.assertNotIn("warning", fits.out)
         short = dovetail(*check, "--gpu-memory-gib", 0.001)
         self.assertEqual(short.code, 0, str(short))
@@ -572,7 +583,7 @@ class Tools(SmallTest):
         on_host = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--gpu-memory-gib", 80).out
         self.assertIn("note: --gpu-memory-gib is not used", on_host)
         self.assertRegex(on_host, r"(?m)^memory of all ranks together, on one host: \d+\.\d\d GiB \(.+\)$")
-        self.assertRegex(on_host, r"(?m)^policy sequential: fits, needs ")
+        self.assertRegex(on_host, r"(?m)^policy sequential: what is counted fits, needs ")
         sweep = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--device", "cuda", "--gpu-memory-gib", 0.001, "--set",
                          "sweep={workload.seed: [1, 2]}")
         self.assertEqual(sweep.code, 0, str(sweep))

@@ -329,11 +329,13 @@ class Resume(SweepTest):
     def test_sigterm(self):
         path, child = self.start("point-0001")
         child.send_signal(signal.SIGTERM)
-        child.communicate(timeout=30)
+        out, err = child.communicate(timeout=30)
         self.assertNotEqual(child.returncode, 0)
+        self.assertRegex(err, r"(?m)^dovetail\[rank 0\]: .*(interrupted by SIGTERM, which mpirun sends at Ctrl-C, too|rank 1 was interrupted by a signal)$")
+        command = self.go_on_command(err.replace("dovetail[rank 0]: ", ""))
         self.assertEqual(self.statuses()[0], "complete")
         self.assertNotEqual(self.statuses()[1], "complete")
-        self.finish(path)
+        self.finish(path, command)
 
     def test_sigusr1_ends_after_the_iteration_and_the_point_runs_again(self):
         path, child = self.start("point-0001")

@@ -333,6 +333,36 @@ TEST_F(Compare, ItSaysWhereTheTermsExplainNothing) {
   }
 }
 
+TEST_F(Compare, ItSaysWhereACostBelowZeroShowsADisturbedBaseline) {
+  auto report = compare();
+  auto& policy = report.policies[1];
+  const std::string warning = "Not quiet: in " + policy.result.name;
+  auto& terms = policy.metrics->decomposition;
+  for (double* term : {&terms.split_tax, &terms.contention}) {
+    terms.split_tax = terms.contention = 0;
+    for (const double share : {-0.06, -0.04, 0.06}) {
+      *term = share * terms.compute;
+      const auto text = to_text(report);
+      EXPECT_EQ(text.find(warning) != std::string::npos, share == -0.06) << share << "\n" << text;
+    }
+  }
+}
+
+TEST_F(Compare, NotesStandBelowTheTable) {
+  auto report = compare();
+  const auto width_of = [](const std::string& text) {
+    const auto rule = text.find("\n---");
+    return text.find('\n', rule + 1) - rule;
+  };
+  const auto without = to_text(report);
+  report.policies[1].note = std::string(280, 'x');
+  const auto text = to_text(report);
+  EXPECT_NE(text.find("\nnote: a_dual: " + report.policies[1].note + "\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(width_of(text), width_of(without));
+  EXPECT_EQ(without.find("note: "), std::string::npos) << without;
+}
+
 TEST_F(Compare, AProfileWithoutAllPassesIsNotDecomposed) {
   policy_.ranks[0].profiles[0].passes.pop_back();
   EXPECT_FALSE(compare().policies[1].metrics.has_value());
@@ -427,8 +457,7 @@ TEST_F(Compare, OnTheCpuThereIsNoTableOfDevices) {
   EXPECT_TRUE(summary.at("host_share").is_null());
   EXPECT_TRUE(summary.at("memory").at("owned_bytes").is_null());
   EXPECT_EQ(summary.at("decisions").at("graphs"), nlohmann::json::parse(R"({"none": 3})"));
-  EXPECT_EQ(summary.at("decisions").at("eager_reasons"),
-            nlohmann::json::parse(R"({"mode_none": 3})"));
+  EXPECT_EQ(summary.at("decisions").at("eager_reasons"), nlohmann::json::object());
   EXPECT_EQ(summary.at("decisions").at("captured"), 3);
 }
 

@@ -113,6 +113,21 @@ TEST_F(Verify, OtherWeightsAreNamed) {
   EXPECT_TRUE(names(both, {"differs between the ranks of a run"}));
 }
 
+TEST_F(Verify, OtherInputsOnAnotherNumberOfRanksAreExplained) {
+  const auto change = [](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.inputs_digest = "other";
+    }
+  };
+  const std::string hint = "(requests are per rank: halve `count` when you double the ranks)";
+  const VerifyReport scaled = verify(change, CompareMode::tolerance, 1);
+  EXPECT_EQ(scaled.verdict, Verdict::mismatch);
+  EXPECT_TRUE(names(scaled, {"inputs_digest differs", hint}));
+  const VerifyReport same = verify(change);
+  EXPECT_TRUE(names(same, {"inputs_digest differs"}));
+  EXPECT_FALSE(names(same, {hint})) << "the ranks are not the cause";
+}
+
 TEST_F(Verify, OtherInputsAreNamed) {
   EXPECT_TRUE(names(verify([](SyntheticRun& run) {
                       for (SyntheticRank& rank : run.ranks) {

@@ -268,6 +268,13 @@ TEST(StepTimeTable, SelectsTheCandidatesPoints) {
             "t.json: the table of step times has no point for dual_batch of digest 23 with 2 "
             "ubatches and split request; it has: dual (dual_batch of digest 22 with 2 ubatches and "
             "split request), plain (sequential of digest 11 with 1 ubatch)");
+  EXPECT_EQ(testing::input_error_of([&] {
+              select_curves(table, kPlain, {"staged", "23", 2, "request"});
+            }),
+            "t.json: the table of step times has no point for staged with 2 ubatches and split "
+            "request; it has: dual (dual_batch with 2 ubatches and split request), plain "
+            "(sequential with 1 ubatch)")
+      << "names tell them apart";
   for (const auto& other : std::vector<StepTimeCandidate>{{"dual_batch", "22", 3, "request"},
                                                           {"dual_batch", "22", 2, "sizes: 3, 5"},
                                                           {"dual_batch", "22", 2, ""},
@@ -281,11 +288,11 @@ TEST(StepTimeTable, SelectsTheCandidatesPoints) {
   auto two = table;
   two.points.push_back(two.points[1]);
   two.points.back().policy = "other";
-  EXPECT_EQ(testing::input_error_of([&] { select_curves(two, kPlain, kDual); }),
-            "t.json: the table of step times has several policies for dual_batch of digest 22 with "
-            "2 ubatches and split request: dual (dual_batch of digest 22 with 2 ubatches and split "
-            "request), other (dual_batch of digest 22 with 2 ubatches and split request); allowed: "
-            "one");
+  EXPECT_EQ(
+      testing::input_error_of([&] { select_curves(two, kPlain, kDual); }),
+      "t.json: the table of step times has several policies for dual_batch with 2 ubatches and "
+      "split request: dual (dual_batch with 2 ubatches and split request), other (dual_batch "
+      "with 2 ubatches and split request); allowed: one");
   two.points.back().split = "token_midpoint";
   EXPECT_NO_THROW(select_curves(two, kPlain, kDual));
 }

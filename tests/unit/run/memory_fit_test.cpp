@@ -40,8 +40,10 @@ TEST(MemoryFit, EachPolicyOnGpusCountsTheRankThatHasMost) {
   EXPECT_FALSE(fits[1].fits);
   EXPECT_GE(fits[1].needed_bytes, kExpertBytes + std::int64_t{160'000} * 64)
       << "keys and values of a token: 2 x 2 layers x 8 elements x 2 bytes";
-  EXPECT_EQ(describe(fits[0], std::int64_t{2} << 30),
-            "policy sequential: fits, needs 0.01 of 2.00 GiB");
+  EXPECT_EQ(
+      describe(fits[0], std::int64_t{2} << 30),
+      "policy sequential: what is counted fits, needs 0.01 of 2.00 GiB; 1.99 GiB are left for "
+      "what is not");
 }
 
 TEST(MemoryFit, FindsTheSmallestLargerGrid) {

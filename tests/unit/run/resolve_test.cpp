@@ -209,6 +209,9 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
   beyond.load.tokens = 9;
   EXPECT_TRUE(beyond.describe().ends_with(
       "(the table ends at 4 tokens: it says no more than the times there)"));
+  beyond.load.tokens = 3;
+  EXPECT_TRUE(beyond.describe().ends_with(
+      "(the table starts at 4 tokens: it says no more than the times there)"));
 
   auto place = kGpus;
   place.device_name = "another GPU";
