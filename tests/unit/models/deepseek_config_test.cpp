@@ -188,7 +188,7 @@ TEST(DeepseekCosts, SaysWhatIsNotBuiltForGpus) {
   }
   for (const auto& [path, wanted] :
        {std::pair{kConfigs + "glm-4.5-air.json", "heads of which a part turns"},
-        {std::string("tests/fixtures/deepseek-v3-groups/config.json"),
+        {std::string(DOVETAIL_SOURCE_DIR "/tests/fixtures/deepseek-v3-groups/config.json"),
          "latent attention of these sizes"}}) {
     const std::string message =
         testing::input_error_of([&, &of = path] { make(of)->weight_memory(gpu); });

@@ -1,0 +1,222 @@
+// What the blocks of prefill attention (prefill_attention.cu) are made of: their shared memory, the
+// copies of keys and values, the products of a warpgroup and the running softmax.
+#pragma once
+
+#include <cstdint>
+
+#include "models/layers/cuda/kernels.hpp"
+#include "models/layers/cuda/wgmma.cuh"
+
+namespace dovetail::gpu::prefill {
+
+inline constexpr int kQueries = 128;  // of a block
+inline constexpr int kRows = 64;      // of a warpgroup
+inline constexpr int kTileKeys = 128;
+inline constexpr int kStages = 2;
+inline constexpr int kValueSlabs = static_cast<int>(kPrefillValueDim) / kSlabColumns;
+inline constexpr int kConsumers = 2 * kWarpgroup;
+inline constexpr int kThreads = kWarpgroup + kConsumers;
+inline constexpr int kSlabBytes = kTileKeys * kSlabRowBytes;
+inline constexpr int kCopyRegisters = 40;
+inline constexpr int kProductRegisters = 232;
+inline constexpr float kInfinity = __builtin_huge_valf();
+
+static_assert(kQueries == kTileKeys, "queries, keys and values have slabs of one size");
+
+struct Call {
+  AttentionRows queries;
+  AttentionRows keys;
+  AttentionRows shared_keys;
+  AttentionRows values;
+  bf16* result;
+  const std::int32_t* query_starts;
+  const std::int32_t* key_starts;
+  int heads;
+  int group;  // query heads of a kv head
+  float scale_log2;
+};
+
+template <int kOwnSlabs, int kSharedSlabs>
+struct alignas(kAtomBytes) Shared {
+  static constexpr int kKeySlabs = kOwnSlabs + kSharedSlabs;
+
+  unsigned char queries[kKeySlabs * kSlabBytes];
+  unsigned char keys[kStages][kKeySlabs * kSlabBytes];
+  unsigned char values[kStages][kValueSlabs * kSlabBytes];
+  SharedBarrier queries_there;
+  SharedBarrier keys_there[kStages];
+  SharedBarrier values_there[kStages];
+  SharedBarrier keys_used[kStages];
+  SharedBarrier values_used[kStages];
+};
+
+/// What a block works on.
+struct Part {
+  int head;
+  int first_query;  // within the segment
+  int num_queries;
+  int first_row;  // of the segment, in queries and result
+  int first_key;  // of the segment, in keys and values
+  int num_keys;   // that any of the queries sees
+  int context;    // keys before the segment's first query
+
+  /// The same in all lanes, and the compiler sees it: products need that.
+  __device__ int num_tiles() const {
+    return __shfl_sync(kAllLanes, (num_keys + kTileKeys - 1) / kTileKeys, 0);
+  }
+};
+
+/// Rows [first, first + 128) of which those from `last` on repeat row `last`: what they hold is
+/// finite, and does not count.
+template <int kSlabs>
+__device__ __forceinline__ void begin_copies(const AttentionRows& rows,
+                                             int head,
+                                             std::int64_t base,
+                                             int first,
+                                             int last,
+                                             unsigned char* to) {
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup;
+  const unsigned address = shared_address(to);
+  const int chunk = thread % 8;
+  const bf16* const of_head = static_cast<const bf16*>(rows.data) + head * rows.head_stride;
+#pragma unroll 4
+  for (int row = thread / 8; row < kTileKeys; row += kWarpgroup / 8) {
+    const bf16* const from =
+        of_head + (base + min(first + row, last)) * rows.token_stride + chunk * 8;
+#pragma unroll
+    for (int slab = 0; slab < kSlabs; ++slab) {
+      copy_chunk(address + slab * kSlabBytes + swizzled(row, chunk), from + slab * kSlabColumns);
+    }
+  }
+}
+
+template <int kOwnSlabs, int kSharedSlabs>
+__device__ __forceinline__ void copy_ahead(const Call& x,
+                                           const Part& part,
+                                           Shared<kOwnSlabs, kSharedSlabs>& shared) {
+  begin_copies<kOwnSlabs + kSharedSlabs>(x.queries,
+                                         part.head,
+                                         part.first_row,
+                                         part.first_query,
+                                         part.first_query + part.num_queries - 1,
+                                         shared.queries);
+  shared.queries_there.arrive_behind_copies();
+  const int kv_head = part.head / x.group;
+  const int last = part.num_keys - 1;
+  const int tiles = part.num_tiles();
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int stage = tile % kStages;
+    const int first = tile * kTileKeys;
+    if (tile >= kStages) {
+      shared.keys_used[stage].wait(tile / kStages - 1);
+    }
+    begin_copies<kOwnSlabs>(x.keys, kv_head, part.first_key, first, last, shared.keys[stage]);
+    if constexpr (kSharedSlabs > 0) {
+      begin_copies<kSharedSlabs>(x.shared_keys,
+                                 /*head=*/0,
+                                 part.first_key,
+                                 first,
+                                 last,
+                                 shared.keys[stage] + kOwnSlabs * kSlabBytes);
+    }
+    shared.keys_there[stage].arrive_behind_copies();
+    if (tile >= kStages) {
+      shared.values_used[stage].wait(tile / kStages - 1);
+    }
+    begin_copies<kValueSlabs>(x.values, kv_head, part.first_key, first, last, shared.values[stage]);
+    shared.values_there[stage].arrive_behind_copies();
+  }
+  await_copies<0>();
+}
+
+/// Begins scores = queries keys^T.
+template <int kKeySlabs>
+__device__ __forceinline__ void begin_scores(float (&scores)[64], unsigned queries, unsigned keys) {
+#pragma unroll
+  for (int slab = 0; slab < kKeySlabs; ++slab) {
+#pragma unroll
+    for (int step = 0; step < kSlabColumns / 16; ++step) {
+      const unsigned offset = slab * kSlabBytes + step * 32;
+      multiply(scores,
+               row_major_operand(queries + offset),
+               row_major_operand(keys + offset),
+               slab + step > 0);
+    }
+  }
+  end_products();
+}
+
+/// Begins sums += shares values.
+__device__ __forceinline__ void begin_sums(float (&sums)[64],
+                                           const unsigned (&shares)[8][4],
+                                           unsigned values) {
+#pragma unroll
+  for (int step = 0; step < kTileKeys / 16; ++step) {
+    multiply_add(
+        sums, shares[step], column_major_operand(values + step * 2 * kAtomBytes, kSlabBytes));
+  }
+  end_products();
+}
+
+/// The running softmax of rows g and g + 8 of a warp.
+struct RunningShares {
+  float largest[2] = {-kInfinity, -kInfinity};
+  float total[2] = {0, 0};  // of this lane's keys
+
+  /// Scores -> shares relative to the largest score so far. `seen`: number of keys of this tile
+  /// that each row sees. `factors`: of what was summed before.
+  template <bool kMasked>
+  __device__ __forceinline__ void update(float (&scores)[64],
+                                         float scale_log2,
+                                         const int (&seen)[2],
+                                         float (&factors)[2]) {
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      float best = -kInfinity;
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
+        if (kMasked && i / 2 * 8 + 2 * t + i % 2 >= seen[of_pair]) {
+          score = -kInfinity;
+        }
+        best = fmaxf(best, score);
+      }
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 1));
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 2));
+      best = fmaxf(best * scale_log2, largest[of_pair]);  // finite: every row sees its first key
+      factors[of_pair] = exp2f(largest[of_pair] - best);
+      largest[of_pair] = best;
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
+        score = exp2f(fmaf(score, scale_log2, -best));
+        sum += score;
+      }
+      total[of_pair] = total[of_pair] * factors[of_pair] + sum;
+    }
+  }
+
+  /// Over the four lanes of a row.
+  __device__ __forceinline__ float all(int of_pair) const {
+    float sum = total[of_pair];
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    return sum + __shfl_xor_sync(kAllLanes, sum, 2);
+  }
+};
+
+/// In bfloat16, as the operand of the next product.
+__device__ __forceinline__ void round_shares(unsigned (&to)[8][4], const float (&shares)[64]) {
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const __nv_bfloat162 pair =
+          __floats2bfloat162_rn(shares[8 * step + 2 * i], shares[8 * step + 2 * i + 1]);
+      to[step][i] = *reinterpret_cast<const unsigned*>(&pair);
+    }
+  }
+}
+
+}  // namespace dovetail::gpu::prefill
