@@ -8,9 +8,9 @@ namespace dovetail {
 /// and may have to refuse it, would wait for its turn among all: so the others let it go ahead. 0
 /// elsewhere. Pure.
 constexpr int start_delay_ms(int rank, int ranks_on_host, int cores) {
-  constexpr int kRanksPerCore = 4;
-  constexpr int kDelayMs = 1000;
-  return rank > 0 && ranks_on_host > kRanksPerCore * cores ? kDelayMs : 0;
+  constexpr int ranks_per_core = 4;
+  constexpr int delay_ms = 1000;
+  return rank > 0 && ranks_on_host > ranks_per_core * cores ? delay_ms : 0;
 }
 
 }  // namespace dovetail

@@ -42,7 +42,7 @@ Value eager_reasons(const Spec& /*spec*/) {
   return join_names(names<EagerReason>(), ",");
 }
 
-std::vector<AttributeRow> make_attribute_rows() {
+std::vector<AttributeRow> make_file_rows() {
   using enum AttributeKind;
   constexpr bool optional = false;
   // clang-format off
@@ -108,6 +108,15 @@ std::vector<AttributeRow> make_attribute_rows() {
        nullptr, optional},
       {"/", attribute::kOverlapHindrances, text,
        "`none`, or the variables that take overlap away from GPU ranks.", nullptr, optional},
+  };
+  // clang-format on
+}
+
+std::vector<AttributeRow> make_object_rows() {
+  using enum AttributeKind;
+  constexpr bool optional = false;
+  // clang-format off
+  return {
       {path::kDecision, attribute::kColumns, text, "Names of the columns.",
        decision_columns, optional},
       {path::kHash, attribute::kColumns, text, "Names of the columns of its tables.",
@@ -128,6 +137,13 @@ std::vector<AttributeRow> make_attribute_rows() {
       {kScheduleTable, attribute::kDigest, text, "Equal where the schedules are equal."},
   };
   // clang-format on
+}
+
+std::vector<AttributeRow> make_attribute_rows() {
+  std::vector<AttributeRow> rows = make_file_rows();
+  const std::vector<AttributeRow> of_objects = make_object_rows();
+  rows.insert(rows.end(), of_objects.begin(), of_objects.end());
+  return rows;
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ std::string describe_holders(const Matching& matching,
     holders.insert(matching.holder(rank, uuid));
   }
   std::vector<std::string> names;
+  names.reserve(holders.size());
   for (const auto holder : holders) {
     names.push_back(std::to_string(holder));
   }

@@ -35,6 +35,10 @@ extern "C" cudaError_t cudaConfigureCall(dim3 grid,
                                          std::size_t shared = 0,
                                          cudaStream_t stream = nullptr);
 
+// The header's own takes a void pointer.
+template <class Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, int value);
+
 // Beside the host's functions of the same names.
 __device__ float cosf(float value);
 __device__ float exp2f(float value);
@@ -70,6 +74,9 @@ template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lane, int width = 32);
 unsigned __reduce_max_sync(unsigned mask, unsigned value);
 unsigned __reduce_min_sync(unsigned mask, unsigned value);
+unsigned __ballot_sync(unsigned mask, int predicate);
+int __ffs(int value);
+std::size_t __cvta_generic_to_shared(const void* address);
 unsigned __byte_perm(unsigned a, unsigned b, unsigned selector);
 int __float_as_int(float value);
 unsigned __float_as_uint(float value);

@@ -72,12 +72,12 @@ __device__ __forceinline__ void pin(float (&sums)[kSize]) {
 }
 
 // The registers of `n` sums, and their places in an instruction.
-#define DOVETAIL_8_SUMS(a, n)                                                                 \
-  "+f"(a[n]), "+f"(a[n + 1]), "+f"(a[n + 2]), "+f"(a[n + 3]), "+f"(a[n + 4]), "+f"(a[n + 5]), \
-      "+f"(a[n + 6]), "+f"(a[n + 7])
-#define DOVETAIL_32_SUMS(a, n)                                                  \
-  DOVETAIL_8_SUMS(a, n), DOVETAIL_8_SUMS(a, n + 8), DOVETAIL_8_SUMS(a, n + 16), \
-      DOVETAIL_8_SUMS(a, n + 24)
+#define DOVETAIL_8_SUMS(a, n)                                                                     \
+  "+f"((a)[(n)]), "+f"((a)[(n) + 1]), "+f"((a)[(n) + 2]), "+f"((a)[(n) + 3]), "+f"((a)[(n) + 4]), \
+      "+f"((a)[(n) + 5]), "+f"((a)[(n) + 6]), "+f"((a)[(n) + 7])
+#define DOVETAIL_32_SUMS(a, n)                                                      \
+  DOVETAIL_8_SUMS(a, n), DOVETAIL_8_SUMS(a, (n) + 8), DOVETAIL_8_SUMS(a, (n) + 16), \
+      DOVETAIL_8_SUMS(a, (n) + 24)
 #define DOVETAIL_PLACES_0_TO_31                                            \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
