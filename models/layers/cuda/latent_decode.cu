@@ -35,7 +35,7 @@ __device__ __forceinline__ void score_and_sum_left(const Call& x,
   shared.keys_there[0].wait(0);
   pin(scores);
   begin_products();
-  begin_scores(scores, queries, shared_address(shared.keys[0]));
+  begin_row_products<kKeySlabs, kSlabBytes>(scores, queries, shared_address(shared.keys[0]));
   await_products<0>();
   pin(scores);
   const auto give_shares = [&](int tile) {
@@ -64,7 +64,7 @@ __device__ __forceinline__ void score_and_sum_left(const Call& x,
     begin_products();
     sums.begin_adding(shares, shared_address(shared.keys[stage]), 0);
     shared.keys_there[next].wait((tile + 1) / kStages);
-    begin_scores(scores, queries, shared_address(shared.keys[next]));
+    begin_row_products<kKeySlabs, kSlabBytes>(scores, queries, shared_address(shared.keys[next]));
     await_products<1>();
     shared.keys_used[stage].arrive();
     await_products<0>();

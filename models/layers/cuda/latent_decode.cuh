@@ -282,19 +282,4 @@ struct RunningShares {
   }
 };
 
-__device__ __forceinline__ void begin_scores(float (&scores)[32], unsigned queries, unsigned keys) {
-#pragma unroll
-  for (int slab = 0; slab < kKeySlabs; ++slab) {
-#pragma unroll
-    for (int step = 0; step < kSlabColumns / 16; ++step) {
-      const unsigned offset = slab * kSlabBytes + step * 32;
-      multiply(scores,
-               row_major_operand(queries + offset),
-               row_major_operand(keys + offset),
-               slab + step > 0);
-    }
-  }
-  end_products();
-}
-
 }  // namespace dovetail::gpu::latent

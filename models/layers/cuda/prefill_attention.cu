@@ -64,7 +64,8 @@ __device__ __forceinline__ void attend_to_tiles(const Call& x,
   publish_to_products();
   pin(scores);
   begin_products();
-  begin_scores<kOwnSlabs + kSharedSlabs>(scores, queries, shared_address(shared.keys[0]));
+  begin_row_products<kOwnSlabs + kSharedSlabs, kSlabBytes>(
+      scores, queries, shared_address(shared.keys[0]));
   await_products<0>();
   pin(scores);
   shared.keys_used[0].arrive();
@@ -94,7 +95,8 @@ __device__ __forceinline__ void attend_to_tiles(const Call& x,
     begin_sums(sums, shares, shared_address(shared.values[stage]));
     if (tile + 1 < tiles) {
       // The next tile's scores, so that the tensor cores go on.
-      begin_scores<kOwnSlabs + kSharedSlabs>(scores, queries, shared_address(shared.keys[next]));
+      begin_row_products<kOwnSlabs + kSharedSlabs, kSlabBytes>(
+          scores, queries, shared_address(shared.keys[next]));
       await_products<1>();
       shared.values_used[stage].arrive();
       await_products<0>();

@@ -129,23 +129,6 @@ __device__ __forceinline__ void copy_ahead(const Call& x,
   await_copies<0>();
 }
 
-/// Begins scores = queries keys^T.
-template <int kKeySlabs>
-__device__ __forceinline__ void begin_scores(float (&scores)[64], unsigned queries, unsigned keys) {
-#pragma unroll
-  for (int slab = 0; slab < kKeySlabs; ++slab) {
-#pragma unroll
-    for (int step = 0; step < kSlabColumns / 16; ++step) {
-      const unsigned offset = slab * kSlabBytes + step * 32;
-      multiply(scores,
-               row_major_operand(queries + offset),
-               row_major_operand(keys + offset),
-               slab + step > 0);
-    }
-  }
-  end_products();
-}
-
 /// Begins sums += shares values.
 __device__ __forceinline__ void begin_sums(float (&sums)[64],
                                            const unsigned (&shares)[8][4],

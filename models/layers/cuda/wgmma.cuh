@@ -146,6 +146,20 @@ __device__ __forceinline__ void multiply_add(float (&sums)[64],
 #undef DOVETAIL_PLACES_0_TO_31
 #undef DOVETAIL_PLACES_32_TO_63
 
+/// Begins sums = a b^T, both operands row-major over kSlabs slabs of kSlabBytes.
+template <int kSlabs, int kSlabBytes, int kSums>
+__device__ __forceinline__ void begin_row_products(float (&sums)[kSums], unsigned a, unsigned b) {
+#pragma unroll
+  for (int slab = 0; slab < kSlabs; ++slab) {
+#pragma unroll
+    for (int step = 0; step < kSlabColumns / 16; ++step) {
+      const unsigned offset = slab * kSlabBytes + step * 32;
+      multiply(sums, row_major_operand(a + offset), row_major_operand(b + offset), slab + step > 0);
+    }
+  }
+  end_products();
+}
+
 /// A barrier in shared memory; phases count from 0.
 struct SharedBarrier {
   std::uint64_t state;
