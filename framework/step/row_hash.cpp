@@ -14,10 +14,10 @@
 
 #ifdef DOVETAIL_WITH_CUDA
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "framework/cuda/check.hpp"
 #include "framework/step/cuda/row_hash_kernel.hpp"
 #endif
 
@@ -143,27 +143,21 @@ void RowHasher::put_on_gpu() {
   const auto on_host = at::empty({num_bytes}, at::kByte);
   std::memcpy(on_host.mutable_data_ptr(), table.data(), static_cast<std::size_t>(num_bytes));
   table_ = on_host.to(parts_.front().tensor.device());
-  const auto numbers = at::TensorOptions().dtype(at::kLong);
-  sums_ = at::empty({num_groups_}, numbers.device(table_.device()));
-  sums_on_host_ = at::empty({num_groups_}, numbers.pinned_memory(true));
 }
 
 std::vector<std::uint64_t> RowHasher::sums_on_gpu() const {
   const auto device = table_.device();
   const c10::cuda::CUDAGuard guard(device);
   const auto stream = c10::cuda::getCurrentCUDAStream(device.index());
-  auto* const sums = sums_.mutable_data_ptr<std::int64_t>();
-  check_cuda(cudaMemsetAsync(sums, 0, sums_.nbytes(), stream), "cudaMemsetAsync");
+  const auto sums = at::zeros({num_groups_}, at::TensorOptions().dtype(at::kLong).device(device));
   launch_row_hash(static_cast<const DeviceRows*>(table_.const_data_ptr()),
                   static_cast<int>(parts_.size()),
                   most_pieces_,
-                  reinterpret_cast<unsigned long long*>(sums),
+                  reinterpret_cast<unsigned long long*>(sums.mutable_data_ptr<std::int64_t>()),
                   stream);
-  auto* const begin = sums_on_host_.mutable_data_ptr<std::int64_t>();
-  check_cuda(cudaMemcpyAsync(begin, sums, sums_.nbytes(), cudaMemcpyDeviceToHost, stream),
-             "cudaMemcpyAsync");
-  check_cuda(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-  return {begin, begin + num_groups_};
+  const auto on_host = sums.cpu();
+  const auto* const begin = on_host.const_data_ptr<std::int64_t>();
+  return {begin, begin + on_host.numel()};
 }
 
 #else

@@ -47,11 +47,8 @@ class RowHasher {
 
   std::vector<HashedRows> parts_;
   int num_groups_;
-  // On a GPU:
-  at::Tensor table_;              ///< DeviceRows of each part, as bytes
-  at::Tensor sums_;               ///< [num_groups] int64
-  at::Tensor sums_on_host_;       ///< the same, pinned: a copy that waits for nothing else
-  std::int64_t most_pieces_ = 0;  ///< of any part
+  at::Tensor table_;              ///< on a GPU: DeviceRows of each part, as bytes
+  std::int64_t most_pieces_ = 0;  ///< on a GPU: of any part
 };
 
 }  // namespace dovetail
