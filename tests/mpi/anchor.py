@@ -27,7 +27,9 @@ FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dens
             "glm4-moe-biases": (1, 2)}
 FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3", "deepseek-v2-groups", "deepseek-v3-groups", "glm4-moe-norms")  # one of each architecture
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
-BOUND = {"float32": FP32_BOUND, "bfloat16": 3e-2}
+BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
+ROUNDS_MORE = ("deepseek-", "kimi-", "glm4-")  # their experts' weights are multiplied, and their routers round too, where transformers' do not: up to 2.4e-2
+BOUND_OF_MORE = {"float32": FP32_BOUND, "bfloat16": 3e-2}
 MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}
 
 
@@ -78,7 +80,7 @@ class AnchorTest(CliTest):
         run, _ = self.run_experiment(ranks, self.write(EXPERIMENT % fields, f"{run_name}.yaml"), run_name, *arguments)
         return run, requests
 
-    def check_policy(self, folder, requests, phase, dtype):
+    def check_policy(self, name, folder, requests, phase, dtype):
         """Each token's rows are those of transformers, and not those of its neighbour."""
         errors, num_tokens = [], 0
         for path in sorted(folder.glob("rank-*.h5")):
@@ -90,13 +92,14 @@ class AnchorTest(CliTest):
                     self.assertEqual(token, ids[position], f"{path}: request {request}, position {position}")
                     errors.append(max(row_error(hidden[row], wanted_hidden[position]), row_error(logits[row], wanted_logits[position])))
                     if position > 0:
-                        self.assertGreater(row_error(hidden[row], wanted_hidden[position - 1]), (100 if dtype == "float32" else 2) * BOUND[dtype])
+                        self.assertGreater(row_error(hidden[row], wanted_hidden[position - 1]), (100 if dtype == "float32" else 3) * BOUND[dtype])
                 for row, (request, position) in enumerate(zip(file["input/requests"][:], file["input/request_position"][:])):
                     self.assertEqual(position, len(requests[request][0]) - 1)
                     errors.append(row_error(file["output/logits"][row], requests[request][2][position]))
                 num_tokens += len(tokens)
         self.assertEqual(num_tokens, sum(len(ids) - context_length(phase, len(ids)) for ids, _, _ in requests))
-        beyond = sum(not error < BOUND[dtype] for error in errors)
+        bound = (BOUND_OF_MORE if name.startswith(ROUNDS_MORE) else BOUND)[dtype]
+        beyond = sum(not error < bound for error in errors)
         self.assertLessEqual(beyond, MOST_OTHER_ROWS[dtype] * len(errors), f"{folder}: of {len(errors)} rows, worst {max(errors):.3g}")
 
     def check_that_common_faults_are_noticed(self):
@@ -107,7 +110,7 @@ class AnchorTest(CliTest):
             run, requests = self.run_fixture(name, 1, "prefill", "float32", *arguments)
             for policy in ("sequential", "gather"):
                 with self.subTest(fixture=name, policy=policy), self.assertRaises(AssertionError):
-                    self.check_policy(run / policy, requests, "prefill", "float32")
+                    self.check_policy(name, run / policy, requests, "prefill", "float32")
 
     def check_runs(self, phase, dtype="float32", fixtures=FIXTURES):
         for name in fixtures:
@@ -117,4 +120,4 @@ class AnchorTest(CliTest):
                 self.assertGreaterEqual(len(policies), 5)
                 for folder in policies:
                     with self.subTest(fixture=name, ranks=ranks, policy=folder.name):
-                        self.check_policy(folder, requests, phase, dtype)
+                        self.check_policy(name, folder, requests, phase, dtype)
