@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -43,6 +44,11 @@ Series with_memory(Random& random, std::size_t count, double memory) {
   return series;
 }
 
+double width_of_median(const Series& series) {
+  const auto interval = *median_interval(series);
+  return interval.high - interval.low;
+}
+
 /// The share of `trials` in which `is_so` holds.
 double share_of(int trials, const std::function<bool()>& is_so) {
   int found = 0;
@@ -61,14 +67,15 @@ class Bootstrap : public testing::Test {
   Random random_{seed_};
 };
 
-// Of 400 trials whose chance is 0.05 more than 40 come by chance once in 10,000 times.
+// Of 20 samples 93.5 in 100 intervals hold the median, of 50 94.7; in 400 trials these shares
+// scatter by 1.1. Every limit here is five deviations and more from what is expected.
 TEST_F(Bootstrap, AnIntervalHoldsTheMedianOfItsDistribution) {
-  for (const std::size_t count : {20U, 50U}) {
+  for (const auto& [count, least] : {std::pair(20U, 0.87), std::pair(50U, 0.89)}) {
     EXPECT_GE(share_of(400,
-                       [&] {
+                       [&, count = count] {
                          return median_interval(skewed(random_, count))->contains(kMedianOfSkewed);
                        }),
-              0.90)
+              least)
         << count;
   }
 }
@@ -77,8 +84,7 @@ TEST_F(Bootstrap, AnIntervalIsAsWideAsTheMedianScatters) {
   // The median of n normal samples has the standard error sqrt(pi / 2 / n) sigma.
   double width = 0;
   for (int i = 0; i < 40; ++i) {
-    const auto interval = median_interval(with_memory(random_, 200, 0));
-    width += (interval->high - interval->low) / 40;
+    width += width_of_median(with_memory(random_, 200, 0)) / 40;
   }
   EXPECT_NEAR(width / (2 * 1.96 * 0.01 * std::sqrt(std::acos(-1.0) / 2 / 200)), 1, 0.15);
 }
@@ -102,13 +108,16 @@ TEST_F(Bootstrap, MemoryWidensTheInterval) {
     });
   };
   EXPECT_LE(differ(0.6), 0.20);
-  const auto series = with_memory(random_, 300, 0.8);
-  Series shuffled = series;
-  std::shuffle(shuffled.begin(), shuffled.end(), random_);
-  const auto width = [](const ConfidenceInterval& interval) {
-    return interval.high - interval.low;
-  };
-  EXPECT_GT(width(*median_interval(series)), 1.5 * width(*median_interval(shuffled)))
+  // One series' width scatters by a third; the means of 20 differ by a factor of 2 to 3.
+  double in_order = 0;
+  double in_any_order = 0;
+  for (int i = 0; i < 20; ++i) {
+    Series series = with_memory(random_, 300, 0.8);
+    in_order += width_of_median(series);
+    std::shuffle(series.begin(), series.end(), random_);
+    in_any_order += width_of_median(series);
+  }
+  EXPECT_GT(in_order, 1.5 * in_any_order)
       << "what neighbours share is kept by blocks, and lost by draws of single samples";
 }
 
