@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """How close right runs come to the bounds of `dovetail verify`, and which planted faults stay below them, over random models.
 
-    tests/row_bounds.py [--models 50] [--first 0] [--faults 4] [--dtype bfloat16] [--device cpu] [--ranks 2] [--jobs 1] [--within_s S]
-                        [--corners] [--bin build/bin/dovetail]
+    tests/row_bounds.py [--models 50] [--first 0] [--faults 4] [--architecture qwen3_moe] [--dtype bfloat16] [--device cpu] [--ranks 2]
+                        [--jobs 1] [--within_s S] [--corners] [--bin build/bin/dovetail]
 
 Each model (2 to 61 layers, hidden size 64 to 2048, top 1 to 8, of those that --parameters allows) runs whole and cut, over two exchanges and on another grid, all with the experts of the
 baseline; then the baseline runs again with experts that were changed in its recorded routing. Errors are computed here once more, in float64, and must
@@ -28,23 +28,50 @@ CORNERS = ((61, 2048), (2, 2048), (61, 64), (2, 64))  # layers, hidden size
 FAULTS = ("half_of_the_tokens_one_layer", "last_expert_all_layers", "one_token_all_experts", "one_token_one_expert", "swapped_tokens")
 
 
-def random_model(generator, most_parameters, corner=(None, None)):
+def random_model(architecture, generator, most_parameters, corner=(None, None)):
     """A config.json; the size keeps a run within seconds. `corner`: number of layers and hidden size, where they are not drawn."""
     while True:
         layers = corner[0] or round(2 * (61 / 2) ** generator.random())
         hidden = corner[1] or 64 * round(32 ** generator.random())
-        head_dim = generator.choice([16, 32, 64, 128, 256])
-        kv_heads = generator.choice([1, 2, 4])
-        heads = kv_heads * generator.choice([1, 2, 4, 8])
-        experts = generator.choice([10, 16, 32, 64])
+        experts = generator.choice([10, 16, 32, 64] if architecture == "qwen3_moe" else [16, 32, 64])
         intermediate = 32 * round(24 ** generator.random())
-        size = layers * (experts * 3 * hidden * intermediate + 2 * hidden * head_dim * (heads + kv_heads))
-        if size <= most_parameters and heads * head_dim <= 4096:
-            return {"model_type": "qwen3_moe", "vocab_size": 512, "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
-                    "num_key_value_heads": kv_heads, "head_dim": head_dim, "num_experts": experts, "num_experts_per_tok": generator.choice([1, 2, 4, 8]),
-                    "moe_intermediate_size": intermediate, "intermediate_size": 4 * intermediate, "norm_topk_prob": generator.random() < 0.8,
-                    "decoder_sparse_step": 1, "mlp_only_layers": [], "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6,
-                    "rope_theta": 1e6, "rope_scaling": None, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+        attention = (qwen3_attention if architecture == "qwen3_moe" else latent_attention)(generator)
+        size = layers * (experts * 3 * hidden * intermediate + hidden * attention.pop("width"))
+        if size <= most_parameters and attention["num_attention_heads"] * attention.get("head_dim", 64) <= 4096:
+            config = {"model_type": architecture, "vocab_size": 512, "hidden_size": hidden, "num_hidden_layers": layers, **attention,
+                      "num_experts_per_tok": generator.choice([1, 2, 4, 8]), "moe_intermediate_size": intermediate, "intermediate_size": 4 * intermediate,
+                      "hidden_act": "silu", "attention_bias": False, "rms_norm_eps": 1e-6, "rope_scaling": None, "max_position_embeddings": 4096,
+                      "tie_word_embeddings": False}
+            return {**config, **(qwen3_experts(generator, experts) if architecture == "qwen3_moe" else grouped_experts(architecture, generator, experts, layers))}
+
+
+def qwen3_attention(generator):
+    head_dim = generator.choice([16, 32, 64, 128, 256])
+    kv_heads = generator.choice([1, 2, 4])
+    heads = kv_heads * generator.choice([1, 2, 4, 8])
+    return {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": head_dim, "rope_theta": 1e6,
+            "width": 2 * head_dim * (heads + kv_heads)}
+
+
+def qwen3_experts(generator, experts):
+    return {"num_experts": experts, "norm_topk_prob": generator.random() < 0.8, "decoder_sparse_step": 1, "mlp_only_layers": []}
+
+
+def latent_attention(generator):
+    heads, latent = generator.choice([2, 4, 8]), generator.choice([32, 64, 128])
+    return {"num_attention_heads": heads, "num_key_value_heads": heads, "q_lora_rank": generator.choice([None, 48]), "kv_lora_rank": latent,
+            "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "rope_theta": 1e4, "width": 2 * latent + 80 * heads}
+
+
+def grouped_experts(architecture, generator, experts, layers):
+    """Experts whose weights are multiplied, which amplifies the roundings of the layers before. All groups may be chosen, so that any faults can be planted."""
+    groups = generator.choice([1, 2, 4])
+    config = {"n_routed_experts": experts, "n_shared_experts": generator.choice([1, 2]), "first_k_dense_replace": generator.randint(0, min(2, layers - 1)),
+              "moe_layer_freq": 1, "n_group": groups, "topk_group": groups, "routed_scaling_factor": generator.choice([1.0, 2.5, 4.0])}
+    if architecture == "deepseek_v3":
+        return {**config, "norm_topk_prob": generator.random() < 0.8, "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
+    return {**config, "norm_topk_prob": False, "scoring_func": "softmax", "topk_method": "group_limited_greedy" if groups > 1 else "greedy",
+            "routed_scaling_factor": generator.choice([1.0, 4.0, 16.0])}
 
 
 class Study:
@@ -55,7 +82,7 @@ class Study:
         self.index = index
         self.generator = random.Random(f"{options.seed} {index}")
         corner = CORNERS[index] if options.corners and index < len(CORNERS) else (None, None)
-        self.model = random_model(self.generator, options.parameters, corner)
+        self.model = random_model(options.architecture, self.generator, options.parameters, corner)
         self.lengths = [self.generator.randint(5, 90) for _ in range(self.generator.randint(2, 5))]
         self.routing = [0.0, 0.0]
         self.folder = tempfile.mkdtemp(prefix="dovetail-row-bounds-")
@@ -68,7 +95,7 @@ class Study:
         path = os.path.join(self.folder, name + ".yaml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(f"""experiment: row_bounds
-model: {{architecture: qwen3_moe, config: {self.folder}/config.json, weights: {{seed: {self.index}}}}}
+model: {{architecture: {self.options.architecture}, config: {self.folder}/config.json, weights: {{seed: {self.index}}}}}
 parallel: {{expert_parallel: {ranks}}}
 workload: {{phase: prefill, requests: {{lengths: {lengths}}}, seed: {self.index}, routing: {routing}}}
 execution: {{device: {self.options.device}, dtype: {self.options.dtype}, warmup: 0, iterations: 1, timeout_s: 300}}
@@ -108,8 +135,8 @@ record: {{outputs: [hidden, logits, layers, routing], timing: steps}}
         target = os.path.join(self.folder, "planted")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
-        experts, k = self.model["num_experts"], self.model["num_experts_per_tok"]
-        layer = self.generator.randrange(self.model["num_hidden_layers"])
+        experts, k = self.model.get("num_experts") or self.model["n_routed_experts"], self.model["num_experts_per_tok"]
+        layer = self.generator.randrange(self.model.get("first_k_dense_replace", 0), self.model["num_hidden_layers"])
         draw = np.random.default_rng(self.generator.randrange(1 << 30))
         for rank, name in enumerate(sorted(name for name in os.listdir(target) if name.startswith("rank-"))):
             with h5py.File(os.path.join(target, name), "r+") as file:
@@ -178,6 +205,13 @@ record: {{outputs: [hidden, logits, layers, routing], timing: steps}}
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def describe(model):
+    text = f"{model['num_hidden_layers']} layers, hidden {model['hidden_size']}, top {model['num_experts_per_tok']}"
+    if "routed_scaling_factor" in model:
+        text += f", weights {'normalised, ' if model['norm_topk_prob'] else ''}times {model['routed_scaling_factor']:g}"
+    return text
+
+
 def read_rows(folder):
     """The outputs with a row a token, of all ranks, in the order of (request, position)."""
     keys, rows = [], {}
@@ -203,6 +237,7 @@ def main():
     parser.add_argument("--models", type=int, default=50)
     parser.add_argument("--first", type=int, default=0, help="leave out the models before this one")
     parser.add_argument("--faults", type=int, default=4, help="of each model")
+    parser.add_argument("--architecture", default="qwen3_moe", choices=["qwen3_moe", "deepseek_v2", "deepseek_v3"])
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--ranks", type=int, default=2)
@@ -222,9 +257,8 @@ def main():
             if found is None:
                 continue
             model = study.model
-            print(f"model {study.index}: {model['num_hidden_layers']} layers, hidden {model['hidden_size']}, top {model['num_experts_per_tok']}: right runs use "
-                  + ", ".join(f"{100 * share:.0f} %" for _, share, _ in found["right"]) + " of a bound; faults "
-                  + ", ".join(f"{share:.3f}" for _, share, _ in found["faults"]) + " bounds", flush=True)
+            print(f"model {study.index}: {describe(study.model)}: right runs use " + ", ".join(f"{100 * share:.0f} %" for _, share, _ in found["right"])
+                  + " of a bound; faults " + ", ".join(f"{share:.3f}" for _, share, _ in found["faults"]) + " bounds", flush=True)
             right += found["right"]
             routing.append(found["routing"])
             faults += [(*fault, max(worst for _, _, worst in found["right"])) for fault in found["faults"]]

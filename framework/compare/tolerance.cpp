@@ -15,7 +15,6 @@ constexpr double kMaxExcludedShare = 0.1;
 // Root mean square of a rounding, in unit roundoffs of the number: sqrt(1/3 3/(8 ln 2)), of errors
 // spread evenly up to half a last place and significands spread as 1/m over [1, 2).
 constexpr double kRmsOfRounding = 0.4246;
-constexpr double kRoundingsPerLayer = 6;
 constexpr double kElementDeviations = 5;
 
 /// m of row_bounds.
@@ -28,42 +27,51 @@ double terms_per_rounding(DeviceRelation devices) {
   return devices == DeviceRelation::same ? 32 : 2;
 }
 
-/// n of row_bounds.
+/// n' of row_bounds.
 double roundings(DType dtype,
                  std::int64_t depth,
                  std::int64_t reduction_length,
-                 DeviceRelation devices) {
+                 DeviceRelation devices,
+                 std::span<const double> layer_roundings) {
   const double of_sums =
       std::min(1.0, unit_roundoff(DType::float32) / unit_roundoff(dtype));  // float64 sums itself
-  return kRoundingsPerLayer * static_cast<double>(std::max<std::int64_t>(depth, 1)) *
-             (1 + static_cast<double>(reduction_length) / terms_per_rounding(devices) * of_sums *
-                      of_sums) +
+  const auto layers = std::max<std::int64_t>(depth, 1);
+  const auto last = static_cast<std::size_t>(layers - 1);
+  const double behind = std::max(kRoundingsPerLayer * static_cast<double>(layers),
+                                 last < layer_roundings.size() ? layer_roundings[last] : 0);
+  return behind * (1 + static_cast<double>(reduction_length) / terms_per_rounding(devices) *
+                           of_sums * of_sums) +
          2;
 }
 
 ToleranceRule float_rule(DType dtype,
                          std::int64_t num_layers,
                          std::int64_t reduction_length,
-                         DeviceRelation devices) {
-  ToleranceRule rule{.bounds = row_bounds(dtype, num_layers, reduction_length, devices),
-                     .max_excluded_share = kMaxExcludedShare,
-                     .reason = {}};
-  char text[600];
+                         DeviceRelation devices,
+                         std::span<const double> layer_roundings) {
+  ToleranceRule rule{
+      .bounds = row_bounds(dtype, num_layers, reduction_length, devices, layer_roundings),
+      .max_excluded_share = kMaxExcludedShare,
+      .reason = {}};
+  const bool amplifies = roundings(dtype, num_layers, reduction_length, devices, layer_roundings) >
+                         1.001 * roundings(dtype, num_layers, reduction_length, devices, {});
+  char text[700];
   std::snprintf(
       text,
       sizeof(text),
       "%s: a row may differ by %.2f sqrt(2) %.4f u sqrt(n) = %.2e of its norm, an element by %.0f "
       "times that of itself or of the row's rms, with unit roundoff u = %.2e and n = %.0f "
       "roundings "
-      "in %lld layers; experts chosen differently by sqrt(2) times as much between their logits",
+      "in %lld layers%s; experts chosen differently by sqrt(2) times as much between their logits",
       std::string(to_string(dtype)).c_str(),
       margin(dtype),
       kRmsOfRounding,
       rule.bounds.row,
       kElementDeviations,
       unit_roundoff(dtype),
-      roundings(dtype, num_layers, reduction_length, devices),
-      static_cast<long long>(num_layers));
+      roundings(dtype, num_layers, reduction_length, devices, layer_roundings),
+      static_cast<long long>(num_layers),
+      amplifies ? ", amplified by experts' weights that add up to more than 1" : "");
   rule.reason = text;
   return rule;
 }
@@ -89,12 +97,21 @@ double unit_roundoff(DType dtype) {
   return 0;
 }
 
+double expert_excess(double weight_sum, double stream_share) {
+  return weight_sum > 1 ? stream_share * (1 - 1 / (weight_sum * weight_sum)) : 0;
+}
+
+double roundings_behind(double before, double excess) {
+  return before * (1 + kGrowthInExperts * excess) + kRoundingsPerLayer * (1 + excess);
+}
+
 RowBounds row_bounds(DType dtype,
                      std::int64_t depth,
                      std::int64_t reduction_length,
-                     DeviceRelation devices) {
+                     DeviceRelation devices,
+                     std::span<const double> layer_roundings) {
   const double row = margin(dtype) * std::sqrt(2.0) * kRmsOfRounding * unit_roundoff(dtype) *
-                     std::sqrt(roundings(dtype, depth, reduction_length, devices));
+                     std::sqrt(roundings(dtype, depth, reduction_length, devices, layer_roundings));
   return {.row = row, .element = kElementDeviations * row};
 }
 
@@ -110,11 +127,12 @@ double choice_bound(const RowBounds& bounds) {
 ToleranceRule tolerance_rule(DType dtype,
                              std::int64_t num_layers,
                              std::int64_t reduction_length,
-                             DeviceRelation devices) {
+                             DeviceRelation devices,
+                             std::span<const double> layer_roundings) {
   if (!is_float(dtype)) {
     return {.reason = "integers must be equal"};
   }
-  return float_rule(dtype, num_layers, reduction_length, devices);
+  return float_rule(dtype, num_layers, reduction_length, devices, layer_roundings);
 }
 
 }  // namespace dovetail

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -41,16 +42,39 @@ struct ToleranceRule {
 /// Unit roundoff: half the distance from 1 to the next number. Throws ContractError for integers.
 double unit_roundoff(DType dtype);
 
+/// Roundings of a layer, but for what experts amplify.
+inline constexpr double kRoundingsPerLayer = 6;
+/// See roundings_behind.
+inline constexpr double kGrowthInExperts = 2;
+
+/// The part of a row that is there because experts' weights add up to more than 1, in squares of
+/// norms: share (1 - 1 / s^2) where s > 1, else 0. `weight_sum`: s, the sum of the row's experts'
+/// weights in a layer, shared experts counted as 1. `stream_share`:
+/// ||what experts add||^2 / ||row behind the layer||^2.
+double expert_excess(double weight_sum, double stream_share);
+
+/// Roundings that a row has behind it after a layer: n of the layers before and e = expert_excess
+/// make n (1 + 2 e) + 6 (1 + e).
+/// - A layer rounds the residual stream twice. The roundings within attention and experts (norms,
+///   projections, SwiGLU, partial sums of experts and ranks) count as much as four more.
+/// - Where a row is all experts (e = 1), these round eight times within, not two: their input,
+///   which counts twice as SwiGLU multiplies two products of it, both products, the product of
+///   them, its projection, the partial sums of ranks and their sum.
+/// - Of the square of its input's error SwiGLU makes 2.04 to 2.07 (of normal rows, whatever the
+///   scale of its gate), and the experts' weights are off by as much as their logits: 3, so 2 more
+///   than the 1 that the residual stream keeps. What comes of weights up to 1 is part of m below.
+double roundings_behind(double before, double excess);
+
 /// Bounds of a row behind `depth` layers whose sums have at most `reduction_length` terms:
 ///
-///   row = m sqrt(2) 0.4246 u sqrt(n),  n = 6 depth (1 + reduction_length / c (u' / u)^2) + 2
+///   row = m sqrt(2) 0.4246 u sqrt(n'),  n' = n (1 + reduction_length / c (u' / u)^2) + 2
 ///
-/// with the unit roundoffs u of the dtype and u' of sums (float32's; float64's for float64).
+/// with the unit roundoffs u of the dtype and u' of sums (float32's; float64's for float64), and
+/// the roundings n behind the last of the layers: what `layer_roundings` says of it, by layer, and
+/// at least 6 depth, which is what they are where experts' weights add up to 1 at most.
 /// - A rounding is off by up to half of the last place, evenly. With significands m spread as 1/m,
 ///   its relative mean square is (0.4246 u)^2.
 /// - Both runs round, each in its own way where kernels take rows together otherwise: sqrt(2).
-/// - A layer rounds the residual stream twice. The roundings within attention and experts (norms,
-///   projections, SwiGLU, partial sums of experts and ranks) count as much as four more.
 /// - Each of the six products of a layer adds half a rounding of its sum for each term of a chain.
 ///   On one device the runs sum alike but for how rows are taken together: 16 chains, so c is 32.
 ///   Kernels of different devices sum in orders that have nothing in common: one chain, c is 2.
@@ -63,7 +87,8 @@ double unit_roundoff(DType dtype);
 RowBounds row_bounds(DType dtype,
                      std::int64_t depth,
                      std::int64_t reduction_length,
-                     DeviceRelation devices);
+                     DeviceRelation devices,
+                     std::span<const double> layer_roundings = {});
 
 /// Of a row of router logits behind those layers. An error of a row of n elements is spread by
 /// 1 / sqrt(2 n) about its rms, which matters where there are few experts; four such deviations
@@ -81,6 +106,7 @@ double choice_bound(const RowBounds& bounds);
 ToleranceRule tolerance_rule(DType dtype,
                              std::int64_t num_layers,
                              std::int64_t reduction_length,
-                             DeviceRelation devices);
+                             DeviceRelation devices,
+                             std::span<const double> layer_roundings = {});
 
 }  // namespace dovetail

@@ -1,6 +1,7 @@
 #include "framework/compare/verify.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <optional>
 #include <set>
@@ -78,6 +79,25 @@ std::int64_t reduction_length_of(const RankFile& file) {
                           : kLeastReductionLength;
 }
 
+/// Of each layer the most of all ranks. What is not there, as in an older file or a run that was
+/// cut short, says nothing.
+std::vector<double> layer_roundings_of(const PolicyFolder& folder) {
+  std::vector<double> most;
+  for (const RankEntry& entry : folder.ranks()) {
+    if (!entry.file || !entry.file->has(path::kMostRoundings)) {
+      continue;
+    }
+    const auto own = entry.file->read<float>(path::kMostRoundings).values;
+    most.resize(std::max(most.size(), own.size()), 0);
+    for (std::size_t layer = 0; layer < own.size(); ++layer) {
+      if (std::isfinite(own[layer])) {
+        most[layer] = std::max<double>(most[layer], own[layer]);
+      }
+    }
+  }
+  return most;
+}
+
 /// By the activation dtype, which may be coarser than a tensor's own (logits in float32).
 void choose_rule(VerifyContext& context) {
   const RankFile& own = context.policy.rank(0);
@@ -97,8 +117,12 @@ void choose_rule(VerifyContext& context) {
   context.reduction_length = reduction_length_of(other);
   context.devices =
       is_on_cpu(own) == is_on_cpu(other) ? DeviceRelation::same : DeviceRelation::different;
-  context.report.rule = tolerance_rule(
-      context.activation_dtype, context.num_layers, context.reduction_length, context.devices);
+  context.layer_roundings = layer_roundings_of(context.baseline);
+  context.report.rule = tolerance_rule(context.activation_dtype,
+                                       context.num_layers,
+                                       context.reduction_length,
+                                       context.devices,
+                                       context.layer_roundings);
 }
 
 /// All of both runs: the outputs that were compared are those of one iteration of each.

@@ -22,6 +22,7 @@ struct VerifyContext {
   std::int64_t num_layers = 1;
   std::int64_t reduction_length = 0;  ///< of the longest sum of a layer (tolerance.hpp)
   DeviceRelation devices = DeviceRelation::same;
+  std::vector<double> layer_roundings{};  ///< by layer, of the baseline (tolerance.hpp)
   /// Per matched token: the first layer whose output is not compared (routing_diff.hpp).
   std::vector<std::int64_t> excluded_from{};
 

@@ -90,7 +90,8 @@ class OutputComparison {
     return row_bounds(coarser ? dtype : context_.activation_dtype,
                       depth,
                       context_.reduction_length,
-                      context_.devices);
+                      context_.devices,
+                      context_.layer_roundings);
   }
 
   /// Bytes of an output on every rank; fills `problem` where a rank lacks it or its shape or dtype

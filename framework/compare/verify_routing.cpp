@@ -283,10 +283,13 @@ void compare_routing(VerifyContext& context) {
       pair.policy.append_layer(layer, pair.rows, &MatchedRow::policy, num_experts, policy);
       pair.baseline.append_layer(layer, pair.rows, &MatchedRow::baseline, num_experts, baseline);
     }
-    comparison.add_layer(
-        row_bounds(context.activation_dtype, layer + 1, context.reduction_length, context.devices),
-        policy,
-        baseline);
+    comparison.add_layer(row_bounds(context.activation_dtype,
+                                    layer + 1,
+                                    context.reduction_length,
+                                    context.devices,
+                                    context.layer_roundings),
+                         policy,
+                         baseline);
   }
   const RoutingDiff& diff = comparison.result();
   context.num_layers = std::max(context.num_layers, shape.at(0));

@@ -21,11 +21,10 @@
 
 namespace dovetail {
 
-/// 3 added to 2: the last two columns of /timing/decision, /timing/enqueue_ns,
-/// device_clock_error_ns, /graph and /memory. 4 added to 3: /route/logits and
-/// /route/natural_expert_ids in place of /route/margin, /context_route, and /hash. Files of older
-/// versions are still read: what theirs lack is not known (-1).
-inline constexpr std::int64_t kSchemaVersion = 4;
+/// 3: the last two columns of /timing/decision, /timing/enqueue_ns, device_clock_error_ns, /graph,
+/// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route, /hash.
+/// 5: /rounding. Files of older versions are still read: what theirs lack is not known (-1).
+inline constexpr std::int64_t kSchemaVersion = 5;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
 /// Names of attributes; attribute_rows() says where they are and what they mean.
@@ -124,6 +123,7 @@ inline constexpr const char* kDispatchLogicalBytes = "/traffic/dispatch_logical_
 inline constexpr const char* kCombineLogicalBytes = "/traffic/combine_logical_bytes";
 inline constexpr const char* kTrafficCountsWaitNs = "/traffic/counts_wait_ns";
 inline constexpr const char* kTokensPerExpert = "/traffic/tokens_per_expert";
+inline constexpr const char* kMostRoundings = "/rounding/most";
 }  // namespace path
 
 /// The path of each schedule's table, as a pattern.
@@ -212,6 +212,8 @@ inline constexpr auto kDatasetRows = [] {
        "Time blocked on row counts in the last timed iteration, all its steps."},
       {path::kTokensPerExpert, int64, {layer, expert}, "", 2,
        "Rows that each expert computed in the last timed iteration; a dense layer has zeros."},
+      {path::kMostRoundings, float32, {layer}, "", 5,
+       "The most of n in [What `verified` means](#what-verified-means) of a row, by layer."},
       {path::kGraphCaptures, int64, {}, "", 3,
        "CUDA graphs captured in all steps of the policy, warm-up included.", first},
       {path::kGraphReplays, int64, {}, "", 3, "Steps that ran as a replay.", first},

@@ -150,6 +150,7 @@ class PolicyRun {
     hashes_.write_untouched_after();
     const auto report = steps_.driver().report();
     recorder_.write_graph_counters(report.graphs);
+    recorder_.write(path::kMostRoundings, report.most_roundings);
     recorder_.set_attribute(path::kTiming,
                             {attribute::kDeviceClockErrorNs, report.device_clock_error_ns});
   }

@@ -33,7 +33,11 @@ StepWork cut_step(const StepInputs& inputs,
 }
 
 ModelStep::ModelStep(const Model& model, Exchange& exchange, KvCache& cache, InjectedFault* fault)
-    : model_(model), exchange_(exchange), cache_(cache), fault_(fault) {}
+    : model_(model),
+      exchange_(exchange),
+      cache_(cache),
+      fault_(fault),
+      rounding_meter_(static_cast<std::size_t>(model.shape().num_layers())) {}
 
 void ModelStep::begin(StepWork work, PassKind pass, bool keep_plans, bool poison_received) {
   poison_received_ = poison_received;
@@ -122,6 +126,9 @@ void ModelStep::run_phase(const Op& op, DataFault* fault) {
     case Phase::mlp:
       model_.mlp(op.layer, state);
       change(state.hidden);
+      if (counts_roundings()) {
+        rounding_meter_.add_dense(static_cast<std::size_t>(op.layer), state, ubatch.roundings);
+      }
       keep_layer(op.layer, ubatch);
       break;
     case Phase::output:
@@ -213,7 +220,12 @@ void ModelStep::finish_combine(int index, Ubatch& ubatch) {
   if (auto* fault = data_fault_at(layer, index, Phase::combine)) {
     combined = fault->changed_rows(combined);
   }
+  const auto before = ubatch.state.hidden;
   model_.add_moe(layer, ubatch.state, combined);
+  if (counts_roundings()) {
+    rounding_meter_.add_experts(
+        static_cast<std::size_t>(layer), before, ubatch.state, ubatch.roundings);
+  }
   poison(index, Phase::combine);
   keep_layer(layer, ubatch);
 }

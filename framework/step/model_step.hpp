@@ -12,6 +12,7 @@
 #include "framework/exec/step_body.hpp"
 #include "framework/step/fault.hpp"
 #include "framework/step/model.hpp"
+#include "framework/step/rounding_meter.hpp"
 #include "framework/step/step_inputs.hpp"
 
 namespace dovetail {
@@ -64,11 +65,16 @@ class ModelStep final : public StepBody {
   /// passes.
   void add_tokens_per_expert(std::span<std::int64_t> counts) const;
 
+  /// RoundingMeter::most of all passes so far that have kept plans or poisoned what was received:
+  /// those that nobody times or captures.
+  std::vector<float> most_roundings() const { return rounding_meter_.most(); }
+
  private:
   struct Ubatch {
     UbatchWork work;
     UbatchState state;
     int combined_layer = -1;  ///< layer whose combine has not been finished yet
+    at::Tensor roundings;     ///< of the RoundingMeter
   };
 
   void run_phase(const Op& op, DataFault* fault);
@@ -80,6 +86,9 @@ class ModelStep final : public StepBody {
   void logits(const Ubatch& ubatch, const at::Tensor& normed);
   void keep_layer(int layer, const Ubatch& ubatch);
   std::shared_ptr<ExchangePlan>& plan(const Op& op);
+
+  bool counts_roundings() const { return keep_plans_ || poison_received_; }
+
   DataFault* data_fault() const;
   DataFault* data_fault_at(int layer, int ubatch, Phase phase) const;
 
@@ -94,6 +103,7 @@ class ModelStep final : public StepBody {
   at::Tensor replay_ids_;
   std::vector<Ubatch> ubatches_;
   std::vector<std::shared_ptr<ExchangePlan>> plans_;  ///< [layer, ubatch]
+  RoundingMeter rounding_meter_;
 };
 
 }  // namespace dovetail

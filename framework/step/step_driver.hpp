@@ -42,6 +42,7 @@ struct DriverReport {
   MemoryRecord memory;  ///< -1 = not known (CPU)
   GraphCounters graphs;
   std::int64_t device_clock_error_ns = 0;  ///< the largest of the profiled passes; 0 on the CPU
+  std::vector<float> most_roundings;       ///< as ModelStep::most_roundings
 };
 
 /// The calls of a step are prepare, run, finish, from the main thread. All are collective over the

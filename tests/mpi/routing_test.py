@@ -133,10 +133,36 @@ class Routing(RoutingTest):
         self.assertIn("excluded", str(self.report(self.folder / "natural" / "whole", self.folder / "natural" / "dual", code=4)["problems"]))
 
 
+class MultipliedWeights(RoutingTest):
+    """Experts whose weights add up to 4, and a shared one: they amplify the roundings of the layers before."""
+    MODEL = {**GROUPED, "num_hidden_layers": 5, "num_experts_per_tok": 1, "routed_scaling_factor": 4.0, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1}
+
+    def test_bounds_hold_what_the_baselines_experts_amplify(self):
+        run, outcome = self.run_routing("amplified", "phase: prefill, requests: {lengths: [40, 70]}", verify="replay", ubatches=3)
+        self.assertIn("verdict verified (routing replayed", outcome.out)
+        for path in sorted((run / "whole").glob("rank-*.h5")):
+            with h5py.File(path) as file:
+                most = file["rounding/most"][:]
+            self.assertEqual(most[0], 6, "the first layer is dense")
+            growth = most[1:] / (most[:-1] + 6)
+            self.assertTrue(((growth > 1.05) & (growth < 4)).all(), most)
+        amplified = self.report(run / "whole", run / "dual")
+        without = shutil.copytree(run / "whole", self.folder / "without")
+        for path in without.glob("rank-*.h5"):
+            with h5py.File(path, "r+") as file:
+                file["rounding/most"][:] = 0
+        outcome = dovetail("verify", without, run / "dual", "--format", "json")  # whatever the verdict
+        plain = json.loads(outcome.out)
+        bounds = [{tensor["name"]: tensor["max_error"] for tensor in report["tensors"]} for report in (amplified, plain)]
+        self.assertGreater(bounds[0]["hidden"], 1.3 * bounds[1]["hidden"])
+        self.assertEqual(bounds[0]["latent_0"], bounds[1]["latent_0"])
+        self.assertEqual([("amplified by experts' weights" in report["rule"]["reason"]) for report in (amplified, plain)], [True, False])
+
+
 class GroupedRouting(RoutingTest):
     """Biased sigmoids, experts of two of four groups, and a cache of latents."""
     MODEL = GROUPED
-    DTYPE = "float32"  # seeded weights and a routed_scaling_factor of 2.5 make errors grow from layer to layer
+    DTYPE = "float32"
 
     def most_groups(self, folder, dataset="route/expert_ids"):
         """Of any token, over all ranks."""

@@ -170,8 +170,10 @@ void CudaDriver::fill_context(int context_step, StepOutputs& outputs) {
 }
 
 DriverReport CudaDriver::report() const {
-  return {
-      .memory = memory(), .graphs = graphs_.counters(), .device_clock_error_ns = clock_error_ns_};
+  return {.memory = memory(),
+          .graphs = graphs_.counters(),
+          .device_clock_error_ns = clock_error_ns_,
+          .most_roundings = body_.most_roundings()};
 }
 
 MemoryRecord CudaDriver::memory() const {

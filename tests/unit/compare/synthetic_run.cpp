@@ -212,6 +212,9 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
     }
   }
   recorder.write(path::kTokensPerExpert, std::span<const std::int64_t>(rank.tokens_per_expert));
+  if (!rank.most_roundings.empty()) {
+    recorder.write(path::kMostRoundings, rank.most_roundings);
+  }
   recorder.write_scalar(path::kDispatchWireBytes, 100);
   recorder.write_scalar(path::kCombineWireBytes, 200);
   recorder.write_scalar(path::kDispatchLogicalBytes, 300);

@@ -75,6 +75,7 @@ struct SyntheticRank {
   std::int64_t untouched_before = 7;
   std::int64_t untouched_after = 7;
   std::vector<std::int64_t> tokens_per_expert = {1, 3};  ///< [traffic layers, 2]
+  std::vector<float> most_roundings;                     ///< [traffic layers]; empty: not written
 
   /// Index of the row of a token.
   std::size_t row_of(std::int64_t request, std::int64_t at_position) const;

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <random>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -53,6 +55,25 @@ TEST(Tolerance, DevicesSumInOrdersThatHaveNothingInCommon) {
   EXPECT_NEAR(row_bounds(DType::float32, 4, 2048, DeviceRelation::different).row,
               c * std::ldexp(1, -24) * std::sqrt(6 * 4 * 1025 + 2),
               1e-11);
+}
+
+TEST(Tolerance, ExpertsAmplifyWhatTheirWeightsAddToARow) {
+  EXPECT_EQ(expert_excess(1, 0.9), 0);
+  EXPECT_EQ(expert_excess(0.3, 0.9), 0);
+  EXPECT_NEAR(expert_excess(2, 0.8), 0.6, 1e-12);
+  EXPECT_EQ(roundings_behind(0, 0), 6);
+  EXPECT_EQ(roundings_behind(12, 0), 18);
+  EXPECT_NEAR(roundings_behind(12, 0.6), 12 * 2.2 + 9.6, 1e-12);
+  const double unit = 1.885 * std::sqrt(2.0) * 0.4246 * std::ldexp(1, -8);
+  const std::vector<double> roundings = {6, 30, 70};
+  for (const auto& [depth, behind] : std::vector<std::pair<std::int64_t, double>>{
+           {1, 6}, {2, 30}, {3, 70}, {4, 24}}) {  // 6 of each where there is no more in the list
+    const double row = row_bounds(DType::bfloat16, depth, 0, kOneDevice, roundings).row;
+    EXPECT_NEAR(row * row / unit / unit, behind + 2, 1e-4 * behind) << depth;
+  }
+  const std::vector<double> too_few = {1, 2};
+  EXPECT_EQ(row_bounds(DType::bfloat16, 2, 0, kOneDevice, too_few).row,
+            row_bounds(DType::bfloat16, 2, 0, kOneDevice).row);
 }
 
 TEST(Tolerance, GrowsWithRoundoffDepthAndSums) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -150,6 +151,50 @@ TEST_F(Verify, AGpuMaySumInAnotherOrderThanACpu) {
     EXPECT_EQ(report.rule.bounds.row,
               row_bounds(DType::float32, SyntheticRun::kLayers, 1024, devices).row);
   }
+}
+
+TEST_F(Verify, ExpertsOfTheBaselineAmplifyRoundings) {
+  const auto with_roundings = [](float most) {
+    return [=](SyntheticRun& run) {
+      for (SyntheticRank& rank : run.ranks) {
+        rank.tokens_per_expert.assign(SyntheticRun::kLayers * SyntheticRun::kExpertsPerRank, 1);
+        rank.most_roundings = {6, 0.5F * most, 0.8F * most};
+      }
+      run.ranks[1].most_roundings = {6, 0.5F * most, most};
+      run.ranks[2].most_roundings.back() = std::numeric_limits<float>::quiet_NaN();
+    };
+  };
+  const auto bounds = [](const std::vector<double>& roundings) {
+    return row_bounds(DType::float32, SyntheticRun::kLayers, 1024, DeviceRelation::same, roundings);
+  };
+  const double allowed = bounds({6, 20, 40}).row;
+  ASSERT_GT(allowed, 1.4 * bounds({}).row);
+  const auto nothing = [](SyntheticRun&) {};
+  const auto amplified = verify(nothing, CompareMode::tolerance, 3, with_roundings(40));
+  EXPECT_EQ(amplified.verdict, Verdict::verified);
+  EXPECT_EQ(amplified.rule.bounds.row, allowed) << "the most of all ranks decides";
+  EXPECT_NE(amplified.rule.reason.find("amplified"), std::string::npos);
+  for (const TensorReport& tensor : amplified.tensors) {
+    if (tensor.name == "layer_0") {
+      EXPECT_EQ(tensor.bounds.row, row_bounds(DType::float32, 1, 1024, DeviceRelation::same).row);
+    }
+  }
+  for (const auto& [of_policy, of_baseline] : std::vector<std::pair<Change, Change>>{
+           {nothing, {}}, {nothing, with_roundings(18)}, {with_roundings(40), {}}}) {
+    const auto plain = verify(of_policy, CompareMode::tolerance, 3, of_baseline);
+    EXPECT_EQ(plain.rule.bounds.row, bounds({}).row);
+    EXPECT_EQ(plain.rule.reason.find("amplified"), std::string::npos);
+  }
+  // A fault that only the wider bound lets pass: the bounds of rows and elements are used.
+  const auto fault = [&](SyntheticRun& run) {
+    for (std::size_t column = 0; column < SyntheticRun::kHidden; ++column) {
+      float& value = element(run, "hidden", 3, 2, column);
+      value *= 1 + static_cast<float>(0.9 * allowed);
+    }
+  };
+  EXPECT_EQ(verify(fault).verdict, Verdict::mismatch);
+  EXPECT_EQ(verify(fault, CompareMode::tolerance, 3, with_roundings(40)).verdict,
+            Verdict::verified);
 }
 
 TEST_F(Verify, ActivationDtypeSetsTheBoundOfCoarserRuns) {
