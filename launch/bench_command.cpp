@@ -35,16 +35,31 @@ Json to_array(const std::vector<BenchResult>& results) {
   return array;
 }
 
-const std::map<std::string, std::function<Json()>>& benches() {
-  static const std::map<std::string, std::function<Json()>> all = {
-      {"handoff", [] { return to_array(bench_handoff(has_spare_core())); }},
-      {"runner", [] { return to_array(bench_runner(has_spare_core())); }},
-      {"plan", [] { return to_array(bench_plan()); }},
-      {"attention", [] { return to_array(bench_attention()); }},
-      {"graph", [] { return to_array(bench_graph()); }},
+Json load_benches(const BenchOptions& options) {
+  auto array = Json::array();
+  for (const bool block_scaled : {false, true}) {
+    LoadBenchOptions load{.block_scaled = block_scaled};
+    load.checkpoint_bytes = options.checkpoint_mib << 20;
+    load.ep_size = options.expert_parallel;
+    array.push_back(Json::parse(bench_load(load).to_json()));
+  }
+  return array;
+}
+
+using Bench = std::function<Json(const BenchOptions&)>;
+
+const std::map<std::string, Bench>& benches() {
+  static const std::map<std::string, Bench> all = {
+      {"handoff", [](const auto&) { return to_array(bench_handoff(has_spare_core())); }},
+      {"runner", [](const auto&) { return to_array(bench_runner(has_spare_core())); }},
+      {"plan", [](const auto&) { return to_array(bench_plan()); }},
+      {"attention", [](const auto&) { return to_array(bench_attention()); }},
+      {"graph", [](const auto&) { return to_array(bench_graph()); }},
       {"record",
-       [] { return Json(bench_record({.folder = std::filesystem::temp_directory_path()})); }},
-      {"load", [] { return Json::parse(bench_load({}).to_json()); }},
+       [](const auto&) {
+         return Json(bench_record({.folder = std::filesystem::temp_directory_path()}));
+       }},
+      {"load", load_benches},
   };
   return all;
 }
@@ -92,7 +107,7 @@ int bench_command(const BenchOptions& options) {
     }
     throw InputError("bench '" + options.what + "' is not built; there are: " + join_names(built));
   }
-  const auto results = bench->second();
+  const auto results = bench->second(options);
   if (options.format == OutputFormat::json) {
     std::cout << results.dump(2) << "\n";
   } else {

@@ -117,8 +117,17 @@ void add_commands(CLI::App& app, CommandLine& line) {
   add_format(verify, line.verify.format);
   add_compare(app, line.compare);
   auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");
-  bench->add_option("WHAT", line.bench.what, "handoff, runner, plan, graph, record, load")
+  bench
+      ->add_option("WHAT", line.bench.what, "handoff, runner, plan, graph, attention, record, load")
       ->required();
+  bench
+      ->add_option("--checkpoint-mib",
+                   line.bench.checkpoint_mib,
+                   "load: size of the checkpoint that is written and read (default 512)")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30));
+  bench->add_option("--expert-parallel",
+                    line.bench.expert_parallel,
+                    "load: ranks, of which the first one's part is read (default 2)");
   add_format(bench, line.bench.format);
   auto* info =
       app.add_subcommand("info", "print versions, devices, and everything there is to choose");

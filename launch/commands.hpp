@@ -2,6 +2,7 @@
 // return the exit code.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -60,11 +61,12 @@ int compare_command(const CompareCommandOptions& options);
 
 struct BenchOptions {
   std::string what;
+  std::int64_t checkpoint_mib = 512;  ///< `load`: size of the files
+  int expert_parallel = 2;            ///< `load`: ranks, of which the first loads its part
   OutputFormat format = OutputFormat::table;
 };
 
-/// Micro-benchmarks of Dovetail's own costs: handoff, runner, plan, graph, record,
-/// load.
+/// Micro-benchmarks of Dovetail's own costs: handoff, runner, plan, graph, attention, record, load.
 int bench_command(const BenchOptions& options);
 
 struct InfoOptions {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <malloc.h>
+#include <span>
 #include <unistd.h>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/scratch_folder.hpp"
+#include "models/weights/block_scaled.hpp"
 #include "models/weights/checkpoint.hpp"
 #include "models/weights/expert_weights.hpp"
 #include "models/weights/safetensors_writer.hpp"
@@ -34,6 +36,18 @@ struct NamedShape {
   std::vector<std::int64_t> shape;
 
   std::int64_t elements() const { return shape[0] * shape[1]; }
+
+  std::int64_t num_scales() const {
+    return num_scale_blocks(shape[0]) * num_scale_blocks(shape[1]);
+  }
+
+  /// Routers are published in bfloat16 beside matrices of 8 bits.
+  bool is_scaled(bool block_scaled) const { return block_scaled && !name.ends_with("gate.weight"); }
+
+  std::int64_t file_bytes(bool block_scaled) const {
+    return is_scaled(block_scaled) ? elements() + num_scales() * std::int64_t{sizeof(float)}
+                                   : elements() * 2;
+  }
 };
 
 std::string layer_prefix(int layer) {
@@ -65,12 +79,41 @@ std::vector<NamedShape> tensors_of_layer(int layer) {
   return all;
 }
 
+/// The values that all tensors of a checkpoint share: a load does not look at them.
+struct SharedValues {
+  explicit SharedValues(bool block_scaled) : is_scaled(block_scaled) {
+    SeededSource(1).read({"values.weight", {kHidden, kHidden}, 0, values});
+    if (is_scaled) {  // any bits but those of NaN
+      auto* const bytes = static_cast<unsigned char*>(values.mutable_data_ptr());
+      std::for_each(bytes, bytes + values.nbytes(), [](unsigned char& byte) { byte &= 0xBFU; });
+    }
+  }
+
+  void add(const NamedShape& tensor, std::vector<TensorToWrite>& tensors) const {
+    const auto* const bytes = static_cast<const std::byte*>(values.const_data_ptr());
+    const bool is_small = tensor.is_scaled(is_scaled);
+    tensors.push_back({tensor.name,
+                       is_small ? std::string(kFloat8) : "BF16",
+                       tensor.shape,
+                       {bytes, static_cast<std::size_t>(tensor.elements() * (is_small ? 1 : 2))}});
+    if (is_small) {
+      tensors.push_back(
+          {scales_name(tensor.name),
+           "F32",
+           {num_scale_blocks(tensor.shape[0]), num_scale_blocks(tensor.shape[1])},
+           std::as_bytes(std::span(scales).first(static_cast<std::size_t>(tensor.num_scales())))});
+    }
+  }
+
+  bool is_scaled;
+  at::Tensor values = at::empty({kHidden, kHidden}, at::kBFloat16);
+  std::vector<float> scales = std::vector<float>(
+      static_cast<std::size_t>(num_scale_blocks(kHidden) * num_scale_blocks(kHidden)), 0.5F);
+};
+
 /// Writes the shards and their index; returns the number of shards.
-int write_checkpoint(const std::string& folder, int num_layers) {
-  // All tensors share one block of values: a load does not look at them.
-  const at::Tensor values = at::empty({kHidden, kHidden}, at::kBFloat16);
-  SeededSource(1).read({"values.weight", {kHidden, kHidden}, 0, values});
-  const auto* const bytes = static_cast<const std::byte*>(values.const_data_ptr());
+int write_checkpoint(const std::string& folder, int num_layers, bool block_scaled) {
+  const SharedValues values(block_scaled);
   nlohmann::json weight_map;
   int num_shards = 0;
   for (int first = 0; first < num_layers; first += kLayersPerShard, ++num_shards) {
@@ -78,12 +121,11 @@ int write_checkpoint(const std::string& folder, int num_layers) {
     std::vector<TensorToWrite> tensors;
     for (int layer = first; layer < std::min(first + kLayersPerShard, num_layers); ++layer) {
       for (const NamedShape& tensor : tensors_of_layer(layer)) {
-        weight_map[tensor.name] = shard;
-        tensors.push_back({tensor.name,
-                           "BF16",
-                           tensor.shape,
-                           {bytes, static_cast<std::size_t>(tensor.elements() * 2)}});
+        values.add(tensor, tensors);
       }
+    }
+    for (const TensorToWrite& tensor : tensors) {
+      weight_map[tensor.name] = shard;
     }
     write_safetensors((fs::path(folder) / shard).string(), tensors);
   }
@@ -131,12 +173,24 @@ std::vector<at::Tensor> load(CheckpointSource& source, int num_layers, int ep_si
   return owned;
 }
 
+std::int64_t owned_file_bytes_of_layer(const LoadBenchOptions& options) {
+  std::int64_t replicated = 0;
+  for (const NamedShape& tensor : replicated_of_layer(0)) {
+    replicated += tensor.file_bytes(options.block_scaled);
+  }
+  std::int64_t all = 0;
+  for (const NamedShape& tensor : tensors_of_layer(0)) {
+    all += tensor.file_bytes(options.block_scaled);
+  }
+  return replicated + (all - replicated) / options.ep_size;
+}
+
 }  // namespace
 
 LoadBench bench_load(const LoadBenchOptions& options) {
   std::int64_t layer_bytes = 0;
   for (const NamedShape& tensor : tensors_of_layer(0)) {
-    layer_bytes += tensor.elements() * 2;
+    layer_bytes += tensor.file_bytes(options.block_scaled);
   }
   if (options.checkpoint_bytes < layer_bytes) {
     throw InputError("bench load: size of " + std::to_string(options.checkpoint_bytes) +
@@ -151,7 +205,8 @@ LoadBench bench_load(const LoadBenchOptions& options) {
   const auto num_layers = static_cast<int>(options.checkpoint_bytes / layer_bytes);
   const ScratchFolder folder(options.scratch);
   LoadBench result;
-  result.num_files = write_checkpoint(folder.path(), num_layers);
+  result.stored = options.block_scaled ? kFloat8 : "BF16";
+  result.num_files = write_checkpoint(folder.path(), num_layers, options.block_scaled);
   result.checkpoint_bytes = num_layers * layer_bytes;
 
   ::malloc_trim(0);  // memory that the allocator kept from earlier would hide some of the growth
@@ -166,23 +221,26 @@ LoadBench bench_load(const LoadBenchOptions& options) {
   for (const at::Tensor& tensor : owned) {
     result.owned_bytes += static_cast<std::int64_t>(tensor.nbytes());
   }
+  result.owned_file_bytes = num_layers * owned_file_bytes_of_layer(options);
   result.num_mapped_files = source.num_mapped_files();
   result.gigabytes_per_second = static_cast<double>(result.owned_bytes) / result.seconds / 1e9;
   result.bytes_read = source.bytes_read();
   result.read_ratio =
-      static_cast<double>(result.bytes_read) / static_cast<double>(result.owned_bytes);
+      static_cast<double>(result.bytes_read) / static_cast<double>(result.owned_file_bytes);
   result.peak_ratio =
       static_cast<double>(result.peak_bytes) / static_cast<double>(result.owned_bytes);
   return result;
 }
 
 std::string LoadBench::to_json() const {
-  return nlohmann::json{{"checkpoint_bytes", checkpoint_bytes},
+  return nlohmann::json{{"stored", stored},
+                        {"checkpoint_bytes", checkpoint_bytes},
                         {"num_files", num_files},
                         {"num_mapped_files", num_mapped_files},
                         {"seconds", seconds},
                         {"gigabytes_per_second", gigabytes_per_second},
                         {"owned_bytes", owned_bytes},
+                        {"owned_file_bytes", owned_file_bytes},
                         {"bytes_read", bytes_read},
                         {"read_ratio", read_ratio},
                         {"peak_bytes", peak_bytes},

@@ -14,17 +14,28 @@ namespace {
 using ::dovetail::testing::input_error_of;
 using ::dovetail::testing::ScratchFolder;
 
-TEST(LoadBench, EachOwnedByteIsReadOnceInLittleMoreThanTheOwnedMemory) {
+class LoadBenchTest : public ::testing::TestWithParam<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(Stored, LoadBenchTest, ::testing::Bool(), [](const auto& stored) {
+  return stored.param ? "float8" : "bfloat16";
+});
+
+TEST_P(LoadBenchTest, EachOwnedByteIsReadOnceInLittleMoreThanTheOwnedMemory) {
   const ScratchFolder scratch;
   LoadBenchOptions options;
-  options.checkpoint_bytes = 320 << 20;
+  options.block_scaled = GetParam();
+  options.checkpoint_bytes = GetParam() ? 160 << 20 : 320 << 20;
   options.ep_rank = 1;
   options.scratch = scratch.path();
   const LoadBench bench = bench_load(options);
-  EXPECT_EQ(bench.bytes_read, bench.owned_bytes);
+  EXPECT_EQ(bench.stored, GetParam() ? "F8_E4M3" : "BF16");
+  EXPECT_EQ(bench.bytes_read, bench.owned_file_bytes);
   EXPECT_EQ(bench.read_ratio, 1.0);
-  EXPECT_GT(bench.owned_bytes, bench.checkpoint_bytes / 2);
-  EXPECT_LT(bench.owned_bytes, bench.checkpoint_bytes * 6 / 10);
+  EXPECT_GT(bench.owned_file_bytes, bench.checkpoint_bytes / 2);
+  EXPECT_LT(bench.owned_file_bytes, bench.checkpoint_bytes * 6 / 10);
+  const double growth =
+      static_cast<double>(bench.owned_bytes) / static_cast<double>(bench.owned_file_bytes);
+  EXPECT_NEAR(growth, GetParam() ? 2 : 1, 0.01) << "factors and routers are small";
   EXPECT_EQ(bench.num_mapped_files, bench.num_files);
   EXPECT_GT(bench.peak_ratio, 0.9);
   EXPECT_LE(bench.peak_ratio, 1.3);
