@@ -47,6 +47,16 @@ constexpr int group_at(int i, int num_groups) {
   return num_groups > 1 ? i : kNoGroup;
 }
 
+/// True for ops of the same place in a step.
+inline bool is_same_op(const Op& a, const Op& b) {
+  return a.layer == b.layer && a.ubatch == b.ubatch && a.phase == b.phase && a.group == b.group;
+}
+
+/// The op's place among the groups: 0 where experts are not cut.
+constexpr int group_index(const Op& op) {
+  return op.group == kNoGroup ? 0 : op.group;
+}
+
 /// "op 17 (experts, layer 2, ubatch 1)", with ", group 3" where experts are cut; for messages.
 inline std::string describe_op(int index, const Op& op) {
   std::string text = "op " + std::to_string(index) + " (" + std::string(to_string(op.phase));
