@@ -34,6 +34,9 @@ std::string FailurePlace::describe() const {
   if (!phase.empty()) {
     add("phase " + phase);
   }
+  if (group >= 0) {
+    add("group " + std::to_string(group));
+  }
   return text;
 }
 

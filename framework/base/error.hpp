@@ -46,8 +46,9 @@ struct FailurePlace {
   int ubatch = -1;
   int layer = -1;
   std::string phase;
+  int group = -1;
 
-  /// "rank 1, ubatch 0, layer 3, phase experts"; only what is known.
+  /// "rank 1, ubatch 0, layer 3, phase experts, group 2"; only what is known.
   std::string describe() const;
 };
 

@@ -14,6 +14,9 @@ namespace dovetail {
 /// The greatest number of ubatches of a step: what arrays with an entry for each are made for.
 inline constexpr int kMaxUbatches = 8;
 
+/// The greatest number of groups that the experts of a rank are cut into.
+inline constexpr int kMaxGroups = 8;
+
 /// Element type of a tensor on disk or in a model.
 enum class DType { float32, float16, bfloat16, float64, int32, int64, uint8 };
 

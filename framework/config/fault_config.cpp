@@ -63,6 +63,7 @@ std::string describe(const FaultConfig& fault) {
     text += ", ubatch " + std::to_string(fault.ubatch);
     text += fault.layer < 0 ? "" : ", layer " + std::to_string(fault.layer);
     text += ", phase " + fault.phase;
+    text += fault.group > 0 ? ", group " + std::to_string(fault.group) : "";
   }
   text += ", iteration " + std::to_string(fault.iteration);
   const bool is_of_a_token = is_data_fault(kind) && kind != FaultKind::skipped_wait &&

@@ -26,6 +26,7 @@ struct FaultConfig {
   int choice = -1;                ///< of the token's experts, by weight; -1 = the last
   int element = -1;               ///< of the row; -1 = the largest
   std::string policy;             ///< name of a policy; empty = see above
+  int group = 0;                  ///< of dispatch, experts and combine, where experts are cut
 
   friend bool operator==(const FaultConfig&, const FaultConfig&) = default;
 
@@ -48,6 +49,12 @@ struct FaultConfig {
               "text",
               "The op's phase. It has no meaning for `veto`; a data fault can act in some only.")
         .holds("the name of a phase");
+    keys.whole(
+        "group",
+        &F::group,
+        0,
+        kMaxGroups - 1,
+        "Of `dispatch`, `experts` and `combine` of `expert_groups`: the op's group of experts.");
     keys.whole("iteration",
                &F::iteration,
                0,

@@ -72,6 +72,7 @@ struct PolicyConfig {
   std::string schedule;  ///< overlap policy, or the path of a schedule file (*.json); default: the
                          ///< name
   int ubatches = 0;      ///< 0 = the overlap policy's (the schedule file's) own number
+  int groups = 0;        ///< 0 = the overlap policy's (the schedule file's) own number
   std::optional<StagesConfig>
       stages;  ///< for staged only; default: the preset of the phase of work
   std::string candidate = "dual_batch";  ///< for auto only: what it chooses against sequential
@@ -107,6 +108,12 @@ struct PolicyConfig {
                0,
                kMaxUbatches,
                "The number of ubatches; 0: the overlap policy's (the schedule file's) own.");
+    keys.whole("groups",
+               &P::groups,
+               0,
+               kMaxGroups,
+               "Of `expert_groups`: the number of groups into which the experts of a rank are cut, "
+               "at most its experts; 0: the overlap policy's own.");
     keys.coded("stages",
                read_stages,
                write_stages,

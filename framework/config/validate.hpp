@@ -11,12 +11,13 @@
 
 namespace dovetail {
 
-/// An overlap policy and how many ubatches it takes.
+/// An overlap policy and how many ubatches, and groups of experts, it takes.
 struct PolicyCapability {
   std::string name;
   int min_ubatches = 1;
   int max_ubatches = 1;
   int default_ubatches = 1;
+  int max_groups = 1;
 };
 
 /// An exchange back end and what it needs.
@@ -50,7 +51,8 @@ struct Capabilities {
 int num_ubatches(const PolicyConfig& policy, const PolicyCapability& capability);
 
 /// Throws InputError, at the place of the value, for the first broken rule: names that are unknown
-/// (the known ones are listed) or not built yet, policy names, ubatches, stages, what auto needs,
+/// (the known ones are listed) or not built yet, policy names, ubatches, groups, stages, what auto
+/// needs,
 /// splits, thresholds, what the device can run (leniently for `auto`: validate_execution.hpp),
 /// verification, and, where num_ranks is known, the world, rank_scale and the
 /// fault's rank.

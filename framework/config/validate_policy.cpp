@@ -38,6 +38,7 @@ class PolicyValidator {
     }
     const std::string& schedule = is_auto ? policy_.candidate : policy_.schedule;
     check_stages(schedule);
+    check_groups(schedule);
     check_split();
     check_ubatches(schedule, is_auto ? 2 : 1);
   }
@@ -98,6 +99,24 @@ class PolicyValidator {
     if (const auto problem = capabilities_.find_stages_problem(*policy_.stages)) {
       fail(problem->place.empty() ? "stages" : "stages." + problem->place, problem->message);
     }
+  }
+
+  /// Whether a rank has that many experts is known once the model is. A schedule file has its own.
+  void check_groups(const std::string& schedule) const {
+    const PolicyCapability* capability = find(schedule);
+    if (policy_.groups == 0 ||
+        (capability != nullptr && policy_.groups <= capability->max_groups)) {
+      return;
+    }
+    std::vector<std::string> allowed;
+    for (const PolicyCapability& known : capabilities_.policies) {
+      if (known.max_groups > 1) {
+        allowed.push_back(known.name);
+      }
+    }
+    fail("groups",
+         "the overlap policy is '" + printable(schedule) + "'; allowed: only with " +
+             join_names(allowed));
   }
 
   void check_split() const {

@@ -9,7 +9,8 @@
 namespace dovetail {
 
 /// Throws InputError, at the place of the value, for an unknown overlap policy or split, keys that
-/// belong to another overlap policy, stages that break a rule, auto without a table or with a
+/// belong to another overlap policy, stages that break a rule, groups of experts where they
+/// are not cut, auto without a table or with a
 /// candidate that it cannot choose, and numbers of ubatches, sizes or thresholds that do not fit.
 /// `path` is the policy's ("policies[1]").
 void check_policy_schedule(const LoadedExperiment& loaded,

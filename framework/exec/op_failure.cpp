@@ -9,7 +9,7 @@
 namespace dovetail {
 
 void rethrow_from_op(const Op& op) {
-  const FailurePlace place{-1, op.ubatch, op.layer, std::string(to_string(op.phase))};
+  const FailurePlace place{-1, op.ubatch, op.layer, std::string(to_string(op.phase)), op.group};
   try {
     throw;
   } catch (const OpError&) {

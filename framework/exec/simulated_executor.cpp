@@ -175,7 +175,8 @@ double CostTable::operator()(const Op& op) const {
                  "no layer " + std::to_string(op.layer));
   const bool in_dense_layer = op.layer != kNoLayer && !layers[layer].is_moe;
   const PhaseCost& cost = (in_dense_layer ? dense : moe).at(static_cast<std::size_t>(op.phase));
-  return cost.fixed_ns + cost.per_token_ns * static_cast<double>(ubatch_tokens[ubatch]);
+  const double share = op.group == kNoGroup ? 1.0 : 1.0 / num_groups;
+  return cost.fixed_ns + share * cost.per_token_ns * static_cast<double>(ubatch_tokens[ubatch]);
 }
 
 SimulatedStep simulate(const Schedule& schedule,

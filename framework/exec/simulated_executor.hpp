@@ -23,12 +23,14 @@ struct PhaseCost {
   double per_token_ns = 0;
 };
 
-/// Costs by phase, kind of layer and tokens.
+/// Costs by phase, kind of layer and tokens. Where experts are cut, an op of a group has its share
+/// of the tokens' time.
 struct CostTable {
   std::array<PhaseCost, kNumPhases> moe;    ///< by phase; embed and output are looked up here, too
   std::array<PhaseCost, kNumPhases> dense;  ///< by phase: attention and mlp of dense layers
   std::vector<LayerShape> layers;
   std::vector<std::int64_t> ubatch_tokens;  ///< [ubatches]
+  int num_groups = 1;                       ///< of the schedule
 
   /// The cost of an op. Throws ContractError for a layer or a ubatch that the table lacks.
   double operator()(const Op& op) const;

@@ -5,7 +5,9 @@ namespace {
 
 /// What makes the hidden states that layer `layer` reads (the number of layers: what `output`
 /// reads).
-std::vector<LayerPhase> makers_of_input(const std::vector<LayerShape>& layers, int layer) {
+std::vector<LayerPhase> makers_of_input(const std::vector<LayerShape>& layers,
+                                        int layer,
+                                        int num_groups) {
   if (layer == 0) {
     return {{kNoLayer, Phase::embed}};
   }
@@ -14,10 +16,19 @@ std::vector<LayerPhase> makers_of_input(const std::vector<LayerShape>& layers, i
   if (!shape.is_moe) {
     return {{before, Phase::mlp}};
   }
+  const int last = group_at(num_groups - 1, num_groups);
   if (shape.has_shared_experts) {
-    return {{before, Phase::combine}, {before, Phase::shared_experts}};
+    return {{before, Phase::combine, last}, {before, Phase::shared_experts}};
   }
-  return {{before, Phase::combine}};
+  return {{before, Phase::combine, last}};
+}
+
+/// `input` of the same group, and where there is an earlier group, that part of the phase itself.
+std::vector<LayerPhase> with_earlier_group(LayerPhase what, std::vector<LayerPhase> input) {
+  if (what.group > 0) {
+    input.push_back({what.layer, what.phase, what.group - 1});
+  }
+  return input;
 }
 
 }  // namespace
@@ -34,24 +45,30 @@ std::vector<Phase> phases_of(const LayerShape& layer) {
   return phases;
 }
 
-std::vector<LayerPhase> data_dependencies(const std::vector<LayerShape>& layers, LayerPhase what) {
+std::vector<LayerPhase> data_dependencies(const std::vector<LayerShape>& layers,
+                                          LayerPhase what,
+                                          int num_groups) {
   switch (what.phase) {
     case Phase::embed:
       return {};
     case Phase::attention:
-      return makers_of_input(layers, what.layer);
+      return makers_of_input(layers, what.layer, num_groups);
     case Phase::route:
     case Phase::mlp:
       return {{what.layer, Phase::attention}};
-    case Phase::dispatch:
     case Phase::shared_experts:
       return {{what.layer, Phase::route}};
+    case Phase::dispatch:
+      if (what.group > 0) {
+        return {{what.layer, Phase::dispatch, what.group - 1}};
+      }
+      return {{what.layer, Phase::route}};
     case Phase::experts:
-      return {{what.layer, Phase::dispatch}};
+      return with_earlier_group(what, {{what.layer, Phase::dispatch, what.group}});
     case Phase::combine:
-      return {{what.layer, Phase::experts}};
+      return with_earlier_group(what, {{what.layer, Phase::experts, what.group}});
     case Phase::output:
-      return makers_of_input(layers, static_cast<int>(layers.size()));
+      return makers_of_input(layers, static_cast<int>(layers.size()), num_groups);
   }
   return {};
 }

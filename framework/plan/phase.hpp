@@ -54,6 +54,12 @@ constexpr bool is_exchange(Phase phase) {
   return phase == Phase::dispatch || phase == Phase::combine;
 }
 
+/// True for the phases that are one op for each group where the experts of a rank are cut into
+/// groups.
+constexpr bool has_groups(Phase phase) {
+  return is_exchange(phase) || phase == Phase::experts;
+}
+
 /// True if `pass` runs ops of this phase: compute_only leaves out dispatch and combine, comm_only
 /// all others.
 constexpr bool runs_in(PassKind pass, Phase phase) {

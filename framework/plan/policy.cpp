@@ -4,6 +4,7 @@
 
 #include "framework/base/text.hpp"
 #include "framework/plan/policies/dual_batch.hpp"
+#include "framework/plan/policies/expert_groups.hpp"
 #include "framework/plan/policies/sequential.hpp"
 #include "framework/plan/policies/shared_expert.hpp"
 #include "framework/plan/policies/staged.hpp"
@@ -22,6 +23,10 @@ Registry<Policy> make_policies() {
   registry.add("dual_batch",
                "2 to 8 ubatches that hand over behind each dispatch and each combine",
                {make_dual_batch, 2, kMaxUbatches, 2});
+  registry.add("expert_groups",
+               "1 to 8 ubatches; the experts of a rank in groups, the exchange of one group beside "
+               "the experts of another",
+               {make_expert_groups, 1, kMaxUbatches, 1, kMaxGroups, 2});
   registry.add("staged",
                "1 to 8 ubatches that hand over where stage lists cut a layer, each ubatch `delta` "
                "stages behind the one before; presets: prefill, decode",

@@ -19,6 +19,7 @@ struct PolicyInput {
   WorkPhase phase = WorkPhase::prefill;
   int num_ubatches = 1;
   std::optional<StagesConfig> stages = std::nullopt;  ///< of `staged`; none = the phase's preset
+  int num_groups = 1;                                 ///< of `expert_groups`
 };
 
 /// Takes every list of layers, also an empty one and one of dense layers, and every number of
@@ -30,9 +31,11 @@ struct Policy {
   int min_ubatches = 1;
   int max_ubatches = 1;
   int default_ubatches = 1;
+  int max_groups = 1;  ///< into which it cuts the experts of a rank; 1 = it does not
+  int default_groups = 1;
 };
 
-/// All policies, by name: sequential, shared_expert, dual_batch, staged, auto.
+/// All policies, by name: sequential, shared_expert, dual_batch, expert_groups, staged, auto.
 const Registry<Policy>& policies();
 
 /// Throws InputError naming policy, number and what is allowed unless min <= num_ubatches <= max.

@@ -25,7 +25,8 @@ Schedule make_schedule(const std::string& from,
       {.model = model,
        .phase = phase,
        .num_ubatches = policy.ubatches > 0 ? policy.ubatches : entry.default_ubatches,
-       .stages = policy.stages});
+       .stages = policy.stages,
+       .num_groups = policy.groups > 0 ? policy.groups : entry.default_groups});
 }
 
 /// What could not be known of a policy before its schedule file was read.

@@ -4,26 +4,32 @@
 #include <utility>
 
 #include "framework/base/check.hpp"
-#include "framework/plan/dependency.hpp"
 
 namespace dovetail {
 
-ScheduleBuilder::ScheduleBuilder(std::string name, const ModelShape& model, int num_ubatches)
-    : schedule_{std::move(name), num_ubatches, model.layers, {}},
-      op_indices_((model.layers.size() + 1) * kNumPhases * static_cast<std::size_t>(num_ubatches),
+ScheduleBuilder::ScheduleBuilder(std::string name,
+                                 const ModelShape& model,
+                                 int num_ubatches,
+                                 int num_groups)
+    : schedule_{std::move(name), num_ubatches, model.layers, {}, num_groups},
+      op_indices_((model.layers.size() + 1) * kNumPhases * static_cast<std::size_t>(num_ubatches) *
+                      static_cast<std::size_t>(num_groups),
                   -1) {}
 
-int& ScheduleBuilder::op_index(int layer, Phase phase, int ubatch) {
+int& ScheduleBuilder::op_index(const LayerPhase& what, int ubatch) {
   const auto row =
-      static_cast<std::size_t>(layer + 1) * kNumPhases + static_cast<std::size_t>(phase);
-  return op_indices_.at(row * static_cast<std::size_t>(schedule_.num_ubatches) +
-                        static_cast<std::size_t>(ubatch));
+      static_cast<std::size_t>(what.layer + 1) * kNumPhases + static_cast<std::size_t>(what.phase);
+  const auto of_ubatch =
+      row * static_cast<std::size_t>(schedule_.num_ubatches) + static_cast<std::size_t>(ubatch);
+  return op_indices_.at(of_ubatch * static_cast<std::size_t>(schedule_.num_groups) +
+                        static_cast<std::size_t>(std::max(what.group, 0)));
 }
 
-void ScheduleBuilder::add(Phase phase, int layer, int ubatch, Lane lane) {
-  Op op{layer, ubatch, phase, lane, {}};
-  for (const auto& needed : data_dependencies(schedule_.layers, {layer, phase})) {
-    const int index = op_index(needed.layer, needed.phase, ubatch);
+void ScheduleBuilder::add(Phase phase, int layer, int ubatch, Lane lane, int group) {
+  const LayerPhase what = {layer, phase, group};
+  Op op{layer, ubatch, phase, lane, {}, group};
+  for (const auto& needed : data_dependencies(schedule_.layers, what, schedule_.num_groups)) {
+    const int index = op_index(needed, ubatch);
     DOVETAIL_CHECK(index >= 0, "a phase is added after the phases that it needs");
     if (schedule_.ops[static_cast<std::size_t>(index)].lane != lane) {
       op.waits.push_back(index);
@@ -40,7 +46,7 @@ void ScheduleBuilder::add(Phase phase, int layer, int ubatch, Lane lane) {
     last_exchange_ = index;
   }
   std::sort(op.waits.begin(), op.waits.end());
-  op_index(layer, phase, ubatch) = index;
+  op_index(what, ubatch) = index;
   schedule_.ops.push_back(std::move(op));
 }
 

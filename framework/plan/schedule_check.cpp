@@ -26,15 +26,19 @@ class OpTable {
   explicit OpTable(const Schedule& schedule)
       : num_layers_(static_cast<int>(schedule.layers.size())),
         num_ubatches_(schedule.num_ubatches),
+        num_groups_(schedule.num_groups),
         indices_((schedule.layers.size() + 1) * kNumPhases *
-                     static_cast<std::size_t>(schedule.num_ubatches),
+                     static_cast<std::size_t>(schedule.num_ubatches) *
+                     static_cast<std::size_t>(schedule.num_groups),
                  kNoSuchOp) {
     for (int ubatch = 0; ubatch < num_ubatches_; ++ubatch) {
-      at(kNoLayer, Phase::embed, ubatch) = kMissing;
-      at(kNoLayer, Phase::output, ubatch) = kMissing;
+      at({kNoLayer, Phase::embed}, ubatch) = kMissing;
+      at({kNoLayer, Phase::output}, ubatch) = kMissing;
       for (int layer = 0; layer < num_layers_; ++layer) {
         for (const Phase phase : phases_of(schedule.layers[static_cast<std::size_t>(layer)])) {
-          at(layer, phase, ubatch) = kMissing;
+          for (int i = 0; i < num_ops_of(phase, num_groups_); ++i) {
+            at({layer, phase, group_at(i, num_groups_)}, ubatch) = kMissing;
+          }
         }
       }
     }
@@ -45,26 +49,35 @@ class OpTable {
 
   bool in_range(const Op& op) const {
     const auto phase = static_cast<int>(op.phase);
-    return op.layer >= kNoLayer && op.layer < num_layers_ && op.ubatch >= 0 &&
-           op.ubatch < num_ubatches_ && phase >= 0 && phase < kNumPhases;
+    const bool is_in_range = op.layer >= kNoLayer && op.layer < num_layers_ && op.ubatch >= 0 &&
+                             op.ubatch < num_ubatches_ && phase >= 0 && phase < kNumPhases;
+    const bool is_of_group = num_groups_ > 1 && has_groups(op.phase);
+    return is_in_range &&
+           (is_of_group ? op.group >= 0 && op.group < num_groups_ : op.group == kNoGroup);
   }
 
-  int& at(int layer, Phase phase, int ubatch) {
-    const auto row =
-        static_cast<std::size_t>(layer + 1) * kNumPhases + static_cast<std::size_t>(phase);
-    return indices_.at(row * static_cast<std::size_t>(num_ubatches_) +
-                       static_cast<std::size_t>(ubatch));
+  int& at(const LayerPhase& what, int ubatch) {
+    const auto row = static_cast<std::size_t>(what.layer + 1) * kNumPhases +
+                     static_cast<std::size_t>(what.phase);
+    const auto of_ubatch =
+        row * static_cast<std::size_t>(num_ubatches_) + static_cast<std::size_t>(ubatch);
+    return indices_.at(of_ubatch * static_cast<std::size_t>(num_groups_) +
+                       static_cast<std::size_t>(std::max(what.group, 0)));
   }
 
-  /// Calls visit(layer, phase, ubatch, index) for every op of the model.
+  /// Calls visit(layer_phase, ubatch, index) for every op of the model.
   template <class Visit>
   void for_each(const Visit& visit) {
     for (int layer = kNoLayer; layer < num_layers_; ++layer) {
-      for (int phase = 0; phase < kNumPhases; ++phase) {
+      for (int i = 0; i < kNumPhases; ++i) {
+        const auto phase = static_cast<Phase>(i);
         for (int ubatch = 0; ubatch < num_ubatches_; ++ubatch) {
-          const int index = at(layer, static_cast<Phase>(phase), ubatch);
-          if (index != kNoSuchOp) {
-            visit(layer, static_cast<Phase>(phase), ubatch, index);
+          for (int k = 0; k < num_ops_of(phase, num_groups_); ++k) {
+            const LayerPhase what = {
+                layer, phase, has_groups(phase) ? group_at(k, num_groups_) : kNoGroup};
+            if (const int index = at(what, ubatch); index != kNoSuchOp) {
+              visit(what, ubatch, index);
+            }
           }
         }
       }
@@ -74,8 +87,13 @@ class OpTable {
  private:
   int num_layers_;
   int num_ubatches_;
+  int num_groups_;
   std::vector<int> indices_;
 };
+
+LayerPhase layer_phase(const Op& op) {
+  return {op.layer, op.phase, op.group};
+}
 
 void check_waits(const Op& op, int index, std::vector<std::string>& errors) {
   for (std::size_t i = 0; i < op.waits.size(); ++i) {
@@ -102,9 +120,9 @@ void check_structure(const Schedule& schedule, OpTable& table, std::vector<std::
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     const Op& op = schedule.ops[i];
     const int index = static_cast<int>(i);
-    if (!table.in_range(op) || table.at(op.layer, op.phase, op.ubatch) == OpTable::kNoSuchOp) {
+    if (!table.in_range(op) || table.at(layer_phase(op), op.ubatch) == OpTable::kNoSuchOp) {
       errors.push_back(describe_op(index, op) + " is not an op of this model");
-    } else if (int& first = table.at(op.layer, op.phase, op.ubatch); first != OpTable::kMissing) {
+    } else if (int& first = table.at(layer_phase(op), op.ubatch); first != OpTable::kMissing) {
       errors.push_back(describe_op(index, op) + " is there already as op " + std::to_string(first));
     } else {
       first = index;
@@ -112,10 +130,13 @@ void check_structure(const Schedule& schedule, OpTable& table, std::vector<std::
     check_waits(op, index, errors);
     check_lane(op, index, errors);
   }
-  table.for_each([&errors](int layer, Phase phase, int ubatch, int index) {
+  table.for_each([&errors](const LayerPhase& what, int ubatch, int index) {
     if (index == OpTable::kMissing) {
-      const std::string at = layer == kNoLayer ? "" : " of layer " + std::to_string(layer);
-      errors.push_back(std::string(to_string(phase)) + at + " of ubatch " + std::to_string(ubatch) +
+      const auto of = [](const char* name, int number) {
+        return number < 0 ? "" : std::string(name) + std::to_string(number);
+      };
+      errors.push_back(std::string(to_string(what.phase)) + of(" of group ", what.group) +
+                       of(" of layer ", what.layer) + " of ubatch " + std::to_string(ubatch) +
                        " is missing");
     }
   });
@@ -175,12 +196,12 @@ void check_order(const Schedule& schedule, OpTable& table, std::vector<std::stri
           describe_op(before, schedule.ops[static_cast<std::size_t>(before)]) + " is done, " + why);
     }
   };
-  table.for_each([&](int layer, Phase phase, int ubatch, int index) {
-    for (const auto& needed : data_dependencies(schedule.layers, {layer, phase})) {
-      require(table.at(needed.layer, needed.phase, ubatch), index, "whose result it needs");
+  table.for_each([&](const LayerPhase& what, int ubatch, int index) {
+    for (const auto& needed : data_dependencies(schedule.layers, what, schedule.num_groups)) {
+      require(table.at(needed, ubatch), index, "whose result it needs");
     }
-    if (phase == Phase::attention && ubatch > 0) {
-      require(table.at(layer, phase, ubatch - 1), index, "whose keys and values it may read");
+    if (what.phase == Phase::attention && ubatch > 0) {
+      require(table.at(what, ubatch - 1), index, "whose keys and values it may read");
     }
   });
   int last_exchange = -1;
@@ -201,6 +222,11 @@ std::vector<std::string> schedule_errors(const Schedule& schedule) {
   if (schedule.num_ubatches < 1 || schedule.num_ubatches > kMaxUbatches) {
     errors.push_back("the schedule has " + counted(schedule.num_ubatches, "ubatch") +
                      "; allowed: 1 to " + std::to_string(kMaxUbatches));
+    return errors;
+  }
+  if (schedule.num_groups < 1 || schedule.num_groups > kMaxGroups) {
+    errors.push_back("the schedule cuts experts into " + counted(schedule.num_groups, "group") +
+                     "; allowed: 1 to " + std::to_string(kMaxGroups));
     return errors;
   }
   OpTable table(schedule);
@@ -248,6 +274,12 @@ std::uint64_t schedule_digest(const Schedule& schedule) {
     add(op.waits.size());
     for (const int wait : op.waits) {
       add(wait);
+    }
+  }
+  if (schedule.num_groups > 1) {  // others keep the number that they had before there were groups
+    add(schedule.num_groups);
+    for (const auto& op : schedule.ops) {
+      add(op.group);
     }
   }
   return hash.value();

@@ -13,11 +13,13 @@ namespace dovetail {
 /// layer 2, ubatch 1) ..."). No sentence: the schedule is proven. Takes any list of ops, also a
 /// hostile one; time and memory grow with its size only. Orders are checked once the list itself is
 /// sound. What is checked:
-/// - every op of the model is there once, and no other;
+/// - every op of the model is there once, and no other; where experts are cut, dispatch, experts
+/// and
+///   combine once for each group;
 /// - waits point backwards, so there is no cycle;
 /// - each data dependency is met by waits or by the order of a lane: embed -> attention -> route ->
 ///   dispatch -> experts -> combine -> next attention or output; shared_experts between route and
-///   that next op; mlp after attention;
+///   that next op; mlp after attention; the groups of a phase in ascending order;
 /// - on the compute lane attention(l, u) comes before attention(l, u+1);
 /// - only dispatch and combine are on the comm lane, and a ubatch's buffers of the exchange are not
 ///   reused in flight (the next layer's dispatch comes after finish);

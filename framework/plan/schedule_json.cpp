@@ -42,7 +42,7 @@ Lane read_lane(const json& value, const std::string& place) {
 }
 
 Op read_op(const json& value, const std::string& place, int index) {
-  check_json_keys(value, place, {"op", "phase", "layer", "ubatch", "lane", "waits"});
+  check_json_keys(value, place, {"op", "phase", "layer", "ubatch", "lane", "waits"}, {"group"});
   if (read_int(value["op"], place + ".op", 0) != index) {
     fail_json(place + ".op",
               "ops are numbered from 0 in order; " + std::to_string(index) + " is due");
@@ -52,6 +52,9 @@ Op read_op(const json& value, const std::string& place, int index) {
   op.layer = read_int(value["layer"], place + ".layer", kNoLayer);
   op.ubatch = read_int(value["ubatch"], place + ".ubatch", 0);
   op.lane = read_lane(value["lane"], place + ".lane");
+  if (value.contains("group")) {
+    op.group = read_int(value["group"], place + ".group", 0);
+  }
   for (const auto& wait : read_json_array(value["waits"], place + ".waits")) {
     op.waits.push_back(read_int(wait, place + ".waits", 0));
   }
@@ -63,7 +66,10 @@ Op read_op(const json& value, const std::string& place, int index) {
 std::string schedule_to_json(const Schedule& schedule) {
   std::string text =
       "{\"schedule\": " + json(schedule.name).dump(-1, ' ', false, json::error_handler_t::replace) +
-      ",\n \"num_ubatches\": " + std::to_string(schedule.num_ubatches) + ",\n \"layers\": [";
+      ",\n \"num_ubatches\": " + std::to_string(schedule.num_ubatches) +
+      (schedule.num_groups == 1 ? ""
+                                : ",\n \"num_groups\": " + std::to_string(schedule.num_groups)) +
+      ",\n \"layers\": [";
   for (std::size_t i = 0; i < schedule.layers.size(); ++i) {
     const LayerShape& layer = schedule.layers[i];
     text += std::string(i == 0 ? "" : ",") +
@@ -76,18 +82,23 @@ std::string schedule_to_json(const Schedule& schedule) {
     text += std::string(i == 0 ? "" : ",") + "\n  {\"op\": " + std::to_string(i) +
             ", \"phase\": \"" + std::string(to_string(op.phase)) +
             "\", \"layer\": " + std::to_string(op.layer) +
-            ", \"ubatch\": " + std::to_string(op.ubatch) + ", \"lane\": \"" +
-            std::string(to_string(op.lane)) + "\", \"waits\": " + json(op.waits).dump() + "}";
+            ", \"ubatch\": " + std::to_string(op.ubatch) +
+            (op.group == kNoGroup ? "" : ", \"group\": " + std::to_string(op.group)) +
+            ", \"lane\": \"" + std::string(to_string(op.lane)) +
+            "\", \"waits\": " + json(op.waits).dump() + "}";
   }
   return text + "]}\n";
 }
 
 Schedule schedule_from_json(std::string_view text, const std::string& source) {
   const json root = parse_strict_json(text, {.file = source});
-  check_json_keys(root, source, {"schedule", "num_ubatches", "layers", "ops"});
+  check_json_keys(root, source, {"schedule", "num_ubatches", "layers", "ops"}, {"num_groups"});
   Schedule schedule;
   schedule.name = read_json_string(root["schedule"], source + ": schedule");
   schedule.num_ubatches = read_int(root["num_ubatches"], source + ": num_ubatches", 1);
+  if (root.contains("num_groups")) {
+    schedule.num_groups = read_int(root["num_groups"], source + ": num_groups", 1);
+  }
   for (const auto& layer : read_json_array(root["layers"], source + ": layers")) {
     const std::string place = source + ": layers[" + std::to_string(schedule.layers.size()) + "]";
     check_json_keys(layer, place, {"is_moe", "has_shared_experts"});

@@ -10,8 +10,9 @@ namespace dovetail {
 
 /// {"schedule": name, "num_ubatches": n, "layers": [{"is_moe": .., "has_shared_experts": ..}],
 ///  "ops": [{"op": index, "phase": "attention", "layer": 0, "ubatch": 0, "lane": "compute",
-///           "waits": [indices]}]}, an op a line. "layer" is -1 for embed and output. Ends with a
-/// newline.
+///           "waits": [indices]}]}, an op a line. "layer" is -1 for embed and output. Where
+/// experts are cut: "num_groups" behind "num_ubatches", and "group" of the ops that have one. Ends
+/// with a newline.
 std::string schedule_to_json(const Schedule& schedule);
 
 /// The inverse. Throws InputError that names `source` (a file name), the place in it (byte or

@@ -14,6 +14,12 @@ std::string layer_text(const Op& op) {
   return op.layer == kNoLayer ? "-" : std::to_string(op.layer);
 }
 
+/// "experts", or "experts g2" of a group of experts.
+std::string phase_text(const Op& op) {
+  return std::string(to_string(op.phase)) +
+         (op.group == kNoGroup ? "" : " g" + std::to_string(op.group));
+}
+
 std::string waits_text(const Op& op) {
   std::string text;
   for (const int wait : op.waits) {
@@ -54,7 +60,7 @@ void add_lane(std::ostringstream& out, const Schedule& schedule, Lane lane) {
       continue;
     }
     const auto color = static_cast<std::size_t>(std::max(op.ubatch, 0)) % colors.size();
-    out << "    op" << i << " [label=\"" << i << " " << to_string(op.phase) << "\\nlayer "
+    out << "    op" << i << " [label=\"" << i << " " << phase_text(op) << "\\nlayer "
         << layer_text(op) << ", ubatch " << op.ubatch << "\", fillcolor=" << colors.at(color)
         << "];\n";
     order += (order.empty() ? "op" : " -> op") + std::to_string(i);
@@ -70,6 +76,8 @@ void add_lane(std::ostringstream& out, const Schedule& schedule, Lane lane) {
 std::string schedule_to_table(const Schedule& schedule) {
   std::ostringstream out;
   out << "schedule " << schedule.name << ": " << counted(schedule.num_ubatches, "ubatch") << ", "
+      << (schedule.num_groups == 1 ? ""
+                                   : "experts in " + counted(schedule.num_groups, "group") + ", ")
       << counted(std::ssize(schedule.layers), "layer") << ", "
       << counted(std::ssize(schedule.ops), "op") << "\n";
   out << std::left << std::setw(7) << "op" << std::setw(8) << "ubatch" << std::setw(7) << "layer"
@@ -81,7 +89,7 @@ std::string schedule_to_table(const Schedule& schedule) {
       out << "       -- ubatch " << schedule.ops[i - 1].ubatch << " hands over to ubatch "
           << op.ubatch << "\n";
     }
-    const std::string phase(to_string(op.phase));
+    const std::string phase = phase_text(op);
     std::ostringstream line;
     line << std::left << std::setw(7) << i << std::setw(8) << op.ubatch << std::setw(7)
          << layer_text(op) << std::setw(16) << (op.lane == Lane::compute ? phase : "")

@@ -113,7 +113,7 @@ class ListCheck {
     if (contains(seen_, *phase)) {
       return item.phase + " is there twice; allowed: once";
     }
-    for (const LayerPhase& needed : data_dependencies({layer_}, {0, *phase})) {
+    for (const LayerPhase& needed : data_dependencies({layer_}, {0, *phase}, 1)) {
       if (needed.layer == 0 && !contains(seen_, needed.phase)) {
         return item.phase + " comes before " + std::string(to_string(needed.phase)) +
                ", whose result it needs";

@@ -79,9 +79,12 @@ void check_range(std::int64_t value,
 ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
   const std::string where = file.path() + ": " + table;
   const auto columns = as_input_error(where, [&] { return file.read_table(table); });
+  const auto num_columns = static_cast<std::size_t>(
+      num_schedule_columns(integer_of(file, "/", attribute::kSchemaVersion)));
   const auto column = [&](std::size_t index, const char* name) -> const hdf5::Column& {
-    if (columns.size() != 5 || columns[index].name != name) {
-      throw InputError(where + ": columns are not layer, ubatch, phase, lane, waits");
+    if (columns.size() != num_columns || columns[index].name != name) {
+      throw InputError(where + ": columns are not layer, ubatch, phase, lane, waits" +
+                       (num_columns > 5 ? ", group" : ""));
     }
     return columns[index];
   };
@@ -90,8 +93,12 @@ ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
   const auto* phases = std::get_if<std::vector<std::string>>(&column(2, "phase").values);
   const auto* lanes = std::get_if<std::vector<std::string>>(&column(3, "lane").values);
   const auto* waits = std::get_if<std::vector<std::string>>(&column(4, "waits").values);
-  if (!layers || !ubatches || !phases || !lanes || !waits) {
-    throw InputError(where + ": a column has another type than int32, int32, text, text, text");
+  const auto none = std::vector<std::int32_t>(layers == nullptr ? 0 : layers->size(), -1);
+  const auto* groups =
+      num_columns > 5 ? std::get_if<std::vector<std::int32_t>>(&column(5, "group").values) : &none;
+  if (!layers || !ubatches || !phases || !lanes || !waits || !groups) {
+    throw InputError(where + ": a column has another type than int32, int32, text, text, text" +
+                     (num_columns > 5 ? ", int32" : ""));
   }
   ScheduleRecord schedule;
   schedule.name = text_of(file, table, attribute::kName);
@@ -101,8 +108,13 @@ ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
   for (std::size_t i = 0; i < layers->size(); ++i) {
     check_range((*layers)[i], -1, kMaxRecordedLayers - 1, "layer", where);
     check_range((*ubatches)[i], 0, schedule.num_ubatches - 1, "ubatch", where);
-    schedule.ops.push_back(
-        {(*layers)[i], (*ubatches)[i], (*phases)[i], (*lanes)[i], parse_waits((*waits)[i], where)});
+    check_range((*groups)[i], -1, kMaxRecordedGroups - 1, "group", where);
+    schedule.ops.push_back({(*layers)[i],
+                            (*ubatches)[i],
+                            (*phases)[i],
+                            (*lanes)[i],
+                            parse_waits((*waits)[i], where),
+                            (*groups)[i]});
     for (const auto wait : schedule.ops.back().waits) {
       check_range(wait, 0, std::ssize(*layers) - 1, "waits for op", where);
     }

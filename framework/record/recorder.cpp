@@ -51,12 +51,14 @@ void write_schedules(hdf5::File& file, const std::vector<ScheduleRecord>& schedu
     std::vector<std::string> phases;
     std::vector<std::string> lanes;
     std::vector<std::string> waits;
+    std::vector<std::int32_t> groups;
     for (const auto& op : schedule.ops) {
       layers.push_back(op.layer);
       ubatches.push_back(op.ubatch);
       phases.push_back(op.phase);
       lanes.push_back(op.lane);
       waits.push_back(join(op.waits));
+      groups.push_back(op.group);
     }
     const std::string table = std::string(path::kSchedule) + "/" + std::to_string(k);
     file.write_table(table,
@@ -64,7 +66,8 @@ void write_schedules(hdf5::File& file, const std::vector<ScheduleRecord>& schedu
                       {"ubatch", std::move(ubatches)},
                       {"phase", std::move(phases)},
                       {"lane", std::move(lanes)},
-                      {"waits", std::move(waits)}});
+                      {"waits", std::move(waits)},
+                      {"group", std::move(groups)}});
     file.create_attribute(table, {attribute::kName, schedule.name});
     file.create_attribute(table, {attribute::kNumUbatches, schedule.num_ubatches});
     file.create_attribute(table, {attribute::kDigest, schedule.digest});

@@ -16,6 +16,7 @@ namespace dovetail {
 /// What a reader takes memory and time for: a file that claims more is refused.
 inline constexpr std::int64_t kMaxWorldSize = std::int64_t{1} << 17;
 inline constexpr std::int64_t kMaxRecordedUbatches = 1024;
+inline constexpr std::int64_t kMaxRecordedGroups = 1024;
 inline constexpr std::int64_t kMaxRecordedLayers = 100'000;
 inline constexpr std::int64_t kMaxRecordedOps = std::int64_t{1} << 22;  ///< of all schedules
 
@@ -72,13 +73,15 @@ struct HashRow {
   friend bool operator==(const HashRow&, const HashRow&) = default;
 };
 
-/// One row of a schedule table. `layer` is -1 where the op belongs to no layer.
+/// One row of a schedule table. `layer` is -1 where the op belongs to no layer, `group` where it is
+/// of no group of experts.
 struct OpRecord {
   std::int32_t layer = -1;
   std::int32_t ubatch = 0;
   std::string phase;                ///< "attention", "dispatch", ...
   std::string lane;                 ///< "compute" or "comm"
   std::vector<std::int32_t> waits;  ///< indices of ops of the same table; stored as "12,14"
+  std::int32_t group = -1;
 
   friend bool operator==(const OpRecord&, const OpRecord&) = default;
 };

@@ -23,7 +23,8 @@ namespace dovetail {
 
 /// 3: the last two columns of /timing/decision, /timing/enqueue_ns, device_clock_error_ns, /graph,
 /// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route, /hash.
-/// 5: /rounding. Files of older versions are still read: what theirs lack is not known (-1).
+/// 5: /rounding, `group` of schedules. Files of older versions are still read: what theirs lack is
+/// not known (-1).
 inline constexpr std::int64_t kSchemaVersion = 5;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
@@ -139,6 +140,11 @@ constexpr int num_decision_columns(std::int64_t schema_version) {
   return schema_version < 3 ? 5 : kNumDecisionColumns;
 }
 
+/// Columns of a schedule's table in a file of that schema version: up to version 4 no `group`.
+constexpr int num_schedule_columns(std::int64_t schema_version) {
+  return schema_version < 5 ? 5 : 6;
+}
+
 /// The columns of /hash/timed, /hash/profiled and /hash/poisoned, in order.
 inline constexpr const char* kHashColumns = "variant,schedule,outputs,kv,routing";
 inline constexpr int kNumHashColumns = 5;
@@ -153,8 +159,8 @@ inline constexpr auto kDatasetRows = [] {
   return std::to_array<DatasetRow>({
       {path::kConfig, text, {}, "", 2, "The resolved experiment."},
       {kScheduleTable, table, {op}, "", 2,
-       "Layer, ubatch, phase, lane and waits of each op; a table for each schedule that a step may "
-       "use."},
+       "Layer, ubatch, phase, lane, waits and group of experts (-1 = of none) of each op; a table for "
+       "each schedule that a step may use."},
       {path::kStepNs, int64, {iteration, step}, "ns", 2,
        "The timed iterations. Nothing is recorded inside of them."},
       {path::kDecision, int64, {iteration, step, column}, "", 2,

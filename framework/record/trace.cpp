@@ -32,7 +32,7 @@ struct Event {
 
 std::string name_of(const OpRecord& op) {
   return op.phase + (op.layer >= 0 ? " l" + std::to_string(op.layer) : "") + " u" +
-         std::to_string(op.ubatch);
+         std::to_string(op.ubatch) + (op.group >= 0 ? " g" + std::to_string(op.group) : "");
 }
 
 void add_ops(const RankFile& file,
@@ -43,11 +43,14 @@ void add_ops(const RankFile& file,
   const RecordedPass& full = profile.pass(PassKind::full);
   for (std::size_t i = 0; i < full.ops.size(); ++i) {
     const OpRecord& op = schedule.ops[i];
-    const Json arguments = {{"layer", op.layer},
-                            {"ubatch", op.ubatch},
-                            {"phase", op.phase},
-                            {"op", i},
-                            {"iteration", iteration}};
+    Json arguments = {{"layer", op.layer},
+                      {"ubatch", op.ubatch},
+                      {"phase", op.phase},
+                      {"op", i},
+                      {"iteration", iteration}};
+    if (op.group >= 0) {
+      arguments["group"] = op.group;
+    }
     if (full.ops[i].ran()) {
       events.push_back({full.ops[i].start_ns,
                         full.ops[i].end_ns,

@@ -32,8 +32,11 @@ Capabilities build_capabilities(std::vector<std::string> architectures) {
   capabilities.architectures = std::move(architectures);
   for (const auto& name : policies().names()) {
     const auto& policy = policies().at(name);
-    capabilities.policies.push_back(
-        {name, policy.min_ubatches, policy.max_ubatches, policy.default_ubatches});
+    capabilities.policies.push_back({.name = name,
+                                     .min_ubatches = policy.min_ubatches,
+                                     .max_ubatches = policy.max_ubatches,
+                                     .default_ubatches = policy.default_ubatches,
+                                     .max_groups = policy.max_groups});
   }
   for (const auto& split : split_kinds()) {
     capabilities.splits.push_back(split.name);

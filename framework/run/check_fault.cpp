@@ -72,6 +72,12 @@ class FaultCheck {
 
   void check_schedule(const Schedule& schedule, bool on_gpu) const {
     check_below("ubatch", fault_.ubatch, schedule.num_ubatches, "the policy");
+    const auto phase = parse<Phase>(fault_.phase);
+    const bool is_of_all = fault_.kind == FaultKind::wrong_expert ||
+                           fault_.kind == FaultKind::swapped_tokens ||
+                           fault_.kind == FaultKind::flipped_element;
+    const bool is_of_group = phase && has_groups(*phase) && !is_of_all;
+    check_below("group", fault_.group, is_of_group ? schedule.num_groups : 1, "the phase");
     const bool skips = fault_.kind == FaultKind::skipped_wait;
     if (!skips && fault_.kind != FaultKind::early_reuse) {
       return;
@@ -139,6 +145,7 @@ class FaultCheck {
       FaultConfig other = fault_;
       other.layer = op.layer;
       other.phase = to_string(op.phase);
+      other.group = group_index(op);
       const auto possible = fault_phases(fault_.kind);
       if (op.ubatch == fault_.ubatch &&
           std::find(possible.begin(), possible.end(), other.phase) != possible.end() &&

@@ -24,7 +24,8 @@ ScheduleRecord schedule_record(const Schedule& schedule, std::uint64_t digest) {
                           .ubatch = op.ubatch,
                           .phase = std::string(to_string(op.phase)),
                           .lane = std::string(to_string(op.lane)),
-                          .waits = {op.waits.begin(), op.waits.end()}});
+                          .waits = {op.waits.begin(), op.waits.end()},
+                          .group = op.group});
   }
   return record;
 }

@@ -81,6 +81,14 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
   const auto setting = setting_of(experiment, policy, execution, place.world_size);
   auto schedules =
       make_policy_schedules(policy, architecture.shape(), experiment.workload.phase, &setting);
+  try {
+    check_groups(execution.exchange,
+                 execution.on_gpu(),
+                 schedules.own.num_groups,
+                 architecture.dims().num_experts / experiment.parallel.expert_parallel);
+  } catch (const InputError& error) {
+    throw InputError("policy " + policy.name + ": " + error.what());
+  }
   if (execution.on_gpu() && schedules.step_times) {
     // As they were measured; the policy's own number where the table does not say.
     const auto& times = *schedules.step_times;

@@ -45,6 +45,10 @@ bool DataFault::is_at(int layer, int ubatch, Phase phase) const {
   return layer == fault_.layer && ubatch == fault_.ubatch && phase == phase_;
 }
 
+bool DataFault::is_at(const Op& op) const {
+  return is_at(op.layer, op.ubatch, op.phase) && group_index(op) == fault_.group;
+}
+
 void DataFault::note_acted() {
   if (is_active_ || is_capturing_) {
     has_acted_ = true;
@@ -150,23 +154,33 @@ void DataFault::keep_received(const Op& op, Exchange& exchange) {
     return;
   }
   received_.clear();
-  for (const at::Tensor& rows : exchange.buffers().received_rows(op.ubatch, op.phase)) {
+  for (const at::Tensor& rows :
+       exchange.buffers().received_rows(op.ubatch, op.phase, std::nullopt)) {
     received_.push_back(rows.flatten().clone());
   }
 }
 
-/// A buffer that has grown meanwhile is new memory, which holds zeros.
+/// Only the part of the op's group, beside which others may be read. A buffer that has grown
+/// meanwhile is new memory, which holds zeros.
 void DataFault::restore_received(const Op& op, Exchange& exchange) {
   if (fault_.kind != FaultKind::stale_buffer || !acts()) {
     return;
   }
-  const auto buffers = exchange.buffers().received_rows(op.ubatch, op.phase);
-  DOVETAIL_CHECK_EQ(buffers.size(), received_.size());
-  for (std::size_t i = 0; i < buffers.size(); ++i) {
-    at::Tensor now = buffers[i].flatten();
+  const auto whole = exchange.buffers().received_rows(op.ubatch, op.phase, std::nullopt);
+  DOVETAIL_CHECK_EQ(whole.size(), received_.size());
+  for (const at::Tensor& rows :
+       exchange.buffers().received_rows(op.ubatch, op.phase, group_index(op))) {
+    at::Tensor now = rows.flatten();
+    const auto part = std::find_if(whole.begin(), whole.end(), [&](const at::Tensor& each) {
+      const auto offset = rows.storage_offset() - each.storage_offset();
+      return offset >= 0 && offset + now.size(0) <= each.numel();
+    });
+    DOVETAIL_CHECK(part != whole.end(), "rows outside of the buffer that holds them");
+    const auto& kept = received_[static_cast<std::size_t>(part - whole.begin())];
+    const auto begin = std::min(rows.storage_offset() - part->storage_offset(), kept.size(0));
+    const auto common = std::min(now.size(0), kept.size(0) - begin);
     at::Tensor before = at::zeros_like(now);
-    const auto common = std::min(now.size(0), received_[i].size(0));
-    before.narrow(0, 0, common).copy_(received_[i].narrow(0, 0, common));
+    before.narrow(0, 0, common).copy_(kept.narrow(0, begin, common));
     now.copy_(choose(before, now));
   }
   received_.clear();
@@ -174,13 +188,12 @@ void DataFault::restore_received(const Op& op, Exchange& exchange) {
 }
 
 void DataFault::reuse_received(const Op& op, Exchange& exchange) {
-  const bool is_later_use = other_ && op.layer == other_->layer && op.ubatch == other_->ubatch &&
-                            op.phase == other_->phase;
+  const bool is_later_use = other_ && is_same_op(op, *other_);
   if (fault_.kind != FaultKind::early_reuse || !is_later_use || !acts()) {
     return;
   }
-  const auto later = exchange.buffers().received_rows(op.ubatch, op.phase);
-  const auto own = exchange.buffers().received_rows(fault_.ubatch, op.phase);
+  const auto later = exchange.buffers().received_rows(op.ubatch, op.phase, group_index(op));
+  const auto own = exchange.buffers().received_rows(fault_.ubatch, op.phase, fault_.group);
   DOVETAIL_CHECK_EQ(later.size(), own.size());
   for (std::size_t i = 0; i < own.size(); ++i) {
     const auto common = std::min(own[i].numel(), later[i].numel());

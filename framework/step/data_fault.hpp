@@ -63,6 +63,9 @@ class DataFault {
   /// True for the op at which the fault is.
   bool is_at(int layer, int ubatch, Phase phase) const;
 
+  /// The same, and of the fault's group.
+  bool is_at(const Op& op) const;
+
   // At the op: each does nothing where the fault is of another kind.
 
   /// wrong_position: before embed.

@@ -13,18 +13,18 @@ namespace {
 constexpr auto kLongestDelay = std::chrono::seconds(5);
 
 bool is_same(const Op& op, const std::optional<Op>& other) {
-  return other && op.layer == other->layer && op.ubatch == other->ubatch &&
-         op.phase == other->phase;
+  return other && is_same_op(op, *other);
 }
 
-/// The first op behind `from` that reads what an exchange has received: experts behind dispatch;
+/// The first op behind `from` that reads what an exchange has received: experts of its group behind
+/// dispatch;
 /// the ubatch's next attention or output behind combine. -1 = none.
 int find_reader(const Schedule& schedule, int from) {
   const Op& exchange = schedule.ops[static_cast<std::size_t>(from)];
   for (int i = from + 1; i < std::ssize(schedule.ops); ++i) {
     const Op& op = schedule.ops[static_cast<std::size_t>(i)];
     const bool reads = exchange.phase == Phase::dispatch
-                           ? op.phase == Phase::experts
+                           ? op.phase == Phase::experts && op.group == exchange.group
                            : op.phase == Phase::attention || op.phase == Phase::output;
     if (op.ubatch == exchange.ubatch && reads) {
       return i;
@@ -39,7 +39,7 @@ std::optional<LaneFaultOps> find_lane_fault(const FaultConfig& fault, const Sche
   const auto& ops = schedule.ops;
   const auto found = std::find_if(ops.begin(), ops.end(), [&](const Op& op) {
     return op.layer == fault.layer && op.ubatch == fault.ubatch &&
-           to_string(op.phase) == fault.phase;
+           to_string(op.phase) == fault.phase && group_index(op) == fault.group;
   });
   if (found == ops.end()) {
     return std::nullopt;

@@ -37,7 +37,8 @@ void InjectedFault::set_capturing(bool is_capturing) {
 
 void InjectedFault::before(const Op& op) const {
   if (!is_here_ || iteration_ != fault_.iteration || op.ubatch != fault_.ubatch ||
-      op.layer != fault_.layer || to_string(op.phase) != fault_.phase) {
+      op.layer != fault_.layer || to_string(op.phase) != fault_.phase ||
+      group_index(op) != fault_.group) {
     return;
   }
   switch (fault_.kind) {

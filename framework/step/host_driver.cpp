@@ -75,7 +75,8 @@ class HostDriver final : public StepDriver {
     body_.begin(cut_step(setup_.iteration.steps().at(step),
                          agreed.slices,
                          outputs,
-                         given_at(setup_.given.expert_ids, step)),
+                         given_at(setup_.given.expert_ids, step),
+                         agreed.schedule.num_groups),
                 pass.pass,
                 pass.keep_plans,
                 pass.poison_exchange);

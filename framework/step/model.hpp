@@ -173,7 +173,8 @@ class Model {
   /// from the model's own logits of these experts.
   virtual void route(int layer, UbatchState& state, const at::Tensor& replay_ids) const = 0;
 
-  /// rows [R, H] grouped by local expert -> [R, H]. The exchange applies the routing's weights.
+  /// rows [R, H] grouped by local expert, of all experts of the rank or a group -> [R, H]. The
+  /// exchange applies the routing's weights.
   virtual at::Tensor experts(int layer, const ExpertRows& rows) const = 0;
 
   /// moe_input -> shared_output.

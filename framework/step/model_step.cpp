@@ -13,8 +13,10 @@ namespace dovetail {
 StepWork cut_step(const StepInputs& inputs,
                   const std::vector<UbatchSlice>& slices,
                   StepOutputs& outputs,
-                  const at::Tensor& replay_ids) {
-  StepWork work = {.ubatches = {}, .outputs = &outputs, .replay_ids = replay_ids};
+                  const at::Tensor& replay_ids,
+                  int num_groups) {
+  StepWork work = {
+      .ubatches = {}, .outputs = &outputs, .replay_ids = replay_ids, .num_groups = num_groups};
   for (const auto& slice : slices) {
     UbatchWork ubatch;
     ubatch.inputs = slice_inputs(inputs, slice);
@@ -44,6 +46,7 @@ void ModelStep::begin(StepWork work, PassKind pass, bool keep_plans, bool poison
   pass_ = pass;
   keep_plans_ = keep_plans && pass == PassKind::full;
   outputs_ = work.outputs;
+  num_groups_ = work.num_groups;
   replay_ids_ = std::move(work.replay_ids);
   ubatches_.clear();
   for (auto& own : work.ubatches) {
@@ -115,9 +118,7 @@ void ModelStep::run_phase(const Op& op, DataFault* fault) {
       exchange(op, fault);
       break;
     case Phase::experts:
-      exchange_.reduce(op.ubatch, model_.experts(op.layer, exchange_.arrange(op.ubatch)));
-      poison(op.ubatch, Phase::dispatch);
-      ubatch.combined_layer = op.layer;
+      experts(op, ubatch);
       break;
     case Phase::shared_experts:
       model_.shared_experts(op.layer, state);
@@ -135,6 +136,15 @@ void ModelStep::run_phase(const Op& op, DataFault* fault) {
       finish_combine(op.ubatch, ubatch);
       output(op.ubatch, ubatch);
       break;
+  }
+}
+
+void ModelStep::experts(const Op& op, Ubatch& ubatch) {
+  const int group = group_index(op);
+  exchange_.reduce(op.ubatch, group, model_.experts(op.layer, exchange_.arrange(op.ubatch, group)));
+  if (group + 1 == num_groups_) {  // earlier groups leave rows that later ones need
+    poison(op.ubatch, Phase::dispatch);
+    ubatch.combined_layer = op.layer;
   }
 }
 
@@ -174,7 +184,8 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
        .expert_ids = fault != nullptr ? fault->changed_experts(state.expert_ids, num_experts)
                                       : state.expert_ids,
        .weights = state.weights,
-       .layer = op.layer});
+       .layer = op.layer,
+       .num_groups = num_groups_});
   if (keep_plans_) {
     plan(op) = exchange_.plans().plan(op.ubatch);
   }
@@ -194,14 +205,14 @@ void ModelStep::exchange(const Op& op, DataFault* fault) {
   if (pass_ == PassKind::comm_only) {
     exchange_.plans().adopt(op.ubatch, plan(op));
   }
-  const bool is_here = fault != nullptr && fault->is_at(op.layer, op.ubatch, op.phase);
+  const bool is_here = fault != nullptr && fault->is_at(op);
   if (is_here) {
     fault->keep_received(op, exchange_);
   }
   if (op.phase == Phase::dispatch) {
-    exchange_.dispatch(op.ubatch);
+    exchange_.dispatch(op.ubatch, group_index(op));
   } else {
-    exchange_.combine(op.ubatch);
+    exchange_.combine(op.ubatch, group_index(op));
   }
   if (is_here) {
     fault->restore_received(op, exchange_);

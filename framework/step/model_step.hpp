@@ -37,13 +37,15 @@ struct StepWork {
   StepOutputs* outputs = nullptr;
   at::Tensor replay_ids;  ///< expert ids [layers, tokens, k] int64 taken instead of the model's
                           ///< top-k; undefined = natural routing
+  int num_groups = 1;     ///< of the schedule
 };
 
 /// The work of a step on the CPU: the ubatches of a batch, by its own tensors and in its own order.
 StepWork cut_step(const StepInputs& inputs,
                   const std::vector<UbatchSlice>& slices,
                   StepOutputs& outputs,
-                  const at::Tensor& replay_ids);
+                  const at::Tensor& replay_ids,
+                  int num_groups = 1);
 
 /// Runs the ops of one rank's steps, one step at a time: first begin, then the runner calls run for
 /// each op. Everything that the constructor gets by reference outlives it.
@@ -82,6 +84,7 @@ class ModelStep final : public StepBody {
   void exchange(const Op& op, DataFault* fault);
   void finish_combine(int index, Ubatch& ubatch);
   void poison(int ubatch, Phase phase);
+  void experts(const Op& op, Ubatch& ubatch);
   void output(int index, Ubatch& ubatch);
   void logits(const Ubatch& ubatch, const at::Tensor& normed);
   void keep_layer(int layer, const Ubatch& ubatch);
@@ -100,6 +103,7 @@ class ModelStep final : public StepBody {
   bool keep_plans_ = false;
   bool poison_received_ = false;
   StepOutputs* outputs_ = nullptr;
+  int num_groups_ = 1;
   at::Tensor replay_ids_;
   std::vector<Ubatch> ubatches_;
   std::vector<std::shared_ptr<ExchangePlan>> plans_;  ///< [layer, ubatch]

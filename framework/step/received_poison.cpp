@@ -1,6 +1,7 @@
 #include "framework/step/received_poison.hpp"
 
 #include <limits>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/InferenceMode.h>
@@ -9,7 +10,7 @@ namespace dovetail {
 
 void poison_received(Exchange& exchange, int ubatch, Phase phase) {
   const c10::InferenceMode inference;  // in which the steps have made the buffers
-  for (auto& rows : exchange.buffers().received_rows(ubatch, phase)) {
+  for (auto& rows : exchange.buffers().received_rows(ubatch, phase, std::nullopt)) {
     if (rows.is_floating_point()) {
       rows.fill_(std::numeric_limits<double>::quiet_NaN());
     } else {

@@ -60,7 +60,11 @@ std::span<const std::int32_t> ends_of(const at::Tensor& offsets,
 
 }  // namespace
 
-at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows, Numerics numerics) {
+at::Tensor run_experts(const ExpertWeights& all, const ExpertRows& rows, Numerics numerics) {
+  const auto of_group = [&](const at::Tensor& weight) {
+    return weight.narrow(0, rows.first_expert, rows.offsets.numel());
+  };
+  const ExpertWeights weights = {.gate_up = of_group(all.gate_up), .down = of_group(all.down)};
   if constexpr (gpu::kIsBuilt) {
     if (gpu::serves(rows.rows)) {
       return gpu::run_experts(weights, rows);

@@ -14,7 +14,8 @@ struct ExpertWeights {
   at::Tensor down;     ///< [E_local, H, I]
 };
 
-/// Each row through its expert: rows.rows [R, H] -> [R, H], new; routing weights not applied. On a
+/// Each row through its expert (those of rows.offsets, from rows.first_expert on): rows.rows [R, H]
+/// -> [R, H], new; routing weights not applied. On a
 /// GPU rows from offsets.back() on are unspecified. bfloat16 on a GPU: two grouped GEMMs that read
 /// the offsets there; else a pair of GEMMs per expert, by offsets on the host (a GPU is waited
 /// for). batch_invariant, on the CPU: multiply_by_rows (products.hpp).

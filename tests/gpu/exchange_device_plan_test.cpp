@@ -22,9 +22,9 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
   exchange->prepare(0, tensors);
   const auto plan = exchange->plans().plan(0);
   EXPECT_THROW(exchange->plans().adopt(0, plan), ContractError);  // nothing has arrived
-  exchange->dispatch(0);
-  exchange->reduce(0, apply_experts(made, group_.rank, exchange->arrange(0)));
-  exchange->combine(0);
+  exchange->dispatch(0, 0);
+  exchange->reduce(0, 0, apply_experts(made, group_.rank, exchange->arrange(0, 0)));
+  exchange->combine(0, 0);
   exchange->finish(0);
   // Other batches in between, in both ubatches: the plan must not depend on the exchange's state.
   poison(*exchange, made, kMaxTokens);
@@ -36,11 +36,11 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
   }
   for (const int ubatch : {1, 0, 1}) {
     exchange->plans().prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
-    exchange->dispatch(ubatch);
-    const auto rows = exchange->arrange(ubatch);
+    exchange->dispatch(ubatch, 0);
+    const auto rows = exchange->arrange(ubatch, 0);
     EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
-    exchange->reduce(ubatch, apply_experts(made, group_.rank, rows));
-    exchange->combine(ubatch);
+    exchange->reduce(ubatch, 0, apply_experts(made, group_.rank, rows));
+    exchange->combine(ubatch, 0);
     EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(ubatch))), "");
   }
   EXPECT_THROW(make(shape(3, 1))->plans().adopt(0, plan), ContractError);
@@ -61,26 +61,26 @@ TEST_P(DeviceExchange, AdoptedPlanRunsEitherLaneAlone) {
   const auto tensors = to_tensors(batch, group_.rank);
   exchange->prepare(0, tensors);
   plan = exchange->plans().plan(0);
-  exchange->dispatch(0);
-  const auto full = exchange->arrange(0);
-  exchange->reduce(0, apply_experts(made, group_.rank, full));
-  exchange->combine(0);
+  exchange->dispatch(0, 0);
+  const auto full = exchange->arrange(0, 0);
+  exchange->reduce(0, 0, apply_experts(made, group_.rank, full));
+  exchange->combine(0, 0);
   const auto output = exchange->finish(0);
 
   const auto other = make(made);
   for (int pass = 0; pass < 2; ++pass) {
     other->plans().adopt(1, plan);
-    other->dispatch(1);
+    other->dispatch(1, 0);
     other->plans().adopt(1, plan);
-    other->combine(1);
+    other->combine(1, 0);
   }
   const auto wire = other->meter().traffic();
   EXPECT_EQ(wire.dispatch_wire_bytes > 0, group_.size > 1);
   other->plans().prepare_again(0, tensors.hidden, plan);
-  const auto rows = other->arrange(0);
+  const auto rows = other->arrange(0, 0);
   EXPECT_EQ(rows.rows.sizes(), full.rows.sizes());
   EXPECT_TRUE(rows.offsets.equal(full.offsets));
-  other->reduce(0, rows.rows);
+  other->reduce(0, 0, rows.rows);
   EXPECT_EQ(other->finish(0).sizes(), output.sizes());
   EXPECT_EQ(other->meter().traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
   EXPECT_EQ(other->meter().traffic().combine_wire_bytes, wire.combine_wire_bytes);
@@ -104,10 +104,10 @@ TEST_P(DeviceExchange, CountsBytesAndTokensPerExpert) {
     exchange->prepare(0, in);
     plans.push_back(exchange->plans().plan(0));
     EXPECT_THROW(plans.back()->tokens_per_expert(), ContractError);
-    exchange->dispatch(0);
-    const auto rows = exchange->arrange(0);
-    exchange->reduce(0, apply_experts(made, group_.rank, rows));
-    exchange->combine(0);
+    exchange->dispatch(0, 0);
+    const auto rows = exchange->arrange(0, 0);
+    exchange->reduce(0, 0, apply_experts(made, group_.rank, rows));
+    exchange->combine(0, 0);
     exchange->finish(0);
     for (int r = 0; r < group_.size; ++r) {
       for (const auto expert : batch.ranks[static_cast<std::size_t>(r)].expert_ids) {
@@ -154,13 +154,13 @@ TEST_P(DeviceExchange, StaleRowsAreSeenOncePoisoned) {
       plan = exchange->plans().plan(0);
     }
     if (dispatches) {
-      exchange->dispatch(0);
+      exchange->dispatch(0, 0);
     }
-    const auto rows = exchange->arrange(0);
+    const auto rows = exchange->arrange(0, 0);
     const auto arranged = rows.rows.clone();
-    exchange->reduce(0, apply_experts(made, group_.rank, rows));
+    exchange->reduce(0, 0, apply_experts(made, group_.rank, rows));
     if (combines) {
-      exchange->combine(0);
+      exchange->combine(0, 0);
     }
     const auto output = exchange->finish(0).clone();
     check_cuda(cudaDeviceSynchronize(), "end of a pass");
@@ -199,12 +199,12 @@ TEST_P(DeviceExchange, BoundsChangeBetweenSteps) {
           make_batch(made, tokens(seed_ % 5, bounds[u]), Routing::uniform, Weights::random, seed_);
       const auto in = to_tensors(batch, group_.rank);
       exchange->prepare(u, in);
-      exchange->dispatch(u);
-      const auto rows = exchange->arrange(u);
+      exchange->dispatch(u, 0);
+      const auto rows = exchange->arrange(u, 0);
       EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "")
           << "bound " << bound << " seed " << seed_;
-      exchange->reduce(u, apply_experts(made, group_.rank, rows));
-      exchange->combine(u);
+      exchange->reduce(u, 0, apply_experts(made, group_.rank, rows));
+      exchange->combine(u, 0);
       EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(u))), "")
           << "bound " << bound << " seed " << seed_;
     }
@@ -236,7 +236,7 @@ TEST_P(DeviceExchange, MalformedTensorsAreRefused) {
   EXPECT_THROW(inner.prepare(0, {hidden, ids.to(at::kInt), weights}), ContractError);
   EXPECT_THROW(inner.prepare(0, {hidden, ids, weights.to(at::kDouble)}), ContractError);
   EXPECT_THROW(inner.prepare(1, {hidden, ids, weights}), ContractError);
-  EXPECT_THROW(inner.reduce(0, hidden), ContractError);
+  EXPECT_THROW(inner.reduce(0, 0, hidden), ContractError);
   const std::int64_t smaller[] = {7};
   exchange->buffers().begin_step(smaller, kTestCommSms);
   EXPECT_THROW(inner.prepare(0, {hidden, ids, weights}), ContractError);  // 8 tokens, bound 7
@@ -252,10 +252,10 @@ TEST_P(DeviceExchange, WrongIdsAreFoundAfterTheStep) {
     in.expert_ids.mutable_data_ptr<std::int64_t>()[at] = value;
     in.layer = 5;
     exchange->prepare(0, in);
-    exchange->dispatch(0);
-    const auto rows = exchange->arrange(0);
-    exchange->reduce(0, apply_experts(made, group_.rank, rows));
-    exchange->combine(0);
+    exchange->dispatch(0, 0);
+    const auto rows = exchange->arrange(0, 0);
+    exchange->reduce(0, 0, apply_experts(made, group_.rank, rows));
+    exchange->combine(0, 0);
     exchange->finish(0);
     try {
       exchange->buffers().check_step();
@@ -293,10 +293,10 @@ TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
     auto in = to_tensors(batch, group_.rank);
     in.layer = 7;
     exchange.prepare(0, in);
-    exchange.dispatch(0);
-    const auto rows = exchange.arrange(0);
-    exchange.reduce(0, apply_experts(made, group_.rank, rows));
-    exchange.combine(0);
+    exchange.dispatch(0, 0);
+    const auto rows = exchange.arrange(0, 0);
+    exchange.reduce(0, 0, apply_experts(made, group_.rank, rows));
+    exchange.combine(0, 0);
     return check_output(batch, group_.rank, exchange.finish(0));
   };
   EXPECT_EQ(join_problems(run(4, Routing::one_expert)), "");

@@ -125,18 +125,18 @@ void ExchangeFacade::prepare(int ubatch, const RoutedTokens& tokens) {
   mine.to_comm.record(lanes_.compute);
 }
 
-void ExchangeFacade::dispatch(int ubatch) {
+void ExchangeFacade::dispatch(int ubatch, int group) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.comm);
   slot(ubatch).to_comm.make_wait(lanes_.comm);
-  inner_->dispatch(ubatch);
+  inner_->dispatch(ubatch, group);
   slot(ubatch).from_comm.record(lanes_.comm);
 }
 
-ExpertRows ExchangeFacade::arrange(int ubatch) {
+ExpertRows ExchangeFacade::arrange(int ubatch, int group) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
   mine.from_comm.make_wait(lanes_.compute);
-  const auto rows = inner_->arrange(ubatch);
+  const auto rows = inner_->arrange(ubatch, group);
   mine.capacity = rows.rows.size(0);
   ExpertRows host{.rows = {}, .offsets = rows.offsets.cpu()};
   auto num_rows = static_cast<std::int64_t>(
@@ -156,7 +156,7 @@ ExpertRows ExchangeFacade::arrange(int ubatch) {
   return host;
 }
 
-void ExchangeFacade::reduce(int ubatch, const at::Tensor& expert_rows) {
+void ExchangeFacade::reduce(int ubatch, int group, const at::Tensor& expert_rows) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
   auto padded = at::full({mine.capacity, shape_.hidden},
@@ -165,15 +165,15 @@ void ExchangeFacade::reduce(int ubatch, const at::Tensor& expert_rows) {
   padded.narrow(0, 0, std::min(expert_rows.size(0), mine.capacity))
       .copy_(expert_rows.narrow(0, 0, std::min(expert_rows.size(0), mine.capacity)));
   mine.alive.push_back(to_gpu(padded));
-  inner_->reduce(ubatch, mine.alive.back());
+  inner_->reduce(ubatch, group, mine.alive.back());
   mine.to_comm.record(lanes_.compute);
 }
 
-void ExchangeFacade::combine(int ubatch) {
+void ExchangeFacade::combine(int ubatch, int group) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.comm);
   slot(ubatch).to_comm.make_wait(lanes_.comm);
   if (fault_ != FacadeFault::misses_the_wire) {
-    inner_->combine(ubatch);
+    inner_->combine(ubatch, group);
   }
   slot(ubatch).from_comm.record(lanes_.comm);
 }

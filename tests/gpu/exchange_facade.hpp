@@ -80,10 +80,10 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
   ExchangeFacade& operator=(ExchangeFacade&&) = delete;
 
   void prepare(int ubatch, const RoutedTokens& tokens) override;
-  void dispatch(int ubatch) override;
-  ExpertRows arrange(int ubatch) override;
-  void reduce(int ubatch, const at::Tensor& expert_rows) override;
-  void combine(int ubatch) override;
+  void dispatch(int ubatch, int group) override;
+  ExpertRows arrange(int ubatch, int group) override;
+  void reduce(int ubatch, int group, const at::Tensor& expert_rows) override;
+  void combine(int ubatch, int group) override;
   at::Tensor finish(int ubatch) override;
 
   ExchangePlans& plans() override { return *this; }
@@ -108,8 +108,10 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
 
   std::int64_t bytes() const override { return inner_->buffers().bytes(); }
 
-  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override {
-    return inner_->buffers().received_rows(ubatch, phase);
+  std::vector<at::Tensor> received_rows(int ubatch,
+                                        Phase phase,
+                                        std::optional<int> group) override {
+    return inner_->buffers().received_rows(ubatch, phase, group);
   }
 
   struct Ubatch {

@@ -60,11 +60,11 @@ class GraphStep {
         auto& mine = ubatches_[u];
         const auto hidden = layer == 0 ? mine.hidden : exchange_.finish(u);
         exchange_.prepare(u, {hidden, mine.expert_ids, mine.weights, layer});
-        on_comm_lane([this, u] { exchange_.dispatch(u); });
+        on_comm_lane([this, u] { exchange_.dispatch(u, 0); });
       }
       for (int u = 0; u < kUbatches; ++u) {
-        exchange_.reduce(u, exchange_.arrange(u).rows);
-        on_comm_lane([this, u] { exchange_.combine(u); });
+        exchange_.reduce(u, 0, exchange_.arrange(u, 0).rows);
+        on_comm_lane([this, u] { exchange_.combine(u, 0); });
       }
     }
     for (int u = 0; u < kUbatches; ++u) {

@@ -42,6 +42,8 @@ POLICIES = SEQUENTIAL + """
   - {name: dual_three, schedule: dual_batch, ubatches: 3, split: balanced, page_size: 3}
   - {name: staged, ubatches: 2, stages: decode, hand_off: inline}
   - {name: shared_expert, exchange: ragged, page_size: 50}
+  - {name: groups_gather, schedule: expert_groups, groups: 2, exchange: gather, hand_off: inline}
+  - {name: groups_cut, schedule: expert_groups, groups: 2, ubatches: 2, split: {sizes: [5, 3]}}
 """
 
 

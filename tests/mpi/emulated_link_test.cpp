@@ -100,15 +100,15 @@ TEST(EmulatedLink, CallsLastAtLeastAsLongAsTheirBytesSay) {
         exchange->prepare(0, in);
         lane.submit([&] {
               const auto start = Clock::now();
-              exchange->dispatch(0);
+              exchange->dispatch(0, 0);
               dispatch = Clock::now() - start;
             })
             .get();
-        const auto arranged = exchange->arrange(0);
-        exchange->reduce(0, apply_experts(shape, group.rank, arranged));
+        const auto arranged = exchange->arrange(0, 0);
+        exchange->reduce(0, 0, apply_experts(shape, group.rank, arranged));
         lane.submit([&] {
               const auto start = Clock::now();
-              exchange->combine(0);
+              exchange->combine(0, 0);
               combine = Clock::now() - start;
             })
             .get();
@@ -144,10 +144,10 @@ TEST(EmulatedLink, ChoicesThatComeBackPayForTheirBytes) {
                                 Weights::random,
                                 fresh_seed());
   exchange->prepare(0, to_tensors(batch, group.rank));
-  exchange->dispatch(0);
-  exchange->reduce(0, apply_experts(shape, group.rank, exchange->arrange(0)));
+  exchange->dispatch(0, 0);
+  exchange->reduce(0, 0, apply_experts(shape, group.rank, exchange->arrange(0, 0)));
   const auto start = Clock::now();
-  exchange->combine(0);
+  exchange->combine(0, 0);
   const auto combine = Clock::now() - start;
   EXPECT_EQ(join_problems(check_output(batch, group.rank, exchange->finish(0))), "");
   EXPECT_GE(combine,
@@ -168,9 +168,9 @@ TEST(EmulatedLink, CallsOfAnAdoptedPlanLastAsLong) {
   for (int again = 0; again < 2; ++again) {
     exchange->plans().adopt(0, exchange->plans().plan(0));
     const auto start = Clock::now();
-    exchange->dispatch(0);
+    exchange->dispatch(0, 0);
     const auto dispatch = Clock::now() - start;
-    exchange->combine(0);
+    exchange->combine(0, 0);
     // gather sends all 50 rows to every peer.
     const auto bytes = 50 * (group.size - 1) * (shape.hidden * 4 + std::int64_t{8} * shape.top_k);
     EXPECT_GE(dispatch, link_duration(kSlow, bytes, 0));
@@ -189,7 +189,7 @@ void dispatch_slowly(const TestGroup& group, const WaitPolicy& policy) {
                                 fresh_seed());
   const auto in = to_tensors(batch, group.rank);
   exchange->prepare(0, in);
-  exchange->dispatch(0);
+  exchange->dispatch(0, 0);
 }
 
 TEST(EmulatedLink, AFailureElsewhereEndsTheWait) {

@@ -1,5 +1,6 @@
 // What every exchange must do, whatever its wire: all back ends of host ranks that the table has.
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <tuple>
 
@@ -39,6 +40,8 @@ class ExchangeConformance
   std::vector<std::int64_t> tokens(std::uint64_t variant) const {
     return tokens_per_rank(group_.size, variant, kMaxTokens);
   }
+
+  std::size_t index_of_rank() const { return static_cast<std::size_t>(group_.rank); }
 
   TestGroup group_;
   std::uint64_t seed_ = fresh_seed();
@@ -91,6 +94,98 @@ TEST_P(ExchangeConformance, UbatchesInFlightOnACommThread) {
   }
 }
 
+TEST_P(ExchangeConformance, GroupsOfExpertsBesideTheirExchange) {
+  for (const int num_groups : {2, 3, 4}) {
+    for (const int num_ubatches : {1, 2}) {
+      for (const int top_k : {1, 4}) {
+        const auto made = shape(5, std::min(top_k, group_.size * 5), num_ubatches);
+        const auto exchange = make(made);
+        poison(*exchange, made, kMaxTokens + 1);
+        CommLane lane(true);
+        std::vector<std::vector<GroupBatch>> layers(2 * std::size(kAllRoutings));
+        std::uint64_t variant = seed_ % 1000;
+        for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+          for (int u = 0; u < num_ubatches; ++u) {
+            ++variant;
+            layers[layer].push_back(make_batch(made,
+                                               tokens(variant),
+                                               kAllRoutings[layer % std::size(kAllRoutings)],
+                                               weights_of(variant),
+                                               seed_ + variant));
+          }
+        }
+        const auto problems = run_layers(*exchange, group_.rank, layers, lane, num_groups);
+        EXPECT_TRUE(problems.empty())
+            << num_groups << " groups, " << num_ubatches << " ubatches, k " << top_k << "\n"
+            << join_problems(problems);
+        // The next step may be one without a cut.
+        EXPECT_EQ(join_problems(run_layers(*exchange, group_.rank, layers, lane)), "");
+      }
+    }
+  }
+}
+
+TEST_P(ExchangeConformance, GroupsKeepTheirOrder) {
+  const auto made = shape(2, 2);
+  const auto exchange = make(made);
+  auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
+                       group_.rank);
+  in.num_groups = 3;
+  EXPECT_THROW(exchange->prepare(0, in), ContractError) << "a group without experts";
+  in.num_groups = 2;
+  exchange->prepare(0, in);
+  EXPECT_THROW(exchange->dispatch(0, 1), ContractError);
+  exchange->dispatch(0, 0);
+  EXPECT_THROW(exchange->arrange(0, 1), ContractError);
+  EXPECT_THROW(exchange->combine(0, 0), ContractError);
+  const auto first = exchange->arrange(0, 0);
+  EXPECT_THROW(exchange->reduce(0, 1, first.rows), ContractError);
+  exchange->reduce(0, 0, first.rows);
+  EXPECT_THROW(exchange->arrange(0, 1), ContractError) << "its dispatch has not run";
+  exchange->dispatch(0, 1);
+  EXPECT_THROW(exchange->combine(0, 1), ContractError) << "a partial sum before its last group";
+  EXPECT_THROW(exchange->dispatch(0, 2), ContractError);
+  EXPECT_THROW(exchange->finish(0), ContractError);
+  const auto second = exchange->arrange(0, 1);
+  exchange->reduce(0, 1, second.rows);
+  EXPECT_THROW(exchange->combine(0, 1), ContractError);
+  exchange->combine(0, 0);
+  EXPECT_THROW(exchange->finish(0), ContractError);
+  exchange->combine(0, 1);
+  EXPECT_NO_THROW(exchange->finish(0));
+}
+
+TEST_P(ExchangeConformance, AdoptedPlanOfGroupsRunsEitherLaneAlone) {
+  const auto made = shape(4, std::min(3, group_.size * 4));
+  const auto exchange = make(made);
+  CommLane lane(false);
+  const auto batch = make_batch(made, tokens(1), Routing::uniform, Weights::random, seed_);
+  EXPECT_EQ(join_problems(run_layers(*exchange, group_.rank, {{batch}}, lane, 4)), "");
+  const auto full = exchange->meter().traffic();
+  const auto plan = exchange->plans().plan(0);
+  exchange->meter().reset();
+  for (const bool is_dispatch : {true, false}) {
+    for (int group = 0; group < 4; ++group) {
+      exchange->plans().adopt(0, plan);
+      is_dispatch ? exchange->dispatch(0, group) : exchange->combine(0, group);
+    }
+  }
+  EXPECT_EQ(exchange->meter().traffic().combine_wire_bytes, full.combine_wire_bytes);
+  EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes,
+            full.dispatch_wire_bytes - std::int64_t{8} * 4 * (group_.size - 1))
+      << "all but the counts";
+  exchange->plans().prepare_again(0, to_tensors(batch, group_.rank).hidden, plan);
+  std::int64_t num_rows = 0;
+  for (int group = 0; group < 4; ++group) {
+    const auto rows = exchange->arrange(0, group);
+    num_rows += rows.rows.size(0);
+    exchange->reduce(0, group, rows.rows);
+  }
+  EXPECT_EQ(exchange->finish(0).size(0), batch.ranks.at(index_of_rank()).num_tokens);
+  const auto counts = plan->tokens_per_expert();
+  EXPECT_EQ(num_rows, std::accumulate(counts.begin(), counts.end(), std::int64_t{0}));
+}
+
 // The last rank dispatches ubatch 0 only after all others have prepared ubatch 1: so their prepare
 // runs while their dispatch of ubatch 0 is on the wire. (One rank alone has no wire.)
 TEST_P(ExchangeConformance, PrepareRunsBesideADispatch) {
@@ -106,7 +201,7 @@ TEST_P(ExchangeConformance, PrepareRunsBesideADispatch) {
   exchange->prepare(0, in);
   std::future<void> dispatched;
   if (group_.rank != last) {
-    dispatched = lane.submit([&] { exchange->dispatch(0); });
+    dispatched = lane.submit([&] { exchange->dispatch(0, 0); });
   }
   const auto next = to_tensors(second, group_.rank);
   exchange->prepare(1, next);
@@ -123,16 +218,16 @@ TEST_P(ExchangeConformance, PrepareRunsBesideADispatch) {
       DOVETAIL_MPI(MPI_Irecv(&ready[i], 1, MPI_INT, r, 0, control.raw(), &requests[i]));
     }
     wait_all(requests, group_.policy, "all others ready");
-    dispatched = lane.submit([&] { exchange->dispatch(0); });
+    dispatched = lane.submit([&] { exchange->dispatch(0, 0); });
   }
   dispatched.get();
-  exchange->dispatch(1);
+  exchange->dispatch(1, 0);
   int ubatch = 0;
   for (const auto* batch : {&first, &second}) {
-    const auto rows = exchange->arrange(ubatch);
+    const auto rows = exchange->arrange(ubatch, 0);
     EXPECT_EQ(join_problems(check_expert_rows(*batch, group_.rank, rows)), "");
-    exchange->reduce(ubatch, apply_experts(made, group_.rank, rows));
-    exchange->combine(ubatch);
+    exchange->reduce(ubatch, 0, apply_experts(made, group_.rank, rows));
+    exchange->combine(ubatch, 0);
     EXPECT_EQ(join_problems(check_output(*batch, group_.rank, exchange->finish(ubatch))), "");
     ++ubatch;
   }
@@ -155,11 +250,11 @@ TEST_P(ExchangeConformance, PlanRunsAgainWithOtherRows) {
   }
   for (const int ubatch : {1, 0, 1}) {
     exchange->plans().prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
-    exchange->dispatch(ubatch);
-    const auto rows = exchange->arrange(ubatch);
+    exchange->dispatch(ubatch, 0);
+    const auto rows = exchange->arrange(ubatch, 0);
     EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
-    exchange->reduce(ubatch, apply_experts(made, group_.rank, rows));
-    exchange->combine(ubatch);
+    exchange->reduce(ubatch, 0, apply_experts(made, group_.rank, rows));
+    exchange->combine(ubatch, 0);
     EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(ubatch))), "");
   }
 }
@@ -177,15 +272,15 @@ TEST_P(ExchangeConformance, AdoptedPlanRunsEitherLaneAlone) {
   const auto exchange = make(made);  // its buffers have no size yet
   for (int pass = 0; pass < 2; ++pass) {
     exchange->plans().adopt(1, plan);
-    exchange->dispatch(1);
-    exchange->combine(1);
+    exchange->dispatch(1, 0);
+    exchange->combine(1, 0);
   }
   const auto wire = exchange->meter().traffic();
   exchange->plans().adopt(0, plan);
-  const auto rows = exchange->arrange(0);
+  const auto rows = exchange->arrange(0, 0);
   EXPECT_EQ(rows.rows.sizes(), full.rows.sizes());
   EXPECT_TRUE(rows.offsets.equal(full.offsets));
-  exchange->reduce(0, rows.rows);
+  exchange->reduce(0, 0, rows.rows);
   EXPECT_EQ(exchange->finish(0).sizes(), full.output.sizes());
   EXPECT_EQ(exchange->meter().traffic().dispatch_wire_bytes, wire.dispatch_wire_bytes);
   EXPECT_EQ(exchange->meter().traffic().combine_wire_bytes, wire.combine_wire_bytes);
@@ -201,7 +296,7 @@ TEST_P(ExchangeConformance, IncompleteOrForeignPlansAreRefused) {
                              group_.rank);
   exchange->prepare(0, in);
   const auto plan = exchange->plans().plan(0);
-  exchange->dispatch(0);
+  exchange->dispatch(0, 0);
   EXPECT_NO_THROW(exchange->plans().adopt(0, plan));
   EXPECT_THROW(exchange->plans().adopt(0, nullptr), ContractError);
   EXPECT_THROW(exchange->plans().prepare_again(0, in.hidden.narrow(0, 1, 3), plan), ContractError);
@@ -215,7 +310,7 @@ TEST_P(ExchangeConformance, IncompleteOrForeignPlansAreRefused) {
   exchange->prepare(0, in);
   const auto undispatched = exchange->plans().plan(0);
   EXPECT_THROW(other->plans().adopt(0, undispatched), ContractError);
-  exchange->dispatch(0);  // leaves nothing in flight
+  exchange->dispatch(0, 0);  // leaves nothing in flight
 }
 
 TEST_P(ExchangeConformance, MalformedInputIsRefusedBeforeAnythingIsSent) {
@@ -259,35 +354,35 @@ TEST_P(ExchangeConformance, MalformedInputIsRefusedBeforeAnythingIsSent) {
 
   // Nothing was sent, nothing is broken.
   exchange->prepare(0, good);
-  exchange->dispatch(0);
-  const auto rows = exchange->arrange(0);
+  exchange->dispatch(0, 0);
+  const auto rows = exchange->arrange(0, 0);
   EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
   const auto out = apply_experts(made, group_.rank, rows);
-  EXPECT_THROW(exchange->reduce(0, at::ones({out.size(0) + 1, made.hidden}, out.options())),
+  EXPECT_THROW(exchange->reduce(0, 0, at::ones({out.size(0) + 1, made.hidden}, out.options())),
                ContractError);
-  EXPECT_THROW(exchange->reduce(0, out.to(at::kDouble)), ContractError);
-  exchange->reduce(0, out);
-  exchange->combine(0);
+  EXPECT_THROW(exchange->reduce(0, 0, out.to(at::kDouble)), ContractError);
+  exchange->reduce(0, 0, out);
+  exchange->combine(0, 0);
   EXPECT_EQ(join_problems(check_output(batch, group_.rank, exchange->finish(0))), "");
 }
 
 TEST_P(ExchangeConformance, CallsOutOfOrderAreRefused) {
   const auto made = shape(2, 2);
   const auto exchange = make(made);
-  EXPECT_THROW(exchange->dispatch(0), ContractError);
+  EXPECT_THROW(exchange->dispatch(0, 0), ContractError);
   EXPECT_THROW(exchange->plans().plan(0), ContractError);
   const auto in = to_tensors(make_batch(made, tokens(0), Routing::uniform, Weights::random, seed_),
                              group_.rank);
   exchange->prepare(0, in);
   EXPECT_THROW(exchange->plans().plan(0)->tokens_per_expert(), ContractError);
-  EXPECT_THROW(exchange->arrange(0), ContractError);
-  EXPECT_THROW(exchange->combine(0), ContractError);
+  EXPECT_THROW(exchange->arrange(0, 0), ContractError);
+  EXPECT_THROW(exchange->combine(0, 0), ContractError);
   if (group_.size > 1) {  // counts are on their way
     EXPECT_THROW(exchange->prepare(0, in), ContractError);
   }
-  exchange->dispatch(0);
-  EXPECT_THROW(exchange->dispatch(0), ContractError);
-  EXPECT_THROW(exchange->reduce(0, in.hidden), ContractError);
+  exchange->dispatch(0, 0);
+  EXPECT_THROW(exchange->dispatch(0, 0), ContractError);
+  EXPECT_THROW(exchange->reduce(0, 0, in.hidden), ContractError);
   EXPECT_THROW(exchange->finish(0), ContractError);
 }
 

@@ -183,10 +183,10 @@ struct Origin {
   std::int64_t token;
 };
 
-std::vector<Origin> expected_origins(const GroupBatch& batch, int rank) {
+std::vector<Origin> expected_origins(const GroupBatch& batch, int rank, int first, int count) {
   std::vector<Origin> origins;
   const int block = batch.shape.experts_per_rank();
-  for (int expert = rank * block; expert < (rank + 1) * block; ++expert) {
+  for (int expert = rank * block + first; expert < rank * block + first + count; ++expert) {
     for (int source = 0; source < batch.shape.ep_size; ++source) {
       const auto& theirs = batch.ranks[static_cast<std::size_t>(source)];
       for (std::int64_t token = 0; token < theirs.num_tokens; ++token) {
@@ -282,13 +282,15 @@ at::Tensor apply_experts(const ExchangeShape& shape, int rank, const ExpertRows&
   const auto* offsets = rows.offsets.const_data_ptr<std::int32_t>();
   int local = 0;
   for (std::int64_t row = 0; row < in.size(0); ++row) {
-    while (local + 1 < shape.experts_per_rank() && row >= offsets[local]) {
+    while (local + 1 < rows.offsets.numel() && row >= offsets[local]) {
       ++local;
     }
     for (std::int64_t h = 0; h < shape.hidden; ++h) {
       const auto i = row * shape.hidden + h;
       out.mutable_data_ptr<float>()[i] =
-          expert_output(rank * shape.experts_per_rank() + local, in.const_data_ptr<float>()[i], h);
+          expert_output(rank * shape.experts_per_rank() + rows.first_expert + local,
+                        in.const_data_ptr<float>()[i],
+                        h);
     }
   }
   return out.to(shape.dtype);
@@ -298,19 +300,20 @@ std::vector<std::string> check_expert_rows(const GroupBatch& batch,
                                            int rank,
                                            const ExpertRows& rows) {
   const auto& shape = batch.shape;
-  const auto origins = expected_origins(batch, rank);
+  const auto num_experts = static_cast<int>(rows.offsets.numel());
+  const auto origins = expected_origins(batch, rank, rows.first_expert, num_experts);
   const auto num_rows = static_cast<std::int64_t>(origins.size());
   if (rows.rows.sizes() != at::IntArrayRef({num_rows, shape.hidden}) ||
       rows.rows.scalar_type() != shape.dtype || !rows.rows.is_contiguous() ||
-      rows.offsets.sizes() != at::IntArrayRef({shape.experts_per_rank()}) ||
+      rows.offsets.dim() != 1 || rows.first_expert + num_experts > shape.experts_per_rank() ||
       rows.offsets.scalar_type() != at::kInt) {
     return {"expert rows have the wrong shape or dtype; rows: " +
             std::to_string(rows.rows.size(0)) + " expected: " + std::to_string(num_rows)};
   }
   std::vector<std::string> problems;
-  for (int local = 0; local < shape.experts_per_rank(); ++local) {
+  for (int local = 0; local < num_experts; ++local) {
     const auto end = std::count_if(origins.begin(), origins.end(), [&](const Origin& origin) {
-      return origin.expert <= rank * shape.experts_per_rank() + local;
+      return origin.expert <= rank * shape.experts_per_rank() + rows.first_expert + local;
     });
     if (rows.offsets.const_data_ptr<std::int32_t>()[local] != end) {
       problems.push_back("offsets[" + std::to_string(local) + "]");

@@ -125,7 +125,8 @@ bool on_any_rank(bool mine) {
 std::vector<std::string> run_layers(Exchange& exchange,
                                     int rank,
                                     const std::vector<std::vector<GroupBatch>>& layers,
-                                    CommLane& lane) {
+                                    CommLane& lane,
+                                    int num_groups) {
   std::vector<std::string> problems;
   const auto collect = [&](std::size_t layer, int ubatch, const std::vector<std::string>& found) {
     for (const auto& problem : found) {
@@ -133,27 +134,49 @@ std::vector<std::string> run_layers(Exchange& exchange,
                          ": " + problem);
     }
   };
-  std::vector<std::future<void>> on_wire(layers.at(0).size());
+  std::vector<std::vector<std::future<void>>> on_wire(layers.at(0).size());  // by group
+  for (auto& of_ubatch : on_wire) {
+    of_ubatch.resize(static_cast<std::size_t>(num_groups));
+  }
   for (std::size_t layer = 0; layer <= layers.size(); ++layer) {
     for (std::size_t i = 0; i < on_wire.size(); ++i) {
       const int ubatch = static_cast<int>(i);
       if (layer > 0) {
-        on_wire[i].get();
+        for (auto& combined : on_wire[i]) {
+          combined.get();
+        }
         collect(
             layer - 1, ubatch, check_output(layers[layer - 1][i], rank, exchange.finish(ubatch)));
       }
       if (layer < layers.size()) {
-        exchange.prepare(ubatch, to_tensors(layers[layer][i], rank));
-        on_wire[i] = lane.submit([&exchange, ubatch] { exchange.dispatch(ubatch); });
+        auto tokens = to_tensors(layers[layer][i], rank);
+        tokens.num_groups = num_groups;
+        exchange.prepare(ubatch, tokens);
+        for (int group = 0; group < num_groups; ++group) {
+          on_wire[i][static_cast<std::size_t>(group)] =
+              lane.submit([&exchange, ubatch, group] { exchange.dispatch(ubatch, group); });
+        }
       }
     }
     for (std::size_t i = 0; layer < layers.size() && i < on_wire.size(); ++i) {
       const int ubatch = static_cast<int>(i);
-      on_wire[i].get();
-      const auto rows = exchange.arrange(ubatch);
-      collect(layer, ubatch, check_expert_rows(layers[layer][i], rank, rows));
-      exchange.reduce(ubatch, apply_experts(layers[layer][i].shape, rank, rows));
-      on_wire[i] = lane.submit([&exchange, ubatch] { exchange.combine(ubatch); });
+      const auto& shape = layers[layer][i].shape;
+      std::int64_t next_expert = 0;
+      for (int group = 0; group < num_groups; ++group) {
+        auto& wire = on_wire[i][static_cast<std::size_t>(group)];
+        wire.get();
+        const auto rows = exchange.arrange(ubatch, group);
+        if (rows.first_expert != next_expert || rows.offsets.numel() < 1) {
+          collect(layer, ubatch, {"group " + std::to_string(group) + " has other experts"});
+        }
+        next_expert = rows.first_expert + rows.offsets.numel();
+        collect(layer, ubatch, check_expert_rows(layers[layer][i], rank, rows));
+        exchange.reduce(ubatch, group, apply_experts(shape, rank, rows));
+        wire = lane.submit([&exchange, ubatch, group] { exchange.combine(ubatch, group); });
+      }
+      if (next_expert != shape.experts_per_rank()) {
+        collect(layer, ubatch, {"experts are left out"});
+      }
     }
   }
   return problems;
@@ -161,11 +184,11 @@ std::vector<std::string> run_layers(Exchange& exchange,
 
 PassResult run_pass(Exchange& exchange, int ubatch, const GroupBatch& batch, int rank) {
   exchange.prepare(ubatch, to_tensors(batch, rank));
-  exchange.dispatch(ubatch);
-  const auto rows = exchange.arrange(ubatch);
+  exchange.dispatch(ubatch, 0);
+  const auto rows = exchange.arrange(ubatch, 0);
   PassResult result{.rows = rows.rows.clone(), .offsets = rows.offsets.clone(), .output = {}};
-  exchange.reduce(ubatch, apply_experts(batch.shape, rank, rows));
-  exchange.combine(ubatch);
+  exchange.reduce(ubatch, 0, apply_experts(batch.shape, rank, rows));
+  exchange.combine(ubatch, 0);
   result.output = exchange.finish(ubatch).clone();
   return result;
 }
@@ -178,10 +201,10 @@ void poison(Exchange& exchange, const ExchangeShape& shape, std::int64_t max_tok
   tokens.hidden = at::full_like(tokens.hidden, not_a_number);
   for (int ubatch = 0; ubatch < shape.num_ubatches; ++ubatch) {
     exchange.prepare(ubatch, tokens);
-    exchange.dispatch(ubatch);
-    auto rows = exchange.arrange(ubatch);
-    exchange.reduce(ubatch, rows.rows);
-    exchange.combine(ubatch);
+    exchange.dispatch(ubatch, 0);
+    auto rows = exchange.arrange(ubatch, 0);
+    exchange.reduce(ubatch, 0, rows.rows);
+    exchange.combine(ubatch, 0);
     exchange.finish(ubatch);
   }
 }

@@ -78,12 +78,15 @@ std::uint64_t fresh_seed();
 /// True if it is on any rank. Collective over the world.
 bool on_any_rank(bool mine);
 
-/// Full passes of layers[l][u] in the order of dual_batch: while one ubatch is on the wire, the
-/// others compute. Returns the differences from the oracle, each with its layer and ubatch.
+/// Full passes of layers[l][u] in the order of dual_batch and expert_groups: while one ubatch or
+/// group is on the wire, the others compute. Each group must bring the experts that are its own,
+/// all groups together each expert once. Returns the differences from the oracle, each with its
+/// layer and ubatch.
 std::vector<std::string> run_layers(Exchange& exchange,
                                     int rank,
                                     const std::vector<std::vector<GroupBatch>>& layers,
-                                    CommLane& lane);
+                                    CommLane& lane,
+                                    int num_groups = 1);
 
 /// One full pass of one ubatch without checks; returns rows, offsets and output as copies.
 struct PassResult {

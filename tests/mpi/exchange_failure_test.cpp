@@ -42,11 +42,11 @@ class ExchangeFailure : public ::testing::TestWithParam<std::string> {
   void expect_combine_to_wait_for(const std::string& content) {
     const auto exchange = group_.make(GetParam(), shape_);
     prepare(*exchange);
-    exchange->dispatch(0);
-    const auto rows = exchange->arrange(0);
-    exchange->reduce(0, rows.rows);
+    exchange->dispatch(0, 0);
+    const auto rows = exchange->arrange(0, 0);
+    exchange->reduce(0, 0, rows.rows);
     if (group_.rank != last_) {
-      const auto message = timeout_of([&] { exchange->combine(0); });
+      const auto message = timeout_of([&] { exchange->combine(0, 0); });
       EXPECT_NE(message.find("combine of ubatch 0"), std::string::npos) << message;
       EXPECT_NE(message.find(content + " from " + late()), std::string::npos) << message;
     }
@@ -70,7 +70,7 @@ TEST_P(ExchangeFailure, PeerThatNeverDispatchesIsNamed) {
   const auto exchange = group_.make(GetParam(), shape_);
   prepare(*exchange);
   if (group_.rank != last_) {
-    const auto message = timeout_of([&] { exchange->dispatch(0); });
+    const auto message = timeout_of([&] { exchange->dispatch(0, 0); });
     EXPECT_NE(message.find("dispatch of ubatch 0 on ep rank " + std::to_string(group_.rank)),
               std::string::npos)
         << message;
@@ -80,7 +80,7 @@ TEST_P(ExchangeFailure, PeerThatNeverDispatchesIsNamed) {
     for (int r = 0; r < last_; ++r) {  // the others are not to blame
       EXPECT_EQ(message.find("rank " + std::to_string(r), blame), std::string::npos) << message;
     }
-    EXPECT_THROW(exchange->arrange(0), RunError);
+    EXPECT_THROW(exchange->arrange(0, 0), RunError);
     EXPECT_THROW(prepare(*exchange), RunError);
   }
 }
@@ -89,7 +89,7 @@ TEST_P(ExchangeFailure, PeerThatNeverPreparesIsNamed) {
   const auto exchange = group_.make(GetParam(), shape_);
   if (group_.rank != last_) {
     prepare(*exchange);
-    const auto message = timeout_of([&] { exchange->dispatch(0); });
+    const auto message = timeout_of([&] { exchange->dispatch(0, 0); });
     EXPECT_NE(message.find("counts from " + late()), std::string::npos) << message;
     EXPECT_GE(exchange->meter().traffic().counts_wait_ns, 0);
   }
@@ -117,7 +117,7 @@ TEST_P(ExchangeFailure, LargeMessagesInFlightSurviveTheExchange) {
     const auto exchange = group_.make(GetParam(), shape_);
     prepare(*exchange);
     if (group_.rank != last_) {
-      const auto message = timeout_of([&] { exchange->dispatch(0); });
+      const auto message = timeout_of([&] { exchange->dispatch(0, 0); });
       EXPECT_NE(message.find("rows to be taken by " + late()), std::string::npos) << message;
     }
   }
@@ -149,12 +149,12 @@ TEST_P(ExchangeFailure, PollHookEndsTheWait) {
   prepare(*exchange);
   if (group_.rank != last_) {
     try {
-      exchange->dispatch(0);
+      exchange->dispatch(0, 0);
       ADD_FAILURE() << "no exception";
     } catch (const RunError& error) {
       EXPECT_STREQ(error.what(), "rank 7 failed");
     }
-    EXPECT_THROW(exchange->dispatch(0), RunError);
+    EXPECT_THROW(exchange->dispatch(0, 0), RunError);
   }
 }
 

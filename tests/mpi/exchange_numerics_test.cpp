@@ -135,10 +135,10 @@ std::int64_t count_differences(const std::string& kind,
   const auto exchange = group.make(kind, shape);
   poison(*exchange, shape, kTokens);
   exchange->prepare(0, mine);
-  exchange->dispatch(0);
-  const auto rows = exchange->arrange(0);
-  exchange->reduce(0, whole.apply_experts(group.rank * shape.experts_per_rank(), rows));
-  exchange->combine(0);
+  exchange->dispatch(0, 0);
+  const auto rows = exchange->arrange(0, 0);
+  exchange->reduce(0, 0, whole.apply_experts(group.rank * shape.experts_per_rank(), rows));
+  exchange->combine(0, 0);
   const auto output = exchange->finish(0);
 
   std::int64_t differences = 0;

@@ -24,6 +24,8 @@ enum class Fault {
   swaps_two_tokens,      ///< finish: first and last token change places
   changes_an_element,    ///< finish: one element by one unit in the last place
   loses_a_part,          ///< finish: one token is zero
+  receives_rows_late,    ///< dispatch: rows of the first group are there with the next one only
+  forgets_a_group,       ///< reduce: rows of an earlier group are zero when the last one is summed
   returns_stale_rows     ///< dispatch is left out on a later layer: rows of the layer before
 };
 
@@ -37,7 +39,8 @@ class FaultyExchange final : public Exchange {
     RoutedTokens given = {.hidden = tokens.hidden,
                           .expert_ids = tokens.expert_ids.clone(),
                           .weights = tokens.weights.clone(),
-                          .layer = tokens.layer};
+                          .layer = tokens.layer,
+                          .num_groups = tokens.num_groups};
     auto& ids = given.expert_ids;
     if (fault_ == Fault::sums_backwards) {
       ids = ids.flip({1}).contiguous();
@@ -60,11 +63,26 @@ class FaultyExchange final : public Exchange {
     inner_->prepare(ubatch, given);
   }
 
-  void dispatch(int ubatch) override { inner_->dispatch(ubatch); }
+  void dispatch(int ubatch, int group) override {
+    inner_->dispatch(ubatch, group);
+    if (fault_ != Fault::receives_rows_late || group > 0) {
+      return;
+    }
+    late_.clear();
+    for (const at::Tensor& rows : inner_->buffers().received_rows(ubatch, Phase::dispatch, group)) {
+      late_.push_back(rows.clone());
+      rows.zero_();
+    }
+  }
 
-  ExpertRows arrange(int ubatch) override {
-    auto result = inner_->arrange(ubatch);
-    ExpertRows copy{.rows = result.rows.clone(), .offsets = result.offsets.clone()};
+  ExpertRows arrange(int ubatch, int group) override {
+    auto result = inner_->arrange(ubatch, group);
+    for (std::size_t i = 0; group == 0 && i < late_.size(); ++i) {
+      inner_->buffers().received_rows(ubatch, Phase::dispatch, group)[i].copy_(late_[i]);
+    }
+    ExpertRows copy{.rows = result.rows.clone(),
+                    .offsets = result.offsets.clone(),
+                    .first_expert = result.first_expert};
     arranged_ = result.rows.clone();
     const auto last = copy.rows.size(0) - 1;
     if (last > 0 && fault_ == Fault::swaps_two_rows) {
@@ -77,15 +95,18 @@ class FaultyExchange final : public Exchange {
     return copy;
   }
 
-  void reduce(int ubatch, const at::Tensor& expert_rows) override {
+  void reduce(int ubatch, int group, const at::Tensor& expert_rows) override {
     auto given = expert_rows.clone();
     if (fault_ == Fault::swaps_two_choices) {
       swap_choices_of_a_token(given);
     }
-    inner_->reduce(ubatch, given);
+    inner_->reduce(ubatch, group, given);
+    if (fault_ == Fault::forgets_a_group) {
+      given.zero_();
+    }
   }
 
-  void combine(int ubatch) override { inner_->combine(ubatch); }
+  void combine(int ubatch, int group) override { inner_->combine(ubatch, group); }
 
   at::Tensor finish(int ubatch) override {
     auto output = inner_->finish(ubatch).clone();
@@ -136,11 +157,13 @@ class FaultyExchange final : public Exchange {
   bool first_ = true;
   at::Tensor stale_;
   at::Tensor arranged_;
+  std::vector<at::Tensor> late_;
 };
 
 using Sums = std::tuple<at::ScalarType, SumOrder>;
 
-bool is_caught(const TestGroup& group, Fault fault, const Sums& sums, Weights weights) {
+bool is_caught(
+    const TestGroup& group, Fault fault, const Sums& sums, Weights weights, int num_groups = 1) {
   auto shape = group.shape(4, 3);
   std::tie(shape.dtype, shape.sum_order) = sums;
   const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group.size), 9);
@@ -151,7 +174,7 @@ bool is_caught(const TestGroup& group, Fault fault, const Sums& sums, Weights we
   }
   FaultyExchange exchange(group.make("ragged", shape), fault);
   CommLane lane(false);
-  return on_any_rank(!run_layers(exchange, group.rank, layers, lane).empty());
+  return on_any_rank(!run_layers(exchange, group.rank, layers, lane, num_groups).empty());
 }
 
 class ExchangeTwins : public ::testing::TestWithParam<Sums> {
@@ -176,6 +199,17 @@ TEST_P(ExchangeTwins, EveryFaultIsCaught) {
                                     std::pair{Fault::loses_a_part, "loses_a_part"},
                                     std::pair{Fault::returns_stale_rows, "returns_stale_rows"}}) {
     EXPECT_TRUE(is_caught(group_, fault, GetParam(), Weights::random)) << name;
+  }
+}
+
+TEST_P(ExchangeTwins, FaultsBetweenGroupsAreCaught) {
+  EXPECT_FALSE(is_caught(group_, Fault::none, GetParam(), Weights::random, 4));
+  EXPECT_TRUE(is_caught(group_, Fault::sums_backwards, GetParam(), Weights::order_shows, 2));
+  if (group_.size > 1) {
+    EXPECT_TRUE(is_caught(group_, Fault::receives_rows_late, GetParam(), Weights::random, 2));
+  }
+  if (std::get<1>(GetParam()) == SumOrder::by_rank || group_.size == 1) {
+    EXPECT_TRUE(is_caught(group_, Fault::forgets_a_group, GetParam(), Weights::random, 2));
   }
 }
 

@@ -38,6 +38,8 @@ SCHEDULES = with_other_policies({
     "staged_prefill": ("staged", 2, "stages: prefill"),
     "staged_decode": ("staged", 2, "stages: decode"),
     "staged_list": ("staged", 3, f"stages: {STAGES}"),
+    "groups_1": ("expert_groups", 1, "groups: 2"),
+    "groups_2": ("expert_groups", 2, "groups: 4"),
     "file": ("experiments/own_schedule.json", 2, ""),
 })
 SPLITS = ["token_midpoint", "request", "balanced", "sizes"]

@@ -60,13 +60,13 @@ TEST(ReceivedPoison, AStaleBufferIsSeen) {
       }
       exchange->plans().prepare_again(0, hidden, plan);
       if (phase != Phase::dispatch) {
-        exchange->dispatch(0);
+        exchange->dispatch(0, 0);
       }
-      const auto rows = exchange->arrange(0);
+      const auto rows = exchange->arrange(0, 0);
       const auto arranged = rows.rows.clone();
-      exchange->reduce(0, apply_experts(batch.shape, group.rank, rows));
+      exchange->reduce(0, 0, apply_experts(batch.shape, group.rank, rows));
       if (phase != Phase::combine) {
-        exchange->combine(0);
+        exchange->combine(0, 0);
       }
       const auto output = exchange->finish(0).clone();
       run_pass(*exchange, 0, batch, group.rank);

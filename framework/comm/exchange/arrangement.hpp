@@ -9,11 +9,11 @@
 
 namespace dovetail {
 
-/// Expert rows are ordered by local expert, then source rank, then source token. A slot is an
-/// arrived token that is routed here (routing_plan.hpp); its choices stay in ascending k.
+/// Expert rows are ordered by local expert, then source rank, then source token. A slot is a row
+/// that goes back (routing_plan.hpp), in the order of those; its choices stay in ascending k.
 struct Arrangement {
-  std::vector<std::int32_t> offsets;     ///< [experts_per_rank] cumulative ends
-  std::vector<std::int32_t> arrival;     ///< [expert rows] the arrival that each row copies
+  std::vector<std::int32_t> offsets;  ///< [experts_per_rank] cumulative ends
+  std::vector<std::int32_t> arrival;  ///< [expert rows] where the arrival lies that each row copies
   std::vector<std::int32_t> slot_begin;  ///< [slots + 1] into the two vectors below
   std::vector<std::int32_t> choice_row;  ///< [expert rows] by slot: expert row of each choice
   std::vector<float> choice_weight;      ///< [expert rows] by slot

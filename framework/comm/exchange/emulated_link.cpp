@@ -74,10 +74,10 @@ void EmulatedLink::prepare(int ubatch, const RoutedTokens& tokens) {
   exchange_->prepare(ubatch, tokens);
 }
 
-void EmulatedLink::dispatch(int ubatch) {
+void EmulatedLink::dispatch(int ubatch, int group) {
   const auto start = Clock::now();
   const auto before = meter().traffic();
-  exchange_->dispatch(ubatch);
+  exchange_->dispatch(ubatch, group);
   const auto after = meter().traffic();
   wait_for_link(link_,
                 start,
@@ -87,18 +87,18 @@ void EmulatedLink::dispatch(int ubatch) {
                 "dispatch of ubatch " + std::to_string(ubatch));
 }
 
-ExpertRows EmulatedLink::arrange(int ubatch) {
-  return exchange_->arrange(ubatch);
+ExpertRows EmulatedLink::arrange(int ubatch, int group) {
+  return exchange_->arrange(ubatch, group);
 }
 
-void EmulatedLink::reduce(int ubatch, const at::Tensor& expert_rows) {
-  exchange_->reduce(ubatch, expert_rows);
+void EmulatedLink::reduce(int ubatch, int group, const at::Tensor& expert_rows) {
+  exchange_->reduce(ubatch, group, expert_rows);
 }
 
-void EmulatedLink::combine(int ubatch) {
+void EmulatedLink::combine(int ubatch, int group) {
   const auto start = Clock::now();
   const auto before = meter().traffic();
-  exchange_->combine(ubatch);
+  exchange_->combine(ubatch, group);
   const auto after = meter().traffic();
   wait_for_link(link_,
                 start,

@@ -24,6 +24,8 @@ std::chrono::nanoseconds link_duration(const LinkConfig& link,
 /// and ends with what that throws. Throws TimeoutError where the link would take longer than the
 /// policy's time-out.
 ///
+/// Each group's dispatch and combine is a call of its own, with its own latency and bytes.
+///
 /// Two things are left out. A row of a peer that came late is there a link_duration after this
 /// rank's call, where a real link would count from the peer's call (it is never there before the
 /// peer has sent it). The counts of rows belong to dispatch: their bytes and the wait for them are
@@ -33,10 +35,10 @@ class EmulatedLink final : public Exchange {
   EmulatedLink(std::unique_ptr<Exchange> exchange, const LinkConfig& link, WaitPolicy policy);
 
   void prepare(int ubatch, const RoutedTokens& tokens) override;
-  void dispatch(int ubatch) override;
-  ExpertRows arrange(int ubatch) override;
-  void reduce(int ubatch, const at::Tensor& expert_rows) override;
-  void combine(int ubatch) override;
+  void dispatch(int ubatch, int group) override;
+  ExpertRows arrange(int ubatch, int group) override;
+  void reduce(int ubatch, int group, const at::Tensor& expert_rows) override;
+  void combine(int ubatch, int group) override;
   at::Tensor finish(int ubatch) override;
 
   ExchangePlans& plans() override { return exchange_->plans(); }

@@ -1,4 +1,5 @@
-// The exchange of tokens between the ranks of an ep group: six calls around the experts of a layer.
+// The exchange of tokens between the ranks of an ep group: six calls around the experts of a layer,
+// of which four are made for each group where the experts of a rank are cut.
 // Every back end implements this interface and passes one conformance test. All of them give the
 // same bits where they sum in the same order (sum_order.hpp). exchange_table.cpp lists the back
 // ends and says how to add one.
@@ -53,19 +54,29 @@ struct RoutedTokens {
                           ///< exchange)
   at::Tensor weights;     ///< [T, top_k] float32
   int layer = 0;          ///< for messages
+  int num_groups = 1;  ///< into which the experts of each rank are cut (expert_cut.hpp); equal on
+                       ///< all ranks
 };
 
-/// Input of the experts of one layer of one ubatch on this rank.
+/// Input of the experts of one layer of one ubatch on this rank, or of one group of them.
 struct ExpertRows {
   at::Tensor rows;  ///< [R, hidden] activation dtype, contiguous; grouped by local expert, then by
                     ///< (source rank, source token). On a GPU R is what the buffer holds; rows from
                     ///< offsets.back() on are unspecified, and kernels stop there.
-  at::Tensor offsets;  ///< [experts_per_rank] int32: cumulative ends; offsets[e-1]..offsets[e] are
-                       ///< the rows of local expert e; on the device of `rows`
+  at::Tensor offsets;  ///< [experts] int32: cumulative ends; offsets[e-1]..offsets[e] are the rows
+                       ///< of local expert first_expert + e; on the device of `rows`
+  int first_expert = 0;  ///< of the group
 };
 
 /// The calls of a ubatch come in this order: prepare, dispatch, arrange, reduce, combine, finish,
-/// and then the next layer's prepare.
+/// and then the next layer's prepare. Where experts are cut, dispatch, arrange, reduce and combine
+/// are made for each group from 0 on, each call in ascending order of groups; a group's calls have
+/// the order above. So the dispatch of a later group and the combine of an earlier one may run
+/// beside the arrange, the experts and the reduce of a group. Without a cut the group is 0.
+///
+/// One row travels in each direction for a token and a rank, however many groups there are: out
+/// with the first group in which it has an expert on that rank (`gather`: on any rank), back with
+/// the last one, when its partial sum is complete. By choice each row goes back with its own group.
 ///
 /// dispatch and combine are collective over the ep group. All ranks call them in the same order of
 /// ubatches, from one thread at a time (the comm lane). prepare may be collective, too (counts):
@@ -89,19 +100,21 @@ class Exchange {
   virtual void prepare(int ubatch, const RoutedTokens& tokens) = 0;
 
   /// comm lane: only moves rows, one per (token, destination rank). Own rows never travel.
-  virtual void dispatch(int ubatch) = 0;
+  virtual void dispatch(int ubatch, int group) = 0;
 
   /// compute lane, head of `experts`: the received and the own rows, grouped by local expert.
-  virtual ExpertRows arrange(int ubatch) = 0;
+  virtual ExpertRows arrange(int ubatch, int group) = 0;
 
   /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order.
   /// by_rank, by_expert: sums this rank's weighted rows of each token, rounded to the activation
   /// dtype. by_choice: only puts the rows into the order in which they go back, without weights.
-  virtual void reduce(int ubatch, const at::Tensor& expert_rows) = 0;
+  /// Where experts are cut, rows of earlier groups belong to sums that a later one completes: the
+  /// exchange keeps the tensors until the last group's reduce, and nobody may change them.
+  virtual void reduce(int ubatch, int group, const at::Tensor& expert_rows) = 0;
 
   /// comm lane: only moves rows back, one per (token, rank), with by_choice one per (token,
   /// choice). Own rows never travel.
-  virtual void combine(int ubatch) = 0;
+  virtual void combine(int ubatch, int group) = 0;
 
   /// compute lane, head of the ubatch's next op. by_rank, by_expert: the owner adds the partial
   /// rows of the ranks that own at least one of the token's experts. by_choice: the owner adds

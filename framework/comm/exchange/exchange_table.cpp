@@ -26,7 +26,8 @@ ExchangeSide over_mpi(RowSelection selection) {
           .buffer_bytes =
               [selection](const ExchangeShape& shape, std::int64_t max_tokens, double) {
                 return mpi_exchange_bytes(selection, shape, max_tokens);
-              }};
+              },
+          .max_groups = kMaxGroups};
 }
 
 ExchangeSide over_nccl(BlockKind kind) {

@@ -30,6 +30,7 @@ struct ExchangeSide {
       buffer_bytes;
 
   int max_top_k = std::numeric_limits<int>::max();  ///< experts that a token may have
+  int max_groups = 1;                               ///< into which it can cut the experts of a rank
 };
 
 struct ExchangeRow {

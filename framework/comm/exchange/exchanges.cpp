@@ -100,6 +100,20 @@ void check_top_k(const std::string& kind, bool on_gpu, int top_k) {
   }
 }
 
+void check_groups(const std::string& kind, bool on_gpu, int num_groups, int experts_per_rank) {
+  const int most = side_of(find_built(kind, on_gpu), on_gpu)->max_groups;
+  const auto groups = counted(num_groups, "group") + " of experts";
+  if (num_groups > most) {
+    throw InputError(groups + ": exchange '" + kind + "' on " + (on_gpu ? "GPUs" : "host ranks") +
+                     (most > 1 ? " takes at most " + std::to_string(most)
+                               : " takes the experts of a rank as one"));
+  }
+  if (experts_per_rank > 0 && num_groups > experts_per_rank) {
+    throw InputError(groups + ": a rank has " + counted(experts_per_rank, "expert") +
+                     "; allowed: at most one group an expert");
+  }
+}
+
 GraphMode max_graph_mode(const std::string& kind) {
   return find_built(kind, /*on_gpu=*/true).max_graph;
 }

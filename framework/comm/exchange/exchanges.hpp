@@ -38,6 +38,10 @@ std::unique_ptr<Exchange> make_exchange(const std::string& kind,
 /// Throws InputError for a model whose tokens have more experts than it can hold.
 void check_top_k(const std::string& kind, bool on_gpu, int top_k);
 
+/// Throws InputError for more groups of experts than it can cut a rank's experts into, which has
+/// `experts_per_rank`; 0 = the model has none.
+void check_groups(const std::string& kind, bool on_gpu, int num_groups, int experts_per_rank);
+
 /// How much of a step on GPUs can be captured.
 GraphMode max_graph_mode(const std::string& kind);
 

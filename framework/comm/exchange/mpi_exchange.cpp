@@ -14,11 +14,11 @@
 namespace dovetail {
 namespace {
 
-static_assert(kMaxUbatches * kNumMessageKinds <= 32767, "MPI guarantees no larger tags");
+static_assert(kMaxUbatches * kMaxGroups * kNumMessageKinds <= 32767,
+              "MPI guarantees no larger tags");
 
-// By stage: the call that was made last.
-constexpr std::array<const char*, 6> kStageNames = {
-    "idle", "prepare", "dispatch", "arrange", "reduce", "combine"};
+constexpr std::array<const char*, 6> kCallNames = {
+    "prepare", "dispatch", "arrange", "reduce", "combine", "finish"};
 
 const ExchangeShape& checked(const ExchangeShape& shape, const ExchangeSetting& setting) {
   check_shape(shape);
@@ -61,21 +61,57 @@ std::string MpiExchange::where(int ubatch, const char* call) const {
          std::to_string(shape_.ep_rank);
 }
 
-MpiExchange::Ubatch& MpiExchange::enter(int ubatch, Stage after, const char* call) {
+std::string MpiExchange::where(int ubatch, int group, Call call) const {
+  const auto& plan = state_->ubatches[index(ubatch)].plan;
+  const bool is_cut = plan && plan->num_groups > 1;
+  return where(ubatch,
+               (kCallNames.at(static_cast<std::size_t>(call)) +
+                (is_cut ? " of group " + std::to_string(group) : std::string()))
+                   .c_str());
+}
+
+MpiExchange::Ubatch& MpiExchange::slot_of(int ubatch, const char* call) const {
   DOVETAIL_CHECK(ubatch >= 0 && ubatch < shape_.num_ubatches,
                  where(ubatch, call) + ": there are " + counted(shape_.num_ubatches, "ubatch"));
   if (failed_) {
     throw RunError(where(ubatch, call) + ": the exchange failed earlier");
   }
-  auto& slot = state_->ubatches[index(ubatch)];
-  // A new prepare may drop what came before, but not counts that are on their way.
-  const bool in_order = after == Stage::idle
-                            ? slot.counts.empty()
-                            : slot.stage == after || (slot.adopted && after != Stage::arranged);
-  DOVETAIL_CHECK(in_order,
-                 where(ubatch, call) + " must follow " +
-                     kStageNames.at(static_cast<std::size_t>(after)) + "; the last call was " +
-                     kStageNames.at(static_cast<std::size_t>(slot.stage)));
+  return state_->ubatches[index(ubatch)];
+}
+
+/// A call of a prepared ubatch. Under an adopted plan one side of the overlap is left out: any call
+/// may follow, but reduce its arrange.
+MpiExchange::Ubatch& MpiExchange::enter(int ubatch, int group, Call call) {
+  auto& slot = slot_of(ubatch, kCallNames.at(static_cast<std::size_t>(call)));
+  auto& done = slot.progress;
+  const auto require = [&](bool holds, const char* what) {
+    DOVETAIL_CHECK(holds, where(ubatch, group, call) + " must follow " + what);
+  };
+  require(slot.prepared, "prepare");
+  DOVETAIL_CHECK(group >= 0 && group < slot.plan->num_groups,
+                 where(ubatch, group, call) + ": group " + std::to_string(group) + " of " +
+                     std::to_string(slot.plan->num_groups));
+  switch (call) {
+    case Call::prepare:
+      break;
+    case Call::dispatch:
+      require(slot.adopted || done.dispatched == group, "the dispatch of the group before");
+      break;
+    case Call::arrange:
+      require(slot.adopted || done.dispatched > group, "dispatch");
+      require(done.arranged == group && done.reduced == group, "the reduce of the group before");
+      break;
+    case Call::reduce:
+      require(done.arranged == group + 1 && done.reduced == group, "arrange");
+      break;
+    case Call::combine:
+      require(slot.adopted || done.reduced > group, "reduce");
+      require(slot.adopted || done.combined == group, "the combine of the group before");
+      break;
+    case Call::finish:
+      require(slot.adopted || done.combined == slot.plan->num_groups, "combine");
+      break;
+  }
   return slot;
 }
 
@@ -100,13 +136,18 @@ void MpiExchange::pack(Ubatch& slot, const at::Tensor& hidden) const {
 }
 
 void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
-  auto& slot = enter(ubatch, Stage::idle, "prepare");
+  auto& slot = slot_of(ubatch, "prepare");
+  // It may drop what came before, but not counts that are on their way.
+  DOVETAIL_CHECK(slot.counts.empty(),
+                 where(ubatch, "prepare") + ": no dispatch has followed the last");
   const auto num_choices =
       static_cast<std::size_t>(check_tokens(tokens, shape_, at::kCPU) * shape_.top_k);
+  DOVETAIL_CHECK(tokens.num_groups <= kMaxGroups, counted(tokens.num_groups, "group"));
 
-  // The stage is idle until all is well: a bad batch must not leave a half-made plan.
-  slot.stage = Stage::idle;
+  // Not prepared until all is well: a bad batch must not leave a half-made plan.
+  slot.prepared = false;
   slot.adopted = false;
+  slot.made_rows.clear();
   if (!slot.plan || slot.plan.use_count() > 1) {
     slot.plan = std::make_shared<RoutingPlan>();
   }
@@ -114,98 +155,154 @@ void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
              selection_,
              {tokens.expert_ids.const_data_ptr<std::int64_t>(), num_choices},
              {tokens.weights.const_data_ptr<float>(), num_choices},
+             tokens.num_groups,
              *slot.plan);
   on_wire([&] { post_counts(ubatch, slot); });
   pack(slot, tokens.hidden);
-  slot.stage = Stage::prepared;
+  slot.progress.restart();
+  slot.prepared = true;
 }
 
-void MpiExchange::dispatch(int ubatch) {
-  auto& slot = enter(ubatch, Stage::prepared, "dispatch");
+void MpiExchange::dispatch(int ubatch, int group) {
+  auto& slot = enter(ubatch, group, Call::dispatch);
   on_wire([&] {
-    if (!slot.adopted) {
+    if (!slot.adopted && group == 0) {
       wait_counts(ubatch, slot);
     }
-    move_rows_out(ubatch, slot);
-    if (!slot.adopted) {
+    move_rows_out(ubatch, group, slot);
+    if (!slot.adopted && group == 0) {
       complete_plan(*slot.plan);
     }
   });
   const auto& plan = *slot.plan;
-  const auto sent = sum_of(plan.packed_count) - plan.packed_count[index(shape_.ep_rank)];
   const auto metadata_bytes =
       static_cast<std::int64_t>(plan.metadata_width() * sizeof(std::int32_t));
-  const auto received = plan.num_arrivals() - plan.arrived_count[index(shape_.ep_rank)];
-  meter_.add({.dispatch_wire_bytes = sent * (row_bytes_ + metadata_bytes),
-              .dispatch_received_bytes = received * (row_bytes_ + metadata_bytes),
-              .dispatch_logical_bytes = plan.num_choices * row_bytes_});
-  slot.stage = Stage::dispatched;
+  Traffic traffic;
+  for (int peer = 0; peer < shape_.ep_size; ++peer) {
+    if (peer == shape_.ep_rank) {
+      continue;
+    }
+    traffic.dispatch_wire_bytes += plan.packed_count[plan.block(peer, group)] * row_bytes_;
+    traffic.dispatch_received_bytes += plan.arrived_count[plan.block(peer, group)] * row_bytes_;
+    if (group == 0) {
+      traffic.dispatch_wire_bytes += rows_of_rank(plan, plan.packed_count, peer) * metadata_bytes;
+      traffic.dispatch_received_bytes +=
+          rows_of_rank(plan, plan.arrived_count, peer) * metadata_bytes;
+    }
+  }
+  traffic.dispatch_logical_bytes = group == 0 ? plan.num_choices * row_bytes_ : 0;
+  meter_.add(traffic);
+  slot.progress.dispatched = group + 1;
 }
 
 SplitRows MpiExchange::arrived_rows(const Ubatch& slot) const {
   const auto& plan = *slot.plan;
+  const auto first = plan.packed_begin[plan.block(shape_.ep_rank, 0)];
   return {.travelled = slot.received.data(),
-          .own = slot.packed.data() + plan.packed_begin[index(shape_.ep_rank)] * row_bytes_,
-          .own_begin = sum_before(plan.arrived_count, shape_.ep_rank),
-          .own_count = plan.arrived_count[index(shape_.ep_rank)],
+          .own = slot.packed.data() + first * row_bytes_,
+          .own_begin = rows_before(plan, plan.arrived_count, shape_.ep_rank),
+          .own_count = rows_of_rank(plan, plan.arrived_count, shape_.ep_rank),
           .row_bytes = row_bytes_};
 }
 
 SplitRows MpiExchange::returned_rows(const Ubatch& slot) const {
   const auto& plan = *slot.plan;
+  const auto first = rows_before(plan, plan.go_back_count, shape_.ep_rank);
   return {.travelled = slot.returned.data(),
-          .own = slot.go_back.data() + sum_before(plan.go_back_count, shape_.ep_rank) * row_bytes_,
-          .own_begin = sum_before(plan.return_count, shape_.ep_rank),
-          .own_count = plan.return_count[index(shape_.ep_rank)],
+          .own = slot.go_back.data() + first * row_bytes_,
+          .own_begin = rows_before(plan, plan.return_count, shape_.ep_rank),
+          .own_count = rows_of_rank(plan, plan.return_count, shape_.ep_rank),
           .row_bytes = row_bytes_};
 }
 
-ExpertRows MpiExchange::arrange(int ubatch) {
-  auto& slot = enter(ubatch, Stage::dispatched, "arrange");
-  arrange_choices(*slot.plan, slot.arrangement);
-  const auto& offsets = slot.arrangement.offsets;
-  const auto num_rows = static_cast<std::int64_t>(slot.arrangement.arrival.size());
-  slot.expert_rows.reserve(num_rows);
-  copy_rows(arrived_rows(slot), slot.arrangement.arrival, slot.expert_rows.data());
-  std::copy(offsets.begin(), offsets.end(), slot.offsets.mutable_data_ptr<std::int32_t>());
-  slot.stage = Stage::arranged;
-  return {.rows = slot.expert_rows.view(num_rows), .offsets = slot.offsets};
-}
-
-void MpiExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
-  auto& slot = enter(ubatch, Stage::arranged, "reduce");
-  const auto num_rows = static_cast<std::int64_t>(slot.arrangement.arrival.size());
-  check_tensor(expert_rows, {num_rows, shape_.hidden}, shape_.dtype, at::kCPU, "expert_rows");
-  slot.go_back.reserve(slot.plan->num_go_back());
-  if (shape_.returns_choices()) {
-    copy_rows(static_cast<const std::byte*>(expert_rows.const_data_ptr()),
-              slot.arrangement.choice_row,
-              row_bytes_,
-              slot.go_back.data());
-  } else {
-    sum_choices(shape_.dtype,
-                shape_.hidden,
-                slot.arrangement,
-                expert_rows.const_data_ptr(),
-                slot.go_back.data());
+ExpertRows MpiExchange::arrange(int ubatch, int group) {
+  auto& slot = enter(ubatch, group, Call::arrange);
+  const auto& arrangement = slot.arrangement;
+  if (group == 0) {
+    arrange_choices(*slot.plan, slot.arrangement);
+    slot.expert_rows.reserve(std::ssize(arrangement.arrival));
   }
-  slot.stage = Stage::reduced;
+  const auto cut = slot.plan->cut();
+  const int first_expert = cut.begin(group);
+  const int num_experts = cut.begin(group + 1) - first_expert;
+  const auto row_end = [&](int end) -> std::int64_t {
+    return end == 0 ? 0 : arrangement.offsets[index(end - 1)];
+  };
+  const auto begin = row_end(first_expert);
+  const auto count = row_end(first_expert + num_experts) - begin;
+  copy_rows(arrived_rows(slot),
+            std::span(arrangement.arrival)
+                .subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)),
+            slot.expert_rows.data() + begin * row_bytes_);
+  const auto offsets = slot.offsets.narrow(0, first_expert, num_experts);
+  for (int expert = 0; expert < num_experts; ++expert) {
+    offsets.mutable_data_ptr<std::int32_t>()[expert] =
+        static_cast<std::int32_t>(row_end(first_expert + expert + 1) - begin);
+  }
+  slot.progress.arranged = group + 1;
+  return {.rows = slot.expert_rows.view(begin + count).narrow(0, begin, count),
+          .offsets = offsets,
+          .first_expert = first_expert};
 }
 
-void MpiExchange::combine(int ubatch) {
-  auto& slot = enter(ubatch, Stage::reduced, "combine");
-  on_wire([&] { move_parts_back(ubatch, slot); });
+void MpiExchange::reduce(int ubatch, int group, const at::Tensor& expert_rows) {
+  auto& slot = enter(ubatch, group, Call::reduce);
   const auto& plan = *slot.plan;
-  const auto sent = plan.num_go_back() - plan.go_back_count[index(shape_.ep_rank)];
-  const auto received = sum_of(plan.return_count) - plan.return_count[index(shape_.ep_rank)];
-  meter_.add({.combine_wire_bytes = sent * row_bytes_,
-              .combine_received_bytes = received * row_bytes_,
-              .combine_logical_bytes = plan.num_choices * row_bytes_});
-  slot.stage = Stage::combined;
+  const auto& offsets = slot.arrangement.offsets;
+  const auto cut = plan.cut();
+  GroupedRows made = {.parts = {}, .row_bytes = row_bytes_};
+  const int first_expert = cut.begin(group);
+  const auto num_rows = offsets[index(cut.begin(group + 1) - 1)] -
+                        (first_expert == 0 ? 0 : offsets[index(first_expert - 1)]);
+  check_tensor(expert_rows, {num_rows, shape_.hidden}, shape_.dtype, at::kCPU, "expert_rows");
+  slot.made_rows.push_back(expert_rows);
+  for (int part = 0; part <= group; ++part) {
+    made.parts.push_back(
+        {.data = static_cast<const std::byte*>(slot.made_rows[index(part)].const_data_ptr()),
+         .end = offsets[index(cut.begin(part + 1) - 1)]});
+  }
+  if (group == 0) {
+    slot.go_back.reserve(plan.num_go_back());
+  }
+  for (int owner = 0; owner < shape_.ep_size; ++owner) {
+    const auto block = plan.block(owner, group);
+    const auto first = sum_before(plan.go_back_count, block);
+    const auto end = first + plan.go_back_count[block];
+    auto* out = slot.go_back.data() + first * row_bytes_;
+    if (shape_.returns_choices()) {
+      copy_rows(
+          made,
+          std::span(slot.arrangement.choice_row)
+              .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(end - first)),
+          out);
+    } else {
+      sum_choices(shape_.dtype, shape_.hidden, slot.arrangement, first, end, made, out);
+    }
+  }
+  if (group + 1 == plan.num_groups) {
+    slot.made_rows.clear();
+  }
+  slot.progress.reduced = group + 1;
+}
+
+void MpiExchange::combine(int ubatch, int group) {
+  auto& slot = enter(ubatch, group, Call::combine);
+  on_wire([&] { move_parts_back(ubatch, group, slot); });
+  const auto& plan = *slot.plan;
+  Traffic traffic;
+  for (int peer = 0; peer < shape_.ep_size; ++peer) {
+    if (peer != shape_.ep_rank) {
+      traffic.combine_wire_bytes += plan.go_back_count[plan.block(peer, group)] * row_bytes_;
+      traffic.combine_received_bytes += plan.return_count[plan.block(peer, group)] * row_bytes_;
+    }
+  }
+  traffic.combine_logical_bytes = group == 0 ? plan.num_choices * row_bytes_ : 0;
+  meter_.add(traffic);
+  slot.progress.combined = group + 1;
 }
 
 at::Tensor MpiExchange::finish(int ubatch) {
-  auto& slot = enter(ubatch, Stage::combined, "finish");
+  auto& slot = enter(ubatch, 0, Call::finish);
   const auto& plan = *slot.plan;
   slot.output.reserve(plan.num_tokens);
   if (shape_.returns_choices()) {
@@ -224,39 +321,8 @@ at::Tensor MpiExchange::finish(int ubatch) {
               returned_rows(slot),
               slot.output.data());
   }
-  slot.stage = Stage::idle;
+  slot.prepared = false;
   return slot.output.view(plan.num_tokens);
-}
-
-std::shared_ptr<ExchangePlan> MpiExchange::plan(int ubatch) {
-  DOVETAIL_CHECK(ubatch >= 0 && ubatch < shape_.num_ubatches, where(ubatch, "plan"));
-  const auto& plan = state_->ubatches[index(ubatch)].plan;
-  DOVETAIL_CHECK(plan != nullptr, where(ubatch, "plan") + ": nothing was prepared");
-  return plan;
-}
-
-void MpiExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
-  auto& slot = enter(ubatch, Stage::idle, "adopt");
-  auto ours = std::dynamic_pointer_cast<RoutingPlan>(std::move(plan));
-  DOVETAIL_CHECK(ours != nullptr && ours->selection == selection_ && same_grid(ours->shape, shape_),
-                 where(ubatch, "adopt") + ": the plan was made by another kind of exchange");
-  DOVETAIL_CHECK(ours->complete,
-                 where(ubatch, "adopt") + ": the plan is not complete: its dispatch has not run");
-  const auto rank = index(shape_.ep_rank);
-  slot.packed.reserve(static_cast<std::int64_t>(ours->packed_tokens.size()));
-  slot.received.reserve(ours->num_arrivals() - ours->arrived_count[rank]);
-  slot.go_back.reserve(ours->num_go_back());
-  slot.returned.reserve(sum_of(ours->return_count) - ours->return_count[rank]);
-  slot.plan = std::move(ours);
-  slot.adopted = true;
-  slot.stage = Stage::prepared;
-}
-
-void MpiExchange::prepare_again(int ubatch,
-                                const at::Tensor& hidden,
-                                std::shared_ptr<ExchangePlan> plan) {
-  adopt(ubatch, std::move(plan));
-  pack(state_->ubatches[index(ubatch)], hidden);
 }
 
 }  // namespace dovetail

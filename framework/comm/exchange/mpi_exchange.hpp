@@ -15,16 +15,17 @@
 
 namespace dovetail {
 
-/// Point-to-point only: tags name the ubatch and the kind of message, so nothing depends on the
-/// order in which two threads enter MPI, and a late peer can be named. Calls have to come in the
-/// order of exchange.hpp (ContractError otherwise). After a failed dispatch or combine the exchange
-/// refuses every further call with RunError.
+/// Point-to-point only: tags name the ubatch, the group and the kind of message, so nothing depends
+/// on the order in which two threads enter MPI, and a late peer can be named. Calls have to come in
+/// the order of exchange.hpp (ContractError otherwise). After a failed dispatch or combine the
+/// exchange refuses every further call with RunError.
 ///
 /// `gather`: each rank sends all its routed rows to every other rank, which picks what its experts
 /// need. `ragged`: exact counts, one row per (token, destination rank). Rows come back the same way
 /// in both: one per (token, rank that owns one of its experts), batch_invariant: one per (token,
 /// choice).
-/// Counts travel on `counts_comm`, posted by prepare, completed at the head of dispatch.
+/// Counts travel on `counts_comm`, posted by prepare, completed at the head of the first dispatch,
+/// which also brings the metadata of all groups.
 class MpiExchange final : public Exchange, private ExchangePlans, private HostBuffers {
  public:
   /// Takes both communicators of host ranks; shape.ep_rank is the rank in them. Local. Throws
@@ -41,10 +42,10 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
   MpiExchange& operator=(MpiExchange&&) = delete;
 
   void prepare(int ubatch, const RoutedTokens& tokens) override;
-  void dispatch(int ubatch) override;
-  ExpertRows arrange(int ubatch) override;
-  void reduce(int ubatch, const at::Tensor& expert_rows) override;
-  void combine(int ubatch) override;
+  void dispatch(int ubatch, int group) override;
+  ExpertRows arrange(int ubatch, int group) override;
+  void reduce(int ubatch, int group, const at::Tensor& expert_rows) override;
+  void combine(int ubatch, int group) override;
   at::Tensor finish(int ubatch) override;
 
   ExchangePlans& plans() override { return *this; }
@@ -56,7 +57,7 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
  private:
   struct Ubatch;
   struct State;
-  enum class Stage { idle, prepared, dispatched, arranged, reduced, combined };
+  enum class Call { prepare, dispatch, arrange, reduce, combine, finish };
 
   // ExchangePlans
   std::shared_ptr<ExchangePlan> plan(int ubatch) override;
@@ -67,18 +68,21 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
 
   /// Of all row buffers, and of the metadata of the ubatches' plans.
   std::int64_t bytes() const override;
-  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override;
+  std::vector<at::Tensor> received_rows(int ubatch, Phase phase, std::optional<int> group) override;
 
-  Ubatch& enter(int ubatch, Stage after, const char* call);
+  Ubatch& slot_of(int ubatch, const char* call) const;
+  Ubatch& enter(int ubatch, int group, Call call);
   std::string where(int ubatch, const char* call) const;
+  std::string where(int ubatch, int group, Call call) const;
   void pack(Ubatch& slot, const at::Tensor& hidden) const;
   void post_counts(int ubatch, Ubatch& slot);
   void wait_counts(int ubatch, Ubatch& slot);
-  void move_rows_out(int ubatch, Ubatch& slot);
-  void move_parts_back(int ubatch, Ubatch& slot);
+  void move_metadata_out(int ubatch, Ubatch& slot);
+  void move_rows_out(int ubatch, int group, Ubatch& slot);
+  void move_parts_back(int ubatch, int group, Ubatch& slot);
   SplitRows arrived_rows(const Ubatch& slot) const;
   SplitRows returned_rows(const Ubatch& slot) const;
-  MessageKind message_kind(int ubatch, int kind) const;
+  MessageKind message_kind(int ubatch, int group, int kind) const;
 
   /// Runs a wire call; a failure marks the exchange as unusable.
   template <class Body>

@@ -25,9 +25,29 @@ std::int64_t MpiExchange::bytes() const {
   return bytes;
 }
 
-std::vector<at::Tensor> MpiExchange::received_rows(int ubatch, Phase phase) {
+std::vector<at::Tensor> MpiExchange::received_rows(int ubatch,
+                                                   Phase phase,
+                                                   std::optional<int> group) {
   const auto& slot = state_->ubatches.at(index(ubatch));
-  return {(phase == Phase::dispatch ? slot.received : slot.returned).all()};
+  const bool is_dispatch = phase == Phase::dispatch;
+  const auto all = (is_dispatch ? slot.received : slot.returned).all();
+  if (!group || !slot.plan || slot.plan->num_groups == 1) {
+    return {all};
+  }
+  const auto& plan = *slot.plan;
+  const auto& counts = is_dispatch ? plan.arrived_count : plan.return_count;
+  std::vector<at::Tensor> rows;
+  std::int64_t begin = 0;
+  for (int source = 0; source < shape_.ep_size; ++source) {
+    for (int each = 0; source != shape_.ep_rank && each < plan.num_groups; ++each) {
+      const auto count = counts[plan.block(source, each)];
+      if (each == *group) {
+        rows.push_back(all.narrow(0, begin, count));
+      }
+      begin += count;
+    }
+  }
+  return rows;
 }
 
 std::int64_t mpi_exchange_bytes(RowSelection selection,

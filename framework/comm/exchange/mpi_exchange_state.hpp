@@ -1,6 +1,7 @@
 // What an MpiExchange holds per ubatch; private to mpi_exchange*.cpp.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -14,15 +15,29 @@
 
 namespace dovetail {
 
-/// Kinds of messages on the exchange communicator; tag = ubatch * kNumMessageKinds + kind.
+/// Kinds of messages on the exchange communicator; tag = (ubatch * kMaxGroups + group) *
+/// kNumMessageKinds + kind.
 enum MessageContent { kMetadata, kRows, kParts, kNumMessageKinds };
 
 inline std::size_t index(int i) {
   return static_cast<std::size_t>(i);
 }
 
+/// Rows of a rank, or before it, over all groups.
+inline std::int64_t rows_of_rank(const RoutingPlan& plan,
+                                 const std::vector<std::int64_t>& counts,
+                                 int rank) {
+  return sum_before(counts, plan.block(rank + 1, 0)) - sum_before(counts, plan.block(rank, 0));
+}
+
+inline std::int64_t rows_before(const RoutingPlan& plan,
+                                const std::vector<std::int64_t>& counts,
+                                int rank) {
+  return sum_before(counts, plan.block(rank, 0));
+}
+
 inline std::int64_t sum_of(const std::vector<std::int64_t>& counts) {
-  return sum_before(counts, static_cast<int>(counts.size()));
+  return sum_before(counts, counts.size());
 }
 
 struct MpiExchange::Ubatch {
@@ -35,7 +50,22 @@ struct MpiExchange::Ubatch {
         output(shape.hidden, shape.dtype),
         offsets(at::zeros({shape.experts_per_rank()}, at::kInt)) {}
 
-  Stage stage = Stage::idle;
+  /// How many groups each call has been made for since prepare. The lanes count side by side.
+  struct Progress {
+    std::atomic<int> dispatched{0};
+    std::atomic<int> arranged{0};
+    std::atomic<int> reduced{0};
+    std::atomic<int> combined{0};
+
+    void restart() {
+      for (auto* calls : {&dispatched, &arranged, &reduced, &combined}) {
+        calls->store(0);
+      }
+    }
+  };
+
+  bool prepared = false;
+  Progress progress;
   bool adopted = false;  ///< the plan came complete: any call may follow
   std::shared_ptr<RoutingPlan> plan;
   Arrangement arrangement;
@@ -48,10 +78,11 @@ struct MpiExchange::Ubatch {
   RowBuffer packed;                          ///< to send, own rows included
   RowBuffer received;                        ///< of the other ranks
   RowBuffer expert_rows;
-  RowBuffer go_back;   ///< to the owners of tokens, own rows included
-  RowBuffer returned;  ///< of own tokens, from the other ranks
+  std::vector<at::Tensor> made_rows;  ///< by group: what reduce got, until the last group's
+  RowBuffer go_back;                  ///< to the owners of tokens, own rows included
+  RowBuffer returned;                 ///< of own tokens, from the other ranks
   RowBuffer output;
-  at::Tensor offsets;  ///< [experts_per_rank] int32
+  at::Tensor offsets;  ///< [experts_per_rank] int32, of each group its own ends
 };
 
 struct MpiExchange::State {

@@ -118,6 +118,14 @@ void with_type(at::ScalarType dtype, Body body) {
   }
 }
 
+template <class Rows>
+void copy_rows_of(const Rows& source, std::span<const std::int32_t> order, std::byte* out) {
+  for (const auto index : order) {
+    std::memcpy(out, source.row(index), static_cast<std::size_t>(source.row_bytes));
+    out += source.row_bytes;
+  }
+}
+
 }  // namespace
 
 void copy_rows(const std::byte* source,
@@ -131,24 +139,30 @@ void copy_rows(const std::byte* source,
 }
 
 void copy_rows(const SplitRows& source, std::span<const std::int32_t> order, std::byte* out) {
-  for (const auto index : order) {
-    std::memcpy(out, source.row(index), static_cast<std::size_t>(source.row_bytes));
-    out += source.row_bytes;
-  }
+  copy_rows_of(source, order, out);
+}
+
+void copy_rows(const GroupedRows& source, std::span<const std::int32_t> order, std::byte* out) {
+  copy_rows_of(source, order, out);
 }
 
 void sum_choices(at::ScalarType dtype,
                  std::int64_t hidden,
                  const Arrangement& arrangement,
-                 const void* rows,
+                 std::int64_t first_slot,
+                 std::int64_t end_slot,
+                 const GroupedRows& rows,
                  void* out) {
+  const auto begin = std::span(arrangement.slot_begin)
+                         .subspan(static_cast<std::size_t>(first_slot),
+                                  static_cast<std::size_t>(end_slot - first_slot + 1));
   with_type(dtype, [&]<class T>(T) {
     sum_weighted_as<T, std::int32_t>(
         hidden,
-        arrangement.slot_begin,
+        begin,
         arrangement.choice_weight,
         [&](std::size_t i) {
-          return static_cast<const T*>(rows) + arrangement.choice_row[i] * hidden;
+          return reinterpret_cast<const T*>(rows.row(arrangement.choice_row[i]));
         },
         static_cast<T*>(out));
   });

@@ -31,19 +31,42 @@ struct SplitRows {
   }
 };
 
+/// Expert rows of a rank, of which each group of experts has made its own.
+struct GroupedRows {
+  struct Part {
+    const std::byte* data = nullptr;
+    std::int64_t end = 0;  ///< of its rows in the whole order
+  };
+
+  std::vector<Part> parts;  ///< by group
+  std::int64_t row_bytes = 0;
+
+  /// Of a group that is there.
+  const std::byte* row(std::int64_t n) const {
+    std::size_t part = 0;
+    while (n >= parts[part].end) {
+      ++part;
+    }
+    return parts[part].data + (n - (part == 0 ? 0 : parts[part - 1].end)) * row_bytes;
+  }
+};
+
 /// out[i] = source[order[i]]; rows of row_bytes.
 void copy_rows(const std::byte* source,
                std::span<const std::int32_t> order,
                std::int64_t row_bytes,
                std::byte* out);
 void copy_rows(const SplitRows& source, std::span<const std::int32_t> order, std::byte* out);
+void copy_rows(const GroupedRows& source, std::span<const std::int32_t> order, std::byte* out);
 
-/// One row per slot: the weighted sum of its expert rows in ascending k. rows [expert
-/// rows][hidden], out [slots][hidden], both of `dtype`.
+/// One row per slot of [first_slot, end_slot): the weighted sum of its expert rows in ascending k.
+/// rows [expert rows][hidden], out [slots][hidden], both of `dtype`.
 void sum_choices(at::ScalarType dtype,
                  std::int64_t hidden,
                  const Arrangement& arrangement,
-                 const void* rows,
+                 std::int64_t first_slot,
+                 std::int64_t end_slot,
+                 const GroupedRows& rows,
                  void* out);
 
 /// One row per token: the sum of its parts in the order of `parts`, zeros where it has none.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -35,9 +36,12 @@ class StepBuffers {
   virtual std::int64_t bytes() const = 0;
 
   /// The memory into which `phase`, dispatch or combine, of the ubatch receives rows of the other
-  /// ranks: views of any dtype, empty without other ranks. The next call of the exchange for that
+  /// ranks: views of any dtype, empty without other ranks. Of a group: the part into which the
+  /// phase has received that group's rows, once it has. The next call of the exchange for that
   /// ubatch may move it. From the thread that makes the ubatch's calls.
-  virtual std::vector<at::Tensor> received_rows(int ubatch, Phase phase) = 0;
+  virtual std::vector<at::Tensor> received_rows(int ubatch,
+                                                Phase phase,
+                                                std::optional<int> group) = 0;
 };
 
 /// Of an exchange between host ranks: buffers grow with what comes, calls themselves throw for what

@@ -50,6 +50,76 @@ TEST(ExchangeTraffic, RaggedSendsOneRowPerTokenAndRemoteRank) {
   }
 }
 
+// Groups only spread what travels: each peer's counts are one number a group.
+TEST(ExchangeTraffic, GroupsSendNoMoreRows) {
+  const TestGroup group;
+  for (const auto* kind : kKinds) {
+    const auto shape = group.shape(8, std::min(4, group.size * 8));
+    const auto batch =
+        make_batch(shape, equal_tokens(group, 50), Routing::uniform, Weights::random, fresh_seed());
+    Traffic whole;
+    for (const int num_groups : {1, 2, 8}) {
+      const auto exchange = group.make(kind, shape);
+      CommLane lane(false);
+      EXPECT_EQ(join_problems(run_layers(*exchange, group.rank, {{batch}}, lane, num_groups)), "");
+      const auto traffic = exchange->meter().traffic();
+      whole = num_groups == 1 ? traffic : whole;
+      const auto more_counts = std::int64_t{8} * (num_groups - 1) * (group.size - 1);
+      EXPECT_EQ(traffic.dispatch_wire_bytes, whole.dispatch_wire_bytes + more_counts);
+      EXPECT_EQ(traffic.dispatch_received_bytes, whole.dispatch_received_bytes + more_counts);
+      EXPECT_EQ(traffic.combine_wire_bytes, whole.combine_wire_bytes);
+      EXPECT_EQ(traffic.combine_received_bytes, whole.combine_received_bytes);
+      EXPECT_EQ(traffic.dispatch_logical_bytes, whole.dispatch_logical_bytes);
+      EXPECT_EQ(traffic.combine_logical_bytes, whole.combine_logical_bytes);
+    }
+  }
+}
+
+// The first group of a token's experts on a rank brings its row, the last one takes the sum back.
+TEST(ExchangeTraffic, ARowTravelsWithTheFirstGroupThatNeedsItAndBackWithTheLast) {
+  const TestGroup group;
+  if (group.size == 1) {
+    GTEST_SKIP() << "nothing travels";
+  }
+  const auto shape = group.shape(4, 2);
+  auto batch = make_batch(shape, equal_tokens(group, 6), Routing::uniform, Weights::random, 1);
+  for (int rank = 0; rank < group.size; ++rank) {  // tokens 0 to 2: experts 1 and 2; others: 3
+    auto& ids = batch.ranks[static_cast<std::size_t>(rank)].expert_ids;
+    for (std::size_t token = 0; token < 6; ++token) {
+      const int first = (rank + 1) % group.size * 4;
+      ids[2 * token] = first + (token < 3 ? 2 : 3);
+      ids[2 * token + 1] = token < 3 ? first + 1 : -1;
+    }
+  }
+  const auto exchange = group.make("ragged", shape);
+  auto tokens = to_tensors(batch, group.rank);
+  tokens.num_groups = 4;
+  exchange->prepare(0, tokens);
+  const std::vector<std::int64_t> rows_out = {0, 3, 0, 3};
+  const std::vector<std::int64_t> rows_back = {0, 0, 3, 3};
+  const auto metadata = std::int64_t{6} * 8 * shape.top_k;
+  const auto counts = std::int64_t{8} * 4 * (group.size - 1);
+  for (std::size_t g = 0; g < 4; ++g) {
+    const auto before = exchange->meter().traffic();
+    exchange->dispatch(0, static_cast<int>(g));
+    const auto after = exchange->meter().traffic();
+    EXPECT_EQ(after.dispatch_wire_bytes - before.dispatch_wire_bytes,
+              rows_out[g] * shape.row_bytes() + (g == 0 ? metadata + counts : 0))
+        << g;
+  }
+  for (std::size_t g = 0; g < 4; ++g) {
+    const auto before = exchange->meter().traffic();
+    const auto rows = exchange->arrange(0, static_cast<int>(g));
+    exchange->reduce(0, static_cast<int>(g), apply_experts(shape, group.rank, rows));
+    exchange->combine(0, static_cast<int>(g));
+    const auto after = exchange->meter().traffic();
+    EXPECT_EQ(after.combine_received_bytes - before.combine_received_bytes,
+              rows_back[g] * shape.row_bytes())
+        << g;
+  }
+  EXPECT_EQ(join_problems(check_output(batch, group.rank, exchange->finish(0))), "");
+}
+
 TEST(ExchangeTraffic, GatherSendsEveryRoutedRowToEveryPeer) {
   const TestGroup group;
   const auto shape = group.shape(3, 2);

@@ -30,8 +30,11 @@ Capabilities capabilities() {
   all.architectures = {"qwen3_moe"};
   for (const auto& name : policies().names()) {
     const auto& policy = policies().at(name);
-    all.policies.push_back(
-        {name, policy.min_ubatches, policy.max_ubatches, policy.default_ubatches});
+    all.policies.push_back({name,
+                            policy.min_ubatches,
+                            policy.max_ubatches,
+                            policy.default_ubatches,
+                            policy.max_groups});
   }
   for (const auto& split : split_kinds()) {
     all.splits.push_back(split.name);
@@ -222,6 +225,23 @@ TEST(PolicyKeys, RefuseAutoWithoutATableOrWithACandidateThatIsNone) {
         << message;
     EXPECT_EQ(message.find(bad + ","), std::string::npos) << message;
   }
+}
+
+TEST(PolicyKeys, ReadGroupsOfExpertsWhereTheyAreCut) {
+  EXPECT_EQ(read("{name: expert_groups}").groups, 0);
+  EXPECT_EQ(read("{name: a, schedule: expert_groups, groups: 8, ubatches: 2}").groups, 8);
+  EXPECT_EQ(read("{name: a, schedule: auto, table: t.json, candidate: expert_groups, ubatches: 2, "
+                 "groups: 4}")
+                .groups,
+            4);
+  EXPECT_EQ(refusal("{name: dual_batch, groups: 2}"),
+            "6:32: policies[1].groups: the overlap policy is 'dual_batch'; allowed: only with "
+            "expert_groups");
+  EXPECT_NE(refusal("{name: a, schedule: x.json, groups: 2}"), "") << "the file has its own";
+  EXPECT_NE(refusal("{name: expert_groups, groups: 9}"), "");
+  EXPECT_EQ(refusal("{name: auto, table: t.json, candidate: expert_groups}")
+                .find("6:5: policies[1].ubatches: 1 ubatch in expert_groups; allowed: 2 to 8"),
+            0U);
 }
 
 TEST(PolicyKeys, RefuseUbatchesThatTheScheduleDoesNotTake) {

@@ -25,7 +25,7 @@ using testing::kShared;
 using testing::RecordingBody;
 
 bool same(const Op& a, const Op& b) {
-  return a.layer == b.layer && a.ubatch == b.ubatch && a.phase == b.phase;
+  return a.layer == b.layer && a.ubatch == b.ubatch && a.phase == b.phase && a.group == b.group;
 }
 
 RunnerOptions options_of(HandOff hand_off, std::chrono::milliseconds timeout) {

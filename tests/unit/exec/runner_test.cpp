@@ -38,18 +38,23 @@ Schedule dual_batch(std::vector<LayerShape> layers, int num_ubatches) {
 /// Each op once; waits and the op before on the same lane finished before each start; compute ops
 /// in schedule order.
 void check_order(const Schedule& schedule, const RecordingBody& body) {
-  std::map<std::tuple<int, int, Phase>, RecordingBody::Record> by_op;
+  std::map<std::tuple<int, int, Phase, int>, RecordingBody::Record> by_op;
   for (const auto* records : {&body.compute_records(), &body.comm_records()}) {
     for (const auto& record : *records) {
       const bool fresh =
-          by_op.emplace(std::tuple(record.op.layer, record.op.ubatch, record.op.phase), record)
+          by_op
+              .emplace(
+                  std::tuple(record.op.layer, record.op.ubatch, record.op.phase, record.op.group),
+                  record)
               .second;
       ASSERT_TRUE(fresh) << "an op ran twice";
     }
   }
   ASSERT_EQ(by_op.size(), schedule.ops.size());
   std::array<std::uint64_t, 2> lane_end = {0, 0};
-  const auto record_of = [&](const Op& op) { return by_op.at({op.layer, op.ubatch, op.phase}); };
+  const auto record_of = [&](const Op& op) {
+    return by_op.at({op.layer, op.ubatch, op.phase, op.group});
+  };
   for (const auto& op : schedule.ops) {
     const auto record = record_of(op);
     for (const int wait : op.waits) {
@@ -70,7 +75,8 @@ TEST(Runner, RandomSchedulesAreRunInOrderWithEqualResultsInEveryMode) {
   std::map<std::string, std::array<std::uint64_t, kMaxUbatches>> result_of_model;
   for (int i = 0; i < 700; ++i) {
     const Schedule schedule = testing::random_schedule(random);
-    std::string model = std::to_string(schedule.num_ubatches);
+    std::string model =
+        std::to_string(schedule.num_ubatches) + "u" + std::to_string(schedule.num_groups) + "g";
     for (const auto& layer : schedule.layers) {
       model += layer.is_moe ? (layer.has_shared_experts ? "s" : "m") : "d";
     }

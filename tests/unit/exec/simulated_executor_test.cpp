@@ -19,9 +19,12 @@ using testing::kDense;
 using testing::kMoe;
 using testing::kShared;
 
-Schedule make(const std::string& policy, std::vector<LayerShape> layers, int num_ubatches) {
+Schedule make(const std::string& policy,
+              std::vector<LayerShape> layers,
+              int num_ubatches,
+              int num_groups = 1) {
   return policies().at(policy).make_schedule(
-      {{std::move(layers)}, WorkPhase::prefill, num_ubatches});
+      {{std::move(layers)}, WorkPhase::prefill, num_ubatches, {}, num_groups});
 }
 
 /// Each phase a fixed time for all ubatches.
@@ -69,6 +72,21 @@ TEST(Simulation, SharedExpertHidesTheDispatch) {
   // attention 10, route 1, dispatch 7 beside shared experts 3, experts 20, combine 5
   EXPECT_EQ(simulate(schedule, fixed(10, 1, 7, 20, 5, 3), {}).total_ns, 10 + 1 + 7 + 20 + 5);
   EXPECT_EQ(simulate(schedule, fixed(10, 1, 7, 20, 5, 9), {}).total_ns, 10 + 1 + 9 + 20 + 5);
+}
+
+TEST(Simulation, ExpertGroupsByHand) {
+  // By group: dispatch 2, experts 5, combine 3.
+  const OpCost cost = fixed(10, 1, 2, 5, 3);
+  const auto step = simulate(make("expert_groups", {kMoe}, 1, 4), cost, {});
+  // compute: a 0-10 r 10-11 e0 13-18 e1 18-23 e2 23-28 e3 28-33; comm: d0 11-13 d1 13-15 d2 15-17
+  // d3 17-19 c0 19-22 c1 23-26 c2 28-31 c3 33-36
+  const std::vector<std::int64_t> starts = {
+      0, 0, 10, 11, 13, 15, 17, 13, 19, 18, 23, 23, 28, 28, 33, 36};
+  EXPECT_EQ(step.times.start_ns, starts);
+  EXPECT_EQ(step.total_ns, 36);
+  // Of the same work in one piece all of the exchange is seen.
+  const auto whole = simulate(make("sequential", {kMoe}, 1), fixed(10, 1, 8, 20, 12), {});
+  EXPECT_EQ(whole.total_ns, 51);
 }
 
 TEST(Simulation, DualBatchByHand) {
@@ -272,6 +290,12 @@ TEST(CostTable, IsALineOverTokensByKindOfLayer) {
   EXPECT_EQ(table({1, 1, Phase::attention, Lane::compute, {}}), 100);
   EXPECT_EQ(table({0, 0, Phase::attention, Lane::compute, {}}), 60);
   EXPECT_EQ(table({kNoLayer, 0, Phase::embed, Lane::compute, {}}), 0);
+  const auto experts = static_cast<std::size_t>(Phase::experts);
+  table.moe[experts] = {7, 4};
+  table.num_groups = 2;
+  EXPECT_EQ(table({1, 0, Phase::experts, Lane::compute, {}, 1}), 7 + 4 * 10 / 2)
+      << "each group costs its start and its share";
+  EXPECT_EQ(table({1, 0, Phase::experts, Lane::compute, {}}), 7 + 4 * 10);
   EXPECT_THROW(table({2, 0, Phase::attention, Lane::compute, {}}), ContractError);
   EXPECT_THROW(table({0, 2, Phase::attention, Lane::compute, {}}), ContractError);
 }

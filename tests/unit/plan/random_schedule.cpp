@@ -1,6 +1,7 @@
 #include "tests/unit/plan/random_schedule.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <iostream>
 #include <map>
@@ -22,16 +23,18 @@ int pick(std::mt19937_64& random, int below) {
 struct Node {
   int layer = kNoLayer;
   Phase phase = Phase::embed;
+  int group = kNoGroup;
   std::vector<std::size_t> needs;
 };
 
-std::vector<Node> nodes_of(const std::vector<LayerShape>& layers) {
-  std::vector<Node> nodes = {{kNoLayer, Phase::embed, {}}};
+std::vector<Node> nodes_of(const std::vector<LayerShape>& layers, int num_groups) {
+  std::vector<Node> nodes = {{kNoLayer, Phase::embed, kNoGroup, {}}};
   std::vector<std::size_t> ends = {0};
-  const auto add = [&](int layer, Phase phase, const std::vector<std::size_t>& needs) {
-    nodes.push_back({layer, phase, needs});
-    return nodes.size() - 1;
-  };
+  const auto add =
+      [&](int layer, Phase phase, const std::vector<std::size_t>& needs, int group = kNoGroup) {
+        nodes.push_back({layer, phase, group, needs});
+        return nodes.size() - 1;
+      };
   for (int l = 0; l < static_cast<int>(layers.size()); ++l) {
     const auto& shape = layers[static_cast<std::size_t>(l)];
     const auto attention = add(l, Phase::attention, ends);
@@ -40,9 +43,16 @@ std::vector<Node> nodes_of(const std::vector<LayerShape>& layers) {
       continue;
     }
     const auto route = add(l, Phase::route, {attention});
-    const auto dispatch = add(l, Phase::dispatch, {route});
-    const auto experts = add(l, Phase::experts, {dispatch});
-    ends = {add(l, Phase::combine, {experts})};
+    std::array<std::vector<std::size_t>, 3> before = {{{route}, {}, {}}};  // of the group before
+    for (int g = 0; g < num_groups; ++g) {
+      const int group = num_groups > 1 ? g : kNoGroup;
+      const auto dispatch = add(l, Phase::dispatch, before[0], group);
+      before[1].push_back(dispatch);
+      const auto experts = add(l, Phase::experts, before[1], group);
+      before[2].push_back(experts);
+      before = {{{dispatch}, {experts}, {add(l, Phase::combine, before[2], group)}}};
+    }
+    ends = before[2];
     if (shape.has_shared_experts) {
       ends.push_back(add(l, Phase::shared_experts, {route}));
     }
@@ -80,7 +90,11 @@ std::vector<Schedule> all_policy_schedules(const std::vector<LayerShape>& layers
     }
     const Policy& policy = policies().at(name);
     for (int n = policy.min_ubatches; n <= policy.max_ubatches; ++n) {
-      schedules.push_back(policy.make_schedule({{layers}, WorkPhase::prefill, n}));
+      for (const int groups : {1, 2, 3, 8}) {
+        if (groups <= policy.max_groups) {
+          schedules.push_back(policy.make_schedule({{layers}, WorkPhase::prefill, n, {}, groups}));
+        }
+      }
     }
   }
   return schedules;
@@ -92,7 +106,8 @@ Schedule random_schedule(std::mt19937_64& random) {
     schedule.layers.push_back(
         std::vector{kDense, kMoe, kShared}.at(static_cast<std::size_t>(pick(random, 3))));
   }
-  const auto nodes = nodes_of(schedule.layers);
+  schedule.num_groups = std::max(1, pick(random, 6) - 2);
+  const auto nodes = nodes_of(schedule.layers, schedule.num_groups);
   const int lane_rule = pick(random, 3);  // exchange on compute, on comm, on either
   const auto num_ubatches = static_cast<std::size_t>(schedule.num_ubatches);
   std::vector<std::vector<int>> op_of(num_ubatches, std::vector<int>(nodes.size(), -1));
@@ -109,7 +124,7 @@ Schedule random_schedule(std::mt19937_64& random) {
     if (added(u, n) || !ready || (node.phase == Phase::attention && u > 0 && !added(u - 1, n))) {
       continue;
     }
-    Op op{node.layer, static_cast<int>(u), node.phase, Lane::compute, {}};
+    Op op{node.layer, static_cast<int>(u), node.phase, Lane::compute, {}, node.group};
     if (is_exchange(op.phase) && (lane_rule == 1 || (lane_rule == 2 && pick(random, 2) == 0))) {
       op.lane = Lane::comm;
     }

@@ -20,12 +20,12 @@ std::uint64_t fresh_seed();
 /// No layer, every single kind, and mixes of them.
 std::vector<std::vector<LayerShape>> layer_mixes();
 
-/// Every policy with a schedule of its own, with every number of ubatches that it allows, over a
-/// model of these layers.
+/// Every policy with a schedule of its own, with every number of ubatches and some of the numbers
+/// of groups that it allows, over a model of these layers.
 std::vector<Schedule> all_policy_schedules(const std::vector<LayerShape>& layers);
 
-/// A legal schedule in random order: 1 to 8 ubatches, 0 to 3 layers, exchange ops on either or both
-/// lanes, with the waits that are needed and some that are not.
+/// A legal schedule in random order: 1 to 8 ubatches, 1 to 3 groups, 0 to 3 layers, exchange ops on
+/// either or both lanes, with the waits that are needed and some that are not.
 Schedule random_schedule(std::mt19937_64& random);
 
 /// A random schedule without any wait that it can do without: two of its ops may be ordered only

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 #include <sstream>
+#include <tuple>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -107,6 +108,40 @@ TEST(ScheduleJson, RefusesWhatIsMissingTwiceOrNoJson) {
   for (std::size_t cut = 0; cut + 2 < text.size(); ++cut) {
     EXPECT_EQ(read_error(text.substr(0, cut)).rfind("s.json: not JSON: ", 0), 0U) << cut;
   }
+}
+
+TEST(ScheduleJson, HasGroupsWhereExpertsAreCut) {
+  EXPECT_EQ(schedule_to_json(small()).find("group"), std::string::npos);
+  const auto cut =
+      policies().at("expert_groups").make_schedule({{{kShared}}, WorkPhase::prefill, 1, {}, 2});
+  const auto json = nlohmann::json::parse(schedule_to_json(cut));
+  EXPECT_EQ(json["num_groups"], 2);
+  EXPECT_EQ(json["ops"][4]["group"], 1);
+  EXPECT_FALSE(json["ops"][0].contains("group"));
+  for (const auto& [pointer, value, message] :
+       std::vector<std::tuple<const char*, nlohmann::json, const char*>>{
+           {"/num_groups", 0, "s.json: num_groups: an integer from 1"},
+           {"/ops/4/group", -1, "s.json: ops[4].group: an integer from 0"},
+           {"/ops/4/group", "1", "s.json: ops[4].group: an integer from 0"}}) {
+    auto changed = json;
+    changed[nlohmann::json::json_pointer(pointer)] = value;
+    EXPECT_EQ(read_error(changed.dump()).rfind(message, 0), 0U) << read_error(changed.dump());
+  }
+  auto without = json;
+  without.erase("num_groups");
+  EXPECT_FALSE(schedule_errors(schedule_from_json(without.dump(), "s.json")).empty())
+      << "groups of an uncut schedule";
+}
+
+TEST(ScheduleTable, NamesGroups) {
+  const auto cut =
+      policies().at("expert_groups").make_schedule({{{kShared}}, WorkPhase::prefill, 1, {}, 2});
+  const std::string table = schedule_to_table(cut);
+  EXPECT_EQ(table.rfind("schedule expert_groups: 1 ubatch, experts in 2 groups, 1 layer, ", 0), 0U)
+      << table;
+  EXPECT_NE(table.find("4      0       0                      dispatch g1\n"), std::string::npos)
+      << table;
+  EXPECT_NE(schedule_to_dot(cut).find("4 dispatch g1"), std::string::npos);
 }
 
 TEST(ScheduleTable, HasALineAnOpAndAHandOver) {

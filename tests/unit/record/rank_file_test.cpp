@@ -409,30 +409,48 @@ TEST(RankFile, MalformedScheduleIsRefused) {
   TempFolder folder;
   const auto path = folder.path() / "rank-00000.h5";
   test::write_full_file(path, full_spec());
-  const auto refused = [&](const char* waits) {
+  const auto write = [&](const char* waits, std::int32_t group, std::int64_t version) {
     {
       auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
       file.remove("/schedule/1");
       std::vector<std::string> all_waits(15);
       all_waits[0] = waits;
-      file.write_table("/schedule/1",
-                       {{"layer", std::vector<std::int32_t>(15)},
-                        {"ubatch", std::vector<std::int32_t>(15)},
-                        {"phase", std::vector<std::string>(15, "attention")},
-                        {"lane", std::vector<std::string>(15, "compute")},
-                        {"waits", all_waits}});
-      file.create_attribute("/schedule/1", {"name", std::string("x")});
-      file.create_attribute("/schedule/1", {"num_ubatches", std::int64_t{1}});
-      file.create_attribute("/schedule/1", {"digest", std::string()});
+      std::vector<hdf5::Column> columns = {{"layer", std::vector<std::int32_t>(15)},
+                                           {"ubatch", std::vector<std::int32_t>(15)},
+                                           {"phase", std::vector<std::string>(15, "attention")},
+                                           {"lane", std::vector<std::string>(15, "compute")},
+                                           {"waits", all_waits}};
+      if (version >= 5) {
+        columns.push_back({"group", std::vector<std::int32_t>(15, group)});
+      }
+      file.write_table("/schedule/1", columns);
+      file.remove("/schedule/0");
+      file.write_table("/schedule/0", columns);
+      for (const auto* table : {"/schedule/0", "/schedule/1"}) {
+        file.create_attribute(table, {"name", std::string("x")});
+        file.create_attribute(table, {"num_ubatches", std::int64_t{1}});
+        file.create_attribute(table, {"digest", std::string()});
+      }
+      file.update_attribute("/", {"schema_version", version});
     }
-    return input_error_of([&] { static_cast<void>(RankFile(path).schedules()); });
   };
+  const auto refused =
+      [&](const char* waits, std::int32_t group = -1, std::int64_t version = kSchemaVersion) {
+        write(waits, group, version);
+        return input_error_of([&] { static_cast<void>(RankFile(path).schedules()); });
+      };
   EXPECT_EQ(refused("3,14"), "");
   for (const auto* waits : {"3,x", "-1", ",", "3,,4", "99999999999"}) {
     EXPECT_EQ(refused(waits),
-              path.string() + ": /schedule/1: waits '" + waits + "' is not a list of indices");
+              path.string() + ": /schedule/0: waits '" + waits + "' is not a list of indices");
   }
-  EXPECT_EQ(refused("3,15"), path.string() + ": /schedule/1: waits for op 15; allowed: 0 to 14");
+  EXPECT_EQ(refused("3,15"), path.string() + ": /schedule/0: waits for op 15; allowed: 0 to 14");
+  EXPECT_EQ(refused("3", 1024), path.string() + ": /schedule/0: group 1024; allowed: -1 to 1023");
+  EXPECT_EQ(refused("3", -2), path.string() + ": /schedule/0: group -2; allowed: -1 to 1023");
+  write("3", 7, kSchemaVersion);
+  EXPECT_EQ(RankFile(path).schedules().at(1).ops.at(3).group, 7);
+  write("3", 7, 4);
+  EXPECT_EQ(RankFile(path).schedules().at(1).ops.at(3).group, -1) << "version 4 has no groups";
 }
 
 TEST(RankFile, ForeignFilesAreRefused) {

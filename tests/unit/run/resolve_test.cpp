@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/scratch_folder.hpp"
+#include "framework/comm/exchange/exchanges.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/run/capabilities.hpp"
@@ -46,6 +47,11 @@ Experiment decode_with(const std::string& policy, const std::string& workload = 
       "execution: {dtype: bfloat16}\n"
       "policies: [{name: p" +
       policy + "}]\n");
+}
+
+std::string check_groups_refusal(int num_groups, int experts_per_rank) {
+  return testing::input_error_of(
+      [&] { check_groups("ragged", /*on_gpu=*/false, num_groups, experts_per_rank); });
 }
 
 AgreementMessage reduced_step(const ResolvedPolicy& resolved,
@@ -95,6 +101,26 @@ TEST(ResolvePolicy, WhatADeviceCannotRunIsRefusedByName) {
             std::string::npos);
   EXPECT_NE(refused(", schedule: sequential, exchange: ragged, graph: full", kGpus).find("ragged"),
             std::string::npos);
+}
+
+TEST(ResolvePolicy, GroupsOfExpertsThatNothingTakesAreRefusedByName) {
+  const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
+    return testing::input_error_of([&] { resolve(decode_with(policy), place); });
+  };
+  for (const std::string exchange : {"gather", "ragged", "padded"}) {
+    EXPECT_EQ(refused(", schedule: expert_groups, groups: 2, exchange: " + exchange, kGpus),
+              "policy p: 2 groups of experts: exchange '" + exchange +
+                  "' on GPUs takes the experts of a rank as one");
+  }
+  EXPECT_EQ(refused(", schedule: expert_groups, groups: 1", kGpus), "");
+  EXPECT_EQ(refused(", schedule: expert_groups, groups: 2", {}), "");
+  EXPECT_EQ(check_groups_refusal(9, 16),
+            "9 groups of experts: exchange 'ragged' on host ranks "
+            "takes at most 8");
+  EXPECT_EQ(check_groups_refusal(4, 3),
+            "4 groups of experts: a rank has 3 experts; allowed: at most one group an expert");
+  EXPECT_EQ(check_groups_refusal(3, 3), "");
+  EXPECT_EQ(check_groups_refusal(2, 0), "") << "a model without experts";
 }
 
 /// The bounds that the steps of a policy are padded to.

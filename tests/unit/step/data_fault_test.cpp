@@ -268,13 +268,13 @@ class Buffers final : public Exchange, private ExchangePlans, private HostBuffer
  public:
   void prepare(int, const RoutedTokens&) override {}
 
-  void dispatch(int) override {}
+  void dispatch(int, int) override {}
 
-  ExpertRows arrange(int) override { return {}; }
+  ExpertRows arrange(int, int) override { return {}; }
 
-  void reduce(int, const at::Tensor&) override {}
+  void reduce(int, int, const at::Tensor&) override {}
 
-  void combine(int) override {}
+  void combine(int, int) override {}
 
   at::Tensor finish(int) override { return {}; }
 
@@ -296,7 +296,9 @@ class Buffers final : public Exchange, private ExchangePlans, private HostBuffer
 
   std::int64_t bytes() const override { return 0; }
 
-  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override {
+  std::vector<at::Tensor> received_rows(int ubatch,
+                                        Phase phase,
+                                        std::optional<int> /*group*/) override {
     return {
         (phase == Phase::dispatch ? dispatched : combined).at(static_cast<std::size_t>(ubatch))};
   }

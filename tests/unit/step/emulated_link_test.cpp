@@ -21,19 +21,19 @@ class NotingExchange final : public Exchange, private ExchangePlans, private Hos
     prepared = tokens;
   }
 
-  void dispatch(int ubatch) override { note("dispatch", ubatch); }
+  void dispatch(int ubatch, int group) override { note("dispatch", ubatch, group); }
 
-  ExpertRows arrange(int ubatch) override {
-    note("arrange", ubatch);
+  ExpertRows arrange(int ubatch, int group) override {
+    note("arrange", ubatch, group);
     return {.rows = arranged, .offsets = offsets};
   }
 
-  void reduce(int ubatch, const at::Tensor& expert_rows) override {
-    note("reduce", ubatch);
+  void reduce(int ubatch, int group, const at::Tensor& expert_rows) override {
+    note("reduce", ubatch, group);
     reduced = expert_rows;
   }
 
-  void combine(int ubatch) override { note("combine", ubatch); }
+  void combine(int ubatch, int group) override { note("combine", ubatch, group); }
 
   at::Tensor finish(int ubatch) override {
     note("finish", ubatch);
@@ -63,10 +63,15 @@ class NotingExchange final : public Exchange, private ExchangePlans, private Hos
 
   std::int64_t bytes() const override { return 0; }
 
-  std::vector<at::Tensor> received_rows(int /*ubatch*/, Phase /*phase*/) override { return {}; }
+  std::vector<at::Tensor> received_rows(int /*ubatch*/,
+                                        Phase /*phase*/,
+                                        std::optional<int> /*group*/) override {
+    return {};
+  }
 
-  void note(const char* call, int ubatch) {
-    calls_.push_back(call + (" " + std::to_string(ubatch)));
+  void note(const char* call, int ubatch, int group = 0) {
+    calls_.push_back(call + (" " + std::to_string(ubatch)) +
+                     (group == 0 ? "" : " group " + std::to_string(group)));
   }
 
   std::vector<std::string>& calls_;
@@ -87,17 +92,21 @@ TEST(EmulatedLink, EveryCallReachesTheExchangeBehindIt) {
   EXPECT_TRUE(inner.prepared.expert_ids.is_same(tokens.expert_ids));
   EXPECT_TRUE(inner.prepared.weights.is_same(tokens.weights));
   EXPECT_EQ(inner.prepared.layer, 9);
-  link.dispatch(2);
-  const auto rows = link.arrange(3);
+  link.dispatch(2, 1);
+  const auto rows = link.arrange(3, 2);
   EXPECT_TRUE(rows.rows.is_same(inner.arranged));
   EXPECT_TRUE(rows.offsets.is_same(inner.offsets));
-  link.reduce(4, rows.rows);
+  link.reduce(4, 3, rows.rows);
   EXPECT_TRUE(inner.reduced.is_same(rows.rows));
-  link.combine(5);
+  link.combine(5, 4);
   EXPECT_TRUE(link.finish(6).is_same(inner.finished));
   EXPECT_EQ(calls,
-            (std::vector<std::string>{
-                "prepare 1", "dispatch 2", "arrange 3", "reduce 4", "combine 5", "finish 6"}));
+            (std::vector<std::string>{"prepare 1",
+                                      "dispatch 2 group 1",
+                                      "arrange 3 group 2",
+                                      "reduce 4 group 3",
+                                      "combine 5 group 4",
+                                      "finish 6"}));
 }
 
 TEST(EmulatedLink, WhatOnlySomeNeedIsThatOfTheExchangeBehindIt) {

@@ -20,6 +20,7 @@ RowType row_type(at::ScalarType dtype) {
 void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   auto& slot = at(ubatch, "prepare");
   const auto num_tokens = check_tokens(tokens, shape_, at::kCUDA);
+  DOVETAIL_CHECK_EQ(tokens.num_groups, 1);
   DOVETAIL_CHECK(num_tokens <= slot.max_tokens,
                  where(ubatch, "prepare") + ": " + counted(num_tokens, "token") +
                      "; the step's bound is " + std::to_string(slot.max_tokens));
@@ -73,7 +74,7 @@ const std::int32_t* NcclExchange::sender_of(const Ubatch& slot) const {
   return words_of(slot.used ? slot.used->sender : slot.sender);
 }
 
-ExpertRows NcclExchange::arrange(int ubatch) {
+ExpertRows NcclExchange::arrange(int ubatch, int /*group*/) {
   auto& slot = at(ubatch, "arrange");
   if (slot.kept) {
     keep_arrivals(slot);
@@ -105,7 +106,7 @@ Arrivals NcclExchange::arrivals_of(const Ubatch& slot) const {
           .blocks = bytes_of(slot.receive)};
 }
 
-void NcclExchange::reduce(int ubatch, const at::Tensor& expert_rows) {
+void NcclExchange::reduce(int ubatch, int /*group*/, const at::Tensor& expert_rows) {
   auto& slot = at(ubatch, "reduce");
   check_tensor(
       expert_rows, {slot.sizes.expert_rows, shape_.hidden}, shape_.dtype, at::kCUDA, "expert_rows");

@@ -32,6 +32,7 @@ struct Arrivals;
 /// ids out of range or chosen twice and blocks that are too small are found on the device: the
 /// choice or row is left out and check_step throws. After a failed dispatch or combine all further
 /// calls of these throw RunError.
+/// The experts of a rank are one group: it takes no cut.
 /// Traffic: see exchange.hpp. Logical bytes are counted by the routing itself, also in replays;
 /// passes over adopted plans have none.
 class NcclExchange final : public Exchange, private ExchangePlans, private StepBuffers {
@@ -48,10 +49,10 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   NcclExchange& operator=(NcclExchange&&) = delete;
 
   void prepare(int ubatch, const RoutedTokens& tokens) override;
-  void dispatch(int ubatch) override;
-  ExpertRows arrange(int ubatch) override;
-  void reduce(int ubatch, const at::Tensor& expert_rows) override;
-  void combine(int ubatch) override;
+  void dispatch(int ubatch, int group) override;
+  ExpertRows arrange(int ubatch, int group) override;
+  void reduce(int ubatch, int group, const at::Tensor& expert_rows) override;
+  void combine(int ubatch, int group) override;
   at::Tensor finish(int ubatch) override;
 
   ExchangePlans& plans() override { return *this; }
@@ -84,7 +85,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   std::uint64_t generation() const override { return generation_; }
 
   std::int64_t bytes() const override;
-  std::vector<at::Tensor> received_rows(int ubatch, Phase phase) override;
+  std::vector<at::Tensor> received_rows(int ubatch, Phase phase, std::optional<int> group) override;
 
   Ubatch& at(int ubatch, const char* call) const;
   std::string where(int ubatch, const char* call) const;

@@ -206,7 +206,9 @@ std::int64_t NcclExchange::bytes() const {
 }
 
 /// Bytes: payloads behind a dispatch, whose heads say what they are.
-std::vector<at::Tensor> NcclExchange::received_rows(int ubatch, Phase phase) {
+std::vector<at::Tensor> NcclExchange::received_rows(int ubatch,
+                                                    Phase phase,
+                                                    std::optional<int> /*group*/) {
   const auto& slot = at(ubatch, "received_rows");
   const auto& block = slot.sizes.block;
   std::vector<at::Tensor> rows;

@@ -173,7 +173,7 @@ void NcclExchange::send_blocks(int ubatch, Ubatch& slot) {
   count(sent);
 }
 
-void NcclExchange::dispatch(int ubatch) {
+void NcclExchange::dispatch(int ubatch, int /*group*/) {
   auto& slot = at(ubatch, "dispatch");
   if (shape_.ep_size == 1) {
     return;
@@ -196,7 +196,7 @@ void NcclExchange::dispatch(int ubatch) {
   });
 }
 
-void NcclExchange::combine(int ubatch) {
+void NcclExchange::combine(int ubatch, int /*group*/) {
   auto& slot = at(ubatch, "combine");
   // Without capacity no rank has a partial row.
   if (shape_.ep_size == 1 || slot.sizes.block.capacity == 0) {
