@@ -1,8 +1,6 @@
 #include "framework/run/policy_run.hpp"
 
-#include <array>
 #include <exception>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +9,7 @@
 #include "framework/base/log.hpp"
 #include "framework/base/text.hpp"
 #include "framework/run/hash_record.hpp"
+#include "framework/run/policy_checks.hpp"
 #include "framework/run/policy_steps.hpp"
 #include "framework/run/step_record.hpp"
 #include "framework/step/kv_cache.hpp"
@@ -18,16 +17,50 @@
 namespace dovetail {
 namespace {
 
-constexpr std::array<PassKind, 3> kPasses = {
-    PassKind::full, PassKind::compute_only, PassKind::comm_only};
+/// Tells all ranks, marks the file, ends the process.
+[[noreturn]] void end_failed(const PolicyRunSetup& setup,
+                             RankRecorder& recorder,
+                             int exit_code,
+                             const std::string& problem) {
+  const auto message = "policy " + setup.policy.name + ": " + problem;
+  auto& failures = setup.run.failures;
+  if (setup.run.signals.interrupt_requested()) {
+    failures.report_interrupt(exit_code, message);
+  } else {
+    failures.report(exit_code, message);
+  }
+  try {
+    recorder.finish(RunStatus::failed, message);
+  } catch (const std::exception& error) {
+    // Where it is the file that failed, for example on a full disk, all is said.
+    if (problem.find(recorder.path().string()) == std::string::npos) {
+      log_line(std::string("the result file could not be marked as failed: ") + error.what());
+    }
+  }
+  failures.end();
+}
 
-/// One policy on one rank, from the context to the last profiled step. Members are in order of
+/// Marks the file as what the policy has come to.
+void finish(const PolicyRunSetup& setup, RankRecorder& recorder, int finished_iterations) {
+  const int all = setup.policy.execution.iterations;
+  if (finished_iterations == all) {
+    recorder.finish(RunStatus::complete);
+  } else {
+    recorder.finish(RunStatus::stopped,
+                    "asked to stop after " + std::to_string(finished_iterations) + " of " +
+                        counted(all, "timed iteration"));
+  }
+}
+
+}  // namespace
+
+/// What runs the policy's steps, and what has to be kept between them. Members are in order of
 /// creation.
-class PolicyRun {
+class PolicyRun::Engine {
  public:
-  PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder)
+  Engine(const PolicyRunSetup& setup, RankRecorder& recorder)
       : setup_(setup),
-        steps_(setup, verifies()),
+        steps_(setup, setup.run.experiment.verify.mode != VerifyMode::none),
         recorder_(recorder),
         hashes_(setup.workload, setup.iteration, setup.outputs, recorder) {}
 
@@ -115,34 +148,10 @@ class PolicyRun {
     record_traffic(traffic_, tokens_per_expert(), recorder_);
   }
 
-  /// One more iteration of each variant, whose result must be that of the timed ones although what
-  /// the exchange has used is gone at once.
-  void run_with_poisoned_exchange() {
-    for (int variant = 0; verifies() && variant < setup_.workload.num_variants; ++variant) {
-      setup_.iteration.poison_steps(variant);
-      std::vector<int> schedules;
-      schedules.reserve(static_cast<std::size_t>(num_steps()));
-      for (int step = 0; step < num_steps(); ++step) {
-        schedules.push_back(
-            steps_.take({.step = step_of(variant, step), .poison_exchange = true}, kNoIteration));
-      }
-      hashes_.write_poisoned(variant, schedules);
-    }
-  }
-
-  void profile() {
-    const auto& record = setup_.run.experiment.record;
-    for (int i = 0; record.timing == TimingDetail::ops && i < record.profiled_iterations; ++i) {
-      const int variant = variant_of(i);
-      for (int step = 0; step < num_steps(); ++step) {
-        profiled_step(variant, step, i * num_steps() + step);
-        if (step + 1 < num_steps()) {
-          // The pass without the exchange has left other keys and values behind than later steps
-          // must read.
-          steps_.take({.step = step_of(variant, step)}, kNoIteration);
-        }
-      }
-    }
+  void check() {
+    PolicyChecks checks(setup_, steps_, recorder_, hashes_);
+    checks.run_with_poisoned_exchange();
+    checks.profile();
   }
 
   /// Of all steps, behind the last one.
@@ -161,8 +170,6 @@ class PolicyRun {
             .replays_routing = !setup_.given.context_expert_ids.empty()};
   }
 
-  bool verifies() const { return setup_.run.experiment.verify.mode != VerifyMode::none; }
-
   /// Of an iteration.
   int num_steps() const { return static_cast<int>(setup_.workload.steps_per_iteration()); }
 
@@ -176,38 +183,6 @@ class PolicyRun {
     const auto& execution = setup_.policy.execution;
     if (setup_.on_iteration) {
       setup_.on_iteration(finished, execution.warmup + execution.iterations);
-    }
-  }
-
-  /// The three passes of a profiled step; the agreement before each makes the ranks start together.
-  /// One that is not recorded comes first, and keeps what the passes that leave something out need:
-  /// a pass of the exchange alone leaves cores idle and caches cold, and the pass behind it would
-  /// be slower than the timed steps that it is to explain.
-  void profiled_step(int variant, int step, int index) {
-    const int place = step_of(variant, step);
-    steps_.take({.step = place, .keep_plans = true}, kNoIteration);
-    for (const auto pass : kPasses) {
-      const auto agreed =
-          steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, kNoIteration);
-      times_.reset(agreed.schedule.ops.size());
-      const auto start_ns = now_ns();
-      steps_.driver().run(&times_);
-      const auto end_ns = now_ns();
-      const auto report = steps_.driver().finish();
-      recorder_.write_profiled_pass(index,
-                                    {.pass = pass,
-                                     .step_start_ns = start_ns,
-                                     .step_end_ns = end_ns,
-                                     .op_start_ns = times_.start_ns,
-                                     .op_end_ns = times_.end_ns});
-      if (pass == PassKind::full) {
-        hashes_.write_profiled(index, variant, step, agreed.schedule_index);
-        recorder_.write_profiled_host(index,
-                                      {.schedule = agreed.schedule_index,
-                                       .enqueued_ns = times_.enqueued_ns,
-                                       .hand_off_wait_ns = times_.hand_off_wait_ns,
-                                       .counts_wait_ns = report.traffic.counts_wait_ns});
-      }
     }
   }
 
@@ -231,77 +206,71 @@ class PolicyRun {
   HashRecord hashes_;
   Traffic traffic_;       ///< of the last timed iteration
   int last_variant_ = 0;  ///< likewise
-  OpTimes times_;
 };
 
-/// Tells all ranks, marks the file, ends the process.
-[[noreturn]] void end_failed(const PolicyRunSetup& setup,
-                             RankRecorder& recorder,
-                             int exit_code,
-                             const std::string& problem) {
-  const auto message = "policy " + setup.policy.name + ": " + problem;
-  auto& failures = setup.run.failures;
-  if (setup.run.signals.interrupt_requested()) {
-    failures.report_interrupt(exit_code, message);
-  } else {
-    failures.report(exit_code, message);
-  }
+PolicyRun::PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder)
+    : setup_(setup), recorder_(recorder) {}
+
+PolicyRun::~PolicyRun() = default;
+
+/// Handlers run while the engine is alive: its threads may be stuck in an op, and joining them
+/// could take for ever.
+template <class Work>
+void PolicyRun::guarded(Work work) {
   try {
-    recorder.finish(RunStatus::failed, message);
-  } catch (const std::exception& error) {
-    // Where it is the file that failed, for example on a full disk, all is said.
-    if (problem.find(recorder.path().string()) == std::string::npos) {
-      log_line(std::string("the result file could not be marked as failed: ") + error.what());
-    }
-  }
-  failures.end();
-}
-
-/// Marks the file as what the policy has come to.
-void finish(const PolicyRunSetup& setup, RankRecorder& recorder, int finished_iterations) {
-  const int all = setup.policy.execution.iterations;
-  if (finished_iterations == all) {
-    recorder.finish(RunStatus::complete);
-  } else {
-    recorder.finish(RunStatus::stopped,
-                    "asked to stop after " + std::to_string(finished_iterations) + " of " +
-                        counted(all, "timed iteration"));
-  }
-}
-
-}  // namespace
-
-bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
-  // Handlers run while `run` is alive: its threads may be stuck in an op, and joining them could
-  // take for ever.
-  std::optional<PolicyRun> run;
-  try {
-    run.emplace(setup, recorder);
-    run->fill_context();
-    run->warm_up();
-    bool stopped = false;
-    int finished = 0;
-    while (finished < setup.policy.execution.iterations && !stopped) {
-      stopped = run->timed_iteration(finished++);
-    }
-    run->record_timed_iterations();
-    if (!stopped) {
-      run->run_with_poisoned_exchange();
-      run->profile();
-    }
-    run->record_end();
-    finish(setup, recorder, finished);
-    return stopped;
+    work();
   } catch (const OpError& error) {
     auto place = error.place();
-    place.rank = setup.run.ranks.rank().value;
+    place.rank = setup_.run.ranks.rank().value;
     const OpError placed(place, error.detail());
-    end_failed(setup, recorder, placed.exit_code(), placed.what());
+    end_failed(setup_, recorder_, placed.exit_code(), placed.what());
   } catch (const Error& error) {
-    end_failed(setup, recorder, error.exit_code(), error.what());
+    end_failed(setup_, recorder_, error.exit_code(), error.what());
   } catch (const std::exception& error) {
-    end_failed(setup, recorder, kExitRunFailure, failure_text(error));
+    end_failed(setup_, recorder_, kExitRunFailure, failure_text(error));
   }
+}
+
+void PolicyRun::begin() {
+  guarded([&] {
+    engine_ = std::make_unique<Engine>(setup_, recorder_);
+    engine_->fill_context();
+    engine_->warm_up();
+  });
+}
+
+bool PolicyRun::run_to(int end) {
+  bool stopped = false;
+  guarded([&] {
+    while (finished_ < end && !stopped) {
+      stopped = engine_->timed_iteration(finished_++);
+    }
+  });
+  return stopped;
+}
+
+void PolicyRun::record_timed() {
+  guarded([&] { engine_->record_timed_iterations(); });
+}
+
+void PolicyRun::conclude(bool stopped) {
+  guarded([&] {
+    if (!stopped) {
+      engine_->check();
+    }
+    engine_->record_end();
+    finish(setup_, recorder_, finished_);
+    engine_.reset();
+  });
+}
+
+bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
+  PolicyRun run(setup, recorder);
+  run.begin();
+  const bool stopped = run.run_to(setup.policy.execution.iterations);
+  run.record_timed();
+  run.conclude(stopped);
+  return stopped;
 }
 
 }  // namespace dovetail

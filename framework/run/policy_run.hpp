@@ -1,8 +1,9 @@
-// Runs one policy of an experiment on this rank: context, warm-up, timed iterations, profiled
-// iterations; each step after an agreement of all ranks.
+// One policy of an experiment on this rank: begun, run for rounds of timed iterations, concluded.
+// Between the calls other policies may run. Each step comes after an agreement of all ranks.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "framework/record/recorder.hpp"
@@ -13,7 +14,7 @@
 
 namespace dovetail {
 
-/// What the run of a policy uses and does not own; everything outlives the call.
+/// What the run of a policy uses and does not own; everything outlives the run.
 struct PolicyRunSetup {
   const RunContext& run;
   const PolicyConfig& policy;
@@ -28,11 +29,48 @@ struct PolicyRunSetup {
   std::function<void(int finished, int all)> on_iteration;
 };
 
-/// Collective over the world. Records steps, profiles, traffic and outputs, and finishes the
-/// recorder. Returns whether a rank was asked to stop: the iteration was finished, what was not
-/// reached is not run, and a policy that is short of iterations has the status `stopped`. On a
-/// failure the recorder's file is marked failed, all ranks are told, and the process ends: threads
-/// of the step may be stuck, so nothing is unwound.
+/// Owns the policy's engine: driver, threads, graphs. All calls are collective over the world, from
+/// the main thread. On a failure the recorder's file is marked failed, all ranks are told, and the
+/// process ends: threads of the step may be stuck, so nothing is unwound.
+class PolicyRun {
+ public:
+  /// Starts nothing. `setup` is copied.
+  PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder);
+  ~PolicyRun();
+  PolicyRun(const PolicyRun&) = delete;
+  PolicyRun& operator=(const PolicyRun&) = delete;
+  PolicyRun(PolicyRun&&) = delete;
+  PolicyRun& operator=(PolicyRun&&) = delete;
+
+  /// Makes the engine, fills the context unless it is filled, warms up.
+  void begin();
+
+  /// Timed iterations up to `end`, from where the last call has ended. Returns whether a rank was
+  /// asked to stop: that iteration was finished, the others are not run.
+  bool run_to(int end);
+
+  /// Records what the timed iterations have left: outputs of the last one of each variant, traffic
+  /// of the last one. Straight behind them: other policies may write into the same cache.
+  void record_timed();
+
+  /// Iterations whose result must be that of the timed ones, and profiled ones; records what is of
+  /// all steps and finishes the file. Without the iterations where `stopped`; a policy that is
+  /// short of timed ones has the status `stopped` then.
+  void conclude(bool stopped);
+
+ private:
+  class Engine;
+
+  template <class Work>
+  void guarded(Work work);
+
+  PolicyRunSetup setup_;
+  RankRecorder& recorder_;
+  int finished_ = 0;  ///< timed iterations
+  std::unique_ptr<Engine> engine_;
+};
+
+/// The whole of a policy at once. Returns whether a rank was asked to stop.
 bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder);
 
 }  // namespace dovetail
