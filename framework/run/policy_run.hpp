@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "framework/record/recorder.hpp"
@@ -11,8 +12,12 @@
 #include "framework/run/run_context.hpp"
 #include "framework/step/iteration.hpp"
 #include "framework/step/rank_device.hpp"
+#include "framework/step/step_driver.hpp"
 
 namespace dovetail {
+
+class HashRecord;
+class PolicyEngine;
 
 /// What the run of a policy uses and does not own; everything outlives the run.
 struct PolicyRunSetup {
@@ -27,6 +32,16 @@ struct PolicyRunSetup {
   std::vector<StepOutputs>& outputs;  ///< of each step
   /// Called after each warm-up and timed iteration, outside of what is timed; may be empty.
   std::function<void(int finished, int all)> on_iteration;
+  /// Called where the run ends with a failure of this policy, before the process does; may be
+  /// empty.
+  std::function<void(const std::string& problem)> on_failure;
+};
+
+/// A part of a policy's timed iterations.
+struct PolicyRound {
+  int index = 0;
+  int place = 0;  ///< of the policy in the round's order
+  int end = 0;    ///< of the iterations
 };
 
 /// Owns the policy's engine: driver, threads, graphs. All calls are collective over the world, from
@@ -45,13 +60,21 @@ class PolicyRun {
   /// Makes the engine, fills the context unless it is filled, warms up.
   void begin();
 
-  /// Timed iterations up to `end`, from where the last call has ended. Returns whether a rank was
-  /// asked to stop: that iteration was finished, the others are not run.
-  bool run_to(int end);
+  /// An untimed iteration of each variant: its outputs are there behind it.
+  void run_each_variant();
+
+  /// The timed iterations of a round, which begins where the last one has ended; in each but the
+  /// first of the policy behind a short warm-up (kRoundWarmup). Returns whether a rank was asked to
+  /// stop: that iteration was finished, the others are not run.
+  bool run_round(const PolicyRound& round);
 
   /// Records what the timed iterations have left: outputs of the last one of each variant, traffic
-  /// of the last one. Straight behind them: other policies may write into the same cache.
+  /// of the last one. Straight behind the last round: other policies write into the same cache.
   void record_timed();
+
+  /// Other policies run before the next call. `frees_engine`: that call makes another and warms it
+  /// up in full.
+  void leave(bool frees_engine);
 
   /// Iterations whose result must be that of the timed ones, and profiled ones; records what is of
   /// all steps and finishes the file. Without the iterations where `stopped`; a policy that is
@@ -59,15 +82,18 @@ class PolicyRun {
   void conclude(bool stopped);
 
  private:
-  class Engine;
-
   template <class Work>
   void guarded(Work work);
 
   PolicyRunSetup setup_;
+  void enter();
+
   RankRecorder& recorder_;
-  int finished_ = 0;  ///< timed iterations
-  std::unique_ptr<Engine> engine_;
+  int finished_ = 0;       ///< timed iterations
+  bool has_left_ = false;  ///< other policies may have run since
+  DriverReport report_;    ///< of engines that are gone
+  std::unique_ptr<HashRecord> hashes_;
+  std::unique_ptr<PolicyEngine> engine_;
 };
 
 /// The whole of a policy at once. Returns whether a rank was asked to stop.
