@@ -30,6 +30,17 @@ struct GraphCounters {
     return eager_by_reason.at(static_cast<std::size_t>(reason));
   }
 
+  GraphCounters& operator+=(const GraphCounters& other) {
+    captures += other.captures;
+    replays += other.replays;
+    evictions += other.evictions;
+    failures += other.failures;
+    for (std::size_t reason = 0; reason < eager_by_reason.size(); ++reason) {
+      eager_by_reason[reason] += other.eager_by_reason[reason];
+    }
+    return *this;
+  }
+
   friend bool operator==(const GraphCounters&, const GraphCounters&) = default;
 };
 

@@ -5,6 +5,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
+#include "framework/config/execution_config.hpp"
 
 namespace dovetail {
 namespace {
@@ -41,14 +42,26 @@ void add_note(PolicyComparison& policy, const std::string& text) {
   policy.note += (policy.note.empty() ? "" : "; ") + text;
 }
 
-/// How sure the speed-up is, and a note where it may be none.
-void set_interval(const PolicyResult& baseline, PolicyComparison& policy) {
+/// The speed-up, how sure it is, and a note where it may be none.
+void set_speed_up(const PolicyResult& baseline, PolicyComparison& policy) {
   if (fs::equivalent(policy.result.folder, baseline.folder)) {
+    policy.speed_up = 1;
     return;
   }
-  policy.speed_up_interval =
-      median_ratio_interval(baseline.step_times_ns, policy.result.step_times_ns);
-  if (policy.speed_up_interval && policy.speed_up_interval->contains(1)) {
+  const auto speed_up = speed_up_of(baseline, policy.result);
+  policy.speed_up = speed_up.value;
+  policy.speed_up_interval = speed_up.interval;
+  if (!speed_up.interval) {
+    return;
+  }
+  policy.counts = !speed_up.interval->contains(1);
+  if (policy.result.name == kControlPolicy) {
+    add_note(policy,
+             *policy.counts
+                 ? "a second copy of the baseline differs from it: the run was not quiet, "
+                   "and differences of this size mean nothing"
+                 : "a second copy of the baseline, as fast as it");
+  } else if (!*policy.counts) {
     add_note(policy, "no difference from the baseline is shown");
   }
 }
@@ -84,8 +97,7 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
              own.weights_digest != other.weights_digest) {
     add_note(policy, "no speed-up: other weights or inputs than the baseline");
   } else if (own.step_ns.p50 > 0) {
-    policy.speed_up = other.step_ns.p50 / own.step_ns.p50;
-    set_interval(other, policy);
+    set_speed_up(other, policy);
   }
 }
 

@@ -27,10 +27,10 @@ struct PolicyComparison {
   std::string run;       ///< the run's folder, as much of its path as tells it from the others
   std::string baseline;  ///< name; where there are several runs "run/name"
   std::filesystem::path baseline_folder;
-  std::optional<double> speed_up;  ///< baseline p50 over own p50
-  /// Of speed_up, from how the steps of both scatter (bootstrap.hpp); nothing for the baseline
-  /// itself, and with too few steps.
+  std::optional<double> speed_up;  ///< over the baseline: speed_up_of
+  /// Of speed_up; nothing for the baseline itself, and with too few rounds and steps.
   std::optional<ConfidenceInterval> speed_up_interval;
+  std::optional<bool> counts;            ///< whether the interval leaves out 1; nothing without one
   std::optional<PolicyMetrics> metrics;  ///< nothing without profiled steps
   std::string note;  ///< vetoes, why there is no speed-up, what is wrong with the run
 };
@@ -38,7 +38,7 @@ struct PolicyComparison {
 struct CompareReport {
   std::string baseline;                    ///< name of that of the first run
   bool has_several_runs = false;           ///< policies or baselines are of several runs
-  std::vector<PolicyComparison> policies;  ///< in the order given; in a run by start time
+  std::vector<PolicyComparison> policies;  ///< in the order given; in a run the experiment's
 };
 
 /// `folders`: policy folders or run folders. Each run has its own baseline (compared_runs.hpp), so
@@ -67,6 +67,8 @@ std::vector<Report> reports_of(const CompareReport& report);
 
 nlohmann::json to_json(const CompareReport& report);
 nlohmann::json to_json(const Statistics& statistics);
+/// When the rounds of a complete result began, and the median of each; null where not known.
+nlohmann::json rounds_json(const PolicyResult& result);
 /// [low, high], or null.
 nlohmann::json interval_json(const std::optional<ConfidenceInterval>& interval);
 nlohmann::json to_json(const PolicyMetrics& metrics);

@@ -1,4 +1,6 @@
 // A comparison as JSON.
+#include <cmath>
+
 #include <nlohmann/json.hpp>
 
 #include "framework/compare/compare.hpp"
@@ -39,6 +41,14 @@ Json to_json(const Statistics& statistics) {
 
 Json interval_json(const std::optional<ConfidenceInterval>& interval) {
   return interval ? Json{interval->low, interval->high} : Json(nullptr);
+}
+
+Json rounds_json(const PolicyResult& result) {
+  Json rounds = Json::array();
+  for (const double time : result.round_ns) {
+    rounds.push_back(std::isfinite(time) ? Json(time) : Json(nullptr));
+  }
+  return {{"began_ns", result.rounds_began_ns}, {"p50", std::move(rounds)}};
 }
 
 Json to_json(const DecisionCounts& counts) {
@@ -112,8 +122,11 @@ Json to_json(const CompareReport& report) {
          {"ubatches", result.num_ubatches},
          {"link", result.link},
          {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
+         {"step_ns_interval", timed ? interval_json(step_interval(result)) : Json(nullptr)},
+         {"rounds_ns", rounds_json(result)},
          {"speed_up", json_number(policy.speed_up)},
          {"speed_up_interval", interval_json(policy.speed_up_interval)},
+         {"speed_up_counts", policy.counts ? Json(*policy.counts) : Json(nullptr)},
          {"device", result.device},
          {"host_share", json_number(result.host_share)},
          {"graphs", result.is_complete() ? graphs_json(result) : Json(nullptr)},

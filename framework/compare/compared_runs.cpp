@@ -68,11 +68,10 @@ ComparedRun read_run(const fs::path& folder,
   if (const auto file = folder / kExperimentFileName; fs::exists(file)) {
     experiment = load_experiment(file.string()).experiment;
   }
-  // Start times are in seconds: policies of the same one are in the experiment's order. What cannot
-  // be read has no start time; it goes last.
+  // What cannot be read has no start time; it goes last.
   const auto order = [&](const PolicyResult& policy) {
     const auto place = experiment ? place_of(policy.name, *experiment) : 0;
-    return std::tuple(policy.started_at.empty(), policy.started_at, place);
+    return std::tuple(policy.started_at.empty(), place, policy.started_at);
   };
   std::stable_sort(run.policies.begin(), run.policies.end(), [&](const auto& a, const auto& b) {
     return order(a) < order(b);

@@ -7,6 +7,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/round_times.hpp"
 #include "framework/record/profile.hpp"
 #include "framework/record/run_folder.hpp"
 
@@ -270,6 +271,8 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     const auto step_ns = read_step_times(files);
     complete.step_times_ns = slowest_ranks(step_ns);
     complete.step_ns = statistics(complete.step_times_ns);
+    complete.round_ns = round_times(files.rank(0), step_ns);
+    complete.rounds_began_ns = rounds_began_ns(files.rank(0));
     complete.hole = describe_hole(step_ns);
     complete.decisions = count_decisions(files.rank(0));
     complete.scalars = RecordedScalars(files);

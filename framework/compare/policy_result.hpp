@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/compare/bootstrap.hpp"
 #include "framework/compare/metrics.hpp"
 #include "framework/compare/recorded_scalars.hpp"
 #include "framework/compare/traffic_totals.hpp"
@@ -59,6 +60,10 @@ struct PolicyResult {
   // Filled only for complete results: times of others are never shown.
   Statistics step_ns;
   std::vector<double> step_times_ns;  ///< what step_ns is of, in the order of time
+  /// Of each round the median of its iterations' mean steps, slowest ranks; NaN where there is
+  /// none.
+  std::vector<double> round_ns;
+  std::int64_t rounds_began_ns = 0;  ///< equal where policies had the same rounds; 0 = not known
   DecisionCounts decisions;
   RecordedScalars scalars;
   /// Steps of the whole policy that ran eagerly, as rank 0 counted them; empty = not known.
@@ -78,6 +83,20 @@ struct PolicyResult {
     return hole.empty() && status != kUnreadableStatus && status != kIncompleteStatus;
   }
 };
+
+/// Of a result's median step: what its rounds say, else what its steps do.
+std::optional<ConfidenceInterval> step_interval(const PolicyResult& result);
+
+/// How many times faster `own` is than `baseline`, and how sure that is: round by round where both
+/// had the same rounds, else over the rounds of each, else, with too few of them, by the medians of
+/// all steps (no interval with too few steps). Both have times.
+struct SpeedUp {
+  double value = 0;
+  std::optional<ConfidenceInterval> interval;
+  bool is_paired = false;
+};
+
+SpeedUp speed_up_of(const PolicyResult& baseline, const PolicyResult& own);
 
 /// The device of a rank without its number: "cuda:3 NVIDIA H200" -> "cuda NVIDIA H200".
 std::string device_kind(const std::string& device);

@@ -50,8 +50,12 @@ std::vector<Quantity> compare_quantities() {
       {in, "p99 [ms]", "step_ns.p99", "ms", step, "99 of 100 steps are faster; with fewer than 100 steps close to the largest.", "linear between the two neighbours"},
       {in, "min [ms]", "step_ns.min", "ms", step, "The fastest step.", ""},
       {in, "max [ms]", "step_ns.max", "ms", step, "The slowest step.", ""},
-      {in, "speed-up", "speed_up", "factor", "", "How many times faster than the baseline. Above 1 is faster.", "p50 of the baseline / own p50"},
-      {in, "95 %", "speed_up_interval", "factor", "", "In 95 of 100 such runs the speed-up that more steps would come to lies within. Where 1 lies within, too, no difference is shown. What changed between the steps of the two policies, such as another job, is not in it. `-` for the baseline itself and with fewer than 10 steps.", "circular block bootstrap of both medians"},
+      {in, "speed-up", "speed_up", "factor", "", "How many times faster than the baseline. Above 1 is faster.", "round by round, the geometric mean; fewer than 3 rounds: p50 of the baseline / own p50"},
+      {in, "95 %", "speed_up_interval", "factor", "", "In 95 of 100 such runs the speed-up that more rounds would come to lies within. Where 1 lies within, too, no difference is shown. With fewer than 3 rounds it is over steps, and what changed between the steps of the two policies, such as another job, is not in it. `-` for the baseline itself and with fewer than 3 rounds and 10 steps.", "Student's of the logarithms of the rounds' speed-ups (policies of two runs: Welch's); fewer than 3 rounds: circular block bootstrap of both medians"},
+      {in, "", "step_ns_interval", "ns", step, "As `95 %`, of the median step time.", ""},
+      {in, "", "speed_up_counts", "true, false", "", "Whether `speed_up_interval` leaves out 1; null: there is none. True of the policy `control`: the run was not quiet.", ""},
+      {in, "", "rounds_ns.p50", "ns", step, "The median of each round, over its iterations; of several steps their mean.", ""},
+      {in, "", "rounds_ns.began_ns", "ns", "", "When the first round began, since 1970. Speed-ups are taken round by round where it is the baseline's.", ""},
       {in, "", "note", "text", "", "Below the table, by policy: vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
   });
   add(Report::compare_devices, {

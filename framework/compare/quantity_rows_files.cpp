@@ -22,6 +22,7 @@ std::vector<Quantity> summary_quantities() {
       {in, "", "not_finite.*", "", "", "Its tensor, rank, request, position, element and value, and all of these as `text`.", ""},
       {in, "", "step_ns", "ns", "", "Null: no valid times.", ""},
       {in, "", "step_ns.mean", "ns", step, "The mean step time.", ""},
+      {in, "", "rounds_ns", "", "", "Null: no valid times.", ""},
       {in, "", "decisions", "", "", "Null: the policy is not complete.", ""},
       {in, "", "decisions.steps", "count", "timed steps", "The steps that were finished.", ""},
       {in, "", "decisions.ubatched", "count", "timed steps", "The steps that ran the policy's own schedule.", ""},

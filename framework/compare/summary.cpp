@@ -71,8 +71,11 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"host_share", nullptr},
                {"graphs", nullptr},
                {"memory", nullptr},
+               {"step_ns_interval", nullptr},
+               {"rounds_ns", nullptr},
                {"speed_up", nullptr},
                {"speed_up_interval", nullptr},
+               {"speed_up_counts", nullptr},
                {"metrics", nullptr},
                {"decisions", nullptr},
                {"traffic", nullptr},
@@ -102,11 +105,16 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   const PolicyComparison& own = report.policies.back();
   if (result.step_ns.count > 0) {
     json["step_ns"] = to_json(result.step_ns);
+    json["step_ns_interval"] = interval_json(step_interval(result));
+    json["rounds_ns"] = rounds_json(result);
   }
   json["host_share"] = json_number(result.host_share);
   if (!options.baseline_dir.empty()) {
     json["speed_up"] = json_number(own.speed_up);
     json["speed_up_interval"] = interval_json(own.speed_up_interval);
+    if (own.counts) {
+      json["speed_up_counts"] = *own.counts;
+    }
   }
   if (own.metrics.has_value()) {
     const bool is_baseline = !options.baseline_dir.empty() &&

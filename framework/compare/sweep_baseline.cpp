@@ -5,6 +5,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/compare/round_intervals.hpp"
 
 namespace dovetail {
 namespace {
@@ -29,8 +30,19 @@ void set_speed_ups(std::vector<SweepPolicy>& policies, const SweepPolicy* baseli
   const double p50 = has_times ? baseline->step_ns->p50 : 0;
   for (SweepPolicy& policy : policies) {
     policy.speed_up.reset();
-    if (has_times && policy.step_ns && policy.step_ns->p50 > 0) {
-      policy.speed_up = p50 / policy.step_ns->p50;
+    policy.speed_up_interval.reset();
+    if (!has_times || !policy.step_ns || policy.step_ns->p50 <= 0) {
+      continue;
+    }
+    policy.speed_up = p50 / policy.step_ns->p50;
+    if (&policy == baseline) {
+      continue;
+    }
+    const auto estimate = ratio_of_rounds({baseline->round_ns, baseline->rounds_began_ns},
+                                          {policy.round_ns, policy.rounds_began_ns});
+    if (estimate) {
+      policy.speed_up = estimate->value;
+      policy.speed_up_interval = estimate->interval;
     }
   }
 }

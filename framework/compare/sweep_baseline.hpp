@@ -8,8 +8,8 @@
 
 namespace dovetail {
 
-/// Sets `speed_up` of each policy of a point: the p50 of `baseline`, one of them, over its own.
-/// Null, or a baseline without times: none has one.
+/// Sets `speed_up` of each policy of a point, over `baseline`, one of them: by their rounds, with
+/// an interval, else its p50 over the own. Null, or a baseline without times: none has one.
 void set_speed_ups(std::vector<SweepPolicy>& policies, const SweepPolicy* baseline);
 
 /// Makes the policy of that name the baseline of each point: speed_up and split_tax refer to it

@@ -1,4 +1,6 @@
 // A sweep's results as JSON, in both directions.
+#include <cmath>
+
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/strict_json.hpp"
@@ -18,6 +20,14 @@ constexpr int kVersion = 2;
 Json value_json(const std::string& value) {
   const Json parsed = Json::parse(value, nullptr, false);
   return parsed.is_number() || parsed.is_boolean() ? parsed : Json(value);
+}
+
+Json rounds_json(const SweepPolicy& policy) {
+  Json rounds = Json::array();
+  for (const double time : policy.round_ns) {
+    rounds.push_back(std::isfinite(time) ? Json(time) : Json(nullptr));
+  }
+  return {{"began_ns", policy.rounds_began_ns}, {"p50", std::move(rounds)}};
 }
 
 Json policy_json(const SweepPolicy& policy) {
@@ -42,7 +52,12 @@ Json policy_json(const SweepPolicy& policy) {
           {"one_token_each", policy.one_token_each},
           {"vetoed_steps", policy.vetoed_steps},
           {"step_ns", step},
+          {"rounds_ns", rounds_json(policy)},
           {"speed_up", json_number(policy.speed_up)},
+          {"speed_up_interval",
+           policy.speed_up_interval
+               ? Json{policy.speed_up_interval->low, policy.speed_up_interval->high}
+               : Json(nullptr)},
           {"hidden_share", json_number(policy.hidden_share)},
           {"split_tax", json_number(policy.split_tax)},
           {"hand_off_p50_ns", json_number(policy.hand_off_p50_ns)},
@@ -52,6 +67,14 @@ Json policy_json(const SweepPolicy& policy) {
 
 std::optional<double> optional_number(const Json& json) {
   return json.is_number() ? std::optional(json.get<double>()) : std::nullopt;
+}
+
+/// Not there in files of an earlier version.
+std::optional<ConfidenceInterval> read_interval(const Json& json) {
+  const auto found = json.find("speed_up_interval");
+  return found == json.end() || found->is_null()
+             ? std::nullopt
+             : std::optional(ConfidenceInterval{found->at(0), found->at(1)});
 }
 
 SweepPolicy read_policy(const Json& json) {
@@ -66,12 +89,16 @@ SweepPolicy read_policy(const Json& json) {
                      .one_token_each = json.at("one_token_each"),
                      .vetoed_steps = json.at("vetoed_steps"),
                      .step_ns = std::nullopt,
+                     .round_ns = {},
+                     .rounds_began_ns = 0,
                      .speed_up = optional_number(json.at("speed_up")),
+                     .speed_up_interval = read_interval(json),
                      .hidden_share = optional_number(json.at("hidden_share")),
                      .split_tax = optional_number(json.at("split_tax")),
                      .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),
                      .measured_in_point = read_measured_in_point(json),
                      .verdict = json.at("verdict")};
+  read_rounds(json, policy);
   if (const Json& step = json.at("step_ns"); !step.is_null()) {
     policy.step_ns = Statistics{.count = step.at("count"),
                                 .min = step.at("min"),

@@ -51,6 +51,18 @@ std::string name_of(const SweepPolicy& policy) {
   return policy.name + (point ? " (point " + std::to_string(*point) + ")" : "");
 }
 
+std::string range(const std::optional<ConfidenceInterval>& interval) {
+  return interval ? format_fixed(interval->low, 2) + " to " + format_fixed(interval->high, 2) : "-";
+}
+
+std::optional<double> low_of(const std::optional<ConfidenceInterval>& interval) {
+  return interval ? std::optional(interval->low) : std::nullopt;
+}
+
+std::optional<double> high_of(const std::optional<ConfidenceInterval>& interval) {
+  return interval ? std::optional(interval->high) : std::nullopt;
+}
+
 std::string csv_cell(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;
@@ -95,6 +107,8 @@ std::vector<std::string> csv_policy(const SweepPolicy& policy) {
           step(&Statistics::min),
           step(&Statistics::max),
           csv_number(policy.speed_up),
+          csv_number(low_of(policy.speed_up_interval)),
+          csv_number(high_of(policy.speed_up_interval)),
           csv_number(policy.hidden_share),
           csv_number(policy.split_tax),
           csv_number(policy.hand_off_p50_ns, 1e-3),
@@ -119,7 +133,7 @@ std::string to_text(const SweepResult& result, std::size_t width) {
     std::vector<std::string> head = {std::to_string(i)};
     head.insert(head.end(), point.values.begin(), point.values.end());
     if (point.policies.empty()) {
-      head.insert(head.end(), {"-", "-", "-", "-", "-", std::string(to_string(point.status))});
+      head.insert(head.end(), {"-", "-", "-", "-", "-", "-", std::string(to_string(point.status))});
       head.resize(columns.size());
       table.add_row(head);
     }
@@ -128,6 +142,7 @@ std::string to_text(const SweepResult& result, std::size_t width) {
       row.insert(row.end(), {std::to_string(policy.max_tokens), name_of(policy)});
       row.push_back(ms(policy, &Statistics::p50));
       row.push_back(format_fixed(policy.speed_up.value_or(kNaN), 2));
+      row.push_back(range(policy.speed_up_interval));
       row.push_back(format_percent(policy.hidden_share.value_or(kNaN)));
       row.push_back(policy.verdict + (point.status == SweepPointStatus::incomplete ||
                                               point.status == SweepPointStatus::running

@@ -102,6 +102,7 @@ SweepPolicy read_policy_row(const fs::path& folder,
   policy.measured_in_point = read_measured_in_point(summary);
   if (const Json& step = summary.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
+    read_rounds(summary, policy);
   }
   if (const Json& metrics = summary.at("metrics"); !metrics.is_null()) {
     policy.hidden_share = number_at(metrics, "hidden_share");
@@ -184,6 +185,18 @@ std::string read_run(const fs::path& folder,
 }
 
 }  // namespace
+
+void read_rounds(const Json& json, SweepPolicy& policy) {
+  const auto found = json.find("rounds_ns");
+  if (found == json.end() || found->is_null()) {
+    return;
+  }
+  policy.rounds_began_ns = found->at("began_ns");
+  for (const Json& time : found->at("p50")) {
+    policy.round_ns.push_back(time.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                             : time.get<double>());
+  }
+}
 
 std::optional<std::size_t> read_measured_in_point(const Json& json) {
   const auto found = json.find("measured_in_point");

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/types.hpp"
+#include "framework/compare/bootstrap.hpp"
 #include "framework/compare/metrics.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/config/resolved_execution.hpp"
@@ -47,7 +48,11 @@ struct SweepPolicy {
   bool one_token_each = false;                ///< every request computed one token a step
   std::int64_t vetoed_steps = 0;              ///< timed steps that ran the plain schedule instead
   std::optional<Statistics> step_ns;          ///< nothing where the times are not valid
-  std::optional<double> speed_up;  ///< p50 of the baseline (else the first policy) over own p50
+  std::vector<double> round_ns;               ///< median of each round; NaN where not known
+  std::int64_t rounds_began_ns = 0;           ///< equal where policies had the same rounds
+  std::optional<double> speed_up;             ///< over the baseline, else the first policy
+  /// Of the speed-up; nothing with too few rounds, and of the baseline itself.
+  std::optional<ConfidenceInterval> speed_up_interval;
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;
@@ -83,6 +88,10 @@ struct SweepResult {
 /// `values` and `folder` empty.
 SweepPointResult read_sweep_point(const std::filesystem::path& folder,
                                   const Experiment& experiment);
+
+/// Of a policy in summary.json or sweep.json: "rounds_ns"; not there in files of an earlier
+/// version.
+void read_rounds(const nlohmann::json& json, SweepPolicy& policy);
 
 /// Of a policy in summary.json or sweep.json: "measured_in_point"; nothing where it is null, or
 /// not there, as in files of an earlier version.

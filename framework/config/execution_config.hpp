@@ -34,13 +34,22 @@ struct LinkConfig {
   }
 };
 
+/// The policy that `control` adds; no other may have its name.
+inline constexpr const char* kControlPolicy = "control";
+
+inline constexpr int kMostRounds = 1000;
+
 /// Every field may be overridden in a policy; validate refuses that for a few.
 struct ExecutionConfig {
   DeviceKind device = DeviceKind::automatic;
   DType dtype = DType::float32;  ///< of activations and weights: float32, float16 or bfloat16
   Numerics numerics = Numerics::fast;
-  int warmup = 2;       ///< untimed iterations first
-  int iterations = 10;  ///< timed iterations
+  int warmup = 2;                ///< untimed iterations first
+  int iterations = 10;           ///< timed iterations
+  int rounds = 0;                ///< parts that timed iterations are cut into; 0 = as many as
+                                 ///< framework/plan/rounds.hpp says
+  std::uint64_t round_seed = 1;  ///< of the order of policies in the rounds
+  bool control = false;          ///< run the baseline a second time, as policy `control`
   GraphMode graph = GraphMode::none;
   /// Tokens of a ubatch that steps on a GPU are padded to, ascending; nothing = `auto`: no padding
   /// where all steps have equal tokens, else the sizes of make_bounds_rule.
@@ -83,6 +92,21 @@ struct ExecutionConfig {
                1,
                Limits::kCount,
                "Timed iterations, of `workload.steps` forward passes each.");
+    keys.whole("rounds",
+               &E::rounds,
+               0,
+               kMostRounds,
+               "Parts that the timed iterations are cut into; in each the policies run in an order "
+               "drawn anew. 0: one for each 2 iterations of each variant, at most 5. See Rounds in "
+               "experiments/README.md.")
+        .same_in_all_policies();
+    keys.seed("round_seed", &E::round_seed, "What the order of policies in rounds is drawn from.")
+        .same_in_all_policies();
+    keys.truth("control",
+               &E::control,
+               "`true`: the baseline (without `verify` the first policy) runs a second time, as "
+               "policy `control`.")
+        .same_in_all_policies();
     keys.one_of("graph",
                 &E::graph,
                 "`piecewise`: CUDA graphs of the compute between exchanges. `full`: CUDA graphs "

@@ -54,11 +54,15 @@ void Experiment::read_policies(const MapReader& map, Experiment& experiment) {
   }
 }
 
-/// A policy states whatever its experiment states of the execution: it may have another value.
+/// A policy states whatever its experiment states of the execution: it may have another value. The
+/// control is no policy of the file: `execution.control` makes it.
 std::string Experiment::write_policies(const Experiment& experiment) {
   const auto common = keys_of<ExecutionConfig>().dumped_names(experiment.execution);
   std::string text = "\n";
   for (const PolicyConfig& policy : experiment.policies) {
+    if (policy.name == kControlPolicy) {
+      continue;
+    }
     auto names = keys_of<PolicyConfig>().dumped_names(policy);
     names.insert(names.end(), common.begin(), common.end());
     std::string lines = keys_of<PolicyConfig>().write_lines(policy, "    ", names);

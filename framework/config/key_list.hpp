@@ -81,6 +81,13 @@ class KeyList {
         range("number", min, max, help));
   }
 
+  KeyRow<S>& truth(std::string name, bool S::*member, const std::string& help = "") {
+    return add(std::move(name),
+               [member](const Located& value, S& out) { out.*member = value.as_truth(); },
+               write_member(member),
+               {.values = "`true`, `false`", .examples = {"true", "false"}, .help = help});
+  }
+
   /// `auto`, which is nothing, or an ascending list of whole numbers.
   KeyRow<S>& auto_or_ascending(std::string name,
                                std::optional<std::vector<std::int64_t>> S::*member,

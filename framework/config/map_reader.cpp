@@ -92,6 +92,13 @@ double Located::as_number(double min, double max) const {
   return *value;
 }
 
+bool Located::as_truth() const {
+  if (!is_word("true") && !is_word("false")) {
+    fail("true or false");
+  }
+  return is_word("true");
+}
+
 std::vector<std::int64_t> Located::as_counts(std::int64_t min, std::int64_t max) const {
   std::vector<std::int64_t> counts;
   const auto all = items("a list of whole numbers");

@@ -34,6 +34,9 @@ struct Located {
   /// A finite number from min to max; whole numbers are numbers, too.
   double as_number(double min, double max) const;
 
+  /// `true` or `false`, without quotes.
+  bool as_truth() const;
+
   /// A list, not empty, of whole numbers from min to max.
   std::vector<std::int64_t> as_counts(std::int64_t min, std::int64_t max) const;
 

@@ -130,6 +130,11 @@ class Validator {
                "' names no folder; allowed: up to 64 letters, digits, '_' and '-', the first a "
                "letter or digit");
     }
+    if (policy.name == kControlPolicy) {
+      fail(path + ".name",
+           "'control' is the name of the baseline's second copy, which execution.control makes; "
+           "allowed: any other");
+    }
     for (std::size_t other = 0; other < index; ++other) {
       if (experiment_.policies[other].name == policy.name) {
         fail(path + ".name", "'" + policy.name + "' is the name of two policies");
@@ -145,6 +150,7 @@ class Validator {
     }
     check_execution(path, policy.execution);
     check_variants(policy);
+    check_rounds(policy);
   }
 
   /// Each variant needs a timed iteration whose outputs are recorded.
@@ -156,6 +162,21 @@ class Validator {
                counted(policy.execution.iterations, "iteration") +
                ", one for each variant at most; allowed: 1 to " +
                std::to_string(policy.execution.iterations) + ", or more iterations");
+    }
+  }
+
+  /// Each round has at least one timed iteration of each variant of every policy.
+  void check_rounds(const PolicyConfig& policy) const {
+    const int rounds = experiment_.execution.rounds;
+    const int most = policy.execution.iterations / experiment_.workload.variants;
+    if (rounds > most) {
+      fail("execution.rounds",
+           std::to_string(rounds) + ", and policy " + policy.name + " has " +
+               counted(policy.execution.iterations, "iteration") +
+               (experiment_.workload.variants > 1
+                    ? " of " + std::to_string(experiment_.workload.variants) + " variants"
+                    : "") +
+               "; allowed: 0 to " + std::to_string(most) + ", or more iterations");
     }
   }
 

@@ -11,11 +11,13 @@
 
 namespace dovetail {
 
-/// A number, text (in quotes where it needs them) or the name of an enumerator.
+/// A number, a truth value, text (in quotes where it needs them) or the name of an enumerator.
 template <class T>
 std::string write_value(const T& value) {
   if constexpr (std::is_enum_v<T>) {
     return std::string(to_string(value));
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return value ? "true" : "false";
   } else if constexpr (std::is_integral_v<T>) {
     return std::to_string(value);
   } else if constexpr (std::is_floating_point_v<T>) {

@@ -5,108 +5,12 @@
 #include <vector>
 
 #include "framework/base/check.hpp"
-#include "framework/record/unfinished_file.hpp"
+#include "framework/record/rank_file_layout.hpp"
 
 namespace dovetail {
 namespace {
 
 namespace fs = std::filesystem;
-
-void write_attribute(hdf5::File& file, const AttributeRow& row, const RankFileSpec& spec) {
-  const std::string object(row.object);
-  const std::string name(row.name);
-  if (row.kind == AttributeKind::fixed_text) {
-    file.create_fixed_text(object, name, row.capacity, std::get<std::string>(row.initial(spec)));
-  } else {
-    file.create_attribute(object, {name, row.initial(spec)});
-  }
-}
-
-void write_root_attributes(hdf5::File& file, const RankFileSpec& spec) {
-  for (const auto& row : attribute_rows()) {
-    if (row.object == "/" && row.initial != nullptr) {
-      write_attribute(file, row, spec);
-    }
-  }
-  for (const auto& one : spec.attributes) {
-    DOVETAIL_CHECK(!file.has_attribute("/", one.name), "attribute given twice: " + one.name);
-    file.create_attribute("/", one);
-  }
-}
-
-std::string join(const std::vector<std::int32_t>& waits) {
-  std::string text;
-  for (const auto wait : waits) {
-    text += (text.empty() ? "" : ",") + std::to_string(wait);
-  }
-  return text;
-}
-
-void write_schedules(hdf5::File& file, const std::vector<ScheduleRecord>& schedules) {
-  file.create_group(path::kSchedule);
-  for (std::size_t k = 0; k < schedules.size(); ++k) {
-    const auto& schedule = schedules[k];
-    std::vector<std::int32_t> layers;
-    std::vector<std::int32_t> ubatches;
-    std::vector<std::string> phases;
-    std::vector<std::string> lanes;
-    std::vector<std::string> waits;
-    std::vector<std::int32_t> groups;
-    for (const auto& op : schedule.ops) {
-      layers.push_back(op.layer);
-      ubatches.push_back(op.ubatch);
-      phases.push_back(op.phase);
-      lanes.push_back(op.lane);
-      waits.push_back(join(op.waits));
-      groups.push_back(op.group);
-    }
-    const std::string table = std::string(path::kSchedule) + "/" + std::to_string(k);
-    file.write_table(table,
-                     {{"layer", std::move(layers)},
-                      {"ubatch", std::move(ubatches)},
-                      {"phase", std::move(phases)},
-                      {"lane", std::move(lanes)},
-                      {"waits", std::move(waits)},
-                      {"group", std::move(groups)}});
-    file.create_attribute(table, {attribute::kName, schedule.name});
-    file.create_attribute(table, {attribute::kNumUbatches, schedule.num_ubatches});
-    file.create_attribute(table, {attribute::kDigest, schedule.digest});
-  }
-}
-
-void write_layout(hdf5::File& file, const RankFileSpec& spec) {
-  write_root_attributes(file, spec);
-  file.write_text(path::kConfig, spec.config);
-  write_schedules(file, spec.schedules);
-  file.create_group(path::kOutput);
-  for (const auto& dataset : rank_file_datasets(spec)) {
-    file.create_dataset(dataset.path, dataset.dtype, dataset.shape);
-  }
-  for (const auto& row : attribute_rows()) {
-    if (row.object != "/" && row.initial != nullptr) {
-      write_attribute(file, row, spec);
-    }
-  }
-}
-
-/// Builds the file under another name, closes it, and only then gives it its own: a process that is
-/// killed in between leaves no file that cannot be read. Closing also trims the file to its final
-/// length, so that nothing but the status changes its metadata later.
-void create_file(const fs::path& path, const RankFileSpec& spec) {
-  if (fs::exists(fs::symlink_status(path))) {
-    refuse_existing(path);
-  }
-  fs::path creating = path;
-  creating += ".creating";
-  if (fs::exists(fs::symlink_status(creating))) {
-    refuse_existing(creating);
-  }
-  UnfinishedFile unfinished(creating);
-  auto file = hdf5::File::create(creating.string());
-  write_layout(file, spec);
-  file.close();
-  unfinished.publish_new(path);
-}
 
 /// Row-major pairs (start, end) of each op.
 std::vector<std::int64_t> interleave(std::span<const std::int64_t> start,
@@ -145,10 +49,12 @@ const char* ops_path(PassKind pass) {
 }  // namespace
 
 RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : path_(path) {
-  create_file(path, spec);
+  create_rank_file(path, spec);
   file_.emplace(hdf5::File::open(path.string(), hdf5::Access::read_write));
   step_ns_.emplace(file_->open_dataset(path::kStepNs));
   enqueue_ns_.emplace(file_->open_dataset(path::kStepEnqueueNs));
+  start_ns_.emplace(file_->open_dataset(path::kStepStartNs));
+  round_.emplace(file_->open_dataset(path::kRound));
   decision_.emplace(file_->open_dataset(path::kDecision));
   timed_hash_.emplace(file_->open_dataset(path::kTimedHash));
   hash_ns_.emplace(file_->open_dataset(path::kHashNs));
@@ -157,6 +63,21 @@ RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : pat
 hdf5::File& RankRecorder::file() {
   DOVETAIL_CHECK(file_.has_value(), path_.string() + " is finished");
   return *file_;
+}
+
+void RankRecorder::write_round_place(std::int64_t round, std::int64_t place) {
+  file()
+      .open_dataset(path::kRoundPlace)
+      .write_box({round}, {1}, std::as_bytes(std::span(&place, 1)));
+}
+
+void RankRecorder::write_start(std::int64_t iteration,
+                               std::int64_t step,
+                               std::int64_t round,
+                               std::int64_t start_ns) {
+  file();
+  round_->write_box({iteration}, {1}, std::as_bytes(std::span(&round, 1)));
+  start_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&start_ns, 1)));
 }
 
 void RankRecorder::write_step(std::int64_t iteration,
@@ -299,6 +220,8 @@ void RankRecorder::finish(RunStatus status, const std::string& failure) {
   auto& open_file = file();
   step_ns_.reset();
   enqueue_ns_.reset();
+  start_ns_.reset();
+  round_.reset();
   decision_.reset();
   timed_hash_.reset();
   hash_ns_.reset();

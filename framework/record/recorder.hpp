@@ -51,6 +51,15 @@ class RankRecorder {
 
   const std::filesystem::path& path() const { return path_; }
 
+  /// Before the first step of a round: the policy's place in the round's order.
+  void write_round_place(std::int64_t round, std::int64_t place);
+
+  /// Behind a timed step and before write_step: when it began, on this rank's clock.
+  void write_start(std::int64_t iteration,
+                   std::int64_t step,
+                   std::int64_t round,
+                   std::int64_t start_ns);
+
   /// A timed step. A step_ns that is not -1 implies that the decision is there, too. `enqueue_ns`:
   /// host time until everything was enqueued; -1 = not known (on the CPU).
   void write_step(std::int64_t iteration,
@@ -104,6 +113,8 @@ class RankRecorder {
   std::optional<hdf5::File> file_;  ///< nothing once finished
   std::optional<hdf5::Dataset> step_ns_;
   std::optional<hdf5::Dataset> enqueue_ns_;
+  std::optional<hdf5::Dataset> start_ns_;
+  std::optional<hdf5::Dataset> round_;
   std::optional<hdf5::Dataset> decision_;
   std::optional<hdf5::Dataset> timed_hash_;
   std::optional<hdf5::Dataset> hash_ns_;

@@ -28,6 +28,8 @@ std::int64_t length_of(Dimension dimension, const RankFileSpec& spec) {
       return spec.iterations;
     case Dimension::step:
       return spec.steps;
+    case Dimension::round:
+      return spec.rounds;
     case Dimension::variant:
       return spec.variants;
     case Dimension::profiled_step:

@@ -9,6 +9,7 @@
 
 #include "framework/base/types.hpp"
 #include "framework/record/hdf5.hpp"
+#include "framework/record/scalar_records.hpp"
 #include "framework/record/schema_table.hpp"
 
 namespace dovetail {
@@ -127,9 +128,13 @@ struct RankFileSpec {
 
   std::int64_t iterations = 0;  ///< timed iterations
   std::int64_t steps = 1;       ///< steps of an iteration
-  std::int64_t variants = 1;    ///< batches that iterations take in turn
-  std::int64_t profiled = 0;    ///< profiled steps: profiled iterations x steps
-  std::int64_t max_ops = 0;     ///< most ops of a schedule; 0 = taken from `schedules`
+  std::int64_t rounds = 1;      ///< parts of the timed iterations
+  std::int64_t round_seed = 0;  ///< of the order of policies; the bits of an unsigned number
+  std::int64_t round_warmup = 0;
+  std::int64_t rounds_began_ns = 0;  ///< since 1970; equal in policies of the same rounds
+  std::int64_t variants = 1;         ///< batches that iterations take in turn
+  std::int64_t profiled = 0;         ///< profiled steps: profiled iterations x steps
+  std::int64_t max_ops = 0;          ///< most ops of a schedule; 0 = taken from `schedules`
   std::int64_t clock_offset_ns = 0;
   std::int64_t clock_error_ns = 0;
 

@@ -21,7 +21,8 @@ struct RankFileSpec;
 enum class Dimension {
   iteration,  ///< timed
   step,       ///< of an iteration
-  column,     ///< of /timing/decision
+  round,
+  column,  ///< of /timing/decision
   variant,
   hash_column,    ///< of /hash
   profiled_step,  ///< profiled iterations x steps
@@ -45,8 +46,9 @@ enum class Dimension {
 
 template <>
 struct EnumNames<Dimension> {
-  static constexpr std::array<std::string_view, 22> kTable = {"iteration",
+  static constexpr std::array<std::string_view, 23> kTable = {"iteration",
                                                               "step",
+                                                              "round",
                                                               "column",
                                                               "variant",
                                                               "column",

@@ -13,9 +13,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <utility>
 
-#include "framework/base/graph_counters.hpp"
 #include "framework/base/types.hpp"
 #include "framework/record/schema_row.hpp"
 
@@ -23,8 +21,8 @@ namespace dovetail {
 
 /// 3: the last two columns of /timing/decision, /timing/enqueue_ns, device_clock_error_ns, /graph,
 /// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route, /hash.
-/// 5: /rounding, `group` of schedules. Files of older versions are still read: what theirs lack is
-/// not known (-1).
+/// 5: /rounding, `group` of schedules, rounds (/timing/start_ns, /timing/round, /timing/round_place).
+/// Files of older versions are still read: what theirs lack is not known (-1).
 inline constexpr std::int64_t kSchemaVersion = 5;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
@@ -58,6 +56,9 @@ inline constexpr const char* kExpertGroups = "expert_groups";
 inline constexpr const char* kClockOffsetNs = "clock_offset_ns";
 inline constexpr const char* kClockErrorNs = "clock_error_ns";
 inline constexpr const char* kDeviceClockErrorNs = "device_clock_error_ns";
+inline constexpr const char* kRoundSeed = "round_seed";
+inline constexpr const char* kRoundWarmup = "round_warmup";
+inline constexpr const char* kRoundsBeganNs = "rounds_began_ns";
 inline constexpr const char* kColumns = "columns";
 inline constexpr const char* kFirstExpert = "first_expert";
 inline constexpr const char* kName = "name";
@@ -71,6 +72,9 @@ inline constexpr const char* kConfig = "/config";
 inline constexpr const char* kSchedule = "/schedule";  // group of tables "0", "1", ...
 inline constexpr const char* kTiming = "/timing";
 inline constexpr const char* kStepNs = "/timing/step_ns";
+inline constexpr const char* kStepStartNs = "/timing/start_ns";
+inline constexpr const char* kRound = "/timing/round";
+inline constexpr const char* kRoundPlace = "/timing/round_place";
 inline constexpr const char* kDecision = "/timing/decision";
 inline constexpr const char* kStepEnqueueNs = "/timing/enqueue_ns";
 inline constexpr const char* kOps = "/timing/ops";
@@ -169,6 +173,12 @@ inline constexpr auto kDatasetRows = [] {
        "`/graph/eager_steps`), captured (1 = just before this step)."},
       {path::kStepEnqueueNs, int64, {iteration, step}, "ns", 3,
        "On a GPU: host time until everything was enqueued."},
+      {path::kStepStartNs, int64, {iteration, step}, "ns", 5, "When each timed step began."},
+      {path::kRound, int64, {iteration}, "", 5,
+       "The round of each timed iteration, from 0: part of the iterations, in which other policies "
+       "ran before and behind it."},
+      {path::kRoundPlace, int64, {round}, "", 5,
+       "The policy's place in the order of each round, from 0."},
       {path::kOps, int64, {profiled_step, op, start_end}, "ns", 2,
        "Start and end of each op as scheduled, in iterations run after the timed ones. A profiled "
        "step = profiled iteration x steps + step."},
@@ -286,32 +296,6 @@ static_assert(std::all_of(kDatasetRows.begin(),
                           kDatasetRows.end(),
                           [](const DatasetRow& row) { return row.since <= kSchemaVersion; }),
               "a dataset that files of this version do not have");
-
-/// Bytes of a rank's device; -1 = not known.
-struct MemoryRecord {
-  std::int64_t peak_reserved = -1;   ///< most that the allocator held of the device
-  std::int64_t peak_allocated = -1;  ///< most of it that tensors held
-  std::int64_t weights = -1;
-  std::int64_t cache = -1;     ///< of keys and values
-  std::int64_t exchange = -1;  ///< buffers of the exchange
-
-  friend bool operator==(const MemoryRecord&, const MemoryRecord&) = default;
-};
-
-/// The row of each of its fields.
-inline constexpr std::array kMemoryFields = {
-    std::pair(path::kPeakReservedBytes, &MemoryRecord::peak_reserved),
-    std::pair(path::kPeakAllocatedBytes, &MemoryRecord::peak_allocated),
-    std::pair(path::kWeightsBytes, &MemoryRecord::weights),
-    std::pair(path::kCacheBytes, &MemoryRecord::cache),
-    std::pair(path::kExchangeBytes, &MemoryRecord::exchange)};
-
-/// The rows of the counters that are scalars.
-inline constexpr std::array kGraphCounterFields = {
-    std::pair(path::kGraphCaptures, &GraphCounters::captures),
-    std::pair(path::kGraphReplays, &GraphCounters::replays),
-    std::pair(path::kGraphEvictions, &GraphCounters::evictions),
-    std::pair(path::kGraphFailures, &GraphCounters::failures)};
 
 /// The attributes, in the order in which they are created. RankFileSpec::attributes go behind those
 /// of "/".

@@ -71,7 +71,8 @@ bool depend_on_baseline(const Experiment& experiment) {
 }
 
 std::string what_is_measured(const Experiment& experiment, const PolicyConfig& policy) {
-  if (experiment.sweep_unchanged == UnchangedPolicies::measure_again || !policy.table.empty()) {
+  if (experiment.sweep_unchanged == UnchangedPolicies::measure_again || !policy.table.empty() ||
+      policy.name == kControlPolicy) {
     return "";
   }
   auto own = experiment;

@@ -33,8 +33,8 @@ bool depend_on_baseline(const Experiment& experiment);
 
 /// All of an experiment that can influence the measurement of one of its policies, as text. What
 /// the other policies are does not, but for the baseline where depend_on_baseline. Empty where that
-/// is not all in the experiment: of `auto`, whose table is a file, and where the experiment wants
-/// each point measured. Pure.
+/// is not all in the experiment: of `auto`, whose table is a file, of the control, which says of
+/// each point how quiet it was, and where the experiment wants each point measured. Pure.
 std::string what_is_measured(const Experiment& experiment, const PolicyConfig& policy);
 
 /// The points that measure a policy alike, ascending, by what_is_measured. Pure.

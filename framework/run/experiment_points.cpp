@@ -57,6 +57,18 @@ void put_baseline_first(Experiment& experiment) {
       });
 }
 
+/// With `execution.control`: the baseline's second copy, behind all others.
+void add_control(Experiment& experiment) {
+  if (!experiment.execution.control) {
+    return;
+  }
+  auto control = experiment.verify.mode == VerifyMode::none
+                     ? experiment.policies.front()
+                     : find_policy(experiment, experiment.verify.baseline);
+  control.name = kControlPolicy;
+  experiment.policies.push_back(std::move(control));
+}
+
 }  // namespace
 
 ExperimentPoints read_points(const std::string& text,
@@ -159,6 +171,7 @@ Experiment point_experiment(const Sweep& sweep,
   select_policies(loaded.experiment, sweep.policies(point));
   check_fault_policies(loaded.experiment);
   put_baseline_first(loaded.experiment);
+  add_control(loaded.experiment);
   return std::move(loaded.experiment);
 }
 

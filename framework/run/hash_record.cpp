@@ -10,12 +10,22 @@ HashRecord::HashRecord(const RankWorkload& workload,
                        RankRecorder& recorder)
     : workload_(workload), hasher_(workload, iteration, outputs), recorder_(recorder) {}
 
-void HashRecord::write_untouched_before() {
-  recorder_.write_scalar(path::kUntouchedBefore, hasher_.of_untouched());
+void HashRecord::begin_turn() {
+  turn_ = hasher_.of_untouched();
+  if (!first_) {
+    first_ = turn_;
+    recorder_.write_scalar(path::kUntouchedBefore, turn_);
+  }
+}
+
+void HashRecord::end_turn() {
+  change_ += static_cast<std::uint64_t>(hasher_.of_untouched()) - static_cast<std::uint64_t>(turn_);
 }
 
 void HashRecord::write_untouched_after() {
-  recorder_.write_scalar(path::kUntouchedAfter, hasher_.of_untouched());
+  constexpr std::uint64_t kBits = ~std::uint64_t{0} >> 1U;  // hashes are not negative
+  const auto after = (static_cast<std::uint64_t>(*first_) + change_) & kBits;
+  recorder_.write_scalar(path::kUntouchedAfter, static_cast<std::int64_t>(after));
 }
 
 void HashRecord::write_timed(int iteration, int variant, const std::vector<int>& schedules) {

@@ -1,6 +1,8 @@
 // From the tensors that steps have left to /hash of a rank file.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "framework/plan/workload.hpp"
@@ -20,8 +22,11 @@ class HashRecord {
              const std::vector<StepOutputs>& outputs,
              RankRecorder& recorder);
 
-  /// Keys and values that no step may write: before the first iteration, and behind the last one.
-  void write_untouched_before();
+  /// Keys and values that no step may write, before and behind the policy's steps: in each turn
+  /// between those of other policies, which have the same cache, what its own have changed. Turns
+  /// begin and end by turns; the first begin and the end of all are recorded.
+  void begin_turn();
+  void end_turn();
   void write_untouched_after();
 
   /// Behind the last step of an iteration of this variant, so that what a step does to the results
@@ -38,6 +43,9 @@ class HashRecord {
   const RankWorkload& workload_;
   const StepHasher hasher_;
   RankRecorder& recorder_;
+  std::optional<std::int64_t> first_;  ///< hash of the untouched
+  std::int64_t turn_ = 0;              ///< likewise, at the begin of this turn
+  std::uint64_t change_ = 0;           ///< of all turns, added up
 };
 
 }  // namespace dovetail

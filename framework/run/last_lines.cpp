@@ -38,6 +38,32 @@ std::string routing_note(const PolicyOutcome& outcome) {
              : "";
 }
 
+/// "speed_up 1.05 (1.02 to 1.08) ", where there is an interval.
+std::string describe_speed_up(const nlohmann::json& summary) {
+  const auto interval = summary.find("speed_up_interval");
+  if (interval == summary.end() || interval->is_null() || summary.at("speed_up").is_null()) {
+    return "";
+  }
+  const auto factor = [](const nlohmann::json& value) {
+    return format_fixed(value.get<double>(), 2);
+  };
+  return "speed_up " + factor(summary.at("speed_up")) + " (" + factor(interval->at(0)) + " to " +
+         factor(interval->at(1)) +
+         (summary.at("speed_up_counts").get<bool>() ? ") " : ", no difference) ");
+}
+
+/// "not quiet: control, a second copy of the baseline, has a speed-up of 0.91 (0.88 to 0.94); ...".
+void print_unrest(std::ostream& out, const std::vector<PolicyOutcome>& outcomes) {
+  for (const auto& outcome : outcomes) {
+    if (outcome.name == kControlPolicy && outcome.has_run() &&
+        outcome.summary.at("speed_up_counts") == true) {
+      out << "not quiet: control, a second copy of the baseline, has a "
+          << describe_speed_up(outcome.summary)
+          << "over it; differences of this size mean nothing\n";
+    }
+  }
+}
+
 }  // namespace
 
 bool PolicyOutcome::is_short() const {
@@ -97,6 +123,7 @@ void print_last_lines(std::ostream& out,
   }
   out << link_note(links);
   print_what_is_missing(out, outcomes);
+  print_unrest(out, outcomes);
   for (const auto& line : next) {
     out << line << "\n";
   }
@@ -106,7 +133,8 @@ void print_last_lines(std::ostream& out,
     out << "policy " << outcome.name << " step_ms "
         << (has_times ? format_ms(outcome.summary.at("step_ns").at("p50").get<double>())
                       : "invalid")
-        << " verdict " << verdict_of(experiment, outcome) << routing_note(outcome);
+        << " " << (has_times ? describe_speed_up(outcome.summary) : "") << "verdict "
+        << verdict_of(experiment, outcome) << routing_note(outcome);
     if (outcome.measured_in_point) {
       out << " (measured in point " << *outcome.measured_in_point << ")";
     }

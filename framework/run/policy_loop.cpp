@@ -2,65 +2,53 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "framework/base/failure_text.hpp"
 #include "framework/mpi/collectives.hpp"
-#include "framework/record/recorder.hpp"
+#include "framework/plan/rounds.hpp"
 #include "framework/record/run_folder.hpp"
+#include "framework/run/active_policy.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/given_inputs.hpp"
-#include "framework/run/policy_run.hpp"
-#include "framework/run/progress.hpp"
 #include "framework/run/recorded_inputs.hpp"
 #include "framework/run/reference_run.hpp"
 
 namespace dovetail {
 namespace {
 
-/// What a rank says of its own file, in words that all ranks use: what happens to all is said once.
-std::string for_all_ranks(std::string text, const std::string& file_name) {
-  for (auto at = text.find(file_name); at != std::string::npos; at = text.find(file_name, at)) {
-    text.replace(at, file_name.size(), "rank-*.h5");
-  }
-  return text;
-}
-
-/// The file of a rank whose peers could not make theirs.
-void mark_failed(std::optional<RankRecorder>& recorder) {
-  try {
-    if (recorder) {
-      recorder->finish(RunStatus::failed, "another rank could not make its result file");
-    }
-  } catch (const hdf5::Hdf5Error&) {
-    recorder.reset();  // the disk is full here, too
-  }
-}
+/// A policy of the experiment that is to be measured.
+struct Measured {
+  PolicyChoice choice;
+  std::vector<int> ends;  ///< of its iterations in each round
+  std::unique_ptr<ActivePolicy> active;
+};
 
 class PolicyLoop {
  public:
   explicit PolicyLoop(const PolicyLoopSetup& setup)
-      : setup_(setup), given_(setup.given), progress_(setup.run.is_first_rank()) {}
+      : setup_(setup), given_(std::make_shared<GivenInputs>(setup.given)), maker_(setup) {
+    maker_.on_failure = [this](const std::string& problem) { mark_others_failed(problem); };
+  }
 
   PolicyLoopResult run() {
     const auto& experiment = setup_.run.experiment;
-    for (std::size_t i = 0; i < setup_.policies.size() && !stopped_; ++i) {
+    for (std::size_t i = 0; i < setup_.policies.size(); ++i) {
       const auto& policy = experiment.policies[i];
-      const auto chosen = take_earlier(policy, setup_.policies[i])
-                              ? recorded_choice(policy)
-                              : run_and_choose(policy, setup_.policies[i]);
-      if (!chosen) {
-        continue;
+      if (!take_earlier(policy, setup_.policies[i])) {
+        measured_.push_back({choice_of(policy, setup_.policies[i]), {}, nullptr});
+      } else if (const auto chosen = recorded_choice(policy)) {
+        keep(*chosen);
       }
-      if (!replays_baseline(experiment)) {
-        chosen_.push_back(*chosen);
-      } else if (policy.name == experiment.verify.baseline) {
-        replay(*chosen);
-      }
+    }
+    if (!measured_.empty()) {
+      maker_.agree_on_contexts();
+      run_rounds();
     }
     if (!stopped_) {
       run_references();
@@ -69,6 +57,19 @@ class PolicyLoop {
   }
 
  private:
+  PolicyChoice choice_of(const PolicyConfig& policy, const ResolvedPolicy& resolved) const {
+    return {setup_.run, policy, resolved, setup_.folder / policy.name, policy.name, given_};
+  }
+
+  /// What others are compared with, or have to follow.
+  void keep(const ChosenExperts& chosen) {
+    if (!replays_baseline(setup_.run.experiment)) {
+      chosen_.push_back(chosen);
+    } else if (chosen.policy == setup_.run.experiment.verify.baseline) {
+      replay(chosen);
+    }
+  }
+
   /// Takes the policy's files from where it was measured. Collective over the world; false where
   /// there is no such place, or a rank would not measure the same.
   bool take_earlier(const PolicyConfig& policy, const ResolvedPolicy& resolved) {
@@ -78,7 +79,7 @@ class PolicyLoop {
       return false;
     }
     const std::filesystem::path from = earlier->folder;
-    const auto spec = spec_of(run, policy, resolved);
+    const auto spec = maker_.spec_of(choice_of(policy, resolved));
     const auto file = from / rank_file_name(run.ranks.rank().value);
     std::array<std::int64_t, 1> alike = {is_measured_alike(file, spec) ? 1 : 0};
     all_reduce(run.ranks.groups.world, alike, Reduction::min, patient(run.ranks.wait));
@@ -126,98 +127,131 @@ class PolicyLoop {
     return chosen;
   }
 
+  /// All policies in each round, one after another; in a run of one round each is concluded before
+  /// the next one begins.
+  void run_rounds() {
+    const auto& experiment = measured_.front().choice.run.experiment;
+    const int variants = setup_.workload.num_variants;
+    std::vector<int> iterations;
+    for (const auto& one : measured_) {
+      iterations.push_back(one.choice.policy.execution.iterations);
+    }
+    rounds_.count = num_rounds(experiment.execution.rounds, variants, iterations);
+    rounds_.began_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                           std::chrono::system_clock::now().time_since_epoch())
+                           .count();
+    for (auto& one : measured_) {
+      one.ends = round_ends(one.choice.policy.execution.iterations, variants, rounds_.count);
+    }
+    try {
+      for (int round = 0; round < rounds_.count && !stopped_; ++round) {
+        const auto order = order_of(round);
+        for (std::size_t place = 0; place < order.size() && !stopped_; ++place) {
+          run_turn(measured_[order[place]], round, static_cast<int>(place));
+        }
+      }
+      for (auto& one : measured_) {
+        conclude(one);
+      }
+    } catch (const AgreedError& error) {
+      mark_others_failed(error.what());
+      throw;
+    }
+    maker_.drop_caches();
+  }
+
+  /// Drawn, but in one round the experiment's. A baseline whose routing the others take goes first
+  /// in the first round.
+  std::vector<std::size_t> order_of(int round) const {
+    const auto& experiment = setup_.run.experiment;
+    auto order = round_order(experiment.execution.round_seed, round, measured_.size());
+    if (rounds_.count == 1) {
+      std::sort(order.begin(), order.end());
+    } else if (round == 0 && replays_baseline(experiment)) {
+      std::stable_partition(order.begin(), order.end(), [&](std::size_t place) {
+        return measured_[place].choice.policy.name == experiment.verify.baseline;
+      });
+    }
+    return order;
+  }
+
+  void run_turn(Measured& one, int round, int place) {
+    if (!one.active) {
+      begin(one);
+    }
+    const bool is_last = round + 1 == rounds_.count;
+    auto& run = *one.active->run;
+    const auto end = one.ends[static_cast<std::size_t>(round)];
+    stopped_ = run.run_round({.index = round, .place = place, .end = end});
+    if (is_last || stopped_) {
+      run.record_timed();
+    }
+    if (rounds_.count == 1) {
+      conclude(one);
+      return;
+    }
+    // On a GPU an engine that is alive holds exchange buffers and graphs, and what another one does
+    // with the libraries' workspaces would take theirs away.
+    run.leave(setup_.device.is_gpu());
+  }
+
+  /// In a run of several rounds the baseline's choice is there before any other policy begins.
+  void begin(Measured& one) {
+    one.choice.given = given_;
+    one.active = maker_.make(one.choice, rounds_);
+    one.active->run->begin();
+    if (rounds_.count > 1 && replays_baseline(setup_.run.experiment) &&
+        one.choice.policy.name == setup_.run.experiment.verify.baseline) {
+      one.active->run->run_each_variant();
+      keep(*choice_by(one));
+    }
+  }
+
+  /// Ends a policy that has begun.
+  void conclude(Measured& one) {
+    if (!one.active) {
+      return;
+    }
+    one.active->run->conclude(stopped_);
+    const bool is_kept = rounds_.count > 1 && replays_baseline(setup_.run.experiment);
+    if (const auto chosen = is_kept ? std::nullopt : choice_by(one)) {
+      keep(*chosen);
+    }
+    one.active.reset();
+  }
+
   /// Nothing where nobody asks for the routing.
-  std::optional<ChosenExperts> run_and_choose(const PolicyConfig& policy,
-                                              const ResolvedPolicy& resolved) {
-    const auto outputs =
-        run_one(setup_.run, policy, resolved, setup_.folder / policy.name, policy.name);
-    if (!outputs.front().expert_ids.defined()) {
+  static std::optional<ChosenExperts> choice_by(const Measured& one) {
+    const auto& active = *one.active;
+    if (!active.outputs.front().expert_ids.defined()) {
       return std::nullopt;
     }
-    return ChosenExperts{
-        policy.name, routing_of(outputs), routing_of(iteration_->context_outputs())};
+    return ChosenExperts{one.choice.policy.name,
+                         routing_of(active.outputs),
+                         routing_of(active.iteration->context_outputs())};
   }
 
-  RankFileSpec spec_of(const RunContext& run,
-                       const PolicyConfig& policy,
-                       const ResolvedPolicy& resolved) const {
-    return rank_file_spec(
-        run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model);
-  }
-
-  /// Returns what the last timed iteration has left.
-  std::vector<StepOutputs> run_one(const RunContext& run,
-                                   const PolicyConfig& policy,
-                                   const ResolvedPolicy& resolved,
-                                   const std::filesystem::path& folder,
-                                   const std::string& title) {
-    const auto& experiment = run.experiment;
-    std::vector<StepOutputs> outputs;
-    set_stage("making the KV cache and the outputs");
-    run_on_all_ranks(run.ranks.groups.world, patient(run.ranks.wait), [&] {
-      if (!iteration_ || !iteration_->suits(policy.execution)) {
-        iteration_.reset();  // two caches need not fit
-        iteration_.emplace(setup_.workload,
-                           given_,
-                           policy.execution,
-                           setup_.model,
-                           experiment.workload.seed,
-                           setup_.device.device());
-      }
-      outputs = make_outputs(*iteration_, setup_.model, select_outputs(experiment, given_));
-    });
-    set_stage("making the result files");
-    std::optional<RankRecorder> recorder;
-    make_recorder(run, policy, resolved, folder, recorder);
-    set_stage("");
-    stopped_ = run_policy(
-        {.run = run,
-         .policy = policy,
-         .resolved = resolved,
-         .device = setup_.device,
-         .model = setup_.model,
-         .workload = setup_.workload,
-         .given = given_,
-         .iteration = *iteration_,
-         .outputs = outputs,
-         .on_iteration = [&](int finished, int all) { progress_.show(title, finished, all); }},
-        *recorder);
-    return outputs;
-  }
-
-  /// Collective over the world: where a rank cannot make its file, as on a full disk, no policy is
-  /// run. Throws AgreedError.
-  void make_recorder(const RunContext& run,
-                     const PolicyConfig& policy,
-                     const ResolvedPolicy& resolved,
-                     const std::filesystem::path& folder,
-                     std::optional<RankRecorder>& recorder) {
-    const auto name = rank_file_name(run.ranks.rank().value);
-    try {
-      run_on_all_ranks(run.ranks.groups.world, run.ranks.wait, [&] {
+  /// Where a policy fails, the others end with it: their files say so.
+  void mark_others_failed(const std::string& problem) {
+    for (auto& one : measured_) {
+      if (one.active && problem.rfind("policy " + one.choice.policy.name + ":", 0) != 0) {
         try {
-          recorder.emplace(
-              folder / name,
-              rank_file_spec(
-                  run, setup_.identity, policy, resolved, setup_.workload, given_, setup_.model));
-          record_inputs(*recorder, setup_.workload, run.experiment.workload.positions);
-        } catch (const hdf5::Hdf5Error& error) {
-          throw RunError(for_all_ranks(error.what(), name));
+          one.active->recorder->finish(RunStatus::failed, "ended with " + problem);
+        } catch (const std::exception&) {
+          continue;  // the file stays `running`, like that of a process that was killed
         }
-      });
-    } catch (const AgreedError&) {
-      mark_failed(recorder);
-      throw;
+      }
     }
   }
 
   /// From now on the experts are given: of the steps, and of contexts, which are filled anew on all
   /// ranks.
   void replay(const ChosenExperts& chosen) {
-    given_.expert_ids = chosen.expert_ids;
-    given_.context_expert_ids = chosen.context_expert_ids;
-    given_.routing = RoutingSource::replayed;
-    iteration_.reset();
+    auto given = std::make_shared<GivenInputs>(*given_);
+    given->expert_ids = chosen.expert_ids;
+    given->context_expert_ids = chosen.context_expert_ids;
+    given->routing = RoutingSource::replayed;
+    given_ = std::move(given);
   }
 
   /// The baseline once more with the experts of each policy that chose others.
@@ -245,11 +279,16 @@ class PolicyLoop {
         }
       });
       replay(other);
-      run_one(run,
-              reference.policies.front(),
-              resolved,
-              folder / kReferenceFolder,
-              other.policy + " (reference)");
+      measured_.clear();
+      measured_.push_back({{run,
+                            reference.policies.front(),
+                            resolved,
+                            folder / kReferenceFolder,
+                            other.policy + " (reference)",
+                            given_},
+                           {},
+                           nullptr});
+      run_rounds();
       if (stopped_) {
         return;
       }
@@ -257,9 +296,10 @@ class PolicyLoop {
   }
 
   const PolicyLoopSetup& setup_;
-  GivenInputs given_;
-  Progress progress_;
-  std::optional<Iteration> iteration_;
+  std::shared_ptr<const GivenInputs> given_;
+  PolicyMaker maker_;
+  RecordedRounds rounds_;
+  std::vector<Measured> measured_;
   std::vector<ChosenExperts> chosen_;
   std::vector<EarlierPolicy> earlier_;  ///< those that were taken
   bool stopped_ = false;

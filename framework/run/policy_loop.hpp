@@ -1,4 +1,5 @@
-// The policies of an experiment, one after another, on this rank.
+// The policies of an experiment on this rank: in rounds, in each of which every policy runs a part
+// of its iterations (framework/plan/rounds.hpp).
 #pragma once
 
 #include <filesystem>
@@ -31,10 +32,11 @@ struct PolicyLoopResult {
   std::vector<EarlierPolicy> earlier;  ///< what was not run, because it is there already
 };
 
-/// Runs the policies in the experiment's order, and behind them the references that
-/// reference_run.hpp tells of. What the options say was measured earlier is not run, where this run
-/// would measure the same (earlier_policy.hpp): its files become files of this run. Collective over
-/// the world. Throws AgreedError; failures of a policy end the process as run_policy says.
+/// Runs the policies in rounds (one round: in the experiment's order), what follows the timed
+/// iterations of each behind the last round, and then the references that reference_run.hpp tells
+/// of. What the options say was measured earlier is not run, where this run would measure the same
+/// (earlier_policy.hpp): its files become files of this run. Collective over the world. Throws
+/// AgreedError; failures of a policy end the process as run_policy says.
 PolicyLoopResult run_policies(const PolicyLoopSetup& setup);
 
 }  // namespace dovetail

@@ -1,8 +1,10 @@
-// Runs one policy of an experiment on this rank: context, warm-up, timed iterations, profiled
-// iterations; each step after an agreement of all ranks.
+// One policy of an experiment on this rank: begun, run for rounds of timed iterations, concluded.
+// Between the calls other policies may run. Each step comes after an agreement of all ranks.
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "framework/record/recorder.hpp"
@@ -10,10 +12,14 @@
 #include "framework/run/run_context.hpp"
 #include "framework/step/iteration.hpp"
 #include "framework/step/rank_device.hpp"
+#include "framework/step/step_driver.hpp"
 
 namespace dovetail {
 
-/// What the run of a policy uses and does not own; everything outlives the call.
+class HashRecord;
+class PolicyEngine;
+
+/// What the run of a policy uses and does not own; everything outlives the run.
 struct PolicyRunSetup {
   const RunContext& run;
   const PolicyConfig& policy;
@@ -26,13 +32,71 @@ struct PolicyRunSetup {
   std::vector<StepOutputs>& outputs;  ///< of each step
   /// Called after each warm-up and timed iteration, outside of what is timed; may be empty.
   std::function<void(int finished, int all)> on_iteration;
+  /// Called where the run ends with a failure of this policy, before the process does; may be
+  /// empty.
+  std::function<void(const std::string& problem)> on_failure;
 };
 
-/// Collective over the world. Records steps, profiles, traffic and outputs, and finishes the
-/// recorder. Returns whether a rank was asked to stop: the iteration was finished, what was not
-/// reached is not run, and a policy that is short of iterations has the status `stopped`. On a
-/// failure the recorder's file is marked failed, all ranks are told, and the process ends: threads
-/// of the step may be stuck, so nothing is unwound.
+/// A part of a policy's timed iterations.
+struct PolicyRound {
+  int index = 0;
+  int place = 0;  ///< of the policy in the round's order
+  int end = 0;    ///< of the iterations
+};
+
+/// Owns the policy's engine: driver, threads, graphs. All calls are collective over the world, from
+/// the main thread. On a failure the recorder's file is marked failed, all ranks are told, and the
+/// process ends: threads of the step may be stuck, so nothing is unwound.
+class PolicyRun {
+ public:
+  /// Starts nothing. `setup` is copied.
+  PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder);
+  ~PolicyRun();
+  PolicyRun(const PolicyRun&) = delete;
+  PolicyRun& operator=(const PolicyRun&) = delete;
+  PolicyRun(PolicyRun&&) = delete;
+  PolicyRun& operator=(PolicyRun&&) = delete;
+
+  /// Makes the engine, fills the context unless it is filled, warms up.
+  void begin();
+
+  /// An untimed iteration of each variant: its outputs are there behind it.
+  void run_each_variant();
+
+  /// The timed iterations of a round, which begins where the last one has ended; in each but the
+  /// first of the policy behind a short warm-up (kRoundWarmup). Returns whether a rank was asked to
+  /// stop: that iteration was finished, the others are not run.
+  bool run_round(const PolicyRound& round);
+
+  /// Records what the timed iterations have left: outputs of the last one of each variant, traffic
+  /// of the last one. Straight behind the last round: other policies write into the same cache.
+  void record_timed();
+
+  /// Other policies run before the next call. `frees_engine`: that call makes another and warms it
+  /// up in full.
+  void leave(bool frees_engine);
+
+  /// Iterations whose result must be that of the timed ones, and profiled ones; records what is of
+  /// all steps and finishes the file. Without the iterations where `stopped`; a policy that is
+  /// short of timed ones has the status `stopped` then.
+  void conclude(bool stopped);
+
+ private:
+  template <class Work>
+  void guarded(Work work);
+
+  PolicyRunSetup setup_;
+  void enter();
+
+  RankRecorder& recorder_;
+  int finished_ = 0;       ///< timed iterations
+  bool has_left_ = false;  ///< other policies may have run since
+  DriverReport report_;    ///< of engines that are gone
+  std::unique_ptr<HashRecord> hashes_;
+  std::unique_ptr<PolicyEngine> engine_;
+};
+
+/// The whole of a policy at once. Returns whether a rank was asked to stop.
 bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder);
 
 }  // namespace dovetail

@@ -49,6 +49,8 @@ Experiment reference_experiment(const Experiment& experiment) {
   auto policy = find_policy(experiment, experiment.verify.baseline);
   policy.execution.warmup = 0;
   policy.execution.iterations = experiment.workload.variants;
+  policy.execution.rounds = 1;
+  reference.execution.rounds = 1;
   reference.policies = {policy};
   reference.record.timing = TimingDetail::steps;
   reference.faults.clear();

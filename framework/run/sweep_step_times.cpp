@@ -17,7 +17,7 @@ std::vector<TimedPolicy> step_times_of(const SweepPointResult& point,
   for (const auto& row : point.policies) {
     const auto& policy = find_policy(experiment, row.name);
     if (row.measured_in_point || !row.step_ns || row.vetoed_steps > 0 ||
-        policy.schedule == "auto" || !row.resolved) {
+        policy.schedule == "auto" || row.name == kControlPolicy || !row.resolved) {
       continue;
     }
     timed.push_back(

@@ -295,7 +295,8 @@ class Failures(SmallTest):
 
     def stop_with(self, name, policy="sequential"):
         path = self.experiment()
-        arguments = ["run", path, "--out", self.folder / "run", "--policy", policy, "--set", "execution.iterations=100000"]
+        arguments = ["run", path, "--out", self.folder / "run", "--policy", policy, "--set", "execution.iterations=100000",
+                     "--set", "execution.rounds=1"]
         child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, *map(str, arguments)], cwd=TOP, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, text=True)
         file = self.folder / "run" / "sequential" / "rank-00001.h5"

@@ -1,5 +1,6 @@
 #include "framework/compare/compare.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -126,6 +127,70 @@ TEST_F(Compare, ASpeedUpSaysHowSureItIs) {
                 .at("speed_up_interval")
                 .at(1),
             interval->high);
+}
+
+/// Times of five rounds of three iterations, in which the machine becomes half as fast.
+std::vector<std::int64_t> drifting(std::int64_t first) {
+  std::vector<std::int64_t> times;
+  for (std::int64_t i = 0; i < 15; ++i) {
+    times.push_back(first + first * (i / 3) / 4 + i % 3);
+  }
+  return times;
+}
+
+void set_rounds(SyntheticRun& run, const std::vector<std::int64_t>& times, std::int64_t began_ns) {
+  run.rounds = 5;
+  run.rounds_began_ns = began_ns;
+  for (SyntheticRank& rank : run.ranks) {
+    rank.step_ns = times;
+  }
+}
+
+TEST_F(Compare, PoliciesOfTheSameRoundsAreComparedRoundByRound) {
+  set_rounds(baseline_, drifting(110'000), 7);
+  set_rounds(policy_, drifting(100'000), 7);
+  const CompareReport report = compare();
+  const PolicyComparison& policy = report.policies[1];
+  EXPECT_NEAR(*policy.speed_up, 1.1, 1e-3);
+  EXPECT_LT(policy.speed_up_interval->high - policy.speed_up_interval->low, 1e-3);
+  EXPECT_EQ(policy.counts, true);
+  EXPECT_EQ(report.policies[0].counts, std::nullopt);
+  ASSERT_EQ(policy.result.round_ns.size(), 5U);
+  EXPECT_EQ(policy.result.round_ns[4], 200'001);
+  const auto interval = step_interval(policy.result);
+  EXPECT_TRUE(interval->contains(150'000) && interval->high > 160'000);
+  const auto json = to_json(report).at("policies").at(1);
+  EXPECT_EQ(json.at("speed_up_counts"), true);
+  EXPECT_EQ(json.at("rounds_ns").at("p50").size(), 5U);
+  EXPECT_EQ(json.at("rounds_ns").at("began_ns"), 7);
+}
+
+TEST_F(Compare, RoundsOfTwoRunsAreNot) {
+  set_rounds(baseline_, drifting(110'000), 7);
+  set_rounds(policy_, drifting(100'000), 8);
+  const CompareReport report = compare();
+  EXPECT_NEAR(*report.policies[1].speed_up, 1.1, 1e-3);
+  EXPECT_EQ(report.policies[1].counts, false);
+  EXPECT_NE(report.policies[1].note.find("no difference"), std::string::npos);
+}
+
+TEST_F(Compare, AControlThatDiffersSaysThatTheRunWasNotQuiet) {
+  policy_.policy = "control";
+  set_rounds(baseline_, drifting(110'000), 7);
+  set_rounds(policy_, drifting(100'000), 7);
+  EXPECT_NE(to_text(compare()).find("the run was not quiet"), std::string::npos);
+}
+
+TEST_F(Compare, AControlThatDoesNotDifferSaysSo) {
+  policy_.policy = "control";
+  auto times = drifting(100'000);
+  set_rounds(baseline_, times, 7);
+  std::rotate(times.begin(), times.begin() + 1, times.begin() + 3);
+  times[4] += 5000;
+  set_rounds(policy_, times, 7);
+  const auto text = to_text(compare());
+  EXPECT_EQ(text.find("not quiet"), std::string::npos);
+  EXPECT_NE(text.find("as fast as it"), std::string::npos);
 }
 
 TEST_F(Compare, ADifferenceThatMayBeNoneIsSaidToBeNone) {

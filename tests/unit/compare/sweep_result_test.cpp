@@ -1,7 +1,9 @@
 #include "framework/compare/sweep_result.hpp"
 
+#include <cmath>
 #include <fstream>
 #include <functional>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -232,6 +234,11 @@ SweepResult sample(const std::string& second_link) {
        .status = SweepPointStatus::complete,
        .problem = "",
        .policies = {policy_row("p", 2, "none"), policy_row("q", 1.5, second_link)}});
+  SweepPolicy& timed = result.points[0].policies[1];
+  timed.round_ns = {1.5e6, std::numeric_limits<double>::quiet_NaN(), 1.6e6};
+  timed.rounds_began_ns = 1'795'933'595'550'325'193;
+  timed.speed_up = 1.25;
+  timed.speed_up_interval = {1.125, 1.5};
   result.points.push_back({.values = {"8", "true"},
                            .folder = "",
                            .status = SweepPointStatus::pending,
@@ -241,14 +248,15 @@ SweepResult sample(const std::string& second_link) {
 }
 
 TEST(SweepReport, TheTableHasARowForEachPolicyAndForWhatIsPending) {
-  EXPECT_EQ(to_text(sample("none")),
-            "Sweep e: tokens of a step on the rank that has most; p50 of the slowest rank; "
-            "speed-up over the baseline of the point\n"
-            "point  a.b         c  tokens  policy  p50 [ms]  speed-up  hidden  verdict\n"
-            "-----  ---  --------  ------  ------  --------  --------  ------  --------\n"
-            "    0    4  [x, \"y\"]      12  p          2.000         -  25.0 %  verified\n"
-            "    0    4  [x, \"y\"]      12  q          1.500         -  25.0 %  verified\n"
-            "    1    8      true       -  -              -         -       -  pending\n");
+  EXPECT_EQ(
+      to_text(sample("none")),
+      "Sweep e: tokens of a step on the rank that has most; p50 of the slowest rank; "
+      "speed-up over the baseline of the point\n"
+      "point  a.b         c  tokens  policy  p50 [ms]  speed-up          95 %  hidden  verdict\n"
+      "-----  ---  --------  ------  ------  --------  --------  ------------  ------  --------\n"
+      "    0    4  [x, \"y\"]      12  p          2.000         -             -  25.0 %  verified\n"
+      "    0    4  [x, \"y\"]      12  q          1.500      1.25  1.12 to 1.50  25.0 %  verified\n"
+      "    1    8      true       -  -              -         -             -       -  pending\n");
 }
 
 TEST(SweepReport, LinksAreNamedAboveOrInAColumn) {
@@ -277,7 +285,7 @@ TEST(SweepReport, CsvQuotesWhatNeedsIt) {
     commas_of_last += lines == 3 && c == ',' ? 1 : 0;
   }
   EXPECT_EQ(lines, 4U);
-  EXPECT_EQ(commas_of_last, 5U - 1 + 20) << "as many cells as the header";
+  EXPECT_EQ(commas_of_last, 5U - 1 + 22) << "as many cells as the header";
 }
 
 TEST(SweepReport, JsonReadsBack) {
@@ -294,6 +302,14 @@ TEST(SweepReport, JsonReadsBack) {
   EXPECT_EQ(to_csv(again), to_csv(result));
   EXPECT_EQ(to_json(result).at("points").at(0).at("values").at("a.b"), 4);
   EXPECT_EQ(to_json(result).at("points").at(1).at("values").at("c"), true);
+  const SweepPolicy timed = read_sweep_result(folder.path()).points[0].policies[1];
+  EXPECT_EQ(timed.rounds_began_ns, 1'795'933'595'550'325'193);
+  ASSERT_EQ(timed.round_ns.size(), 3U);
+  EXPECT_EQ(timed.round_ns[2], 1.6e6);
+  EXPECT_TRUE(std::isnan(timed.round_ns[1]));
+  ASSERT_TRUE(timed.speed_up_interval);
+  EXPECT_EQ(timed.speed_up_interval->low, 1.125);
+  EXPECT_EQ(timed.speed_up_interval->high, 1.5);
 }
 
 TEST(SweepReport, RefusesValuesTooDeepWithinEachOther) {

@@ -97,6 +97,8 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   spec.config = "experiment: synthetic\n";
   spec.schedules = {run.schedule};
   spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());
+  spec.rounds = run.rounds;
+  spec.rounds_began_ns = run.rounds_began_ns;
   spec.steps = std::ssize(rank.timed_hashes.front());
   spec.variants = std::ssize(rank.poisoned_hashes);
   spec.profiled =
@@ -169,6 +171,8 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
   RankRecorder recorder(path, spec_of(run, index));
   for (std::size_t i = 0; i < rank.step_ns.size(); ++i) {
     if (rank.step_ns[i] >= 0) {
+      const auto round = static_cast<std::int64_t>(i) * run.rounds / std::ssize(rank.step_ns);
+      recorder.write_start(static_cast<std::int64_t>(i), 0, round, static_cast<std::int64_t>(i));
       recorder.write_step(static_cast<std::int64_t>(i),
                           0,
                           rank.step_ns[i],

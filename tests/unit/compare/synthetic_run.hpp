@@ -92,6 +92,8 @@ struct SyntheticRun {
   std::string started_at = "2025-01-01T00:00:00Z";
   std::int64_t expert_parallel = 1;
   bool with_route = true;
+  std::int64_t rounds = 1;  ///< equal parts of the timed iterations
+  std::int64_t rounds_began_ns = 0;
   ScheduleRecord schedule;
   std::vector<SyntheticRank> ranks;
 

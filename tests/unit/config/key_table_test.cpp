@@ -237,7 +237,12 @@ TEST(KeyTable, DocumentsSayWhatAPolicyMayState) {
   for (const KeyInfo& info : experiment_keys()) {
     const std::string section = info.key.substr(0, info.key.find('.'));
     const std::string name = info.key.substr(info.key.find('.') + 1);
-    const bool is_common = info.key == "execution.device" || info.key == "execution.dtype";
+    const std::set<std::string> common = {"execution.device",
+                                          "execution.dtype",
+                                          "execution.rounds",
+                                          "execution.round_seed",
+                                          "execution.control"};
+    const bool is_common = common.count(info.key) > 0;
     EXPECT_EQ(can_be_in_policy(info),
               section == "policies[]" || (section == "execution" && !is_common))
         << info.key;

@@ -1,0 +1,31 @@
+// Rounds: the timed iterations of all policies are cut into parts, and in each round every policy
+// runs one part. What changes while a run goes on (clocks, temperature, other jobs) then comes to
+// all policies alike, and shows as the scatter of rounds.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace dovetail {
+
+/// Warm-up iterations of a policy at the begin of each round but the first, where other policies
+/// have run in between; none without warm-up.
+inline constexpr int kRoundWarmup = 1;
+
+/// How many rounds a run has: `asked`, or where that is 0 one for each 2 iterations of each variant
+/// in the policy that has fewest, at most 5 and at least 1. Five is what an interval needs to be of
+/// use (half-width: 1.2 standard deviations; three rounds: 2.5), and each round costs a warm-up
+/// iteration; a run of 10 iterations then grows by a third, one of 3 not at all. Pure.
+int num_rounds(int asked, int variants, std::span<const int> iterations);
+
+/// Of each round the end of its iterations. Each has whole turns of the variants, as equally many
+/// as can be; what is left over belongs to the first. Needs at least one turn for each. Pure.
+std::vector<int> round_ends(int iterations, int variants, int rounds);
+
+/// The order in which policies run in a round, as indices. One round, or the first, third, ... of
+/// several: drawn from the seed; the one behind it runs backwards, so that what grows steadily
+/// within rounds favours nobody. Equal on all machines. Pure.
+std::vector<std::size_t> round_order(std::uint64_t seed, int round, std::size_t num_policies);
+
+}  // namespace dovetail

@@ -1,0 +1,42 @@
+// What a policy runs behind its timed iterations: an iteration of each variant over poisoned
+// exchange buffers, and profiled iterations.
+#pragma once
+
+#include "framework/exec/op_times.hpp"
+#include "framework/run/hash_record.hpp"
+#include "framework/run/policy_run.hpp"
+#include "framework/run/policy_steps.hpp"
+
+namespace dovetail {
+
+/// Views only: everything outlives it. Calls are collective over the world, from the main thread.
+class PolicyChecks {
+ public:
+  PolicyChecks(const PolicyRunSetup& setup,
+               PolicySteps& steps,
+               RankRecorder& recorder,
+               HashRecord& hashes)
+      : setup_(setup), steps_(steps), recorder_(recorder), hashes_(hashes) {}
+
+  /// One more iteration of each variant, whose result must be that of the timed ones although what
+  /// the exchange has used is gone at once. Nothing where nothing is verified.
+  void run_with_poisoned_exchange();
+
+  /// With `record.timing: ops`.
+  void profile();
+
+ private:
+  int num_steps() const { return static_cast<int>(setup_.workload.steps_per_iteration()); }
+
+  int step_of(int variant, int step) const { return variant * num_steps() + step; }
+
+  void profiled_step(int variant, int step, int index);
+
+  const PolicyRunSetup& setup_;
+  PolicySteps& steps_;
+  RankRecorder& recorder_;
+  HashRecord& hashes_;
+  OpTimes times_;
+};
+
+}  // namespace dovetail
