@@ -161,7 +161,7 @@ TEST_F(Verify, ExpertsOfTheBaselineAmplifyRoundings) {
         rank.most_roundings = {6, 0.5F * most, 0.8F * most};
       }
       run.ranks[1].most_roundings = {6, 0.5F * most, most};
-      run.ranks[2].most_roundings.back() = std::numeric_limits<float>::quiet_NaN();
+      run.ranks[0].most_roundings.back() = std::numeric_limits<float>::quiet_NaN();
     };
   };
   const auto bounds = [](const std::vector<double>& roundings) {
