@@ -76,11 +76,15 @@ void check_range(std::int64_t value,
   }
 }
 
+/// Up to version 4 a schedule's table has no `group`.
+std::size_t num_schedule_columns(std::int64_t schema_version) {
+  return schema_version < 5 ? 5 : 6;
+}
+
 ScheduleRecord read_schedule(const hdf5::File& file, const std::string& table) {
   const std::string where = file.path() + ": " + table;
   const auto columns = as_input_error(where, [&] { return file.read_table(table); });
-  const auto num_columns = static_cast<std::size_t>(
-      num_schedule_columns(integer_of(file, "/", attribute::kSchemaVersion)));
+  const auto num_columns = num_schedule_columns(integer_of(file, "/", attribute::kSchemaVersion));
   const auto column = [&](std::size_t index, const char* name) -> const hdf5::Column& {
     if (columns.size() != num_columns || columns[index].name != name) {
       throw InputError(where + ": columns are not layer, ubatch, phase, lane, waits" +

@@ -144,11 +144,6 @@ constexpr int num_decision_columns(std::int64_t schema_version) {
   return schema_version < 3 ? 5 : kNumDecisionColumns;
 }
 
-/// Columns of a schedule's table in a file of that schema version: up to version 4 no `group`.
-constexpr int num_schedule_columns(std::int64_t schema_version) {
-  return schema_version < 5 ? 5 : 6;
-}
-
 /// The columns of /hash/timed, /hash/profiled and /hash/poisoned, in order.
 inline constexpr const char* kHashColumns = "variant,schedule,outputs,kv,routing";
 inline constexpr int kNumHashColumns = 5;

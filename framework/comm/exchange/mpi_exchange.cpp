@@ -195,26 +195,6 @@ void MpiExchange::dispatch(int ubatch, int group) {
   slot.progress.dispatched = group + 1;
 }
 
-SplitRows MpiExchange::arrived_rows(const Ubatch& slot) const {
-  const auto& plan = *slot.plan;
-  const auto first = plan.packed_begin[plan.block(shape_.ep_rank, 0)];
-  return {.travelled = slot.received.data(),
-          .own = slot.packed.data() + first * row_bytes_,
-          .own_begin = rows_before(plan, plan.arrived_count, shape_.ep_rank),
-          .own_count = rows_of_rank(plan, plan.arrived_count, shape_.ep_rank),
-          .row_bytes = row_bytes_};
-}
-
-SplitRows MpiExchange::returned_rows(const Ubatch& slot) const {
-  const auto& plan = *slot.plan;
-  const auto first = rows_before(plan, plan.go_back_count, shape_.ep_rank);
-  return {.travelled = slot.returned.data(),
-          .own = slot.go_back.data() + first * row_bytes_,
-          .own_begin = rows_before(plan, plan.return_count, shape_.ep_rank),
-          .own_count = rows_of_rank(plan, plan.return_count, shape_.ep_rank),
-          .row_bytes = row_bytes_};
-}
-
 ExpertRows MpiExchange::arrange(int ubatch, int group) {
   auto& slot = enter(ubatch, group, Call::arrange);
   const auto& arrangement = slot.arrangement;

@@ -25,6 +25,26 @@ std::int64_t MpiExchange::bytes() const {
   return bytes;
 }
 
+SplitRows MpiExchange::arrived_rows(const Ubatch& slot) const {
+  const auto& plan = *slot.plan;
+  const auto first = plan.packed_begin[plan.block(shape_.ep_rank, 0)];
+  return {.travelled = slot.received.data(),
+          .own = slot.packed.data() + first * row_bytes_,
+          .own_begin = rows_before(plan, plan.arrived_count, shape_.ep_rank),
+          .own_count = rows_of_rank(plan, plan.arrived_count, shape_.ep_rank),
+          .row_bytes = row_bytes_};
+}
+
+SplitRows MpiExchange::returned_rows(const Ubatch& slot) const {
+  const auto& plan = *slot.plan;
+  const auto first = rows_before(plan, plan.go_back_count, shape_.ep_rank);
+  return {.travelled = slot.returned.data(),
+          .own = slot.go_back.data() + first * row_bytes_,
+          .own_begin = rows_before(plan, plan.return_count, shape_.ep_rank),
+          .own_count = rows_of_rank(plan, plan.return_count, shape_.ep_rank),
+          .row_bytes = row_bytes_};
+}
+
 std::vector<at::Tensor> MpiExchange::received_rows(int ubatch,
                                                    Phase phase,
                                                    std::optional<int> group) {
