@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+TOP = Path(__file__).resolve().parents[1]
+
 EXPERIMENT = """
 experiment: equal
 model: {architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}
@@ -35,7 +37,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the experiment")
     options = parser.parse_args()
-    binary = os.environ.get("DOVETAIL_BIN", "build/bin/dovetail")
+    binary = os.environ.get("DOVETAIL_BIN", str(TOP / "build/bin/dovetail"))
     launch = shlex.split(os.environ.get("DOVETAIL_MPIRUN", "mpirun"))
     names = [f"copy_{i}" for i in range(2 * options.pairs)]
     policies = ", ".join(f"{{name: {name}, schedule: sequential}}" for name in names)
@@ -45,7 +47,7 @@ def main():
             path, out = Path(folder) / "experiment.yaml", Path(folder) / f"run-{run}"
             path.write_text(EXPERIMENT % {"ranks": options.ranks, "seed": run, "policies": policies})
             settings = [word for one in options.set for word in ("--set", one)]
-            subprocess.run([*launch, "-np", str(options.ranks), binary, "run", str(path), "--out", str(out), *settings], check=True,
+            subprocess.run([*launch, "-np", str(options.ranks), binary, "run", str(path), "--out", str(out), *settings], check=True, cwd=TOP,
                            stdout=subprocess.DEVNULL)
             for first, second in zip(names[::2], names[1::2]):
                 told = subprocess.run([binary, "compare", str(out), "--baseline", first, "--format", "json"], check=True, capture_output=True)
