@@ -69,14 +69,6 @@ std::optional<double> optional_number(const Json& json) {
   return json.is_number() ? std::optional(json.get<double>()) : std::nullopt;
 }
 
-/// Not there in files of an earlier version.
-std::optional<ConfidenceInterval> read_interval(const Json& json) {
-  const auto found = json.find("speed_up_interval");
-  return found == json.end() || found->is_null()
-             ? std::nullopt
-             : std::optional(ConfidenceInterval{found->at(0), found->at(1)});
-}
-
 SweepPolicy read_policy(const Json& json) {
   SweepPolicy policy{.name = json.at("policy"),
                      .schedule = json.at("schedule"),
@@ -89,10 +81,11 @@ SweepPolicy read_policy(const Json& json) {
                      .one_token_each = json.at("one_token_each"),
                      .vetoed_steps = json.at("vetoed_steps"),
                      .step_ns = std::nullopt,
+                     .step_interval = std::nullopt,
                      .round_ns = {},
                      .rounds_began_ns = 0,
                      .speed_up = optional_number(json.at("speed_up")),
-                     .speed_up_interval = read_interval(json),
+                     .speed_up_interval = read_interval(json, "speed_up_interval"),
                      .hidden_share = optional_number(json.at("hidden_share")),
                      .split_tax = optional_number(json.at("split_tax")),
                      .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),

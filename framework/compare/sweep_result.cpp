@@ -103,6 +103,7 @@ SweepPolicy read_policy_row(const fs::path& folder,
   if (const Json& step = summary.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
     read_rounds(summary, policy);
+    policy.step_interval = read_interval(summary, "step_ns_interval");
   }
   if (const Json& metrics = summary.at("metrics"); !metrics.is_null()) {
     policy.hidden_share = number_at(metrics, "hidden_share");
@@ -185,6 +186,13 @@ std::string read_run(const fs::path& folder,
 }
 
 }  // namespace
+
+std::optional<ConfidenceInterval> read_interval(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found == json.end() || found->is_null()
+             ? std::nullopt
+             : std::optional(ConfidenceInterval{found->at(0), found->at(1)});
+}
 
 void read_rounds(const Json& json, SweepPolicy& policy) {
   const auto found = json.find("rounds_ns");

@@ -48,9 +48,10 @@ struct SweepPolicy {
   bool one_token_each = false;                ///< every request computed one token a step
   std::int64_t vetoed_steps = 0;              ///< timed steps that ran the plain schedule instead
   std::optional<Statistics> step_ns;          ///< nothing where the times are not valid
-  std::vector<double> round_ns;               ///< median of each round; NaN where not known
-  std::int64_t rounds_began_ns = 0;           ///< equal where policies had the same rounds
-  std::optional<double> speed_up;             ///< over the baseline, else the first policy
+  std::optional<ConfidenceInterval> step_interval;  ///< of the median; not in sweep.json
+  std::vector<double> round_ns;                     ///< median of each round; NaN where not known
+  std::int64_t rounds_began_ns = 0;                 ///< equal where policies had the same rounds
+  std::optional<double> speed_up;                   ///< over the baseline, else the first policy
   /// Of the speed-up; nothing with too few rounds, and of the baseline itself.
   std::optional<ConfidenceInterval> speed_up_interval;
   std::optional<double> hidden_share;
@@ -88,6 +89,10 @@ struct SweepResult {
 /// `values` and `folder` empty.
 SweepPointResult read_sweep_point(const std::filesystem::path& folder,
                                   const Experiment& experiment);
+
+/// An interval of a policy in summary.json or sweep.json; nothing where it is null, or not there,
+/// as in files of an earlier version.
+std::optional<ConfidenceInterval> read_interval(const nlohmann::json& json, const char* key);
 
 /// Of a policy in summary.json or sweep.json: "rounds_ns"; not there in files of an earlier
 /// version.

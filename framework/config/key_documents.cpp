@@ -55,8 +55,8 @@ std::string write_keys_as_markdown() {
       common.push_back("`" + info.key + "`");
     }
   }
-  return text + "\nA policy may state every `execution` key for itself, but not " +
-         join_names(common, " and ") + ".\n";
+  return text + "\nA policy may state every `execution` key for itself, but not these:\n" +
+         join_names(common) + ".\n";
 }
 
 std::string write_keys_as_text() {

@@ -80,8 +80,7 @@ VetoReason reason_of_table(const AgreementMessage& reduced, const StepTimeCurves
   if (!estimate) {
     return VetoReason::table_has_no_point;
   }
-  return estimate->candidate_ms < estimate->plain_ms ? VetoReason::none
-                                                     : VetoReason::table_prefers_plain;
+  return estimate->prefers_candidate() ? VetoReason::none : VetoReason::table_prefers_plain;
 }
 
 /// The first reason that holds.

@@ -11,8 +11,13 @@
 namespace dovetail {
 namespace {
 
+struct CurvePoint {
+  double step_ms = 0;
+  double error_ms = 0;
+};
+
 /// Mean step time by tokens, of the samples of one kind and context.
-using Curve = std::map<std::int64_t, double>;
+using Curve = std::map<std::int64_t, CurvePoint>;
 
 std::set<double> contexts_of(const std::vector<StepTimeSample>& samples, bool one_token_each) {
   std::set<double> contexts;
@@ -25,25 +30,26 @@ std::set<double> contexts_of(const std::vector<StepTimeSample>& samples, bool on
 }
 
 Curve curve_at(const std::vector<StepTimeSample>& samples, bool one_token_each, double context) {
-  std::map<std::int64_t, std::vector<double>> times;
+  std::map<std::int64_t, std::vector<CurvePoint>> times;
   for (const auto& sample : samples) {
     if (sample.load.one_token_each == one_token_each && sample.load.context_tokens == context) {
-      times[sample.load.tokens].push_back(sample.step_ms);
+      times[sample.load.tokens].push_back({sample.step_ms, sample.error_ms});
     }
   }
   Curve curve;
   for (const auto& [tokens, all] : times) {
-    double sum = 0;
-    for (const double one : all) {
-      sum += one;
+    CurvePoint sum;
+    for (const auto& one : all) {
+      sum = {sum.step_ms + one.step_ms, std::hypot(sum.error_ms, one.error_ms)};
     }
-    curve[tokens] = sum / static_cast<double>(all.size());
+    const auto count = static_cast<double>(all.size());
+    curve[tokens] = {sum.step_ms / count, sum.error_ms / count};
   }
   return curve;
 }
 
 /// `tokens` lies within the curve.
-double interpolate(const Curve& curve, std::int64_t tokens) {
+CurvePoint interpolate(const Curve& curve, std::int64_t tokens) {
   const auto above = curve.lower_bound(tokens);
   if (above->first == tokens) {
     return above->second;
@@ -51,7 +57,10 @@ double interpolate(const Curve& curve, std::int64_t tokens) {
   const auto below = std::prev(above);
   const double share =
       static_cast<double>(tokens - below->first) / static_cast<double>(above->first - below->first);
-  return below->second + share * (above->second - below->second);
+  const auto& [first_ms, first_error] = below->second;
+  const auto& [last_ms, last_error] = above->second;
+  return {first_ms + share * (last_ms - first_ms),
+          std::hypot((1 - share) * first_error, share * last_error)};
 }
 
 std::optional<double> nearest_common(const std::set<double>& a,
@@ -84,7 +93,12 @@ std::optional<StepTimeEstimate> estimate_step_times(const StepTimeCurves& curves
     return std::nullopt;
   }
   const auto tokens = std::clamp(load.tokens, first, last);
-  return StepTimeEstimate{interpolate(plain, tokens), interpolate(candidate, tokens), tokens};
+  const auto without = interpolate(plain, tokens);
+  const auto with = interpolate(candidate, tokens);
+  return StepTimeEstimate{.plain_ms = without.step_ms,
+                          .candidate_ms = with.step_ms,
+                          .tokens = tokens,
+                          .margin_ms = std::hypot(without.error_ms, with.error_ms)};
 }
 
 std::uint64_t curves_digest(const StepTimeCurves& curves) {
@@ -92,11 +106,12 @@ std::uint64_t curves_digest(const StepTimeCurves& curves) {
                                       static_cast<std::uint64_t>(curves.candidate_comm_sms));
   for (const auto* samples : {&curves.plain, &curves.candidate}) {
     digest = combine_hash(digest, samples->size());
-    for (const auto& [load, step_ms] : *samples) {
+    for (const auto& [load, step_ms, error_ms] : *samples) {
       digest = combine_hash(digest, static_cast<std::uint64_t>(load.tokens));
       digest = combine_hash(digest, std::bit_cast<std::uint64_t>(load.context_tokens));
       digest = combine_hash(digest, load.one_token_each ? 1 : 0);
       digest = combine_hash(digest, std::bit_cast<std::uint64_t>(step_ms));
+      digest = combine_hash(digest, std::bit_cast<std::uint64_t>(error_ms));
     }
   }
   return digest;

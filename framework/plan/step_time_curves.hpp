@@ -20,6 +20,7 @@ struct StepLoad {
 struct StepTimeSample {
   StepLoad load;
   double step_ms = 0;
+  double error_ms = 0;  ///< half of its 95 % interval; 0 = not known
 
   friend bool operator==(const StepTimeSample&, const StepTimeSample&) = default;
 };
@@ -39,13 +40,18 @@ struct StepTimeEstimate {
   double plain_ms = 0;
   double candidate_ms = 0;
   std::int64_t tokens = 0;  ///< at which both were taken
+  double margin_ms = 0;     ///< half of the 95 % interval of their difference
+
+  /// Whether the candidate is faster by more than what chance may be.
+  bool prefers_candidate() const { return candidate_ms + margin_ms < plain_ms; }
 };
 
 /// Both step times at `load`. Samples of the same kind (one_token_each) count, at the context that
 /// is nearest to the load's among those at which both were measured (of two equally near the
 /// smaller). Between two samples the time is a line over tokens; several samples at one number of
-/// tokens count as their mean. Tokens outside of the range in which both were measured are moved to
-/// its end. Nothing where no context or no range is common to both.
+/// tokens count as their mean. Errors are taken to be independent. Tokens outside of the range in
+/// which both were measured are moved to its end. Nothing where no context or no range is common to
+/// both.
 std::optional<StepTimeEstimate> estimate_step_times(const StepTimeCurves& curves,
                                                     const StepLoad& load);
 

@@ -40,7 +40,7 @@ StepTimePoint read_point(const json& value, const std::string& place) {
                    "context_tokens",
                    "one_token_each",
                    "step_ms"},
-                  {"split", "comm_sms"});
+                  {"split", "comm_sms", "step_ms_error"});
   StepTimePoint point;
   point.policy = read_json_string(value["policy"], place + ".policy");
   point.schedule = read_json_string(value["schedule"], place + ".schedule");
@@ -58,6 +58,9 @@ StepTimePoint read_point(const json& value, const std::string& place) {
   point.context_tokens = read_json_number(value["context_tokens"], place + ".context_tokens", 0);
   point.one_token_each = read_json_bool(value["one_token_each"], place + ".one_token_each");
   point.step_ms = read_json_number(value["step_ms"], place + ".step_ms", 0);
+  if (value.contains("step_ms_error")) {
+    point.step_ms_error = read_json_number(value["step_ms_error"], place + ".step_ms_error", 0);
+  }
   return point;
 }
 
@@ -125,8 +128,9 @@ SelectedPoints select_points(const StepTimeTable& table, const StepTimeCandidate
                        list_policies(fitting, Digest::left_out) + "; allowed: one" +
                        (point.comm_sms == selected.comm_sms ? "" : ", or one with this comm_sms"));
     }
-    selected.samples.push_back(
-        {{point.tokens, point.context_tokens, point.one_token_each}, point.step_ms});
+    selected.samples.push_back({.load = {point.tokens, point.context_tokens, point.one_token_each},
+                                .step_ms = point.step_ms,
+                                .error_ms = point.step_ms_error});
   }
   return selected;
 }
@@ -204,6 +208,9 @@ std::string step_time_table_to_json(const StepTimeTable& table) {
     one["context_tokens"] = point.context_tokens;
     one["one_token_each"] = point.one_token_each;
     one["step_ms"] = point.step_ms;
+    if (point.step_ms_error > 0) {
+      one["step_ms_error"] = point.step_ms_error;
+    }
     points.push_back(one);
   }
   const nlohmann::ordered_json root = {

@@ -30,6 +30,7 @@ struct StepTimePoint {
   double context_tokens = 0;    ///< mean over the requests of all ranks
   bool one_token_each = false;  ///< every request computed one token (decode)
   double step_ms = 0;           ///< p50 of the slowest rank's
+  double step_ms_error = 0;     ///< half of its 95 % interval; 0 = not known
 
   friend bool operator==(const StepTimePoint&, const StepTimePoint&) = default;
 };
@@ -42,10 +43,11 @@ struct StepTimeTable {
 
 /// {"version": 2, "setting": {name: value}, "points": [{"policy": .., "schedule": ..,
 /// "schedule_digest": .., "ubatches": .., "split": .., "comm_sms": .., "tokens": ..,
-/// "context_tokens": .., "one_token_each": .., "step_ms": ..}]}, or an object that holds this under
-/// the key "step_times" (what a sweep writes). "split" may be absent where there is one ubatch,
-/// "comm_sms" on the CPU; where the setting states it, it holds for all points. Throws InputError
-/// that names the file and the place ("points[3].tokens").
+/// "context_tokens": .., "one_token_each": .., "step_ms": .., "step_ms_error": ..}]}, or an object
+/// that holds this under the key "step_times" (what a sweep writes). "split" may be absent where
+/// there is one ubatch, "step_ms_error" where it is not known, "comm_sms" on the CPU; where the
+/// setting states it, it holds for all points. Throws InputError that names the file and the place
+/// ("points[3].tokens").
 StepTimeTable parse_step_time_table(std::string_view text, const std::string& file);
 
 /// parse_step_time_table of a file of at most 64 MiB.

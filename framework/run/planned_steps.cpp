@@ -25,6 +25,9 @@ std::string PlannedSteps::describe() const {
             " ms with ubatches and " + format_fixed(estimate->plain_ms, 3) + " ms without, at " +
             counted(load.tokens, "token") + " and " + format_fixed(load.context_tokens, 1) +
             " tokens of context";
+    if (estimate->margin_ms > 0) {
+      text += " (ubatches must gain more than " + format_fixed(estimate->margin_ms, 3) + " ms)";
+    }
     if (estimate->tokens != load.tokens) {
       text += (estimate->tokens < load.tokens ? " (the table ends at " : " (the table starts at ") +
               counted(estimate->tokens, "token") + ": it says no more than the times there)";

@@ -31,7 +31,10 @@ std::vector<TimedPolicy> step_times_of(const SweepPointResult& point,
                    .tokens = row.max_tokens,
                    .context_tokens = row.context_tokens,
                    .one_token_each = row.one_token_each,
-                   .step_ms = row.step_ns->p50 / 1e6}});
+                   .step_ms = row.step_ns->p50 / 1e6,
+                   .step_ms_error = row.step_interval
+                                        ? (row.step_interval->high - row.step_interval->low) / 2e6
+                                        : 0}});
   }
   return timed;
 }

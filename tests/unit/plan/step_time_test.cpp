@@ -356,6 +356,29 @@ TEST(StepTimes, AreLinesBetweenPointsAndFlatOutside) {
   EXPECT_FALSE(estimate_step_times({}, {1, 0, false}));
 }
 
+TEST(StepTimes, ACandidateMustGainMoreThanTheErrorsOfBoth) {
+  const auto with_error = [](std::int64_t tokens, double step_ms, double error_ms) {
+    StepTimeSample timed = sample(tokens, step_ms);
+    timed.error_ms = error_ms;
+    return timed;
+  };
+  const StepTimeCurves curves = {{with_error(100, 10, 3), with_error(200, 20, 3)},
+                                 {with_error(100, 4.9, 4), with_error(200, 15.1, 4)}};
+  const auto at = [&](std::int64_t tokens) {
+    return *estimate_step_times(curves, {tokens, 0, false});
+  };
+  EXPECT_EQ(at(100).margin_ms, 5);
+  EXPECT_TRUE(at(100).prefers_candidate()) << "5.1 ms faster";
+  EXPECT_FALSE(at(200).prefers_candidate()) << "4.9 ms faster";
+  EXPECT_NEAR(at(150).margin_ms, 5 * std::sqrt(0.5), 1e-12) << "of two points, half of each";
+  const StepTimeCurves twice = {{with_error(100, 9, 3), with_error(100, 11, 4)}, {sample(100, 7)}};
+  const auto mean = *estimate_step_times(twice, {100, 0, false});
+  EXPECT_EQ(mean.plain_ms, 10);
+  EXPECT_EQ(mean.margin_ms, 2.5);
+  const auto exact = *estimate_step_times({{sample(100, 10)}, {sample(100, 10)}}, {100, 0, false});
+  EXPECT_FALSE(exact.prefers_candidate()) << "no faster";
+}
+
 TEST(StepTimes, AreThoseOfTheNearestContextThatBothHave) {
   const StepTimeCurves curves = {
       {sample(8, 1, 0, true), sample(8, 2, 100, true), sample(8, 3, 300, true)},
@@ -526,6 +549,9 @@ TEST(StepTimes, HaveADigestThatTellsThemApart) {
   StepTimeCurves b = a;
   EXPECT_EQ(curves_digest(a), curves_digest(b));
   b.candidate[0].step_ms = std::nextafter(2.0, 3.0);
+  EXPECT_NE(curves_digest(a), curves_digest(b));
+  b = a;
+  b.plain[0].error_ms = 0.5;
   EXPECT_NE(curves_digest(a), curves_digest(b));
   b = {a.candidate, a.plain};
   EXPECT_NE(curves_digest(a), curves_digest(b));
