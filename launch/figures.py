@@ -179,6 +179,11 @@ def last_of_each(series):
     return {label: max(policies, key=lambda policy: policy.tokens()) for label, policies in series.valid().items()}
 
 
+def terms_of(found):
+    """The terms in the order of `dovetail compare`; those that it may have beside them last."""
+    return [term for term in TERMS if term in found] + [term for term in found if term not in TERMS]
+
+
 def plot_terms(series, look=Look()):
     """Where the step goes: the terms of `dovetail compare`, stacked; negative ones to the left of 0."""
     chosen = {label: policy for label, policy in last_of_each(series).items() if policy.summary["metrics"]}
@@ -187,12 +192,12 @@ def plot_terms(series, look=Look()):
     figure, axes, places = bar_axes(list(chosen), look, 0.9)
     for place, policy in zip(places, chosen.values()):
         ends = {True: 0.0, False: 0.0}
-        for term, length in policy.summary["metrics"]["terms_ns"].items():
-            length = length / 1e6
+        lengths = policy.summary["metrics"]["terms_ns"]
+        for term in terms_of(lengths):
+            length = lengths[term] / 1e6
             axes.barh(place, length, left=ends[length < 0], color=TERMS.get(term, "#999999"), height=0.6)
             ends[length < 0] += length
-    terms = list(next(iter(chosen.values())).summary["metrics"]["terms_ns"])
-    terms = [term for term in TERMS if term in terms] + [term for term in terms if term not in TERMS]
+    terms = terms_of(next(iter(chosen.values())).summary["metrics"]["terms_ns"])
     handles = [plt.Rectangle((0, 0), 1, 1, color=TERMS.get(term, "#999999")) for term in terms]
     names = [term.replace("_", " ").replace("hand off", "hand-off") for term in terms]
     axes.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, fontsize="small", frameon=False)

@@ -98,7 +98,8 @@ def plot_experts(series, look=Look()):
     else:
         return None
     figure, (axes,) = new_axes(look.width, min(5, 1.4 + 0.16 * len(rows)))
-    shown = axes.imshow(np.divide(rows, mean, out=np.zeros_like(rows), where=mean > 0), aspect="auto", cmap="viridis", vmin=0, interpolation="nearest")
+    share = np.divide(rows, mean, out=np.zeros_like(rows), where=mean > 0)
+    shown = axes.imshow(share, aspect="auto", cmap="viridis", vmin=0, vmax=max(2.0, share.max()), interpolation="nearest")
     axes.set_xlabel("expert")
     axes.set_ylabel("layer")
     axes.xaxis.get_major_locator().set_params(integer=True)
