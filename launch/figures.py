@@ -130,7 +130,7 @@ def plot_speed_up(series, look=Look()):
     policies = [policy for policy in sum(series.valid().values(), []) if speed_up_row(policy)]
     if not policies:
         return None
-    label = "speed-up over the baseline, with 95 % interval"
+    label = "speed-up, 95 % interval"
     if series.is_sweep:
         figure, (axes,) = new_axes(look.width, 0.6 * look.width)
         places = draw_lines(axes, series, speed_up_row)

@@ -9,7 +9,7 @@ from figures_step import PAGE, plot_experts, plot_timeline, plot_traffic
 
 INK = "#010203"  # stands for the page's colour of text
 GRID = "#040506"  # ... and for that of its lines
-LOOK = Look(width=4.9, titled=False)
+LOOK = Look(width=4.2, titled=False)
 PAGE_SETTINGS = {**SETTINGS, "text.color": INK, "axes.edgecolor": GRID, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
                  "grid.color": GRID, "axes.facecolor": "none", "figure.facecolor": "none", "savefig.facecolor": "none", "legend.frameon": False,
                  "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False}
