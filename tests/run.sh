@@ -2,7 +2,7 @@
 # Sets up, builds and tests. Arguments go to ctest, e.g. tests/run.sh -R exchange, tests/run.sh -L host
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-dovetail_more_packages=(python3-matplotlib) # for the test of the pictures; 54 MB
+dovetail_more_packages=(python3-matplotlib python3-pandas python3-jinja2) # for the tests of pictures and reports
 source launch/setup.sh
 dovetail_build host
 exec ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"

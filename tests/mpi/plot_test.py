@@ -22,6 +22,9 @@ from cli import BIN, MPIRUN, TOP, execute
 from sweep_test import BASE, LINK
 
 PLOT = TOP / "launch" / "plot.py"
+sys.path.insert(0, str(PLOT.parent))
+import result_files  # noqa: E402
+
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 NAMES = ["step_time", "hidden_share", "timeline"]
 
@@ -55,12 +58,6 @@ class Plots(unittest.TestCase):
     @classmethod
     def tearDownClass(cls):
         shutil.rmtree(cls.folder, ignore_errors=True)
-
-    def module(self):
-        spec = importlib.util.spec_from_file_location("plot", PLOT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
 
     def pictures(self, name, kind, *arguments, made=NAMES):
         out = self.folder / f"{name}-{kind}"
@@ -104,12 +101,12 @@ class Plots(unittest.TestCase):
         (path,) = self.pictures("ubatches", "svg", made=["step_time"])
         self.assertEqual(sorted(text for text in texts(path) if text.startswith(("sequential", "dual_batch"))),
                          ["dual_batch, ubatches 2", "dual_batch, ubatches 3", "sequential"])
-        series, _ = self.module().read_series(self.folder / "ubatches")
-        self.assertEqual({label: len(policies) for label, policies in series.items()},
+        series = result_files.Series(self.folder / "ubatches")
+        self.assertEqual({label: len(policies) for label, policies in series.lines.items()},
                          {"sequential": 2, "dual_batch, ubatches 2": 2, "dual_batch, ubatches 3": 2})
 
     def test_waiting_ends_when_the_last_rank_has_come(self):
-        policy = self.module().Policy(self.folder / "run" / "dual_batch")
+        policy = result_files.Policy(self.folder / "run" / "dual_batch")
         ranks = policy.profiled_step()
         exchanges = [{tuple(op.values()): one for op, *one in rank if op["phase"] in ("dispatch", "combine")} for rank in ranks]
         self.assertEqual(exchanges[0].keys(), exchanges[1].keys())
@@ -128,8 +125,7 @@ class Plots(unittest.TestCase):
                 self.assertGreater(len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)), 20, path)
 
     def test_the_numbers_are_those_of_the_record(self):
-        module = self.module()
-        policy = module.Policy(self.folder / "run" / "dual_batch")
+        policy = result_files.Policy(self.folder / "run" / "dual_batch")
         summary = json.loads((policy.folder / "summary.json").read_text())
         self.assertAlmostEqual(np.median(policy.step_ms()) * 1e6, summary["step_ns"]["p50"])
         self.assertEqual(len(policy.step_ms()), summary["step_ns"]["count"])
@@ -143,10 +139,10 @@ class Plots(unittest.TestCase):
         recorded = (times[:, :, 1] - times[:, :, 0]) / 1e6
         self.assertTrue(any(np.allclose(lengths, one, atol=1e-9, rtol=1e-6) for one in recorded), "one of the profiled steps")
         self.assertEqual(min(start for rank in steps for _, start, *_ in rank), 0)
-        self.assertEqual([op["phase"] for op, *_ in steps[1]], [module.text_of(op["phase"]) for op in ops])
-        series, is_sweep = module.read_series(self.folder / "sweep")
-        self.assertTrue(is_sweep)
-        self.assertEqual({label: [one.tokens() for one in policies] for label, policies in series.items()},
+        self.assertEqual([op["phase"] for op, *_ in steps[1]], [result_files.text_of(op["phase"]) for op in ops])
+        series = result_files.Series(self.folder / "sweep")
+        self.assertTrue(series.is_sweep)
+        self.assertEqual({label: [series.x_of(one) for one in policies] for label, policies in series.lines.items()},
                          {"sequential": [12, 24, 108], "dual_batch": [12, 24, 108]})
 
     def test_bad_input(self):

@@ -1,0 +1,105 @@
+"""The tables of a report: verdicts, step times, the break-even map of a sweep, versions and machine. Rows are dictionaries of text and numbers."""
+import json
+
+from result_files import JUDGED, experiment_text, read_json, read_run, verify_baseline
+
+MACHINE = ("host", "device", "cpu", "cores", "compute_threads", "started_at", "git_revision", "compiler", "build_type", "torch_compiled", "cuda",
+           "mpi_loaded", "hdf5_loaded", "numerics", "routing", "dtype", "overlap_hindrances", "argv")
+
+
+def text_of_value(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def runs_of(folder, series):
+    """(words in front of a policy's name, run folder) of the run, or of each point of the sweep that has results."""
+    if not series.is_sweep:
+        return [("", folder)]
+    return [(f"point {point['point']}, ", folder / point["folder"]) for point in read_json(folder / "sweep.json")["points"] if point["status"] in JUDGED]
+
+
+def verdict_rows(folder, series):
+    """Each policy's verdict, how it was compared, and the largest share of a bound that it uses."""
+    rows = []
+    for prefix, run in runs_of(folder, series):
+        policies = read_run(run)
+        if not policies:
+            continue
+        baseline = verify_baseline(experiment_text(run))
+        for policy in policies:
+            verification = policy.summary.get("verification") or {}
+            shares = [max(tensor[own] / tensor[bound] for own, bound in (("error", "max_error"), ("element_error", "max_element_error")))
+                      for tensor in verification.get("tensors", []) if tensor.get("max_error") and tensor.get("max_element_error")
+                      and None not in (tensor.get("error"), tensor.get("element_error"))]
+            rows.append({"where": prefix + policy.name, "verdict": policy.verdict(baseline), "mode": verification.get("mode", ""),
+                         "tensors": len(verification.get("tensors", [])), "share": max(shares, default=None),
+                         "problems": "; ".join(map(text_of_value, verification.get("problems", [])))})
+    return rows
+
+
+def milliseconds(value):
+    return None if value is None else value / 1e6
+
+
+def policy_rows(series):
+    """Step times and speed-up of each policy; a policy without valid times has none."""
+    rows = []
+    for label, policies in series.lines.items():
+        for policy in policies:
+            summary, times = policy.summary, policy.summary.get("step_ns") or {}
+            metrics, traffic = summary.get("metrics") or {}, summary.get("traffic") or {}
+            wire = [traffic.get(f"{phase}_wire_bytes") for phase in ("dispatch", "combine")]
+            rows.append({"policy": label, "x": f"{series.x_of(policy):g}" if series.is_sweep else "", "ubatches": summary.get("ubatches"),
+                         "steps": times.get("count"), **{key: milliseconds(times.get(key)) for key in ("p50", "p95")},
+                         "interval": [end / 1e6 for end in summary.get("step_ns_interval") or []],
+                         "speed_up": summary.get("speed_up"), "speed_up_interval": summary.get("speed_up_interval"),
+                         "hidden": metrics.get("hidden_share"), "imbalance": traffic.get("imbalance_ranks"),
+                         "wire": sum(wire) / 2**20 if None not in wire else None})
+    return rows
+
+
+def judged(speed_up, interval):
+    """What a speed-up shows. Without an interval: nothing but the number."""
+    if speed_up is None:
+        return "no times"
+    if not interval:
+        return "no interval"
+    return "faster" if interval[0] > 1 else "slower" if interval[1] < 1 else "no difference shown"
+
+
+def break_even(folder):
+    """For each policy but the baseline a table of speed-ups: the sweep's last key across, its other keys down."""
+    sweep = read_json(folder / "sweep.json")
+    keys = [key for key in sweep["keys"] if key != "policies"]
+    if not keys:
+        return []
+    tables = {}
+    for point in sweep["points"]:
+        if point["status"] not in JUDGED:
+            continue
+        run = folder / point["folder"]
+        baseline = verify_baseline(experiment_text(run))
+        values = [text_of_value(point["values"][key]) for key in keys]
+        for policy in read_run(run):
+            if policy.name == baseline:
+                continue
+            summary = policy.summary
+            cell = {"speed_up": summary.get("speed_up"), "judged": judged(summary.get("speed_up"), summary.get("speed_up_interval")),
+                    "interval": summary.get("speed_up_interval")}
+            tables.setdefault(policy.name, {}).setdefault(tuple(values[:-1]), {})[values[-1]] = cell
+    across = list(dict.fromkeys(text_of_value(point["values"][keys[-1]]) for point in sweep["points"]))
+    return [{"policy": name, "across": keys[-1], "down": ", ".join(keys[:-1]), "columns": across,
+             "rows": [{"name": ", ".join(down), "cells": [cells.get(column) for column in across]} for down, cells in rows.items()]}
+            for name, rows in tables.items()]
+
+
+def machine_rows(policies):
+    """(attribute, values) of rank 0 of all policies; one value where they agree."""
+    rows = []
+    for name in MACHINE:
+        values = list(dict.fromkeys(str(policy.summary["attributes"][name]) for policy in policies if name in policy.summary["attributes"]))
+        if name == "started_at":
+            values = values[:1]
+        if values:
+            rows.append((name, "; ".join(values)))
+    return rows

@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""launch/report.py and launch/dovetail_results.py on real runs: the page says what the files say, first what is wrong, and needs nothing else.
+
+report_test.py [unittest arguments]; cli.py has the environment. Needs matplotlib, pandas and jinja2 beside h5py; without them it is skipped.
+"""
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import unittest
+from html.parser import HTMLParser
+from pathlib import Path
+
+import h5py
+
+from cli import BIN, MPIRUN, TOP, execute
+from sweep_test import BASE
+
+REPORT = TOP / "launch" / "report.py"
+MISSING = [name for name in ("matplotlib", "pandas", "jinja2") if importlib.util.find_spec(name) is None]
+FIGURES = ["step_time", "speed_up", "terms", "hidden_share", "traffic", "experts", "timeline"]
+VOID = {"meta", "link", "br"}
+
+
+def report(*arguments, **environment):
+    return execute([sys.executable, "-B", str(REPORT), *map(str, arguments)], environment=environment)
+
+
+class Page(HTMLParser):
+    """A page that is well-formed: its text, the ids of its elements, what it refers to, and its tables by section."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.words, self.ids, self.references, self.tables = [], [], [], [], {}
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.references += [value for name, value in attributes.items() if name in ("href", "src", "xlink:href")]
+        if tag not in VOID:
+            self.open.append((tag, attributes.get("id")))
+        if tag == "tr":
+            self.rows().append([])
+        elif tag in ("td", "th"):
+            self.rows()[-1].append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1][0] == tag, f"</{tag}> in {self.open}"
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1][0] not in ("style", "script"):
+            self.words.append(data)
+        if self.open and self.open[-1][0] in ("td", "th"):
+            self.rows()[-1][-1] += data.strip()
+
+    def rows(self):
+        section = next(name for tag, name in reversed(self.open) if tag == "section")
+        return self.tables.setdefault(section, [])
+
+    def records(self, section):
+        head, *rows = self.tables[section]
+        return [dict(zip(head, row)) for row in rows]
+
+
+def make_run(folder, name, *arguments, base=BASE, code=0):
+    file = folder / f"{name}.yaml"
+    file.write_text(base)
+    outcome = execute([*MPIRUN, "-np", "2", BIN, "run", str(file), "--out", str(folder / name), "--set", "execution.iterations=12", *arguments])
+    assert outcome.code == code, str(outcome)
+    return folder / name
+
+
+TIMED = ["--set", "record.timing=ops", "--set", "execution.link={latency_us: 20, gbytes_per_s: 0.5}"]
+AXES = "sweep:\n  execution.link.gbytes_per_s: [0.5, 5]\n  workload.requests.count: [1, 3]\n"
+
+
+@unittest.skipIf(MISSING, f"not installed: {', '.join(MISSING)}")
+class Reports(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp(prefix="dovetail-report-"))
+        cls.run_folder = make_run(cls.folder, "run", *TIMED)
+        cls.sweep_folder = make_run(cls.folder, "sweep", *TIMED[:2], "--set", "execution.link.latency_us=20", base=BASE + AXES)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder, ignore_errors=True)
+
+    def page(self, folder, **environment):
+        outcome = report(folder, "--overwrite", **environment)
+        self.assertEqual(outcome.code, 0, str(outcome))
+        self.assertEqual(outcome.out, f"{folder}/report.html\n")
+        return Page((folder / "report.html").read_text())
+
+    def warnings(self, page):
+        return page.text.split(" Verdicts ")[0]
+
+    def test_a_run_shows_what_its_summaries_say(self):
+        page = self.page(self.run_folder)
+        for figure in FIGURES:
+            self.assertIn(figure, page.ids)
+        self.assertEqual(len(page.ids), len(set(page.ids)), "an id twice")
+        self.assertEqual([(row["policy"], row["verdict"]) for row in page.records("verdicts")], [("sequential", "baseline"), ("dual_batch", "verified")])
+        for row in page.records("times"):
+            summary = json.loads((self.run_folder / row["policy"] / "summary.json").read_text())
+            self.assertEqual(row["p50 [ms]"], f"{summary['step_ns']['p50'] / 1e6:.3f}")
+            self.assertEqual(row["speed-up"], f"{summary['speed_up']:.2f}")
+            self.assertEqual(row["hidden"], f"{100 * summary['metrics']['hidden_share']:.1f} %")
+            ends = summary["speed_up_interval"]
+            self.assertEqual(row["95 %"], "-" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}")
+        self.assertIn("Link emulated: 20 us, 0.5 GB/s", page.text)
+        self.assertIn("latency_us: 20", page.text)
+
+    def test_nothing_is_loaded_from_elsewhere(self):
+        for folder in (self.run_folder, self.sweep_folder):
+            page = self.page(folder)
+            self.assertTrue(all(reference.startswith(("#", "data:")) for reference in page.references), page.references)
+            text = (folder / "report.html").read_text()
+            self.assertNotIn("@import", text)
+            self.assertFalse(re.search(r"url\((?!#)", text))
+            self.assertLess(len(text), 300_000)
+
+    def test_a_sweep_has_curves_and_the_map(self):
+        page = self.page(self.sweep_folder)
+        self.assertIn("step_time", page.ids)
+        self.assertEqual(len(page.records("verdicts")), 8)
+        head, *rows = page.tables["break_even"]
+        self.assertEqual(head, ["", "1", "3"])
+        self.assertEqual([row[0] for row in rows], ["0.5", "5"])
+        points = json.loads((self.sweep_folder / "sweep.json").read_text())["points"]
+        expected = [next(f"{policy['speed_up']:.2f}" for policy in point["policies"] if policy["policy"] == "dual_batch") for point in points]
+        self.assertEqual([cell.split()[-1] for row in rows for cell in row[1:]], expected)
+
+    def test_what_is_wrong_stands_first(self):
+        flipped = "fault={kind: flipped_element, rank: 1, phase: attention, iteration: 11}"
+        throwing = "fault={kind: exception, rank: 1, phase: attention, iteration: 3}"
+        unverified = BASE.replace("verify: {baseline: sequential, mode: tolerance}\n", "")
+        for name, arguments, base, code, expected in (
+                ("mismatch", ["--set", flipped, "--allow-fault", "flipped_element"], BASE, 4, ["mismatch", "a fault was injected"]),
+                ("failed", ["--set", throwing], BASE, 3, ["failed", "injected fault", "not run"]),
+                ("unverified", [], unverified, 0, ["not verified"])):
+            folder = make_run(self.folder, name, *arguments, base=base, code=code)
+            found = self.warnings(self.page(folder))
+            for words in expected:
+                self.assertIn(words, found, name)
+        self.assertNotRegex(self.warnings(self.page(self.run_folder)), "mismatch|failed|not verified|injected|was not found")
+
+    def test_a_run_that_was_not_quiet_says_so(self):
+        words = "Not quiet: in dual_batch split tax is far below zero"
+        fake = self.folder / "dovetail"
+        fake.write_text(f'#!/bin/sh\n"{BIN}" "$@"\ncode=$?\ncase "$*" in *json*) ;; *) echo "{words}" ;; esac\nexit $code\n')
+        fake.chmod(0o755)
+        self.assertIn(words, self.warnings(self.page(self.run_folder, DOVETAIL_BIN=str(fake))))
+
+    def test_keys_that_later_versions_add_or_older_ones_lack(self):
+        folder = self.folder / "later"
+        shutil.copytree(self.run_folder, folder)
+        path = folder / "dual_batch" / "summary.json"
+        summary = json.loads(path.read_text())
+        summary.update(step_ns_interval=[1e6, 2.5e6], rounds_ns={"began_ns": 1, "p50": [1.0, None]}, new={"key": [1, {"a": 2}]})
+        summary["metrics"]["terms_ns"]["new_term"] = 1e5
+        del summary["speed_up_interval"], summary["iterations"]
+        path.write_text(json.dumps(summary))
+        row = self.page(folder).records("times")[1]
+        self.assertEqual((row["95 % [ms]"], row["95 %"]), ("1.000 to 2.500", "-"))
+
+    def test_a_file_is_replaced_on_request_only(self):
+        out = self.folder / "one.html"
+        out.write_text("mine")
+        outcome = report(self.run_folder, "--out", out)
+        self.assertEqual((outcome.code, outcome.err, out.read_text()), (2, f"report: {out} is there already; --overwrite replaces it\n", "mine"))
+        self.assertEqual(report(self.run_folder, "--out", out, "--overwrite").code, 0)
+        self.assertTrue(out.read_text().startswith("<!DOCTYPE html>"))
+
+    def test_bad_input(self):
+        empty, damaged = self.folder / "empty", self.folder / "damaged"
+        empty.mkdir()
+        shutil.copytree(self.run_folder, damaged)
+        os.truncate(damaged / "dual_batch" / "rank-00001.h5", 2000)
+        for expected, arguments in (("no such folder", [self.folder / "none"]), ("empty", [empty]), ("rank-00001.h5", [damaged, "--overwrite"]),
+                                    ("--layers", [self.run_folder, "--layers", "0"])):
+            outcome = report(*arguments)
+            self.assertEqual(outcome.code, 2, str(outcome))
+            self.assertRegex(outcome.err, f"^report: .*{expected}")
+            self.assertEqual(outcome.err.count("\n"), 1, outcome.err)
+
+    def test_frames(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import dovetail_results
+        results = dovetail_results.load(self.run_folder)
+        policies = results.policies().set_index("policy")
+        summary = json.loads((self.run_folder / "dual_batch" / "summary.json").read_text())
+        self.assertEqual(policies.loc["dual_batch", "verdict"], "verified")
+        self.assertEqual(policies.loc["dual_batch", "step_ns.p50"], summary["step_ns"]["p50"])
+        self.assertEqual(policies.loc["dual_batch", "traffic.dispatch_wire_bytes"], summary["traffic"]["dispatch_wire_bytes"])
+        steps, ops = results.steps(), results.ops()
+        with h5py.File(self.run_folder / "dual_batch" / "rank-00001.h5") as file:
+            mine = steps[(steps.policy == "dual_batch") & (steps["rank"] == 1)]
+            self.assertEqual(list(mine.step_ns), list(file["timing/step_ns"][:].ravel()))
+            one = ops[(ops.policy == "dual_batch") & (ops["rank"] == 1) & (ops.profiled_step == 0)]
+            recorded, offset = file["timing/ops"][0], int(file["timing"].attrs["clock_offset_ns"])
+            self.assertEqual(list(one.start_ns), [start + offset for start, _ in recorded])
+            self.assertEqual(list(one.end_ns), [end + offset for _, end in recorded])
+        slowest = steps[steps.policy == "dual_batch"].groupby(["iteration", "step"]).step_ns.max()
+        self.assertEqual(slowest.median(), summary["step_ns"]["p50"])
+        traffic = results.traffic()
+        self.assertEqual(traffic[traffic.policy == "dual_batch"]["rows"].sum(),
+                         sum(map(sum, summary["traffic"]["tokens_per_expert"])))
+        self.assertEqual(set(results.verdicts().tensor), {"", "hidden", "logits"})
+        self.assertIn("latency_us: 20", results.config)
+        swept = dovetail_results.load(self.sweep_folder).policies()
+        self.assertEqual(list(swept["workload.requests.count"]), [1, 1, 3, 3, 1, 1, 3, 3])
+        self.assertEqual(list(swept.point), [0, 0, 1, 1, 2, 2, 3, 3])
+        with self.assertRaisesRegex(dovetail_results.InputError, "no such folder"):
+            dovetail_results.load(self.folder / "none")
+
+
+class ReportPackages(unittest.TestCase):
+    def test_missing_ones_are_named(self):
+        with tempfile.TemporaryDirectory(prefix="dovetail-report-") as folder:
+            for name in ("jinja2", "pandas"):
+                (Path(folder) / f"{name}.py").write_text("raise ImportError\n")
+            outcome = execute(["/usr/bin/python3", "-B", str(REPORT), folder], environment={"PYTHONPATH": folder})
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertRegex(outcome.err, "^report: /usr/bin/python3 has no jinja2,.* no pandas; to go on: apt-get install .*python3-jinja2.* python3-pandas")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
