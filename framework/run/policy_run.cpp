@@ -276,6 +276,7 @@ bool run_policy(const PolicyRunSetup& setup, RankRecorder& recorder) {
   // take for ever.
   std::optional<PolicyRun> run;
   try {
+    setup.run.failures.set_report_folder(recorder.path().parent_path());
     run.emplace(setup, recorder);
     run->fill_context();
     run->warm_up();
