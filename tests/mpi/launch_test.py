@@ -38,6 +38,16 @@ class LaunchScripts(CliTest):
             self.assertEqual(environment.get(name), value, name)
             self.assertEqual(os.environ.get(name), value, f"{name} of this test")
 
+    def test_a_site_is_read_before_srun(self):
+        srun = self.write('#!/bin/sh\necho "$SITE_SAYS" "$@"\n', "srun")
+        srun.chmod(0o755)
+        site = self.write('export SITE_SAYS="modules of $NOT_SET_ANYWHERE here"\n', "site.sh")
+        environment = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(TOP), "DOVETAIL_SITE": str(site)}
+        for mpi in ("pmix", "pmix_v4"):
+            outcome = execute([str(TOP / "launch/run_slurm.sh"), "info"], environment={**environment, **({"DOVETAIL_SLURM_MPI": mpi} if mpi != "pmix" else {})})
+            self.assertEqual(outcome.code, 0, str(outcome))
+            self.assertEqual(outcome.out, f"modules of  here --mpi={mpi} --kill-on-bad-exit=1 --cpu-bind=none {BIN} info\n")
+
     def test_a_rank_that_is_stopped_at_its_start_does_not_keep_the_others(self):
         for stopped in (0, 1):
             with self.subTest(stopped=stopped):
