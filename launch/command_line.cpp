@@ -9,6 +9,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/config/fault_config.hpp"
+#include "framework/mpi/launcher.hpp"
 #include "framework/record/run_info.hpp"
 
 namespace dovetail {
@@ -139,13 +140,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
 }  // namespace
 
 bool is_first_process() {
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
-    if (const char* rank =
-            std::getenv(variable)) {  // NOLINT(concurrency-mt-unsafe): no threads yet
-      return std::string(rank) == "0";
-    }
-  }
-  return true;
+  return process_number(std::getenv) == 0;  // NOLINT(concurrency-mt-unsafe): no threads yet
 }
 
 int run_other_command(const CommandLine& line) {

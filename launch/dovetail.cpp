@@ -15,6 +15,7 @@
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/mpi/launcher.hpp"
+#include "framework/mpi/start_limit.hpp"
 #include "framework/run/capabilities.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
@@ -114,7 +115,10 @@ int run_point(const RunContext& context, const RunOptions& options, const Proces
 }
 
 /// Owns what lives as long as the process's work, in order of creation. Throws AgreedError only.
-int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const RunOptions& options) {
+int run_on_ranks(const MpiSession& session,
+                 const SignalWatch& signals,
+                 StartLimit& start,
+                 const RunOptions& options) {
   const auto catalog = model_catalog();
   const auto capabilities = build_capabilities(catalog.architectures.names());
   const auto points = agree_on_points(session, options, capabilities);
@@ -129,6 +133,7 @@ int run_on_ranks(const MpiSession& session, const SignalWatch& signals, const Ru
                            points.is_sweep()};
   // NOLINTEND(concurrency-mt-unsafe)
   return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
+    start.done();  // all communicators are there; from now on every wait has its own bound
     return run_point(context, own, process);
   });
 }
@@ -155,6 +160,8 @@ int run_command(int argc, char** argv, const RunOptions& options) {
   // NOLINTEND(concurrency-mt-unsafe)
   refuse_before_start(started, options);
   const SignalWatch signals;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing writes the environment
+  StartLimit start(read_start_limit(std::getenv(kStartLimitVariable)), process_number(std::getenv));
   const MpiSession session(&argc, &argv);
   set_log_rank(session.rank().value);
   if (const auto lost = find_lost_ranks(started, session.world_size())) {
@@ -164,7 +171,7 @@ int run_command(int argc, char** argv, const RunOptions& options) {
     return kExitBadInput;
   }
   try {
-    return run_on_ranks(session, signals, options);
+    return run_on_ranks(session, signals, start, options);
   } catch (const AgreedError& error) {
     if (session.rank().value == 0) {
       log_line(error.what());

@@ -46,12 +46,13 @@ enum class TimingDetail { steps, ops };
 /// What the points of a sweep do with a policy that is the same in an earlier point.
 enum class UnchangedPolicies { measure_once, measure_again };
 
-/// What an injected fault does. The first five throw, never return, kill their process, vote
-/// against ubatching, or throw only while their step is captured, which the run survives. The
-/// others, from skipped_wait on, are data faults: the run goes on with wrong results.
+/// What an injected fault does. The first six throw, never return, compute without an end, kill
+/// their process, vote against ubatching, or throw only while their step is captured, which the run
+/// survives. The others, from skipped_wait on, are data faults: the run goes on with wrong results.
 enum class FaultKind {
   exception,
   hang,
+  slow,
   kill,
   veto,
   capture,
@@ -114,8 +115,9 @@ struct EnumNames<TimingDetail> {
 
 template <>
 struct EnumNames<FaultKind> {
-  static constexpr std::array<std::string_view, 14> kTable = {"exception",
+  static constexpr std::array<std::string_view, 15> kTable = {"exception",
                                                               "hang",
+                                                              "slow",
                                                               "kill",
                                                               "veto",
                                                               "capture",

@@ -48,6 +48,7 @@ std::vector<std::string> fault_phases(FaultKind kind) {
       return {"embed"};
     case FaultKind::exception:
     case FaultKind::hang:
+    case FaultKind::slow:
     case FaultKind::kill:
     case FaultKind::veto:
     case FaultKind::capture:

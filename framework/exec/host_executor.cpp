@@ -66,10 +66,16 @@ struct HostExecutor::Impl {
     if (times != nullptr) {
       times->start_ns[static_cast<std::size_t>(index)] = now_ns();
     }
+    if (options.board != nullptr) {
+      options.board->begin(op(index));
+    }
     try {
       body->run(op(index));
     } catch (...) {
       rethrow_from_op(op(index));
+    }
+    if (options.board != nullptr) {
+      options.board->end(op(index));
     }
     if (times != nullptr) {
       times->end_ns[static_cast<std::size_t>(index)] = now_ns();

@@ -8,6 +8,7 @@
 
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
+#include "framework/exec/op_board.hpp"
 
 namespace dovetail {
 
@@ -25,6 +26,7 @@ struct HostExecutorOptions {
   /// Called at the beginning of a step with the edges of its pass: a fault that is injected may
   /// change which ops wait. Main thread. May be empty.
   std::function<void(const Schedule&, PassKind, LaneEdges&)> change_edges;
+  OpBoard* board = nullptr;  ///< is told of each op; null = nobody is
 };
 
 /// Compute ops run inside enqueue(), comm ops on the worker. The worker is made at the first step

@@ -9,15 +9,39 @@
 #include "framework/base/log.hpp"
 #include "framework/mpi/abort.hpp"
 #include "framework/mpi/check.hpp"
+#include "framework/mpi/failure_tags.hpp"
 
 namespace dovetail {
 namespace {
 
-constexpr int kFailureTag = 1;
-constexpr int kInterruptTag = 2;
-constexpr int kAcknowledgeTag = 3;
 constexpr std::chrono::seconds kWaitForAcknowledgements{2};
 constexpr std::chrono::seconds kWaitForAbort{3};
+
+/// Whether the exception, or one that it was made from, says that a wait was in vain.
+bool is_timeout(const std::exception& error) {
+  if (dynamic_cast<const TimeoutError*>(&error) != nullptr) {
+    return true;
+  }
+  try {
+    std::rethrow_if_nested(error);
+  } catch (const std::exception& nested) {
+    return is_timeout(nested);
+  } catch (...) {  // no std::exception: no time-out of ours
+  }
+  return false;
+}
+
+bool is_handling_timeout() {
+  try {
+    if (const auto current = std::current_exception()) {
+      std::rethrow_exception(current);
+    }
+  } catch (const std::exception& error) {
+    return is_timeout(error);
+  } catch (...) {  // likewise
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -31,39 +55,64 @@ FailureChannel::FailureChannel(const MpiComm& control)
       rank_(control.rank()),
       acknowledged_(static_cast<std::size_t>(control.size()), false) {
   acknowledged_[static_cast<std::size_t>(rank_)] = true;
+  watch_ = std::thread([this] { watch(); });
+}
+
+FailureChannel::~FailureChannel() {
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
+  wake_watch_.notify_all();
+  watch_.join();
+}
+
+void FailureChannel::set_report_folder(std::filesystem::path folder) {
+  const std::lock_guard lock(mutex_);
+  report_folder_ = std::move(folder);
 }
 
 void FailureChannel::report(int exit_code, std::string_view message) noexcept {
-  report_as(kFailureTag, exit_code, message);
+  report_as(kFailureTag, exit_code, message, is_handling_timeout());
 }
 
 void FailureChannel::report_interrupt(int exit_code, std::string_view message) noexcept {
-  report_as(kInterruptTag, exit_code, message);
+  report_as(kInterruptTag, exit_code, message, false);
 }
 
-void FailureChannel::report_as(int tag, int exit_code, std::string_view message) noexcept {
+void FailureChannel::report_as(int tag,
+                               int exit_code,
+                               std::string_view message,
+                               bool timed_out) noexcept {
   if (reported_.exchange(true)) {
     return;
   }
   const bool own = !message.empty() && !thrown_for_peer_;
-  if (own && (tag == kFailureTag || rank_ == 0)) {
-    print_once(message, tag == kInterruptTag ? interrupt_advice_ : std::string_view());
+  if (own && tag == kInterruptTag && rank_ == 0) {
+    print_once(message, interrupt_advice_);
   }
   try {
     const std::lock_guard lock(mutex_);
     note_failure(rank_, exit_code);
     if (own) {
+      if (!answered_) {
+        own_state_.exit_code = exit_code;
+        own_state_.timed_out = timed_out ? 1 : 0;
+        own_state_.set_message(message);
+      }
+      wants_report_ = wants_report_ || tag == kFailureTag;
       sent_code_ = exit_code;
       told_ = true;
       for (int peer = 0; peer < static_cast<int>(acknowledged_.size()); ++peer) {
         if (peer != rank_) {
-          send(peer, tag);
+          send(peer, tag, &sent_code_, sizeof sent_code_);
         }
       }
     }
   } catch (const std::exception& error) {
     log_line(error.what());  // the abort in end() tells the peers
   }
+  wake_watch_.notify_all();
 }
 
 void FailureChannel::print_once(std::string_view message, std::string_view advice) noexcept {
@@ -76,6 +125,7 @@ void FailureChannel::print_once(std::string_view message, std::string_view advic
 }
 
 void FailureChannel::poll() {
+  OpBoard::note_wait();
   if (failed_rank_.load() < 0) {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (lock.owns_lock()) {
@@ -93,27 +143,38 @@ void FailureChannel::poll() {
 }
 
 void FailureChannel::end() noexcept {
-  using Clock = std::chrono::steady_clock;
+  bool must_report = false;
+  std::string own_message;
   try {
     auto deadline = Clock::now() + kWaitForAbort;
     {
       const std::lock_guard lock(mutex_);
+      must_report = told_ && wants_report_;
+      own_message = own_state_.message.data();
       if (told_) {
         deadline = Clock::now() + kWaitForAcknowledgements;
       }
     }
-    while (!exchange_acknowledgements() && Clock::now() < deadline) {
+    while (!(exchange_acknowledgements() && (!must_report || report_printed_)) &&
+           Clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   } catch (const std::exception& error) {
     log_line(error.what());
   }
+  if (must_report && !report_printed_) {
+    print_once(own_message);
+  }
   abort_world(exit_code_);
 }
 
-// The first failure that this rank knows of is the one that it ends for. With mutex_ held.
+// The first failure that this rank knows of is the one that it ends for, and where it stands then
+// is what it tells of itself. With mutex_ held.
 void FailureChannel::note_failure(int rank, int exit_code) {
   if (failed_rank_.load() < 0) {
+    own_state_ = board_.look();
+    own_state_.rank = rank_;
+    failed_at_ = Clock::now();
     exit_code_ = exit_code;
     failed_rank_ = rank;
   }
@@ -121,7 +182,7 @@ void FailureChannel::note_failure(int rank, int exit_code) {
 
 // With mutex_ held.
 void FailureChannel::take_messages() {
-  for (const int tag : {kFailureTag, kInterruptTag, kAcknowledgeTag}) {
+  for (const int tag : {kFailureTag, kInterruptTag, kAcknowledgeTag, kStateTag, kReportedTag}) {
     for (;;) {
       int found = 0;
       MPI_Message message = MPI_MESSAGE_NULL;
@@ -130,15 +191,25 @@ void FailureChannel::take_messages() {
       if (found == 0) {
         break;
       }
+      if (tag == kStateTag) {
+        take_state(message);
+        continue;
+      }
       int exit_code = 0;
-      DOVETAIL_MPI(MPI_Mrecv(&exit_code, 1, MPI_INT, &message, MPI_STATUS_IGNORE));
+      DOVETAIL_MPI(MPI_Mrecv(&exit_code, sizeof exit_code, MPI_BYTE, &message, MPI_STATUS_IGNORE));
       const int source = status.MPI_SOURCE;
       if (tag == kAcknowledgeTag) {
         acknowledged_[static_cast<std::size_t>(source)] = true;
         continue;
       }
+      if (tag == kReportedTag) {
+        report_printed_ = true;
+        continue;
+      }
       failed_peers_.push_back(source);
+      told_by_.push_back(source);
       note_failure(source, exit_code);
+      wants_report_ = wants_report_ || tag == kFailureTag;
       if (tag == kInterruptTag && rank_ == 0) {
         print_once("rank " + std::to_string(source) + " was interrupted by a signal",
                    interrupt_advice_);
@@ -148,9 +219,17 @@ void FailureChannel::take_messages() {
 }
 
 // With mutex_ held.
-void FailureChannel::send(int peer, int tag) {
+void FailureChannel::take_state(MPI_Message& message) {
+  RankState state;
+  DOVETAIL_MPI(MPI_Mrecv(&state, sizeof state, MPI_BYTE, &message, MPI_STATUS_IGNORE));
+  states_.resize(acknowledged_.size());
+  states_.at(static_cast<std::size_t>(state.rank)) = state;
+}
+
+// With mutex_ held. What `data` points to stays until the process ends.
+void FailureChannel::send(int peer, int tag, const void* data, int bytes) {
   sends_.push_back(MPI_REQUEST_NULL);
-  DOVETAIL_MPI(MPI_Isend(&sent_code_, 1, MPI_INT, peer, tag, comm_, &sends_.back()));
+  DOVETAIL_MPI(MPI_Isend(data, bytes, MPI_BYTE, peer, tag, comm_, &sends_.back()));
 }
 
 // One round after the flush: tells failed peers that we have flushed. True when this rank has
@@ -159,7 +238,7 @@ bool FailureChannel::exchange_acknowledgements() {
   const std::lock_guard lock(mutex_);
   take_messages();
   for (const int peer : failed_peers_) {
-    send(peer, kAcknowledgeTag);
+    send(peer, kAcknowledgeTag, &sent_code_, sizeof sent_code_);
   }
   failed_peers_.clear();
   return told_ && std::all_of(acknowledged_.begin(), acknowledged_.end(), [](bool a) { return a; });

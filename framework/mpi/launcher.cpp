@@ -1,6 +1,8 @@
 #include "framework/mpi/launcher.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 
 #include "framework/base/text.hpp"
 
@@ -39,6 +41,15 @@ std::optional<StartedProcesses> find_started_processes(const ReadVariable& varia
     }
   }
   return std::nullopt;
+}
+
+int process_number(const ReadVariable& variable) {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* number = variable(name)) {
+      return std::max(0, std::atoi(number));  // NOLINT(cert-err34-c): 0 is well
+    }
+  }
+  return 0;
 }
 
 std::optional<std::string> find_lost_ranks(const std::optional<StartedProcesses>& started,

@@ -22,6 +22,9 @@ struct StartedProcesses {
 /// variables itself. Pure.
 std::optional<StartedProcesses> find_started_processes(const ReadVariable& variable);
 
+/// This process among those that the launcher has started, from 0; 0 where none says. Pure.
+int process_number(const ReadVariable& variable);
+
 /// A launcher whose processes MPI does not know as its ranks (srun without PMIx, mpirun of another
 /// MPI) starts as many worlds of one rank, each of which would run the whole experiment and might
 /// call itself verified. Returns what is wrong, and how to start instead; nothing where the

@@ -78,6 +78,7 @@ PolicyRun::~PolicyRun() = default;
 template <class Work>
 void PolicyRun::guarded(Work work) {
   try {
+    setup_.run.failures.set_report_folder(recorder_.path().parent_path());
     work();
   } catch (const OpError& error) {
     auto place = error.place();

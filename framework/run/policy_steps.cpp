@@ -28,6 +28,7 @@ PolicySteps::PolicySteps(const PolicyRunSetup& setup, bool poisons_received)
   if (const auto* fault = fault_of(setup.run.experiment, setup.policy.name)) {
     fault_.emplace(*fault, ranks_.rank(), setup.device.device());
   }
+  setup.run.failures.board().set_activity("the context's fill");
   driver_ = make_step_driver({.ranks = ranks_,
                               .device = setup.device,
                               .execution = setup.policy.execution,
@@ -39,11 +40,23 @@ PolicySteps::PolicySteps(const PolicyRunSetup& setup, bool poisons_received)
                               .iteration = setup.iteration,
                               .outputs = setup.outputs,
                               .fault = fault_ ? &*fault_ : nullptr,
+                              .board = &setup.run.failures.board(),
                               .poisons_received = poisons_received});
+}
+
+const char* PolicySteps::activity_of(const StepPass& pass, int iteration) const {
+  if (pass.is_profiled) {
+    return "a profiled step";
+  }
+  if (iteration == kNoIteration) {
+    return "a step behind the timed ones";
+  }
+  return iteration < setup_.policy.execution.warmup ? "a step of the warm-up" : "a timed step";
 }
 
 AgreedStep PolicySteps::prepare(const StepPass& pass, int iteration) {
   const auto step = static_cast<std::size_t>(pass.step);
+  setup_.run.failures.board().set_activity(activity_of(pass, iteration), iteration, pass.step);
   ranks_.wait.on_poll();
   if (fault_) {
     fault_->set_iteration(iteration);

@@ -39,6 +39,9 @@ class PolicySteps {
   void meet(const WaitPolicy& wait) const;
 
  private:
+  /// For the report of a failure.
+  const char* activity_of(const StepPass& pass, int iteration) const;
+
   const PolicyRunSetup& setup_;
   const Ranks ranks_;
   const std::unique_ptr<const Model> model_;  ///< with the policy's own numerics

@@ -8,6 +8,15 @@
 #include "framework/base/error.hpp"
 
 namespace dovetail {
+namespace {
+
+void compute_for(std::chrono::steady_clock::duration time) {
+  const auto end = std::chrono::steady_clock::now() + time;
+  while (std::chrono::steady_clock::now() < end) {
+  }
+}
+
+}  // namespace
 
 InjectedFault::InjectedFault(const FaultConfig& fault, Rank rank, at::Device device)
     : fault_(fault), is_here_(fault.rank == rank.value) {
@@ -46,6 +55,9 @@ void InjectedFault::before(const Op& op) const {
       throw std::runtime_error("injected fault");
     case FaultKind::hang:
       std::this_thread::sleep_for(std::chrono::hours(1));
+      break;
+    case FaultKind::slow:
+      compute_for(std::chrono::hours(1));
       break;
     case FaultKind::kill:
       std::raise(SIGKILL);

@@ -33,8 +33,8 @@ class InjectedFault {
     return is_here_ && fault_.kind == FaultKind::veto && iteration_ == fault_.iteration;
   }
 
-  /// Throws, kills the process, or stays for an hour (far beyond every time-out), as the fault
-  /// says. In the op's thread.
+  /// Throws, kills the process, or stays for an hour (far beyond every time-out), asleep or
+  /// computing, as the fault says. In the op's thread.
   void before(const Op& op) const;
 
   /// Null unless it is a data fault of this rank.

@@ -15,7 +15,7 @@ LANGUAGES = ("sh", "yaml", "python", "output", "text")
 TOPS = ("experiments", "framework", "launch", "models", "tests", ".ci")
 ENDINGS = ("cpp", "hpp", "cu", "cuh", "py", "sh", "txt", "yaml", "json", "md", "svg", "cmake", "jsonl")
 # Files that runs write, and that belong to others.
-MADE = ("summary.json", "trace.json", "sweep.json", "sweep.csv", "experiment.yaml", "config.json", "model.safetensors")
+MADE = ("summary.json", "failure.json", "trace.json", "sweep.json", "sweep.csv", "experiment.yaml", "config.json", "model.safetensors")
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]+")
 
 

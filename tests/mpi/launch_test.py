@@ -6,7 +6,8 @@ launch_test.py [unittest arguments]
 import os
 import unittest
 
-from cli import TOP, CliTest, execute
+import cli
+from cli import BIN, TOP, CliTest, execute
 
 MPIRUN = """#!/bin/sh
 if [ "$1" = --version ]; then echo "mpirun (Open MPI) {version}"; exit; fi
@@ -36,6 +37,46 @@ class LaunchScripts(CliTest):
                             ("NCCL_NVLS_ENABLE", "0"), ("NCCL_GRAPH_REGISTER", "0"), ("OMP_WAIT_POLICY", "passive")):
             self.assertEqual(environment.get(name), value, name)
             self.assertEqual(os.environ.get(name), value, f"{name} of this test")
+
+    def test_a_site_is_read_before_srun(self):
+        srun = self.write('#!/bin/sh\necho "$SITE_SAYS" "$@"\n', "srun")
+        srun.chmod(0o755)
+        site = self.write('export SITE_SAYS="modules of $NOT_SET_ANYWHERE here"\n', "site.sh")
+        environment = {"PATH": f"{self.folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "1", "SLURM_SUBMIT_DIR": str(TOP), "DOVETAIL_SITE": str(site)}
+        for mpi in ("pmix", "pmix_v4"):
+            outcome = execute([str(TOP / "launch/run_slurm.sh"), "info"], environment={**environment, **({"DOVETAIL_SLURM_MPI": mpi} if mpi != "pmix" else {})})
+            self.assertEqual(outcome.code, 0, str(outcome))
+            self.assertEqual(outcome.out, f"modules of  here --mpi={mpi} --kill-on-bad-exit=1 --cpu-bind=none {BIN} info\n")
+
+    def test_a_rank_that_is_stopped_at_its_start_does_not_keep_the_others(self):
+        for stopped in (0, 1):
+            with self.subTest(stopped=stopped):
+                stop = f'[ "$OMPI_COMM_WORLD_RANK" != {stopped} ] || kill -STOP $$; exec "$@"'
+                outcome = execute([*cli.MPIRUN, "-np", "2", "bash", "-c", stop, "bash", BIN, "run", "experiments/quickstart.yaml", "--out", str(self.folder / "run")],
+                                  environment={"DOVETAIL_START_LIMIT_S": "4"})
+                self.assertEqual(outcome.code, 3, str(outcome))
+                self.assertLess(outcome.seconds, 4 + 10)  # libraries load first
+                said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+                self.assertEqual(len(said), 1, str(outcome))
+                self.assertIn("the start of the ranks was not done in 4 s", said[0])
+
+    def test_a_start_limit_that_is_none_is_refused(self):
+        outcome = execute([BIN, "run", "experiments/quickstart.yaml", "--out", str(self.folder / "run")], environment={"DOVETAIL_START_LIMIT_S": "soon"})
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn("DOVETAIL_START_LIMIT_S: 'soon'; allowed: whole seconds", outcome.err)
+
+    def test_the_environment_is_told_without_secrets(self):
+        outcome = execute([str(TOP / "launch/collect_environment.sh")],
+                          environment={"MY_TOKEN": "sesame-4711", "SLURM_JWT": "sesame-4711", "NCCL_DEBUG": "WARN", "OMP_NUM_THREADS": "3"})
+        self.assertEqual(outcome.code, 0, str(outcome))
+        self.assertLess(outcome.seconds, 40)
+        self.assertNotIn("sesame", outcome.out + outcome.err)
+        for expected in ("OMP_NUM_THREADS=3", "NCCL_DEBUG=WARN", "torch_loaded|torch_compiled", "mpi_loaded", "hdf5_loaded", "open files", "Cpus_allowed_list", r"mpirun \(Open MPI\)",
+                         "Architecture:", "current_clocksource|cpu MHz", "libmpi"):
+            self.assertRegex(outcome.out, expected)
+        empty = execute([str(TOP / "launch/collect_environment.sh")], environment={"DOVETAIL_BIN": "/nowhere"})
+        self.assertEqual(empty.code, 0, str(empty))
+        self.assertIn("/nowhere is not there", empty.out)
 
 
 if __name__ == "__main__":

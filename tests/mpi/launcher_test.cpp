@@ -1,11 +1,15 @@
 // What launchers' variables say against what MPI says.
 #include "framework/mpi/launcher.hpp"
 
+#include <chrono>
 #include <map>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 
+#include "framework/base/error.hpp"
+#include "framework/mpi/start_limit.hpp"
 #include "framework/mpi/start_order.hpp"
 
 namespace dovetail {
@@ -91,6 +95,43 @@ TEST(StartDelay, OnlyWhereManyRanksShareACore) {
   EXPECT_EQ(start_delay_ms(1, 8, 2), 0);
   EXPECT_EQ(start_delay_ms(1, 9, 2), 1000);
   EXPECT_EQ(start_delay_ms(-1, -1, 2), 0) << "no launcher";
+}
+
+TEST(Launcher, TheNumberOfAProcess) {
+  const auto number = [](const std::map<std::string, std::string>& variables) {
+    return process_number([&](const char* name) -> const char* {
+      const auto found = variables.find(name);
+      return found == variables.end() ? nullptr : found->second.c_str();
+    });
+  };
+  EXPECT_EQ(number({}), 0);
+  EXPECT_EQ(number({{"SLURM_PROCID", "7"}}), 7);
+  EXPECT_EQ(number({{"SLURM_PROCID", "0"}, {"OMPI_COMM_WORLD_RANK", "3"}}), 3);
+}
+
+TEST(StartLimit, ReadsWholeSeconds) {
+  EXPECT_EQ(read_start_limit(nullptr), kDefaultStartLimit);
+  EXPECT_EQ(read_start_limit("7"), std::chrono::seconds(7));
+  for (const char* bad : {"", "0", "-1", "1.5", "7s", "86401", "99999999999"}) {
+    EXPECT_THROW(read_start_limit(bad), InputError) << bad;
+  }
+}
+
+TEST(StartLimit, AStartInTimeGoesOn) {
+  StartLimit limit(std::chrono::seconds(1), 0);
+  limit.done();
+  std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+}
+
+TEST(StartLimitDeathTest, AStartThatTakesTooLongEndsTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        const StartLimit limit(std::chrono::seconds(1), 1);
+        std::this_thread::sleep_for(std::chrono::seconds(30));
+      },
+      testing::ExitedWithCode(3),
+      "the start of the ranks was not done in 1 s");
 }
 
 }  // namespace

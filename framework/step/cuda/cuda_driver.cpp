@@ -59,7 +59,8 @@ CudaDriver::CudaDriver(const StepSetup& setup)
                .timeout = setup.ranks.wait.timeout,
                .on_poll = [this] { poll(); },
                .cancel_comm = [this] { cancel_comm(); },
-               .change_edges = edge_change(setup.fault)},
+               .change_edges = edge_change(setup.fault),
+               .board = setup.board},
               {.hand_off = setup.execution.hand_off, .timeout = setup.ranks.wait.timeout}),
       graphs_(setup_, *exchange_, body_, runner_) {
   if (setup.fault != nullptr && setup.fault->data() != nullptr) {

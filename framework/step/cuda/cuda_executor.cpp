@@ -143,7 +143,13 @@ void CudaExecutor::enqueue(int index) {
     if (timed) {
       mark(step_events.start[i], stream);
     }
+    if (options_.board != nullptr) {
+      options_.board->begin(op);
+    }
     body_->run(op);
+    if (options_.board != nullptr) {
+      options_.board->end(op);
+    }
     if (timed) {
       mark(step_events.end[i], stream);
     }

@@ -13,6 +13,7 @@
 #include "framework/cuda/clock_alignment.hpp"
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
+#include "framework/exec/op_board.hpp"
 #include "framework/step/cuda/step_events.hpp"
 
 namespace dovetail {
@@ -29,6 +30,7 @@ struct CudaExecutorOptions {
   /// Called at the beginning of a step with the edges of its pass, also of a captured one: a fault
   /// that is injected may change which ops wait. Main thread. May be empty.
   std::function<void(const Schedule&, PassKind, LaneEdges&)> change_edges;
+  OpBoard* board = nullptr;  ///< is told of each op that is being enqueued; null = nobody is
   /// How long a wait looks without sleeping. Sleeps cost up to 0.1 ms of a measured step, a look a
   /// core.
   std::chrono::milliseconds spin{50};

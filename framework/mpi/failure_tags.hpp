@@ -1,0 +1,12 @@
+// The messages of the failure channel.
+#pragma once
+
+namespace dovetail {
+
+inline constexpr int kFailureTag = 1;      ///< int: the exit code
+inline constexpr int kInterruptTag = 2;    ///< likewise, of a signal
+inline constexpr int kAcknowledgeTag = 3;  ///< int without a meaning: the sender has flushed
+inline constexpr int kStateTag = 4;        ///< RankState
+inline constexpr int kReportedTag = 5;     ///< int without a meaning: the report is printed
+
+}  // namespace dovetail

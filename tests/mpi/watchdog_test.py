@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""A run that hangs, is slow, is stopped or throws: one report names the late rank and its op, in time; a run without a fault leaves none.
+
+watchdog_test.py [unittest arguments]; cli.py has the environment.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+import h5py
+
+from cli import MPIRUN, BIN, TOP, CliTest, mpirun
+
+TIMEOUT_S = 3
+EXPERIMENT = """
+experiment: watchdog
+model: {architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}
+parallel: {expert_parallel: %(ranks)d}
+workload: {phase: prefill, requests: {count: 2, length: 16}, seed: 9}
+execution: {warmup: 1, iterations: %(iterations)d, timeout_s: %(timeout)d}
+policies: [{name: dual_batch, ubatches: 2}]
+verify: {mode: none}
+record: {outputs: [hidden], timing: steps}
+"""
+PLACE = "ubatch 1, layer 2, phase {}"
+
+
+def ranks_of(process):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rsplit(")", 1)[1].split()[1]) == process.pid:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def rank_number(pid):
+    return int(re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", Path(f"/proc/{pid}/environ").read_bytes())[1])
+
+
+class WatchdogCase(CliTest):
+    def write_experiment(self, ranks, iterations=2):
+        return self.write(EXPERIMENT % {"ranks": ranks, "iterations": iterations, "timeout": TIMEOUT_S})
+
+    def report(self):
+        return json.loads((self.folder / "run" / "dual_batch" / "failure.json").read_text())
+
+    def assert_one_report(self, text):
+        said = [line for line in text.splitlines() if line.startswith("dovetail")]
+        self.assertEqual(len([line for line in said if "is late" in line or "injected" in line or "does not answer" in line]), 1, text)
+
+    def fail(self, ranks, kind, phase, late, iteration=2, limit_s=60):
+        path = self.write_experiment(ranks)
+        fault = f"fault={{kind: {kind}, rank: {late}, ubatch: 1, layer: 2, phase: {phase}, iteration: {iteration}}}"
+        begin = time.monotonic()
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", "--set", fault, limit_s=limit_s)
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assert_one_report(outcome.err)
+        self.assertNotIn("does not answer", outcome.err)
+        written = (self.folder / "run" / "dual_batch" / "failure.json").stat().st_mtime
+        self.assertLess(time.time() - written, 5 + 1, "the ranks ended late")
+        self.assertLess(time.monotonic() - begin, limit_s)
+        return outcome.err, self.report()
+
+    def assert_late(self, report, rank, phase, kind):
+        self.assertEqual(report["cause"], "timeout")
+        self.assertEqual([(one["rank"], one["kind"]) for one in report["late"]], [(rank, kind)], report)
+        op = report["late"][0]["op"]
+        self.assertEqual((op["ubatch"], op["layer"], op["phase"]), (1, 2, phase), report)
+
+
+class Watchdog(WatchdogCase):
+    def test_a_hang_in_an_op(self):
+        err, report = self.fail(2, "hang", "experts", late=1)
+        self.assert_late(report, 1, "experts", "stuck")
+        self.assertRegex(err, r"rank 1 is late: it is stuck since \d\.\d s in " + PLACE.format("experts") + r" \(compute lane\)")
+        self.assertRegex(err, r"  rank 0 waits since \d\.\d s in ubatch \d, layer \d, phase \w+ \(comm lane\)")
+        self.assertEqual((report["ranks"][1]["iteration"], report["ranks"][1]["activity"]), (2, "a timed step"))
+
+    def test_a_hang_in_a_dispatch_of_four_ranks(self):
+        err, report = self.fail(4, "hang", "dispatch", late=2)
+        self.assert_late(report, 2, "dispatch", "stuck")
+        self.assertRegex(err, r"rank 2 is late: it is stuck since \d\.\d s in " + PLACE.format("dispatch") + r" \(comm lane\)")
+        for rank in (0, 1, 3):
+            self.assertRegex(err, rf"  rank {rank} waits since \d\.\d s in " + PLACE.format("dispatch") + r" \(comm lane\)")
+
+    def test_a_slow_op_is_no_hang(self):
+        err, report = self.fail(2, "slow", "attention", late=0, iteration=0)
+        self.assert_late(report, 0, "attention", "computes")
+        self.assertRegex(err, r"rank 0 is late: it computes since \d\.\d s in " + PLACE.format("attention")
+                         + r" \(compute lane\); where that is right, raise execution.timeout_s")
+        self.assertEqual(report["ranks"][0]["activity"], "a step of the warm-up")
+
+    def test_an_exception_ends_all_at_once_and_says_what_the_others_did(self):
+        err, report = self.fail(4, "exception", "experts", late=3, limit_s=40)
+        self.assertEqual((report["cause"], report["late"]), ("error", []))
+        self.assertRegex(err, r"dovetail\[rank 0\]: policy dual_batch: rank 3, " + PLACE.format("experts") + ": injected fault")
+        self.assertEqual(len(re.findall(r"(?m)^  rank [012] ", err)), 3, err)
+        self.assertTrue(all(one["answered"] for one in report["ranks"]), report)
+        for rank in range(4):
+            with h5py.File(self.folder / "run" / "dual_batch" / f"rank-0000{rank}.h5") as file:
+                self.assertEqual(file.attrs["status"], b"failed")
+                self.assertGreater(file["timing/step_ns"][0, 0], 0)
+
+    def test_without_a_fault_there_is_no_report(self):
+        outcome = mpirun(2, "run", self.write_experiment(2), "--out", self.folder / "run")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        self.assertEqual(outcome.err, "")
+        self.assertFalse((self.folder / "run" / "dual_batch" / "failure.json").exists())
+
+
+class Stopped(WatchdogCase):
+    def has_steps(self):
+        try:
+            with h5py.File(self.folder / "run" / "dual_batch" / "rank-00000.h5") as file:
+                return file["timing/step_ns"][2, 0] > 0
+        except OSError:
+            return False
+
+    def stop(self, ranks, stopped):
+        """Stops one rank amid its iterations; returns what was said, and the report."""
+        path = self.write_experiment(ranks, iterations=100000)
+        child = subprocess.Popen([*MPIRUN, "-np", str(ranks), BIN, "run", str(path), "--out", str(self.folder / "run")], cwd=TOP, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not self.has_steps():
+            time.sleep(0.05)
+        pids = {rank_number(pid): pid for pid in ranks_of(child)}
+        os.kill(pids[stopped], signal.SIGSTOP)
+        begin = time.monotonic()
+        _, err = child.communicate(timeout=60)
+        self.assertLess(time.monotonic() - begin, TIMEOUT_S + 5, err)
+        self.assertEqual(child.returncode, 3, err)
+        self.assert_one_report(err)
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids.values()):
+            time.sleep(0.05)
+        self.assertFalse([pid for pid in pids.values() if Path(f"/proc/{pid}").exists()], err)
+        return err, self.report()
+
+    def test_a_stopped_rank_does_not_answer(self):
+        for ranks, stopped in ((4, 2), (2, 0)):  # where rank 0 does not report, another rank does
+            with self.subTest(stopped=stopped):
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+                err, report = self.stop(ranks, stopped)
+                self.assertEqual([(one["rank"], one["kind"]) for one in report["late"]], [(stopped, "no_answer")], report)
+                self.assertIn(f"rank {stopped} does not answer: it is stopped or dead, or its host is lost", err)
+                self.assertEqual([one["answered"] for one in report["ranks"]], [rank != stopped for rank in range(ranks)])
+
+
+if __name__ == "__main__":
+    unittest.main()

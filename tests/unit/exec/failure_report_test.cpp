@@ -1,0 +1,222 @@
+// The report of a failure names the late rank and its op, from what the ranks say of themselves;
+// the board on which their threads say it.
+#include "framework/exec/failure_report.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/exec/op_board.hpp"
+
+namespace dovetail::test {
+namespace {
+
+constexpr std::int64_t kMillisecond = 1'000'000;
+
+RankState at_rank(int rank) {
+  RankState state;
+  state.rank = rank;
+  state.answered = 1;
+  return state;
+}
+
+RankState in_op(int rank, Phase phase, int layer, bool waits, int cpu_percent = -1) {
+  auto state = at_rank(rank);
+  state.num_open_ops = 1;
+  state.open_ops[0] = {
+      .layer = layer,
+      .lane = static_cast<std::int8_t>(is_exchange(phase) ? Lane::comm : Lane::compute),
+      .ubatch = 1,
+      .phase = static_cast<std::int8_t>(phase),
+      .waits = static_cast<std::int8_t>(waits ? 1 : 0),
+      .open_ns = 4000 * kMillisecond,
+      .cpu_percent = cpu_percent};
+  return state;
+}
+
+RankState timed_out(RankState state) {
+  state.exit_code = 3;
+  state.timed_out = 1;
+  state.set_message("not done within 4000 ms");
+  return state;
+}
+
+TEST(FailureReport, AnExceptionIsTheHeadlineAndTheOthersAreListed) {
+  auto failed = at_rank(1);
+  failed.exit_code = 3;
+  failed.set_message("rank 1, ubatch 0, layer 3, phase experts: no luck");
+  const std::array states = {
+      timed_out(in_op(0, Phase::dispatch, 3, true)), failed, RankState{.rank = 2}};
+  const auto report = make_failure_report(states);
+  EXPECT_FALSE(report.is_timeout);
+  EXPECT_TRUE(report.late.empty());
+  EXPECT_EQ(to_text(report, 8),
+            "rank 1, ubatch 0, layer 3, phase experts: no luck\n"
+            "  rank 0 waits since 4.0 s in ubatch 1, layer 3, phase dispatch (comm lane); not done "
+            "within 4000 ms\n"
+            "  rank 2 does not answer");
+  EXPECT_EQ(to_text(report, 1).substr(to_text(report, 1).rfind('\n')), "\n  and 1 more ranks");
+}
+
+TEST(FailureReport, AnOpThatComputesIsToldFromOneThatIsStuck) {
+  for (const int percent : {0, 1, 97}) {
+    const std::array states = {timed_out(in_op(0, Phase::dispatch, 2, true)),
+                               in_op(1, Phase::attention, 2, false, percent),
+                               in_op(2, Phase::dispatch, 2, true)};
+    const auto report = make_failure_report(states);
+    EXPECT_TRUE(report.is_timeout);
+    ASSERT_EQ(report.late.size(), 1U);
+    EXPECT_EQ(report.late[0].rank, 1);
+    EXPECT_EQ(report.late[0].kind, percent == 0 ? LateKind::stuck : LateKind::computes);
+    EXPECT_EQ(report.headline,
+              percent == 0 ? "rank 1 is late: it is stuck since 4.0 s in ubatch 1, layer 2, phase "
+                             "attention (compute lane); its thread uses no core"
+                           : "rank 1 is late: it computes since 4.0 s in ubatch 1, layer 2, phase "
+                             "attention (compute lane); where that is right, raise "
+                             "execution.timeout_s");
+  }
+}
+
+TEST(FailureReport, ARankThatDoesNotAnswerIsTheFinding) {
+  const std::array states = {timed_out(in_op(0, Phase::combine, 2, true)),
+                             in_op(1, Phase::experts, 2, false, 90),
+                             RankState{.rank = 2}};
+  const auto report = make_failure_report(states);
+  ASSERT_EQ(report.late.size(), 1U);
+  EXPECT_EQ(report.late[0].rank, 2);
+  EXPECT_EQ(
+      report.headline,
+      "rank 2 does not answer: it is stopped or dead, or its host is lost; the others wait for "
+      "it in ubatch 1, layer 2, phase combine");
+}
+
+// What began just now is not what the others have waited for.
+TEST(FailureReport, AnOpThatWasJustBegunIsNotLate) {
+  auto quick = in_op(2, Phase::experts, 0, false);
+  quick.open_ops[0].open_ns = kMillisecond;
+  const std::array states = {
+      timed_out(in_op(0, Phase::dispatch, 2, true)), in_op(1, Phase::dispatch, 2, false, 0), quick};
+  const auto report = make_failure_report(states);
+  ASSERT_EQ(report.late.size(), 1U);
+  EXPECT_EQ(report.late[0].rank, 1);
+  EXPECT_EQ(report.late[0].op.phase, static_cast<int>(Phase::dispatch));
+}
+
+TEST(FailureReport, ARankOutsideOfOpsIsLateWhereTheOthersWait) {
+  auto writes = at_rank(1);
+  writes.main_ns = 9000 * kMillisecond;
+  writes.iteration = 7;
+  std::string_view("a timed step").copy(writes.activity.data(), writes.activity.size());
+  auto waits = timed_out(at_rank(0));
+  waits.main_waits = 1;
+  const auto report = make_failure_report(std::array{waits, writes});
+  ASSERT_EQ(report.late.size(), 1U);
+  EXPECT_EQ(report.late[0].rank, 1);
+  EXPECT_EQ(report.headline,
+            "rank 1 is late: it is outside of ops since 9.0 s, at a timed step, iteration 7");
+}
+
+TEST(FailureReport, NobodyIsLateWhereAllWaitForOneAnother) {
+  const std::array states = {timed_out(in_op(0, Phase::dispatch, 2, true)),
+                             timed_out(in_op(1, Phase::combine, 1, true))};
+  const auto report = make_failure_report(states);
+  EXPECT_TRUE(report.is_timeout);
+  EXPECT_TRUE(report.late.empty());
+  EXPECT_EQ(report.headline, "the ranks wait for one another in vain");
+}
+
+TEST(FailureReport, JsonHoldsEveryRank) {
+  const std::array states = {timed_out(in_op(0, Phase::dispatch, 2, true)),
+                             in_op(1, Phase::attention, 2, false, 0)};
+  const auto document = nlohmann::json::parse(to_json_text(make_failure_report(states), states));
+  EXPECT_EQ(document["cause"], "timeout");
+  EXPECT_EQ(document["late"][0]["rank"], 1);
+  EXPECT_EQ(document["late"][0]["kind"], "stuck");
+  EXPECT_EQ(document["late"][0]["op"]["phase"], "attention");
+  EXPECT_EQ(document["ranks"].size(), 2U);
+  EXPECT_EQ(document["ranks"][0]["open_ops"][0]["waits"], true);
+}
+
+TEST(FailureReport, AMessageThatIsTooLongIsCut) {
+  RankState state;
+  state.set_message(std::string(5000, 'x'));
+  EXPECT_EQ(std::string(state.message.data()), std::string(state.message.size() - 1, 'x'));
+}
+
+TEST(OpBoard, ShowsOpsThatWereBegunAndNotEnded) {
+  OpBoard board;
+  const Op first = {.layer = 0, .ubatch = 0, .phase = Phase::attention, .waits = {}};
+  const Op second = {
+      .layer = 1, .ubatch = 3, .phase = Phase::dispatch, .lane = Lane::comm, .waits = {}};
+  EXPECT_EQ(board.look().num_open_ops, 0);
+  board.begin(first);
+  board.end(first);
+  board.begin(second);
+  auto state = board.look();
+  ASSERT_EQ(state.num_open_ops, 1);
+  EXPECT_EQ(state.open_ops[0].ubatch, 3);
+  EXPECT_EQ(state.open_ops[0].layer, 1);
+  EXPECT_EQ(state.open_ops[0].phase, static_cast<int>(Phase::dispatch));
+  EXPECT_EQ(state.open_ops[0].lane, static_cast<int>(Lane::comm));
+  EXPECT_EQ(state.open_ops[0].waits, 0);
+  OpBoard::note_wait();
+  EXPECT_EQ(board.look().open_ops[0].waits, 1);
+  board.end(second);
+  EXPECT_EQ(board.look().num_open_ops, 0);
+}
+
+// Who waits outside of ops is the main thread, and a new activity has not waited yet.
+TEST(OpBoard, WaitsOfTheMainThread) {
+  OpBoard board;
+  board.set_activity("a timed step", 4, 1);
+  EXPECT_EQ(board.look().main_waits, 0);
+  OpBoard::note_wait();
+  auto state = board.look();
+  EXPECT_EQ(state.main_waits, 1);
+  EXPECT_EQ(state.iteration, 4);
+  EXPECT_EQ(std::string(state.activity.data()), "a timed step");
+  board.set_activity("a profiled step");
+  EXPECT_EQ(board.look().main_waits, 0);
+}
+
+TEST(OpBoard, MeasuresTheCoreThatAThreadUses) {
+  OpBoard board;
+  const Op asleep = {.layer = 0, .ubatch = 0, .phase = Phase::attention, .waits = {}};
+  const Op busy = {.layer = 0, .ubatch = 1, .phase = Phase::attention, .waits = {}};
+  std::atomic<bool> stop{false};
+  std::atomic<int> started{0};
+  std::thread sleeper([&] {
+    board.begin(asleep);
+    for (++started; !stop;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    }
+  });
+  std::thread worker([&] {
+    board.begin(busy);
+    for (++started; !stop;) {
+    }
+  });
+  while (started < 2) {
+    std::this_thread::yield();
+  }
+  auto state = board.look();
+  board.measure_cpu_use(state);  // open for too short a time
+  EXPECT_EQ(state.open_ops[1].cpu_percent, -1);
+  for (int i = 0; i < 2; ++i) {
+    state.open_ops[static_cast<std::size_t>(i)].open_ns = 2000 * kMillisecond;
+  }
+  board.measure_cpu_use(state);
+  stop = true;
+  sleeper.join();
+  worker.join();
+  ASSERT_EQ(state.num_open_ops, 2);
+  EXPECT_GT(state.open_ops[1].cpu_percent, 0);
+  EXPECT_LE(state.open_ops[0].cpu_percent, 1);
+  EXPECT_GE(state.open_ops[0].cpu_percent, 0);
+}
+
+}  // namespace
+}  // namespace dovetail::test
