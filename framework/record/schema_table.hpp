@@ -20,9 +20,10 @@
 namespace dovetail {
 
 /// 3: the last two columns of /timing/decision, /timing/enqueue_ns, device_clock_error_ns, /graph,
-/// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route, /hash.
-/// 5: /rounding, `group` of schedules, rounds (/timing/start_ns, /timing/round, /timing/round_place).
-/// Files of older versions are still read: what theirs lack is not known (-1).
+/// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route,
+/// /hash. 5: /rounding, `group` of schedules, rounds (/timing/start_ns, /timing/round,
+/// /timing/round_place). Files of older versions are still read: what theirs lack is not known
+/// (-1).
 inline constexpr std::int64_t kSchemaVersion = 5;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
