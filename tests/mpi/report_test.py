@@ -196,6 +196,27 @@ class Reports(unittest.TestCase):
             self.assertRegex(outcome.err, f"^report: .*{expected}")
             self.assertEqual(outcome.err.count("\n"), 1, outcome.err)
 
+    def test_the_example_is_as_report_writes_it(self):
+        example = Page((TOP / "experiments" / "pictures" / "slow_link.html").read_text())
+        self.assertEqual(self.structure(example), self.structure(self.page(self.run_folder)), "to write it: tests/browser/draw_report.py")
+        self.assertNotRegex(example.text, r"(?<![\w.])/(?:work|home|tmp|root)/", "a folder of the machine that made it")
+        example.tables["times"][0].pop()
+        self.assertNotEqual(self.structure(example), self.structure(self.page(self.run_folder)))
+
+    @staticmethod
+    def structure(page):
+        """Sections, figures and heads of tables; not what numbers, the names of parts of figures, and the attributes of a run follow from."""
+        ids = [name for name in page.ids if "-" not in name and name != "warnings"]
+        return ids, {name: rows[0] for name, rows in page.tables.items() if name != "machine"}
+
+    def test_the_key_that_a_sweep_is_drawn_over(self):
+        sys.path.insert(0, str(REPORT.parent))
+        from result_files import Series
+        for expected, *values in ((None, {"workload.requests.count": 1, "execution.link.gbytes_per_s": 2}), (None, {"policies": ["a"]}),
+                                  ("execution.link.gbytes_per_s", {"execution.link.gbytes_per_s": 1, "execution.graph": "none"}, {
+                                      "execution.link.gbytes_per_s": 2, "execution.graph": "none"}), (None, {"policies.two.ubatches": 2})):
+            self.assertEqual(Series.choose_axis([{"values": one} for one in values]), expected, values)
+
     def test_frames(self):
         sys.path.insert(0, str(REPORT.parent))
         import dovetail_results
