@@ -114,7 +114,7 @@ class Kills(CliTest):
 
     def test_sweeps(self):
         path = self.write(BASE + "sweep:\n  workload.seed: [1, 2, 3]\n", "sweep.yaml")
-        arguments = ("--set", "execution.iterations=60", "--set", "verify.mode=none")
+        arguments = ("--set", "execution.iterations=150", "--set", "verify.mode=none")
         self.assertEqual(execute(self.command(path, *arguments), limit_s=300).code, 0)
         undisturbed = self.outputs()
         self.assertEqual(len(undisturbed), 3 * 2 * 2)
@@ -124,7 +124,7 @@ class Kills(CliTest):
             # Some sweeps are killed several times before they may end.
             for _ in range(min(kills, self.random.randint(1, 4))):
                 complete = self.complete_points()
-                self.assert_whole(self.start_and_kill(self.command(path, *arguments), 2 * RUNNING_S))
+                self.assert_whole(self.start_and_kill(self.command(path, *arguments), RUNNING_S))
                 kills -= 1
                 for folder, files in complete.items():
                     self.assertEqual(digests(folder), files, f"{folder} was overwritten, seed {SEED}")
