@@ -43,6 +43,10 @@ class Kills(CliTest):
     def start_and_kill(self, command, longest_s):
         """Returns the last finished iteration that rank 0's file has shown before the kill."""
         child = subprocess.Popen(command, cwd=TOP, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # A quarter of the moments count from the start, the others from the first result file on.
+        awaits_files = self.random.random() < 0.75
+        while awaits_files and not list(self.out.rglob("rank-*.h5")) and child.poll() is None:
+            time.sleep(0.005)
         moment = time.monotonic() + self.random.uniform(0, longest_s)
         while (time.monotonic() < moment or len(ranks_of(child)) < 2) and child.poll() is None:
             time.sleep(0.005)
@@ -110,8 +114,8 @@ class Kills(CliTest):
 
     def test_sweeps(self):
         path = self.write(BASE + "sweep:\n  workload.seed: [1, 2, 3]\n", "sweep.yaml")
-        arguments = ("--set", "execution.iterations=300", "--set", "verify.mode=none")
-        self.assertEqual(execute(self.command(path, *arguments), limit_s=120).code, 0)
+        arguments = ("--set", "execution.iterations=150", "--set", "verify.mode=none")
+        self.assertEqual(execute(self.command(path, *arguments), limit_s=300).code, 0)
         undisturbed = self.outputs()
         self.assertEqual(len(undisturbed), 3 * 2 * 2)
         kills = KILLS // 2
@@ -120,12 +124,12 @@ class Kills(CliTest):
             # Some sweeps are killed several times before they may end.
             for _ in range(min(kills, self.random.randint(1, 4))):
                 complete = self.complete_points()
-                self.assert_whole(self.start_and_kill(self.command(path, *arguments), 2 * RUNNING_S))
+                self.assert_whole(self.start_and_kill(self.command(path, *arguments), RUNNING_S))
                 kills -= 1
                 for folder, files in complete.items():
                     self.assertEqual(digests(folder), files, f"{folder} was overwritten, seed {SEED}")
             complete = self.complete_points()
-            outcome = execute(self.command(path, *arguments), limit_s=120)
+            outcome = execute(self.command(path, *arguments), limit_s=300)
             self.assertEqual(outcome.code, 0, str(outcome) + f" seed {SEED}")
             for folder, files in complete.items():
                 self.assertEqual(digests(folder), files, f"{folder} was overwritten, seed {SEED}")

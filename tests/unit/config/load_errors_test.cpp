@@ -420,7 +420,7 @@ TEST(LoadErrors, OutOfRange) {
       {"record:",
        "fault: {kind: crash, rank: 0}\nrecord:",
        "16:15",
-       "fault.kind: expected one of exception, hang, kill, veto"},
+       "fault.kind: expected one of exception, hang, slow, kill, veto"},
       {"record:",
        "fault: {kind: kill, rank: -1}\nrecord:",
        "16:27",
