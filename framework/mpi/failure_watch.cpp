@@ -138,8 +138,12 @@ void FailureChannel::print_report(std::unique_lock<std::mutex>& lock) {
   print_once(text);
   lock.lock();
   report_printed_ = true;
-  for (const int peer : told_by_) {
-    send(peer, kReportedTag, &sent_code_, sizeof sent_code_);
+  // All of them: a launcher lets a stopped rank go on before it ends it, and that one would print a
+  // report of its own over this.
+  for (int peer = 0; peer < static_cast<int>(states_.size()); ++peer) {
+    if (peer != rank_) {
+      send(peer, kReportedTag, &sent_code_, sizeof sent_code_);
+    }
   }
   num_answered_peers_ = told_by_.size();
 }

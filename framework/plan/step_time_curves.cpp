@@ -111,7 +111,9 @@ std::uint64_t curves_digest(const StepTimeCurves& curves) {
       digest = combine_hash(digest, std::bit_cast<std::uint64_t>(load.context_tokens));
       digest = combine_hash(digest, load.one_token_each ? 1 : 0);
       digest = combine_hash(digest, std::bit_cast<std::uint64_t>(step_ms));
-      digest = combine_hash(digest, std::bit_cast<std::uint64_t>(error_ms));
+      if (error_ms > 0) {  // tables without errors keep the number that they had
+        digest = combine_hash(digest, std::bit_cast<std::uint64_t>(error_ms));
+      }
     }
   }
   return digest;

@@ -52,7 +52,7 @@ class Run(SmallTest):
         self.assertEqual(lines[0], f"results {run}")
         for line, policy, verdict in zip(lines[1:], ["sequential", "dual_batch", "dual_inline"],
                                          ["baseline", "verified", "verified"]):
-            self.assertRegex(line, rf"^policy {policy} step_ms \d+\.\d+ verdict {verdict}$")
+            self.assertRegex(line, rf"^policy {policy} step_ms \d+\.\d+( speed_up .*\))? verdict {verdict}$")
         with h5py.File(run / "dual_batch" / "rank-00001.h5") as file:
             self.assertEqual(file.attrs["status"], b"complete")
             self.assertEqual(file["output/hidden"].shape, (7 * 127, 64))

@@ -31,7 +31,7 @@ model: {architecture: qwen3_moe, config: ')" DOVETAIL_SOURCE_DIR
 parallel: {expert_parallel: RANKS}
 workload: {phase: mixed, requests: {lengths: [5, 1], context_lengths: [3, 6]}, seed: 5, steps: 2,
            variants: 3}
-execution: {warmup: 2, iterations: 20, timeout_s: 30}
+execution: {warmup: 2, iterations: 20, rounds: 1, timeout_s: 30}
 policies: [{name: sequential}, {name: dual, schedule: dual_batch, ubatches: 2, hand_off: inline}]
 verify: {baseline: sequential, mode: tolerance}
 record: {outputs: [hidden, kv]}

@@ -149,7 +149,7 @@ class Reports(unittest.TestCase):
         unverified = BASE.replace("verify: {baseline: sequential, mode: tolerance}\n", "")
         for name, arguments, base, code, expected in (
                 ("mismatch", ["--set", flipped, "--allow-fault", "flipped_element"], BASE, 4, ["mismatch", "a fault was injected"]),
-                ("failed", ["--set", throwing], BASE, 3, ["failed", "injected fault", "not run"]),
+                ("failed", ["--set", throwing, "--set", "execution.rounds=1"], BASE, 3, ["failed", "injected fault", "not run"]),
                 ("unverified", [], unverified, 0, ["not verified"])):
             folder = make_run(self.folder, name, *arguments, base=base, code=code)
             found = self.warnings(self.page(folder))

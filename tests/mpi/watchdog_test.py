@@ -57,7 +57,7 @@ class WatchdogCase(CliTest):
         said = [line for line in text.splitlines() if line.startswith("dovetail")]
         self.assertEqual(len([line for line in said if "is late" in line or "injected" in line or "does not answer" in line]), 1, text)
 
-    def fail(self, ranks, kind, phase, late, iteration=2, limit_s=60):
+    def run_and_fail(self, ranks, kind, phase, late, iteration=2, limit_s=60):
         path = self.write_experiment(ranks)
         fault = f"fault={{kind: {kind}, rank: {late}, ubatch: 1, layer: 2, phase: {phase}, iteration: {iteration}}}"
         begin = time.monotonic()
@@ -79,28 +79,28 @@ class WatchdogCase(CliTest):
 
 class Watchdog(WatchdogCase):
     def test_a_hang_in_an_op(self):
-        err, report = self.fail(2, "hang", "experts", late=1)
+        err, report = self.run_and_fail(2, "hang", "experts", late=1)
         self.assert_late(report, 1, "experts", "stuck")
         self.assertRegex(err, r"rank 1 is late: it is stuck since \d\.\d s in " + PLACE.format("experts") + r" \(compute lane\)")
         self.assertRegex(err, r"  rank 0 waits since \d\.\d s in ubatch \d, layer \d, phase \w+ \(comm lane\)")
         self.assertEqual((report["ranks"][1]["iteration"], report["ranks"][1]["activity"]), (2, "a timed step"))
 
     def test_a_hang_in_a_dispatch_of_four_ranks(self):
-        err, report = self.fail(4, "hang", "dispatch", late=2)
+        err, report = self.run_and_fail(4, "hang", "dispatch", late=2)
         self.assert_late(report, 2, "dispatch", "stuck")
         self.assertRegex(err, r"rank 2 is late: it is stuck since \d\.\d s in " + PLACE.format("dispatch") + r" \(comm lane\)")
         for rank in (0, 1, 3):
             self.assertRegex(err, rf"  rank {rank} waits since \d\.\d s in " + PLACE.format("dispatch") + r" \(comm lane\)")
 
     def test_a_slow_op_is_no_hang(self):
-        err, report = self.fail(2, "slow", "attention", late=0, iteration=0)
+        err, report = self.run_and_fail(2, "slow", "attention", late=0, iteration=0)
         self.assert_late(report, 0, "attention", "computes")
         self.assertRegex(err, r"rank 0 is late: it computes since \d\.\d s in " + PLACE.format("attention")
                          + r" \(compute lane\); where that is right, raise execution.timeout_s")
         self.assertEqual(report["ranks"][0]["activity"], "a step of the warm-up")
 
     def test_an_exception_ends_all_at_once_and_says_what_the_others_did(self):
-        err, report = self.fail(4, "exception", "experts", late=3, limit_s=40)
+        err, report = self.run_and_fail(4, "exception", "experts", late=3, limit_s=40)
         self.assertEqual((report["cause"], report["late"]), ("error", []))
         self.assertRegex(err, r"dovetail\[rank 0\]: policy dual_batch: rank 3, " + PLACE.format("experts") + ": injected fault")
         self.assertEqual(len(re.findall(r"(?m)^  rank [012] ", err)), 3, err)

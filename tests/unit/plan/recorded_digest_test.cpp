@@ -75,6 +75,9 @@ TEST(RecordedDigests, OfATrace) {
 TEST(RecordedDigests, OfStepTimes) {
   const StepTimeCurves curves{{{{64, 0.5, false}, 2.0}}, {{{64, 0.5, true}, 1.5}}};
   EXPECT_EQ(curves_digest(curves), 0x776a585fb0900c2fULL);
+  auto with_error = curves;
+  with_error.plain.front().error_ms = 0.1;
+  EXPECT_NE(curves_digest(with_error), curves_digest(curves));
 }
 
 }  // namespace

@@ -161,7 +161,8 @@ std::string refused_schedule(const std::filesystem::path& path,
                       {"ubatch", std::vector<std::int32_t>{ubatch}},
                       {"phase", std::vector<std::string>{"attention"}},
                       {"lane", std::vector<std::string>{"compute"}},
-                      {"waits", std::vector<std::string>{""}}});
+                      {"waits", std::vector<std::string>{""}},
+                      {"group", std::vector<std::int32_t>{-1}}});
     file.create_attribute("/schedule/1", {attribute::kName, std::string("x")});
     file.create_attribute("/schedule/1", {attribute::kNumUbatches, num_ubatches});
     file.create_attribute("/schedule/1", {attribute::kDigest, std::string()});
@@ -220,7 +221,8 @@ TEST_F(Claims, OneTableUnderManyNames) {
                         {"ubatch", zeros},
                         {"phase", texts},
                         {"lane", texts},
-                        {"waits", texts}});
+                        {"waits", texts},
+                        {"group", zeros}});
       file.create_attribute("/schedule/2", {attribute::kName, std::string("x")});
       file.create_attribute("/schedule/2", {attribute::kNumUbatches, std::int64_t{1}});
       file.create_attribute("/schedule/2", {attribute::kDigest, std::string()});

@@ -2,8 +2,10 @@
 // type, its shape and, of attributes, the order in which they are written; but for /route/margin,
 // which version 4 has given up. What later versions add is not pinned.
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -59,6 +61,18 @@ std::string name_shape(hid_t space) {
   return shape.empty() ? "" : " " + hdf5::to_string(shape);
 }
 
+/// Of version 5, as is the last column of schedules.
+constexpr std::array<std::string_view, 3> kNewerAttributes = {
+    "round_seed", "round_warmup", "rounds_began_ns"};
+constexpr std::string_view kNewerColumn = ", group int32";
+
+std::string without_newer_columns(std::string text) {
+  for (auto at = text.find(kNewerColumn); at != std::string::npos; at = text.find(kNewerColumn)) {
+    text.erase(at, kNewerColumn.size());
+  }
+  return text;
+}
+
 void list_attributes(hid_t file, const std::string& object, std::ostream& lines) {
   const hdf5::Handle<H5Oclose> opened(H5Oopen(file, object.c_str(), H5P_DEFAULT));
   H5O_info_t info;
@@ -73,6 +87,10 @@ void list_attributes(hid_t file, const std::string& object, std::ostream& lines)
                                                     H5P_DEFAULT));
     char name[64];
     ASSERT_GT(H5Aget_name(one.get(), sizeof(name), name), 0);
+    if (std::find(kNewerAttributes.begin(), kNewerAttributes.end(), name) !=
+        kNewerAttributes.end()) {
+      continue;
+    }
     const TypeHandle type(H5Aget_type(one.get()));
     const SpaceHandle space(H5Aget_space(one.get()));
     lines << object << " @" << name << " " << name_type(type.get()) << name_shape(space.get())
@@ -130,7 +148,8 @@ TEST(RankFileFormat, IsThatOfVersion3) {
   spec.has_mrope_positions = true;
   spec.attributes.push_back({attribute::kLink, std::string(kNoLink)});
   test::write_full_file(folder.path() / "rank-00000.h5", spec);
-  const std::string found = "# in the file\n" + list_file(folder.path() / "rank-00000.h5") +
+  const std::string found = "# in the file\n" +
+                            without_newer_columns(list_file(folder.path() / "rank-00000.h5")) +
                             "# in order of creation\n" + list_spec(spec);
   EXPECT_EQ(found, test::read_file(kPinned));
 }

@@ -72,7 +72,8 @@ TEST(H5py, ReadsEveryDatasetAsWeDo) {
                               {"ubatch", 1},
                               {"phase", "shared_experts"},
                               {"lane", "compute"},
-                              {"waits", "0,1"}};
+                              {"waits", "0,1"},
+                              {"group", -1}};
   EXPECT_EQ(found.at("datasets").at("/schedule/1").at("values").at(2), row);
 }
 
