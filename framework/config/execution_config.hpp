@@ -85,29 +85,7 @@ struct ExecutionConfig {
         "numerics",
         &E::numerics,
         "`batch_invariant`: a row has the same bits in every batch and on every grid; slower.");
-    keys.whole(
-        "warmup", &E::warmup, 0, Limits::kCount, "Untimed iterations before the timed ones.");
-    keys.whole("iterations",
-               &E::iterations,
-               1,
-               Limits::kCount,
-               "Timed iterations, of `workload.steps` forward passes each.");
-    keys.whole(
-            "rounds",
-            &E::rounds,
-            0,
-            kMostRounds,
-            "Parts that the timed iterations are cut into; in each the policies run in an order "
-            "drawn anew. 0: one for each 2 iterations of each variant, at most 5; on GPUs 1. See "
-            "Rounds in experiments/README.md.")
-        .same_in_all_policies();
-    keys.seed("round_seed", &E::round_seed, "What the order of policies in rounds is drawn from.")
-        .same_in_all_policies();
-    keys.truth("control",
-               &E::control,
-               "`true`: the baseline (without `verify` the first policy) runs a second time, as "
-               "policy `control`.")
-        .same_in_all_policies();
+    list_measuring(keys);
     keys.one_of("graph",
                 &E::graph,
                 "`piecewise`: CUDA graphs of the compute between exchanges. `full`: CUDA graphs "
@@ -154,6 +132,36 @@ struct ExecutionConfig {
              &E::link,
              "An emulated link, on CPU ranks only: dispatch and combine last at least latency + "
              "bytes / rate, where bytes are the larger of what the rank sends and receives.");
+  }
+
+ private:
+  /// What is timed, and in which order.
+  template <class Keys>
+  static void list_measuring(Keys& keys) {
+    using E = ExecutionConfig;
+    keys.whole(
+        "warmup", &E::warmup, 0, Limits::kCount, "Untimed iterations before the timed ones.");
+    keys.whole("iterations",
+               &E::iterations,
+               1,
+               Limits::kCount,
+               "Timed iterations, of `workload.steps` forward passes each.");
+    keys.whole(
+            "rounds",
+            &E::rounds,
+            0,
+            kMostRounds,
+            "Parts that the timed iterations are cut into; in each the policies run in an order "
+            "drawn anew. 0: one for each 2 iterations of each variant, at most 5; on GPUs 1. See "
+            "Rounds in experiments/README.md.")
+        .same_in_all_policies();
+    keys.seed("round_seed", &E::round_seed, "What the order of policies in rounds is drawn from.")
+        .same_in_all_policies();
+    keys.truth("control",
+               &E::control,
+               "`true`: the baseline (without `verify` the first policy) runs a second time, as "
+               "policy `control`.")
+        .same_in_all_policies();
   }
 };
 

@@ -47,8 +47,8 @@ void MpiExchange::wait_counts(int ubatch, Ubatch& slot) {
   const std::int64_t start = now_ns();
   slot.counts.wait(policy_, where(ubatch, 0, Call::dispatch));
   const auto waited = now_ns() - start;
-  const auto counts_bytes = (shape_.ep_size - 1) * slot.plan->num_groups *
-                            static_cast<std::int64_t>(sizeof(std::int64_t));
+  const auto counts_bytes = static_cast<std::int64_t>(sizeof(std::int64_t)) * (shape_.ep_size - 1) *
+                            slot.plan->num_groups;
   meter_.add({.dispatch_wire_bytes = counts_bytes,
               .dispatch_received_bytes = counts_bytes,
               .counts_wait_ns = waited});
