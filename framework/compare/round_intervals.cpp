@@ -49,9 +49,9 @@ Estimate estimate_of(double mean, double standard_error, double quantile) {
 double t_quantile(std::size_t degrees) {
   DOVETAIL_CHECK(degrees >= 1, "no degree of freedom");
   // Below five the series is off by more than a thousandth.
-  constexpr std::array kFew = {12.7062, 4.30265, 3.18245, 2.77645};
-  if (degrees <= kFew.size()) {
-    return kFew.at(degrees - 1);
+  constexpr std::array few = {12.7062, 4.30265, 3.18245, 2.77645};
+  if (degrees <= few.size()) {
+    return few.at(degrees - 1);
   }
   // Fisher and Cornish's series in 1 / degrees (Abramowitz and Stegun 26.7.5).
   constexpr double z = 1.959963985;

@@ -52,6 +52,7 @@ std::vector<double> round_times(const RankFile& file,
     }
   }
   std::vector<double> medians;
+  medians.reserve(times.size());
   for (auto& round : times) {
     medians.push_back(round.empty() ? std::numeric_limits<double>::quiet_NaN()
                                     : statistics(std::move(round)).p50);
