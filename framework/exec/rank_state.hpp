@@ -23,7 +23,7 @@ struct OpenOp {
 
 /// Trivially copyable, of one size. Texts end with a zero.
 struct RankState {
-  static constexpr std::size_t kMaxOpenOps = 2 * kMaxUbatches;
+  static constexpr std::size_t kMaxOpenOps = std::size_t{2} * kMaxUbatches;
 
   std::int32_t rank = -1;
   std::int32_t answered = 0;    ///< 0 = nothing is known of this rank
