@@ -23,8 +23,8 @@ void HashRecord::end_turn() {
 }
 
 void HashRecord::write_untouched_after() {
-  constexpr std::uint64_t kBits = ~std::uint64_t{0} >> 1U;  // hashes are not negative
-  const auto after = (static_cast<std::uint64_t>(*first_) + change_) & kBits;
+  constexpr std::uint64_t bits = ~std::uint64_t{0} >> 1U;  // hashes are not negative
+  const auto after = (static_cast<std::uint64_t>(*first_) + change_) & bits;
   recorder_.write_scalar(path::kUntouchedAfter, static_cast<std::int64_t>(after));
 }
 
