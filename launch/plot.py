@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 from figures import SETTINGS, plot_hidden_share, plot_step_time
 from figures_step import plot_timeline
-from result_files import InputError, Series
+from result_files import InputError, Series, check_run_arguments
 
 
 def main():
@@ -27,10 +27,7 @@ def main():
     parser.add_argument("--format", choices=("svg", "png"), default="svg")
     parser.add_argument("--layers", type=int, default=4, help="layers that the timeline shows; default 4")
     options = parser.parse_args()
-    if options.layers < 1:
-        raise InputError("--layers must be at least 1")
-    if not options.folder.is_dir():
-        raise InputError(f"{options.folder}: no such folder")
+    check_run_arguments(options)
     series = Series(options.folder)
     for point in series.left_out:
         print(f"plot: point {point['point']} is left out: {point['status']}", file=sys.stderr)

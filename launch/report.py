@@ -23,7 +23,7 @@ import jinja2
 
 from report_figures import page_figures
 from report_tables import break_even, machine_rows, policy_rows, verdict_rows
-from result_files import InputError, Series, experiment_text, read_json
+from result_files import InputError, Series, check_run_arguments, experiment_text, read_json
 
 TOP = Path(__file__).resolve().parents[1]
 REMARKS = re.compile(r"^(?:Not quiet|Not explained|Not read whole|note): .*$", re.MULTILINE)
@@ -107,10 +107,7 @@ def main():
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     parser.add_argument("--layers", type=int, default=4, help="layers that the timeline shows; default 4")
     options = parser.parse_args()
-    if options.layers < 1:
-        raise InputError("--layers must be at least 1")
-    if not options.folder.is_dir():
-        raise InputError(f"{options.folder}: no such folder")
+    check_run_arguments(options)
     out = options.out or options.folder / "report.html"
     if out.exists() and not options.overwrite:
         raise InputError(f"{out} is there already; --overwrite replaces it")

@@ -14,6 +14,14 @@ class InputError(Exception):
     """Bad usage or input: one line for a person."""
 
 
+def check_run_arguments(options):
+    """Of the tools that draw: `folder` and `layers`."""
+    if options.layers < 1:
+        raise InputError("--layers must be at least 1")
+    if not options.folder.is_dir():
+        raise InputError(f"{options.folder}: no such folder")
+
+
 def counted(count, noun):
     """The number with its noun: 1 rank, 3 ranks."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

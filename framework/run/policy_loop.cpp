@@ -1,10 +1,8 @@
 #include "framework/run/policy_loop.hpp"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +16,7 @@
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/recorded_inputs.hpp"
 #include "framework/run/reference_run.hpp"
+#include "framework/run/taken_policies.hpp"
 
 namespace dovetail {
 namespace {
@@ -32,7 +31,10 @@ struct Measured {
 class PolicyLoop {
  public:
   explicit PolicyLoop(const PolicyLoopSetup& setup)
-      : setup_(setup), given_(std::make_shared<GivenInputs>(setup.given)), maker_(setup) {
+      : setup_(setup),
+        given_(std::make_shared<GivenInputs>(setup.given)),
+        maker_(setup),
+        taken_(setup) {
     maker_.on_failure = [this](const std::string& problem) { mark_others_failed(problem); };
   }
 
@@ -40,9 +42,10 @@ class PolicyLoop {
     const auto& experiment = setup_.run.experiment;
     for (std::size_t i = 0; i < setup_.policies.size(); ++i) {
       const auto& policy = experiment.policies[i];
-      if (!take_earlier(policy, setup_.policies[i])) {
-        measured_.push_back({choice_of(policy, setup_.policies[i]), {}, nullptr});
-      } else if (const auto chosen = recorded_choice(policy)) {
+      const auto choice = choice_of(policy, setup_.policies[i]);
+      if (!taken_.take(policy, [&] { return maker_.spec_of(choice); })) {
+        measured_.push_back({choice, {}, nullptr});
+      } else if (const auto chosen = taken_.recorded_choice(policy)) {
         keep(*chosen);
       }
     }
@@ -53,7 +56,7 @@ class PolicyLoop {
     if (!stopped_) {
       run_references();
     }
-    return {stopped_, earlier_};
+    return {stopped_, taken_.all()};
   }
 
  private:
@@ -68,63 +71,6 @@ class PolicyLoop {
     } else if (chosen.policy == setup_.run.experiment.verify.baseline) {
       replay(chosen);
     }
-  }
-
-  /// Takes the policy's files from where it was measured. Collective over the world; false where
-  /// there is no such place, or a rank would not measure the same.
-  bool take_earlier(const PolicyConfig& policy, const ResolvedPolicy& resolved) {
-    const auto& run = setup_.run;
-    const auto* earlier = find_earlier(setup_.identity.options.earlier, policy.name);
-    if (earlier == nullptr || !is_baseline_as_then(policy)) {
-      return false;
-    }
-    const std::filesystem::path from = earlier->folder;
-    const auto spec = maker_.spec_of(choice_of(policy, resolved));
-    const auto file = from / rank_file_name(run.ranks.rank().value);
-    std::array<std::int64_t, 1> alike = {is_measured_alike(file, spec) ? 1 : 0};
-    all_reduce(run.ranks.groups.world, alike, Reduction::min, patient(run.ranks.wait));
-    if (alike[0] == 0) {
-      return false;
-    }
-    run_on_all_ranks(run.ranks.groups.world, patient(run.ranks.wait), [&] {
-      if (run.is_first_rank()) {
-        link_rank_files(from, setup_.folder / policy.name);
-      }
-    });
-    earlier_.push_back(*earlier);
-    return true;
-  }
-
-  /// False where the policy depends on a baseline that this run has measured, or has not come to.
-  bool is_baseline_as_then(const PolicyConfig& policy) const {
-    const auto& experiment = setup_.run.experiment;
-    return !depend_on_baseline(experiment) || policy.name == experiment.verify.baseline ||
-           find_earlier(earlier_, experiment.verify.baseline) != nullptr;
-  }
-
-  /// The experts that the baseline has chosen, from its files; nothing of the other policies, whose
-  /// references came with their files, and where routing is not recorded. Collective.
-  std::optional<ChosenExperts> recorded_choice(const PolicyConfig& policy) {
-    const auto& experiment = setup_.run.experiment;
-    if (policy.name != experiment.verify.baseline ||
-        !experiment.record.has(RecordedOutput::routing)) {
-      return std::nullopt;
-    }
-    const auto folder = (setup_.folder / policy.name).string();
-    ChosenExperts chosen{policy.name, {}, {}};
-    run_on_all_ranks(setup_.run.ranks.groups.world, patient(setup_.run.ranks.wait), [&] {
-      const auto& workload = setup_.workload;
-      chosen.expert_ids = read_routing(
-          folder, workload.steps, kStepRouting, setup_.model.shape(), setup_.model.dims());
-      if (!workload.context_steps.empty()) {
-        chosen.context_expert_ids = read_routing(folder,
-                                                 workload.context_steps,
-                                                 kContextRouting,
-                                                 setup_.model.shape(),
-                                                 setup_.model.dims());
-      }
-    });
-    return chosen;
   }
 
   /// All policies in each round, one after another; in a run of one round each is concluded before
@@ -301,10 +247,10 @@ class PolicyLoop {
   const PolicyLoopSetup& setup_;
   std::shared_ptr<const GivenInputs> given_;
   PolicyMaker maker_;
+  TakenPolicies taken_;
   RecordedRounds rounds_;
   std::vector<Measured> measured_;
   std::vector<ChosenExperts> chosen_;
-  std::vector<EarlierPolicy> earlier_;  ///< those that were taken
   bool stopped_ = false;
 };
 
