@@ -44,7 +44,7 @@ TEST_F(RaggedExchange, DispatchRefusesToBeCaptured) {
   check_cuda(cudaDeviceSynchronize(), "inputs");
   const StreamCapture capture(lanes.compute.stream(), lanes.compute.stream());
   exchange->prepare(0, tokens);
-  EXPECT_THROW(exchange->dispatch(0), ContractError);
+  EXPECT_THROW(exchange->dispatch(0, 0), ContractError);
 }
 
 TEST_F(RaggedExchange, ReplayedPrepareFeedsAnEagerDispatch) {
@@ -81,12 +81,12 @@ TEST_F(RaggedExchange, ReplayedPrepareFeedsAnEagerDispatch) {
     {
       const c10::cuda::CUDAStreamGuard comm(lanes.comm);
       routed.make_wait(lanes.comm);
-      exchange->dispatch(0);
+      exchange->dispatch(0, 0);
       TestEvent arrived;
       arrived.record(lanes.comm);
       arrived.make_wait(lanes.compute);
     }
-    const auto rows = exchange->arrange(0);
+    const auto rows = exchange->arrange(0, 0);
     const auto offsets = rows.offsets.cpu();
     const auto num_rows =
         static_cast<std::int64_t>(offsets.const_data_ptr<std::int32_t>()[offsets.size(0) - 1]);
