@@ -109,10 +109,11 @@ void check_kernels(const MoeDecoderConfig& config, const ModelPlacement& placeme
         "bfloat16 on a GPU with latent attention of these sizes is not built yet; allowed: "
         "qk_nope_head_dim 128, qk_rope_head_dim 64, v_head_dim 128, kv_lora_rank 512");
   }
-  if (config.turned_dim() != config.head_dim) {
-    throw InputError(
-        "bfloat16 on a GPU with heads of which a part turns (partial_rotary_factor) is not built "
-        "yet; allowed for execution.device: cpu, or execution.dtype: float32");
+  if (!config.latent && config.turned_dim() % vector_elements != 0) {
+    throw InputError("bfloat16 on a GPU with heads of which " +
+                     std::to_string(config.turned_dim()) +
+                     " elements turn (partial_rotary_factor) is not built yet: they must be a "
+                     "multiple of 8");
   }
   if (config.head_dim % vector_elements != 0 || config.head_dim > max_head_dim) {
     throw InputError("bfloat16 on a GPU with head_dim " + std::to_string(config.head_dim) +

@@ -20,15 +20,16 @@ class GpuAnchor(AnchorTest, GpuTest):
     DEVICE = "cuda"
     PAGE_SIZE = 16
     MOST_RANKS = RANKS
+    JOBS = 6
 
     def test_float32(self):
-        for phase in ("prefill", "chunk", "decode"):
+        for phase in ("prefill", "mixed", "decode"):
             self.check_runs(phase)
 
     def test_bfloat16_in_graphs(self):
         self.POLICIES = GRAPHS.lstrip("\n")
         kernels = {name: FIXTURES[name] for name in ("qwen3-moe-tiny", "tied-dense-sharded", "mixtral-linear")}  # sizes that the kernels take
-        for phase in ("prefill", "chunk", "decode"):
+        for phase in ("prefill", "mixed", "decode"):
             self.check_runs(phase, "bfloat16", kernels)
 
     def test_faults_of_all_policies_are_noticed(self):

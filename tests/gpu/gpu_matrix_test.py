@@ -27,7 +27,7 @@ SCHEDULES = with_other_policies({
     "dual_2": ("dual_batch", 2, ""),
     "dual_3": ("dual_batch", 3, ""),
     "dual_4": ("dual_batch", 4, ""),
-})
+}, most_groups=1)  # exchanges on GPUs take all experts of a rank as one group
 FACTORS = {
     "phase": list(PHASES),
     "grid": list(GRIDS),

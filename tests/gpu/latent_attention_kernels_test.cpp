@@ -183,7 +183,8 @@ TEST(LatentDecode, IsThatOfDoublePrecision) {
       for (std::size_t request = 0; request < kLengths.size(); ++request) {
         const at::Tensor row = got.narrow(0, static_cast<std::int64_t>(request), 1);
         EXPECT_LE(row_error(row, exact_of(x, request)), kBound) << kLengths[request] << " keys";
-        if (kLengths[request] > 1 && kLengths[request] < 200) {  // what a lost key would give
+        // What a lost key would give. (To one head alone it may matter less than rounding.)
+        if (heads > 1 && kLengths[request] > 1 && kLengths[request] < 200) {
           EXPECT_GT(row_error(row, exact_of(x, request, 1)), kBound) << kLengths[request];
         }
       }

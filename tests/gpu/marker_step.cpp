@@ -60,7 +60,7 @@ MarkerStep::MarkerStep(const Schedule& schedule, std::int64_t spin_ns, std::int6
   inputs_begin_.push_back(0);
   for (std::size_t i = 0; i < num_ops; ++i) {
     const Op& op = schedule_.ops[i];
-    indices_[{op.layer, op.ubatch, op.phase}] = static_cast<int>(i);
+    indices_[{op.layer, op.ubatch, op.group, op.phase}] = static_cast<int>(i);
     for (const int wait : op.waits) {
       inputs_.push_back(wait);
     }
@@ -90,7 +90,7 @@ MarkerStep::~MarkerStep() {
 }
 
 int MarkerStep::index_of(const Op& op) const {
-  return indices_.at({op.layer, op.ubatch, op.phase});
+  return indices_.at({op.layer, op.ubatch, op.group, op.phase});
 }
 
 MarkerBoard MarkerStep::board() const {

@@ -69,7 +69,7 @@ class MarkerStep final : public StepBody {
   const Schedule schedule_;
   const std::int64_t spin_ns_;
   const std::int64_t comm_spin_ns_;
-  std::map<std::tuple<int, int, Phase>, int> indices_;
+  std::map<std::tuple<int, int, int, Phase>, int> indices_;
   std::vector<std::int32_t> inputs_begin_;
   std::vector<std::int32_t> inputs_;
   at::Tensor device_inputs_begin_;

@@ -88,7 +88,7 @@ NodeWatch::NodeWatch(const Schedule& schedule, StepBody& body)
     : body_(body), nodes_(schedule.ops.size()) {
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     const Op& op = schedule.ops[i];
-    indices_[{op.layer, op.ubatch, op.phase}] = i;
+    indices_[{op.layer, op.ubatch, op.group, op.phase}] = i;
   }
 }
 
@@ -102,7 +102,7 @@ void NodeWatch::run(const Op& op) {
     before(op);
   }
   body_.run(op);
-  take_new_nodes(indices_.at({op.layer, op.ubatch, op.phase}));
+  take_new_nodes(indices_.at({op.layer, op.ubatch, op.group, op.phase}));
 }
 
 void NodeWatch::take_new_nodes(std::size_t index) {

@@ -35,7 +35,7 @@ class NodeWatch final : public StepBody {
   void take_new_nodes(std::size_t index);
 
   StepBody& body_;
-  std::map<std::tuple<int, int, Phase>, std::size_t> indices_;
+  std::map<std::tuple<int, int, int, Phase>, std::size_t> indices_;
   std::map<cudaGraphNode_t, std::size_t> op_of_;
   std::vector<std::vector<cudaGraphNode_t>> nodes_;
 };

@@ -1,5 +1,6 @@
 """Runs the requests of the fixtures, as prefills, chunks or decode steps, and compares every row with what transformers computed."""
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -48,9 +49,10 @@ def row_error(row, reference):
     return np.linalg.norm(row - reference) / np.linalg.norm(reference)
 
 
-def context_length(phase, length):
-    """Tokens of a request that fill its context before the step."""
-    return {"prefill": 0, "chunk": length // 3, "decode": length - 1}[phase]
+def context_length(phase, length, index):
+    """Tokens of a request that fill its context before the step; in a mixed one every third request is a prefill, a chunk, a decode step."""
+    contexts = {"prefill": 0, "chunk": length // 3, "decode": length - 1}
+    return list(contexts.values())[index % 3] if phase == "mixed" else contexts[phase]
 
 
 class AnchorTest(CliTest):
@@ -58,6 +60,7 @@ class AnchorTest(CliTest):
     POLICIES = ""  # further ones
     PAGE_SIZE = 4  # of one policy
     MOST_RANKS = 3
+    JOBS = 1  # runs at a time
 
     def run_fixture(self, name, ranks, phase, dtype, *arguments):
         """Runs the requests of a fixture; returns the folder and transformers' requests: (ids, hidden, logits)."""
@@ -68,7 +71,7 @@ class AnchorTest(CliTest):
                     for end, length in zip(ends, expected["lengths"])]
         lines = []
         for index, (ids, _, _) in enumerate(requests):
-            first = context_length(phase, len(ids))
+            first = context_length(phase, len(ids), index)
             context = {"context_ids": ids[:first].tolist()} if first else {}
             lines.append(json.dumps({"input_ids": ids[first:].tolist(), "rank": index % ranks, **context}))
         run_name = f"{name}-{ranks}-{phase}-{dtype}"
@@ -76,12 +79,12 @@ class AnchorTest(CliTest):
         architecture = json.loads((folder / "config.json").read_text())["model_type"]
         fields = {"folder": folder, "architecture": architecture, "ranks": ranks, "trace": trace, "device": self.DEVICE, "dtype": dtype, "policies": self.POLICIES,
                   "page_size": self.PAGE_SIZE,
-                  "phase": "decode" if phase == "decode" else "prefill"}
+                  "phase": phase if phase in ("decode", "mixed") else "prefill"}
         run, _ = self.run_experiment(ranks, self.write(EXPERIMENT % fields, f"{run_name}.yaml"), run_name, *arguments)
         return run, requests
 
     def check_policy(self, name, folder, requests, phase, dtype):
-        """Each token's rows are those of transformers, and not those of its neighbour."""
+        """Each token's rows are those of transformers, and not those of its neighbour. Returns the errors of all rows."""
         errors, num_tokens = [], 0
         for path in sorted(folder.glob("rank-*.h5")):
             with h5py.File(path) as file:
@@ -97,10 +100,11 @@ class AnchorTest(CliTest):
                     self.assertEqual(position, len(requests[request][0]) - 1)
                     errors.append(row_error(file["output/logits"][row], requests[request][2][position]))
                 num_tokens += len(tokens)
-        self.assertEqual(num_tokens, sum(len(ids) - context_length(phase, len(ids)) for ids, _, _ in requests))
+        self.assertEqual(num_tokens, sum(len(ids) - context_length(phase, len(ids), index) for index, (ids, _, _) in enumerate(requests)))
         bound = (BOUND_OF_MORE if name.startswith(ROUNDS_MORE) else BOUND)[dtype]
         beyond = sum(not error < bound for error in errors)
         self.assertLessEqual(beyond, MOST_OTHER_ROWS[dtype] * len(errors), f"{folder}: of {len(errors)} rows, worst {max(errors):.3g}")
+        return errors
 
     def check_that_common_faults_are_noticed(self):
         """One token of the last iteration has another rotary position, in every policy alike, for every architecture."""
@@ -113,9 +117,10 @@ class AnchorTest(CliTest):
                     self.check_policy(name, run / policy, requests, "prefill", "float32")
 
     def check_runs(self, phase, dtype="float32", fixtures=FIXTURES):
-        for name in fixtures:
-            for ranks in [ranks for ranks in fixtures[name] if ranks <= self.MOST_RANKS]:
-                run, requests = self.run_fixture(name, ranks, phase, dtype)
+        cases = [(name, ranks) for name in fixtures for ranks in fixtures[name] if ranks <= self.MOST_RANKS]
+        with ThreadPoolExecutor(self.JOBS) as jobs:
+            runs = jobs.map(lambda case: self.run_fixture(*case, phase, dtype), cases)
+            for (name, ranks), (run, requests) in zip(cases, runs):
                 policies = sorted(path for path in run.iterdir() if path.is_dir())
                 self.assertGreaterEqual(len(policies), 5)
                 for folder in policies:

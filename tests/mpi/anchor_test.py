@@ -3,6 +3,7 @@
 
 anchor_test.py [unittest arguments]
 """
+import os
 import unittest
 
 from anchor import AnchorTest
@@ -12,6 +13,10 @@ class Anchor(AnchorTest):
     def test_prefills(self):
         self.check_runs("prefill")
 
+    def test_mixed_batches(self):
+        self.check_runs("mixed")
+
+    @unittest.skipUnless(os.environ.get("DOVETAIL_LONG_TESTS"), "long, and mixed batches have chunks as well: DOVETAIL_LONG_TESTS=1")
     def test_chunks_behind_contexts(self):
         self.check_runs("chunk")
 

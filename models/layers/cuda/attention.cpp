@@ -190,8 +190,8 @@ at::Tensor self_attention(const AttentionDims& dims,
     return at::empty({0, weights.output.size(0)}, x.options());
   }
   DOVETAIL_CHECK(rotary.is_contiguous() && rotary.scalar_type() == at::kBFloat16 &&
-                     rotary.sizes() == at::IntArrayRef({2, num_tokens, dims.head_dim / 2}),
-                 "rotary must be [2, tokens, head_dim / 2]");
+                     rotary.dim() == 3 && rotary.size(0) == 2 && rotary.size(1) == num_tokens,
+                 "rotary must be [2, tokens, rotary_dim / 2]");
   DOVETAIL_CHECK(inputs.slot_mapping.is_contiguous() &&
                      inputs.slot_mapping.scalar_type() == at::kLong &&
                      inputs.slot_mapping.numel() == num_tokens,
@@ -217,6 +217,7 @@ at::Tensor self_attention(const AttentionDims& dims,
               .heads = dims.heads,
               .kv_heads = dims.kv_heads,
               .head_dim = dims.head_dim,
+              .rotary_dim = 2 * rotary.size(2),
               .epsilon = static_cast<float>(dims.norm_epsilon)},
              stream());
   return project(attend(context, qkv).view({num_tokens, dims.heads * dims.head_dim}),

@@ -42,14 +42,15 @@ struct QkvArguments {
   void* qkv = nullptr;           ///< [tokens, heads + 2 kv_heads, head_dim]; changed in place
   const void* q_norm = nullptr;  ///< [head_dim]; null = queries and keys are not normed
   const void* k_norm = nullptr;  ///< [head_dim], or null
-  const void* rotary = nullptr;  ///< [2, tokens, head_dim / 2]
+  const void* rotary = nullptr;  ///< [2, tokens, rotary_dim / 2]
   const std::int64_t* slots = nullptr;  ///< [tokens]; < 0 = the cache keeps what it has
   void* keys = nullptr;                 ///< [slots, kv_heads, head_dim]
   void* values = nullptr;               ///< the same
   std::int64_t tokens = 0;
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
-  std::int64_t head_dim = 0;  ///< a multiple of 8, at most 256
+  std::int64_t head_dim = 0;    ///< a multiple of 8, at most 256
+  std::int64_t rotary_dim = 0;  ///< the first elements of a head, which turn; a multiple of 8
   float epsilon = 0;
 };
 

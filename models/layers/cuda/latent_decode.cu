@@ -3,10 +3,10 @@
 // the value as well, so a block takes 64 heads of a segment and a part (split) of the keys, and
 // keeps its tiles of 64 keys in shared memory for both products.
 //
-// Two warpgroups share the work, so that the tensor cores have something to do beside the softmax:
-// - the first multiplies queries and keys, turns scores into shares, and sums the left half of the
-//   values;
-// - the second copies tiles ahead, and sums the right half of the values.
+// Three warpgroups: one copies keys ahead; two take turns in multiplying a tile's keys with the
+// queries and turning scores into shares, and each sums its half of the values with the shares of
+// all tiles. So the tensor cores have something to do beside a softmax. (Turns as in FlashMLA,
+// github.com/deepseek-ai/FlashMLA.)
 #include "models/layers/cuda/latent_decode.cuh"
 
 #include <algorithm>
@@ -14,130 +14,12 @@
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
 #include "models/layers/cuda/decode_splits.cuh"
+#include "models/layers/cuda/latent_consumer.cuh"
 
 namespace dovetail::gpu {
 using namespace latent;  // NOLINT(google-build-using-namespace)
 
 namespace {
-
-__device__ __forceinline__ void score_and_sum_left(const Call& x,
-                                                   const Part& part,
-                                                   Shared& shared) {
-  HalfSums sums;
-  RunningShares running;
-  const int row = static_cast<int>(threadIdx.x) / kWarpSize * 16 +
-                  static_cast<int>(threadIdx.x) % kWarpSize / 4;
-  const bool writes = threadIdx.x % 4 == 0;
-  const int tiles = part.num_tiles();
-  const unsigned shares = shared_address(shared.shares);
-  const unsigned queries = shared_address(shared.queries);
-  float scores[32];
-  shared.keys_there[0].wait(0);
-  pin(scores);
-  begin_products();
-  begin_row_products<kKeySlabs, kSlabBytes>(scores, queries, shared_address(shared.keys[0]));
-  await_products<0>();
-  pin(scores);
-  const auto give_shares = [&](int tile) {
-    float factors[2];
-    running.update(scores, x.scale_log2, part.end - part.begin - tile * kTileKeys, factors);
-    if (tile > 0) {
-      shared.shares_used.wait(tile - 1);
-    }
-    RunningShares::store(scores, shared.shares);
-    if (writes) {
-      shared.factors[row] = factors[0];
-      shared.factors[row + 8] = factors[1];
-    }
-    publish_to_products();
-    shared.shares_there.arrive();
-    sums.multiply_by(factors[0], factors[1]);
-    shared.shares_there.wait(tile);  // all four warps' shares
-  };
-  // The next tile's scores are computed behind this tile's sums, beside the other half of them.
-  for (int tile = 0; tile + 1 < tiles; ++tile) {
-    const int stage = tile % kStages;
-    const int next = (tile + 1) % kStages;
-    give_shares(tile);
-    sums.pin_all();
-    pin(scores);
-    begin_products();
-    sums.begin_adding(shares, shared_address(shared.keys[stage]), 0);
-    shared.keys_there[next].wait((tile + 1) / kStages);
-    begin_row_products<kKeySlabs, kSlabBytes>(scores, queries, shared_address(shared.keys[next]));
-    await_products<1>();
-    shared.keys_used[stage].arrive();
-    await_products<0>();
-    sums.pin_all();
-    pin(scores);
-  }
-  give_shares(tiles - 1);
-  sums.pin_all();
-  begin_products();
-  sums.begin_adding(shares, shared_address(shared.keys[(tiles - 1) % kStages]), 0);
-  await_products<0>();
-  sums.pin_all();
-  const float all[2] = {running.all(0), running.all(1)};
-  shared.shares_used.wait(tiles - 1);
-  if (writes) {
-    shared.factors[row] = 1 / all[0];
-    shared.factors[row + 8] = 1 / all[1];
-  }
-  shared.shares_there.arrive();
-  sums.store(x, part, 0, 1 / all[0], 1 / all[1]);
-  if (x.splits > 1 && writes) {
-    const std::int64_t place =
-        (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head;
-#pragma unroll
-    for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      if (row + 8 * of_pair < part.num_heads) {
-        x.partial_stats[place + row + 8 * of_pair] = {running.largest[of_pair], all[of_pair]};
-      }
-    }
-  }
-}
-
-__device__ __forceinline__ void load_and_sum_right(const Call& x,
-                                                   const Part& part,
-                                                   Shared& shared) {
-  HalfSums sums;
-  KeyLoader loader(x, part);
-  const int row = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
-                  static_cast<int>(threadIdx.x) % kWarpSize / 4;
-  const int tiles = part.num_tiles();
-  const unsigned shares = shared_address(shared.shares);
-  const auto give_keys = [&](int tile) {
-    await_copies<0>();
-    publish_to_products();
-    shared.keys_there[tile % kStages].arrive();
-  };
-  loader.begin_copies(0, shared.keys[0]);
-  give_keys(0);
-  if (tiles > 1) {
-    loader.begin_copies(1, shared.keys[1]);
-  }
-  for (int tile = 0; tile < tiles; ++tile) {
-    const int stage = tile % kStages;
-    shared.keys_there[stage].wait(tile / kStages);  // all four warps' copies
-    shared.shares_there.wait(tile);
-    sums.multiply_by(shared.factors[row], shared.factors[row + 8]);
-    sums.pin_all();
-    begin_products();
-    sums.begin_adding(shares, shared_address(shared.keys[stage]), 1);
-    if (tile + 1 < tiles) {
-      give_keys(tile + 1);
-    }
-    await_products<0>();
-    sums.pin_all();
-    shared.shares_used.arrive();
-    if (tile + 2 < tiles) {
-      shared.keys_used[stage].wait(tile / kStages);
-      loader.begin_copies(tile + 2, shared.keys[stage]);
-    }
-  }
-  shared.shares_there.wait(tiles);
-  sums.store(x, part, 1, shared.factors[row], shared.factors[row + 8]);
-}
 
 __global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_constant__ Call x) {
   extern __shared__ unsigned char memory[];
@@ -171,18 +53,22 @@ __global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_co
   }
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < kStages; ++stage) {
-      shared.keys_there[stage].init(kWarpgroup);
-      shared.keys_used[stage].init(kWarpgroup);
+      for (int half = 0; half < 2; ++half) {
+        shared.keys_there[stage][half].init(kWarpgroup);
+        shared.keys_used[stage][half].init(kWarpgroup);
+      }
+      shared.shares_there[stage].init(kWarpgroup);
     }
-    shared.shares_there.init(kWarpgroup);
-    shared.shares_used.init(kWarpgroup);
   }
   load_queries(x, part, shared.queries);
   __syncthreads();
-  if (__shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0) == 0) {
-    score_and_sum_left(x, part, shared);
+  const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
+  if (warpgroup == 2) {
+    give_registers<kCopyRegisters>();
+    copy_ahead(x, part, shared);
   } else {
-    load_and_sum_right(x, part, shared);
+    take_registers<kProductRegisters>();
+    Consumer(x, part, shared, warpgroup).run();
   }
 }
 

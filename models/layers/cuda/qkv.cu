@@ -1,5 +1,6 @@
 // Norm, rotation and cache of one head of one token are done by a few lanes of a warp. Each lane
-// holds the same elements of both halves of the head, so what turns together is in one lane.
+// holds the same elements of both halves of what turns, and of both halves of the rest of the head,
+// so what turns together is in one lane.
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
 #include "models/layers/cuda/bf16.cuh"
@@ -15,7 +16,7 @@ struct Qkv {
   bf16* qkv;
   const bf16* q_norm;
   const bf16* k_norm;
-  const bf16* cosine;  // [tokens, half]
+  const bf16* cosine;  // [tokens, turning]
   const bf16* sine;
   const std::int64_t* slots;
   bf16* keys;
@@ -24,7 +25,23 @@ struct Qkv {
   unsigned kv_heads;
   unsigned items;  // tokens * (heads + 2 kv_heads)
   int half;        // of head_dim
+  int turning;     // half of the elements that turn, the head's first
   float epsilon;
+};
+
+/// Where in a head a lane's elements begin.
+struct Places {
+  int first;
+  int second;
+  bool turns;
+
+  __device__ static Places of(const Qkv& x, int offset) {
+    if (offset < x.turning) {
+      return {offset, offset + x.turning, true};
+    }
+    const int rest = offset + x.turning;
+    return {rest, rest + x.half - x.turning, false};
+  }
 };
 
 /// What one lane holds of a head.
@@ -82,10 +99,11 @@ __global__ void __launch_bounds__(kThreads) norm_turn_and_cache(const Qkv x) {
   const unsigned head = item % per_token;
   const bool is_query = head < x.heads;
   const bool is_value = head >= x.heads + x.kv_heads;
-  bf16* const row = x.qkv + std::int64_t{item} * (2 * x.half) + offset;
+  const Places places = Places::of(x, offset);
+  bf16* const row = x.qkv + std::int64_t{item} * (2 * x.half);
   HeadPart<kChunk> part = {};
   if (works) {
-    part = {load_vector<kChunk>(row), load_vector<kChunk>(row + x.half)};
+    part = {load_vector<kChunk>(row + places.first), load_vector<kChunk>(row + places.second)};
   }
   const float squares = sum_over_lanes<kLanes>(part.squares());
   if (!works) {
@@ -93,14 +111,17 @@ __global__ void __launch_bounds__(kThreads) norm_turn_and_cache(const Qkv x) {
   }
   if (!is_value) {
     if (x.q_norm != nullptr) {
-      const bf16* const norm = (is_query ? x.q_norm : x.k_norm) + offset;
-      part.norm(rsqrtf(squares / static_cast<float>(2 * x.half) + x.epsilon),
-                {load_vector<kChunk>(norm), load_vector<kChunk>(norm + x.half)});
+      const bf16* const norm = is_query ? x.q_norm : x.k_norm;
+      part.norm(
+          rsqrtf(squares / static_cast<float>(2 * x.half) + x.epsilon),
+          {load_vector<kChunk>(norm + places.first), load_vector<kChunk>(norm + places.second)});
     }
-    const std::int64_t angle = std::int64_t{token} * x.half + offset;
-    part.turn(load_vector<kChunk>(x.cosine + angle), load_vector<kChunk>(x.sine + angle));
-    store_vector<kChunk>(row, part.first);
-    store_vector<kChunk>(row + x.half, part.second);
+    if (places.turns) {
+      const std::int64_t angle = std::int64_t{token} * x.turning + offset;
+      part.turn(load_vector<kChunk>(x.cosine + angle), load_vector<kChunk>(x.sine + angle));
+    }
+    store_vector<kChunk>(row + places.first, part.first);
+    store_vector<kChunk>(row + places.second, part.second);
   }
   if (is_query) {
     return;
@@ -111,9 +132,9 @@ __global__ void __launch_bounds__(kThreads) norm_turn_and_cache(const Qkv x) {
   }
   const unsigned kv_head = head - x.heads - (is_value ? x.kv_heads : 0);
   bf16* const cached =
-      (is_value ? x.values : x.keys) + (slot * x.kv_heads + kv_head) * (2 * x.half) + offset;
-  store_vector<kChunk>(cached, part.first);
-  store_vector<kChunk>(cached + x.half, part.second);
+      (is_value ? x.values : x.keys) + (slot * x.kv_heads + kv_head) * (2 * x.half);
+  store_vector<kChunk>(cached + places.first, part.first);
+  store_vector<kChunk>(cached + places.second, part.second);
 }
 
 template <int kChunk, int kLanes>
@@ -146,7 +167,10 @@ void launch_for_lanes(const Qkv& x, cudaStream_t stream) {
 
 void launch_qkv(const QkvArguments& arguments, cudaStream_t stream) {
   const std::int64_t half = arguments.head_dim / 2;
+  const std::int64_t turning = arguments.rotary_dim / 2;
   DOVETAIL_CHECK(arguments.head_dim % 8 == 0 && arguments.head_dim <= 256, "qkv: head_dim");
+  DOVETAIL_CHECK(arguments.rotary_dim % 8 == 0 && arguments.rotary_dim <= arguments.head_dim,
+                 "qkv: rotary_dim");
   const std::int64_t items = arguments.tokens * (arguments.heads + 2 * arguments.kv_heads);
   DOVETAIL_CHECK(items < (std::int64_t{1} << 31), "qkv: number of heads of all tokens");
   if (items == 0) {
@@ -157,7 +181,7 @@ void launch_qkv(const QkvArguments& arguments, cudaStream_t stream) {
                  .q_norm = static_cast<const bf16*>(arguments.q_norm),
                  .k_norm = static_cast<const bf16*>(arguments.k_norm),
                  .cosine = table,
-                 .sine = table + arguments.tokens * half,
+                 .sine = table + arguments.tokens * turning,
                  .slots = arguments.slots,
                  .keys = static_cast<bf16*>(arguments.keys),
                  .values = static_cast<bf16*>(arguments.values),
@@ -165,8 +189,9 @@ void launch_qkv(const QkvArguments& arguments, cudaStream_t stream) {
                  .kv_heads = static_cast<unsigned>(arguments.kv_heads),
                  .items = static_cast<unsigned>(items),
                  .half = static_cast<int>(half),
+                 .turning = static_cast<int>(turning),
                  .epsilon = arguments.epsilon};
-  if (half % 8 == 0) {
+  if (half % 8 == 0 && turning % 8 == 0) {
     launch_for_lanes<8>(x, stream);
   } else {
     launch_for_lanes<4>(x, stream);

@@ -84,6 +84,15 @@ __device__ __forceinline__ void pin(float (&sums)[kSize]) {
 #define DOVETAIL_PLACES_32_TO_63                                                     \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DOVETAIL_PLACES_64_TO_127                    \
+  "%64, %65, %66, %67, %68, %69, %70, %71, "         \
+  "%72, %73, %74, %75, %76, %77, %78, %79, "         \
+  "%80, %81, %82, %83, %84, %85, %86, %87, "         \
+  "%88, %89, %90, %91, %92, %93, %94, %95, "         \
+  "%96, %97, %98, %99, %100, %101, %102, %103, "     \
+  "%104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, " \
+  "%120, %121, %122, %123, %124, %125, %126, %127"
 
 /// sums [64, 64] = a [64, 16] b [64, 16]^T, or += where `add`; both row-major.
 __device__ __forceinline__ void multiply(float (&sums)[32],
@@ -119,17 +128,8 @@ __device__ __forceinline__ void multiply(float (&sums)[64],
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 
-/// sums [64, 128] += a [64, 16] b [16, 128]; a row-major, b column-major.
-__device__ __forceinline__ void multiply_add(float (&sums)[64], std::uint64_t a, std::uint64_t b) {
-  asm volatile(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{" DOVETAIL_PLACES_0_TO_31 ", " DOVETAIL_PLACES_32_TO_63 "}, %64, %65, 1, 1, 1, 0, 1;\n"
-      : DOVETAIL_32_SUMS(sums, 0), DOVETAIL_32_SUMS(sums, 32)
-      : "l"(a), "l"(b));
-}
-
-/// The same with `a` in registers: of row g (+ 8 in a[1], a[3]) of the warp's, columns 2 t and
-/// 2 t + 1 (+ 8 in a[2], a[3]).
+/// sums [64, 128] += a [64, 16] b [16, 128]; a in registers, of row g (+ 8 in a[1], a[3]) of the
+/// warp's, columns 2 t and 2 t + 1 (+ 8 in a[2], a[3]); b column-major.
 __device__ __forceinline__ void multiply_add(float (&sums)[64],
                                              const unsigned (&a)[4],
                                              std::uint64_t b) {
@@ -141,10 +141,39 @@ __device__ __forceinline__ void multiply_add(float (&sums)[64],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+/// sums [64, 256] += a [64, 16] b [16, 256]; a row-major, b column-major.
+__device__ __forceinline__ void multiply_add(float (&sums)[128], std::uint64_t a, std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{" DOVETAIL_PLACES_0_TO_31 ", " DOVETAIL_PLACES_32_TO_63 ", " DOVETAIL_PLACES_64_TO_127
+      "}, %128, %129, 1, 1, 1, 0, 1;\n"
+      : DOVETAIL_32_SUMS(sums, 0),
+        DOVETAIL_32_SUMS(sums, 32),
+        DOVETAIL_32_SUMS(sums, 64),
+        DOVETAIL_32_SUMS(sums, 96)
+      : "l"(a), "l"(b));
+}
+
+/// The same with `a` in registers, as above.
+__device__ __forceinline__ void multiply_add(float (&sums)[128],
+                                             const unsigned (&a)[4],
+                                             std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{" DOVETAIL_PLACES_0_TO_31 ", " DOVETAIL_PLACES_32_TO_63 ", " DOVETAIL_PLACES_64_TO_127
+      "}, {%128, %129, %130, %131}, %132, 1, 1, 1, 1;\n"
+      : DOVETAIL_32_SUMS(sums, 0),
+        DOVETAIL_32_SUMS(sums, 32),
+        DOVETAIL_32_SUMS(sums, 64),
+        DOVETAIL_32_SUMS(sums, 96)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 #undef DOVETAIL_8_SUMS
 #undef DOVETAIL_32_SUMS
 #undef DOVETAIL_PLACES_0_TO_31
 #undef DOVETAIL_PLACES_32_TO_63
+#undef DOVETAIL_PLACES_64_TO_127
 
 /// Begins sums = a b^T, both operands row-major over kSlabs slabs of kSlabBytes.
 template <int kSlabs, int kSlabBytes, int kSums>

@@ -183,11 +183,12 @@ TEST(DeepseekCosts, SaysWhatIsNotBuiltForGpus) {
     return architectures().at(config["model_type"].get<std::string>())(
         {config["model_type"].get<std::string>(), path, {}, {}});
   };
-  for (const char* name : {"deepseek-v2-lite", "deepseek-v3", "kimi-k2"}) {
+  for (const char* name : {"deepseek-v2-lite", "deepseek-v3", "kimi-k2", "glm-4.5-air"}) {
     EXPECT_NO_THROW(make(kConfigs + name + ".json")->weight_memory(gpu)) << name;
   }
   for (const auto& [path, wanted] :
-       {std::pair{kConfigs + "glm-4.5-air.json", "heads of which a part turns"},
+       {std::pair{std::string(DOVETAIL_SOURCE_DIR "/tests/fixtures/glm4-moe-norms/config.json"),
+                  "heads of which 4 elements turn"},
         {std::string(DOVETAIL_SOURCE_DIR "/tests/fixtures/deepseek-v3-groups/config.json"),
          "latent attention of these sizes"}}) {
     const std::string message =

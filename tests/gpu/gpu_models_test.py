@@ -1,23 +1,13 @@
 #!/usr/bin/env python3
-"""DeepSeek's architectures on GPUs, with heads of the published sizes (other sizes have no kernels in bfloat16) and little else.
+"""Every architecture on GPUs, with heads of the published sizes (other sizes have no kernels in bfloat16) and little else.
 
-gpu_latent_test.py [unittest arguments]
+gpu_models_test.py [unittest arguments]
 """
 import json
 import unittest
 
 from gpu_cases import RANKS, GpuTest, lists
-
-V3 = {"model_type": "deepseek_v3", "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 3, "first_k_dense_replace": 1, "moe_layer_freq": 1,
-      "num_attention_heads": 6, "num_key_value_heads": 6, "q_lora_rank": 96, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
-      "v_head_dim": 128, "intermediate_size": 320, "moe_intermediate_size": 64, "n_routed_experts": 32, "num_experts_per_tok": 6, "n_shared_experts": 1,
-      "n_group": 4, "topk_group": 2, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "hidden_act": "silu", "rms_norm_eps": 1e-6,
-      "rope_theta": 10000, "max_position_embeddings": 4096, "tie_word_embeddings": False, "attention_bias": False,
-      "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 1024, "beta_fast": 32, "beta_slow": 1, "mscale": 1.0,
-                       "mscale_all_dim": 1.0},
-      "scoring_func": "sigmoid", "topk_method": "noaux_tc"}
-V2 = {**V3, "model_type": "deepseek_v2", "q_lora_rank": None, "num_attention_heads": 16, "num_key_value_heads": 16, "scoring_func": "softmax",
-      "topk_method": "group_limited_greedy", "norm_topk_prob": False, "routed_scaling_factor": 4.0}
+from small_models import GLM4, MIXTRAL, QWEN2, V2, V3
 
 FP32_BOUND = 4e-6  # of a row, against the CPU: latents and their heads are long sums; verify allows twice as much
 
@@ -49,20 +39,31 @@ WORKLOADS = {
 }
 
 
-class GpuLatent(GpuTest):
-    def run_latent(self, name, config, workload, device="cuda", dtype="bfloat16", numerics="fast", policies=EAGER, mode="tolerance", routing="natural"):
+class ModelTest(GpuTest):
+    def run_model(self, name, config, workload, device="cuda", dtype="bfloat16", numerics="fast", policies=EAGER, mode="tolerance", routing="natural"):
         path = self.write(json.dumps(config), f"{config['model_type']}.json")
         fields = {"architecture": config["model_type"], "config": path, "ranks": RANKS, "workload": WORKLOADS[workload](RANKS), "routing": routing,
                   "device": device, "dtype": dtype, "numerics": numerics, "policies": policies, "mode": mode,
                   "verify_routing": "replay" if mode == "tolerance" and dtype == "bfloat16" and routing == "natural" else "natural"}
         return self.run_on(RANKS, EXPERIMENT % fields, f"{name}-{config['model_type']}-{workload}-{dtype}")[0]
 
+    def check_against_the_cpu(self, config, workload):
+        """Policies in bfloat16, eager and in graphs, with the CPU's experts."""
+        cpu = self.run_model("cpu", config, workload, "cpu", policies="")
+        gpu = self.run_model("gpu", config, workload, policies=EAGER + GRAPHS, routing="{replay: %s}" % (cpu / "sequential"))
+        self.assert_steps(gpu / "dual_full", "full", ubatched=True)
+        self.assert_steps(gpu / "dual_pieces", "piecewise", ubatched=True)
+        for policy in ("sequential", "three", "full", "dual_full"):
+            self.verify(cpu / "sequential", gpu / policy, "tolerance")
+
+
+class GpuLatent(ModelTest):
     def test_float32_equals_the_cpu(self):
         for config in (V3, V2):
             for workload in WORKLOADS:
                 with self.subTest(model=config["model_type"], workload=workload):
-                    cpu = self.run_latent("cpu", config, workload, "cpu", "float32", policies="")
-                    gpu = self.run_latent("gpu", config, workload, "cuda", "float32")
+                    cpu = self.run_model("cpu", config, workload, "cpu", "float32", policies="")
+                    gpu = self.run_model("gpu", config, workload, "cuda", "float32")
                     for policy in ("sequential", "three", "staged"):
                         for tensor in self.verify(cpu / "sequential", gpu / policy, "tolerance")["tensors"]:
                             self.assertLessEqual(float(tensor["error"]), FP32_BOUND, str(tensor))
@@ -71,25 +72,30 @@ class GpuLatent(GpuTest):
         for config in (V3, V2):
             for workload in WORKLOADS:
                 with self.subTest(model=config["model_type"], workload=workload):
-                    cpu = self.run_latent("cpu", config, workload, "cpu", policies="")
-                    gpu = self.run_latent("gpu", config, workload, policies=EAGER + GRAPHS, routing="{replay: %s}" % (cpu / "sequential"))
-                    self.assert_steps(gpu / "dual_full", "full", ubatched=True)
-                    self.assert_steps(gpu / "dual_pieces", "piecewise", ubatched=True)
-                    for policy in ("sequential", "three", "full", "dual_full"):
-                        self.verify(cpu / "sequential", gpu / policy, "tolerance")
+                    self.check_against_the_cpu(config, workload)
 
     def test_natural_routing_of_ubatches_is_judged(self):
-        self.run_latent("natural", V3, "prefill", policies=EAGER + GRAPHS)
+        self.run_model("natural", V3, "prefill", policies=EAGER + GRAPHS)
 
     def test_batch_invariant_policies_have_the_bits_of_sequential(self):
         for workload in WORKLOADS:
             with self.subTest(workload=workload):
-                self.run_latent("invariant", V3, workload, numerics="batch_invariant", policies=EAGER + GRAPHS, mode="bitwise")
+                self.run_model("invariant", V3, workload, numerics="batch_invariant", policies=EAGER + GRAPHS, mode="bitwise")
 
     def test_other_models_are_told_apart(self):
-        right = self.run_latent("right", V3, "decode", policies="")
-        wrong = self.run_latent("wrong", {**V3, "rope_theta": 5000}, "decode", policies="")
+        right = self.run_model("right", V3, "decode", policies="")
+        wrong = self.run_model("wrong", {**V3, "rope_theta": 5000}, "decode", policies="")
         self.verify(right / "sequential", wrong / "sequential", "tolerance", code=4)
+
+
+class GpuArchitectures(ModelTest):
+    """Those without latents."""
+
+    def test_bfloat16_in_graphs_follows_the_cpu(self):
+        for config in (MIXTRAL, QWEN2, GLM4):
+            for workload in ("prefill", "decode", "mixed"):
+                with self.subTest(model=config["model_type"], workload=workload):
+                    self.check_against_the_cpu(config, workload)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,171 @@
+// The running softmax and the sums of a warpgroup in decode over latents.
+#pragma once
+
+#include <cstdint>
+
+#include "models/layers/cuda/latent_decode.cuh"
+#include "models/layers/cuda/wgmma.cuh"
+
+namespace dovetail::gpu::latent {
+
+/// Sums of shares times half of the values, for rows g and g + 8 of each warp.
+struct HalfSums {
+  float values[kHalfDim / 2] = {};
+
+  /// Mostly there is nothing to do: the largest score of many keys seldom changes.
+  __device__ __forceinline__ void multiply_by(float low, float high) {
+    if (__all_sync(kAllLanes, static_cast<int>(low == 1 && high == 1)) != 0) {
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < kHalfDim / 2; ++i) {
+      values[i] *= i % 4 < 2 ? low : high;
+    }
+  }
+
+  /// Begins += shares times the left (0) or right (1) half of the keys' first dims. The shares are
+  /// those of this warpgroup, in registers, or an operand in shared memory.
+  __device__ __forceinline__ void begin_adding(const unsigned (&shares)[kTileKeys / 16][4],
+                                               unsigned keys,
+                                               int half) {
+#pragma unroll
+    for (int step = 0; step < kTileKeys / 16; ++step) {
+      multiply_add(values, shares[step], operand(keys, half, step));
+    }
+    end_products();
+  }
+
+  __device__ __forceinline__ void begin_adding(unsigned shares, unsigned keys, int half) {
+#pragma unroll
+    for (int step = 0; step < kTileKeys / 16; ++step) {
+      multiply_add(values, row_major_operand(shares + step * 32), operand(keys, half, step));
+    }
+    end_products();
+  }
+
+  __device__ __forceinline__ static std::uint64_t operand(unsigned keys, int half, int step) {
+    return column_major_operand(keys + kValueSlabs / 2 * half * kSlabBytes + step * 2 * kAtomBytes,
+                                kSlabBytes);
+  }
+
+  /// `low` and `high`: what rows g and g + 8 are multiplied by.
+  __device__ __forceinline__ void store(
+      const Call& x, const Part& part, int half, float low, float high) const {
+    const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      const int head = warp * 16 + lane / 4 + 8 * of_pair;
+      if (head >= part.num_heads) {
+        continue;
+      }
+      const float factor = of_pair == 0 ? low : high;
+      const std::int64_t place =
+          (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head +
+          head;
+      bf16* const row = x.result + part.row * x.result_token_stride +
+                        (part.first_head + head) * x.result_head_stride;
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        const int dim = half * kHalfDim + i * 8 + lane % 4 * 2;
+        const float* const pair = values + i * 4 + 2 * of_pair;
+        if (x.splits == 1) {
+          *reinterpret_cast<__nv_bfloat162*>(row + dim) =
+              __floats2bfloat162_rn(pair[0] * factor, pair[1] * factor);
+        } else {
+          *reinterpret_cast<float2*>(x.partial + place * kLatentValueDim + dim) = {pair[0],
+                                                                                   pair[1]};
+        }
+      }
+    }
+  }
+};
+
+/// The running softmax of rows g and g + 8 of a warp.
+struct RunningShares {
+  float largest[2] = {-kInfinity, -kInfinity};
+  float total[2] = {0, 0};  // of this lane's keys
+
+  /// Scores -> shares relative to the largest score so far. `keys`: those of this tile that count.
+  /// `factors`: of what was summed before.
+  template <bool kMasked>
+  __device__ __forceinline__ void update(float (&scores)[32],
+                                         float scale_log2,
+                                         int keys,
+                                         float (&factors)[2]) {
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      float best = -kInfinity;
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
+        if (kMasked && i / 2 * 8 + 2 * t + i % 2 >= keys) {
+          score = -kInfinity;
+        }
+        best = fmaxf(best, score);
+      }
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 1));
+      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 2));
+      best = fmaxf(best * scale_log2, largest[of_pair]);  // finite: the first key counts
+      factors[of_pair] = exp2f(largest[of_pair] - best);
+      largest[of_pair] = best;
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < 16; ++i) {
+        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
+        score = exp2f(fmaf(score, scale_log2, -best));
+        sum += score;
+      }
+      total[of_pair] = total[of_pair] * factors[of_pair] + sum;
+    }
+  }
+
+  /// Sums so far are to be multiplied so; `best`: the largest scores now.
+  __device__ __forceinline__ void rescale(const float (&factors)[2], const float (&best)[2]) {
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      total[of_pair] *= factors[of_pair];
+      largest[of_pair] = best[of_pair];
+    }
+  }
+
+  /// The shares in bfloat16, as an operand in registers.
+  __device__ __forceinline__ static void round(unsigned (&to)[kTileKeys / 16][4],
+                                               const float (&shares)[32]) {
+#pragma unroll
+    for (int step = 0; step < kTileKeys / 16; ++step) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const __nv_bfloat162 pair =
+            __floats2bfloat162_rn(shares[8 * step + 2 * i], shares[8 * step + 2 * i + 1]);
+        to[step][i] = *reinterpret_cast<const unsigned*>(&pair);
+      }
+    }
+  }
+
+  /// The same in shared memory, as the rows of an operand.
+  __device__ __forceinline__ static void store(const unsigned (&shares)[kTileKeys / 16][4],
+                                               unsigned char* to) {
+    const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+    for (int step = 0; step < kTileKeys / 16; ++step) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = warp * 16 + lane / 4 + 8 * (i % 2);
+        *reinterpret_cast<unsigned*>(to + swizzled(row, 2 * step + i / 2) + lane % 4 * 4) =
+            shares[step][i];
+      }
+    }
+  }
+
+  /// Over the four lanes of a row.
+  __device__ float all(int of_pair) const {
+    float sum = total[of_pair];
+    sum += __shfl_xor_sync(kAllLanes, sum, 1);
+    return sum + __shfl_xor_sync(kAllLanes, sum, 2);
+  }
+};
+
+}  // namespace dovetail::gpu::latent
