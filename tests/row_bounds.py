@@ -28,14 +28,15 @@ CORNERS = ((61, 2048), (2, 2048), (61, 64), (2, 64))  # layers, hidden size
 FAULTS = ("half_of_the_tokens_one_layer", "last_expert_all_layers", "one_token_all_experts", "one_token_one_expert", "swapped_tokens")
 
 
-def random_model(architecture, generator, most_parameters, corner=(None, None)):
-    """A config.json; the size keeps a run within seconds. `corner`: number of layers and hidden size, where they are not drawn."""
+def random_model(architecture, generator, most_parameters, corner=(None, None), published_heads=False):
+    """A config.json; the size keeps a run within seconds. `corner`: number of layers and hidden size, where they are not drawn. `published_heads`: latent
+    attention has the sizes that the GPU's kernels ask for."""
     while True:
         layers = corner[0] or round(2 * (61 / 2) ** generator.random())
         hidden = corner[1] or 64 * round(32 ** generator.random())
         experts = generator.choice([10, 16, 32, 64] if architecture == "qwen3_moe" else [16, 32, 64])
         intermediate = 32 * round(24 ** generator.random())
-        attention = (qwen3_attention if architecture == "qwen3_moe" else latent_attention)(generator)
+        attention = qwen3_attention(generator) if architecture == "qwen3_moe" else latent_attention(generator, published_heads)
         size = layers * (experts * 3 * hidden * intermediate + hidden * attention.pop("width"))
         if size <= most_parameters and attention["num_attention_heads"] * attention.get("head_dim", 64) <= 4096:
             config = {"model_type": architecture, "vocab_size": 512, "hidden_size": hidden, "num_hidden_layers": layers, **attention,
@@ -57,10 +58,13 @@ def qwen3_experts(generator, experts):
     return {"num_experts": experts, "norm_topk_prob": generator.random() < 0.8, "decoder_sparse_step": 1, "mlp_only_layers": []}
 
 
-def latent_attention(generator):
+def latent_attention(generator, published):
     heads, latent = generator.choice([2, 4, 8]), generator.choice([32, 64, 128])
+    scale = 1
+    if published:
+        latent, scale = 512, 4
     return {"num_attention_heads": heads, "num_key_value_heads": heads, "q_lora_rank": generator.choice([None, 48]), "kv_lora_rank": latent,
-            "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "rope_theta": 1e4, "width": 2 * latent + 80 * heads}
+            "qk_nope_head_dim": 32 * scale, "qk_rope_head_dim": 16 * scale, "v_head_dim": 32 * scale, "rope_theta": 1e4, "width": 2 * latent + 80 * scale * heads}
 
 
 def grouped_experts(architecture, generator, experts, layers):
@@ -82,7 +86,8 @@ class Study:
         self.index = index
         self.generator = random.Random(f"{options.seed} {index}")
         corner = CORNERS[index] if options.corners and index < len(CORNERS) else (None, None)
-        self.model = random_model(options.architecture, self.generator, options.parameters, corner)
+        self.model = random_model(options.architecture, self.generator, options.parameters, corner,
+                                  published_heads=options.device == "cuda" and options.dtype == "bfloat16")
         self.lengths = [self.generator.randint(5, 90) for _ in range(self.generator.randint(2, 5))]
         self.routing = [0.0, 0.0]
         self.folder = tempfile.mkdtemp(prefix="dovetail-row-bounds-")

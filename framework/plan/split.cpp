@@ -79,10 +79,15 @@ std::vector<std::int64_t> ubatch_boundaries(const Batch& batch,
 
 }  // namespace
 
-SplitRule split_rule(const SplitConfig& split, double flops_per_token, double flops_per_key) {
-  return {.kind = split.kind,
-          .sizes = split.sizes,
-          .key_cost = flops_per_token > 0 ? flops_per_key / flops_per_token : 0};
+SplitRule split_rule(const SplitConfig& split, const WorkCosts& costs) {
+  SplitRule rule = {.kind = split.kind, .sizes = split.sizes, .key_cost = {}};
+  if (costs.flops_per_token > 0) {
+    const double of_only =
+        std::max(costs.flops_per_only_key, costs.bytes_per_only_key * costs.flops_per_byte);
+    rule.key_cost = {.of_several = costs.flops_per_key / costs.flops_per_token,
+                     .of_only = of_only / costs.flops_per_token};
+  }
+  return rule;
 }
 
 const std::vector<Description>& split_kinds() {

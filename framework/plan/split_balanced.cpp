@@ -19,9 +19,10 @@ constexpr std::int64_t kMaxLength = std::int64_t{1} << 31U;
 /// same wherever they lie and a longer range never costs less.
 class TokenCosts {
  public:
-  TokenCosts(const Batch& batch, double key_cost) : key_cost_(key_cost) {
-    DOVETAIL_CHECK(key_cost >= 0.0 && std::isfinite(key_cost),
-                   "key_cost = " + std::to_string(key_cost));
+  TokenCosts(const Batch& batch, const KeyCosts& key_cost) : key_cost_(key_cost) {
+    for (const double cost : {key_cost.of_several, key_cost.of_only}) {
+      DOVETAIL_CHECK(cost >= 0.0 && std::isfinite(cost), "key_cost = " + std::to_string(cost));
+    }
     for (const auto& request : batch.requests) {
       DOVETAIL_CHECK(request.query_length >= 0 && request.context_length >= 0 &&
                          request.query_length < kMaxLength && request.context_length < kMaxLength,
@@ -29,6 +30,8 @@ class TokenCosts {
       contexts_.push_back(request.context_length);
       starts_.push_back(starts_.back() + request.query_length);
       keys_.push_back(keys_.back() + keys_of(request.context_length, request.query_length));
+      only_keys_.push_back(only_keys_.back() +
+                           (request.query_length == 1 ? request.context_length + 1 : 0));
       DOVETAIL_CHECK(starts_.back() < kMaxLength, "a batch has fewer than 2^31 tokens");
     }
   }
@@ -36,8 +39,11 @@ class TokenCosts {
   std::int64_t num_tokens() const { return starts_.back(); }
 
   double operator()(std::int64_t first, std::int64_t last) const {
+    const std::int64_t only = only_keys_before(last) - only_keys_before(first);
+    const std::int64_t all = keys_before(last) - keys_before(first);
     return static_cast<double>(last - first) +
-           key_cost_ * static_cast<double>(keys_before(last) - keys_before(first));
+           key_cost_.of_several * static_cast<double>(all - only) +
+           key_cost_.of_only * static_cast<double>(only);
   }
 
   /// The largest end up to which tokens [first, end) cost at most `limit`.
@@ -76,19 +82,27 @@ class TokenCosts {
     return count * context + count * (count + 1) / 2;
   }
 
-  std::int64_t keys_before(std::int64_t token) const {
+  /// Of a token; of a request's first token that request.
+  std::size_t request_of(std::int64_t token) const {
     const auto after = std::upper_bound(starts_.begin(), starts_.end(), token);
-    const auto request = static_cast<std::size_t>(after - starts_.begin()) - 1;
+    return static_cast<std::size_t>(after - starts_.begin()) - 1;
+  }
+
+  std::int64_t only_keys_before(std::int64_t token) const { return only_keys_[request_of(token)]; }
+
+  std::int64_t keys_before(std::int64_t token) const {
+    const auto request = request_of(token);
     if (request == contexts_.size()) {
       return keys_.back();
     }
     return keys_[request] + keys_of(contexts_[request], token - starts_[request]);
   }
 
-  double key_cost_;
-  std::vector<std::int64_t> contexts_;      ///< [requests]
-  std::vector<std::int64_t> starts_ = {0};  ///< [requests + 1]: first token of each
-  std::vector<std::int64_t> keys_ = {0};    ///< [requests + 1]: keys of all tokens before
+  KeyCosts key_cost_;
+  std::vector<std::int64_t> contexts_;         ///< [requests]
+  std::vector<std::int64_t> starts_ = {0};     ///< [requests + 1]: first token of each
+  std::vector<std::int64_t> keys_ = {0};       ///< [requests + 1]: keys of all tokens before
+  std::vector<std::int64_t> only_keys_ = {0};  ///< the same of tokens that are their request's only
 };
 
 bool fits(const TokenCosts& costs, int num_parts, double limit) {
@@ -131,13 +145,15 @@ std::int64_t nearest_end(const TokenCosts& costs,
 }  // namespace
 
 double token_range_cost(const Batch& batch,
-                        double key_cost,
+                        const KeyCosts& key_cost,
                         std::int64_t token_start,
                         std::int64_t num_tokens) {
   return TokenCosts(batch, key_cost)(token_start, token_start + num_tokens);
 }
 
-std::vector<std::int64_t> balanced_boundaries(const Batch& batch, double key_cost, int num_parts) {
+std::vector<std::int64_t> balanced_boundaries(const Batch& batch,
+                                              const KeyCosts& key_cost,
+                                              int num_parts) {
   const TokenCosts costs(batch, key_cost);
   const double limit = smallest_largest_part(costs, num_parts);
   const auto parts = static_cast<std::size_t>(num_parts);

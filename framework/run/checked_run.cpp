@@ -210,9 +210,7 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
         exchange_bytes_of(
             run.policies[i].execution, shape, per_ubatch, experiment.policies[i].execution));
   }
-  const std::int64_t kv_parts = std::ssize(KvCache::parts_of(dims.caches_latents));
-  parts.push_back(
-      {"kv cache", kv_parts * layers * slots * dims.kv_heads * dims.head_dim * element});
+  parts.push_back({"kv cache", layers * slots * dims.cached_elements() * element});
   parts.push_back({"exchange buffers (worst case)", exchange_bytes});
   parts.push_back({"given inputs", given_bytes(run, own)});
   std::int64_t outputs = tokens * dims.hidden;

@@ -63,6 +63,27 @@ StepTimeSetting setting_of(const Experiment& experiment,
   return setting;
 }
 
+/// Operations of large products over bytes of a large read, in the same time, to an order of
+/// magnitude: an H200 (800 TFLOP/s in bfloat16, about 50 in float32, and 4.2 TB/s) and a core of a
+/// server (50 GFLOP/s and 10 GB/s).
+double flops_per_byte(const ResolvedExecution& execution) {
+  if (!execution.on_gpu()) {
+    return 5;
+  }
+  return execution.dtype == DType::bfloat16 ? 190 : 12;
+}
+
+WorkCosts work_costs(const Architecture& architecture, const ResolvedExecution& execution) {
+  const ModelDims& dims = architecture.dims();
+  const std::int64_t cached = dims.cached_elements() * std::ssize(architecture.shape().layers);
+  return {.flops_per_token = dims.flops_per_token,
+          .flops_per_key = dims.flops_per_key,
+          .flops_per_only_key = dims.flops_per_decode_key,
+          .bytes_per_only_key =
+              static_cast<double>(cached) * static_cast<double>(size_of(execution.dtype)),
+          .flops_per_byte = flops_per_byte(execution)};
+}
+
 }  // namespace
 
 ResolvedPolicy resolve_policy(const Experiment& experiment,
@@ -97,13 +118,10 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
     execution.plain_comm_sms =
         times.plain_comm_sms > 0 ? times.plain_comm_sms : execution.plain_comm_sms;
   }
-  const auto& dims = architecture.dims();
-  const double flops_per_key = experiment.workload.phase == WorkPhase::decode
-                                   ? dims.flops_per_decode_key
-                                   : dims.flops_per_key;
+  const WorkCosts costs = work_costs(architecture, execution);
   return {.execution = std::move(execution),
           .schedules = std::move(schedules),
-          .split = split_rule(policy.split, dims.flops_per_token, flops_per_key),
+          .split = split_rule(policy.split, costs),
           .bounds = {}};
 }
 

@@ -121,6 +121,11 @@ struct ModelDims {
   double flops_per_key =
       0;  ///< of one query against one key, over all heads and layers of the stage
   double flops_per_decode_key = 0;  ///< the same of a request's only query
+
+  /// Elements that a layer caches of a token.
+  std::int64_t cached_elements() const {
+    return std::ssize(KvCache::parts_of(caches_latents)) * kv_heads * head_dim;
+  }
 };
 
 /// Contents of the parameters as numbers that do not depend on the grid: sums (mod 2^64) over

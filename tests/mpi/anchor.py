@@ -116,8 +116,9 @@ class AnchorTest(CliTest):
                 with self.subTest(fixture=name, policy=policy), self.assertRaises(AssertionError):
                     self.check_policy(name, run / policy, requests, "prefill", "float32")
 
-    def check_runs(self, phase, dtype="float32", fixtures=FIXTURES):
-        cases = [(name, ranks) for name in fixtures for ranks in fixtures[name] if ranks <= self.MOST_RANKS]
+    def check_runs(self, phase, dtype="float32", fixtures=FIXTURES, first_grid=0):
+        """`first_grid`: -1 takes only the largest grid of each fixture."""
+        cases = [(name, ranks) for name in fixtures for ranks in [grid for grid in fixtures[name] if grid <= self.MOST_RANKS][first_grid:]]
         with ThreadPoolExecutor(self.JOBS) as jobs:
             runs = jobs.map(lambda case: self.run_fixture(*case, phase, dtype), cases)
             for (name, ranks), (run, requests) in zip(cases, runs):

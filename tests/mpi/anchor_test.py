@@ -14,14 +14,14 @@ class Anchor(AnchorTest):
         self.check_runs("prefill")
 
     def test_mixed_batches(self):
-        self.check_runs("mixed")
+        self.check_runs("mixed", first_grid=-1)
 
     @unittest.skipUnless(os.environ.get("DOVETAIL_LONG_TESTS"), "long, and mixed batches have chunks as well: DOVETAIL_LONG_TESTS=1")
     def test_chunks_behind_contexts(self):
         self.check_runs("chunk")
 
     def test_decode_steps(self):
-        self.check_runs("decode")
+        self.check_runs("decode", first_grid=-1)
 
     def test_faults_of_all_policies_are_noticed(self):
         self.check_that_common_faults_are_noticed()
@@ -30,7 +30,7 @@ class Anchor(AnchorTest):
 class AnchorInBfloat16(AnchorTest):
     def test_prefills_and_decode_steps(self):
         for phase in ("prefill", "decode"):
-            self.check_runs(phase, "bfloat16")
+            self.check_runs(phase, "bfloat16", first_grid=-1)
 
 
 if __name__ == "__main__":

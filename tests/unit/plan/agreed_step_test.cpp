@@ -20,7 +20,7 @@ struct TwoRanks {
   }
 
   std::vector<StepCuts> cuts_of(std::size_t rank) const {
-    return cut_steps({steps[rank]}, split_rule(policy.split, 0, 0), schedules.own.num_ubatches);
+    return cut_steps({steps[rank]}, split_rule(policy.split, {}), schedules.own.num_ubatches);
   }
 
   AgreementMessage message_of(std::size_t rank, VetoReason veto = VetoReason::none) const {

@@ -15,13 +15,17 @@ namespace {
 using Boundaries = std::vector<std::int64_t>;
 
 /// Key costs of the tests are multiples of 1/8, so all sums are exact.
-double slow_cost(const Batch& batch, double key_cost, std::int64_t first, std::int64_t last) {
+double slow_cost(const Batch& batch,
+                 const KeyCosts& key_cost,
+                 std::int64_t first,
+                 std::int64_t last) {
   double cost = 0;
   std::int64_t token = 0;
   for (const auto& request : batch.requests) {
     for (std::int64_t q = 0; q < request.query_length; ++q, ++token) {
       if (token >= first && token < last) {
-        cost += 1 + key_cost * static_cast<double>(request.context_length + q + 1);
+        cost += 1 + (request.query_length == 1 ? key_cost.of_only : key_cost.of_several) *
+                        static_cast<double>(request.context_length + q + 1);
       }
     }
   }
@@ -44,7 +48,7 @@ std::vector<Boundaries> all_cuts(std::int64_t tokens, int parts) {
   return all;
 }
 
-double largest(const Batch& batch, double key_cost, const Boundaries& cut) {
+double largest(const Batch& batch, const KeyCosts& key_cost, const Boundaries& cut) {
   double most = 0;
   for (std::size_t i = 1; i < cut.size(); ++i) {
     most = std::max(most, slow_cost(batch, key_cost, cut[i - 1], cut[i]));
@@ -53,7 +57,7 @@ double largest(const Batch& batch, double key_cost, const Boundaries& cut) {
 }
 
 /// Of the cuts with the least largest part, part by part the nearest to an equal share.
-Boundaries best_cut(const Batch& batch, double key_cost, int parts) {
+Boundaries best_cut(const Batch& batch, const KeyCosts& key_cost, int parts) {
   auto cuts = all_cuts(batch.num_tokens(), parts);
   double least = INFINITY;
   for (const auto& cut : cuts) {
@@ -92,7 +96,10 @@ TEST(SplitBalanced, IsTheBestOfAllCuts) {
   std::mt19937_64 random(testing::fresh_seed());
   for (int round = 0; round < 600; ++round) {
     const Batch batch = random_batch(random, round % 2 == 0);
-    const double key_cost = static_cast<double>(random() % 4 == 0 ? 0 : random() % 24) / 8;
+    const auto cost = [&] {
+      return static_cast<double>(random() % 4 == 0 ? 0 : random() % 24) / 8;
+    };
+    const KeyCosts key_cost = {.of_several = cost(), .of_only = cost()};
     const int parts = 1 + static_cast<int>(random() % 4);
     const auto boundaries = balanced_boundaries(batch, key_cost, parts);
     ASSERT_EQ(boundaries, best_cut(batch, key_cost, parts)) << "round " << round;
@@ -110,7 +117,7 @@ TEST(SplitBalanced, IsTheBestOfAllCuts) {
 
 TEST(SplitBalanced, GivesLongContextsFewerTokens) {
   const auto sizes = [](const Batch& batch, double key_cost) {
-    const auto b = balanced_boundaries(batch, key_cost, 2);
+    const auto b = balanced_boundaries(batch, {key_cost, key_cost}, 2);
     return std::pair(b[1], b[2] - b[1]);
   };
   const Batch one_long = {{{0, 100, 0}}};
@@ -123,25 +130,40 @@ TEST(SplitBalanced, GivesLongContextsFewerTokens) {
 
 TEST(SplitBalanced, TakesEmptyAndOneTokenBatchesAndLargeOnes) {
   for (int n = 1; n <= 8; ++n) {
-    EXPECT_EQ(balanced_boundaries({}, 0.5, n), Boundaries(static_cast<std::size_t>(n) + 1, 0));
-    const auto one = balanced_boundaries({{{0, 0, 5}, {1, 1, 7}, {2, 0, 0}}}, 0.5, n);
+    EXPECT_EQ(balanced_boundaries({}, {0.5, 0.25}, n),
+              Boundaries(static_cast<std::size_t>(n) + 1, 0));
+    const auto one = balanced_boundaries({{{0, 0, 5}, {1, 1, 7}, {2, 0, 0}}}, {0.5, 0.25}, n);
     EXPECT_EQ(one.front(), 0);
     EXPECT_EQ(one.back(), 1);
     EXPECT_TRUE(std::is_sorted(one.begin(), one.end()));
   }
   const Batch large = {{{0, std::int64_t{1} << 30U, std::int64_t{1} << 30U}}};
-  const auto half = balanced_boundaries(large, 1e-9, 2);
-  const double a = token_range_cost(large, 1e-9, 0, half[1]);
-  const double b = token_range_cost(large, 1e-9, half[1], half[2] - half[1]);
+  const auto half = balanced_boundaries(large, {1e-9, 1}, 2);
+  const double a = token_range_cost(large, {1e-9, 1}, 0, half[1]);
+  const double b = token_range_cost(large, {1e-9, 1}, half[1], half[2] - half[1]);
   EXPECT_NEAR(a / b, 1.0, 1e-6);
 }
 
 TEST(SplitBalanced, RefusesBadInput) {
-  EXPECT_THROW(balanced_boundaries({{{0, 4, 0}}}, -0.1, 2), ContractError);
-  EXPECT_THROW(balanced_boundaries({{{0, 4, 0}}}, NAN, 2), ContractError);
-  EXPECT_THROW(balanced_boundaries({{{0, 4, -1}}}, 0, 2), ContractError);
-  EXPECT_THROW(balanced_boundaries({{{0, -4, 1}}}, 0, 2), ContractError);
-  EXPECT_THROW(balanced_boundaries({{{0, std::int64_t{1} << 31U, 1}}}, 0, 2), ContractError);
+  EXPECT_THROW(balanced_boundaries({{{0, 4, 0}}}, {-0.1, 0}, 2), ContractError);
+  EXPECT_THROW(balanced_boundaries({{{0, 4, 0}}}, {0, -0.1}, 2), ContractError);
+  EXPECT_THROW(balanced_boundaries({{{0, 4, 0}}}, {NAN, 0}, 2), ContractError);
+  EXPECT_THROW(balanced_boundaries({{{0, 4, -1}}}, {}, 2), ContractError);
+  EXPECT_THROW(balanced_boundaries({{{0, -4, 1}}}, {}, 2), ContractError);
+  EXPECT_THROW(balanced_boundaries({{{0, std::int64_t{1} << 31U, 1}}}, {}, 2), ContractError);
+}
+
+TEST(SplitRule, AKeyCostsAnOnlyTokenWhatTakesLonger) {
+  WorkCosts costs = {.flops_per_token = 1000,
+                     .flops_per_key = 20,
+                     .flops_per_only_key = 30,
+                     .bytes_per_only_key = 4,
+                     .flops_per_byte = 5};
+  EXPECT_EQ(split_rule({}, costs).key_cost, (KeyCosts{0.02, 0.03}));
+  costs.flops_per_byte = 100;
+  EXPECT_EQ(split_rule({}, costs).key_cost, (KeyCosts{0.02, 0.4}));
+  costs.flops_per_token = 0;
+  EXPECT_EQ(split_rule({}, costs).key_cost, KeyCosts{});
 }
 
 }  // namespace

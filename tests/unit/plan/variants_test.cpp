@@ -135,7 +135,7 @@ TEST(Variants, AreTheSameOnEveryGridAndAddToTheDigest) {
 TEST(Variants, SplitsAreTheSame) {
   const auto workload = make_workload(config_of(2, 1), nullptr, kVocabulary, 1, Rank(0));
   for (const char* kind : {"token_midpoint", "request", "balanced"}) {
-    const SplitRule rule = {.kind = kind, .key_cost = 0.1};
+    const SplitRule rule = {.kind = kind, .key_cost = {0.1, 0.1}};
     const auto first = split_batch(workload.steps[0].batch, rule, 3);
     const auto second = split_batch(workload.steps[1].batch, rule, 3);
     for (std::size_t u = 0; u < 3; ++u) {
