@@ -144,7 +144,8 @@ struct PolicyConfig {
                "the name of a split or `{sizes: [tokens of each ubatch]}`",
                {"request", "{sizes: [100, 0]}"},
                "How the batch is cut: `token_midpoint`, `request`, `balanced` (by the cost of "
-               "linear layers and attention), or by explicit sizes.");
+               "linear layers and attention, a decoding request's keys by their bytes where these "
+               "take longer), or by explicit sizes.");
     keys.map_or_none("thresholds", &P::thresholds);
     keys.include(&P::execution);
   }
