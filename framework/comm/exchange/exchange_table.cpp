@@ -69,7 +69,10 @@ std::vector<ExchangeRow> make_table() {
        .summary = "blocks of fixed capacity per peer",
        .on_gpu = over_nccl(BlockKind::padded),
        .max_graph = GraphMode::full},
-      {.name = "symmetric", .summary = "own kernels over NCCL symmetric windows, full graphs"},
+      {.name = "symmetric",
+       .summary = "own kernels store exact rows into the memory of the peers over NVLink",
+       .on_gpu = over_nccl(BlockKind::symmetric),
+       .max_graph = GraphMode::full},
       {.name = "copy_engine", .summary = "fixed blocks by copy engines, no SM"},
   };
 }

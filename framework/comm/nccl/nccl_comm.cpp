@@ -30,6 +30,9 @@ constexpr std::chrono::milliseconds kLongestFinalize{10'000};
 // An abort reaches kernels at once, but returns only when no graph refers to the communicator.
 constexpr std::chrono::milliseconds kLongestAbort{2'000};
 
+// Own kernels that wait for a peer look at the abort word every few microseconds.
+constexpr std::chrono::milliseconds kOwnKernelsGiveUp{10};
+
 bool is_failure(ncclResult_t result) {
   return result != ncclSuccess && result != ncclInProgress;
 }
@@ -80,6 +83,7 @@ struct NcclComm::State {
   std::timed_mutex mutex;
   ncclComm_t comm = nullptr;
   std::atomic<bool> failed{false};
+  std::atomic<std::uint32_t*> abort_word{nullptr};  ///< mapped host memory
 
   std::string where(std::string_view what) const {
     return std::string(what) + " (NCCL communicator " + *name + ", rank " + std::to_string(rank) +
@@ -110,6 +114,10 @@ struct NcclComm::State {
   /// holds the mutex, and nothing can be aborted under it.
   void abort() noexcept {
     failed = true;
+    if (auto* word = abort_word.load()) {
+      std::atomic_ref(*word).store(1);
+      std::this_thread::sleep_for(kOwnKernelsGiveUp);  // memory that they use goes with NCCL's
+    }
     try {
       std::unique_lock lock(mutex, kLongestAbort);
       if (!lock.owns_lock() || comm == nullptr) {
@@ -164,6 +172,12 @@ struct NcclComm::State {
       }
     } catch (...) {
       abort();
+    }
+    // After a failure a kernel may still read it.
+    if (auto* word = abort_word.load(); word != nullptr && !failed) {
+      if (cudaFreeHost(word) != cudaSuccess) {
+        log_line("freeing the abort word of an NCCL communicator failed");
+      }
     }
   }
 
@@ -294,6 +308,21 @@ void NcclComm::broadcast(const at::Tensor& tensor, int root, const WaitPolicy& w
     throw;
   }
   check_cuda(cudaEventDestroy(done), "cudaEventDestroy");
+}
+
+bool NcclComm::has_failed() const {
+  return state_->failed;
+}
+
+const std::uint32_t* NcclComm::abort_word() {
+  if (state_->abort_word == nullptr) {
+    void* word = nullptr;
+    check_cuda(cudaHostAlloc(&word, sizeof(std::uint32_t), cudaHostAllocMapped),
+               "the abort word of an NCCL communicator");
+    *static_cast<std::uint32_t*>(word) = 0;
+    state_->abort_word = static_cast<std::uint32_t*>(word);
+  }
+  return state_->abort_word;
 }
 
 void NcclComm::abort() noexcept {

@@ -62,17 +62,18 @@ TEST(ExchangeTable, WhatIsBuiltIsTakenAsConfigured) {
       }
     }
   }
-  for (const auto* name : {"gather", "ragged", "padded"}) {
+  for (const auto* name : {"gather", "ragged", "padded", "symmetric"}) {
     EXPECT_EQ(choose_exchange(name, true).name, name);
   }
   EXPECT_EQ(max_graph_mode("gather"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("padded"), GraphMode::full);
+  EXPECT_EQ(max_graph_mode("symmetric"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("ragged"), GraphMode::piecewise);
 }
 
 TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
   const ExchangeShape shape = {.num_experts = 1, .top_k = 1, .hidden = 1};
-  const std::string built = "gather, ragged, padded (GPUs only)";
+  const std::string built = "gather, ragged, padded (GPUs only), symmetric (GPUs only)";
   for (const auto& row : exchange_table()) {
     for (const bool on_gpu : {false, true}) {
       if (on_gpu ? row.on_gpu : row.on_host) {
@@ -85,8 +86,10 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
             begins_and_ends(text, start + "is not built yet; built: " + built, ", and auto"))
             << text;
       } else if (on_gpu) {
-        EXPECT_TRUE(begins_and_ends(
-            text, start + "needs host ranks; on GPUs: gather, ragged, padded", ", and auto"))
+        EXPECT_TRUE(
+            begins_and_ends(text,
+                            start + "needs host ranks; on GPUs: gather, ragged, padded, symmetric",
+                            ", and auto"))
             << text;
       } else {
         EXPECT_TRUE(begins_and_ends(
@@ -104,8 +107,8 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
   EXPECT_EQ(input_error_of([] { choose_exchange("padded"); }).find("exchange 'padded' needs GPUs"),
             0U);
   EXPECT_EQ(input_error_of([] {
-              choose_exchange("symmetric", true);
-            }).find("exchange 'symmetric' is not built yet"),
+              choose_exchange("copy_engine", true);
+            }).find("exchange 'copy_engine' is not built yet"),
             0U);
   EXPECT_EQ(input_error_of([] {
               choose_exchange("raged");
@@ -149,7 +152,8 @@ TEST(ExchangeTable, PeopleReadWhereEachOneRuns) {
   EXPECT_EQ(end_of("gather"), "(CPU; GPU, graphs: full)");
   EXPECT_EQ(end_of("ragged"), "(CPU; GPU, graphs: piecewise)");
   EXPECT_EQ(end_of("padded"), "(GPU only, graphs: full)");
-  EXPECT_EQ(end_of("symmetric"), "(not built yet)");
+  EXPECT_EQ(end_of("symmetric"), "(GPU only, graphs: full)");
+  EXPECT_EQ(end_of("copy_engine"), "(not built yet)");
 }
 
 TEST(ExchangeTable, BufferBytesGrowWithTokensAndCapacity) {
