@@ -45,21 +45,14 @@ void require_symmetric_memory(NcclComm& comm, const WaitPolicy& wait) {
   // The only call that says whether memory can be shared; what it makes is empty.
   ncclDevCommRequirements nothing{};
   ncclDevComm made{};
-  auto result = ncclSuccess;
-  try {
-    comm.call(
-        [&](ncclComm_t raw) {
-          result = ncclDevCommCreate(raw, &nothing, &made);
-          return result;
-        },
-        wait,
-        "looking for symmetric memory");
-  } catch (const RunError&) {
-    if (result == ncclInvalidUsage) {
-      refuse("needs peer access between all GPUs of an ep group, which NCCL does not find here");
-    }
-    throw;
+  const auto result = ncclDevCommCreate(comm.raw(), &nothing, &made);
+  if (result == ncclInvalidUsage) {
+    refuse("needs peer access between all GPUs of an ep group, which NCCL does not find here");
   }
+  if (result != ncclSuccess && result != ncclInProgress) {
+    throw RunError(std::string("looking for symmetric memory: ") + ncclGetErrorString(result));
+  }
+  comm.settle(wait, "looking for symmetric memory");
   if (ncclDevCommDestroy(comm.raw(), &made) != ncclSuccess) {
     log_line("an empty device communicator of NCCL could not be destroyed");
   }
