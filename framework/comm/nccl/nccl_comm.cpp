@@ -14,6 +14,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
+#include "framework/comm/nccl/abort_word.hpp"
 #include "framework/comm/nccl/poll.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/nccl_version.hpp"
@@ -29,9 +30,6 @@ constexpr std::chrono::milliseconds kLongestFinalize{10'000};
 
 // An abort reaches kernels at once, but returns only when no graph refers to the communicator.
 constexpr std::chrono::milliseconds kLongestAbort{2'000};
-
-// Own kernels that wait for a peer look at the abort word every few microseconds.
-constexpr std::chrono::milliseconds kOwnKernelsGiveUp{10};
 
 bool is_failure(ncclResult_t result) {
   return result != ncclSuccess && result != ncclInProgress;
@@ -83,7 +81,7 @@ struct NcclComm::State {
   std::timed_mutex mutex;
   ncclComm_t comm = nullptr;
   std::atomic<bool> failed{false};
-  std::atomic<std::uint32_t*> abort_word{nullptr};  ///< mapped host memory
+  AbortWord abort_word;
 
   std::string where(std::string_view what) const {
     return std::string(what) + " (NCCL communicator " + *name + ", rank " + std::to_string(rank) +
@@ -114,10 +112,7 @@ struct NcclComm::State {
   /// holds the mutex, and nothing can be aborted under it.
   void abort() noexcept {
     failed = true;
-    if (auto* word = abort_word.load()) {
-      std::atomic_ref(*word).store(1);
-      std::this_thread::sleep_for(kOwnKernelsGiveUp);  // memory that they use goes with NCCL's
-    }
+    abort_word.raise();  // memory that own kernels use goes with the communicator
     try {
       std::unique_lock lock(mutex, kLongestAbort);
       if (!lock.owns_lock() || comm == nullptr) {
@@ -172,12 +167,6 @@ struct NcclComm::State {
       }
     } catch (...) {
       abort();
-    }
-    // After a failure a kernel may still read it.
-    if (auto* word = abort_word.load(); word != nullptr && !failed) {
-      if (cudaFreeHost(word) != cudaSuccess) {
-        log_line("freeing the abort word of an NCCL communicator failed");
-      }
     }
   }
 
@@ -315,14 +304,7 @@ bool NcclComm::has_failed() const {
 }
 
 const std::uint32_t* NcclComm::abort_word() {
-  if (state_->abort_word == nullptr) {
-    void* word = nullptr;
-    check_cuda(cudaHostAlloc(&word, sizeof(std::uint32_t), cudaHostAllocMapped),
-               "the abort word of an NCCL communicator");
-    *static_cast<std::uint32_t*>(word) = 0;
-    state_->abort_word = static_cast<std::uint32_t*>(word);
-  }
-  return state_->abort_word;
+  return state_->abort_word.get();
 }
 
 void NcclComm::abort() noexcept {

@@ -1,25 +1,19 @@
 #include "framework/comm/exchange/bench/exchange_bench.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bucketize.h>
-#include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
-#include "framework/base/registry.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
-#include "framework/comm/exchange/bench/bench_routing.hpp"
-#include "framework/comm/exchange/exchange_table.hpp"
+#include "framework/comm/exchange/bench/bench_tokens.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
-#include "framework/cuda/devices.hpp"
 #include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
@@ -39,119 +33,6 @@ double median(std::vector<double> samples) {
 
 double gbs(double bytes, double us) {
   return us > 0 ? bytes * 1e-3 / us : 0.0;
-}
-
-/// What the ranks agree on: the device, and what the defaults are there.
-ExchangeBenchOptions resolved(const ExchangeBenchOptions& options,
-                              const MpiSession& session,
-                              const WaitPolicy& wait) {
-  auto made = options;
-  if (made.device == DeviceKind::automatic) {
-    std::int64_t enough[] = {std::ssize(visible_gpus()) >= session.local_size() ? 1 : 0};
-    all_reduce(session.world(), enough, Reduction::min, wait);
-    made.device = enough[0] == 1 ? DeviceKind::cuda : DeviceKind::cpu;
-  }
-  const bool on_gpu = made.device == DeviceKind::cuda;
-  if (made.exchanges.empty()) {
-    for (const auto& row : exchange_table()) {
-      if (on_gpu ? row.on_gpu.has_value() : row.on_host.has_value()) {
-        made.exchanges.push_back(row.name);
-      }
-    }
-  }
-  const auto or_default = [](auto& list, decltype(list) values) {
-    if (list.empty()) {
-      list = values;
-    }
-  };
-  std::vector<std::int64_t> tokens = on_gpu ? std::vector<std::int64_t>{1, 32, 128, 512, 2048, 8192}
-                                            : std::vector<std::int64_t>{1, 32, 128, 512, 2048};
-  std::vector<int> comm_sms = {on_gpu ? 8 : 0};
-  std::vector<std::string> routings = {"balanced"};
-  or_default(made.tokens, tokens);
-  or_default(made.comm_sms, comm_sms);
-  or_default(made.routings, routings);
-  made.hidden = made.hidden > 0 ? made.hidden : on_gpu ? 7168 : 512;
-  made.num_experts = made.num_experts > 0 ? made.num_experts : on_gpu ? 256 : 64;
-  return made;
-}
-
-void check_options(const ExchangeBenchOptions& options, int num_ranks) {
-  const bool on_gpu = options.device == DeviceKind::cuda;
-  const auto require = [](bool holds, const std::string& what) {
-    if (!holds) {
-      throw InputError("bench exchange: " + what);
-    }
-  };
-  for (const auto& name : options.exchanges) {
-    require(name != "auto", "auto is no exchange of its own");
-    choose_exchange(name, on_gpu);
-    check_top_k(name, on_gpu, options.top_k);
-  }
-  for (const auto& name : options.routings) {
-    bench_routing(name);
-  }
-  for (const auto tokens : options.tokens) {
-    require(tokens >= 1 && tokens <= 1 << 20, "tokens; allowed: 1 to 1048576");
-  }
-  for (const int comm_sms : options.comm_sms) {
-    require(!on_gpu || (comm_sms >= 1 && comm_sms <= 64 &&
-                        std::has_single_bit(static_cast<unsigned>(comm_sms))),
-            "comm SMs; allowed: 1, 2, 4, 8, 16, 32, 64");
-  }
-  require(options.hidden >= 1 && options.hidden <= 1 << 16, "hidden; allowed: 1 to 65536");
-  require(options.num_experts % num_ranks == 0,
-          std::to_string(options.num_experts) + " experts over " + std::to_string(num_ranks) +
-              " ranks; allowed: a multiple of the ranks");
-  require(options.top_k >= 1 && options.top_k <= std::min(16, options.num_experts),
-          "top k; allowed: 1 to 16, at most the number of experts");
-}
-
-/// Tokens of a rank whose sums are exact in every dtype: elements 0 to 3 that name rank, token and
-/// column, weights 0.5 and 1.
-struct BenchTokens {
-  at::Tensor hidden;
-  at::Tensor expert_ids;
-  at::Tensor weights;
-
-  RoutedTokens routed() const { return {hidden, expert_ids, weights}; }
-};
-
-BenchTokens make_tokens(BenchRouting routing,
-                        const ExchangeShape& shape,
-                        std::int64_t tokens,
-                        std::uint64_t seed,
-                        at::Device device) {
-  const auto experts = bench_experts(routing, shape, shape.ep_rank, tokens, seed);
-  BenchTokens made;
-  made.expert_ids =
-      at::tensor(experts, at::kLong).view({tokens, shape.top_k}).to(device).contiguous();
-  const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  const auto rows = at::arange(tokens, options).unsqueeze(1);
-  const auto columns = at::arange(shape.hidden, options).unsqueeze(0);
-  made.hidden = (rows * 3 + columns * (rows + shape.ep_rank + 1) + static_cast<std::int64_t>(seed))
-                    .bitwise_and(3)
-                    .to(shape.dtype)
-                    .contiguous();
-  const auto choices = at::arange(shape.top_k, options).unsqueeze(0);
-  made.weights = ((rows + choices).bitwise_and(1).to(at::kFloat) + 1).mul(0.5).contiguous();
-  return made;
-}
-
-/// What an expert multiplies by in the pass that is checked: 1 or 2.
-at::Tensor factor_of(const at::Tensor& expert_ids) {
-  return expert_ids.bitwise_and(1).to(at::kFloat) + 1;
-}
-
-/// Elements of `output` that are not as they should be; `scaled`: by experts that multiply.
-std::int64_t count_wrong(const BenchTokens& in, const at::Tensor& output, bool scaled) {
-  auto weights = in.weights * in.expert_ids.ge(0);
-  if (scaled) {
-    weights = weights * factor_of(in.expert_ids);
-  }
-  const auto wanted =
-      (in.hidden.to(at::kFloat) * weights.sum(1, /*keepdim=*/true)).to(output.scalar_type());
-  return output.ne(wanted).sum().item<std::int64_t>();
 }
 
 class Bench {
@@ -255,7 +136,7 @@ class Bench {
 
   void measure(Exchange& exchange, bool captured, ExchangeBenchRow& row) {
     const auto routing = bench_routing(row.routing);
-    auto in = make_tokens(routing, shape(), row.tokens, kSeed, device_->device());
+    auto in = make_bench_tokens(routing, shape(), row.tokens, kSeed, device_->device());
     at::Tensor output;
     const auto pass = [&](const auto& mark) {
       exchange.prepare(0, in.routed());
@@ -297,7 +178,8 @@ class Bench {
       host_us.push_back(static_cast<double>(now_ns() - start_ns) * 1e-3);
     }
     row.host_us = slowest(median(host_us));
-    const auto other = make_tokens(routing, shape(), row.tokens, kSeed + 1, device_->device());
+    const auto other =
+        make_bench_tokens(routing, shape(), row.tokens, kSeed + 1, device_->device());
     in.hidden.copy_(other.hidden);
     in.expert_ids.copy_(other.expert_ids);
     meet();
@@ -321,7 +203,7 @@ class Bench {
     const auto local =
         at::bucketize(at::arange(rows, options), arranged.offsets, /*out_int32=*/false, true);
     const auto first = shape().ep_rank * shape().experts_per_rank();
-    const auto factors = factor_of(local + first).to(dtype()).unsqueeze(1);
+    const auto factors = bench_factors(local + first).to(dtype()).unsqueeze(1);
     exchange.reduce(0, 0, arranged.rows.mul(factors));
     exchange.combine(0, 0);
     output = exchange.finish(0);
@@ -414,8 +296,7 @@ ExchangeBench bench_exchange(const MpiSession& session,
                              const ExchangeBenchOptions& options,
                              const WaitPolicy& wait) {
   const c10::InferenceMode inference;
-  const auto made = resolved(options, session, wait);
-  check_options(made, session.world_size());
+  const auto made = resolve_options(options, session, wait);
   return Bench(session, made, !options.exchanges.empty(), wait).run();
 }
 

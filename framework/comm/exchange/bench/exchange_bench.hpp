@@ -6,23 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "framework/base/types.hpp"
+#include "framework/comm/exchange/bench/bench_options.hpp"
 #include "framework/mpi/session.hpp"
 #include "framework/mpi/wait.hpp"
 
 namespace dovetail {
-
-/// Empty lists and 0 stand for defaults, which depend on the device.
-struct ExchangeBenchOptions {
-  DeviceKind device = DeviceKind::automatic;
-  std::vector<std::string> exchanges;  ///< all that run there
-  std::vector<std::int64_t> tokens;    ///< of each rank
-  std::vector<int> comm_sms;           ///< on GPUs
-  std::vector<std::string> routings;   ///< balanced
-  std::int64_t hidden = 0;
-  int num_experts = 0;
-  int top_k = 8;
-};
 
 /// One exchange, or one ceiling, for one size. Times are medians of the slowest rank; bytes those
 /// of the rank that sends most.

@@ -64,6 +64,7 @@ void NcclExchange::push(int ubatch, Ubatch& slot, Phase phase) {
   setting_.nccl_comms.begin()->second->check_async();
   comm_->check_async();
   const bool combines = phase == Phase::combine;
+  const bool follows = slot.last_wire == (combines ? Phase::dispatch : Phase::combine);
   const auto& block = slot.sizes.block;
   const auto flag_bytes = FlagLayout{shape_.ep_size}.bytes();
   const PushCounts sent = {.words = sender_of(slot), .stride = 1};
@@ -74,27 +75,26 @@ void NcclExchange::push(int ubatch, Ubatch& slot, Phase phase) {
           reinterpret_cast<const std::int32_t*>(combines ? arrivals.heads : bytes_of(slot.receive)),
       .stride = (combines ? arrivals.head_stride : block.block_bytes()) / 4};
   const std::chrono::nanoseconds timeout = setting_.wait.timeout;
-  PushArgs args = {
-      .ep_size = shape_.ep_size,
-      .ep_rank = shape_.ep_rank,
-      .send = bytes_of(combines ? slot.send_back : slot.send),
-      .block_bytes = combines ? block.part_bytes() : block.block_bytes(),
-      .capacity = block.capacity,
-      .rows_out = combines ? arrived : sent,
-      .rows_in = combines ? sent : arrived,
-      .peers = state_->memory->peers(),
-      .receive_begin = combines ? slot.back_begin : slot.receive_begin,
-      .flags_begin = slot.flags_begin + (combines ? flag_bytes : 0),
-      .rounds =
-          reinterpret_cast<std::uint32_t*>(words_of(slot.rounds)) + (combines ? kMostPushCtas : 0),
-      .awaits_peers_first = slot.last_wire != (combines ? Phase::dispatch : Phase::combine),
-      .combines = combines,
-      .ubatch = ubatch,
-      .layer = slot.layer,
-      .timeout_ns = static_cast<std::uint64_t>(timeout.count()),
-      .abort_word = comm_->abort_word(),
-      .gave_up = reinterpret_cast<std::uint32_t*>(words_of(state_->gave_up)),
-      .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))};
+  PushArgs args = {.ep_size = shape_.ep_size,
+                   .ep_rank = shape_.ep_rank,
+                   .send = bytes_of(combines ? slot.send_back : slot.send),
+                   .block_bytes = combines ? block.part_bytes() : block.block_bytes(),
+                   .capacity = block.capacity,
+                   .rows_out = combines ? arrived : sent,
+                   .rows_in = combines ? sent : arrived,
+                   .peers = state_->memory->peers(),
+                   .receive_begin = combines ? slot.back_begin : slot.receive_begin,
+                   .flags_begin = slot.flags_begin + (combines ? flag_bytes : 0),
+                   .rounds = reinterpret_cast<std::uint32_t*>(words_of(slot.rounds)) +
+                             (combines ? kMostPushCtas : 0),
+                   .awaits_peers_first = !follows,
+                   .combines = combines,
+                   .ubatch = ubatch,
+                   .layer = slot.layer,
+                   .timeout_ns = static_cast<std::uint64_t>(timeout.count()),
+                   .abort_word = comm_->abort_word(),
+                   .gave_up = reinterpret_cast<std::uint32_t*>(words_of(state_->gave_up)),
+                   .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))};
   if (combines) {
     args.parts[0] = {.row_bytes = row_bytes_};
   } else {
