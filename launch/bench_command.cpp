@@ -3,11 +3,13 @@
 #include <functional>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <thread>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/exec/bench.hpp"
@@ -47,8 +49,8 @@ Json load_benches(const BenchOptions& options) {
   return array;
 }
 
-/// The columns of a table, in order, and what a row has there.
-std::vector<std::pair<std::string, Json>> columns_of(const ExchangeBenchRow& row) {
+/// What a row has, by name.
+Json to_json(const ExchangeBenchRow& row) {
   return {{"exchange", row.exchange},
           {"tokens", row.tokens},
           {"comm_sms", row.comm_sms},
@@ -62,37 +64,17 @@ std::vector<std::pair<std::string, Json>> columns_of(const ExchangeBenchRow& row
           {"finish_us", row.finish_us},
           {"host_us", row.host_us},
           {"dispatch_mb", row.dispatch_megabytes},
-          {"dispatch_wire_gbs", row.dispatch_wire_gbs},
-          {"combine_wire_gbs", row.combine_wire_gbs},
+          {"dispatch_gbs", row.dispatch_wire_gbs},
+          {"combine_gbs", row.combine_wire_gbs},
           {"dispatch_logical_gbs", row.dispatch_logical_gbs},
           {"combine_logical_gbs", row.combine_logical_gbs},
           {"wrong_words", row.wrong_words}};
 }
 
-/// Empty on all ranks but the first.
-Json exchange_bench(const BenchOptions& options) {
-  const MpiSession session(nullptr, nullptr);
-  auto exchange = options.exchange;
-  exchange.device = parse<DeviceKind>(options.device).value_or(DeviceKind::automatic);
-  ExchangeBench bench;
-  try {
-    bench = bench_exchange(session, exchange, WaitPolicy{});
-  } catch (const InputError& error) {  // the same on all ranks
-    throw AgreedError(error.exit_code(), session.rank().value == 0 ? error.what() : "");
-  }
-  if (session.rank().value != 0) {
-    return Json();
-  }
+Json to_json(const ExchangeBench& bench) {
   auto rows = Json::array();
-  auto columns = Json::array();
-  for (const auto& [name, value] : columns_of({})) {
-    columns.push_back(name);
-  }
   for (const auto& row : bench.rows) {
-    auto& one = rows.emplace_back();
-    for (const auto& [name, value] : columns_of(row)) {
-      one[name] = value;
-    }
+    rows.push_back(to_json(row));
   }
   return {{"device", bench.device},
           {"ranks", bench.num_ranks},
@@ -100,8 +82,31 @@ Json exchange_bench(const BenchOptions& options) {
           {"experts", bench.num_experts},
           {"top_k", bench.top_k},
           {"dtype", bench.dtype},
-          {"columns", std::move(columns)},
           {"rows", std::move(rows)}};
+}
+
+/// Empty on all ranks but the first. Throws AgreedError.
+Json exchange_bench(const BenchOptions& options) {
+  auto exchange = options.exchange;
+  exchange.device = parse<DeviceKind>(options.device).value_or(DeviceKind::automatic);
+  std::optional<AgreedError> problem;
+  Json results;
+  {
+    const MpiSession session(nullptr, nullptr);
+    const bool prints = session.rank().value == 0;
+    try {
+      const auto bench = bench_exchange(session, exchange, WaitPolicy{});
+      results = prints ? to_json(bench) : Json();
+    } catch (const InputError& error) {  // on all ranks
+      problem.emplace(error.exit_code(), prints ? error.what() : "");
+    } catch (const AgreedError& error) {
+      problem.emplace(error);
+    }
+  }
+  if (problem) {
+    throw AgreedError(*problem);
+  }
+  return results;
 }
 
 using Bench = std::function<Json(const BenchOptions&)>;
@@ -163,7 +168,18 @@ void print(const Json& results) {
   }
   std::cout << table.to_string();
   if (results.contains("rows")) {
-    print_rows(results.at("rows"), results.at("columns"));
+    print_rows(results.at("rows"),
+               {"exchange",
+                "tokens",
+                "comm_sms",
+                "routing",
+                "mode",
+                "dispatch_us",
+                "combine_us",
+                "host_us",
+                "dispatch_gbs",
+                "combine_gbs",
+                "wrong_words"});
   }
 }
 
@@ -178,7 +194,15 @@ int bench_command(const BenchOptions& options) {
     }
     throw InputError("bench '" + options.what + "' is not built; there are: " + join_names(built));
   }
-  const auto results = bench->second(options);
+  Json results;
+  try {
+    results = bench->second(options);
+  } catch (const AgreedError& error) {
+    if (*error.what() != '\0') {
+      log_line(error.what());
+    }
+    return error.exit_code();
+  }
   if (results.is_null()) {
     return kExitDone;  // the first rank prints
   }

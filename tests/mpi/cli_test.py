@@ -546,7 +546,7 @@ class Tools(SmallTest):
         for (exchange, tokens, routing), row in rows.items():
             with self.subTest(exchange=exchange, tokens=tokens, routing=routing):
                 self.assertGreater(row["dispatch_us"], 0)
-                self.assertEqual(row["combine_wire_gbs"] > 0, routing != "empty" and not exchange.startswith("("))
+                self.assertEqual(row["combine_gbs"] > 0, routing != "empty" and not exchange.startswith("("))
         # All tokens of rank 0 go to rank 1: 40 rows of 64 floats, and a little that says what they are.
         self.assertTrue(40 * 256e-6 < rows["ragged", 40, "one_sided"]["dispatch_mb"] < 40 * 320e-6)
         wrong = mpirun(2, *options, "even")
