@@ -321,7 +321,9 @@ TEST_P(FixedBlocks, ThatAreTooSmallAreNamed) {
   EXPECT_NO_THROW(exchange.buffers().check_step());
 }
 
-INSTANTIATE_TEST_SUITE_P(BackEnds, FixedBlocks, ::testing::Values("padded", "symmetric"));
+INSTANTIATE_TEST_SUITE_P(BackEnds,
+                         FixedBlocks,
+                         ::testing::Values("padded", "symmetric", "copy_engine"));
 
 }  // namespace
 }  // namespace dovetail::test

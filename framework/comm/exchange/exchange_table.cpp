@@ -73,7 +73,10 @@ std::vector<ExchangeRow> make_table() {
        .summary = "own kernels store exact rows into the memory of the peers over NVLink",
        .on_gpu = over_nccl(BlockKind::symmetric),
        .max_graph = GraphMode::full},
-      {.name = "copy_engine", .summary = "fixed blocks by copy engines, no SM"},
+      {.name = "copy_engine",
+       .summary = "copy engines write blocks of fixed capacity into the memory of the peers",
+       .on_gpu = over_nccl(BlockKind::copy_engine),
+       .max_graph = GraphMode::full},
   };
 }
 

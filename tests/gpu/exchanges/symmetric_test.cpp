@@ -1,5 +1,5 @@
-// What is particular to `symmetric`: a kernel that waits for peers ends whatever they do, rounds go
-// on for ever, and the wire carries what is needed and no more.
+// What is particular to exchanges over shared memory: a kernel that waits for peers ends whatever
+// they do, rounds go on for ever, and the wire of `symmetric` carries what is needed and no more.
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -57,11 +57,11 @@ std::int64_t rows_for(const GroupBatch& batch, int source, int rank) {
   return rows;
 }
 
-class SymmetricExchange : public ::testing::Test {
+class SharedMemoryCase : public ::testing::Test {
  protected:
   static constexpr std::int64_t kTokens = 96;
 
-  std::unique_ptr<Exchange> make(const char* kind,
+  std::unique_ptr<Exchange> make(const std::string& kind,
                                  const ExchangeShape& shape,
                                  int ubatches = 1) const {
     auto exchange = make_on_gpu(group_, kind, shape);
@@ -86,9 +86,13 @@ class SymmetricExchange : public ::testing::Test {
   std::uint64_t seed_ = fresh_seed();
 };
 
+class SharedMemory : public SharedMemoryCase, public ::testing::WithParamInterface<std::string> {};
+
+class ExactWire : public SharedMemoryCase {};
+
 /// Batches of all routings on even, uneven and idle ranks, in random order over ubatches, without
 /// any wait between them: rank 0 enqueues at full speed, the others now and then late.
-TEST_F(SymmetricExchange, NoWordIsWrongInManyExchanges) {
+TEST_P(SharedMemory, NoWordIsWrongInManyExchanges) {
   DOVETAIL_REQUIRE_GPU();
   constexpr int ubatches = 3;
   constexpr std::uint64_t variants = 48;
@@ -112,7 +116,7 @@ TEST_F(SymmetricExchange, NoWordIsWrongInManyExchanges) {
     }
     check_cuda(cudaDeviceSynchronize(), "what is wanted");
   }
-  const auto exchange = make("symmetric", shape, ubatches);
+  const auto exchange = make(GetParam(), shape, ubatches);
   const auto before = exchange->buffers().bytes();
   const auto index = at::arange(wanted[0].rows.size(0), wanted[0].offsets.options()).unsqueeze(1);
   auto wrong = at::zeros({}, wanted[0].offsets.options().dtype(at::kLong));
@@ -144,7 +148,7 @@ TEST_F(SymmetricExchange, NoWordIsWrongInManyExchanges) {
   EXPECT_EQ(on_any_rank(wrong.item<std::int64_t>() > 0), true);
 }
 
-TEST_F(SymmetricExchange, TheWireCarriesNeededRowsOnly) {
+TEST_F(ExactWire, TheWireCarriesNeededRowsOnly) {
   DOVETAIL_REQUIRE_GPU();
   const auto shape = group_.shape(4, std::min(3, group_.size * 4));
   const auto exchange = make("symmetric", shape);
@@ -180,14 +184,14 @@ TEST_F(SymmetricExchange, TheWireCarriesNeededRowsOnly) {
 }
 
 /// Wire calls that were enqueued behind the one that gave up end at once.
-TEST_F(SymmetricExchange, AKernelWhosePeerNeverComesEnds) {
+TEST_P(SharedMemory, AKernelWhosePeerNeverComesEnds) {
   DOVETAIL_REQUIRE_GPU();
   if (group_.size == 1) {
     GTEST_SKIP() << "one rank waits for none";
   }
   group_.policy.timeout = std::chrono::milliseconds(700);
   const auto shape = group_.shape(4, 3);
-  const auto exchange = make("symmetric", shape);
+  const auto exchange = make(GetParam(), shape);
   auto in = on_gpu(to_tensors(batch(shape, 0), group_.rank));
   in.layer = 5;
   check_cuda(cudaDeviceSynchronize(), "inputs");
@@ -218,14 +222,14 @@ TEST_F(SymmetricExchange, AKernelWhosePeerNeverComesEnds) {
   on_any_rank(false);  // the memory stays until all are here
 }
 
-TEST_F(SymmetricExchange, AnAbortEndsTheWait) {
+TEST_P(SharedMemory, AnAbortEndsTheWait) {
   DOVETAIL_REQUIRE_GPU();
   if (group_.size == 1) {
     GTEST_SKIP() << "one rank waits for none";
   }
   NcclComm comm(session().world(), {.max_ctas = kTestCommSms, .name = "to be aborted"}, {});
   const auto shape = group_.shape(4, 3);
-  const auto exchange = make_exchange("symmetric",
+  const auto exchange = make_exchange(GetParam(),
                                       /*on_gpu=*/true,
                                       shape,
                                       {.nccl_comms = {{kTestCommSms, &comm}},
@@ -254,6 +258,11 @@ TEST_F(SymmetricExchange, AnAbortEndsTheWait) {
   }
   on_any_rank(false);
 }
+
+INSTANTIATE_TEST_SUITE_P(BackEnds,
+                         SharedMemory,
+                         ::testing::Values("symmetric", "copy_engine"),
+                         [](const auto& suite) { return suite.param; });
 
 }  // namespace
 }  // namespace dovetail::test

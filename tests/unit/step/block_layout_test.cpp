@@ -62,6 +62,7 @@ TEST(BlockCapacity, BlocksOfFixedSizeTakeAShare) {
   EXPECT_EQ(block_capacity(BlockKind::padded, 100, 0.25), 25);
   EXPECT_EQ(block_capacity(BlockKind::padded, 101, 0.25), 26);
   EXPECT_EQ(block_capacity(BlockKind::symmetric, 100, 0.25), 25);
+  EXPECT_EQ(block_capacity(BlockKind::copy_engine, 100, 0.25), 25);
   EXPECT_EQ(block_capacity(BlockKind::padded, 3, 0.001), 1);
   EXPECT_EQ(block_capacity(BlockKind::padded, 0, 0.5), 0);
   EXPECT_EQ(block_capacity(BlockKind::padded, 7, 1.0), 7);

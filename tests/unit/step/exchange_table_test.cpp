@@ -62,18 +62,20 @@ TEST(ExchangeTable, WhatIsBuiltIsTakenAsConfigured) {
       }
     }
   }
-  for (const auto* name : {"gather", "ragged", "padded", "symmetric"}) {
+  for (const auto* name : {"gather", "ragged", "padded", "symmetric", "copy_engine"}) {
     EXPECT_EQ(choose_exchange(name, true).name, name);
   }
   EXPECT_EQ(max_graph_mode("gather"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("padded"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("symmetric"), GraphMode::full);
+  EXPECT_EQ(max_graph_mode("copy_engine"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("ragged"), GraphMode::piecewise);
 }
 
 TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
   const ExchangeShape shape = {.num_experts = 1, .top_k = 1, .hidden = 1};
-  const std::string built = "gather, ragged, padded (GPUs only), symmetric (GPUs only)";
+  const std::string built =
+      "gather, ragged, padded (GPUs only), symmetric (GPUs only), copy_engine (GPUs only)";
   for (const auto& row : exchange_table()) {
     for (const bool on_gpu : {false, true}) {
       if (on_gpu ? row.on_gpu : row.on_host) {
@@ -86,10 +88,10 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
             begins_and_ends(text, start + "is not built yet; built: " + built, ", and auto"))
             << text;
       } else if (on_gpu) {
-        EXPECT_TRUE(
-            begins_and_ends(text,
-                            start + "needs host ranks; on GPUs: gather, ragged, padded, symmetric",
-                            ", and auto"))
+        EXPECT_TRUE(begins_and_ends(
+            text,
+            start + "needs host ranks; on GPUs: gather, ragged, padded, symmetric, copy_engine",
+            ", and auto"))
             << text;
       } else {
         EXPECT_TRUE(begins_and_ends(
@@ -105,10 +107,6 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
     }
   }
   EXPECT_EQ(input_error_of([] { choose_exchange("padded"); }).find("exchange 'padded' needs GPUs"),
-            0U);
-  EXPECT_EQ(input_error_of([] {
-              choose_exchange("copy_engine", true);
-            }).find("exchange 'copy_engine' is not built yet"),
             0U);
   EXPECT_EQ(input_error_of([] {
               choose_exchange("raged");
@@ -153,7 +151,7 @@ TEST(ExchangeTable, PeopleReadWhereEachOneRuns) {
   EXPECT_EQ(end_of("ragged"), "(CPU; GPU, graphs: piecewise)");
   EXPECT_EQ(end_of("padded"), "(GPU only, graphs: full)");
   EXPECT_EQ(end_of("symmetric"), "(GPU only, graphs: full)");
-  EXPECT_EQ(end_of("copy_engine"), "(not built yet)");
+  EXPECT_EQ(end_of("copy_engine"), "(GPU only, graphs: full)");
 }
 
 TEST(ExchangeTable, BufferBytesGrowWithTokensAndCapacity) {

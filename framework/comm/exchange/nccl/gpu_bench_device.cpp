@@ -12,6 +12,7 @@
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/bench/bench_pattern.hpp"
+#include "framework/comm/exchange/nccl/copy_streams.hpp"
 #include "framework/comm/exchange/nccl/push_kernel.hpp"
 #include "framework/comm/exchange/nccl/symmetric_memory.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
@@ -83,7 +84,7 @@ class GpuRun final : public BenchRun {
   GraphExec exec_;
 };
 
-/// Memory of the peers, the flags of kernels that store there, and the streams of the copy engines.
+/// Memory of the peers, the flags of kernels that store there, and the streams of copies.
 struct DirectPaths {
   DirectPaths(NcclComm& comm, std::int64_t block_bytes, const WaitPolicy& wait)
       : flags_begin(comm.size() * align_block(block_bytes)),
@@ -92,27 +93,13 @@ struct DirectPaths {
             at::zeros({kMostPushCtas + 1}, at::TensorOptions().dtype(at::kInt).device(at::kCUDA))),
         status(at::zeros({static_cast<std::int64_t>(sizeof(DeviceStatus))},
                          at::TensorOptions().dtype(at::kByte).device(at::kCUDA))),
-        forked(Event::Kind::order) {
-    for (int peer = 0; peer < comm.size(); ++peer) {
-      streams.push_back(c10::cuda::getStreamFromPool(/*isHighPriority=*/true));
-      joined.emplace_back(Event::Kind::order);
-    }
-    peers.resize(static_cast<std::size_t>(comm.size()));
-    check_cuda(cudaMemcpy(peers.data(),
-                          static_cast<const void*>(memory.peers()),
-                          peers.size() * sizeof(std::byte*),
-                          cudaMemcpyDeviceToHost),
-               "where the peers' memory is");
-  }
+        copies(comm.size() - 1) {}
 
   std::int64_t flags_begin;
   SymmetricMemory memory;
   at::Tensor words;  ///< rounds, and "gave up"
   at::Tensor status;
-  std::vector<std::byte*> peers;
-  std::vector<c10::cuda::CUDAStream> streams;
-  std::vector<Event> joined;
-  Event forked;
+  CopyStreams copies;
 };
 
 class GpuBenchDevice final : public BenchDevice {
@@ -154,7 +141,7 @@ class GpuBenchDevice final : public BenchDevice {
     }
     std::shared_ptr<DirectPaths> paths;
     try {
-      require_symmetric_memory(comm(comm_sms.front()), wait_);
+      require_symmetric_memory(comm(comm_sms.front()), "symmetric", wait_);
       paths = std::make_shared<DirectPaths>(comm(comm_sms.front()), block, wait_);
     } catch (const InputError&) {
       return all;  // no rank can reach the others' memory
@@ -252,21 +239,15 @@ class GpuBenchDevice final : public BenchDevice {
 
   void copy(const DirectPaths& paths, const BenchPattern& pattern, std::int64_t block) {
     const auto* send = static_cast<const std::byte*>(pattern.send.const_data_ptr());
-    paths.forked.record(stream_.stream());
-    for (int step = 1; step < world_.size(); ++step) {
-      const int peer = (world_.rank() + step) % world_.size();
-      const auto at = static_cast<std::size_t>(peer);
-      const auto stream = paths.streams[at].stream();
-      paths.forked.hold(stream);
-      check_cuda(cudaMemcpyAsync(paths.peers[at] + world_.rank() * block,
+    paths.copies.enqueue(stream_.stream(), [&](int i, cudaStream_t own) {
+      const int peer = (world_.rank() + 1 + i) % world_.size();
+      check_cuda(cudaMemcpyAsync(paths.memory.peer(peer) + world_.rank() * block,
                                  send + peer * block,
                                  static_cast<std::size_t>(block),
                                  cudaMemcpyDeviceToDevice,
-                                 stream),
+                                 own),
                  "a copy to a peer");
-      paths.joined[at].record(stream);
-      paths.joined[at].hold(stream_.stream());
-    }
+    });
   }
 
   const MpiComm world_;

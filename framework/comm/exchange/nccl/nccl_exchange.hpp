@@ -1,5 +1,6 @@
-// The exchange between GPUs: `gather`, `ragged`, `padded` and `symmetric` in one class. They differ
-// in which rows a block holds and how blocks travel; tables, kernels and sums are the same.
+// The exchange between GPUs: `gather`, `ragged`, `padded`, `symmetric` and `copy_engine` in one
+// class. They differ in which rows a block holds and how blocks travel; tables, kernels and sums
+// are the same.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace dovetail {
 
 struct Arrivals;
 struct DeviceStatus;
+struct PushArgs;
 
 /// All tensors on this process's device; kernels and transfers are enqueued on the current c10
 /// stream of the calling thread, and the caller orders the lanes by events. There is no check of
@@ -31,9 +33,11 @@ struct DeviceStatus;
 /// them over MPI and must not be captured, unless an adopted plan knows the counts; prepare may.
 ///
 /// symmetric: an own kernel stores exact rows, and what says how many, into the memory of the
-/// peers; may be captured whole. begin_step is collective where buffers grow, and so are the
-/// constructor and received_rows. A wait for a peer ends with the bound of every wait, or where the
-/// step's communicator is aborted; check_step then throws TimeoutError or RunError.
+/// peers. copy_engine: copy engines write blocks of fixed capacity there, between two kernels of
+/// one CTA that tell the peers. Both may be captured whole. begin_step is collective where their
+/// buffers grow, and so are the constructor and received_rows. A wait for a peer ends with the
+/// bound of every wait, or where the step's communicator is aborted; check_step then throws
+/// TimeoutError or RunError.
 ///
 /// ids out of range or chosen twice and blocks that are too small are found on the device: the
 /// choice or row is left out and check_step throws. After a failed dispatch or combine all further
@@ -44,8 +48,8 @@ struct DeviceStatus;
 class NcclExchange final : public Exchange, private ExchangePlans, private StepBuffers {
  public:
   /// Takes the NCCL communicators and, ragged, that of counts. Allocates with the first begin_step.
-  /// Local, but symmetric; on the current device. Throws ContractError for a shape or setting that
-  /// does not fit, InputError where symmetric cannot reach all ranks.
+  /// Local where no memory is shared; on the current device. Throws ContractError for a shape or
+  /// setting that does not fit, InputError where memory cannot be shared with all ranks.
   NcclExchange(BlockKind kind, const ExchangeShape& shape, const ExchangeSetting& setting);
 
   /// The device must be done with the buffers, and no graph may use them any more.
@@ -95,6 +99,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   std::vector<at::Tensor> received_rows(int ubatch, Phase phase, std::optional<int> group) override;
 
   Ubatch& at(int ubatch, const char* call) const;
+  std::string name() const;
   std::string where(int ubatch, const char* call) const;
   void set_bounds(Ubatch& slot, std::int64_t max_tokens);
   void pack(const Ubatch& slot, const at::Tensor& hidden, const std::int32_t* sender) const;
@@ -113,6 +118,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   void send_blocks(int ubatch, Ubatch& slot);
   void share_memory();
   void push(int ubatch, Ubatch& slot, Phase phase);
+  void copy_blocks(PushArgs args, Phase phase);
   std::int64_t rows_out(const Ubatch& slot, int peer) const;
   std::int64_t rows_in(const Ubatch& slot, int peer) const;
 

@@ -50,8 +50,8 @@ NcclExchange::NcclExchange(BlockKind kind,
   state_->status = device_tensor({static_cast<std::int64_t>(sizeof(DeviceStatus))}, at::kByte);
   check_cuda(cudaMemset(bytes_of(state_->status), 0, sizeof(DeviceStatus)), "cudaMemset");
   check_cuda(cudaDeviceSynchronize(), "clearing an exchange's status");
-  if (kind == BlockKind::symmetric && shape.ep_size > 1) {
-    require_symmetric_memory(*setting.nccl_comms.begin()->second, setting.wait);
+  if (shares_memory(kind) && shape.ep_size > 1) {
+    require_symmetric_memory(*setting.nccl_comms.begin()->second, name(), setting.wait);
   }
   const auto num_ubatches = static_cast<std::size_t>(shape.num_ubatches);
   for (std::size_t u = 0; u < num_ubatches; ++u) {
@@ -79,6 +79,22 @@ NcclExchange::~NcclExchange() {
     log_line("exchange: messages still in flight; their buffers are kept until the process ends");
     static_cast<void>(state_.release());
   }
+}
+
+std::string NcclExchange::name() const {
+  switch (kind_) {
+    case BlockKind::gather:
+      return "gather";
+    case BlockKind::ragged:
+      return "ragged";
+    case BlockKind::padded:
+      return "padded";
+    case BlockKind::symmetric:
+      return "symmetric";
+    case BlockKind::copy_engine:
+      return "copy_engine";
+  }
+  return "unknown";
 }
 
 std::string NcclExchange::where(int ubatch, const char* call) const {
@@ -129,7 +145,7 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
       set_bounds(slot, max_tokens[u]);
     }
   }
-  if (grows && kind_ == BlockKind::symmetric && shape_.ep_size > 1) {
+  if (grows && shares_memory(kind_) && shape_.ep_size > 1) {
     share_memory();
   }
 }
@@ -145,13 +161,12 @@ void NcclExchange::set_bounds(Ubatch& slot, std::int64_t max_tokens) {
   if (max_tokens > slot.allocated) {
     const auto& sizes = slot.sizes;
     const std::int64_t local = shape_.experts_per_rank();
-    const bool shares_memory = kind_ == BlockKind::symmetric && shape_.ep_size > 1;
     // First let go of the old ones, so that both need not fit.
     slot.send = slot.receive = slot.send_back = slot.received_back = at::Tensor();
     slot.expert_rows = slot.output = slot.sender = slot.choice_rows = at::Tensor();
     slot.sender = device_tensor({sizes.sender.words()}, at::kInt);
     slot.send = device_tensor({sizes.send_bytes}, at::kByte);
-    if (!shares_memory) {
+    if (!shares_memory(kind_) || shape_.ep_size == 1) {
       slot.receive = device_tensor({sizes.receive_bytes}, at::kByte);
       slot.received_back = device_tensor({sizes.received_back_bytes}, at::kByte);
     }
@@ -194,17 +209,17 @@ void NcclExchange::throw_finding(const DeviceStatus& status) {
         rank + ubatch + ", " + layer + ", phase " +
         std::string(to_string(status.combines != 0 ? Phase::combine : Phase::dispatch));
     if (finding == DeviceFinding::peer_is_late) {
-      throw TimeoutError("exchange symmetric: " + place + ": nothing came from " + peer +
+      throw TimeoutError("exchange " + name() + ": " + place + ": nothing came from " + peer +
                          " within " + std::to_string(setting_.wait.timeout.count()) + " ms");
     }
-    throw RunError("exchange symmetric: " + place + ": aborted while " + peer + " was waited for");
+    throw RunError("exchange " + name() + ": " + place + ": aborted while " + peer +
+                   " was waited for");
   }
   const auto place = rank + layer + ", expert " + std::to_string(status.expert) + " (" + ubatch +
                      ", token " + std::to_string(status.token) + ")";
   if (finding == DeviceFinding::block_too_small) {
-    const auto* name = kind_ == BlockKind::symmetric ? "symmetric" : "padded";
-    throw RunError(std::string("exchange ") + name + ": " + place + ": " +
-                   counted(status.rows, "row") + " for " + peer + " do not fit into a block of " +
+    throw RunError("exchange " + name() + ": " + place + ": " + counted(status.rows, "row") +
+                   " for " + peer + " do not fit into a block of " +
                    std::to_string(status.capacity) +
                    "; allowed: a larger execution.padded_capacity");
   }

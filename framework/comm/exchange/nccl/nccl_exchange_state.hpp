@@ -13,6 +13,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/log.hpp"
+#include "framework/comm/exchange/nccl/copy_streams.hpp"
 #include "framework/comm/exchange/nccl/exchange_kernels.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
 #include "framework/comm/exchange/nccl/symmetric_memory.hpp"
@@ -59,7 +60,7 @@ struct NcclExchange::Ubatch {
   at::Tensor received_back;  ///< uint8
   at::Tensor output;         ///< [tokens, hidden]
 
-  // symmetric, where receive and received_back lie in memory that the peers store to
+  // Where memory is shared receive and received_back lie in memory that the peers write to.
   std::int64_t receive_begin = 0;  ///< of receive there
   std::int64_t back_begin = 0;     ///< of received_back
   std::int64_t flags_begin = 0;    ///< of those of dispatch, then combine
@@ -97,9 +98,10 @@ struct NcclExchange::State {
   at::Tensor status;            // DeviceStatus
   std::int32_t* pinned = nullptr;
 
-  // symmetric
+  // Where memory is shared.
   std::unique_ptr<SymmetricMemory> memory;
-  at::Tensor gave_up;  ///< int32: a kernel of the wire has not heard from a peer
+  std::optional<CopyStreams> copies;  ///< copy_engine
+  at::Tensor gave_up;                 ///< int32: a kernel of the wire has not heard from a peer
 };
 
 }  // namespace dovetail

@@ -1,4 +1,4 @@
-// The wire calls of NcclExchange by own kernels, and the memory that they store to.
+// The wire calls of NcclExchange over shared memory, and that memory.
 #include <chrono>
 
 #include <ATen/ops/zeros.h>
@@ -53,6 +53,9 @@ void NcclExchange::share_memory() {
     slot.rounds = zeros(2 * kMostPushCtas);
   }
   state_->gave_up = zeros(1);
+  if (!state_->copies && kind_ == BlockKind::copy_engine) {
+    state_->copies.emplace(shape_.ep_size - 1);
+  }
   check_cuda(cudaDeviceSynchronize(), "sharing the memory of an exchange");
 }
 
@@ -95,6 +98,11 @@ void NcclExchange::push(int ubatch, Ubatch& slot, Phase phase) {
                    .abort_word = comm_->abort_word(),
                    .gave_up = reinterpret_cast<std::uint32_t*>(words_of(state_->gave_up)),
                    .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))};
+  slot.last_wire = phase;
+  if (kind_ == BlockKind::copy_engine) {
+    copy_blocks(args, phase);
+    return;
+  }
   if (combines) {
     args.parts[0] = {.row_bytes = row_bytes_};
   } else {
@@ -102,7 +110,32 @@ void NcclExchange::push(int ubatch, Ubatch& slot, Phase phase) {
     args.parts[1] = {.begin = block.payload_begin(), .row_bytes = row_bytes_};
   }
   launch_push(args, std::min(comm_sms_, kMostPushCtas), current_stream());
-  slot.last_wire = phase;
+}
+
+/// Both kernels are there in every call, so that all ranks count the same rounds.
+void NcclExchange::copy_blocks(PushArgs args, Phase phase) {
+  const auto stream = current_stream();
+  const auto peers = shape_.ep_size - 1;
+  constexpr int ctas = 1;
+  args.awaits_peers_first = false;
+  launch_push(args, ctas, stream);
+  state_->copies->enqueue(stream, [&](int i, cudaStream_t own) {
+    const int peer = (shape_.ep_rank + 1 + i) % shape_.ep_size;
+    auto* to = state_->memory->peer(peer) + args.receive_begin + shape_.ep_rank * args.block_bytes;
+    check_cuda(cudaMemcpyAsync(to,
+                               args.send + peer * args.block_bytes,
+                               static_cast<std::size_t>(args.block_bytes),
+                               cudaMemcpyDeviceToDevice,
+                               own),
+               "copying a block to a peer");
+  });
+  launch_push(args, ctas, stream);
+  const auto bytes = peers * args.block_bytes;
+  if (phase == Phase::dispatch) {
+    count({.dispatch_wire_bytes = bytes, .dispatch_received_bytes = bytes});
+  } else {
+    count({.combine_wire_bytes = bytes, .combine_received_bytes = bytes});
+  }
 }
 
 }  // namespace dovetail

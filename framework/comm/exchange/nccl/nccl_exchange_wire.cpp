@@ -188,7 +188,7 @@ void NcclExchange::dispatch(int ubatch, int /*group*/) {
         slot.kept->rows_in = slot.rows_in;
       }
     }
-    if (kind_ == BlockKind::symmetric) {
+    if (shares_memory(kind_)) {
       push(ubatch, slot, Phase::dispatch);
     } else if (kind_ == BlockKind::gather) {
       gather_blocks(ubatch, slot);
@@ -204,7 +204,7 @@ void NcclExchange::combine(int ubatch, int /*group*/) {
   if (shape_.ep_size == 1 || slot.sizes.block.capacity == 0) {
     return;
   }
-  if (kind_ == BlockKind::symmetric) {
+  if (shares_memory(kind_)) {
     on_wire(ubatch, "combine", [&] { push(ubatch, slot, Phase::combine); });
     return;
   }

@@ -32,9 +32,9 @@ std::byte* allocate(std::int64_t bytes) {
 
 }  // namespace
 
-void require_symmetric_memory(NcclComm& comm, const WaitPolicy& wait) {
+void require_symmetric_memory(NcclComm& comm, const std::string& name, const WaitPolicy& wait) {
   const auto refuse = [&](const std::string& why) {
-    throw InputError("exchange 'symmetric' " + why +
+    throw InputError("exchange '" + name + "' " + why +
                      "; allowed here: gather, ragged, padded, and auto");
   };
   const int reached = ncclTeamLsa(comm.raw()).nRanks;
@@ -78,6 +78,12 @@ SymmetricMemory::SymmetricMemory(NcclComm& comm, std::int64_t bytes, const WaitP
                       static_cast<std::byte**>(peers_.mutable_data_ptr()),
                       c10::cuda::getCurrentCUDAStream().stream());
     check_cuda(cudaDeviceSynchronize(), "looking at the peers' memory");
+    on_host_.resize(static_cast<std::size_t>(comm.size()));
+    check_cuda(cudaMemcpy(on_host_.data(),
+                          peers_.const_data_ptr(),
+                          on_host_.size() * sizeof(std::byte*),
+                          cudaMemcpyDeviceToHost),
+               "looking at the peers' memory");
   } catch (...) {
     // A peer may have mapped it: it stays until the process ends.
     log_line("symmetric memory could not be shared");

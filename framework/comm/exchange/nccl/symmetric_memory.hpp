@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <nccl.h>
@@ -13,9 +15,9 @@
 
 namespace dovetail {
 
-/// Throws InputError that names the exchange unless all ranks of `comm` can reach each other's
-/// memory (one host, peer access between all GPUs). Collective; waits are bounded.
-void require_symmetric_memory(NcclComm& comm, const WaitPolicy& wait);
+/// Throws InputError that names the exchange, `name`, unless all ranks of `comm` can reach each
+/// other's memory (one host, peer access between all GPUs). Collective; waits are bounded.
+void require_symmetric_memory(NcclComm& comm, const std::string& name, const WaitPolicy& wait);
 
 /// One allocation and one window of NCCL. Not for a stream that is captured.
 class SymmetricMemory {
@@ -38,6 +40,9 @@ class SymmetricMemory {
   /// On the device: where each rank's begins, [R]; the own one is the same memory as data().
   std::byte* const* peers() const;
 
+  /// The same of one rank, as the host knows it: for copies.
+  std::byte* peer(int rank) const { return on_host_.at(static_cast<std::size_t>(rank)); }
+
   /// Bytes [begin, begin + bytes) of this rank's as a tensor, uint8.
   at::Tensor view(std::int64_t begin, std::int64_t bytes) const;
 
@@ -46,6 +51,7 @@ class SymmetricMemory {
   std::byte* data_ = nullptr;
   ncclWindow_t window_ = nullptr;
   at::Tensor peers_;  ///< int64 [R]
+  std::vector<std::byte*> on_host_;
 };
 
 }  // namespace dovetail
