@@ -72,11 +72,15 @@ std::vector<ExchangeRow> make_table() {
       {.name = "symmetric",
        .summary = "own kernels store exact rows into the memory of the peers over NVLink",
        .on_gpu = over_nccl(BlockKind::symmetric),
-       .max_graph = GraphMode::full},
+       .max_graph = GraphMode::full,
+       .shares_memory = true,
+       .auto_on_gpu = "GPUs that reach each other's memory need no counts on the host and no rows "
+                      "that nobody wants"},
       {.name = "copy_engine",
        .summary = "copy engines write blocks of fixed capacity into the memory of the peers",
        .on_gpu = over_nccl(BlockKind::copy_engine),
-       .max_graph = GraphMode::full},
+       .max_graph = GraphMode::full,
+       .shares_memory = true},
   };
 }
 

@@ -45,12 +45,21 @@ TEST(ExchangeTable, AutoTakesOneOnEachKindOfDevice) {
     return std::count_if(table.begin(), table.end(), has_reason);
   };
   EXPECT_EQ(count([](const ExchangeRow& row) { return !row.auto_on_host.empty(); }), 1);
-  EXPECT_EQ(count([](const ExchangeRow& row) { return !row.auto_on_gpu.empty(); }), 1);
+  EXPECT_EQ(
+      count([](const ExchangeRow& row) { return !row.auto_on_gpu.empty() && !row.shares_memory; }),
+      1);
   EXPECT_EQ(choose_exchange("auto").name, "ragged");
   EXPECT_EQ(choose_exchange("auto").reason,
             "auto: on host ranks ragged sends the fewest rows, gather is only its oracle");
-  EXPECT_EQ(choose_exchange("auto", true).name, "gather");
-  EXPECT_EQ(choose_exchange("auto", true).reason.find("auto: on GPUs gather never waits"), 0U);
+  EXPECT_EQ(choose_exchange("auto", true).name, "symmetric");
+  EXPECT_EQ(choose_exchange("auto", true).reason.find("auto: GPUs that reach each other"), 0U);
+  const auto apart = choose_exchange("auto", true, "ranks 0 and 1 are on hosts a and b");
+  EXPECT_EQ(apart.name, "gather");
+  EXPECT_EQ(apart.reason.find("auto: not symmetric, because ranks 0 and 1 are on hosts a and b; on "
+                              "GPUs gather never waits"),
+            0U)
+      << apart.reason;
+  EXPECT_EQ(choose_exchange("auto", false, "no matter what").name, "ragged");
 }
 
 TEST(ExchangeTable, WhatIsBuiltIsTakenAsConfigured) {
