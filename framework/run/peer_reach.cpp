@@ -32,7 +32,7 @@ std::string why_apart(const std::vector<RankReach>& ranks, int expert_parallel) 
     }
     const auto first = a / size * size;
     for (std::size_t b = first; b < std::min(first + size, ranks.size()); ++b) {
-      const auto why = a == b ? "" : apart(ranks, a, b);
+      auto why = a == b ? std::string() : apart(ranks, a, b);
       if (!why.empty()) {
         return why;
       }
