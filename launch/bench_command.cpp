@@ -3,14 +3,17 @@
 #include <functional>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <thread>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/exec/bench.hpp"
+#include "framework/mpi/collectives.hpp"
 #include "framework/record/record_bench.hpp"
 #include "framework/step/cuda/graph_bench.hpp"
 #include "launch/commands.hpp"
@@ -46,6 +49,66 @@ Json load_benches(const BenchOptions& options) {
   return array;
 }
 
+/// What a row has, by name.
+Json to_json(const ExchangeBenchRow& row) {
+  return {{"exchange", row.exchange},
+          {"tokens", row.tokens},
+          {"comm_sms", row.comm_sms},
+          {"routing", row.routing},
+          {"mode", row.mode},
+          {"prepare_us", row.prepare_us},
+          {"dispatch_us", row.dispatch_us},
+          {"arrange_us", row.arrange_us},
+          {"reduce_us", row.reduce_us},
+          {"combine_us", row.combine_us},
+          {"finish_us", row.finish_us},
+          {"host_us", row.host_us},
+          {"dispatch_mb", row.dispatch_megabytes},
+          {"dispatch_gbs", row.dispatch_wire_gbs},
+          {"combine_gbs", row.combine_wire_gbs},
+          {"dispatch_logical_gbs", row.dispatch_logical_gbs},
+          {"combine_logical_gbs", row.combine_logical_gbs},
+          {"wrong_words", row.wrong_words}};
+}
+
+Json to_json(const ExchangeBench& bench) {
+  auto rows = Json::array();
+  for (const auto& row : bench.rows) {
+    rows.push_back(to_json(row));
+  }
+  return {{"device", bench.device},
+          {"ranks", bench.num_ranks},
+          {"hidden", bench.hidden},
+          {"experts", bench.num_experts},
+          {"top_k", bench.top_k},
+          {"dtype", bench.dtype},
+          {"rows", std::move(rows)}};
+}
+
+/// Empty on all ranks but the first. Throws AgreedError.
+Json exchange_bench(const BenchOptions& options) {
+  auto exchange = options.exchange;
+  exchange.device = parse<DeviceKind>(options.device).value_or(DeviceKind::automatic);
+  std::optional<AgreedError> problem;
+  Json results;
+  {
+    const MpiSession session(nullptr, nullptr);
+    const bool prints = session.rank().value == 0;
+    try {
+      const auto bench = bench_exchange(session, exchange, WaitPolicy{});
+      results = prints ? to_json(bench) : Json();
+    } catch (const InputError& error) {  // on all ranks
+      problem.emplace(error.exit_code(), prints ? error.what() : "");
+    } catch (const AgreedError& error) {
+      problem.emplace(error);
+    }
+  }
+  if (problem) {
+    throw AgreedError(*problem);
+  }
+  return results;
+}
+
 using Bench = std::function<Json(const BenchOptions&)>;
 
 const std::map<std::string, Bench>& benches() {
@@ -60,6 +123,7 @@ const std::map<std::string, Bench>& benches() {
          return Json(bench_record({.folder = std::filesystem::temp_directory_path()}));
        }},
       {"load", load_benches},
+      {"exchange", exchange_bench},
   };
   return all;
 }
@@ -69,31 +133,54 @@ std::string cell(const Json& value) {
                                  : (value.is_string() ? value.get<std::string>() : value.dump());
 }
 
-/// Rows of results as a table; one object as a list of names and values.
-void print(const Json& results) {
+void print_rows(const Json& rows, const std::vector<std::string>& names) {
   std::vector<TextTable::Column> columns;
-  const auto& first = results.is_array() ? results.at(0) : results;
+  for (const auto& name : names) {
+    columns.push_back(
+        {name, rows.at(0).at(name).is_string() ? TextTable::Align::left : TextTable::Align::right});
+  }
+  TextTable table(columns);
+  for (const auto& result : rows) {
+    std::vector<std::string> row;
+    for (const auto& name : names) {
+      row.push_back(cell(result.at(name)));
+    }
+    table.add_row(row);
+  }
+  std::cout << table.to_string();
+}
+
+/// Rows of results as a table; one object as a list of names and values, and its rows behind it.
+void print(const Json& results) {
   if (results.is_array()) {
-    for (const auto& [name, value] : first.items()) {
-      columns.push_back(
-          {name, value.is_string() ? TextTable::Align::left : TextTable::Align::right});
+    std::vector<std::string> names;
+    for (const auto& [name, value] : results.at(0).items()) {
+      names.push_back(name);
     }
-    TextTable table(columns);
-    for (const auto& result : results) {
-      std::vector<std::string> row;
-      for (const auto& [name, value] : result.items()) {
-        row.push_back(cell(value));
-      }
-      table.add_row(row);
-    }
-    std::cout << table.to_string();
+    print_rows(results, names);
     return;
   }
   TextTable table({{"quantity", TextTable::Align::left}, {"value"}});
   for (const auto& [name, value] : results.items()) {
-    table.add_row({name, cell(value)});
+    if (!value.is_array()) {
+      table.add_row({name, cell(value)});
+    }
   }
   std::cout << table.to_string();
+  if (results.contains("rows")) {
+    print_rows(results.at("rows"),
+               {"exchange",
+                "tokens",
+                "comm_sms",
+                "routing",
+                "mode",
+                "dispatch_us",
+                "combine_us",
+                "host_us",
+                "dispatch_gbs",
+                "combine_gbs",
+                "wrong_words"});
+  }
 }
 
 }  // namespace
@@ -107,7 +194,18 @@ int bench_command(const BenchOptions& options) {
     }
     throw InputError("bench '" + options.what + "' is not built; there are: " + join_names(built));
   }
-  const auto results = bench->second(options);
+  Json results;
+  try {
+    results = bench->second(options);
+  } catch (const AgreedError& error) {
+    if (*error.what() != '\0') {
+      log_line(error.what());
+    }
+    return error.exit_code();
+  }
+  if (results.is_null()) {
+    return kExitDone;  // the first rank prints
+  }
   if (options.format == OutputFormat::json) {
     std::cout << results.dump(2) << "\n";
   } else {

@@ -4,7 +4,7 @@
 #     build    configures the preset cuda, builds dovetail and the GPU tests
 #     test     ctest -L gpu without the matrix
 #     matrix   the verification matrix on GPUs (tests/gpu/*_test.py)
-#     bench    experiments/gpu_*.yaml on 1, 2 and 4 GPUs, as many as there are, and dovetail bench graph
+#     bench    experiments/gpu_*.yaml on 1, 2 and 4 GPUs, as many as there are, and dovetail bench graph, exchange
 # A failed stage does not stop the next one. Exit code: 0 all well, 1 something failed.
 # Without GPUs tests show as skipped and nothing is measured.
 #   BUILD             build folder (default /tmp/dovetail-build)
@@ -103,6 +103,11 @@ stage_bench() {
   export DOVETAIL_BIN=$build/bin/dovetail
   most=$((gpus >= 4 ? 4 : gpus >= 2 ? 2 : 1))
   limited launch/run_local.sh 1 bench graph || failed+="bench graph "
+  # Of DeepSeek-V3's width, then of a narrower model.
+  [ "$most" -lt 2 ] || {
+    limited launch/run_local.sh "$most" bench exchange --device cuda --tokens 128,4096 --comm-sms 4,8,16 || failed+="bench exchange "
+    limited launch/run_local.sh "$most" bench exchange --device cuda --tokens 128 --hidden 2048 --experts 128 || failed+="bench exchange "
+  }
   measure "gpu_decode-np$most" "$most" experiments/gpu_decode.yaml --set parallel.expert_parallel="$most"
   measure "gpu_prefill-np$most" "$most" experiments/gpu_prefill.yaml --set parallel.expert_parallel="$most"
   for ranks in 1 2 4; do

@@ -66,6 +66,25 @@ void add_run(CLI::App& app, RunOptions& options) {
       ->allow_extra_args(false);
 }
 
+/// Lists are written with commas.
+void add_bench_exchange(CLI::App& bench, BenchOptions& options) {
+  auto& exchange = options.exchange;
+  bench.add_option("--device", options.device, "exchange: where the ranks of mpirun are")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  bench.add_option("--exchanges", exchange.exchanges, "exchange: which (default: all)")
+      ->delimiter(',');
+  bench.add_option("--tokens", exchange.tokens, "exchange: tokens of a rank")->delimiter(',');
+  bench.add_option("--comm-sms", exchange.comm_sms, "exchange: SMs on a GPU (default 8)")
+      ->delimiter(',');
+  bench
+      .add_option(
+          "--routings", exchange.routings, "exchange: balanced (default), zipf, one_sided, empty")
+      ->delimiter(',');
+  bench.add_option("--hidden", exchange.hidden, "exchange: elements of a row");
+  bench.add_option("--experts", exchange.num_experts, "exchange: of all ranks");
+  bench.add_option("--top-k", exchange.top_k, "exchange: experts of a token (default 8)");
+}
+
 void add_compare(CLI::App& app, CompareCommandOptions& options) {
   auto* command = app.add_subcommand("compare", "compare the times of policies or whole runs");
   command->add_option("DIR", options.folders, "run folders or policy folders, or one sweep");
@@ -119,7 +138,9 @@ void add_commands(CLI::App& app, CommandLine& line) {
   add_compare(app, line.compare);
   auto* bench = app.add_subcommand("bench", "measure Dovetail's own costs");
   bench
-      ->add_option("WHAT", line.bench.what, "handoff, runner, plan, graph, attention, record, load")
+      ->add_option("WHAT",
+                   line.bench.what,
+                   "handoff, runner, plan, graph, attention, record, load, exchange")
       ->required();
   bench
       ->add_option("--checkpoint-mib",
@@ -129,6 +150,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   bench->add_option("--expert-parallel",
                     line.bench.expert_parallel,
                     "load: ranks, of which the first one's part is read (default 2)");
+  add_bench_exchange(*bench, line.bench);
   add_format(bench, line.bench.format);
   auto* info =
       app.add_subcommand("info", "print versions, devices, and everything there is to choose");

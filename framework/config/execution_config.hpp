@@ -57,8 +57,8 @@ struct ExecutionConfig {
   HandOff hand_off = HandOff::threads;
   std::string exchange = "auto";
   int comm_sms = 8;  ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
-  double padded_capacity = 1.0;    ///< of `padded`: a block to one peer holds that share of the
-                                   ///< largest ubatch's tokens; above 0, at most 1
+  double padded_capacity = 1.0;    ///< of `padded` and `symmetric`: a block to one peer holds that
+                                   ///< share of the largest ubatch's tokens; above 0, at most 1
   int timeout_s = 60;              ///< seconds; bound of every wait
   int page_size = 16;              ///< tokens of a page of the KV cache
   std::int64_t cache_tokens = 0;   ///< capacity of a rank's KV cache, a multiple of page_size; 0 =
@@ -105,8 +105,8 @@ struct ExecutionConfig {
     keys.text("exchange",
               &E::exchange,
               "text",
-              "How rows travel between ranks: for example `ragged`, `gather` or `padded` (GPU "
-              "only). `dovetail info` lists all exchanges.")
+              "How rows travel between ranks: for example `ragged`, `gather`, or on GPUs `padded` "
+              "and `symmetric`. `dovetail info` lists all exchanges.")
         .holds("`auto` or the name of an exchange");
     keys.whole("comm_sms",
                &E::comm_sms,
@@ -114,12 +114,13 @@ struct ExecutionConfig {
                1024,
                "On a GPU: the SMs that the exchange may use; the matrix products leave them out. A "
                "GPU takes 1, 2, 4, ... 64.");
-    keys.number("padded_capacity",
-                &E::padded_capacity,
-                1e-3,
-                1.0,
-                "Of `padded`: the share of the largest ubatch's tokens that a block to one peer "
-                "holds. More tokens for one peer are an error.");
+    keys.number(
+        "padded_capacity",
+        &E::padded_capacity,
+        1e-3,
+        1.0,
+        "Of `padded` and `symmetric`: the share of the largest ubatch's tokens that a block "
+        "to one peer holds. More tokens for one peer are an error.");
     keys.whole("timeout_s", &E::timeout_s, 1, 86'400, "The bound of every wait, in seconds.");
     keys.whole("page_size", &E::page_size, 1, 65'536, "Tokens of a page of the KV cache.");
     keys.whole("cache_tokens",

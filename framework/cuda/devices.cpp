@@ -57,6 +57,21 @@ std::vector<VisibleGpu> visible_gpus() {
   return gpus;
 }
 
+std::vector<std::string> reachable_gpus(int ordinal) {
+  std::vector<std::string> reached;
+  const auto gpus = visible_gpus();
+  for (int device = 0; device < static_cast<int>(gpus.size()); ++device) {
+    int can = device == ordinal ? 1 : 0;
+    if (can == 0 && cudaDeviceCanAccessPeer(&can, ordinal, device) != cudaSuccess) {
+      can = 0;
+    }
+    if (can != 0) {
+      reached.push_back(gpus[static_cast<std::size_t>(device)].uuid);
+    }
+  }
+  return reached;
+}
+
 std::string cuda_problem() {
   int count = 0;
   const auto status = cudaGetDeviceCount(&count);
@@ -78,6 +93,10 @@ std::string cuda_versions() {
 #else
 
 std::vector<VisibleGpu> visible_gpus() {
+  return {};
+}
+
+std::vector<std::string> reachable_gpus(int /*ordinal*/) {
   return {};
 }
 

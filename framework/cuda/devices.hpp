@@ -20,6 +20,9 @@ struct VisibleGpu {
 /// means no GPUs.
 std::vector<VisibleGpu> visible_gpus();
 
+/// The uuids of those that this process sees whose memory GPU `ordinal` can map, itself included.
+std::vector<std::string> reachable_gpus(int ordinal);
+
 /// What CUDA says where it finds no GPU, or that this build has no CUDA; empty = it finds some.
 std::string cuda_problem();
 

@@ -9,6 +9,7 @@
 #include "framework/cuda/devices.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/run/assign_gpus.hpp"
+#include "framework/run/peer_reach.hpp"
 
 namespace dovetail {
 namespace {
@@ -92,6 +93,25 @@ Agreed assign_together(const Ranks& ranks, const std::vector<VisibleGpu>& gpus) 
   return agreed;
 }
 
+/// See why_apart. Collective over the world.
+std::string find_what_is_apart(const Ranks& ranks, int ordinal) {
+  const auto& world = ranks.groups.world;
+  const RankReach own = {
+      .host = ranks.session.host(),
+      .uuid = visible_gpus().at(static_cast<std::size_t>(ordinal)).uuid,
+      .reached = reachable_gpus(ordinal),
+      .forbidden = what_forbids_sharing(std::getenv)};  // NOLINT(concurrency-mt-unsafe)
+  const auto texts = gather_texts(world, reach_text(own), ranks.wait);
+  std::string why;
+  if (ranks.is_first()) {
+    std::vector<RankReach> all;
+    std::transform(texts.begin(), texts.end(), std::back_inserter(all), parse_reach);
+    why = why_apart(all, ranks.grid.expert_parallel);
+  }
+  broadcast_text(world, why, ranks.wait);
+  return why;
+}
+
 }  // namespace
 
 std::string what_needs_cpu(const Experiment& experiment) {
@@ -120,7 +140,10 @@ DevicePlacement choose_device(const RunContext& context) {
   if (choice.needs_cpu.empty()) {
     const auto agreed = assign_together(ranks, visible_gpus());
     if (agreed.problem.empty()) {
-      return {.kind = DeviceKind::cuda, .ordinal = agreed.ordinal, .name = agreed.name};
+      return {.kind = DeviceKind::cuda,
+              .ordinal = agreed.ordinal,
+              .name = agreed.name,
+              .gpus_apart = find_what_is_apart(ranks, agreed.ordinal)};
     }
     choice.problem = agreed.problem;
     choice.any_visible = agreed.any_visible;

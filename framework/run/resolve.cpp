@@ -20,7 +20,7 @@ namespace {
 
 ResolvedExecution resolve_execution(const ExecutionConfig& execution, const ResolvedPlace& place) {
   const bool on_gpu = place.device == DeviceKind::cuda;
-  auto exchange = choose_exchange(execution.exchange, on_gpu);
+  auto exchange = choose_exchange(execution.exchange, on_gpu, place.gpus_apart);
   ResolvedExecution resolved;
   resolved.device = place.device;
   resolved.device_name = place.device_name;

@@ -33,6 +33,7 @@ struct ResolvedPlace {
   DeviceKind device = DeviceKind::cpu;  ///< cpu or cuda
   std::string device_name = "cpu";      ///< or the GPU's
   int world_size = 1;
+  std::string gpus_apart;  ///< see DevicePlacement; what nobody has looked at is not
 };
 
 /// A policy but for its bounds: its execution against what the device can run, its schedules

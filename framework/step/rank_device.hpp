@@ -22,6 +22,7 @@ struct DevicePlacement {
   DeviceKind kind = DeviceKind::cpu;  ///< cpu or cuda; equal on all ranks
   int ordinal = 0;                    ///< of the rank's GPU among those that it sees
   std::string name = "cpu";           ///< of rank 0's device; GPUs are taken to be alike
+  std::string gpus_apart;  ///< why those of an ep group cannot share memory; empty = they can
 };
 
 /// One a rank and run; outlives the policies' drivers.

@@ -276,17 +276,17 @@ TEST_P(DeviceExchange, WrongIdsAreFoundAfterTheStep) {
   EXPECT_EQ(pass(0, -1), "accepted");  // told once each, and none is no mistake
 }
 
-class PaddedExchange : public ::testing::Test {
+class FixedBlocks : public ::testing::TestWithParam<std::string> {
  protected:
   TestGroup group_;
   std::uint64_t seed_ = fresh_seed();
 };
 
 // All rows of all ranks go to the last rank; its block holds a quarter of them.
-TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
+TEST_P(FixedBlocks, ThatAreTooSmallAreNamed) {
   DOVETAIL_REQUIRE_GPU();
   auto made = group_.shape(2, 2);
-  ExchangeFacade exchange(make_on_gpu(group_, "padded", made, 0.25), made, 16);
+  ExchangeFacade exchange(make_on_gpu(group_, GetParam(), made, 0.25), made, 16);
   const auto run = [&](std::int64_t num_tokens, Routing routing) {
     const std::vector<std::int64_t> tokens(static_cast<std::size_t>(group_.size), num_tokens);
     const auto batch = make_batch(made, tokens, routing, Weights::random, seed_);
@@ -311,7 +311,7 @@ TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
   const int last_rank = group_.size - 1;
   // one_expert: every token chooses the last expert first, then the one before.
   const std::string expected =
-      "exchange padded: rank " + std::to_string(group_.rank) + ", layer 7, expert " +
+      "exchange " + GetParam() + ": rank " + std::to_string(group_.rank) + ", layer 7, expert " +
       std::to_string(made.num_experts - 1) + " (ubatch 0, token 4): 16 rows for ep rank " +
       std::to_string(last_rank) +
       " do not fit into a block of 4; allowed: a larger execution.padded_capacity";
@@ -320,6 +320,10 @@ TEST_F(PaddedExchange, BlocksThatAreTooSmallAreNamed) {
   EXPECT_EQ(join_problems(run(4, Routing::uniform)), "");
   EXPECT_NO_THROW(exchange.buffers().check_step());
 }
+
+INSTANTIATE_TEST_SUITE_P(BackEnds,
+                         FixedBlocks,
+                         ::testing::Values("padded", "symmetric", "copy_engine"));
 
 }  // namespace
 }  // namespace dovetail::test

@@ -261,7 +261,7 @@ class GpuFailures(GpuTest):
 
     def test_a_failed_capture_on_one_rank_costs_that_step_only(self):
         text = checked(ep=2).replace("dtype: float32", "dtype: bfloat16").replace("mode: tolerance", "mode: bitwise")
-        for graph, exchange in (("full", "gather"), ("full", "padded"), ("piecewise", "ragged")):
+        for graph, exchange in (("full", "gather"), ("full", "padded"), ("full", "symmetric"), ("piecewise", "ragged")):
             with self.subTest(graph=graph, exchange=exchange):
                 run, outcome = self.run_on(
                     2, text, f"capture-{graph}-{exchange}", "--policy", "dual_gather", "--set", f"execution.exchange={exchange}",
@@ -276,17 +276,24 @@ class GpuFailures(GpuTest):
                         self.assertEqual(file["timing/decision"][..., 1].tolist(), [[GRAPH_MODES.index(graph)]] * 2)
 
     def test_a_hanging_rank_is_noticed(self):
-        outcome = self.fail("hang", "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}")
-        self.assertRegex(outcome.err, self.PLACE + ".*4000 ms")
+        for exchange in ("gather", "symmetric"):
+            with self.subTest(exchange=exchange):
+                outcome = self.fail(f"hang-{exchange}", "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}",
+                                    "--set", f"policies.dual_gather.exchange={exchange}")
+                self.assertRegex(outcome.err, self.PLACE + ".*4000 ms")
 
     def test_a_killed_rank_ends_the_run(self):
-        self.fail("kill", "{kind: kill, rank: 1, ubatch: 0, layer: 1, phase: experts, iteration: 1}", code=137)
+        for exchange in ("gather", "symmetric"):
+            with self.subTest(exchange=exchange):
+                self.fail(f"kill-{exchange}", "{kind: kill, rank: 1, ubatch: 0, layer: 1, phase: experts, iteration: 1}",
+                          "--set", f"policies.dual_gather.exchange={exchange}", code=137)
 
-    def test_an_overflow_of_padded_is_an_error(self):
-        text = checked(ep=2).replace("dtype: float32", "dtype: bfloat16").replace("exchange: ragged", "exchange: padded, padded_capacity: 0.1")
-        for graph in ("none", "full"):
-            with self.subTest(graph=graph):
-                _, outcome = self.run_on(2, text, f"overflow-{graph}", "--policy", "sequential", "--set", "workload.routing={zipf: 1.5}",
+    def test_an_overflow_of_fixed_blocks_is_an_error(self):
+        for exchange, graph in (("padded", "none"), ("padded", "full"), ("symmetric", "none"), ("symmetric", "full")):
+            text = checked(ep=2).replace("dtype: float32", "dtype: bfloat16")
+            text = text.replace("exchange: ragged", f"exchange: {exchange}, padded_capacity: 0.1")
+            with self.subTest(exchange=exchange, graph=graph):
+                _, outcome = self.run_on(2, text, f"overflow-{exchange}-{graph}", "--policy", "sequential", "--set", "workload.routing={zipf: 1.5}",
                                          "--set", f"execution.graph={graph}", code=3)
                 self.assertRegex(outcome.err, r"rank \d+.*layer \d+.*expert \d+")
                 self.assertNotIn("verdict", outcome.out)

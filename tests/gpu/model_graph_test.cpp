@@ -273,9 +273,9 @@ std::vector<ModelGraphSetting> settings() {
       {"sequential", 1}, {"dual_batch", 2}, {"dual_batch", 3}, {"staged", 2}};
   for (const auto& [policy, num_ubatches] : policies) {
     for (const auto phase : {WorkPhase::prefill, WorkPhase::decode}) {
-      for (const auto* exchange : {"gather", "padded"}) {
+      for (const auto* exchange : {"gather", "padded", "symmetric"}) {
         const bool has_threads =
-            (phase == WorkPhase::prefill) == (std::string(exchange) == "gather");
+            (phase == WorkPhase::prefill) == (std::string(exchange) != "padded");
         all.push_back({.policy = policy,
                        .num_ubatches = num_ubatches,
                        .phase = phase,

@@ -26,8 +26,9 @@ cudaGraph_t graph_in_capture(cudaStream_t stream) {
   return status == cudaStreamCaptureStatusActive ? graph : nullptr;
 }
 
-bool is_nccl(const GraphNode& node) {
-  return node.function.find("nccl") != std::string::npos;
+bool is_of_wire(const GraphNode& node) {
+  return node.function.find("nccl") != std::string::npos ||
+         node.function.find("push_kernel") != std::string::npos;
 }
 
 bool are_ordered(const Reachability& orders, int a, int b) {
@@ -42,22 +43,22 @@ std::string error_of_op(const Op& op,
                         bool has_peers,
                         int& per_exchange) {
   const auto count = static_cast<int>(kernels.size());
-  const auto of_nccl = static_cast<int>(std::count_if(kernels.begin(), kernels.end(), [&](int k) {
-    return is_nccl(shape.nodes[static_cast<std::size_t>(k)]);
+  const auto of_wire = static_cast<int>(std::count_if(kernels.begin(), kernels.end(), [&](int k) {
+    return is_of_wire(shape.nodes[static_cast<std::size_t>(k)]);
   }));
   const std::string found =
-      " has " + std::to_string(count) + " kernels, " + std::to_string(of_nccl) + " of NCCL" +
+      " has " + std::to_string(count) + " kernels, " + std::to_string(of_wire) + " of the wire" +
       (count > 0 ? ", the first is '" +
                        shape.nodes[static_cast<std::size_t>(kernels.front())].function + "'"
                  : "");
   if (!is_exchange(op.phase)) {
-    return count == 0 || of_nccl > 0 ? found : "";
+    return count == 0 || of_wire > 0 ? found : "";
   }
   if (!has_peers) {
     return count > 0 ? found + "; there are no peers" : "";
   }
-  per_exchange = per_exchange < 0 ? of_nccl : per_exchange;
-  if (of_nccl == 0 || of_nccl != count || of_nccl != per_exchange) {
+  per_exchange = per_exchange < 0 ? of_wire : per_exchange;
+  if (of_wire == 0 || of_wire != count || of_wire != per_exchange) {
     return found + "; the first exchange op has " + std::to_string(per_exchange);
   }
   return "";
@@ -192,11 +193,11 @@ std::vector<std::string> structure_errors(const Schedule& schedule,
   return errors;
 }
 
-int num_unordered_pairs(const StepKernels& kernels, bool nccl_only) {
+int num_unordered_pairs(const StepKernels& kernels, bool wire_only) {
   const auto& nodes = kernels.shape.nodes;
   std::vector<int> chosen;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (nodes[i].type == cudaGraphNodeTypeKernel && (!nccl_only || is_nccl(nodes[i]))) {
+    if (nodes[i].type == cudaGraphNodeTypeKernel && (!wire_only || is_of_wire(nodes[i]))) {
       chosen.push_back(static_cast<int>(i));
     }
   }
@@ -221,7 +222,7 @@ int kernels_beside(const Schedule& schedule, const StepKernels& kernels, std::si
       const auto& transfer = kernels.of_op[op];
       count += std::none_of(transfer.begin(),
                             transfer.end(),
-                            [&](int of_nccl) { return are_ordered(found, kernel, of_nccl); })
+                            [&](int of_wire) { return are_ordered(found, kernel, of_wire); })
                    ? 1
                    : 0;
     }

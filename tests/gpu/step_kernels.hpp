@@ -54,19 +54,19 @@ struct StepKernels {
 StepKernels kernels_of(const CapturedStep& step, const NodeWatch& watch);
 
 /// What is wrong with the graph of a whole step, a sentence each: a kernel that no op has launched;
-/// an exchange op without NCCL's kernels, or with another number of them than the others (without
-/// peers: with any); another op with one, or without any kernel; an order of the schedule that the
-/// kernels of two ops lack; an order that the schedule does not ask for, which would forbid an
-/// overlap.
+/// an exchange op without kernels of the wire (NCCL's, or the one of `symmetric`), or with another
+/// number of them than the others (without peers: with any); another op with one, or without any
+/// kernel; an order of the schedule that the kernels of two ops lack; an order that the schedule
+/// does not ask for, which would forbid an overlap.
 std::vector<std::string> structure_errors(const Schedule& schedule,
                                           const StepKernels& kernels,
                                           bool has_peers);
 
-/// Pairs of the graph's kernels of which neither comes before the other; with `nccl_only` of those
-/// of NCCL.
-int num_unordered_pairs(const StepKernels& kernels, bool nccl_only);
+/// Pairs of the graph's kernels of which neither comes before the other; with `wire_only` of those
+/// of the wire.
+int num_unordered_pairs(const StepKernels& kernels, bool wire_only);
 
-/// Kernels of ops that are no exchange with no path to or from any of NCCL's kernels of `op`.
+/// Kernels of ops that are no exchange with no path to or from any kernel of the wire of `op`.
 int kernels_beside(const Schedule& schedule, const StepKernels& kernels, std::size_t op);
 
 /// The first few.

@@ -3,6 +3,7 @@
 
 cli_test.py [unittest arguments]; DOVETAIL_BIN names the executable, DOVETAIL_MPIRUN the launch line.
 """
+import itertools
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cli import BIN, MPIRUN, TOP, CliTest, dovetail, execute, mpirun
+from cli import BIN, MPIRUN, TOP, CliTest, dovetail, exchanges_on, execute, mpirun
 
 PHASES = ["embed", "attention", "route", "dispatch", "experts", "shared_experts", "combine", "output"]
 
@@ -531,6 +532,26 @@ class Tools(SmallTest):
         info = json.loads(dovetail("info", "--format", "json").out)
         self.assertIn("qwen3_moe", info["architectures"])
         self.assertIn("ragged", info["exchanges"])
+
+    def test_bench_exchange_measures_and_checks(self):
+        routings = ["balanced", "one_sided", "empty"]
+        options = ["bench", "exchange", "--device", "cpu", "--tokens", "3,40", "--hidden", "64", "--experts", "8", "--top-k", "2", "--routings"]
+        outcome = mpirun(2, *options, ",".join(routings), "--format", "json")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        told = json.loads(outcome.out)  # of one rank
+        self.assertEqual((told["ranks"], told["hidden"], told["experts"]), (2, 64, 8))
+        rows = {(row["exchange"], row["tokens"], row["routing"]): row for row in told["rows"]}
+        self.assertEqual(set(rows), set(itertools.product(exchanges_on("CPU"), [3, 40], routings)) | {("(MPI all-to-all)", n, "balanced") for n in (3, 40)})
+        self.assertEqual({row["wrong_words"] for row in rows.values()}, {0})
+        for (exchange, tokens, routing), row in rows.items():
+            with self.subTest(exchange=exchange, tokens=tokens, routing=routing):
+                self.assertGreater(row["dispatch_us"], 0)
+                self.assertEqual(row["combine_gbs"] > 0, routing != "empty" and not exchange.startswith("("))
+        # All tokens of rank 0 go to rank 1: 40 rows of 64 floats, and a little that says what they are.
+        self.assertTrue(40 * 256e-6 < rows["ragged", 40, "one_sided"]["dispatch_mb"] < 40 * 320e-6)
+        wrong = mpirun(2, *options, "even")
+        self.assertEqual(wrong.code, 2, str(wrong))
+        self.assertEqual(wrong.err.count("unknown routing 'even'; known: balanced, zipf, one_sided, empty"), 1, str(wrong))
 
     def test_info_lists_the_keys(self):
         keys = {key["key"]: key for key in json.loads(dovetail("info", "--keys", "--format", "json").out)}

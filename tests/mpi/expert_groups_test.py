@@ -94,7 +94,7 @@ class ExpertGroups(CliTest):
         outcome = dovetail("check", self.experiment("  - {name: a, schedule: expert_groups}\n"), "--ranks", "2", "--set", "execution.device=cuda",
                            "--gpu-memory-gib", "80")
         self.assertEqual(outcome.code, 2)
-        self.assertIn("policy a: 2 groups of experts: exchange 'gather' on GPUs takes the experts of a rank as one", outcome.err)
+        self.assertIn("policy a: 2 groups of experts: exchange 'symmetric' on GPUs takes the experts of a rank as one", outcome.err)
 
 
 if __name__ == "__main__":

@@ -69,8 +69,18 @@ std::vector<ExchangeRow> make_table() {
        .summary = "blocks of fixed capacity per peer",
        .on_gpu = over_nccl(BlockKind::padded),
        .max_graph = GraphMode::full},
-      {.name = "symmetric", .summary = "own kernels over NCCL symmetric windows, full graphs"},
-      {.name = "copy_engine", .summary = "fixed blocks by copy engines, no SM"},
+      {.name = "symmetric",
+       .summary = "own kernels store exact rows into the memory of the peers over NVLink",
+       .on_gpu = over_nccl(BlockKind::symmetric),
+       .max_graph = GraphMode::full,
+       .shares_memory = true,
+       .auto_on_gpu = "GPUs that reach each other's memory need no counts on the host and no rows "
+                      "that nobody wants"},
+      {.name = "copy_engine",
+       .summary = "copy engines write blocks of fixed capacity into the memory of the peers",
+       .on_gpu = over_nccl(BlockKind::copy_engine),
+       .max_graph = GraphMode::full,
+       .shares_memory = true},
   };
 }
 

@@ -43,7 +43,10 @@ struct ExchangeRow {
 
   GraphMode max_graph = GraphMode::none;  ///< on GPUs: how much of a step can be captured
 
-  // Why `auto` takes it there; empty = it does not. One row for each kind of device has a reason.
+  bool shares_memory = false;  ///< needs GPUs that reach each other's memory
+
+  // Why `auto` takes it there; empty = it does not. It takes the last row that fits; one row for
+  // each kind of device has a reason and needs nothing.
   std::string auto_on_host;
   std::string auto_on_gpu;
 

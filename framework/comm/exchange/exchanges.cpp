@@ -1,7 +1,5 @@
 #include "framework/comm/exchange/exchanges.hpp"
 
-#include <algorithm>
-
 #include "framework/base/check.hpp"
 #include "framework/base/text.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
@@ -72,16 +70,26 @@ std::vector<Description> describe_exchanges() {
   return all;
 }
 
-ExchangeChoice choose_exchange(const std::string& requested, bool on_gpu) {
+ExchangeChoice choose_exchange(const std::string& requested,
+                               bool on_gpu,
+                               const std::string& gpus_apart) {
   if (requested != "auto") {
     return {.name = find_built(requested, on_gpu).name, .reason = "as configured"};
   }
-  const auto& table = exchange_table();
-  const auto chosen = std::find_if(table.begin(), table.end(), [&](const ExchangeRow& row) {
-    return !reason_for_auto(row, on_gpu).empty();
-  });
-  DOVETAIL_CHECK(chosen != table.end(), "the table of exchanges has no row for auto");
-  return {.name = chosen->name, .reason = "auto: " + reason_for_auto(*chosen, on_gpu)};
+  const ExchangeRow* chosen = nullptr;
+  std::string left_out;
+  for (const auto& row : exchange_table()) {
+    if (reason_for_auto(row, on_gpu).empty()) {
+      continue;
+    }
+    if (on_gpu && row.shares_memory && !gpus_apart.empty()) {
+      left_out = "not " + row.name + ", because " + gpus_apart + "; ";
+    } else {
+      chosen = &row;
+    }
+  }
+  DOVETAIL_CHECK(chosen != nullptr, "the table of exchanges has no row for auto");
+  return {.name = chosen->name, .reason = "auto: " + left_out + reason_for_auto(*chosen, on_gpu)};
 }
 
 std::unique_ptr<Exchange> make_exchange(const std::string& kind,

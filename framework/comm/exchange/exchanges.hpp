@@ -22,10 +22,13 @@ struct ExchangeChoice {
   std::string reason;  ///< one line for people
 };
 
-/// Resolves "auto"; any other name must be a back end that is built for host ranks or, with
+/// Resolves "auto": on GPUs one that shares memory, unless `gpus_apart` says why the GPUs of an ep
+/// group cannot; any other name must be a back end that is built for host ranks or, with
 /// `on_gpu`, for GPUs (InputError otherwise; in a build without CUDA, too, GPUs can be planned
 /// for).
-ExchangeChoice choose_exchange(const std::string& requested, bool on_gpu = false);
+ExchangeChoice choose_exchange(const std::string& requested,
+                               bool on_gpu = false,
+                               const std::string& gpus_apart = "");
 
 // Below: `kind` is resolved and built for that kind of device (InputError otherwise).
 

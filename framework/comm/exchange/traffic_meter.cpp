@@ -4,33 +4,48 @@
 
 namespace dovetail {
 
+namespace {
+
+constexpr std::int64_t Traffic::*kParts[] = {&Traffic::dispatch_wire_bytes,
+                                             &Traffic::combine_wire_bytes,
+                                             &Traffic::dispatch_received_bytes,
+                                             &Traffic::combine_received_bytes,
+                                             &Traffic::dispatch_logical_bytes,
+                                             &Traffic::combine_logical_bytes,
+                                             &Traffic::counts_wait_ns};
+static_assert(sizeof kParts / sizeof *kParts == sizeof(Traffic) / sizeof(std::int64_t));
+
+}  // namespace
+
 Traffic& Traffic::operator+=(const Traffic& more) {
-  dispatch_wire_bytes += more.dispatch_wire_bytes;
-  combine_wire_bytes += more.combine_wire_bytes;
-  dispatch_received_bytes += more.dispatch_received_bytes;
-  combine_received_bytes += more.combine_received_bytes;
-  dispatch_logical_bytes += more.dispatch_logical_bytes;
-  combine_logical_bytes += more.combine_logical_bytes;
-  counts_wait_ns += more.counts_wait_ns;
+  for (const auto part : kParts) {
+    this->*part += more.*part;
+  }
   return *this;
 }
 
-TrafficMeter::TrafficMeter(std::function<std::int64_t()> read_choices, std::int64_t row_bytes)
-    : read_choices_(std::move(read_choices)), row_bytes_(row_bytes) {}
+Traffic& Traffic::operator-=(const Traffic& less) {
+  for (const auto part : kParts) {
+    this->*part -= less.*part;
+  }
+  return *this;
+}
+
+TrafficMeter::TrafficMeter(std::function<Traffic()> read_device)
+    : read_device_(std::move(read_device)) {}
 
 Traffic TrafficMeter::traffic() const {
   Traffic all = sum_;
-  if (read_choices_) {
-    const auto bytes = (read_choices_() - choices_before_) * row_bytes_;
-    all.dispatch_logical_bytes += bytes;
-    all.combine_logical_bytes += bytes;
+  if (read_device_) {
+    all += read_device_();
+    all -= before_;
   }
   return all;
 }
 
 void TrafficMeter::reset() {
-  if (read_choices_) {
-    choices_before_ = read_choices_();
+  if (read_device_) {
+    before_ = read_device_();
   }
   sum_ = Traffic{};
 }

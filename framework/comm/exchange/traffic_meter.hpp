@@ -20,6 +20,7 @@ struct Traffic {
   std::int64_t counts_wait_ns = 0;  ///< time blocked on counts
 
   Traffic& operator+=(const Traffic& more);
+  Traffic& operator-=(const Traffic& less);
 };
 
 /// Sums since construction or reset. Back ends add in dispatch and combine; others call it while no
@@ -31,10 +32,10 @@ class TrafficMeter {
   /// Logical bytes are added like all others.
   TrafficMeter() = default;
 
-  /// For a device whose kernels count the choices that they route, in replays, too: logical bytes
-  /// are `row_bytes` for each choice, and back ends add none. `read_choices` gives the choices of
-  /// all steps, may wait for the device, and is called by traffic() and reset().
-  TrafficMeter(std::function<std::int64_t()> read_choices, std::int64_t row_bytes);
+  /// For a device whose kernels count, in replays, too: back ends do not add what these count.
+  /// `read_device` gives the sums of all steps, may wait for the device, and is called by traffic()
+  /// and reset().
+  explicit TrafficMeter(std::function<Traffic()> read_device);
 
   void add(const Traffic& sent) { sum_ += sent; }
 
@@ -47,9 +48,8 @@ class TrafficMeter {
   Traffic take_captured();
 
  private:
-  std::function<std::int64_t()> read_choices_;
-  std::int64_t row_bytes_ = 0;
-  std::int64_t choices_before_ = 0;  ///< when it was reset
+  std::function<Traffic()> read_device_;
+  Traffic before_;  ///< what the device had counted when the meter was reset
   Traffic sum_;
   Traffic captured_;
 };

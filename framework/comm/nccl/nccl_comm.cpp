@@ -14,6 +14,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/log.hpp"
+#include "framework/comm/nccl/abort_word.hpp"
 #include "framework/comm/nccl/poll.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/nccl_version.hpp"
@@ -80,6 +81,7 @@ struct NcclComm::State {
   std::timed_mutex mutex;
   ncclComm_t comm = nullptr;
   std::atomic<bool> failed{false};
+  AbortWord abort_word;
 
   std::string where(std::string_view what) const {
     return std::string(what) + " (NCCL communicator " + *name + ", rank " + std::to_string(rank) +
@@ -110,6 +112,7 @@ struct NcclComm::State {
   /// holds the mutex, and nothing can be aborted under it.
   void abort() noexcept {
     failed = true;
+    abort_word.raise();  // memory that own kernels use goes with the communicator
     try {
       std::unique_lock lock(mutex, kLongestAbort);
       if (!lock.owns_lock() || comm == nullptr) {
@@ -294,6 +297,14 @@ void NcclComm::broadcast(const at::Tensor& tensor, int root, const WaitPolicy& w
     throw;
   }
   check_cuda(cudaEventDestroy(done), "cudaEventDestroy");
+}
+
+bool NcclComm::has_failed() const {
+  return state_->failed;
+}
+
+const std::uint32_t* NcclComm::abort_word() {
+  return state_->abort_word.get();
 }
 
 void NcclComm::abort() noexcept {

@@ -2,6 +2,7 @@
 // launches and the end are polled with a deadline and can be aborted.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -73,6 +74,14 @@ class NcclComm {
   /// `root`'s contents in the tensors of all ranks: contiguous, on this device, of equal size.
   /// Enqueued on the current stream, whose end is waited for. Collective. Throws as call() does.
   void broadcast(const at::Tensor& tensor, int root, const WaitPolicy& wait);
+
+  /// True after abort() or an error. Any thread.
+  bool has_failed() const;
+
+  /// A word of host memory that kernels can read: not 0 after abort(). Own kernels look at it where
+  /// they wait for a peer. Made by the first call; lives as long as the communicator, and longer
+  /// where that has failed.
+  const std::uint32_t* abort_word();
 
   /// Makes pending transfers give up, in kernels too; later calls throw RunError. Returns within
   /// some seconds, also where graphs that refer to the communicator are alive (NCCL waits for their

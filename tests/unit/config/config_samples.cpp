@@ -198,7 +198,7 @@ Capabilities host_capabilities() {
       .exchanges = {{"gather", true, true, GraphMode::full},
                     {"ragged", true, true, GraphMode::piecewise},
                     {"padded", false, true, GraphMode::full},
-                    {"symmetric", false, false, GraphMode::none, false},
+                    {"symmetric", false, true, GraphMode::full},
                     {"copy_engine", false, false, GraphMode::none, false}},
       .phases = {"embed", "attention", "experts", "output"},
       .cuda = false};

@@ -125,9 +125,10 @@ TEST(Validate, NotBuiltYet) {
        "experiment's, "
        "auto"},
       {"iterations: 10",
-       "exchange: symmetric",
+       "exchange: copy_engine",
        "11:23",
-       "execution.exchange: exchange 'symmetric' is not built yet; allowed: auto, gather, ragged, "
+       "execution.exchange: exchange 'copy_engine' is not built yet; allowed: auto, gather, "
+       "ragged, "
        "padded"},
       {"ubatches: 2",
        "exchange: copy_engine",

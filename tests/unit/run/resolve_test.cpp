@@ -81,7 +81,12 @@ TEST(ResolvePolicy, OnTheCpuNothingOfAGpuIsLeft) {
 
 TEST(ResolvePolicy, OnAGpuTheExchangeBoundsTheGraphs) {
   const auto full = resolve(decode_with(", schedule: sequential, graph: full"), kGpus);
-  EXPECT_EQ(full.execution.exchange, "gather");
+  EXPECT_EQ(full.execution.exchange, "symmetric");
+  auto apart = kGpus;
+  apart.gpus_apart = "ranks 0 and 1 are on hosts a and b";
+  const auto without = resolve(decode_with(", schedule: sequential, graph: full"), apart);
+  EXPECT_EQ(without.execution.exchange, "gather");
+  EXPECT_NE(without.execution.exchange_reason.find(apart.gpus_apart), std::string::npos);
   EXPECT_EQ(full.execution.graph, GraphMode::full);
   EXPECT_EQ(full.execution.comm_sms, 8);
   EXPECT_EQ(full.execution.plain_comm_sms, 8);
@@ -107,7 +112,7 @@ TEST(ResolvePolicy, GroupsOfExpertsThatNothingTakesAreRefusedByName) {
   const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
     return testing::input_error_of([&] { resolve(decode_with(policy), place); });
   };
-  for (const std::string exchange : {"gather", "ragged", "padded"}) {
+  for (const std::string exchange : {"gather", "ragged", "padded", "symmetric"}) {
     EXPECT_EQ(refused(", schedule: expert_groups, groups: 2, exchange: " + exchange, kGpus),
               "policy p: 2 groups of experts: exchange '" + exchange +
                   "' on GPUs takes the experts of a rank as one");

@@ -56,11 +56,13 @@ TEST(SenderLayout, TablesFollowOneAnother) {
   }
 }
 
-TEST(BlockCapacity, OnlyPaddedTakesAShare) {
+TEST(BlockCapacity, BlocksOfFixedSizeTakeAShare) {
   EXPECT_EQ(block_capacity(BlockKind::gather, 100, 0.25), 100);
   EXPECT_EQ(block_capacity(BlockKind::ragged, 100, 0.25), 100);
   EXPECT_EQ(block_capacity(BlockKind::padded, 100, 0.25), 25);
   EXPECT_EQ(block_capacity(BlockKind::padded, 101, 0.25), 26);
+  EXPECT_EQ(block_capacity(BlockKind::symmetric, 100, 0.25), 25);
+  EXPECT_EQ(block_capacity(BlockKind::copy_engine, 100, 0.25), 25);
   EXPECT_EQ(block_capacity(BlockKind::padded, 3, 0.001), 1);
   EXPECT_EQ(block_capacity(BlockKind::padded, 0, 0.5), 0);
   EXPECT_EQ(block_capacity(BlockKind::padded, 7, 1.0), 7);
@@ -80,6 +82,13 @@ TEST(ExchangeSizes, FollowFromTheKind) {
   EXPECT_EQ(padded.send_bytes, 4 * padded.block.block_bytes());
   EXPECT_EQ(padded.received_back_bytes, 4 * padded.block.part_bytes());
   EXPECT_EQ(padded.output_bytes, 100 * 4096);
+  const auto symmetric = exchange_sizes(BlockKind::symmetric, 4, 128, 8, 4096, 100, 0.5);
+  EXPECT_EQ(padded.wire_bytes, 0);
+  // Flags of two calls, a line of 128 bytes for each CTA, and as many rounds.
+  EXPECT_EQ(symmetric.wire_bytes, 2 * (64 * 128 + 64 * 4));
+  EXPECT_EQ(symmetric.total_bytes, padded.total_bytes + symmetric.wire_bytes);
+  EXPECT_EQ(FlagLayout{33}.words_per_cta(), 64);
+  EXPECT_EQ(exchange_sizes(BlockKind::symmetric, 1, 8, 2, 64, 10, 1.0).wire_bytes, 0);
   const auto few_experts = exchange_sizes(BlockKind::ragged, 4, 8, 8, 4096, 100, 1.0);
   EXPECT_EQ(few_experts.expert_rows, 4 * 100 * 2);  // a token can choose two of two local experts
   const auto alone = exchange_sizes(BlockKind::ragged, 1, 8, 2, 64, 10, 1.0);

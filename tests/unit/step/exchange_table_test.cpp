@@ -45,12 +45,21 @@ TEST(ExchangeTable, AutoTakesOneOnEachKindOfDevice) {
     return std::count_if(table.begin(), table.end(), has_reason);
   };
   EXPECT_EQ(count([](const ExchangeRow& row) { return !row.auto_on_host.empty(); }), 1);
-  EXPECT_EQ(count([](const ExchangeRow& row) { return !row.auto_on_gpu.empty(); }), 1);
+  EXPECT_EQ(
+      count([](const ExchangeRow& row) { return !row.auto_on_gpu.empty() && !row.shares_memory; }),
+      1);
   EXPECT_EQ(choose_exchange("auto").name, "ragged");
   EXPECT_EQ(choose_exchange("auto").reason,
             "auto: on host ranks ragged sends the fewest rows, gather is only its oracle");
-  EXPECT_EQ(choose_exchange("auto", true).name, "gather");
-  EXPECT_EQ(choose_exchange("auto", true).reason.find("auto: on GPUs gather never waits"), 0U);
+  EXPECT_EQ(choose_exchange("auto", true).name, "symmetric");
+  EXPECT_EQ(choose_exchange("auto", true).reason.find("auto: GPUs that reach each other"), 0U);
+  const auto apart = choose_exchange("auto", true, "ranks 0 and 1 are on hosts a and b");
+  EXPECT_EQ(apart.name, "gather");
+  EXPECT_EQ(apart.reason.find("auto: not symmetric, because ranks 0 and 1 are on hosts a and b; on "
+                              "GPUs gather never waits"),
+            0U)
+      << apart.reason;
+  EXPECT_EQ(choose_exchange("auto", false, "no matter what").name, "ragged");
 }
 
 TEST(ExchangeTable, WhatIsBuiltIsTakenAsConfigured) {
@@ -62,17 +71,20 @@ TEST(ExchangeTable, WhatIsBuiltIsTakenAsConfigured) {
       }
     }
   }
-  for (const auto* name : {"gather", "ragged", "padded"}) {
+  for (const auto* name : {"gather", "ragged", "padded", "symmetric", "copy_engine"}) {
     EXPECT_EQ(choose_exchange(name, true).name, name);
   }
   EXPECT_EQ(max_graph_mode("gather"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("padded"), GraphMode::full);
+  EXPECT_EQ(max_graph_mode("symmetric"), GraphMode::full);
+  EXPECT_EQ(max_graph_mode("copy_engine"), GraphMode::full);
   EXPECT_EQ(max_graph_mode("ragged"), GraphMode::piecewise);
 }
 
 TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
   const ExchangeShape shape = {.num_experts = 1, .top_k = 1, .hidden = 1};
-  const std::string built = "gather, ragged, padded (GPUs only)";
+  const std::string built =
+      "gather, ragged, padded (GPUs only), symmetric (GPUs only), copy_engine (GPUs only)";
   for (const auto& row : exchange_table()) {
     for (const bool on_gpu : {false, true}) {
       if (on_gpu ? row.on_gpu : row.on_host) {
@@ -86,7 +98,9 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
             << text;
       } else if (on_gpu) {
         EXPECT_TRUE(begins_and_ends(
-            text, start + "needs host ranks; on GPUs: gather, ragged, padded", ", and auto"))
+            text,
+            start + "needs host ranks; on GPUs: gather, ragged, padded, symmetric, copy_engine",
+            ", and auto"))
             << text;
       } else {
         EXPECT_TRUE(begins_and_ends(
@@ -102,10 +116,6 @@ TEST(ExchangeTable, WhatIsNotThereIsRefusedByName) {
     }
   }
   EXPECT_EQ(input_error_of([] { choose_exchange("padded"); }).find("exchange 'padded' needs GPUs"),
-            0U);
-  EXPECT_EQ(input_error_of([] {
-              choose_exchange("symmetric", true);
-            }).find("exchange 'symmetric' is not built yet"),
             0U);
   EXPECT_EQ(input_error_of([] {
               choose_exchange("raged");
@@ -149,7 +159,8 @@ TEST(ExchangeTable, PeopleReadWhereEachOneRuns) {
   EXPECT_EQ(end_of("gather"), "(CPU; GPU, graphs: full)");
   EXPECT_EQ(end_of("ragged"), "(CPU; GPU, graphs: piecewise)");
   EXPECT_EQ(end_of("padded"), "(GPU only, graphs: full)");
-  EXPECT_EQ(end_of("symmetric"), "(not built yet)");
+  EXPECT_EQ(end_of("symmetric"), "(GPU only, graphs: full)");
+  EXPECT_EQ(end_of("copy_engine"), "(GPU only, graphs: full)");
 }
 
 TEST(ExchangeTable, BufferBytesGrowWithTokensAndCapacity) {

@@ -54,7 +54,9 @@ TEST(TrafficMeter, WhatIsCapturedCountsWithEachReplayOnly) {
 
 TEST(TrafficMeter, LogicalBytesOfADeviceFollowItsOwnCount) {
   std::int64_t choices = 0;
-  TrafficMeter meter([&] { return choices; }, 10);
+  TrafficMeter meter([&] {
+    return Traffic{.dispatch_logical_bytes = choices * 10, .combine_logical_bytes = choices * 10};
+  });
   choices = 7;
   EXPECT_EQ(meter.traffic().dispatch_logical_bytes, 70);
   EXPECT_EQ(meter.traffic().combine_logical_bytes, 70);
@@ -70,6 +72,22 @@ TEST(TrafficMeter, LogicalBytesOfADeviceFollowItsOwnCount) {
   choices = 101;
   EXPECT_EQ(meter.traffic().dispatch_logical_bytes, 60);
   EXPECT_EQ(meter.traffic().combine_logical_bytes, 60);
+}
+
+/// All that a device counts, from the reset on; what the host adds comes on top.
+TEST(TrafficMeter, EachPartOfADeviceCounts) {
+  Traffic counted;
+  TrafficMeter meter([&] { return counted; });
+  counted += one_of_each();
+  meter.reset();
+  counted += one_of_each();
+  counted += one_of_each();
+  expect_times(meter.traffic(), 2);
+  meter.add(one_of_each());
+  expect_times(meter.traffic(), 3);
+  auto less = meter.traffic();
+  less -= one_of_each();
+  expect_times(less, 2);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace dovetail {
 
 std::int64_t block_capacity(BlockKind kind, std::int64_t max_tokens, double padded_capacity) {
   DOVETAIL_CHECK(max_tokens >= 0, counted(max_tokens, "token"));
-  if (kind != BlockKind::padded) {
+  if (kind != BlockKind::padded && !shares_memory(kind)) {
     return max_tokens;
   }
   DOVETAIL_CHECK(padded_capacity > 0 && padded_capacity <= 1,
@@ -52,11 +52,15 @@ ExchangeSizes exchange_sizes(BlockKind kind,
   sizes.received_back_bytes = blocks * sizes.block.part_bytes();
   sizes.choice_rows = blocks * sizes.block.capacity * top_k;
   sizes.output_bytes = max_tokens * row_bytes;
+  if (shares_memory(kind) && has_peers) {
+    constexpr std::int64_t phases = 2;
+    sizes.wire_bytes = phases * (FlagLayout{ep_size}.bytes() + kMostPushCtas * 4);
+  }
   const std::int64_t words =
       sizes.sender.words() + sizes.choice_rows + experts_per_rank * (blocks + 1);
   sizes.total_bytes = sizes.send_bytes + sizes.receive_bytes + sizes.send_back_bytes +
                       sizes.received_back_bytes + sizes.expert_rows * row_bytes +
-                      sizes.output_bytes + words * 4;
+                      sizes.output_bytes + sizes.wire_bytes + words * 4;
   return sizes;
 }
 

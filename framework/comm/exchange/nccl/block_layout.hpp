@@ -9,8 +9,31 @@
 namespace dovetail {
 
 /// Which rows travel to a peer: all of the sender (one block for all peers), those that the peer
-/// needs and no more, or those that it needs in a block of fixed size.
-enum class BlockKind { gather, ragged, padded };
+/// needs and no more, or those that it needs in a block of fixed size; symmetric: those that it
+/// needs and no more, stored by the sender into a block of fixed size; copy_engine: blocks of fixed
+/// size, copied there.
+enum class BlockKind { gather, ragged, padded, symmetric, copy_engine };
+
+/// Whether peers write into a rank's memory themselves.
+constexpr bool shares_memory(BlockKind kind) {
+  return kind == BlockKind::symmetric || kind == BlockKind::copy_engine;
+}
+
+/// The most CTAs that a kernel of the wire may have.
+inline constexpr int kMostPushCtas = 64;
+
+/// Flags of a wire call over shared memory: one word for each rank and CTA, lines of a CTA apart.
+struct FlagLayout {
+  std::int64_t ep_size = 0;
+
+  DOVETAIL_HOST_DEVICE constexpr std::int64_t words_per_cta() const {
+    return (ep_size + 31) / 32 * 32;
+  }
+
+  DOVETAIL_HOST_DEVICE constexpr std::int64_t bytes() const {
+    return kMostPushCtas * words_per_cta() * 4;
+  }
+};
 
 /// Choices of a token that the kernels can hold.
 inline constexpr int kMaxDeviceTopK = 64;
@@ -110,7 +133,7 @@ struct SenderLayout {
 };
 
 /// Rows of a block to one peer where the largest ubatch on any rank has `max_tokens`: the share
-/// `padded_capacity` of it, rounded up, for padded; otherwise all.
+/// `padded_capacity` of it, rounded up, where blocks are of fixed size; otherwise all.
 std::int64_t block_capacity(BlockKind kind, std::int64_t max_tokens, double padded_capacity);
 
 /// Sizes of one ubatch's buffers on one rank.
@@ -124,6 +147,7 @@ struct ExchangeSizes {
   std::int64_t received_back_bytes = 0;  ///< partial rows of all ranks, the own ones included
   std::int64_t choice_rows = 0;          ///< int32: expert row of each choice that arrived
   std::int64_t output_bytes = 0;
+  std::int64_t wire_bytes = 0;  ///< of shared memory: flags that peers set, and rounds of kernels
 
   /// All of it, with the int32 buffers of arrange.
   std::int64_t total_bytes = 0;

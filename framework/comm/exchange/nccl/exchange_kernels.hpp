@@ -19,13 +19,20 @@ enum class DeviceFinding : std::int32_t {
   block_too_small,      ///< `rows` rows for rank `destination`, block of `capacity`; `expert` is of
                         ///< the first token that does not fit, `token`
   expert_out_of_range,  ///< token, expert
-  expert_chosen_twice   ///< token, expert
+  expert_chosen_twice,  ///< token, expert
+  peer_is_late,         ///< of `destination` nothing was heard within the bound
+  told_to_give_up       ///< while `destination` was waited for
 };
 
 /// In device memory; one per exchange.
 struct DeviceStatus {
-  unsigned long long choices = 0;  ///< (token, expert) pairs of this rank, over all steps
-  std::int32_t finding = 0;        ///< DeviceFinding
+  // Over all steps. Bytes: of own kernels on the wire, none of NCCL's.
+  unsigned long long choices = 0;  ///< (token, expert) pairs of this rank
+  unsigned long long dispatch_sent = 0;
+  unsigned long long dispatch_received = 0;
+  unsigned long long combine_sent = 0;
+  unsigned long long combine_received = 0;
+  std::int32_t finding = 0;  ///< DeviceFinding
   std::int32_t ubatch = 0;
   std::int32_t layer = 0;
   std::int32_t token = 0;
@@ -33,6 +40,7 @@ struct DeviceStatus {
   std::int32_t destination = 0;
   std::int32_t rows = 0;
   std::int32_t capacity = 0;
+  std::int32_t combines = 0;  ///< of the wire: 0 = dispatch, 1 = combine
 };
 
 enum class RowType { float32, bfloat16, float16 };

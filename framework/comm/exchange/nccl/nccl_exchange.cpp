@@ -27,6 +27,7 @@ void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   slot.used.reset();
   slot.kept.reset();
   slot.num_tokens = num_tokens;
+  slot.layer = tokens.layer;
   slot.prepared = true;
   const auto stream = current_stream();
   launch_scan({.expert_ids = tokens.expert_ids.const_data_ptr<std::int64_t>(),

@@ -1,5 +1,6 @@
-// The exchange between GPUs: `gather`, `ragged` and `padded` in one class. They differ in which
-// rows a block holds and how blocks travel; tables, kernels and sums are the same.
+// The exchange between GPUs: `gather`, `ragged`, `padded`, `symmetric` and `copy_engine` in one
+// class. They differ in which rows a block holds and how blocks travel; tables, kernels and sums
+// are the same.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,8 @@
 namespace dovetail {
 
 struct Arrivals;
+struct DeviceStatus;
+struct PushArgs;
 
 /// All tensors on this process's device; kernels and transfers are enqueued on the current c10
 /// stream of the calling thread, and the caller orders the lanes by events. There is no check of
@@ -29,6 +32,13 @@ struct Arrivals;
 /// for the counts of prepare on the host (an event behind what its stream waits for), exchanges
 /// them over MPI and must not be captured, unless an adopted plan knows the counts; prepare may.
 ///
+/// symmetric: an own kernel stores exact rows, and what says how many, into the memory of the
+/// peers. copy_engine: copy engines write blocks of fixed capacity there, between two kernels of
+/// one CTA that tell the peers. Both may be captured whole. begin_step is collective where their
+/// buffers grow, and so are the constructor and received_rows. A wait for a peer ends with the
+/// bound of every wait, or where the step's communicator is aborted; check_step then throws
+/// TimeoutError or RunError.
+///
 /// ids out of range or chosen twice and blocks that are too small are found on the device: the
 /// choice or row is left out and check_step throws. After a failed dispatch or combine all further
 /// calls of these throw RunError.
@@ -37,8 +47,9 @@ struct Arrivals;
 /// passes over adopted plans have none.
 class NcclExchange final : public Exchange, private ExchangePlans, private StepBuffers {
  public:
-  /// Takes the NCCL communicator and, ragged, that of counts. Allocates with the first begin_step.
-  /// Local; on the current device. Throws ContractError for a shape or setting that does not fit.
+  /// Takes the NCCL communicators and, ragged, that of counts. Allocates with the first begin_step.
+  /// Local where no memory is shared; on the current device. Throws ContractError for a shape or
+  /// setting that does not fit, InputError where memory cannot be shared with all ranks.
   NcclExchange(BlockKind kind, const ExchangeShape& shape, const ExchangeSetting& setting);
 
   /// The device must be done with the buffers, and no graph may use them any more.
@@ -88,13 +99,15 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   std::vector<at::Tensor> received_rows(int ubatch, Phase phase, std::optional<int> group) override;
 
   Ubatch& at(int ubatch, const char* call) const;
+  std::string name() const;
   std::string where(int ubatch, const char* call) const;
   void set_bounds(Ubatch& slot, std::int64_t max_tokens);
   void pack(const Ubatch& slot, const at::Tensor& hidden, const std::int32_t* sender) const;
   const std::int32_t* sender_of(const Ubatch& slot) const;
   Arrivals arrivals_of(const Ubatch& slot) const;
   void keep_arrivals(Ubatch& slot) const;
-  std::int64_t read_choices() const;
+  Traffic read_device() const;
+  [[noreturn]] void throw_finding(const DeviceStatus& status);
 
   // nccl_exchange_wire.cpp
   template <class Body>
@@ -103,6 +116,9 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   void exchange_counts(int ubatch, Ubatch& slot);
   void gather_blocks(int ubatch, Ubatch& slot);
   void send_blocks(int ubatch, Ubatch& slot);
+  void share_memory();
+  void push(int ubatch, Ubatch& slot, Phase phase);
+  void copy_blocks(PushArgs args, Phase phase);
   std::int64_t rows_out(const Ubatch& slot, int peer) const;
   std::int64_t rows_in(const Ubatch& slot, int peer) const;
 
@@ -110,6 +126,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   const ExchangeShape shape_;
   const ExchangeSetting setting_;
   NcclComm* comm_ = nullptr;  ///< of this step; null in a group of one
+  int comm_sms_ = 0;          ///< of this step
   const std::int64_t row_bytes_;
   std::unique_ptr<State> state_;
   std::uint64_t generation_ = 0;

@@ -45,11 +45,14 @@ NcclExchange::NcclExchange(BlockKind kind,
       setting_(setting),
       row_bytes_(shape.row_bytes()),
       state_(std::make_unique<State>()),
-      meter_([this] { return read_choices(); }, row_bytes_) {
+      meter_([this] { return read_device(); }) {
   const auto ranks = static_cast<std::size_t>(shape.ep_size);
   state_->status = device_tensor({static_cast<std::int64_t>(sizeof(DeviceStatus))}, at::kByte);
   check_cuda(cudaMemset(bytes_of(state_->status), 0, sizeof(DeviceStatus)), "cudaMemset");
   check_cuda(cudaDeviceSynchronize(), "clearing an exchange's status");
+  if (shares_memory(kind) && shape.ep_size > 1) {
+    require_symmetric_memory(*setting.nccl_comms.begin()->second, name(), setting.wait);
+  }
   const auto num_ubatches = static_cast<std::size_t>(shape.num_ubatches);
   for (std::size_t u = 0; u < num_ubatches; ++u) {
     state_->ubatches.emplace_back();
@@ -78,6 +81,22 @@ NcclExchange::~NcclExchange() {
   }
 }
 
+std::string NcclExchange::name() const {
+  switch (kind_) {
+    case BlockKind::gather:
+      return "gather";
+    case BlockKind::ragged:
+      return "ragged";
+    case BlockKind::padded:
+      return "padded";
+    case BlockKind::symmetric:
+      return "symmetric";
+    case BlockKind::copy_engine:
+      return "copy_engine";
+  }
+  return "unknown";
+}
+
 std::string NcclExchange::where(int ubatch, const char* call) const {
   return std::string(call) + " of ubatch " + std::to_string(ubatch) + " on ep rank " +
          std::to_string(shape_.ep_rank);
@@ -98,6 +117,7 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
     DOVETAIL_CHECK(found != setting_.nccl_comms.end(),
                    "an exchange without a communicator of " + std::to_string(comm_sms) + " SMs");
     comm_ = found->second;
+    comm_sms_ = comm_sms;
   }
   DOVETAIL_CHECK(max_tokens.size() <= state_->ubatches.size(),
                  counted(std::ssize(max_tokens), "ubatch") + " in a step; there are buffers for " +
@@ -119,10 +139,14 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
     slot.used.reset();
     slot.kept.reset();
     slot.counts_recorded = false;
+    slot.last_wire.reset();
     slot.max_tokens = -1;
     if (u < max_tokens.size()) {
       set_bounds(slot, max_tokens[u]);
     }
+  }
+  if (grows && shares_memory(kind_) && shape_.ep_size > 1) {
+    share_memory();
   }
 }
 
@@ -142,13 +166,15 @@ void NcclExchange::set_bounds(Ubatch& slot, std::int64_t max_tokens) {
     slot.expert_rows = slot.output = slot.sender = slot.choice_rows = at::Tensor();
     slot.sender = device_tensor({sizes.sender.words()}, at::kInt);
     slot.send = device_tensor({sizes.send_bytes}, at::kByte);
-    slot.receive = device_tensor({sizes.receive_bytes}, at::kByte);
+    if (!shares_memory(kind_) || shape_.ep_size == 1) {
+      slot.receive = device_tensor({sizes.receive_bytes}, at::kByte);
+      slot.received_back = device_tensor({sizes.received_back_bytes}, at::kByte);
+    }
     slot.bases = device_tensor({local * shape_.ep_size}, at::kInt);
     slot.offsets = device_tensor({local}, at::kInt);
     slot.choice_rows = device_tensor({sizes.choice_rows}, at::kInt);
     slot.expert_rows = device_tensor({sizes.expert_rows, shape_.hidden}, shape_.dtype);
     slot.send_back = device_tensor({sizes.send_back_bytes}, at::kByte);
-    slot.received_back = device_tensor({sizes.received_back_bytes}, at::kByte);
     slot.output = device_tensor({max_tokens, shape_.hidden}, shape_.dtype);
     slot.allocated = max_tokens;
   }
@@ -159,8 +185,7 @@ void NcclExchange::check_step() {
   DeviceStatus status;
   check_cuda(cudaMemcpy(&status, bytes_of(state_->status), sizeof status, cudaMemcpyDeviceToHost),
              "reading an exchange's status");
-  const auto finding = static_cast<DeviceFinding>(status.finding);
-  if (finding == DeviceFinding::none) {
+  if (static_cast<DeviceFinding>(status.finding) == DeviceFinding::none) {
     return;
   }
   // Told once; what was counted stays.
@@ -169,14 +194,33 @@ void NcclExchange::check_step() {
                         sizeof status - offsetof(DeviceStatus, finding)),
              "cudaMemset");
   check_cuda(cudaDeviceSynchronize(), "clearing an exchange's status");
-  const auto place = "rank " + std::to_string(setting_.world_rank) + ", layer " +
-                     std::to_string(status.layer) + ", expert " + std::to_string(status.expert) +
-                     " (ubatch " + std::to_string(status.ubatch) + ", token " +
-                     std::to_string(status.token) + ")";
+  throw_finding(status);
+}
+
+void NcclExchange::throw_finding(const DeviceStatus& status) {
+  const auto finding = static_cast<DeviceFinding>(status.finding);
+  const auto rank = "rank " + std::to_string(setting_.world_rank) + ", ";
+  const auto ubatch = "ubatch " + std::to_string(status.ubatch);
+  const auto layer = "layer " + std::to_string(status.layer);
+  const auto peer = "ep rank " + std::to_string(status.destination);
+  if (finding == DeviceFinding::peer_is_late || finding == DeviceFinding::told_to_give_up) {
+    failed_ = true;
+    const auto place =
+        rank + ubatch + ", " + layer + ", phase " +
+        std::string(to_string(status.combines != 0 ? Phase::combine : Phase::dispatch));
+    if (finding == DeviceFinding::peer_is_late) {
+      throw TimeoutError("exchange " + name() + ": " + place + ": nothing came from " + peer +
+                         " within " + std::to_string(setting_.wait.timeout.count()) + " ms");
+    }
+    throw RunError("exchange " + name() + ": " + place + ": aborted while " + peer +
+                   " was waited for");
+  }
+  const auto place = rank + layer + ", expert " + std::to_string(status.expert) + " (" + ubatch +
+                     ", token " + std::to_string(status.token) + ")";
   if (finding == DeviceFinding::block_too_small) {
-    throw RunError("exchange padded: " + place + ": " + counted(status.rows, "row") +
-                   " for ep rank " + std::to_string(status.destination) +
-                   " do not fit into a block of " + std::to_string(status.capacity) +
+    throw RunError("exchange " + name() + ": " + place + ": " + counted(status.rows, "row") +
+                   " for " + peer + " do not fit into a block of " +
+                   std::to_string(status.capacity) +
                    "; allowed: a larger execution.padded_capacity");
   }
   throw RunError("exchange: " + place +
@@ -189,6 +233,7 @@ void NcclExchange::check_step() {
 std::int64_t NcclExchange::bytes() const {
   std::size_t sum = 0;
   for (const auto& slot : state_->ubatches) {
+    sum += slot.allocated >= 0 ? static_cast<std::size_t>(slot.sizes.wire_bytes) : 0;
     for (const auto* buffer : {&slot.sender,
                                &slot.send,
                                &slot.receive,
@@ -209,7 +254,8 @@ std::int64_t NcclExchange::bytes() const {
 std::vector<at::Tensor> NcclExchange::received_rows(int ubatch,
                                                     Phase phase,
                                                     std::optional<int> /*group*/) {
-  const auto& slot = at(ubatch, "received_rows");
+  auto& slot = at(ubatch, "received_rows");
+  slot.last_wire.reset();  // whoever asks may write there
   const auto& block = slot.sizes.block;
   std::vector<at::Tensor> rows;
   for (int source = 0; source < shape_.ep_size; ++source) {

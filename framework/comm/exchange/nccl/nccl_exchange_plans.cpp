@@ -21,6 +21,7 @@ std::shared_ptr<ExchangePlan> NcclExchange::plan(int ubatch) {
     made->block = slot.sizes.block;
     made->layout = slot.sizes.sender;
     made->num_tokens = slot.num_tokens;
+    made->layer = slot.layer;
     made->sender = slot.sender.narrow(0, 0, made->layout.words()).clone();
     slot.kept = std::move(made);
   }
@@ -37,6 +38,7 @@ void NcclExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
   DOVETAIL_CHECK(ours->block == slot.sizes.block && ours->layout.max_tokens == slot.max_tokens,
                  where(ubatch, "adopt") + ": the plan is of a step with other bounds");
   slot.num_tokens = ours->num_tokens;
+  slot.layer = ours->layer;
   slot.rows_out = ours->rows_out;
   slot.rows_in = ours->rows_in;
   slot.used = std::move(ours);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,10 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/log.hpp"
+#include "framework/comm/exchange/nccl/copy_streams.hpp"
 #include "framework/comm/exchange/nccl/exchange_kernels.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
+#include "framework/comm/exchange/nccl/symmetric_memory.hpp"
 #include "framework/comm/exchange/peer_messages.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/stream_capture.hpp"
@@ -41,6 +44,7 @@ struct NcclExchange::Ubatch {
   std::int64_t allocated = -1;   ///< the most that the buffers are made for
   ExchangeSizes sizes;           ///< of this step's bound
   std::int64_t num_tokens = 0;
+  int layer = -1;  ///< of the last prepare, or of the plan
   bool prepared = false;
   std::shared_ptr<DevicePlan> used;  ///< adopted; null after prepare
   std::shared_ptr<DevicePlan> kept;  ///< made of the last prepare
@@ -55,6 +59,13 @@ struct NcclExchange::Ubatch {
   at::Tensor send_back;      ///< uint8
   at::Tensor received_back;  ///< uint8
   at::Tensor output;         ///< [tokens, hidden]
+
+  // Where memory is shared receive and received_back lie in memory that the peers write to.
+  std::int64_t receive_begin = 0;  ///< of receive there
+  std::int64_t back_begin = 0;     ///< of received_back
+  std::int64_t flags_begin = 0;    ///< of those of dispatch, then combine
+  at::Tensor rounds;               ///< int32, of dispatch, then combine
+  std::optional<Phase> last_wire;  ///< of this step, if nobody else has used the buffers since
 
   // ragged
   cudaEvent_t counts_ready = nullptr;
@@ -86,6 +97,11 @@ struct NcclExchange::State {
   std::deque<Ubatch> ubatches;  // of immovable size: addresses are with MPI
   at::Tensor status;            // DeviceStatus
   std::int32_t* pinned = nullptr;
+
+  // Where memory is shared.
+  std::unique_ptr<SymmetricMemory> memory;
+  std::optional<CopyStreams> copies;  ///< copy_engine
+  at::Tensor gave_up;                 ///< int32: a kernel of the wire has not heard from a peer
 };
 
 }  // namespace dovetail

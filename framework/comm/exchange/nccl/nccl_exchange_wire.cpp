@@ -188,7 +188,9 @@ void NcclExchange::dispatch(int ubatch, int /*group*/) {
         slot.kept->rows_in = slot.rows_in;
       }
     }
-    if (kind_ == BlockKind::gather) {
+    if (shares_memory(kind_)) {
+      push(ubatch, slot, Phase::dispatch);
+    } else if (kind_ == BlockKind::gather) {
       gather_blocks(ubatch, slot);
     } else {
       send_blocks(ubatch, slot);
@@ -200,6 +202,10 @@ void NcclExchange::combine(int ubatch, int /*group*/) {
   auto& slot = at(ubatch, "combine");
   // Without capacity no rank has a partial row.
   if (shape_.ep_size == 1 || slot.sizes.block.capacity == 0) {
+    return;
+  }
+  if (shares_memory(kind_)) {
+    on_wire(ubatch, "combine", [&] { push(ubatch, slot, Phase::combine); });
     return;
   }
   const auto part_bytes = slot.sizes.block.part_bytes();
@@ -230,11 +236,17 @@ void NcclExchange::combine(int ubatch, int /*group*/) {
   count(sent);
 }
 
-std::int64_t NcclExchange::read_choices() const {
+Traffic NcclExchange::read_device() const {
   DeviceStatus status;
   check_cuda(cudaMemcpy(&status, bytes_of(state_->status), sizeof status, cudaMemcpyDeviceToHost),
-             "reading an exchange's counter");
-  return static_cast<std::int64_t>(status.choices);
+             "reading an exchange's counters");
+  const auto logical = static_cast<std::int64_t>(status.choices) * row_bytes_;
+  return {.dispatch_wire_bytes = static_cast<std::int64_t>(status.dispatch_sent),
+          .combine_wire_bytes = static_cast<std::int64_t>(status.combine_sent),
+          .dispatch_received_bytes = static_cast<std::int64_t>(status.dispatch_received),
+          .combine_received_bytes = static_cast<std::int64_t>(status.combine_received),
+          .dispatch_logical_bytes = logical,
+          .combine_logical_bytes = logical};
 }
 
 }  // namespace dovetail

@@ -1,5 +1,6 @@
 // What a build without CUDA says where an exchange between GPUs is to be made.
 #include "framework/base/error.hpp"
+#include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
 
 namespace dovetail {
@@ -8,6 +9,11 @@ std::unique_ptr<Exchange> make_nccl_exchange(BlockKind /*kind*/,
                                              const ExchangeShape& /*shape*/,
                                              const ExchangeSetting& /*setting*/) {
   throw InputError("this build has no CUDA; allowed for execution.device: auto, cpu");
+}
+
+std::unique_ptr<BenchDevice> make_gpu_bench_device(const MpiSession& /*session*/,
+                                                   const WaitPolicy& /*wait*/) {
+  throw InputError("this build has no CUDA; allowed for --device: auto, cpu");
 }
 
 }  // namespace dovetail
