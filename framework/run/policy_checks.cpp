@@ -52,8 +52,7 @@ void PolicyChecks::profiled_step(int variant, int step, int iteration, int index
   const int counted = execution.warmup + execution.iterations + iteration;  // for injected faults
   steps_.take({.step = place, .keep_plans = true}, kNoIteration);
   for (const auto pass : kPasses) {
-    const auto agreed =
-        steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, counted);
+    const auto agreed = steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, counted);
     times_.reset(agreed.schedule.ops.size());
     const auto start_ns = now_ns();
     steps_.driver().run(&times_);
