@@ -17,7 +17,8 @@ constexpr std::array kCrashes = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 constexpr int kTimeIsUp = SIGVTALRM;
 
 struct Guarded {
-  const char* volatile what = nullptr;
+  volatile bool is_reading = false;
+  std::array<char, 1024> what{};  ///< not in the heap, into which HDF5 may have written
   volatile pid_t thread = 0;
   std::array<struct sigaction, kCrashes.size()> others{};  ///< who handled crashes before
 };
@@ -28,20 +29,19 @@ void print(const char* text) {
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, std::strlen(text));
 }
 
-[[noreturn]] void end(const char* what, const char* reason) {
+[[noreturn]] void end(const char* reason) {
   print("dovetail: ");
-  print(what);
+  print(guarded.what.data());
   print(": ");
   print(reason);
-  print("; the file is damaged\n");
+  print("; the file is damaged, or one that was read before it\n");
   _exit(kExitBadInput);
 }
 
 void on_crash(int signal, siginfo_t* info, void* /*context*/) {
-  const char* what = guarded.what;
   const bool was_sent = info->si_code <= 0 && info->si_pid != getpid();
-  if (what != nullptr && !was_sent && guarded.thread == gettid()) {
-    end(what, "HDF5 crashed when it read this");
+  if (guarded.is_reading && !was_sent && guarded.thread == gettid()) {
+    end("HDF5 crashed when it read this");
   }
   // Not ours: what crashes does so again, and then those see it who would have.
   for (std::size_t i = 0; i < kCrashes.size(); ++i) {
@@ -52,8 +52,8 @@ void on_crash(int signal, siginfo_t* info, void* /*context*/) {
 }
 
 void on_time_up(int /*signal*/) {
-  if (const char* what = guarded.what) {
-    end(what, "HDF5 came to no end when it read this");
+  if (guarded.is_reading) {
+    end("HDF5 came to no end when it read this");
   }
 }
 
@@ -110,12 +110,13 @@ void set_time(int ms) {
 
 }  // namespace
 
-DamageGuard::DamageGuard(const std::string& what) noexcept : is_outer_(guarded.what == nullptr) {
+DamageGuard::DamageGuard(const std::string& what) noexcept : is_outer_(!guarded.is_reading) {
   if (is_outer_) {
     static const bool installed = install();
     static_cast<void>(installed);
     guarded.thread = gettid();
-    guarded.what = what.c_str();
+    guarded.what[what.copy(guarded.what.data(), guarded.what.size() - 1)] = '\0';
+    guarded.is_reading = true;
     set_time(damage_guard_ms);
   }
 }
@@ -123,7 +124,7 @@ DamageGuard::DamageGuard(const std::string& what) noexcept : is_outer_(guarded.w
 DamageGuard::~DamageGuard() {
   if (is_outer_) {
     set_time(0);
-    guarded.what = nullptr;
+    guarded.is_reading = false;
   }
 }
 

@@ -8,7 +8,7 @@ namespace dovetail {
 
 /// How much processor time HDF5 may take for one object of a file. Far more than what it needs
 /// for the largest that fits into memory; set by tests before the first guard.
-inline int damage_guard_ms = 120'000;
+inline int damage_guard_ms = 60'000;
 
 /// While one lives, its thread reads a file of others: a fatal signal in this thread, or
 /// damage_guard_ms of its processor time, end the process with exit code 2 (bad input) and a
@@ -16,7 +16,7 @@ inline int damage_guard_ms = 120'000;
 /// One thread of the process at a time, as HDF5 asks for anyway. Costs two system calls.
 class DamageGuard {
  public:
-  /// `what`: the file and the place in it; lives longer.
+  /// `what`: the file and the place in it.
   explicit DamageGuard(const std::string& what) noexcept;
   ~DamageGuard();
   DamageGuard(const DamageGuard&) = delete;

@@ -22,12 +22,12 @@ Capabilities capabilities() {
 }
 
 std::vector<std::string> overrides_of(const std::string& text) {
-  static const std::string kMark = "#--set ";
+  static const std::string mark = "#--set ";
   std::vector<std::string> overrides;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with(kMark)) {
-      overrides.push_back(line.substr(kMark.size()));
+    if (line.starts_with(mark)) {
+      overrides.push_back(line.substr(mark.size()));
     }
   }
   return overrides;

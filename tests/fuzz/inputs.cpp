@@ -13,11 +13,11 @@ const std::filesystem::path kRoot = DOVETAIL_SOURCE_DIR;
 
 /// "\x7b\x00", as a dictionary of libFuzzer spells bytes.
 std::string spelled(const std::string& token) {
-  constexpr const char* kDigits = "0123456789abcdef";
+  constexpr const char* digits = "0123456789abcdef";
   std::string text;
   for (const char c : token) {
     const auto byte = static_cast<unsigned char>(c);
-    text += {'\\', 'x', kDigits[byte / 16], kDigits[byte % 16]};
+    text += {'\\', 'x', digits[byte / 16], digits[byte % 16]};
   }
   return text;
 }
@@ -33,11 +33,11 @@ std::vector<std::string> files(const std::vector<std::string>& paths) {
   return found;
 }
 
-std::vector<std::string> files_below(const std::string& folder, const std::string& name) {
+std::vector<std::string> files_below(const std::filesystem::path& folder, const std::string& name) {
   std::vector<std::string> paths;
   for (const auto& entry : std::filesystem::directory_iterator(kRoot / folder)) {
     if (std::filesystem::exists(entry.path() / name)) {
-      paths.push_back(folder + "/" + entry.path().filename().string() + "/" + name);
+      paths.push_back(folder / entry.path().filename() / name);
     }
   }
   std::sort(paths.begin(), paths.end());

@@ -12,7 +12,7 @@ namespace dovetail::fuzz {
 std::vector<std::string> files(const std::vector<std::string>& paths);
 
 /// The bytes of files of this repository `folder`/`*`/`name`.
-std::vector<std::string> files_below(const std::string& folder, const std::string& name);
+std::vector<std::string> files_below(const std::filesystem::path& folder, const std::string& name);
 
 /// Pieces of JSON, and these.
 std::vector<std::string> json_tokens_and(std::vector<std::string> own);

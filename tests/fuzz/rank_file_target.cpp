@@ -120,11 +120,12 @@ bool accepts(const std::string& bytes) {
     return exit_code == kAccepted;
   }
   const std::string said = test::read_file(log);
-  require(
-      exit_code == kExitBadInput && said.starts_with("dovetail: " + results().damaged().string()),
-      "the reading process ended with signal " +
-          std::to_string(WIFSIGNALED(status) ? WTERMSIG(status) : 0) + ", exit code " +
-          std::to_string(exit_code) + ": " + said);
+  // Behind what the C library may say of its heap. HDF5 may crash when it reads the next file.
+  const std::string line = "dovetail: " + results().good().parent_path().string();
+  require(exit_code == kExitBadInput && said.find(line) != std::string::npos,
+          "the reading process ended with signal " +
+              std::to_string(WIFSIGNALED(status) ? WTERMSIG(status) : 0) + ", exit code " +
+              std::to_string(exit_code) + ": " + said);
   return false;
 }
 
