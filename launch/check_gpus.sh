@@ -53,7 +53,6 @@ stage_build() {
   local settings=() torch=${DOVETAIL_TORCH:-}
   [ -n "$torch" ] || torch=$("$python" -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))' 2>/dev/null)
   [ -z "$torch" ] || settings+=("-DDOVETAIL_TORCH=$torch")
-  [ -z "${DOVETAIL_PREFIX:-}" ] || settings+=("-DCMAKE_PREFIX_PATH=$DOVETAIL_PREFIX")
   if "$python" -c 'import h5py' 2>/dev/null; then settings+=("-DDOVETAIL_PYTHON=$python"); fi
   limited cmake --preset cuda -B "$build" ${settings[@]+"${settings[@]}"} && limited cmake --build "$build" -j "$(nproc)" --target dovetail gpu_tests -- -k 0
   local code=$?

@@ -1,11 +1,14 @@
 // dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
 // are in commands.hpp.
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iostream>
 #include <malloc.h>
 #include <optional>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 #include <ATen/Parallel.h>
@@ -28,6 +31,7 @@
 #include "framework/run/run_points.hpp"
 #include "framework/run/set_up.hpp"
 #include "launch/command_line.hpp"
+#include "launch/early_start.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
@@ -163,7 +167,12 @@ int run_command(int argc, char** argv, const RunOptions& options) {
   const SignalWatch signals;
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing writes the environment
   StartLimit start(read_start_limit(std::getenv(kStartLimitVariable)), process_number(std::getenv));
+  std::optional<GoAhead> go_ahead;
+  if (is_first) {
+    go_ahead.emplace();
+  }
   const MpiSession session(&argc, &argv);
+  go_ahead.reset();
   set_log_rank(session.rank().value);
   if (const auto lost = find_lost_ranks(started, session.world_size())) {
     if (is_first) {
@@ -181,6 +190,13 @@ int run_command(int argc, char** argv, const RunOptions& options) {
   }
 }
 
+/// All is done and closed: what LibTorch's destructors do would cost each rank a tenth of a second.
+[[noreturn]] void end_run(int exit_code) {
+  std::cout.flush();
+  std::fflush(nullptr);
+  _exit(exit_code);
+}
+
 }  // namespace
 }  // namespace dovetail
 
@@ -194,8 +210,10 @@ int main(int argc, char** argv) {
     if (!line) {
       return exit_code;
     }
-    return line->command == "run" ? dovetail::run_command(argc, argv, line->run)
-                                  : dovetail::run_other_command(*line);
+    if (line->command == "run") {
+      dovetail::end_run(dovetail::run_command(argc, argv, line->run));
+    }
+    return dovetail::run_other_command(*line);
   } catch (const dovetail::Error& error) {
     dovetail::log_line(error.what());
     return error.exit_code();

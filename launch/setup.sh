@@ -30,10 +30,7 @@ dovetail_as_root() {
 dovetail_setup_packages() {
   local package missing=() log
   command -v dpkg-query >/dev/null || return 0 # another distribution: CMake names what it does not find
-  if [ -n "${DOVETAIL_PREFIX:-}" ]; then       # a machine without network: the prefix has what it lacks
-    export CMAKE_PREFIX_PATH=$DOVETAIL_PREFIX${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}
-    return 0
-  fi
+  [ -z "${DOVETAIL_PREFIX:-}" ] || return 0    # a machine without network or root: CMake looks into the prefix
   for package in "${dovetail_packages[@]}" ${dovetail_more_packages[@]+"${dovetail_more_packages[@]}"}; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok' || missing+=("$package")
   done

@@ -18,6 +18,10 @@ if(DOVETAIL_SANITIZE)
   target_link_options(dovetail_options INTERFACE -fsanitize=${sanitizers})
 endif()
 
+if(DOVETAIL_FUZZ) # the project is built without warnings by GCC; clang has others
+  target_compile_options(dovetail_options INTERFACE -w -fsanitize=fuzzer-no-link)
+endif()
+
 find_program(DOVETAIL_CCACHE ccache)
 if(DOVETAIL_CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${DOVETAIL_CCACHE})

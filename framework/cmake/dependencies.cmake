@@ -1,4 +1,7 @@
 # All find_package calls. Headers of others are SYSTEM, so that our warnings do not apply to them.
+if(DEFINED ENV{DOVETAIL_PREFIX}) # what launch/setup.sh has not installed
+  list(PREPEND CMAKE_PREFIX_PATH "$ENV{DOVETAIL_PREFIX}")
+endif()
 find_package(Threads REQUIRED)
 find_package(yaml-cpp REQUIRED)
 if(NOT TARGET yaml-cpp::yaml-cpp) # yaml-cpp before 0.8 has no namespace

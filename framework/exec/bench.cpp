@@ -9,6 +9,7 @@
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
 #include "framework/exec/host_executor.hpp"
+#include "framework/exec/op_board.hpp"
 #include "framework/exec/op_times.hpp"
 #include "framework/exec/runner.hpp"
 #include "framework/plan/policy.hpp"
@@ -44,8 +45,10 @@ BenchResult time_steps(const Schedule& schedule,
                        const RunnerOptions& options,
                        PassKind pass,
                        const std::string& variant,
-                       int num_steps) {
-  HostExecutor executor({options.timeout, {}, {}, options.next_may_spin});
+                       int num_steps,
+                       OpBoard* board = nullptr) {
+  HostExecutor executor(
+      {.timeout = options.timeout, .may_spin = options.next_may_spin, .board = board});
   Runner runner(executor, options);
   EmptyBody body;
   const auto num_ops = static_cast<double>(schedule.ops.size());
@@ -126,6 +129,7 @@ std::vector<BenchResult> bench_runner(bool next_may_spin, int num_steps) {
   const Schedule schedule =
       policies().at("dual_batch").make_schedule({model, WorkPhase::prefill, 2});
   const Schedule one_lane = everything_on_compute(schedule);
+  OpBoard board;
   std::vector<BenchResult> results;
   for (const HandOff hand_off : {HandOff::threads, HandOff::inline_walk}) {
     RunnerOptions options;
@@ -138,6 +142,8 @@ std::vector<BenchResult> bench_runner(bool next_may_spin, int num_steps) {
         schedule, options, PassKind::compute_only, name + ", comm ops left out", num_steps));
     results.push_back(
         time_steps(one_lane, options, PassKind::full, name + ", one lane", num_steps));
+    results.push_back(time_steps(
+        one_lane, options, PassKind::full, name + ", one lane, op board", num_steps, &board));
   }
   return results;
 }

@@ -35,7 +35,8 @@ std::vector<BenchResult> bench_handoff(bool next_may_spin, int num_rounds = 20'0
 
 /// Runner, baton and host executor with a body that does nothing: 8 layers, dual_batch, N = 2; ns
 /// per op of a whole step, a sample a step. Variants: threads and inline, each with all ops, with
-/// the comm ops left out of the pass, and with every op on the compute lane.
+/// the comm ops left out of the pass, with every op on the compute lane, and that with the board
+/// which a run keeps for its failure reports (some 45 ns an op: below 0.1 % of a step).
 std::vector<BenchResult> bench_runner(bool next_may_spin, int num_steps = 2'000);
 
 /// Making, checking and digesting a schedule of 61 layers (3 dense, 58 MoE with shared experts) and

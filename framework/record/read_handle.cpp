@@ -3,6 +3,7 @@
 #include <list>
 #include <optional>
 
+#include "framework/record/damage_guard.hpp"
 #include "framework/record/reader_check.hpp"
 
 namespace dovetail {
@@ -23,6 +24,8 @@ std::list<ReadHandle::State*>& open_states() {
 
 void close(ReadHandle::State& state) {
   if (state.file) {
+    const std::string name = state.path.string();
+    const DamageGuard guard(name);
     state.file.reset();
     open_states().erase(state.place);
   }

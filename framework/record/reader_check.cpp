@@ -146,16 +146,18 @@ hdf5::File open_for_reading(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path)) {
     throw InputError(path.string() + ": no such file");
   }
-  const InputFile regular(path.string(), "a rank file");  // HDF5 would wait for a pipe's writer
+  const std::string name = path.string();
+  const InputFile regular(name, "a rank file");  // HDF5 would wait for a pipe's writer
+  const DamageGuard guard(name);
   try {
-    return hdf5::File::open(path.string(), hdf5::Access::read);
+    return hdf5::File::open(name, hdf5::Access::read);
   } catch (const hdf5::Hdf5Error& error) {
     const std::string reason = error.what();
     const bool cut = reason.find("truncated file") != std::string::npos;
     throw InputError(
-        path.string() + ": " +
+        name + ": " +
         (cut ? "the file is cut: it is shorter than it says" : "not a readable HDF5 file") + " (" +
-        reason.substr(std::min(reason.size(), path.string().size() + 2)) + ")");
+        reason.substr(std::min(reason.size(), name.size() + 2)) + ")");
   }
 }
 

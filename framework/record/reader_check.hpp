@@ -7,14 +7,16 @@
 #include <string>
 
 #include "framework/base/error.hpp"
+#include "framework/record/damage_guard.hpp"
 #include "framework/record/hdf5.hpp"
 
 namespace dovetail::detail {
 
 /// Runs `work`, which reads `where` ("<file>: <object>"). What fails in it is the input's fault: an
-/// error of HDF5, or more than fits into memory.
+/// error of HDF5, or more than fits into memory; a crash ends the process (damage_guard.hpp).
 template <class Work>
 auto as_input_error(const std::string& where, Work&& work) {
+  const DamageGuard guard(where);
   try {
     return work();
   } catch (const hdf5::Hdf5Error& error) {

@@ -32,7 +32,7 @@ void PolicyChecks::profile() {
   for (int i = 0; record.timing == TimingDetail::ops && i < record.profiled_iterations; ++i) {
     const int variant = i % setup_.workload.num_variants;
     for (int step = 0; step < num_steps(); ++step) {
-      profiled_step(variant, step, i * num_steps() + step);
+      profiled_step(variant, step, i, i * num_steps() + step);
       if (step + 1 < num_steps()) {
         // The pass without the exchange has left other keys and values behind than later steps
         // must read.
@@ -46,12 +46,13 @@ void PolicyChecks::profile() {
 /// One that is not recorded comes first, and keeps what the passes that leave something out need: a
 /// pass of the exchange alone leaves cores idle and caches cold, and the pass behind it would be
 /// slower than the timed steps that it is to explain.
-void PolicyChecks::profiled_step(int variant, int step, int index) {
+void PolicyChecks::profiled_step(int variant, int step, int iteration, int index) {
   const int place = step_of(variant, step);
+  const auto& execution = setup_.policy.execution;
+  const int counted = execution.warmup + execution.iterations + iteration;  // for injected faults
   steps_.take({.step = place, .keep_plans = true}, kNoIteration);
   for (const auto pass : kPasses) {
-    const auto agreed =
-        steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, kNoIteration);
+    const auto agreed = steps_.prepare({.step = place, .pass = pass, .is_profiled = true}, counted);
     times_.reset(agreed.schedule.ops.size());
     const auto start_ns = now_ns();
     steps_.driver().run(&times_);

@@ -30,7 +30,7 @@ class PolicyChecks {
 
   int step_of(int variant, int step) const { return variant * num_steps() + step; }
 
-  void profiled_step(int variant, int step, int index);
+  void profiled_step(int variant, int step, int iteration, int index);
 
   const PolicyRunSetup& setup_;
   PolicySteps& steps_;

@@ -29,7 +29,7 @@ class PolicySteps {
   StepDriver& driver() { return *driver_; }
 
   /// Decides on a step with the other ranks, and makes it ready to run. Iterations count over
-  /// warm-up and timed ones.
+  /// warm-up, timed and profiled ones.
   AgreedStep prepare(const StepPass& pass, int iteration);
 
   /// A step that is not timed; returns its schedule.

@@ -281,6 +281,19 @@ class Failures(SmallTest):
                     verify = dovetail("verify", self.folder / "run" / policy, self.folder / "run" / policy)
                     self.assertEqual(verify.code, 2, str(verify))
 
+    def test_an_exception_in_a_profiled_step_ends_all_ranks(self):
+        path = self.experiment()
+        outcome = mpirun(2, "run", path, "--out", self.folder / "run", "--policy", "dual_batch", "--set", "execution={warmup: 1, iterations: 2, timeout_s: 4}",
+                         "--set", "record={timing: ops, profiled_iterations: 2}",
+                         "--set", "fault={kind: exception, rank: 1, ubatch: 1, layer: 2, phase: experts, iteration: 4}")
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertEqual(len(re.findall("policy dual_batch: rank 1, ubatch 1, layer 2, phase experts: injected fault", outcome.err)), 1, str(outcome))
+        self.assertEqual(self.statuses("dual_batch"), ["failed", "failed"], str(outcome))
+        with h5py.File(self.folder / "run" / "dual_batch" / "rank-00001.h5") as file:
+            self.assertTrue((file["timing/step_ns"][:] > 0).all())  # all timed steps are there, and the first profiled one
+            self.assertTrue((file["timing/profiled_step_ns"][0] > 0).all())
+            self.assertTrue((file["timing/profiled_step_ns"][1] == -1).all())
+
     def test_a_hanging_rank_is_named_by_its_peer(self):
         outcome = self.fail(2, "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}", 3)
         self.assertRegex(outcome.err, "rank 0, ubatch 0, layer 0, phase dispatch: .*not done within 4000 ms.*ep rank 1")
@@ -331,6 +344,20 @@ class Failures(SmallTest):
             self.assertEqual(len(said), 1, said)
             self.assertRegex(said[0], rf"^dovetail\[rank 0\]: {self.folder}/run/sequential/rank-\*.h5.creating: /\S+: \w+: File too large$")
             shutil.rmtree(self.folder / "run")
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounts a file system")
+    def test_a_full_disk_is_named_once(self):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        path = self.experiment()
+        for kibibytes in (500, 700, 1440):  # one rank file fits; those of the first policy; all, but not all that is made of them
+            with self.subTest(kibibytes=kibibytes):
+                command = shlex.join([*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(disk / "run"), "--policy", "dual_batch"])
+                outcome = execute(["unshare", "--mount", "bash", "-c", f"mount -t tmpfs -o size={kibibytes}k tmpfs {disk} && {command}"])
+                said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+                self.assertEqual(outcome.code, 3, str(outcome))
+                self.assertEqual(len(said), 1, str(outcome))
+                self.assertRegex(said[0], rf"^dovetail\[rank \d\]: .*{disk}/run.*No space left on device")
 
     def test_memory_that_runs_out_is_named_with_rank_and_phase(self):
         said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=10", "--set", "workload.requests.length=100000",

@@ -4,7 +4,9 @@
 launch_test.py [unittest arguments]
 """
 import os
+import subprocess
 import unittest
+from pathlib import Path
 
 import cli
 from cli import BIN, TOP, CliTest, execute
@@ -59,6 +61,22 @@ class LaunchScripts(CliTest):
                 said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
                 self.assertEqual(len(said), 1, str(outcome))
                 self.assertIn("the start of the ranks was not done in 4 s", said[0])
+
+    def test_a_rank_among_many_waits_until_the_first_lets_it_go(self):
+        (self.folder / "job").mkdir()
+        many = str(64 * os.cpu_count())
+        told = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "OMPI_COMM_WORLD_LOCAL_SIZE": many, "PMIX_SERVER_TMPDIR": str(self.folder / "job"),
+                "PMIX_NAMESPACE": "7"}
+        with subprocess.Popen([BIN, "run", "--help"], env={**os.environ, **told}) as rank:
+            try:
+                with self.assertRaises(subprocess.TimeoutExpired):
+                    rank.wait(4)
+                ticks = Path(f"/proc/{rank.pid}/stat").read_text().split(")")[1].split()[11:13]
+                self.assertLess(sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), 0.15, "seconds of a core: no library is set up")
+                (self.folder / "job/dovetail-go-ahead-7").touch()
+                self.assertEqual(rank.wait(12), 0)
+            finally:
+                rank.kill()
 
     def test_a_start_limit_that_is_none_is_refused(self):
         outcome = execute([BIN, "run", "experiments/quickstart.yaml", "--out", str(self.folder / "run")], environment={"DOVETAIL_START_LIMIT_S": "soon"})

@@ -90,11 +90,21 @@ TEST(Launcher, MpirunEndsAllWithTheFirstThatFails) {
 }
 
 TEST(StartDelay, OnlyWhereManyRanksShareACore) {
-  EXPECT_EQ(start_delay_ms(1, 64, 2), 1000);
-  EXPECT_EQ(start_delay_ms(0, 64, 2), 0) << "the first rank goes ahead";
-  EXPECT_EQ(start_delay_ms(1, 8, 2), 0);
-  EXPECT_EQ(start_delay_ms(1, 9, 2), 1000);
-  EXPECT_EQ(start_delay_ms(-1, -1, 2), 0) << "no launcher";
+  EXPECT_EQ(start_delay_ms({1, 1, 64}, 2), 20'000);
+  EXPECT_EQ(start_delay_ms({64, 0, 64}, 2), 1000) << "on another host";
+  EXPECT_EQ(start_delay_ms({0, 0, 64}, 2), 0) << "the first rank goes ahead";
+  EXPECT_EQ(start_delay_ms({1, 1, 8}, 2), 0);
+  EXPECT_EQ(start_delay_ms({1, 1, 9}, 2), 20'000);
+  EXPECT_EQ(start_delay_ms({}, 2), 0) << "no launcher";
+}
+
+TEST(StartDelay, EndsByAFileOfTheJob) {
+  EXPECT_STREQ(GoAheadFile("/tmp/job", "7").path(), "/tmp/job/dovetail-go-ahead-7");
+  EXPECT_FALSE(GoAheadFile(nullptr, "7").is_known());
+  EXPECT_FALSE(GoAheadFile("/tmp/job", nullptr).is_known());
+  const std::string longest(1024 - 1 - std::string("/dovetail-go-ahead-7").size(), 'x');
+  EXPECT_TRUE(GoAheadFile(longest.c_str(), "7").is_known());
+  EXPECT_FALSE(GoAheadFile((longest + "x").c_str(), "7").is_known());
 }
 
 TEST(Launcher, TheNumberOfAProcess) {

@@ -34,7 +34,7 @@ TEST(Bench, RunsAndCountsItsSamples) {
     EXPECT_LE(handoff[i].median, handoff[i].max);
   }
   const auto runner = bench_runner(false, 10);
-  ASSERT_EQ(runner.size(), 6U);
+  ASSERT_EQ(runner.size(), 8U);
   for (const auto& result : runner) {
     EXPECT_EQ(result.num_samples, 10U);
     EXPECT_GT(result.min, 0);

@@ -1,7 +1,5 @@
-// The parser believes nothing: each lie of a header is named, and no mutation gets through as
-// anything but an InputError or a header that holds together.
+// The parser believes nothing: each lie of a header is named.
 #include <cstring>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -200,74 +198,6 @@ TEST(Safetensors, EveryTruncationIsRefused) {
     EXPECT_THROW(parse(good.substr(0, size)), InputError) << size;
   }
   EXPECT_NO_THROW(parse(good));
-}
-
-/// What a reader relies on, checked in the slow way: each data byte belongs to one tensor.
-void expect_consistent(const SafetensorsHeader& header, std::size_t file_bytes) {
-  ASSERT_LE(header.data_start, file_bytes);
-  std::vector<int> owners(file_bytes - header.data_start);
-  for (const auto& item : header.tensors) {
-    ASSERT_LE(item.second.begin, item.second.end);
-    ASSERT_LE(item.second.end, owners.size());
-    for (std::uint64_t i = item.second.begin; i < item.second.end; ++i) {
-      ++owners[i];
-    }
-  }
-  for (const int count : owners) {
-    ASSERT_EQ(count, 1);
-  }
-}
-
-TEST(Safetensors, MutatedFilesGiveInputErrorsOrConsistentHeaders) {
-  constexpr unsigned seed = 20240607;
-  constexpr int rounds = 100'000;
-  const std::string good = safetensors_bytes(kGood, kGoodData);
-  const std::string telling = R"({}[]":,-0123456789eE.\u)";
-  std::mt19937 random(seed);
-  const auto below = [&](std::size_t bound) {
-    return std::uniform_int_distribution<std::size_t>(0, bound - 1)(random);
-  };
-  int accepted = 0;
-  for (int round = 0; round < rounds; ++round) {
-    std::string file = good;
-    for (std::size_t change = 0; change <= below(4); ++change) {
-      const std::size_t position = below(file.size());
-      switch (below(6)) {
-        case 0:
-          file[position] = static_cast<char>(below(256));
-          break;
-        case 1:
-          file[position] = telling[below(telling.size())];
-          break;
-        case 2:
-          file.erase(position, 1 + below(3));
-          break;
-        case 3:
-          file.insert(position, 1, telling[below(telling.size())]);
-          break;
-        case 4:
-          file.replace(0, 8, length_bytes(below(2) == 0 ? below(400) : random()));
-          break;
-        default:
-          file[position] = static_cast<char>(file[position] ^ (1 << below(8)));
-      }
-      if (file.size() < 9) {
-        file = good;
-      }
-    }
-    try {
-      expect_consistent(parse(file), file.size());
-      ++accepted;
-    } catch (const InputError&) {
-      continue;
-    } catch (const std::exception& error) {
-      FAIL() << "seed " << seed << ", round " << round << ": " << error.what();
-    }
-    ASSERT_FALSE(HasFatalFailure()) << "seed " << seed << ", round " << round;
-  }
-  // Changes of data bytes are legal, so some files pass; most do not.
-  EXPECT_GT(accepted, rounds / 100);
-  EXPECT_LT(accepted, rounds / 2);
 }
 
 TEST(Safetensors, DeepNestingAndLongTextNeitherCrashNorFloodTheMessage) {

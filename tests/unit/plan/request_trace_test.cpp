@@ -1,8 +1,7 @@
-// Traces of requests: what is read, where and how everything else fails, and damaged texts.
+// Traces of requests: what is read, where and how everything else fails.
 #include "framework/plan/request_trace.hpp"
 
 #include <fstream>
-#include <random>
 
 #include <gtest/gtest.h>
 
@@ -211,73 +210,6 @@ TEST(RequestTrace, Files) {
   EXPECT_TRUE(error(file).starts_with(file + ":5: not JSON")) << error(file);
   std::ofstream(file, std::ios::binary) << "";
   EXPECT_TRUE(error(file).starts_with(file + ":1: an empty file")) << error(file);
-}
-
-TEST(RequestTrace, DamagedTextsGiveInputErrorsOnly) {
-  std::mt19937_64 random(20'240'603);  // NOLINT(cert-msc51-cpp): deterministic on purpose
-  const auto below = [&random](std::size_t end) {
-    return std::uniform_int_distribution<std::size_t>(0, end - 1)(random);
-  };
-  static const std::vector<std::string> tokens = {"{",
-                                                  "}",
-                                                  "[",
-                                                  "]",
-                                                  ",",
-                                                  ":",
-                                                  "\n",
-                                                  "\r\n",
-                                                  "\"",
-                                                  "\\u0000",
-                                                  "\\",
-                                                  "-",
-                                                  "1e9",
-                                                  "1e999",
-                                                  "null",
-                                                  "true",
-                                                  "\xff",
-                                                  "\xef\xbb\xbf",
-                                                  std::string(1, '\0'),
-                                                  "99999999999999999999",
-                                                  "\"rank\": 1",
-                                                  "\"length\"",
-                                                  "0",
-                                                  " "};
-  int num_good = 0;
-  constexpr int num_texts = 30'000;
-  for (int i = 0; i < num_texts; ++i) {
-    std::string text = kGood;
-    for (auto left = 1 + below(3); left > 0; --left) {
-      const std::size_t at = below(text.size() + 1);
-      switch (below(4)) {
-        case 0:
-          text.insert(at, tokens[below(tokens.size())]);
-          break;
-        case 1:
-          text.erase(at, below(12));
-          break;
-        case 2:
-          text.insert(at, text.substr(below(text.size() + 1), below(40)));
-          break;
-        default:
-          if (at < text.size()) {
-            text[at] = static_cast<char>(below(256));
-          }
-      }
-    }
-    try {
-      for (const TraceRequest& request : parse_request_trace(text, "fuzz").requests) {
-        ASSERT_GE(request.length, 0);
-        ASSERT_LE(request.length, kMaxTraceNumber);
-        ASSERT_GE(request.context_length, 0);
-      }
-      ++num_good;
-    } catch (const InputError& error) {
-      ASSERT_TRUE(std::string(error.what()).starts_with("fuzz:")) << error.what();
-      ASSERT_NE(std::string(error.what()).find("; allowed: "), std::string::npos) << error.what();
-    }
-  }
-  EXPECT_GT(num_good, num_texts / 100);
-  EXPECT_LT(num_good, num_texts / 2);
 }
 
 }  // namespace

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Memory of ranks over a hundred thousand steps: with DOVETAIL_LONG_TESTS=1 (some 10 minutes), else over a thousand.
+
+growth_test.py [unittest arguments]; cli.py has the environment.
+"""
+import os
+import subprocess
+import time
+import unittest
+from pathlib import Path
+
+import h5py
+
+from cli import BIN, MPIRUN, TOP, CliTest
+
+STEPS = 100_000 if os.environ.get("DOVETAIL_LONG_TESTS") == "1" else 1_000
+EXPERIMENT = """
+experiment: growth
+model: {architecture: qwen3_moe, config: tests/fixtures/qwen3-moe-tiny/config.json, weights: {seed: 1}, layers: [0, 1]}
+parallel: {expert_parallel: 2}
+workload: {phase: prefill, requests: {count: 2, length: 2}, seed: 9}
+execution: {warmup: 0, iterations: %d, rounds: 1}
+policies: [{name: dual_batch, ubatches: 2}]
+verify: none
+record: {outputs: [hidden], timing: steps}
+"""
+
+
+def resident_mebibytes(pid):
+    """Of a process, without the pages that it shares, such as those of files."""
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def finished(path):
+    """Iterations that a rank has recorded."""
+    try:
+        with h5py.File(path) as file:
+            return int((file["timing/step_ns"][:, 0] > 0).sum())
+    except (OSError, KeyError):
+        return 0
+
+
+class Growth(CliTest):
+    def ranks_of(self, launcher):
+        found = subprocess.run(["pgrep", "-P", str(launcher), "-x", "dovetail"], capture_output=True, text=True, check=False)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def test_memory_does_not_grow_with_steps(self):
+        run = self.folder / "run"
+        command = [*MPIRUN, "-np", "2", BIN, "run", str(self.write(EXPERIMENT % STEPS)), "--out", str(run)]
+        began = time.monotonic()
+        with subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as launcher:
+            try:
+                seen = {}  # steps -> MiB of each rank
+                for share in (10, 100):
+                    while launcher.poll() is None and finished(run / "dual_batch/rank-00000.h5") < STEPS * share // 100 - STEPS // 50:
+                        time.sleep(0.2 if STEPS < 10_000 else 2)
+                    self.assertIsNone(launcher.poll(), "ended too soon")
+                    seen[STEPS * share // 100] = [resident_mebibytes(pid) for pid in self.ranks_of(launcher.pid)]
+                out, _ = launcher.communicate(timeout=300)
+            finally:
+                launcher.kill()
+        self.assertEqual(launcher.returncode, 0, out)
+        before, after = seen.values()
+        print(", ".join(f"{steps} steps: {' and '.join(f'{one:.1f}' for one in each)} MiB" for steps, each in seen.items()), f"in {time.monotonic() - began:.0f} s")
+        self.assertEqual((len(before), len(after)), (2, 2))
+        for early, late in zip(before, after):
+            self.assertLess(late - early, 4)  # MiB: of a hundred thousand steps 47 bytes each
+
+
+if __name__ == "__main__":
+    unittest.main()
