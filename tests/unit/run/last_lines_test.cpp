@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/compare/step_kinds.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
 namespace dovetail {
@@ -62,6 +63,23 @@ TEST(LastLines, AreALineAPolicyBehindTheFolder) {
       "results out\n"
       "policy sequential step_ms 1.500 verdict baseline\n"
       "policy dual_batch step_ms 1.500 verdict verified\n");
+}
+
+TEST(LastLines, KindsOfStepsStandApart) {
+  auto outcome = outcome_of("dual_batch");
+  std::vector<StepKind> kinds(2);
+  kinds[0] = {.decision = {.is_ubatched = true}, .step_ns = statistics({2e6})};
+  outcome.summary["step_kinds"] = kinds_json({kinds[0]});
+  EXPECT_TRUE(lines_of(kVerified, {outcome}).starts_with("results out\n")) << "one kind";
+  kinds[1] = {.first_step = 1,
+              .last_step = 18,
+              .decision = {.veto = "below_threshold"},
+              .step_ns = statistics({1e6})};
+  outcome.summary["step_kinds"] = kinds_json(kinds);
+  EXPECT_TRUE(lines_of(kVerified, {outcome})
+                  .starts_with("policy dual_batch: step 0 ubatched 2.000 ms, steps 1 to 18 vetoed: "
+                               "below_threshold 1.000 ms\nresults out\n"))
+      << lines_of(kVerified, {outcome});
 }
 
 TEST(LastLines, ABaselineThatIsNotFiniteIsNone) {
