@@ -65,6 +65,37 @@ TEST(LastLines, AreALineAPolicyBehindTheFolder) {
       "policy dual_batch step_ms 1.500 verdict verified\n");
 }
 
+PolicyOutcome with_speed_up(PolicyOutcome outcome, double value, double low, double high) {
+  outcome.summary["speed_up"] = value;
+  outcome.summary["speed_up_interval"] = {low, high};
+  outcome.summary["speed_up_counts"] = low > 1 || high < 1;
+  return outcome;
+}
+
+TEST(LastLines, SpeedUpsOfRoundsSayHowSureTheyAre) {
+  const auto policy = judged("dual_batch", Verdict::verified);
+  EXPECT_TRUE(lines_of(kVerified, {with_speed_up(policy, 1.05, 1.02, 1.08)})
+                  .ends_with("policy dual_batch step_ms 1.500 speed_up 1.05 (1.02 to 1.08) verdict "
+                             "verified\n"));
+  EXPECT_TRUE(lines_of(kVerified, {with_speed_up(policy, 1.01, 0.98, 1.04)})
+                  .ends_with("speed_up 1.01 (0.98 to 1.04, no difference) verdict verified\n"));
+}
+
+TEST(LastLines, AControlThatDiffersSaysThatTheRunWasNotQuiet) {
+  const auto control = judged("control", Verdict::verified);
+  EXPECT_TRUE(lines_of(kVerified, {with_speed_up(control, 0.91, 0.88, 0.94)})
+                  .starts_with("not quiet: control, a second copy of the baseline, has a speed_up "
+                               "0.91 (0.88 to 0.94) over it; differences of this size mean "
+                               "nothing\nresults out\n"))
+      << lines_of(kVerified, {with_speed_up(control, 0.91, 0.88, 0.94)});
+  EXPECT_TRUE(
+      lines_of(kVerified, {with_speed_up(control, 1.0, 0.95, 1.05)}).starts_with("results out\n"));
+  EXPECT_TRUE(
+      lines_of(kVerified, {with_speed_up(judged("dual_batch", Verdict::verified), 2, 1.9, 2.1)})
+          .starts_with("results out\n"))
+      << "another policy may differ";
+}
+
 TEST(LastLines, KindsOfStepsStandApart) {
   auto outcome = outcome_of("dual_batch");
   std::vector<StepKind> kinds(2);
