@@ -22,7 +22,7 @@ need_modules("report", ("h5py", "jinja2", "matplotlib", "numpy", "pandas"))
 import jinja2
 
 from report_figures import page_figures
-from report_tables import break_even, machine_rows, policy_rows, verdict_rows
+from report_tables import break_even, kind_rows, machine_rows, policy_rows, verdict_rows
 from result_files import InputError, Series, check_run_arguments, experiment_text, read_json
 
 TOP = Path(__file__).resolve().parents[1]
@@ -96,7 +96,7 @@ def render(folder, layers):
     return environment.get_template("report_page.html").render(
         name=name[1] if name else folder.name, folder=folder.resolve().name, is_sweep=series.is_sweep, config=text, warnings=warnings,
         settings=sorted({policy.setting for policy in policies}), links=sorted({policy.link for policy in policies} - {"none"}),
-        verdicts=verdict_rows(folder, series), rows=policy_rows(series), maps=break_even(folder) if series.is_sweep else [],
+        verdicts=verdict_rows(folder, series), rows=policy_rows(series), kinds=kind_rows(series), maps=break_even(folder) if series.is_sweep else [],
         machine=machine_rows(policies), figures=page_figures(series, layers))
 
 

@@ -50,11 +50,26 @@ def policy_rows(series):
             metrics, traffic = summary.get("metrics") or {}, summary.get("traffic") or {}
             wire = [traffic.get(f"{phase}_wire_bytes") for phase in ("dispatch", "combine")]
             rows.append({"policy": label, "x": f"{series.x_of(policy):g}" if series.is_sweep else "", "ubatches": summary.get("ubatches"),
-                         "steps": times.get("count"), **{key: milliseconds(times.get(key)) for key in ("p50", "p95")},
+                         "iterations": times.get("count"), **{key: milliseconds(times.get(key)) for key in ("p50", "p95")},
                          "interval": [end / 1e6 for end in summary.get("step_ns_interval") or []],
                          "speed_up": summary.get("speed_up"), "speed_up_interval": summary.get("speed_up_interval"),
                          "hidden": metrics.get("hidden_share"), "imbalance": traffic.get("imbalance_ranks"),
                          "wire": sum(wire) / 2**20 if None not in wire else None})
+    return rows
+
+
+def kind_rows(series):
+    """The kinds of steps of the policies that have several: their places in an iteration, what was decided, and their times."""
+    rows = []
+    for label, policies in series.lines.items():
+        for policy in policies:
+            kinds = policy.summary.get("step_kinds") or []
+            for kind in kinds if len(kinds) > 1 else []:
+                first, last = kind["steps"]
+                times = kind["step_ns"]
+                rows.append({"policy": label, "x": f"{series.x_of(policy):g}" if series.is_sweep else "", "count": times["count"],
+                             "steps": str(first) if first == last else f"{first} to {last}", "decision": kind["decision"], "schedule": kind["schedule"],
+                             **{key: milliseconds(times[key]) for key in ("p50", "p95", "min", "max")}})
     return rows
 
 

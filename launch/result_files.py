@@ -68,15 +68,6 @@ class Policy:
         self.is_valid = self.summary["timings"] == "valid"
         self.files = sorted(folder.glob("rank-*.h5"))
 
-    def step_ms(self):
-        """Times of all finished steps, of the slowest rank."""
-        times = []
-        for path in self.files:
-            with rank_file(path) as file:
-                times.append(file["timing/step_ns"][:])
-        times = np.stack(times).reshape(len(times), -1)
-        return times[:, (times >= 0).all(axis=0)].max(axis=0) / 1e6
-
     @functools.cache
     def tokens(self):
         """Tokens of a step on the rank that has most."""

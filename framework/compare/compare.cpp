@@ -1,10 +1,12 @@
 #include "framework/compare/compare.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "framework/base/error.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
+#include "framework/compare/table.hpp"
 #include "framework/config/execution_config.hpp"
 
 namespace dovetail {
@@ -66,6 +68,17 @@ void set_speed_up(const PolicyResult& baseline, PolicyComparison& policy) {
   }
 }
 
+/// "step times grow by 4.1 % (3.0 % to 5.2 %) over the run".
+void note_drift(const std::optional<Drift>& drift, const char* over, PolicyComparison& policy) {
+  if (drift && drift->matters()) {
+    add_note(policy,
+             std::string("drift: step times ") + (drift->change > 0 ? "grow" : "fall") + " by " +
+                 format_percent(std::abs(drift->change)) + " " + over +
+                 " (95 %: " + format_percent(drift->interval.low) + " to " +
+                 format_percent(drift->interval.high) + ")");
+  }
+}
+
 /// Speed-up and notes.
 void compare_with(const PolicyResult& other, PolicyComparison& policy) {
   const PolicyResult& own = policy.result;
@@ -86,6 +99,8 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
              "vetoed in " + std::to_string(own.decisions.num_vetoed) + " of " +
                  counted(own.decisions.num_steps, "step") + ": " + own.decisions.describe_vetoes());
   }
+  note_drift(own.run_drift, "over the run", policy);
+  note_drift(own.round_drift, "within rounds", policy);
   if (other.is_complete() && own.device != other.device) {
     add_note(policy, "on " + own.device + ", the baseline on " + other.device);
   }

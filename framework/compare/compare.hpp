@@ -57,18 +57,20 @@ int exit_code_of(const CompareReport& report);
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result,
                                         const PolicyMetrics* baseline = nullptr);
 
-/// Tables for people: step times; where a policy ran on a GPU its graphs, the host's share and
-/// memory; the terms that add up to the step; factors. Below them what is not counted, and how to
-/// get what is missing. Tables wider than `width` are cut into blocks; 0: none is.
+/// Tables for people: step times; where a policy has several kinds of steps these apart; where one
+/// ran on a GPU its graphs, the host's share and memory; the terms that add up to the step;
+/// factors. Below them what is not counted, and how to get what is missing. Tables wider than
+/// `width` are cut into blocks; 0: none is.
 std::string to_text(const CompareReport& report, std::size_t width = 0);
 
 /// The tables that to_text prints.
 std::vector<Report> reports_of(const CompareReport& report);
 
 nlohmann::json to_json(const CompareReport& report);
-nlohmann::json to_json(const Statistics& statistics);
 /// When the rounds of a complete result began, and the median of each; null where not known.
 nlohmann::json rounds_json(const PolicyResult& result);
+/// Of a complete result; null where it is not known.
+nlohmann::json drift_json(const PolicyResult& result);
 /// [low, high], or null.
 nlohmann::json interval_json(const std::optional<ConfidenceInterval>& interval);
 nlohmann::json to_json(const PolicyMetrics& metrics);

@@ -29,16 +29,6 @@ Json rank_json(const RankMetrics& rank) {
 
 }  // namespace
 
-Json to_json(const Statistics& statistics) {
-  return {{"count", statistics.count},
-          {"min", statistics.min},
-          {"p50", statistics.p50},
-          {"p95", statistics.p95},
-          {"p99", statistics.p99},
-          {"max", statistics.max},
-          {"mean", statistics.mean}};
-}
-
 Json interval_json(const std::optional<ConfidenceInterval>& interval) {
   return interval ? Json{interval->low, interval->high} : Json(nullptr);
 }
@@ -49,6 +39,16 @@ Json rounds_json(const PolicyResult& result) {
     rounds.push_back(std::isfinite(time) ? Json(time) : Json(nullptr));
   }
   return {{"began_ns", result.rounds_began_ns}, {"p50", std::move(rounds)}};
+}
+
+Json drift_json(const PolicyResult& result) {
+  const auto one = [](const std::optional<Drift>& drift) {
+    return drift ? Json{{"change", drift->change},
+                        {"interval", interval_json(drift->interval)},
+                        {"matters", drift->matters()}}
+                 : Json(nullptr);
+  };
+  return {{"run", one(result.run_drift)}, {"rounds", one(result.round_drift)}};
 }
 
 Json to_json(const DecisionCounts& counts) {
@@ -124,6 +124,9 @@ Json to_json(const CompareReport& report) {
          {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
          {"step_ns_interval", timed ? interval_json(step_interval(result)) : Json(nullptr)},
          {"rounds_ns", rounds_json(result)},
+         {"drift", timed ? drift_json(result) : Json(nullptr)},
+         {"step_kinds", timed ? kinds_json(merged_kinds(result.timed_steps)) : Json(nullptr)},
+         {"each_step", timed ? kinds_json(kinds_of_steps(result.timed_steps)) : Json(nullptr)},
          {"speed_up", json_number(policy.speed_up)},
          {"speed_up_interval", interval_json(policy.speed_up_interval)},
          {"speed_up_counts", policy.counts ? Json(*policy.counts) : Json(nullptr)},

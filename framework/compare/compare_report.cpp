@@ -1,10 +1,10 @@
 // A comparison as tables.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "framework/base/registry.hpp"
 #include "framework/compare/compare.hpp"
+#include "framework/compare/compare_notes.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
 
@@ -70,14 +70,46 @@ std::string step_table(const CompareReport& report, std::size_t width) {
              std::to_string(result.num_ubatches),
              timed ? std::to_string(result.step_ns.count) : "-",
              ms(result.step_ns.p50),
-             ms(result.step_ns.p95),
-             ms(result.step_ns.p99),
+             ms(result.step_ns.p95.value_or(kNaN)),
+             ms(result.step_ns.p99.value_or(kNaN)),
              ms(result.step_ns.min),
              ms(result.step_ns.max),
              factor(policy.speed_up),
              range(policy.speed_up_interval)});
   }
   return print(table, report, width);
+}
+
+/// Whether a policy has steps that one statistic must not hold.
+bool has_kinds(const PolicyComparison& policy) {
+  return merged_kinds(policy.result.timed_steps).size() > 1;
+}
+
+std::string kind_table(const CompareReport& report, std::size_t width) {
+  TextTable table = make_table(report, Report::compare_kinds);
+  for (const PolicyComparison& policy : report.policies) {
+    for (const StepKind& kind : merged_kinds(policy.result.timed_steps)) {
+      add_row(table,
+              head_of(report, policy),
+              {kind.describe_steps(),
+               kind.decision.describe(),
+               kind.decision.schedule,
+               std::to_string(kind.step_ns.count),
+               format_ms(kind.step_ns.p50),
+               format_ms(kind.step_ns.p95.value_or(kNaN)),
+               format_ms(kind.step_ns.p99.value_or(kNaN)),
+               format_ms(kind.step_ns.min),
+               format_ms(kind.step_ns.max)});
+    }
+  }
+  return print(table, report, width);
+}
+
+bool has_several_steps(const CompareReport& report) {
+  return std::any_of(report.policies.begin(), report.policies.end(), [](const auto& policy) {
+    const auto& steps = policy.result.timed_steps;
+    return std::any_of(steps.begin(), steps.end(), [](const auto& one) { return one.step > 0; });
+  });
 }
 
 /// "12.3", or "-" where not known.
@@ -163,97 +195,9 @@ std::string factor_table(const CompareReport& report, std::size_t width) {
              factor(imbalance_over_layers(policy.result.traffic.tokens_per_rank)),
              std::to_string(metrics.hand_off_wait_ns.count),
              format_us(handed ? metrics.hand_off_wait_ns.p50 : kNaN),
-             format_us(handed ? metrics.hand_off_wait_ns.p99 : kNaN)});
+             format_us(metrics.hand_off_wait_ns.p99.value_or(kNaN))});
   }
   return print(table, report, width);
-}
-
-bool has_reasons(const PolicyComparison& policy) {
-  return policy.metrics.has_value();
-}
-
-/// The policy's name, told apart from those of other runs.
-std::string label_of(const CompareReport& report, const PolicyComparison& policy) {
-  return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
-}
-
-/// Whether more of the step is unexplained than what is to be explained: why it is slower or faster
-/// than the baseline.
-bool is_unexplained(const PolicyComparison& policy) {
-  if (!has_reasons(policy) || !policy.speed_up) {
-    return false;
-  }
-  const auto& terms = policy.metrics->decomposition;
-  const double difference = terms.measured * std::abs(*policy.speed_up - 1);
-  return difference > 0 && std::abs(terms.residual) > difference;
-}
-
-/// Of the compute: what smaller parts or an exchange beside it cannot have saved.
-constexpr double kMostSaved = 0.05;
-
-/// Whether the baseline's profiled steps were disturbed: a cost that is far below zero.
-bool was_disturbed(const PolicyComparison& policy) {
-  if (!has_reasons(policy)) {
-    return false;
-  }
-  const auto& terms = policy.metrics->decomposition;
-  return std::min(terms.split_tax, terms.contention) < -kMostSaved * terms.compute;
-}
-
-/// A line for each policy that has one: they are too long for a column.
-std::string note_lines(const CompareReport& report) {
-  std::string text;
-  for (const PolicyComparison& policy : report.policies) {
-    if (!policy.note.empty()) {
-      text += "note: " + label_of(report, policy) + ": " + policy.note + "\n";
-    }
-  }
-  return text;
-}
-
-/// What no table counts, how to get the tables that are missing, and what columns mean.
-std::string closing_lines(const CompareReport& report) {
-  std::vector<std::string> not_read;
-  std::vector<std::string> without_reasons;
-  std::vector<std::string> unexplained;
-  std::vector<std::string> disturbed;
-  for (const PolicyComparison& policy : report.policies) {
-    if (!policy.result.is_read()) {
-      not_read.push_back(label_of(report, policy));
-    }
-    if (is_unexplained(policy)) {
-      unexplained.push_back(label_of(report, policy));
-    }
-    if (was_disturbed(policy)) {
-      disturbed.push_back(label_of(report, policy));
-    }
-    if (policy.result.is_complete() && !has_reasons(policy)) {
-      without_reasons.push_back(label_of(report, policy));
-    }
-  }
-  std::string text =
-      "\nNot in the step time: agreement of the ranks, making of inputs, warm-up, capture of "
-      "graphs, "
-      "hashing, recording.\n";
-  if (!not_read.empty()) {
-    text += "Not read whole: " + join_names(not_read) +
-            "; files are missing or damaged, the notes say which (exit code 2)\n";
-  }
-  if (!without_reasons.empty()) {
-    text += "Where the step goes is not known of " + join_names(without_reasons) +
-            ": no op was timed. To time ops, run again with --set record.timing=ops\n";
-  }
-  if (!unexplained.empty()) {
-    text += "Not explained: in " + join_names(unexplained) +
-            " the residual is larger than what the step time differs from the baseline's. The "
-            "terms do not say why it is slower or faster; run again on a quieter machine\n";
-  }
-  if (!disturbed.empty()) {
-    text += "Not quiet: in " + join_names(disturbed) +
-            " split tax or contention is far below zero, so profiled steps of the baseline were "
-            "slowed down; run again on a quiet machine\n";
-  }
-  return text + "What a column means: dovetail compare --explain [COLUMN]\n";
 }
 
 }  // namespace
@@ -261,6 +205,9 @@ std::string closing_lines(const CompareReport& report) {
 std::vector<Report> reports_of(const CompareReport& report) {
   const auto& policies = report.policies;
   std::vector<Report> reports = {Report::compare_steps};
+  if (std::any_of(policies.begin(), policies.end(), has_kinds)) {
+    reports.push_back(Report::compare_kinds);
+  }
   if (std::any_of(policies.begin(), policies.end(), ran_on_gpu)) {
     reports.push_back(Report::compare_devices);
   }
@@ -276,12 +223,20 @@ std::string to_text(const CompareReport& report, std::size_t width) {
   for (const PolicyComparison& policy : report.policies) {
     links.push_back({label_of(report, policy), policy.result.link});
   }
-  std::string text = link_note(links) + "Step time: the slowest rank of each step. " +
-                     (report.has_several_runs ? "Each policy against its baseline"
-                                              : "Baseline: " + report.baseline) +
-                     "\n";
+  std::string text =
+      link_note(links) + "Step time: the slowest rank of each step" +
+      (has_several_steps(report) ? ", the mean over the steps of an iteration" : "") + ". " +
+      (report.has_several_runs ? "Each policy against its baseline"
+                               : "Baseline: " + report.baseline) +
+      "\n";
   for (const Report table : reports_of(report)) {
     switch (table) {
+      case Report::compare_kinds:
+        text +=
+            "\nSteps of an iteration by kind (a step, or several alike: their mean in each "
+            "iteration)\n" +
+            kind_table(report, width);
+        break;
       case Report::compare_devices:
         text +=
             "\nGraphs of the timed steps; captures and replays of all steps; time to enqueue over "

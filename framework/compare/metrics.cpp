@@ -1,7 +1,8 @@
 #include "framework/compare/metrics.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <cstddef>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <utility>
@@ -163,36 +164,14 @@ RankMetrics metrics_of_rank(const StepProfile& profile,
   return metrics;
 }
 
-double percentile(const std::vector<double>& sorted, double share) {
-  const double place = share * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<std::size_t>(place);
-  const std::size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
-}
-
 }  // namespace
 
-Statistics statistics(std::vector<double> sample) {
-  if (sample.empty()) {
-    return {};
-  }
-  std::sort(sample.begin(), sample.end());
-  const double sum = std::accumulate(sample.begin(), sample.end(), 0.0);
-  return {.count = static_cast<std::int64_t>(sample.size()),
-          .min = sample.front(),
-          .p50 = percentile(sample, 0.50),
-          .p95 = percentile(sample, 0.95),
-          .p99 = percentile(sample, 0.99),
-          .max = sample.back(),
-          .mean = sum / static_cast<double>(sample.size())};
-}
-
 std::vector<double> slowest_ranks(const std::vector<std::vector<std::int64_t>>& step_ns) {
-  std::vector<double> slowest;
   const std::size_t num_steps = step_ns.empty() ? 0 : step_ns.front().size();
   for (const auto& rank : step_ns) {
     DOVETAIL_CHECK_EQ(rank.size(), num_steps);
   }
+  std::vector<double> slowest;
   for (std::size_t step = 0; step < num_steps; ++step) {
     std::int64_t least = step_ns.front()[step];
     std::int64_t most = least;
@@ -200,11 +179,24 @@ std::vector<double> slowest_ranks(const std::vector<std::vector<std::int64_t>>& 
       least = std::min(least, rank[step]);
       most = std::max(most, rank[step]);
     }
-    if (least >= 0) {
-      slowest.push_back(static_cast<double>(most));
-    }
+    const auto slow = static_cast<double>(most);
+    slowest.push_back(least < 0 ? std::numeric_limits<double>::quiet_NaN() : slow);
   }
   return slowest;
+}
+
+std::vector<double> mean_steps(const std::vector<double>& slowest, std::size_t num_steps) {
+  std::vector<double> means;
+  if (num_steps == 0) {
+    return means;
+  }
+  DOVETAIL_CHECK_EQ(slowest.size() % num_steps, 0U);
+  for (auto step = slowest.begin(); step != slowest.end();) {
+    const auto next = step + static_cast<std::ptrdiff_t>(num_steps);
+    means.push_back(std::accumulate(step, next, 0.0) / static_cast<double>(num_steps));
+    step = next;
+  }
+  return means;
 }
 
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile) {

@@ -16,38 +16,31 @@
 //   where neither compute nor exchange runs
 //
 // The timed steps carry no events, so the decomposed (profiled) step differs from the measured one;
-// that difference is the residual: p50 of the timed steps = sum of the terms + residual.
+// that difference is the residual: p50 of the timed steps = sum of the terms + residual. Where an
+// iteration has several steps, both sides are of its mean step.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
 #include "framework/compare/intervals.hpp"
+#include "framework/compare/statistics.hpp"
 
 namespace dovetail {
 
 /// What "not run" looks like in a times table.
 inline constexpr Interval kNotRun{-1, -1};
 
-/// Order statistics of a sample, with linear interpolation between neighbours (numpy's default).
-struct Statistics {
-  std::int64_t count = 0;
-  double min = 0;
-  double p50 = 0;
-  double p95 = 0;
-  double p99 = 0;
-  double max = 0;
-  double mean = 0;
-};
-
-/// All zero for an empty sample.
-Statistics statistics(std::vector<double> sample);
-
-/// Step times over ranks, in the order of time: of each step the maximum over ranks. `step_ns` is
-/// [ranks][steps]; a step that some rank did not finish (negative) is left out. ContractError where
-/// ranks have different numbers of steps.
+/// Step times over ranks: of each step the maximum, NaN where some rank did not finish it
+/// (negative). `step_ns` is [ranks][steps]. ContractError where ranks have different numbers of
+/// steps.
 std::vector<double> slowest_ranks(const std::vector<std::vector<std::int64_t>>& step_ns);
+
+/// What an iteration takes, over its number of steps; NaN where a step is. `slowest` is of
+/// slowest_ranks, whole iterations.
+std::vector<double> mean_steps(const std::vector<double>& slowest, std::size_t num_steps);
 
 /// One rank in one profiled step; all vectors have one entry an op of the schedule.
 struct RankProfile {
@@ -106,7 +99,7 @@ struct Decomposition {
   double launch = 0;
   double other_idle = 0;
   double residual = 0;  ///< measured minus all of the above
-  double measured = 0;  ///< p50 of the timed steps
+  double measured = 0;  ///< p50 of the timed iterations, of their mean step
 
   /// Sum of the terms without the residual: the mean profiled step of the slowest rank.
   double profiled() const;

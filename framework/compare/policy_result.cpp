@@ -7,73 +7,13 @@
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/round_intervals.hpp"
 #include "framework/compare/round_times.hpp"
 #include "framework/record/profile.hpp"
 #include "framework/record/run_folder.hpp"
 
 namespace dovetail {
 namespace {
-
-std::vector<std::vector<std::int64_t>> read_step_times(const PolicyFolder& folder) {
-  std::vector<std::vector<std::int64_t>> all;
-  for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
-    all.push_back(folder.rank(rank).read<std::int64_t>(path::kStepNs).values);
-    if (all.back().size() != all.front().size()) {
-      throw InputError(folder.rank(rank).path().string() + ": " + path::kStepNs + " has " +
-                       counted(std::ssize(all.back()), "step") + " against " +
-                       std::to_string(all.front().size()) + " on rank 0");
-    }
-  }
-  return all;
-}
-
-/// "1 of 3 timed steps have no time (the first: rank 1, step 2)"; empty where all have one.
-std::string describe_hole(const std::vector<std::vector<std::int64_t>>& step_ns) {
-  std::size_t missing = 0;
-  std::string first;
-  const std::size_t num_steps = step_ns.front().size();
-  for (std::size_t step = 0; step < num_steps; ++step) {
-    const auto rank = std::find_if(
-        step_ns.begin(), step_ns.end(), [&](const auto& times) { return times[step] < 0; });
-    if (rank != step_ns.end() && ++missing == 1) {
-      first = "rank " + std::to_string(rank - step_ns.begin()) + ", step " + std::to_string(step);
-    }
-  }
-  return missing == 0 ? ""
-                      : std::to_string(missing) + " of " + std::to_string(num_steps) +
-                            " timed steps have no time (the first: " + first + ")";
-}
-
-DecisionCounts count_decisions(const RankFile& file) {
-  const auto table = file.read<std::int64_t>(path::kDecision).values;
-  const auto steps = file.read<std::int64_t>(path::kStepNs).values;
-  const auto columns = static_cast<std::size_t>(num_decision_columns(file.schema_version()));
-  DecisionCounts counts;
-  if (table.size() != steps.size() * columns) {
-    throw InputError(file.path().string() + ": " + path::kDecision + " has not one row of " +
-                     std::to_string(columns) + " for each step");
-  }
-  for (std::size_t step = 0; step < steps.size(); ++step) {
-    if (steps[step] < 0) {
-      continue;
-    }
-    const std::int64_t* row = table.data() + step * columns;
-    ++counts.num_steps;
-    counts.num_ubatched += row[0] == 1 ? 1 : 0;
-    if (row[3] > 0) {
-      ++counts.num_vetoed;
-      ++counts.vetoes_by_reason[std::string(to_string(static_cast<VetoReason>(row[3])))];
-    }
-    ++counts.steps_by_graph[std::string(to_string(static_cast<GraphMode>(row[1])))];
-    if (columns > 5) {
-      if (row[5] > 0) {
-        ++counts.eager_by_reason[std::string(to_string(static_cast<EagerReason>(row[5])))];
-      }
-      counts.num_captured += row[6] == 1 ? 1 : 0;
-    }
-  }
-  return counts;
-}
 
 std::map<std::string, std::int64_t> read_eager_steps(const RankFile& file) {
   std::map<std::string, std::int64_t> steps;
@@ -132,14 +72,6 @@ std::string devices_of(const PolicyFolder& folder) {
     }
   }
   return join_names(kinds);
-}
-
-std::string describe_counts(const std::map<std::string, std::int64_t>& counts) {
-  std::string text;
-  for (const auto& [name, count] : counts) {
-    text += (text.empty() ? "" : ", ") + name + " x " + std::to_string(count);
-  }
-  return text;
 }
 
 Interval to_interval(const RecordedSpan& span) {
@@ -236,17 +168,6 @@ void read_identity(const PolicyFolder& folder, PolicyResult& result) {
 
 }  // namespace
 
-std::string DecisionCounts::describe_vetoes() const {
-  return describe_counts(vetoes_by_reason);
-}
-
-std::string DecisionCounts::describe_graphs() const {
-  const std::string none(to_string(GraphMode::none));
-  const bool all_eager = steps_by_graph.empty() ||
-                         (steps_by_graph.size() == 1 && steps_by_graph.begin()->first == none);
-  return all_eager ? none : describe_counts(steps_by_graph);
-}
-
 std::string device_kind(const std::string& device) {
   const auto colon = device.find(':');
   if (colon == std::string::npos) {
@@ -268,13 +189,18 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     result.status = status_of(files);
     files.require_complete();
     PolicyResult complete = result;
-    const auto step_ns = read_step_times(files);
-    complete.step_times_ns = slowest_ranks(step_ns);
+    auto steps = read_timed_steps(files);
+    const auto means = mean_steps(steps.ns, steps.num_steps);
+    complete.step_times_ns = known_rounds(means);
     complete.step_ns = statistics(complete.step_times_ns);
-    complete.round_ns = round_times(files.rank(0), step_ns);
+    complete.round_ns = round_times(files.rank(0), means);
     complete.rounds_began_ns = rounds_began_ns(files.rank(0));
-    complete.hole = describe_hole(step_ns);
-    complete.decisions = count_decisions(files.rank(0));
+    const auto rounds = rounds_of_iterations(files.rank(0), means.size());
+    complete.run_drift = run_drift(means, rounds);
+    complete.round_drift = round_drift(means, rounds);
+    complete.hole = std::move(steps.hole);
+    complete.decisions = std::move(steps.decisions);
+    complete.timed_steps = std::move(steps.finished);
     complete.scalars = RecordedScalars(files);
     complete.eager_by_reason = read_eager_steps(files.rank(0));
     if (files.rank(0).text("device") == to_string(DeviceKind::cpu)) {  // which has no graphs

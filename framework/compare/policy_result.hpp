@@ -9,29 +9,14 @@
 #include <vector>
 
 #include "framework/compare/bootstrap.hpp"
+#include "framework/compare/drift.hpp"
 #include "framework/compare/metrics.hpp"
 #include "framework/compare/recorded_scalars.hpp"
+#include "framework/compare/timed_steps.hpp"
 #include "framework/compare/traffic_totals.hpp"
 #include "framework/record/policy_folder.hpp"
 
 namespace dovetail {
-
-/// What the ranks agreed on, over all timed steps that were finished.
-struct DecisionCounts {
-  std::int64_t num_steps = 0;
-  std::int64_t num_ubatched = 0;
-  std::int64_t num_vetoed = 0;
-  std::map<std::string, std::int64_t> vetoes_by_reason;
-
-  std::map<std::string, std::int64_t> steps_by_graph;   ///< by GraphMode; none = eager
-  std::map<std::string, std::int64_t> eager_by_reason;  ///< empty in a file of version 2
-  std::int64_t num_captured = 0;  ///< steps whose graph was captured just before
-
-  /// "below_threshold x 3, rank_veto x 1"; empty without vetoes.
-  std::string describe_vetoes() const;
-  /// "full x 9, none x 1"; "none" where no step ran as a graph.
-  std::string describe_graphs() const;
-};
 
 /// PolicyResult::status where files are missing or damaged.
 inline constexpr const char* kUnreadableStatus = "unreadable";
@@ -58,11 +43,14 @@ struct PolicyResult {
   std::string hole;  ///< which timed steps of a complete result have no time; empty = none
 
   // Filled only for complete results: times of others are never shown.
-  Statistics step_ns;
+  Statistics step_ns;                 ///< of the mean step of each timed iteration
   std::vector<double> step_times_ns;  ///< what step_ns is of, in the order of time
+  std::vector<TimedStep> timed_steps;
   /// Of each round the median of its iterations' mean steps, slowest ranks; NaN where there is
   /// none.
   std::vector<double> round_ns;
+  std::optional<Drift> run_drift;    ///< nothing where there are too few rounds and iterations
+  std::optional<Drift> round_drift;  ///< within rounds; nothing likewise, and in a run of one
   std::int64_t rounds_began_ns = 0;  ///< equal where policies had the same rounds; 0 = not known
   DecisionCounts decisions;
   RecordedScalars scalars;

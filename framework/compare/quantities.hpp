@@ -20,6 +20,7 @@ namespace dovetail {
 enum class Report {
   words,
   compare_steps,
+  compare_kinds,
   compare_devices,
   compare_terms,
   compare_exchange,
@@ -38,9 +39,10 @@ enum class Report {
 
 template <>
 struct EnumNames<Report> {
-  static constexpr std::array<std::string_view, 16> kTable = {
+  static constexpr std::array<std::string_view, 17> kTable = {
       "words that the others use",
       "compare: step times",
+      "compare: steps by kind",
       "compare: graphs and memory",
       "compare: where the step goes",
       "compare: exchange and hand-off",

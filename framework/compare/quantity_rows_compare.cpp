@@ -36,7 +36,8 @@ std::vector<Quantity> compare_quantities() {
     }
   };
   constexpr auto in = Report::compare_steps;
-  constexpr const char* step = "slowest rank of each timed step";
+  constexpr const char* step = "slowest rank of each timed step, mean of an iteration";
+  constexpr const char* kind = "slowest rank of each timed step of the kind";
   add(Report::compare_steps, {
       {in, std::string(kRunHeading), "run", "text", "", "The run's folder, with as much of its path as tells it from the others. Shown where there are several runs.", ""},
       {in, "policy", "policy", "text", "", "The label of the policy in the experiment.", ""},
@@ -44,19 +45,42 @@ std::vector<Quantity> compare_quantities() {
       {in, "status", "status", "text", "gravest of all", "`complete`, `failed`, `stopped`, `running` (also what a killed rank leaves), `invalid`, `incomplete` (a rank has no file), `unreadable`, `not_run`.", ""},
       {in, "ranks", "world_size", "count", "", "The number of ranks.", ""},
       {in, "ubatches", "ubatches", "count", "", "The number of ubatches, the most of any schedule of the policy.", ""},
-      {in, "steps", "step_ns.count", "count", step, "The timed steps that all ranks have finished. The next five columns are over these.", ""},
-      {in, "p50 [ms]", "step_ns.p50", "ms", step, "The median step time.", ""},
-      {in, "p95 [ms]", "step_ns.p95", "ms", step, "95 of 100 steps are faster.", "linear between the two neighbours"},
-      {in, "p99 [ms]", "step_ns.p99", "ms", step, "99 of 100 steps are faster; with fewer than 100 steps close to the largest.", "linear between the two neighbours"},
-      {in, "min [ms]", "step_ns.min", "ms", step, "The fastest step.", ""},
-      {in, "max [ms]", "step_ns.max", "ms", step, "The slowest step.", ""},
+      {in, "iterations", "step_ns.count", "count", step, "The timed iterations that all ranks have finished. The next five columns are over these.", ""},
+      {in, "p50 [ms]", "step_ns.p50", "ms", step, "The median step time.", "of each iteration the mean of its steps"},
+      {in, "p95 [ms]", "step_ns.p95", "ms", step, "95 of 100 iterations are faster. `-` with fewer than 20.", "linear between the two neighbours"},
+      {in, "p99 [ms]", "step_ns.p99", "ms", step, "99 of 100 iterations are faster. `-` with fewer than 100.", "linear between the two neighbours"},
+      {in, "min [ms]", "step_ns.min", "ms", step, "The fastest iteration.", ""},
+      {in, "max [ms]", "step_ns.max", "ms", step, "The slowest iteration.", ""},
       {in, "speed-up", "speed_up", "factor", "", "How many times faster than the baseline. Above 1 is faster.", "round by round, the geometric mean; fewer than 3 rounds: p50 of the baseline / own p50"},
       {in, "95 %", "speed_up_interval", "factor", "", "In 95 of 100 such runs the speed-up that more rounds would come to lies within. Where 1 lies within, too, no difference is shown. With fewer than 3 rounds it is over steps, and what changed between the steps of the two policies, such as another job, is not in it. `-` for the baseline itself and with fewer than 3 rounds and 10 steps.", "Student's of the logarithms of the rounds' speed-ups (policies of two runs: Welch's); fewer than 3 rounds: circular block bootstrap of both medians"},
       {in, "", "step_ns_interval", "ns", step, "As `95 %`, of the median step time.", ""},
       {in, "", "speed_up_counts", "true, false", "", "Whether `speed_up_interval` leaves out 1; null: there is none. True of the policy `control`: the run was not quiet.", ""},
-      {in, "", "rounds_ns.p50", "ns", step, "The median of each round, over its iterations; of several steps their mean.", ""},
+      {in, "", "drift.run.change", "share", step, "How much longer the last iteration takes than the first one, by a robust trend; a note says so where it matters. Null with 2 to 4 rounds, and with one round of fewer than 10 iterations.", "median slope of all pairs of rounds (one round: of six parts of it), of logarithms"},
+      {in, "", "drift.run.interval", "share", step, "Its 95 % interval.", "Sen's"},
+      {in, "", "drift.run.matters", "true, false", "", "Whether it is above 2 % and its interval leaves out 0.", ""},
+      {in, "", "drift.rounds.*", "share", step, "The same within rounds, from a round's first iteration to its last. Null with fewer than 3 rounds of 3 iterations.", ""},
+      {in, "", "rounds_ns.p50", "ns", step, "The median of each round, over its iterations.", ""},
       {in, "", "rounds_ns.began_ns", "ns", "", "When the first round began, since 1970. Speed-ups are taken round by round where it is the baseline's.", ""},
       {in, "", "note", "text", "", "Below the table, by policy: vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
+  });
+  add(Report::compare_kinds, {
+      {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
+      {in, "policy", "", "text", "", "As above. The table is shown where a policy has several kinds of steps.", ""},
+      {in, "step", "step_kinds.steps", "text", "", "The place of a step in its iteration, from 0, or of several that were decided alike and whose times do not differ from the first one's: medians within 10 %, or each within the other's range.", ""},
+      {in, "decision", "step_kinds.decision", "text", "", "Whether it was cut into ubatches, or why not, and which CUDA graph ran it.", ""},
+      {in, "schedule", "step_kinds.schedule", "text", "", "The schedule that ran.", ""},
+      {in, "samples", "step_kinds.step_ns.count", "count", kind, "The timed iterations with such steps. The next five columns are over these.", ""},
+      {in, "p50 [ms]", "step_kinds.step_ns.p50", "ms", kind, "The median.", "of several steps their mean in each iteration"},
+      {in, "p95 [ms]", "step_kinds.step_ns.p95", "ms", kind, "As above.", ""},
+      {in, "p99 [ms]", "step_kinds.step_ns.p99", "ms", kind, "As above.", ""},
+      {in, "min [ms]", "step_kinds.step_ns.min", "ms", kind, "The fastest.", ""},
+      {in, "max [ms]", "step_kinds.step_ns.max", "ms", kind, "The slowest.", ""},
+      {in, "", "step_kinds.step_ns.mean", "ns", kind, "The mean.", ""},
+      {in, "", "step_kinds.ubatched", "true, false", "", "Whether it was cut into ubatches.", ""},
+      {in, "", "step_kinds.veto", "text", "", "Why it was not; `none`: no veto.", ""},
+      {in, "", "step_kinds.graph", "text", "", "Which CUDA graph ran it; `none`: eager.", ""},
+      {in, "", "step_kinds.captured", "true, false", "", "Whether its graph was captured just before it.", ""},
+      {in, "", "each_step.*", "", kind, "As `step_kinds`, of each step of an iteration and each decision.", ""},
   });
   add(Report::compare_devices, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
@@ -103,7 +127,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "imbalance [x]", "traffic.imbalance_ranks", "factor", "all, last timed iteration", "How much longer the experts take than if all ranks had the same number of rows in each layer.", "sum over layers of the fullest rank's rows / sum over layers of the mean"},
       {in, "hand-offs", "metrics.hand_off_wait_ns.count", "count", all, "How often a thread waited for its turn. The next two columns are over these waits.", ""},
       {in, "hand-off p50 [us]", "metrics.hand_off_wait_ns.p50", "us", all, "The median wait of a thread for its turn.", ""},
-      {in, "p99 [us]", "metrics.hand_off_wait_ns.p99", "us", all, "99 of 100 of these waits are shorter.", ""},
+      {in, "p99 [us]", "metrics.hand_off_wait_ns.p99", "us", all, "99 of 100 of these waits are shorter. `-` with fewer than 100.", ""},
   });
   return rows;
 }

@@ -37,7 +37,7 @@ std::vector<Quantity> sweep_quantities() {
       {in, "total_tokens", "", "count", "all", "The tokens of a step.", ""},
       {in, "context_tokens", "points.policies.context_tokens", "count", "all", "The mean length of the contexts over requests and steps.", ""},
       {in, "one_token_each", "points.policies.one_token_each", "true, false", "all", "Whether every request computed one token a step (decode).", ""},
-      {in, "steps", "points.policies.step_ns.count", "count", step, "The timed steps.", ""},
+      {in, "iterations", "points.policies.step_ns.count", "count", step, "The timed iterations.", ""},
       {in, "p50_ms", "points.policies.step_ns.p50", "ms", step, "As `p50 [ms]` of compare. Fields of sweep.json that end in `_ns` hold ns.", ""},
       {in, "p95_ms", "points.policies.step_ns.p95", "ms", step, "As in compare.", ""},
       {in, "p99_ms", "points.policies.step_ns.p99", "ms", step, "As in compare.", ""},
@@ -122,7 +122,7 @@ std::vector<Quantity> plan_quantities() {
       {in, "waits for", "", "numbers", "", "The ops that must have ended before.", ""},
   });
   add(Report::pictures, {
-      {in, "step time [ms]", "", "ms", "slowest rank of each timed step", "The median, with a band or bar from the 5th to the 95th percentile.", ""},
+      {in, "step time [ms]", "", "ms", "slowest rank of each timed step", "The median, with its 95 % interval.", ""},
       {in, "hidden share of moving [%]", "", "%", "all, profiled steps", "As `hidden` of compare.", "hidden moving / moving"},
       {in, "tokens of a step, on the rank that has most", "", "count", "rank that has most", "The horizontal axis of a sweep.", ""},
       {in, "timeline", "", "ms", "each", "The profiled step of median length, on one clock for all ranks. Two rows a rank: compute and comm.", ""},

@@ -1,54 +1,34 @@
 #include "framework/compare/round_times.hpp"
 
-#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <utility>
 
 #include "framework/base/error.hpp"
-#include "framework/compare/metrics.hpp"
+#include "framework/compare/statistics.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
-namespace {
 
-/// Of an iteration, over its number of steps; nothing where a rank has not finished it.
-std::optional<double> mean_step(const std::vector<std::vector<std::int64_t>>& step_ns,
-                                std::size_t first,
-                                std::size_t num_steps) {
-  double sum = 0;
-  for (std::size_t step = first; step < first + num_steps; ++step) {
-    std::int64_t slowest = 0;
-    for (const auto& rank : step_ns) {
-      if (rank[step] < 0) {
-        return std::nullopt;
-      }
-      slowest = std::max(slowest, rank[step]);
-    }
-    sum += static_cast<double>(slowest);
-  }
-  return sum / static_cast<double>(num_steps);
+std::vector<std::int64_t> rounds_of_iterations(const RankFile& file, std::size_t iterations) {
+  return file.has(path::kRound) ? file.read<std::int64_t>(path::kRound).values
+                                : std::vector<std::int64_t>(iterations, 0);
 }
 
-}  // namespace
-
-std::vector<double> round_times(const RankFile& file,
-                                const std::vector<std::vector<std::int64_t>>& step_ns) {
-  const auto num_steps = static_cast<std::size_t>(file.shape(path::kStepNs).at(1));
-  const std::size_t num_iterations = num_steps == 0 ? 0 : step_ns.front().size() / num_steps;
-  std::vector<std::int64_t> rounds(num_iterations, 0);
-  std::size_t num_rounds = 1;
-  if (file.has(path::kRound)) {
-    rounds = file.read<std::int64_t>(path::kRound).values;
-    num_rounds = static_cast<std::size_t>(file.shape(path::kRoundPlace).at(0));
-  }
+std::vector<double> round_times(const RankFile& file, const std::vector<double>& means) {
+  const auto rounds = rounds_of_iterations(file, means.size());
+  const auto num_rounds = file.has(path::kRound)
+                              ? static_cast<std::size_t>(file.shape(path::kRoundPlace).at(0))
+                              : std::size_t{1};
   std::vector<std::vector<double>> times(num_rounds);
-  for (std::size_t i = 0; i < num_iterations; ++i) {
-    const auto time = mean_step(step_ns, i * num_steps, num_steps);
-    if (time && (rounds[i] < 0 || static_cast<std::size_t>(rounds[i]) >= num_rounds)) {
+  for (std::size_t i = 0; i < means.size(); ++i) {
+    const bool is_known = std::isfinite(means[i]);
+    if (is_known && (rounds.at(i) < 0 || static_cast<std::size_t>(rounds[i]) >= num_rounds)) {
       throw InputError(file.path().string() + ": " + path::kRound + " has round " +
                        std::to_string(rounds[i]) + " of " + std::to_string(num_rounds));
     }
-    if (time) {
-      times[static_cast<std::size_t>(rounds[i])].push_back(*time);
+    if (is_known) {
+      times[static_cast<std::size_t>(rounds[i])].push_back(means[i]);
     }
   }
   std::vector<double> medians;

@@ -1,6 +1,7 @@
 // What the rounds of a policy's run took.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -8,11 +9,13 @@
 
 namespace dovetail {
 
-/// Of each round the median of its iterations: of each iteration the slowest rank's steps, added
-/// up, over the number of steps. NaN where the round has no iteration that all ranks have finished;
-/// one round in files that know none. `step_ns` is [ranks][iterations x steps].
-std::vector<double> round_times(const RankFile& file,
-                                const std::vector<std::vector<std::int64_t>>& step_ns);
+/// Of each iteration its round; 0 in files that know none.
+std::vector<std::int64_t> rounds_of_iterations(const RankFile& file, std::size_t iterations);
+
+/// Of each round the median of its iterations. `means`: what each iteration took (mean_steps). NaN
+/// where the round has no iteration that all ranks have finished; one round in files that know
+/// none.
+std::vector<double> round_times(const RankFile& file, const std::vector<double>& means);
 
 /// When the rounds began, which only policies of the same rounds have alike; 0 where not known.
 std::int64_t rounds_began_ns(const RankFile& file);

@@ -73,6 +73,9 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"memory", nullptr},
                {"step_ns_interval", nullptr},
                {"rounds_ns", nullptr},
+               {"step_kinds", nullptr},
+               {"each_step", nullptr},
+               {"drift", nullptr},
                {"speed_up", nullptr},
                {"speed_up_interval", nullptr},
                {"speed_up_counts", nullptr},
@@ -107,6 +110,9 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
     json["step_ns"] = to_json(result.step_ns);
     json["step_ns_interval"] = interval_json(step_interval(result));
     json["rounds_ns"] = rounds_json(result);
+    json["step_kinds"] = kinds_json(merged_kinds(result.timed_steps));
+    json["drift"] = drift_json(result);
+    json["each_step"] = kinds_json(kinds_of_steps(result.timed_steps));
   }
   json["host_share"] = json_number(result.host_share);
   if (!options.baseline_dir.empty()) {

@@ -31,16 +31,6 @@ Json rounds_json(const SweepPolicy& policy) {
 }
 
 Json policy_json(const SweepPolicy& policy) {
-  Json step = nullptr;
-  if (policy.step_ns) {
-    step = {{"count", policy.step_ns->count},
-            {"min", policy.step_ns->min},
-            {"p50", policy.step_ns->p50},
-            {"p95", policy.step_ns->p95},
-            {"p99", policy.step_ns->p99},
-            {"max", policy.step_ns->max},
-            {"mean", policy.step_ns->mean}};
-  }
   const auto& measured = policy.measured_in_point;
   return {{"policy", policy.name},
           {"schedule", policy.schedule},
@@ -51,7 +41,7 @@ Json policy_json(const SweepPolicy& policy) {
           {"context_tokens", policy.context_tokens},
           {"one_token_each", policy.one_token_each},
           {"vetoed_steps", policy.vetoed_steps},
-          {"step_ns", step},
+          {"step_ns", policy.step_ns ? to_json(*policy.step_ns) : Json(nullptr)},
           {"rounds_ns", rounds_json(policy)},
           {"speed_up", json_number(policy.speed_up)},
           {"speed_up_interval",
@@ -93,13 +83,7 @@ SweepPolicy read_policy(const Json& json) {
                      .verdict = json.at("verdict")};
   read_rounds(json, policy);
   if (const Json& step = json.at("step_ns"); !step.is_null()) {
-    policy.step_ns = Statistics{.count = step.at("count"),
-                                .min = step.at("min"),
-                                .p50 = step.at("p50"),
-                                .p95 = step.at("p95"),
-                                .p99 = step.at("p99"),
-                                .max = step.at("max"),
-                                .mean = step.at("mean")};
+    policy.step_ns = read_statistics(step);
   }
   return policy;
 }

@@ -88,9 +88,9 @@ std::string csv_number(const std::optional<double>& value, double unit = 1) {
 }
 
 std::vector<std::string> csv_policy(const SweepPolicy& policy) {
-  const auto step = [&](double Statistics::*member) {
-    return csv_number(policy.step_ns ? std::optional((*policy.step_ns).*member) : std::nullopt,
-                      1e-6);
+  const auto step = [&](auto member) {
+    return csv_number(
+        policy.step_ns ? std::optional<double>((*policy.step_ns).*member) : std::nullopt, 1e-6);
   };
   return {policy.name,
           policy.schedule,

@@ -25,16 +25,6 @@ std::optional<double> number_at(const Json& json, const char* key) {
                                                    : std::nullopt;
 }
 
-Statistics read_statistics(const Json& json) {
-  return {.count = json.at("count"),
-          .min = json.at("min"),
-          .p50 = json.at("p50"),
-          .p95 = json.at("p95"),
-          .p99 = json.at("p99"),
-          .max = json.at("max"),
-          .mean = json.at("mean")};
-}
-
 /// The rows that a request has in the record of one iteration, whose first one is at `position`.
 struct RecordedRequest {
   std::int64_t rows = 0;

@@ -8,6 +8,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
+#include "framework/base/percentile.hpp"
 #include "framework/exec/host_executor.hpp"
 #include "framework/exec/op_board.hpp"
 #include "framework/exec/op_times.hpp"
@@ -95,7 +96,8 @@ BenchResult summarize(std::string name,
           std::move(quantity),
           count,
           median,
-          samples[rank99 - 1],
+          has_percentile(static_cast<std::int64_t>(count), 99) ? std::optional(samples[rank99 - 1])
+                                                               : std::nullopt,
           samples.front(),
           samples.back()};
 }
@@ -172,7 +174,7 @@ void to_json(nlohmann::json& json, const BenchResult& result) {
           {"quantity", result.quantity},
           {"samples", result.num_samples},
           {"median", result.median},
-          {"p99", result.p99},
+          {"p99", result.p99 ? nlohmann::json(*result.p99) : nlohmann::json(nullptr)},
           {"min", result.min},
           {"max", result.max}};
 }

@@ -2,6 +2,7 @@
 // in the ops.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,7 +17,7 @@ struct BenchResult {
   std::string quantity;  ///< "ns per hand-off", "ns per op", "ns"
   std::size_t num_samples = 0;
   double median = 0;
-  double p99 = 0;
+  std::optional<double> p99;  ///< nothing with too few samples: has_percentile
   double min = 0;
   double max = 0;
 };
@@ -43,8 +44,8 @@ std::vector<BenchResult> bench_runner(bool next_may_spin, int num_steps = 2'000)
 /// 8 ubatches, and reading it back from JSON with the checks; ns.
 std::vector<BenchResult> bench_plan(int num_samples = 50);
 
-/// {"name": .., "variant": .., "quantity": .., "samples": n, "median": .., "p99": .., "min": ..,
-/// "max": ..}
+/// {"name": .., "variant": .., "quantity": .., "samples": n, "median": .., "p99": .. or null,
+/// "min": .., "max": ..}
 void to_json(nlohmann::json& json, const BenchResult& result);
 
 }  // namespace dovetail

@@ -24,6 +24,10 @@ int num_rounds(int asked, int variants, std::span<const int> iterations) {
   return std::clamp(fewest / (kTurnsOfARound * variants), 1, kMostRoundsUnasked);
 }
 
+int rounds_of_run(int asked, int variants, std::span<const int> iterations, bool on_gpu) {
+  return num_rounds(asked == 0 && on_gpu ? 1 : asked, variants, iterations);
+}
+
 std::vector<int> round_ends(int iterations, int variants, int rounds) {
   const std::int64_t turns = iterations / variants;
   DOVETAIL_CHECK(rounds >= 1 && turns >= rounds, "a round without iterations of each variant");

@@ -19,6 +19,10 @@ inline constexpr int kRoundWarmup = 1;
 /// iteration; a run of 10 iterations then grows by a third, one of 3 not at all. Pure.
 int num_rounds(int asked, int variants, std::span<const int> iterations);
 
+/// Likewise of a run that asks for `asked`. On a GPU, where each round costs an engine with its
+/// captures, it has one unless asked. Pure.
+int rounds_of_run(int asked, int variants, std::span<const int> iterations, bool on_gpu);
+
 /// Of each round the end of its iterations. Each has whole turns of the variants, as equally many
 /// as can be; what is left over belongs to the first. Needs at least one turn for each. Pure.
 std::vector<int> round_ends(int iterations, int variants, int rounds);

@@ -10,6 +10,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
+#include "framework/base/percentile.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/recorder.hpp"
 
@@ -56,7 +57,9 @@ RecordBench bench_record(const RecordBenchOptions& options) {
   bench.share_of_10_ms_step = mean_ns / 10e6;
   std::sort(steps_ns.begin(), steps_ns.end());
   bench.step_median_ns = steps_ns[steps_ns.size() / 2];
-  bench.step_p99_ns = steps_ns[steps_ns.size() * 99 / 100];
+  if (has_percentile(std::ssize(steps_ns), 99)) {
+    bench.step_p99_ns = steps_ns[steps_ns.size() * 99 / 100];
+  }
   bench.step_max_ns = steps_ns.back();
   return bench;
 }
@@ -65,7 +68,8 @@ void to_json(nlohmann::json& document, const RecordBench& bench) {
   document = {{"iterations", bench.iterations},
               {"create_ns", bench.create_ns},
               {"step_median_ns", bench.step_median_ns},
-              {"step_p99_ns", bench.step_p99_ns},
+              {"step_p99_ns",
+               bench.step_p99_ns ? nlohmann::json(*bench.step_p99_ns) : nlohmann::json(nullptr)},
               {"step_max_ns", bench.step_max_ns},
               {"finish_ns", bench.finish_ns},
               {"share_of_10_ms_step", bench.share_of_10_ms_step}};

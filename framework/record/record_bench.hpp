@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -18,7 +19,7 @@ struct RecordBench {
   std::int64_t iterations = 0;
   std::int64_t create_ns = 0;  ///< making the file
   std::int64_t step_median_ns = 0;
-  std::int64_t step_p99_ns = 0;
+  std::optional<std::int64_t> step_p99_ns;  ///< nothing with too few samples: has_percentile
   std::int64_t step_max_ns = 0;
   std::int64_t finish_ns = 0;
   double share_of_10_ms_step = 0;  ///< mean cost of a recorded step over 10 ms

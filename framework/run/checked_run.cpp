@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
+#include <numeric>
 #include <optional>
+#include <tuple>
 #include <variant>
 
 #include "framework/comm/exchange/exchanges.hpp"
@@ -10,8 +13,10 @@
 #include "framework/cuda/devices.hpp"
 #include "framework/plan/kv_pages.hpp"
 #include "framework/plan/request_trace.hpp"
+#include "framework/plan/rounds.hpp"
 #include "framework/run/check_fault.hpp"
 #include "framework/run/choose_device.hpp"
+#include "framework/run/experiment_points.hpp"
 #include "framework/run/recorded_inputs.hpp"
 #include "framework/step/torch_dtype.hpp"
 
@@ -36,6 +41,48 @@ std::int64_t cache_slots(const CheckedRun& run, const RankWorkload& workload, st
   const auto& execution = run.experiment.policies[policy].execution;
   return count_kv_pages(workload.kv_tokens, execution.page_size, execution.cache_tokens) *
          execution.page_size;
+}
+
+/// Whether policies take turns: what they have stays alive until the last round.
+bool has_rounds(const CheckedRun& run) {
+  std::vector<int> iterations;
+  for (const auto& policy : run.experiment.policies) {
+    iterations.push_back(policy.execution.iterations);
+  }
+  return rounds_of_run(run.experiment.execution.rounds,
+                       run.experiment.workload.variants,
+                       iterations,
+                       run.place.device == DeviceKind::cuda) > 1;
+}
+
+/// Of the KV caches that are there at a time, those of `first` up to `last`, which share one where
+/// PolicyMaker lets them: not where contexts were filled with other experts.
+std::int64_t live_cache_slots(const CheckedRun& run,
+                              const RankWorkload& workload,
+                              std::size_t first,
+                              std::size_t last) {
+  const bool has_contexts = !workload.context_steps.empty();
+  std::int64_t most = 0;
+  std::map<std::tuple<int, std::int64_t, Numerics, bool>, std::int64_t> caches;
+  for (std::size_t i = first; i < last; ++i) {
+    const auto& policy = run.experiment.policies[i];
+    const auto& execution = policy.execution;
+    const bool replays =
+        replays_baseline(run.experiment) && policy.name != run.experiment.verify.baseline;
+    const auto slots = cache_slots(run, workload, i);
+    most = std::max(most, slots);
+    caches[{execution.page_size,
+            execution.cache_tokens,
+            has_contexts ? execution.numerics : Numerics::fast,
+            has_contexts && replays}] = slots;
+  }
+  if (!has_rounds(run)) {
+    return most;
+  }
+  return std::accumulate(
+      caches.begin(), caches.end(), std::int64_t{0}, [](auto sum, const auto& cache) {
+        return sum + cache.second;
+      });
 }
 
 /// Activations and routing that the experiment gives (given_inputs.hpp), at most: of all steps.
@@ -188,12 +235,13 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
                                                 .ep_rank = ep_rank,
                                                 .dtype = dtype,
                                                 .device = placement_of(run, ep_rank).device});
-  std::int64_t slots = 0;
   std::int64_t exchange_bytes = 0;
-  const auto first = question.policy.value_or(0);
-  const auto last = question.policy ? first + 1 : run.policies.size();
+  // In rounds the others' caches and outputs are there beside those of the policy.
+  const bool is_one = question.policy.has_value() && !has_rounds(run);
+  const auto first = is_one ? *question.policy : 0;
+  const auto last = is_one ? first + 1 : run.policies.size();
+  const auto slots = live_cache_slots(run, own, first, last);
   for (std::size_t i = first; i < last; ++i) {
-    slots = std::max(slots, cache_slots(run, own, i));
     const auto num_ubatches = run.policies[i].schedules.own.num_ubatches;
     const ExchangeShape shape = {.ep_size = grid.expert_parallel,
                                  .ep_rank = ep_rank,
@@ -224,7 +272,8 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
   if (record.has(RecordedOutput::layers)) {
     outputs += layers * tokens * dims.hidden;
   }
-  parts.push_back({"outputs", outputs * element});
+  const auto num_outputs = has_rounds(run) ? std::ssize(run.policies) : 1;
+  parts.push_back({"outputs", num_outputs * outputs * element});
   return parts;
 }
 

@@ -52,8 +52,9 @@ struct MemoryQuestion {
       std::nullopt;  ///< of this grid, with the same requests a rank
 };
 
-/// Parts of one rank's memory, bytes, each in the policy that needs most. Throws InputError where
-/// the requests do not fit into the KV cache.
+/// Parts of one rank's memory, bytes, each in the policy that needs most; in a run of several
+/// rounds, in which policies stay alive beside each other, with the KV caches and outputs of all.
+/// Throws InputError where the requests do not fit into the KV cache.
 std::vector<MemoryPart> rank_memory(const CheckedRun& run,
                                     int rank,
                                     const MemoryQuestion& question = {});

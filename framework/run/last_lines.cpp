@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "framework/compare/link_note.hpp"
+#include "framework/compare/step_kinds.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/record/run_info.hpp"
 #include "framework/record/schema.hpp"
@@ -50,6 +51,24 @@ std::string describe_speed_up(const nlohmann::json& summary) {
   return "speed_up " + factor(summary.at("speed_up")) + " (" + factor(interval->at(0)) + " to " +
          factor(interval->at(1)) +
          (summary.at("speed_up_counts").get<bool>() ? ") " : ", no difference) ");
+}
+
+/// "policy dual_batch: step 0 ubatched 12.345 ms, steps 1 to 18 vetoed: below_threshold 1.234 ms",
+/// of a policy that has several kinds of steps.
+void print_kinds(std::ostream& out, const std::vector<PolicyOutcome>& outcomes) {
+  for (const auto& outcome : outcomes) {
+    const auto kinds = outcome.has_run()
+                           ? outcome.summary.value("step_kinds", nlohmann::json::array())
+                           : nlohmann::json::array();
+    std::string text;
+    for (std::size_t i = 0; kinds.size() > 1 && i < kinds.size(); ++i) {
+      const auto kind = read_step_kind(kinds[i]);
+      text += (i == 0 ? "policy " + outcome.name + ": " : ", ") +
+              (kind.first_step == kind.last_step ? "step " : "steps ") + kind.describe_steps() +
+              " " + kind.decision.describe() + " " + format_ms(kind.step_ns.p50) + " ms";
+    }
+    out << (text.empty() ? "" : text + "\n");
+  }
 }
 
 /// "not quiet: control, a second copy of the baseline, has a speed-up of 0.91 (0.88 to 0.94); ...".
@@ -123,6 +142,7 @@ void print_last_lines(std::ostream& out,
   }
   out << link_note(links);
   print_what_is_missing(out, outcomes);
+  print_kinds(out, outcomes);
   print_unrest(out, outcomes);
   for (const auto& line : next) {
     out << line << "\n";

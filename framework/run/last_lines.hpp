@@ -38,10 +38,11 @@ struct PolicyOutcome {
 /// not_run.
 std::string verdict_of(const Experiment& experiment, const PolicyOutcome& outcome);
 
-/// What is wrong or missing, and whether the control says that the run was not quiet; `next`, a
-/// line each; then "results FOLDER", and last of all one line a policy, for scripts: "policy
-/// dual_batch step_ms 12.345 speed_up 1.05 (1.02 to 1.08) verdict verified", the speed-up with "no
-/// difference" behind its interval where that holds 1, and left out where there is no interval.
+/// What is wrong or missing, the kinds of steps of a policy that has several, and whether the
+/// control says that the run was not quiet; `next`, a line each; then "results FOLDER", and last of
+/// all one line a policy, for scripts: "policy dual_batch step_ms 12.345 speed_up 1.05 (1.02
+/// to 1.08) verdict verified", the speed-up with "no difference" behind its interval where that
+/// holds 1, and left out where there is no interval.
 void print_last_lines(std::ostream& out,
                       const Experiment& experiment,
                       const std::filesystem::path& run_folder,

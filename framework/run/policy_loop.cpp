@@ -82,10 +82,8 @@ class PolicyLoop {
     for (const auto& one : measured_) {
       iterations.push_back(one.choice.policy.execution.iterations);
     }
-    const int asked = experiment.execution.rounds;
-    // On a GPU each round costs an engine, with its captures: only where that is asked for.
     rounds_.count =
-        num_rounds(asked == 0 && setup_.device.is_gpu() ? 1 : asked, variants, iterations);
+        rounds_of_run(experiment.execution.rounds, variants, iterations, setup_.device.is_gpu());
     rounds_.began_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                            std::chrono::system_clock::now().time_since_epoch())
                            .count();

@@ -218,8 +218,9 @@ class Variants(Workload):
 
     def test_sizes_follow(self):
         path = self.write(experiment_text("requests: {count: 2, length: 10}, variants: 2, inputs: embeds"))
-        grown = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json").out)
-        plain = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json", "--set", "workload.variants=1").out)
+        grown = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json", "--set", "execution.rounds=1").out)
+        plain = json.loads(dovetail("check", path, "--ranks", 2, "--format", "json", "--set", "workload.variants=1",
+                                    "--set", "execution.rounds=1").out)
         self.assertEqual([rank["variants"] for rank in grown["grid"]["ranks"]], [2, 2])
         for own, other in zip(grown["memory_bytes_by_rank"], plain["memory_bytes_by_rank"]):
             for part in ("kv cache", "given inputs", "outputs"):

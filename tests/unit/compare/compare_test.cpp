@@ -304,6 +304,26 @@ TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
   EXPECT_NE(to_text(report).find("below_threshold x 3"), std::string::npos);
 }
 
+TEST_F(Compare, DriftIsNoted) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.step_ns.assign(30, 50'000);
+  }
+  EXPECT_EQ(compare().policies[1].note.find("drift"), std::string::npos);
+  std::filesystem::remove_all(folder_.path() / "a_dual");
+  std::filesystem::remove_all(folder_.path() / "b_sequential");
+  for (SyntheticRank& rank : policy_.ranks) {
+    for (std::size_t i = 0; i < rank.step_ns.size(); ++i) {
+      rank.step_ns[i] += static_cast<std::int64_t>(200 * i);
+    }
+  }
+  const auto report = compare();
+  EXPECT_NE(report.policies[1].note.find("drift: step times grow by 11."), std::string::npos)
+      << report.policies[1].note;
+  const auto json = to_json(report).at("policies").at(1).at("drift");
+  EXPECT_EQ(json.at("run").at("matters"), true);
+  EXPECT_TRUE(json.at("rounds").is_null());
+}
+
 TEST_F(Compare, UnfinishedStepsAreLeftOut) {
   policy_.ranks[1].step_ns[2] = -1;
   EXPECT_EQ(compare().policies[1].result.step_ns.count, 2);

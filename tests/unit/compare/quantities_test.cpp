@@ -23,6 +23,7 @@ namespace {
 using Missing = std::vector<std::string>;
 
 const std::vector<Report> kCompare = {Report::compare_steps,
+                                      Report::compare_kinds,
                                       Report::compare_devices,
                                       Report::compare_terms,
                                       Report::compare_exchange};
@@ -39,6 +40,8 @@ std::filesystem::path write_policy(const std::filesystem::path& run, const std::
                      .reason = static_cast<std::int64_t>(VetoReason::below_threshold),
                      .veto_rank = 1,
                      .eager_reason = static_cast<std::int64_t>(EagerReason::warm_up)};
+    rank.decisions.assign(3, rank.decision);
+    rank.decisions[1] = {.ubatched = 1};
     rank.graphs.eager(EagerReason::warm_up) = 2;
     rank.memory = {1, 2, 3, 4, 5};
   }
@@ -90,12 +93,12 @@ TEST_F(ReportedQuantities, EveryColumnOfCompareHasALine) {
   const auto one = to_text(compare_policies({folder_.path() / "run"}));
   EXPECT_EQ(testing::headings_without_line(one, kCompare), Missing{});
   const auto headings = testing::headings_in(one);
-  EXPECT_EQ(headings.size(), 12U + 12U + 12U + 12U) << "four tables without run and baseline";
+  EXPECT_EQ(headings.size(), 12U + 10U + 12U + 12U + 12U) << "five tables without run and baseline";
 
   write_policy(folder_.path() / "other", "sequential");
   const auto two = to_text(compare_policies({folder_.path() / "run", folder_.path() / "other"}));
   EXPECT_EQ(testing::headings_without_line(two, kCompare), Missing{});
-  EXPECT_EQ(testing::headings_in(two).size(), headings.size() + 5);
+  EXPECT_EQ(testing::headings_in(two).size(), headings.size() + 6);
 }
 
 TEST_F(ReportedQuantities, EveryColumnOfVerifyAndPlanHasALine) {

@@ -210,7 +210,7 @@ SweepPolicy policy_row(const std::string& name, double p50_ms, const std::string
   policy.link = link;
   policy.max_tokens = 12;
   policy.total_tokens = 20;
-  policy.step_ns = Statistics{.count = 3,
+  policy.step_ns = Statistics{.count = 100,
                               .min = p50_ms * 5e5,
                               .p50 = p50_ms * 1e6,
                               .p95 = p50_ms * 2e6,
@@ -274,7 +274,7 @@ TEST(SweepReport, CsvQuotesWhatNeedsIt) {
   const std::string text = to_csv(sample("none"));
   EXPECT_TRUE(text.starts_with("point,folder,status,a.b,c,policy,schedule,")) << text;
   EXPECT_NE(
-      text.find("\n0,point-0000,complete,4,\"[x, \"\"y\"\"]\",q,q,1,none,12,20,0.0,false,3,1.5,"),
+      text.find("\n0,point-0000,complete,4,\"[x, \"\"y\"\"]\",q,q,1,none,12,20,0.0,false,100,1.5,"),
       std::string::npos)
       << text;
   EXPECT_NE(text.find("\n1,,pending,8,true,,"), std::string::npos) << text;

@@ -96,10 +96,10 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   }
   spec.config = "experiment: synthetic\n";
   spec.schedules = {run.schedule};
-  spec.iterations = static_cast<std::int64_t>(rank.step_ns.size());
   spec.rounds = run.rounds;
   spec.rounds_began_ns = run.rounds_began_ns;
   spec.steps = std::ssize(rank.timed_hashes.front());
+  spec.iterations = std::ssize(rank.step_ns) / spec.steps;
   spec.variants = std::ssize(rank.poisoned_hashes);
   spec.profiled =
       std::max(std::ssize(rank.profiles), std::ssize(rank.profiled_hashes) * spec.steps);
@@ -169,14 +169,15 @@ void write_hashes(RankRecorder& recorder, const SyntheticRank& rank) {
 void write_rank(const SyntheticRun& run, std::size_t index, const std::filesystem::path& path) {
   const SyntheticRank& rank = run.ranks[index];
   RankRecorder recorder(path, spec_of(run, index));
+  const auto steps = std::ssize(rank.timed_hashes.front());
   for (std::size_t i = 0; i < rank.step_ns.size(); ++i) {
     if (rank.step_ns[i] >= 0) {
-      const auto round = static_cast<std::int64_t>(i) * run.rounds / std::ssize(rank.step_ns);
-      recorder.write_start(static_cast<std::int64_t>(i), 0, round, static_cast<std::int64_t>(i));
-      recorder.write_step(static_cast<std::int64_t>(i),
-                          0,
+      const auto at = static_cast<std::int64_t>(i);
+      recorder.write_start(at / steps, at % steps, at * run.rounds / std::ssize(rank.step_ns), at);
+      recorder.write_step(at / steps,
+                          at % steps,
                           rank.step_ns[i],
-                          rank.decision,
+                          rank.decisions.empty() ? rank.decision : rank.decisions.at(i),
                           rank.enqueue_ns.empty() ? -1 : rank.enqueue_ns.at(i));
     }
   }
@@ -311,8 +312,8 @@ void add_synthetic_iterations(
     fill(timed, rank.timed_hashes);
     fill(profiled, rank.profiled_hashes);
     fill(variants, rank.poisoned_hashes);
-    rank.step_ns.assign(static_cast<std::size_t>(timed), 1000);
-    if (timed == 3) {
+    rank.step_ns.assign(static_cast<std::size_t>(timed) * steps, 1000);
+    if (timed == 3 && steps == 1) {
       rank.step_ns = {1000, 2000, 3000};
     }
   }

@@ -59,9 +59,11 @@ struct SyntheticRank {
   RunStatus status = RunStatus::complete;
   std::string failure;
   bool is_missing = false;
-  std::vector<std::int64_t> step_ns = {1000, 2000, 3000};  ///< -1: not finished
-  DecisionRow decision;                                    ///< of every step
-  std::vector<std::int64_t> enqueue_ns;                    ///< of each step; empty: not known
+  std::vector<std::int64_t> step_ns = {
+      1000, 2000, 3000};                 ///< [iterations x steps]; -1: not finished
+  DecisionRow decision;                  ///< of every step
+  std::vector<DecisionRow> decisions;    ///< of each instead; empty: `decision`
+  std::vector<std::int64_t> enqueue_ns;  ///< of each step; empty: not known
   GraphCounters graphs;
   MemoryRecord memory;
   std::int64_t clock_offset_ns = 0;

@@ -26,6 +26,13 @@ TEST(Rounds, ShortRunsHaveOneAndOthersAtMostFiveUnlessAskedFor) {
   EXPECT_EQ(count(1, 1, {1000}), 1);
 }
 
+TEST(Rounds, OfARunAreOneOnAGpuUnlessAskedFor) {
+  const std::vector<int> iterations = {100, 200};
+  EXPECT_EQ(rounds_of_run(0, 1, iterations, false), 5);
+  EXPECT_EQ(rounds_of_run(0, 1, iterations, true), 1);
+  EXPECT_EQ(rounds_of_run(8, 1, iterations, true), 8);
+}
+
 TEST(Rounds, EndsCoverAllIterationsInWholeTurnsOfTheVariants) {
   EXPECT_EQ(round_ends(10, 1, 5), (std::vector{2, 4, 6, 8, 10}));
   EXPECT_EQ(round_ends(10, 1, 3), (std::vector{3, 6, 10}));

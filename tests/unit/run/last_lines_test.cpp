@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/compare/step_kinds.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
 namespace dovetail {
@@ -62,6 +63,54 @@ TEST(LastLines, AreALineAPolicyBehindTheFolder) {
       "results out\n"
       "policy sequential step_ms 1.500 verdict baseline\n"
       "policy dual_batch step_ms 1.500 verdict verified\n");
+}
+
+PolicyOutcome with_speed_up(PolicyOutcome outcome, double value, double low, double high) {
+  outcome.summary["speed_up"] = value;
+  outcome.summary["speed_up_interval"] = {low, high};
+  outcome.summary["speed_up_counts"] = low > 1 || high < 1;
+  return outcome;
+}
+
+TEST(LastLines, SpeedUpsOfRoundsSayHowSureTheyAre) {
+  const auto policy = judged("dual_batch", Verdict::verified);
+  EXPECT_TRUE(lines_of(kVerified, {with_speed_up(policy, 1.05, 1.02, 1.08)})
+                  .ends_with("policy dual_batch step_ms 1.500 speed_up 1.05 (1.02 to 1.08) verdict "
+                             "verified\n"));
+  EXPECT_TRUE(lines_of(kVerified, {with_speed_up(policy, 1.01, 0.98, 1.04)})
+                  .ends_with("speed_up 1.01 (0.98 to 1.04, no difference) verdict verified\n"));
+}
+
+TEST(LastLines, AControlThatDiffersSaysThatTheRunWasNotQuiet) {
+  const auto control = judged("control", Verdict::verified);
+  EXPECT_TRUE(lines_of(kVerified, {with_speed_up(control, 0.91, 0.88, 0.94)})
+                  .starts_with("not quiet: control, a second copy of the baseline, has a speed_up "
+                               "0.91 (0.88 to 0.94) over it; differences of this size mean "
+                               "nothing\nresults out\n"))
+      << lines_of(kVerified, {with_speed_up(control, 0.91, 0.88, 0.94)});
+  EXPECT_TRUE(
+      lines_of(kVerified, {with_speed_up(control, 1.0, 0.95, 1.05)}).starts_with("results out\n"));
+  EXPECT_TRUE(
+      lines_of(kVerified, {with_speed_up(judged("dual_batch", Verdict::verified), 2, 1.9, 2.1)})
+          .starts_with("results out\n"))
+      << "another policy may differ";
+}
+
+TEST(LastLines, KindsOfStepsStandApart) {
+  auto outcome = outcome_of("dual_batch");
+  std::vector<StepKind> kinds(2);
+  kinds[0] = {.decision = {.is_ubatched = true}, .step_ns = statistics({2e6})};
+  outcome.summary["step_kinds"] = kinds_json({kinds[0]});
+  EXPECT_TRUE(lines_of(kVerified, {outcome}).starts_with("results out\n")) << "one kind";
+  kinds[1] = {.first_step = 1,
+              .last_step = 18,
+              .decision = {.veto = "below_threshold"},
+              .step_ns = statistics({1e6})};
+  outcome.summary["step_kinds"] = kinds_json(kinds);
+  EXPECT_TRUE(lines_of(kVerified, {outcome})
+                  .starts_with("policy dual_batch: step 0 ubatched 2.000 ms, steps 1 to 18 vetoed: "
+                               "below_threshold 1.000 ms\nresults out\n"))
+      << lines_of(kVerified, {outcome});
 }
 
 TEST(LastLines, ABaselineThatIsNotFiniteIsNone) {

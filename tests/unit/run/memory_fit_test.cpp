@@ -1,6 +1,8 @@
 // Whether a run's memory is there, and on how many GPUs it would be.
 #include "framework/run/memory_fit.hpp"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "framework/base/host_memory.hpp"
@@ -16,11 +18,11 @@ using testing::fake_experiment;
 
 constexpr std::int64_t kExpertBytes = 8'000'000;  // of FakeArchitecture, over all ranks
 
-CheckedRun check_on(const std::string& device, int num_ranks) {
+CheckedRun check_on(const std::string& device, int num_ranks, int rounds = 1) {
   return check_run(
       fake_experiment("workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
-                      "execution: {dtype: bfloat16, device: " +
-                      device +
+                      "execution: {dtype: bfloat16, rounds: " +
+                      std::to_string(rounds) + ", device: " + device +
                       "}\n"
                       "policies: [{name: sequential}, {name: large, schedule: sequential, "
                       "cache_tokens: 160000}]\n"),
@@ -67,6 +69,42 @@ TEST(MemoryFit, CpuRanksShareTheMemoryOfTheirHost) {
   EXPECT_TRUE(one.fits);
   EXPECT_FALSE(two.fits);
   EXPECT_FALSE(two.larger) << "more ranks of one host take no less";
+}
+
+TEST(MemoryFit, CachesAndOutputsOfAllPoliciesAreThereInRounds) {
+  for (const char* device : {"cpu", "cuda"}) {
+    const auto alone = fit_memory(check_on(device, 1), kExpertBytes);
+    const auto turns = fit_memory(check_on(device, 1, 2), kExpertBytes);
+    EXPECT_EQ(turns[0].needed_bytes, turns[1].needed_bytes) << device;
+    EXPECT_GT(turns[0].needed_bytes, alone[1].needed_bytes) << device;
+    const auto more = turns[0].needed_bytes - alone[0].needed_bytes;
+    EXPECT_GE(more, std::int64_t{160'000} * 64) << device << ": the large cache beside its own";
+    EXPECT_LE(more, std::int64_t{160'000} * 64 + 20'000) << device << ": a page, and outputs";
+  }
+}
+
+/// Contexts that were filled with the router's own experts, and with those of the baseline.
+TEST(MemoryFit, ReplayedContextsHaveACacheOfTheirOwnInRounds) {
+  const auto cache_of = [](const std::string& more) {
+    const auto run =
+        check_run(fake_experiment("workload: {phase: prefill, requests: {count: 1, length: 16, "
+                                  "context_length: 160}}\n"
+                                  "policies: [{name: sequential}, {name: dual_batch}]\n" +
+                                  more),
+                  1,
+                  {fake_architectures(), {}},
+                  planning_capabilities({"fake"}));
+    const auto parts = rank_memory(run, 0);
+    const auto cache = std::find_if(
+        parts.begin(), parts.end(), [](const auto& part) { return part.name == "kv cache"; });
+    return cache->bytes;
+  };
+  const std::string replay = "verify: {baseline: sequential, mode: tolerance, routing: replay}\n";
+  const auto one = cache_of("execution: {rounds: 1}\n" + replay);
+  EXPECT_EQ(cache_of("execution: {rounds: 2}\n" + replay), 2 * one);
+  EXPECT_EQ(cache_of("execution: {rounds: 2}\nverify: {baseline: sequential, mode: tolerance, "
+                     "routing: natural}\n"),
+            one);
 }
 
 TEST(AvailableMemory, IsWhatIsGivenOrFound) {
