@@ -135,6 +135,7 @@ std::string cell(const Json& value) {
 
 void print_rows(const Json& rows, const std::vector<std::string>& names) {
   std::vector<TextTable::Column> columns;
+  columns.reserve(names.size());
   for (const auto& name : names) {
     columns.push_back(
         {name, rows.at(0).at(name).is_string() ? TextTable::Align::left : TextTable::Align::right});
@@ -142,6 +143,7 @@ void print_rows(const Json& rows, const std::vector<std::string>& names) {
   TextTable table(columns);
   for (const auto& result : rows) {
     std::vector<std::string> row;
+    row.reserve(names.size());
     for (const auto& name : names) {
       row.push_back(cell(result.at(name)));
     }
