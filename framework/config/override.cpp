@@ -84,7 +84,7 @@ YamlNode& policy_named(YamlNode& policies, const std::string& name, const Source
   std::vector<std::string> known;
   for (const YamlNode& policy : policies.items) {
     if (const YamlNode* own = policy.find("name")) {
-      known.push_back(own->text);
+      known.push_back(printable(own->text));
     }
   }
   fail_at(mark, "unknown policy '" + printable(name) + "'; known: " + join_names(known));

@@ -114,5 +114,12 @@ TEST(Override, ErrorsNameTheSetting) {
   }
 }
 
+TEST(Override, KnownNamesAreQuotedAsReadableText) {
+  const auto text = testing::replaced(testing::kSmall, "{name: sequential}", "{name: \"a\\x1bb\"}");
+  const auto message =
+      testing::input_error_of([&] { parse_experiment(text, "x", {"policies.other.ubatches=2"}); });
+  EXPECT_NE(message.find("known: a?b, dual_batch"), std::string::npos) << message;
+}
+
 }  // namespace
 }  // namespace dovetail
