@@ -677,18 +677,12 @@ class Tools(SmallTest):
                                                 ("qwen1.5-moe-a2.7b", 4, 14_315_784_192, 0), ("deepseek-v2-lite", 4, 15_706_484_224, 0),
                                                 ("deepseek-v3", 16, 671_026_419_200, 58 * 256), ("kimi-k2", 16, 1_026_408_232_448, 60 * 384),
                                                 ("glm-4.5-air", 8, 106_852_251_264, 45 * 128)):
-            device = "cpu" if name.startswith("glm") else "cuda"
             with self.subTest(model=name):
                 config = f"models/configs/{name}.json"
                 model = f"{{architecture: {json.loads((TOP / config).read_text())['model_type']}, config: {config}, weights: {{seed: 1}}}}"
-                outcome = dovetail("check", "experiments/quickstart.yaml", "--ranks", ranks, "--device", device, "--format", "json", "--set", f"model={model}",
+                outcome = dovetail("check", "experiments/quickstart.yaml", "--ranks", ranks, "--device", "cuda", "--format", "json", "--set", f"model={model}",
                                    "--set", f"parallel.expert_parallel={ranks}", "--set", "execution.dtype=bfloat16")
                 self.assertEqual(outcome.code, 0, str(outcome))
-                if device == "cpu":
-                    refused = dovetail("check", "experiments/quickstart.yaml", "--ranks", ranks, "--device", "cuda", "--set", f"model={model}",
-                                       "--set", f"parallel.expert_parallel={ranks}", "--set", "execution.dtype=bfloat16")
-                    self.assertEqual(refused.code, 2, str(refused))
-                    self.assertIn("heads of which a part turns", refused.err)
                 memory = json.loads(outcome.out)["memory_bytes_by_rank"]
                 self.assertEqual(len(memory), ranks)
                 weights = ("embedding", "norms", "attention", "router", "experts", "shared experts", "dense layers", "lm_head")

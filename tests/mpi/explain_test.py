@@ -84,7 +84,7 @@ class Explain(SweepTest):
             self.assertEqual([one for one in sorted(found) if not is_explained(one, known)], [])
             self.assertFalse(is_explained("metrics.surprise", known), "the test would notice")
         shown = headings(dovetail("compare", self.out).out)
-        self.assertEqual(shown, [one for one in lines_of("compare: step") + lines_of("compare: where") + lines_of("compare: exchange")
+        self.assertEqual(shown, [one for one in lines_of("compare: step times") + lines_of("compare: where") + lines_of("compare: exchange")
                                  if one not in ("run", "baseline")])
         shown = headings(dovetail("verify", self.out / "sequential", self.out / "dual_batch").out)
         self.assertEqual(shown, lines_of("verify"))
