@@ -1,7 +1,21 @@
 // What the tables of `dovetail compare` show, and the words that they use.
 #include "framework/compare/quantity_rows.hpp"
 
+#include <utility>
+
 namespace dovetail {
+namespace {
+
+constexpr const char* kOfSteps = "slowest rank of each timed step, mean of an iteration";
+
+void add_rows(std::vector<Quantity>& rows, Report report, std::vector<Quantity> more) {
+  for (Quantity& row : more) {
+    row.report = report;
+    rows.push_back(std::move(row));
+  }
+}
+
+}  // namespace
 
 // clang-format off
 std::vector<Quantity> word_quantities() {
@@ -27,18 +41,15 @@ std::vector<Quantity> word_quantities() {
   };
 }
 
-std::vector<Quantity> compare_quantities() {
+namespace {
+
+/// Of step times.
+std::vector<Quantity> step_quantities() {
   std::vector<Quantity> rows;
-  const auto add = [&rows](Report report, std::vector<Quantity> more) {
-    for (Quantity& row : more) {
-      row.report = report;
-      rows.push_back(std::move(row));
-    }
-  };
-  constexpr auto in = Report::compare_steps;
-  constexpr const char* step = "slowest rank of each timed step, mean of an iteration";
+  constexpr auto in = Report::compare_steps;  // until add_rows says of which report
+  constexpr const char* step = kOfSteps;
   constexpr const char* kind = "slowest rank of each timed step of the kind";
-  add(Report::compare_steps, {
+  add_rows(rows, Report::compare_steps, {
       {in, std::string(kRunHeading), "run", "text", "", "The run's folder, with as much of its path as tells it from the others. Shown where there are several runs.", ""},
       {in, "policy", "policy", "text", "", "The label of the policy in the experiment.", ""},
       {in, std::string(kBaselineHeading), "baseline", "text", "", "What the row is compared with. Shown where there are several runs.", ""},
@@ -63,7 +74,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "", "rounds_ns.began_ns", "ns", "", "When the first round began, since 1970. Speed-ups are taken round by round where it is the baseline's.", ""},
       {in, "", "note", "text", "", "Below the table, by policy: vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
   });
-  add(Report::compare_kinds, {
+  add_rows(rows, Report::compare_kinds, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
       {in, "policy", "", "text", "", "As above. The table is shown where a policy has several kinds of steps.", ""},
       {in, "step", "step_kinds.steps", "text", "", "The place of a step in its iteration, from 0, or of several that were decided alike and whose times do not differ from the first one's: medians within 10 %, or each within the other's range.", ""},
@@ -82,7 +93,16 @@ std::vector<Quantity> compare_quantities() {
       {in, "", "step_kinds.captured", "true, false", "", "Whether its graph was captured just before it.", ""},
       {in, "", "each_step.*", "", kind, "As `step_kinds`, of each step of an iteration and each decision.", ""},
   });
-  add(Report::compare_devices, {
+  return rows;
+}
+
+}  // namespace
+
+std::vector<Quantity> compare_quantities() {
+  std::vector<Quantity> rows = step_quantities();
+  constexpr auto in = Report::compare_steps;
+  constexpr const char* step = kOfSteps;
+  add_rows(rows, Report::compare_devices, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
       {in, "policy", "", "text", "", "As above.", ""},
       {in, "device", "device", "text", "all", "The kinds of device of the ranks.", ""},
@@ -98,7 +118,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "exchange", "memory.exchange_bytes", "GiB", "fullest rank", "Its buffers of the exchange.", ""},
   });
   constexpr const char* slow = "slowest rank of each profiled step; mean over these";
-  add(Report::compare_terms, {
+  add_rows(rows, Report::compare_terms, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
       {in, "policy [ms]", "", "text", "", "As above. All columns of this table are in ms.", ""},
       {in, "compute", "metrics.terms_ns.compute", "ms", slow, "What the baseline computes: its compute-only pass, on the same rank. Without a baseline: the policy's own.", ""},
@@ -114,7 +134,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "ideal", "metrics.ideal_ns", "ms", "largest of all ranks; mean over the profiled steps", "The shortest that this policy's step could be if exchange and compute overlapped fully and cost each other nothing.", "max over ranks of max(compute-only pass, moving of the comm-only pass)"},
   });
   constexpr const char* all = "all, profiled steps";
-  add(Report::compare_exchange, {
+  add_rows(rows, Report::compare_exchange, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},
       {in, "policy", "", "text", "", "As above.", ""},
       {in, "moving [ms]", "metrics.moving_ns", "ms", "mean over all, profiled steps", "How long rows travel in a step, hidden or not.", ""},

@@ -54,7 +54,7 @@ ExchangeSizes exchange_sizes(BlockKind kind,
   sizes.output_bytes = max_tokens * row_bytes;
   if (shares_memory(kind) && has_peers) {
     constexpr std::int64_t phases = 2;
-    sizes.wire_bytes = phases * (FlagLayout{ep_size}.bytes() + kMostPushCtas * 4);
+    sizes.wire_bytes = phases * (FlagLayout{ep_size}.bytes() + std::int64_t{kMostPushCtas} * 4);
   }
   const std::int64_t words =
       sizes.sender.words() + sizes.choice_rows + experts_per_rank * (blocks + 1);
