@@ -1,7 +1,7 @@
 // What the tables of `dovetail compare` show, and the words that they use.
-#include "framework/compare/quantity_rows.hpp"
-
 #include <utility>
+
+#include "framework/compare/quantity_rows.hpp"
 
 namespace dovetail {
 namespace {

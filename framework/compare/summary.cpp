@@ -44,6 +44,15 @@ Json traffic_json(const PolicyResult& result) {
   return json;
 }
 
+void add_times(const PolicyResult& result, Json& json) {
+  json["step_ns"] = to_json(result.step_ns);
+  json["step_ns_interval"] = interval_json(step_interval(result));
+  json["rounds_ns"] = rounds_json(result);
+  json["step_kinds"] = kinds_json(merged_kinds(result.timed_steps));
+  json["drift"] = drift_json(result);
+  json["each_step"] = kinds_json(kinds_of_steps(result.timed_steps));
+}
+
 }  // namespace
 
 Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOptions& options) {
@@ -107,12 +116,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   const CompareReport report = compare_policies(folders);
   const PolicyComparison& own = report.policies.back();
   if (result.step_ns.count > 0) {
-    json["step_ns"] = to_json(result.step_ns);
-    json["step_ns_interval"] = interval_json(step_interval(result));
-    json["rounds_ns"] = rounds_json(result);
-    json["step_kinds"] = kinds_json(merged_kinds(result.timed_steps));
-    json["drift"] = drift_json(result);
-    json["each_step"] = kinds_json(kinds_of_steps(result.timed_steps));
+    add_times(result, json);
   }
   json["host_share"] = json_number(result.host_share);
   if (!options.baseline_dir.empty()) {
