@@ -75,6 +75,15 @@ T __shfl_xor_sync(unsigned mask, T value, int lane, int width = 32);
 unsigned __reduce_max_sync(unsigned mask, unsigned value);
 unsigned __reduce_min_sync(unsigned mask, unsigned value);
 unsigned __ballot_sync(unsigned mask, int predicate);
+int __all_sync(unsigned mask, int predicate);
+int __syncthreads_and(int predicate);
+int __syncthreads_or(int predicate);
+template <class Config, class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const Config* config,
+                               void (*kernel)(Parameters...),
+                               Arguments&&... arguments);
+template <class Window>
+void* ncclGetLsaPointer(Window window, std::size_t offset, int peer);
 int __ffs(int value);
 std::size_t __cvta_generic_to_shared(const void* address);
 unsigned __byte_perm(unsigned a, unsigned b, unsigned selector);
