@@ -13,6 +13,7 @@ using bf16 = __nv_bfloat16;
 
 inline constexpr int kWarpSize = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
+inline constexpr float kInfinity = __builtin_huge_valf();
 
 /// kSize neighbouring elements that are loaded and stored at once; the address is a multiple of
 /// their bytes.

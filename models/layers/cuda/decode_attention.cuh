@@ -25,7 +25,6 @@ inline constexpr int kThreads = kWarps * kWarpSize;
 inline constexpr int kTileKeys = 16;
 inline constexpr int kHeads = 8;   // of a block
 inline constexpr int kVector = 8;  // dims that a lane loads at once
-inline constexpr float kInfinity = __builtin_huge_valf();
 
 struct DecodeCall {
   const bf16* queries;

@@ -6,7 +6,6 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpSize;
-constexpr float kInfinity = __builtin_huge_valf();
 
 /// Block (x, y), a warp a head: heads [4 y, 4 y + 4) of segment x.
 __global__ void __launch_bounds__(kThreads) join_splits(const JoinSplitsCall x) {

@@ -5,6 +5,7 @@
 
 #include "models/layers/cuda/latent_decode.cuh"
 #include "models/layers/cuda/latent_sums.cuh"
+#include "models/layers/cuda/running_shares.cuh"
 #include "models/layers/cuda/wgmma.cuh"
 
 namespace dovetail::gpu::latent {
@@ -92,13 +93,13 @@ class Consumer {
     float factors[2];
     const int keys = part_.end - part_.begin - tile * kTileKeys;
     if (keys >= kTileKeys) {
-      running_.update<false>(scores_, x_.scale_log2, keys, factors);
+      running_.update<false>(scores_, x_.scale_log2, {keys, keys}, factors);
     } else {
-      running_.update<true>(scores_, x_.scale_log2, keys, factors);
+      running_.update<true>(scores_, x_.scale_log2, {keys, keys}, factors);
     }
     const int stage = tile % kStages;
-    RunningShares::round(shares_, scores_);
-    RunningShares::store(shares_, shared_.shares);
+    round_shares(shares_, scores_);
+    store_shares(shares_, shared_.shares);
     if (threadIdx.x % 4 == 0) {
 #pragma unroll
       for (int of_pair = 0; of_pair < 2; ++of_pair) {

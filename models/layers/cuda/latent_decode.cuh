@@ -21,7 +21,6 @@ inline constexpr int kThreads = kConsumers + kWarpgroup;
 inline constexpr int kCopyRegisters = 40;
 inline constexpr int kProductRegisters = 232;
 inline constexpr int kHalfDim = kLatentValueDim / 2;  // of the values: a warpgroup's
-inline constexpr float kInfinity = __builtin_huge_valf();
 
 static_assert(kHeads == kTileKeys, "queries, keys and shares have slabs of one size");
 

@@ -1,4 +1,4 @@
-// The running softmax and the sums of a warpgroup in decode over latents.
+// The sums of a warpgroup in decode over latents, and shares that warpgroups give each other.
 #pragma once
 
 #include <cstdint>
@@ -81,91 +81,20 @@ struct HalfSums {
   }
 };
 
-/// The running softmax of rows g and g + 8 of a warp.
-struct RunningShares {
-  float largest[2] = {-kInfinity, -kInfinity};
-  float total[2] = {0, 0};  // of this lane's keys
-
-  /// Scores -> shares relative to the largest score so far. `keys`: those of this tile that count.
-  /// `factors`: of what was summed before.
-  template <bool kMasked>
-  __device__ __forceinline__ void update(float (&scores)[32],
-                                         float scale_log2,
-                                         int keys,
-                                         float (&factors)[2]) {
-    const int t = static_cast<int>(threadIdx.x) % 4;
+/// A tile's shares in shared memory, as the rows of an operand.
+__device__ __forceinline__ void store_shares(const unsigned (&shares)[kTileKeys / 16][4],
+                                             unsigned char* to) {
+  const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
 #pragma unroll
-    for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      float best = -kInfinity;
+  for (int step = 0; step < kTileKeys / 16; ++step) {
 #pragma unroll
-      for (int i = 0; i < 16; ++i) {
-        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
-        if (kMasked && i / 2 * 8 + 2 * t + i % 2 >= keys) {
-          score = -kInfinity;
-        }
-        best = fmaxf(best, score);
-      }
-      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 1));
-      best = fmaxf(best, __shfl_xor_sync(kAllLanes, best, 2));
-      best = fmaxf(best * scale_log2, largest[of_pair]);  // finite: the first key counts
-      factors[of_pair] = exp2f(largest[of_pair] - best);
-      largest[of_pair] = best;
-      float sum = 0;
-#pragma unroll
-      for (int i = 0; i < 16; ++i) {
-        float& score = scores[i / 2 * 4 + 2 * of_pair + i % 2];
-        score = exp2f(fmaf(score, scale_log2, -best));
-        sum += score;
-      }
-      total[of_pair] = total[of_pair] * factors[of_pair] + sum;
+    for (int i = 0; i < 4; ++i) {
+      const int row = warp * 16 + lane / 4 + 8 * (i % 2);
+      *reinterpret_cast<unsigned*>(to + swizzled(row, 2 * step + i / 2) + lane % 4 * 4) =
+          shares[step][i];
     }
   }
-
-  /// Sums so far are to be multiplied so; `best`: the largest scores now.
-  __device__ __forceinline__ void rescale(const float (&factors)[2], const float (&best)[2]) {
-#pragma unroll
-    for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      total[of_pair] *= factors[of_pair];
-      largest[of_pair] = best[of_pair];
-    }
-  }
-
-  /// The shares in bfloat16, as an operand in registers.
-  __device__ __forceinline__ static void round(unsigned (&to)[kTileKeys / 16][4],
-                                               const float (&shares)[32]) {
-#pragma unroll
-    for (int step = 0; step < kTileKeys / 16; ++step) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const __nv_bfloat162 pair =
-            __floats2bfloat162_rn(shares[8 * step + 2 * i], shares[8 * step + 2 * i + 1]);
-        to[step][i] = *reinterpret_cast<const unsigned*>(&pair);
-      }
-    }
-  }
-
-  /// The same in shared memory, as the rows of an operand.
-  __device__ __forceinline__ static void store(const unsigned (&shares)[kTileKeys / 16][4],
-                                               unsigned char* to) {
-    const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-#pragma unroll
-    for (int step = 0; step < kTileKeys / 16; ++step) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int row = warp * 16 + lane / 4 + 8 * (i % 2);
-        *reinterpret_cast<unsigned*>(to + swizzled(row, 2 * step + i / 2) + lane % 4 * 4) =
-            shares[step][i];
-      }
-    }
-  }
-
-  /// Over the four lanes of a row.
-  __device__ float all(int of_pair) const {
-    float sum = total[of_pair];
-    sum += __shfl_xor_sync(kAllLanes, sum, 1);
-    return sum + __shfl_xor_sync(kAllLanes, sum, 2);
-  }
-};
+}
 
 }  // namespace dovetail::gpu::latent

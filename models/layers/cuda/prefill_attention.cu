@@ -9,6 +9,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
+#include "models/layers/cuda/running_shares.cuh"
 
 namespace dovetail::gpu {
 using namespace prefill;  // NOLINT(google-build-using-namespace)

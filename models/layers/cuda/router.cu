@@ -10,7 +10,6 @@ namespace dovetail::gpu {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr float kInfinity = __builtin_huge_valf();
 
 struct Router {
   const bf16* logits;
