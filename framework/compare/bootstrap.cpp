@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "framework/base/check.hpp"
+#include "framework/base/order_statistics.hpp"
 
 namespace dovetail {
 namespace {
@@ -15,16 +16,6 @@ constexpr double kOutside = 0.05;  ///< of the draws, both sides together
 constexpr std::size_t kMostDraws = 1000;
 constexpr std::size_t kLeastDraws = 400;
 constexpr std::size_t kMostDrawnSamples = 20'000'000;  ///< of all draws: a second or less
-
-/// As Statistics::p50. Reorders the samples.
-double median(std::vector<double>& samples) {
-  const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
-  std::nth_element(samples.begin(), middle, samples.end());
-  if (samples.size() % 2 == 1) {
-    return *middle;
-  }
-  return (*std::max_element(samples.begin(), middle) + *middle) / 2;
-}
 
 /// [0] is the variance; [k] says how samples k apart vary together.
 std::vector<double> autocovariances(std::span<const double> samples, std::size_t most) {

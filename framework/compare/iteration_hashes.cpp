@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <iterator>
-#include <optional>
 #include <string>
 #include <utility>
 
 #include "framework/base/error.hpp"
+#include "framework/base/order_statistics.hpp"
 
 namespace dovetail {
 namespace {
@@ -89,30 +89,21 @@ void add_steps(const PolicyFolder& folder,
   }
 }
 
-/// Of all values that are there; nothing where there are none.
-std::optional<double> median(std::vector<std::int64_t> values) {
-  std::erase_if(values, [](std::int64_t value) { return value < 0; });
-  if (values.empty()) {
-    return std::nullopt;
-  }
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return static_cast<double>(*middle);
-}
-
 double hash_share_of(const PolicyFolder& folder) {
-  std::vector<std::int64_t> hash_ns;
-  std::vector<std::int64_t> step_ns;
-  const auto append = [](std::vector<std::int64_t>& to, const std::vector<std::int64_t>& from) {
-    to.insert(to.end(), from.begin(), from.end());
+  std::vector<double> hash_ns;
+  std::vector<double> step_ns;
+  const auto append = [](std::vector<double>& to, const std::vector<std::int64_t>& from) {
+    std::copy_if(from.begin(), from.end(), std::back_inserter(to), [](auto ns) { return ns >= 0; });
   };
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
     append(hash_ns, folder.rank(rank).read<std::int64_t>(path::kHashNs).values);
     append(step_ns, folder.rank(rank).read<std::int64_t>(path::kStepNs).values);
   }
-  const auto hash = median(std::move(hash_ns));
-  const auto step = median(std::move(step_ns));
-  return hash && step && *step > 0 ? *hash / *step : -1;
+  if (hash_ns.empty() || step_ns.empty()) {
+    return -1;
+  }
+  const double step = median(step_ns);
+  return step > 0 ? median(hash_ns) / step : -1;
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "framework/base/percentile.hpp"
+#include "framework/base/order_statistics.hpp"
 #include "framework/compare/json_number.hpp"
 
 namespace dovetail {
@@ -19,10 +19,6 @@ std::optional<double> percentile(const std::vector<double>& sorted, int percent)
   const auto below = static_cast<std::size_t>(place);
   const std::size_t above = std::min(below + 1, sorted.size() - 1);
   return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
-}
-
-double median(const std::vector<double>& sorted) {
-  return (sorted[(sorted.size() - 1) / 2] + sorted[sorted.size() / 2]) / 2;
 }
 
 std::optional<double> read_percentile(const nlohmann::json& json,
@@ -40,11 +36,12 @@ Statistics statistics(std::vector<double> sample) {
   if (sample.empty()) {
     return {};
   }
+  const double middle = median(sample);
   std::sort(sample.begin(), sample.end());
   const double sum = std::accumulate(sample.begin(), sample.end(), 0.0);
   return {.count = static_cast<std::int64_t>(sample.size()),
           .min = sample.front(),
-          .p50 = median(sample),
+          .p50 = middle,
           .p95 = percentile(sample, 95),
           .p99 = percentile(sample, 99),
           .max = sample.back(),

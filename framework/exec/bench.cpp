@@ -6,9 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
-#include "framework/base/percentile.hpp"
+#include "framework/base/order_statistics.hpp"
 #include "framework/exec/host_executor.hpp"
 #include "framework/exec/op_board.hpp"
 #include "framework/exec/op_times.hpp"
@@ -85,17 +84,15 @@ BenchResult summarize(std::string name,
                       std::string variant,
                       std::string quantity,
                       std::vector<double> samples) {
-  DOVETAIL_CHECK(!samples.empty(), "statistics need samples");
+  const double middle = median(samples);
   std::sort(samples.begin(), samples.end());
   const std::size_t count = samples.size();
   const auto rank99 = static_cast<std::size_t>(std::ceil(0.99 * static_cast<double>(count)));
-  const double median =
-      count % 2 == 1 ? samples[count / 2] : (samples[count / 2 - 1] + samples[count / 2]) / 2;
   return {std::move(name),
           std::move(variant),
           std::move(quantity),
           count,
-          median,
+          middle,
           has_percentile(static_cast<std::int64_t>(count), 99) ? std::optional(samples[rank99 - 1])
                                                                : std::nullopt,
           samples.front(),

@@ -10,7 +10,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
-#include "framework/base/percentile.hpp"
+#include "framework/base/order_statistics.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/recorder.hpp"
 

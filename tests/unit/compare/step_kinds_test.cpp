@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "framework/base/percentile.hpp"
+#include "framework/base/order_statistics.hpp"
 #include "framework/compare/compare.hpp"
 #include "framework/compare/summary.hpp"
 #include "tests/unit/compare/synthetic_run.hpp"

@@ -1,6 +1,5 @@
 #include "framework/comm/exchange/bench/exchange_bench.hpp"
 
-#include <algorithm>
 #include <cmath>
 
 #include <ATen/TensorOperators.h>
@@ -8,9 +7,9 @@
 #include <ATen/ops/bucketize.h>
 #include <c10/core/InferenceMode.h>
 
-#include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/order_statistics.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/bench/bench_tokens.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
@@ -23,13 +22,6 @@ constexpr int kPasses = 10;  ///< of a run
 constexpr int kRuns = 4;     ///< the first is not counted
 constexpr int kHostPasses = 9;
 constexpr std::uint64_t kSeed = 1;
-
-double median(std::vector<double> samples) {
-  DOVETAIL_CHECK(!samples.empty(), "no samples");
-  const auto middle = samples.begin() + std::ssize(samples) / 2;
-  std::nth_element(samples.begin(), middle, samples.end());
-  return *middle;
-}
 
 double gbs(double bytes, double us) {
   return us > 0 ? bytes * 1e-3 / us : 0.0;
