@@ -1,0 +1,181 @@
+// What the tables of compare say: reasons, notes, graphs, memory.
+#include <cmath>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "framework/compare/compare.hpp"
+#include "framework/compare/summary.hpp"
+#include "tests/unit/compare/compare_fixture.hpp"
+
+namespace dovetail {
+namespace {
+
+TEST_F(Compare, PrintsTablesAndJson) {
+  const CompareReport report = compare();
+  const std::string text = to_text(report);
+  for (const char* part : {"speed-up", "2.00", "split tax", "0.011", "hidden", "84.0 %"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  const nlohmann::json json = nlohmann::json::parse(to_json(report).dump());
+  const auto& policy = json.at("policies").at(1);
+  EXPECT_EQ(policy.at("speed_up"), 2);
+  double sum = 0;
+  for (const auto& term : policy.at("metrics").at("terms_ns")) {
+    sum += term.get<double>();
+  }
+  EXPECT_DOUBLE_EQ(sum, policy.at("metrics").at("measured_ns").get<double>());
+  EXPECT_EQ(policy.at("metrics").at("ranks").size(), 2U);
+}
+
+TEST_F(Compare, WithoutProfiledIterationsThereAreTimesOnly) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.profiles.clear();
+  }
+  const CompareReport report = compare();
+  EXPECT_TRUE(report.policies[1].speed_up.has_value());
+  EXPECT_FALSE(report.policies[1].metrics.has_value());
+}
+
+TEST_F(Compare, WhereReasonsAreMissingItSaysHowToGetThem) {
+  const std::string hint = ": no op was timed. To time ops, run again with --set record.timing=ops";
+  const auto write_and_print = [&](const std::string& run) {
+    baseline_.write(folder_.path() / run);
+    policy_.write(folder_.path() / run);
+    return to_text(compare_policies({folder_.path() / run}));
+  };
+  const auto forget = [](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.profiles.clear();
+    }
+  };
+  const std::string whole = write_and_print("whole");
+  EXPECT_EQ(whole.find(hint), std::string::npos) << whole;
+  EXPECT_NE(whole.find("Not in the step time: agreement"), std::string::npos) << whole;
+  forget(policy_);
+  const std::string part = write_and_print("part");
+  EXPECT_NE(part.find("not known of a_dual" + hint), std::string::npos) << part;
+  forget(baseline_);
+  const std::string none = write_and_print("none");
+  EXPECT_NE(none.find("not known of b_sequential, a_dual" + hint), std::string::npos) << none;
+  EXPECT_EQ(none.find("split tax"), std::string::npos);
+}
+
+TEST_F(Compare, ItSaysWhereTheTermsExplainNothing) {
+  auto report = compare();
+  auto& policy = report.policies[1];
+  auto& terms = policy.metrics->decomposition;
+  policy.speed_up = 1.25;  // a quarter of the step time is to be explained
+  for (const double share : {-0.3, -0.2, 0.2, 0.3}) {
+    terms.residual = share * terms.measured;
+    const auto text = to_text(report);
+    EXPECT_EQ(text.find("Not explained: in " + policy.result.name) != std::string::npos,
+              std::abs(share) > 0.25)
+        << share << "\n"
+        << text;
+  }
+}
+
+TEST_F(Compare, ItSaysWhereACostBelowZeroShowsADisturbedBaseline) {
+  auto report = compare();
+  auto& policy = report.policies[1];
+  const std::string warning = "Not quiet: in " + policy.result.name;
+  auto& terms = policy.metrics->decomposition;
+  for (double* term : {&terms.split_tax, &terms.contention}) {
+    terms.split_tax = terms.contention = 0;
+    for (const double share : {-0.06, -0.04, 0.06}) {
+      *term = share * terms.compute;
+      const auto text = to_text(report);
+      EXPECT_EQ(text.find(warning) != std::string::npos, share == -0.06) << share << "\n" << text;
+    }
+  }
+}
+
+TEST_F(Compare, NotesStandBelowTheTable) {
+  auto report = compare();
+  const auto width_of = [](const std::string& text) {
+    const auto rule = text.find("\n---");
+    return text.find('\n', rule + 1) - rule;
+  };
+  const auto without = to_text(report);
+  report.policies[1].note = std::string(280, 'x');
+  const auto text = to_text(report);
+  EXPECT_NE(text.find("\nnote: a_dual: " + report.policies[1].note + "\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(width_of(text), width_of(without));
+  EXPECT_EQ(without.find("note: "), std::string::npos) << without;
+}
+
+TEST_F(Compare, AProfileWithoutAllPassesIsNotDecomposed) {
+  policy_.ranks[0].profiles[0].passes.pop_back();
+  EXPECT_FALSE(compare().policies[1].metrics.has_value());
+}
+
+/// Two GPUs: 2 of 3 steps as graphs, memory of the fullest rank, the host's share.
+TEST_F(Compare, GraphsMemoryAndTheHostsShareOfGpus) {
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    SyntheticRank& own = policy_.ranks[rank];
+    own.device = "cuda:" + std::to_string(rank) + " NVIDIA H200";
+    own.step_ns = {1000, 1000, 1000};
+    own.enqueue_ns = rank == 0 ? std::vector<std::int64_t>{100, 200, 300}
+                               : std::vector<std::int64_t>{400, 500, -1};
+    own.decision.graph = static_cast<std::int64_t>(GraphMode::full);
+    own.decision.eager_reason = static_cast<std::int64_t>(EagerReason::none);
+    own.graphs.captures = 1;
+    own.graphs.replays = 7;
+    own.graphs.eager(EagerReason::warm_up) = 2;
+    const std::int64_t gib = std::int64_t{1} << 30;
+    own.memory = {.peak_reserved = rank == 0 ? 9 * gib : 8 * gib,
+                  .peak_allocated = rank == 0 ? 6 * gib : 7 * gib,
+                  .weights = gib,
+                  .cache = rank == 0 ? 2 * gib : 3 * gib,
+                  .exchange = gib / 2};
+  }
+  const CompareReport report = compare();
+  const PolicyResult& result = report.policies[1].result;
+  EXPECT_EQ(result.device, "cuda NVIDIA H200");
+  EXPECT_EQ(result.decisions.describe_graphs(), "full x 3");
+  EXPECT_DOUBLE_EQ(result.host_share.value_or(-1), 0.3) << "of 0.1 to 0.5; one is not known";
+  EXPECT_EQ(result.owned_bytes, 4.5 * (1LL << 30)) << "of rank 1";
+  EXPECT_EQ(report.policies[1].note, "on cuda NVIDIA H200, the baseline on cpu");
+  EXPECT_TRUE(report.policies[0].note.empty());
+  EXPECT_TRUE(report.policies[1].speed_up.has_value());
+  const std::string text = to_text(report);
+  for (const char* part : {"host share", "30.0 %", "full x 3", "9.00", "7.00", "4.50"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  const auto json = to_json(report).at("policies").at(1);
+  EXPECT_EQ(json.at("graphs").at("replays"), 7);
+  EXPECT_EQ(json.at("memory").at("peak_reserved_bytes"), 9LL << 30);
+  const nlohmann::json summary = policy_summary(folder_.path() / "a_dual");
+  EXPECT_EQ(summary.at("device"), "cuda NVIDIA H200");
+  EXPECT_EQ(summary.at("decisions").at("graphs"), nlohmann::json::parse(R"({"full": 3})"));
+  EXPECT_EQ(summary.at("decisions").at("eager_reasons"), nlohmann::json::object());
+  EXPECT_EQ(summary.at("graphs").at("captures"), 1);
+  EXPECT_EQ(summary.at("graphs").at("eager_reasons"), nlohmann::json::parse(R"({"warm_up": 2})"));
+  EXPECT_EQ(summary.at("memory").at("cache_bytes"), 3LL << 30);
+  EXPECT_DOUBLE_EQ(summary.at("host_share").get<double>(), 0.3);
+}
+
+TEST_F(Compare, OnTheCpuThereIsNoTableOfDevices) {
+  policy_.ranks[0].decision.captured = 1;
+  const CompareReport report = compare();
+  const std::string text = to_text(report);
+  EXPECT_EQ(text.find("host share"), std::string::npos) << text;
+  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  const nlohmann::json summary = policy_summary(folder_.path() / "a_dual");
+  EXPECT_TRUE(summary.at("host_share").is_null());
+  EXPECT_TRUE(summary.at("memory").at("owned_bytes").is_null());
+  EXPECT_EQ(summary.at("decisions").at("graphs"), nlohmann::json::parse(R"({"none": 3})"));
+  EXPECT_EQ(summary.at("decisions").at("eager_reasons"), nlohmann::json::object());
+  EXPECT_EQ(summary.at("decisions").at("captured"), 3);
+}
+
+TEST(DeviceKind, IsTheDeviceWithoutItsNumber) {
+  EXPECT_EQ(device_kind("cpu"), "cpu");
+  EXPECT_EQ(device_kind("cuda:0"), "cuda");
+  EXPECT_EQ(device_kind("cuda:12 NVIDIA H200"), "cuda NVIDIA H200");
+}
+
+}  // namespace
+}  // namespace dovetail
