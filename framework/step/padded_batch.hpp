@@ -43,8 +43,8 @@ class PaddedBatch {
   void store(StepOutputs& outputs) const;
 
   /// What a step does: the ubatches as views of these tensors with this batch's segments, the
-  /// outputs, the routing.
-  StepWork work() { return {ubatches_, &outputs_, expert_ids_}; }
+  /// outputs, the routing. num_groups: of the step's schedule.
+  StepWork work(int num_groups) { return {ubatches_, &outputs_, expert_ids_, num_groups}; }
 
   const std::vector<UbatchWork>& ubatches() const { return ubatches_; }
 

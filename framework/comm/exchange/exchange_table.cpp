@@ -46,7 +46,8 @@ ExchangeSide over_nccl(BlockKind kind) {
                                                            padded_capacity)
                                                 .total_bytes;
               },
-          .max_top_k = kMaxDeviceTopK};
+          .max_top_k = kMaxDeviceTopK,
+          .max_groups = kind == BlockKind::symmetric ? kMaxGroups : 1};
 }
 
 std::vector<ExchangeRow> make_table() {

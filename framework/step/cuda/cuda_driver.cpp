@@ -160,7 +160,7 @@ void CudaDriver::fill_context(int context_step, StepOutputs& outputs) {
   auto& fill = *context_fill_;
   fill.batch.load(inputs, whole, expert_ids);
   fill.exchange->buffers().begin_step(fill.batch.tokens(), setup_.resolved.plain_comm_sms);
-  fill.body.begin(fill.batch.work(), PassKind::full, false);
+  fill.body.begin(fill.batch.work(setup_.schedules.plain.num_groups), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of the context");
   runner_.run_eager(setup_.schedules.plain, fill.body, PassKind::full, nullptr);
   fill.exchange->buffers().check_step();

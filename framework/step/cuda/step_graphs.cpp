@@ -90,7 +90,8 @@ StepGraphs::Found StepGraphs::find_or_capture(const AgreedStep& agreed,
 void StepGraphs::begin_step(const AgreedStep& agreed, PaddedBatch& batch, const StepPass& pass) {
   exchange_.buffers().begin_step(batch.tokens(),
                                  setup_.resolved.comm_sms_of(agreed.schedule_index));
-  body_.begin(batch.work(), pass.pass, pass.keep_plans, pass.poison_exchange);
+  body_.begin(
+      batch.work(agreed.schedule.num_groups), pass.pass, pass.keep_plans, pass.poison_exchange);
 }
 
 int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed) const {

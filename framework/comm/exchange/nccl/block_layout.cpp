@@ -38,8 +38,7 @@ ExchangeSizes exchange_sizes(BlockKind kind,
       .ep_size = ep_size, .num_experts = num_experts, .top_k = top_k, .max_tokens = max_tokens};
   const std::int64_t experts_per_rank = num_experts / ep_size;
   const std::int64_t blocks = ep_size;
-  sizes.expert_rows =
-      blocks * sizes.block.capacity * std::min<std::int64_t>(top_k, experts_per_rank);
+  sizes.expert_rows = sizes.expert_rows_of(experts_per_rank);
   // Positions and rows are int32 on the device.
   constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
   DOVETAIL_CHECK(sizes.expert_rows <= most_rows && blocks * max_tokens * top_k <= most_rows,
@@ -53,8 +52,7 @@ ExchangeSizes exchange_sizes(BlockKind kind,
   sizes.choice_rows = blocks * sizes.block.capacity * top_k;
   sizes.output_bytes = max_tokens * row_bytes;
   if (shares_memory(kind) && has_peers) {
-    constexpr std::int64_t phases = 2;
-    sizes.wire_bytes = phases * (FlagLayout{ep_size}.bytes() + std::int64_t{kMostPushCtas} * 4);
+    sizes.wire_bytes = kWireCalls * (FlagLayout{ep_size}.bytes() + std::int64_t{kMostPushCtas} * 4);
   }
   const std::int64_t words =
       sizes.sender.words() + sizes.choice_rows + experts_per_rank * (blocks + 1);

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "framework/base/host_device.hpp"
+#include "framework/base/types.hpp"
 
 namespace dovetail {
 
@@ -21,6 +22,10 @@ constexpr bool shares_memory(BlockKind kind) {
 
 /// The most CTAs that a kernel of the wire may have.
 inline constexpr int kMostPushCtas = 64;
+
+/// Calls of the wire that a ubatch makes for a layer at most: a dispatch and a combine for each
+/// group of experts. Each has flags and rounds of its own.
+inline constexpr std::int64_t kWireCalls = 2 * kMaxGroups;
 
 /// Flags of a wire call over shared memory: one word for each rank and CTA, lines of a CTA apart.
 struct FlagLayout {
@@ -45,10 +50,16 @@ DOVETAIL_HOST_DEVICE constexpr std::int64_t align_block(std::int64_t bytes) {
 }
 
 /// A block is what one rank sends to one peer for one ubatch:
-/// - header, int32: [0] rows n; [4 + e] choices of global expert e by the sender's tokens;
+/// - header, int32: [0] rows n; [4 + g] rows that have left with group g of experts
+/// (expert_cut.hpp)
+///   or an earlier one; [12 + g] rows that are back by then; without a cut all of them are n;
+///   [20 + e] choices of global expert e by the sender's tokens;
 /// - metadata of each row, int32 [3][k]: global expert id of each choice (-1 none), weight (float
-///   bits), index of the choice among the sender's choices of that expert, in token order;
-/// - payload, rows of row_bytes, in token order.
+///   bits), index of the choice among the sender's choices of that expert, in token order; then the
+///   place of its partial sum among those that come back (-1 where it has none);
+/// - payload, rows of row_bytes.
+/// Rows lie in the order in which they leave, by the first group that needs them, then by token;
+/// partial sums in that in which they are complete, by the last such group, then by token.
 /// Each part starts at a multiple of kBlockAlign. Offsets are in bytes from the block's start.
 struct BlockLayout {
   std::int64_t num_experts = 0;
@@ -56,7 +67,8 @@ struct BlockLayout {
   std::int64_t row_bytes = 0;
   std::int64_t capacity = 0;  ///< rows that fit
 
-  static constexpr std::int64_t kFirstCount = 4;
+  static constexpr std::int64_t kFirstEnd = 4;
+  static constexpr std::int64_t kFirstCount = kFirstEnd + 2 * kMaxGroups;
 
   DOVETAIL_HOST_DEVICE constexpr std::int64_t header_words() const {
     return kFirstCount + num_experts;
@@ -66,7 +78,7 @@ struct BlockLayout {
     return align_block(header_words() * 4);
   }
 
-  DOVETAIL_HOST_DEVICE constexpr std::int64_t metadata_words() const { return 3 * top_k; }
+  DOVETAIL_HOST_DEVICE constexpr std::int64_t metadata_words() const { return 3 * top_k + 1; }
 
   /// Header and the metadata of `rows` rows: contiguous from the start.
   DOVETAIL_HOST_DEVICE constexpr std::int64_t head_bytes(std::int64_t rows) const {
@@ -95,10 +107,11 @@ struct BlockLayout {
 };
 
 /// What a sender knows of its tokens' routing, int32 words in one buffer:
-/// rows [R] of the block for each rank; counts [E] of choices; then, each part starting at a
-/// multiple of 32 words: position [T][R] of each token in the block of each rank (-1 = not routed
-/// there; gather: the token itself where it is), and of each choice [T][k] its index (as in the
-/// block), expert id (-1 none) and weight (float bits).
+/// rows [R] of the block for each rank; counts [E] of choices; ends [R][2][kMaxGroups] as in the
+/// block's header; then, each part starting at a multiple of 32 words: position [T][R] of each
+/// token in the block of each rank (-1 = not routed there; gather: the token itself where it is)
+/// and, the same, of its partial sum among those that come back; of each choice [T][k] its index
+/// (as in the block), expert id (-1 none) and weight (float bits).
 struct SenderLayout {
   std::int64_t ep_size = 0;
   std::int64_t num_experts = 0;
@@ -111,12 +124,21 @@ struct SenderLayout {
 
   DOVETAIL_HOST_DEVICE constexpr std::int64_t counts() const { return ep_size; }
 
+  /// Of the ends of a rank.
+  static constexpr std::int64_t kEndWords = 2 * kMaxGroups;
+
+  DOVETAIL_HOST_DEVICE constexpr std::int64_t ends() const { return counts() + num_experts; }
+
   DOVETAIL_HOST_DEVICE constexpr std::int64_t positions() const {
-    return align_words(ep_size + num_experts);
+    return align_words(ends() + ep_size * kEndWords);
+  }
+
+  DOVETAIL_HOST_DEVICE constexpr std::int64_t back_positions() const {
+    return positions() + align_words(max_tokens * ep_size);
   }
 
   DOVETAIL_HOST_DEVICE constexpr std::int64_t indexes() const {
-    return positions() + align_words(max_tokens * ep_size);
+    return back_positions() + align_words(max_tokens * ep_size);
   }
 
   DOVETAIL_HOST_DEVICE constexpr std::int64_t experts() const {
@@ -151,6 +173,12 @@ struct ExchangeSizes {
 
   /// All of it, with the int32 buffers of arrange.
   std::int64_t total_bytes = 0;
+
+  /// Of expert_rows, those that can arrive for `experts` of them.
+  constexpr std::int64_t expert_rows_of(std::int64_t experts) const {
+    const auto choices = experts < sender.top_k ? experts : sender.top_k;
+    return sender.ep_size * block.capacity * choices;
+  }
 };
 
 ExchangeSizes exchange_sizes(BlockKind kind,

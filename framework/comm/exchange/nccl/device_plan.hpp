@@ -20,6 +20,7 @@ struct DevicePlan final : public ExchangePlan {
   BlockLayout block;
   SenderLayout layout;
   std::int64_t num_tokens = 0;
+  int num_groups = 1;
   int layer = -1;  ///< for messages
 
   at::Tensor sender;  ///< int32 [layout.words()]

@@ -39,9 +39,12 @@ __device__ inline int block_prefix(int value, int* sums, int& total) {
   return before + inclusive - value;
 }
 
-/// Rows of a block, whatever its header says within what it can hold.
-__device__ inline std::int64_t block_rows(const std::int32_t* header, const BlockLayout& block) {
-  const std::int64_t rows = header[0];
+/// Rows of a block that have come with a group of experts or an earlier one, whatever its header
+/// says within what it can hold.
+__device__ inline std::int64_t block_rows(const std::int32_t* header,
+                                          const BlockLayout& block,
+                                          int group) {
+  const std::int64_t rows = header[BlockLayout::kFirstEnd + group];
   return rows < 0 ? 0 : rows > block.capacity ? block.capacity : rows;
 }
 

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include "framework/comm/exchange/expert_cut.hpp"
 #include "framework/comm/exchange/nccl/block_layout.hpp"
 #include "framework/comm/exchange/sum_order.hpp"
 
@@ -41,6 +42,7 @@ struct DeviceStatus {
   std::int32_t rows = 0;
   std::int32_t capacity = 0;
   std::int32_t combines = 0;  ///< of the wire: 0 = dispatch, 1 = combine
+  std::int32_t group = -1;    ///< of the wire; -1 = experts are not cut
 };
 
 enum class RowType { float32, bfloat16, float16 };
@@ -54,6 +56,7 @@ struct ScanArgs {
   std::int32_t* sender = nullptr;
   bool all_rows = false;      ///< gather: every row travels, at the position of its token
   std::int64_t capacity = 0;  ///< rows of a block; a token that does not fit is left out and found
+  int num_groups = 1;         ///< into which the experts of each rank are cut
   int ubatch = 0;
   int layer = 0;
   DeviceStatus* status = nullptr;
@@ -81,32 +84,35 @@ struct Arrivals {
   BlockLayout block;
   int ep_size = 0;
   int ep_rank = 0;
-  int experts_per_rank = 0;
+  ExpertCut cut;                     ///< of the experts of this rank
   const std::byte* heads = nullptr;  ///< header and metadata of block s at heads + s * head_stride
   std::int64_t head_stride = 0;
   const std::byte* blocks = nullptr;  ///< the payload of block s in blocks + s * block_bytes
 };
 
-/// Orders rows by local expert, then source rank, then source token.
+/// Orders the rows of a group by local expert, then source rank, then source token. Reads what has
+/// arrived with the group and those before it.
 struct ArrangeArgs {
   Arrivals arrivals;
-  std::int32_t* offsets = nullptr;      ///< [experts_per_rank] cumulative ends
-  std::int32_t* bases = nullptr;        ///< [experts_per_rank][R] first row of each source
-  std::int32_t* choice_rows = nullptr;  ///< [R][capacity][k] row of each choice, -1 = not local
+  int group = 0;
+  std::int32_t* offsets = nullptr;  ///< [experts of the rank] those of the group: cumulative ends
+  std::int32_t* bases = nullptr;    ///< the same [experts of the rank][R]: first row of each source
+  std::int32_t* choice_rows = nullptr;  ///< [R][capacity][k] row of each of the group's choices
   std::byte* rows = nullptr;            ///< [row_limit] rows
   std::int64_t row_limit = 0;           ///< nothing is written beyond; offsets end there at most
 };
 
 void launch_arrange(const ArrangeArgs& args, cudaStream_t stream);
 
-/// One partial row per arrived row that has local choices, at the arrived row's position: the sum
-/// of weight * row, by_rank or by_expert.
+/// One partial row per arrived row whose last local choice is of the group, at its place among
+/// those that come back: the sum of weight * row, by_rank or by_expert.
 struct ReduceArgs {
   Arrivals arrivals;
+  int group = 0;
   const std::int32_t* choice_rows = nullptr;
-  const void* expert_rows = nullptr;
-  std::byte* send_back = nullptr;      ///< [R][part_bytes]; not used where R = 1
-  std::byte* received_back = nullptr;  ///< [R][part_bytes]; own rows go here
+  const std::byte* expert_rows[kMaxGroups] = {};  ///< of the group and of those before it
+  std::byte* send_back = nullptr;                 ///< [R][part_bytes]; not used where R = 1
+  std::byte* received_back = nullptr;             ///< [R][part_bytes]; own rows go here
   RowType type = RowType::float32;
   SumOrder order = SumOrder::by_rank;
 };

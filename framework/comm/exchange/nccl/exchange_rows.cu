@@ -14,14 +14,17 @@ using device::kRowThreads;
 using device::kScanThreads;
 using device::kWarp;
 
-// One CTA: first row of each (local expert, source), and the ends of the experts.
+// One CTA: first row of each (expert of the group, source), and the ends of these experts.
 __global__ void __launch_bounds__(kScanThreads) offsets_kernel(ArrangeArgs args) {
   __shared__ int sums[kWarp];
   const auto& arrivals = args.arrivals;
   const std::int64_t ranks = arrivals.ep_size;
-  const std::int64_t pairs = ranks * arrivals.experts_per_rank;
+  const int first_of_group = arrivals.cut.begin(args.group);
+  const std::int64_t pairs = ranks * (arrivals.cut.begin(args.group + 1) - first_of_group);
   const std::int64_t first_expert =
-      static_cast<std::int64_t>(arrivals.ep_rank) * arrivals.experts_per_rank;
+      static_cast<std::int64_t>(arrivals.ep_rank) * arrivals.cut.experts + first_of_group;
+  auto* bases = args.bases + first_of_group * ranks;
+  auto* offsets = args.offsets + first_of_group;
   std::int64_t running = 0;
   for (std::int64_t chunk = 0; chunk < pairs; chunk += blockDim.x) {
     const auto pair = chunk + threadIdx.x;
@@ -36,17 +39,16 @@ __global__ void __launch_bounds__(kScanThreads) offsets_kernel(ArrangeArgs args)
     const auto begin = running + block_prefix(count, sums, total);
     if (pair < pairs) {
       const auto end = begin + count;
-      args.bases[pair] = static_cast<std::int32_t>(begin < args.row_limit ? begin : args.row_limit);
+      bases[pair] = static_cast<std::int32_t>(begin < args.row_limit ? begin : args.row_limit);
       if (source == ranks - 1) {
-        args.offsets[expert] =
-            static_cast<std::int32_t>(end < args.row_limit ? end : args.row_limit);
+        offsets[expert] = static_cast<std::int32_t>(end < args.row_limit ? end : args.row_limit);
       }
     }
     running += total;
   }
 }
 
-// A CTA takes an arrived row: reads it once and writes it for each of its local choices.
+// A CTA takes an arrived row: reads it once and writes it for each of its choices in the group.
 template <class Word>
 __global__ void __launch_bounds__(kRowThreads) copy_kernel(ArrangeArgs args) {
   __shared__ std::int64_t target[kMaxDeviceTopK];
@@ -55,12 +57,14 @@ __global__ void __launch_bounds__(kRowThreads) copy_kernel(ArrangeArgs args) {
   const int k = static_cast<int>(block.top_k);
   const std::int64_t source = blockIdx.y;
   const auto* head = head_of(arrivals, source);
-  const auto num_rows = block_rows(head, block);
+  const auto num_rows = block_rows(head, block, args.group);
   const auto words = block.row_bytes / static_cast<std::int64_t>(sizeof(Word));
   const auto* payload = reinterpret_cast<const Word*>(
       arrivals.blocks + source * block.block_bytes() + block.payload_begin());
   const std::int64_t first_expert =
-      static_cast<std::int64_t>(arrivals.ep_rank) * arrivals.experts_per_rank;
+      static_cast<std::int64_t>(arrivals.ep_rank) * arrivals.cut.experts;
+  const int first_of_group = arrivals.cut.begin(args.group);
+  const int end_of_group = arrivals.cut.begin(args.group + 1);
   for (std::int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
     const int choice = static_cast<int>(threadIdx.x);
     if (choice < k) {
@@ -68,14 +72,14 @@ __global__ void __launch_bounds__(kRowThreads) copy_kernel(ArrangeArgs args) {
       const std::int64_t expert = metadata[choice];
       const auto local = expert - first_expert;
       std::int64_t to = -1;
-      if (expert >= 0 && local >= 0 && local < arrivals.experts_per_rank) {
+      if (expert >= 0 && local >= first_of_group && local < end_of_group) {
         to = static_cast<std::int64_t>(args.bases[local * arrivals.ep_size + source]) +
              metadata[2 * k + choice];
         to = to < args.row_limit ? to : -1;
+        args.choice_rows[(source * block.capacity + row) * k + choice] =
+            static_cast<std::int32_t>(to);
       }
       target[choice] = to;
-      args.choice_rows[(source * block.capacity + row) * k + choice] =
-          static_cast<std::int32_t>(to);
     }
     __syncthreads();
     bool any = false;

@@ -89,9 +89,9 @@ class PlainSum {
 
 // The local choices of an arrived row, in the order of the sum; in shared memory.
 struct Terms {
-  int count;
+  int count;  ///< 0 where another group's reduce sums the row
   int experts[kMaxDeviceTopK];
-  std::int64_t rows[kMaxDeviceTopK];
+  const std::byte* rows[kMaxDeviceTopK];
   float weights[kMaxDeviceTopK];
   int levels[kMaxDeviceTopK];  ///< of by_expert
 };
@@ -103,15 +103,20 @@ __device__ void collect_terms(const ReduceArgs& args,
                               const std::int32_t* choice_rows,
                               Terms& terms) {
   constexpr int not_here = -1;
-  const int k = static_cast<int>(args.arrivals.block.top_k);
+  const auto& block = args.arrivals.block;
+  const auto& cut = args.arrivals.cut;
+  const int k = static_cast<int>(block.top_k);
   const int choice = static_cast<int>(threadIdx.x);
-  std::int64_t row = -1;
+  const int first_expert = args.arrivals.ep_rank * cut.experts;
+  int local = not_here;
   if (choice < k) {
-    row = choice_rows[choice];
-    terms.experts[choice] = row < 0 ? not_here : metadata[choice];
+    const int expert = metadata[choice];
+    const bool is_here = expert >= first_expert && expert - first_expert < cut.experts;
+    local = is_here ? expert - first_expert : not_here;
+    terms.experts[choice] = is_here ? expert : not_here;
   }
   __syncthreads();
-  if (choice < k && row >= 0) {
+  if (local != not_here) {
     const int expert = terms.experts[choice];
     int place = 0;
     int before = not_here;
@@ -121,20 +126,25 @@ __device__ void collect_terms(const ReduceArgs& args,
       place += is_earlier ? 1 : 0;
       before = is_earlier && other > before ? other : before;
     }
-    terms.rows[place] = row;
+    // A row that did not fit is found elsewhere; any other stands for it.
+    const std::int64_t row = choice_rows[choice] < 0 ? 0 : choice_rows[choice];
+    terms.rows[place] = args.expert_rows[cut.group_of(local)] + row * block.row_bytes;
     terms.weights[place] = __int_as_float(metadata[k + choice]);
     if constexpr (kTree) {
-      const int experts = static_cast<int>(args.arrivals.block.num_experts);
+      const int experts = static_cast<int>(block.num_experts);
       terms.levels[place] =
           before == not_here ? 0 : meeting_level_of_experts(before, expert, experts);
     }
   }
   if (choice == 0) {
     int count = 0;
+    int last = not_here;
     for (int j = 0; j < k; ++j) {
       count += terms.experts[j] != not_here ? 1 : 0;
+      last = terms.experts[j] > last ? terms.experts[j] : last;
     }
-    terms.count = count;
+    const bool is_complete = count > 0 && cut.group_of(last - first_expert) == args.group;
+    terms.count = is_complete ? count : 0;
   }
   __syncthreads();
 }
@@ -149,24 +159,27 @@ __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
   const auto& block = arrivals.block;
   const std::int64_t source = blockIdx.y;
   const auto* head = head_of(arrivals, source);
-  const auto num_rows = block_rows(head, block);
+  const auto num_rows = block_rows(head, block, args.group);
   const auto units = block.row_bytes / static_cast<std::int64_t>(sizeof(T) * N);
-  const auto* in = static_cast<const Unit<T, N>*>(args.expert_rows);
   auto* out = reinterpret_cast<Unit<T, N>*>(
       (source == arrivals.ep_rank ? args.received_back : args.send_back) +
       source * block.part_bytes());
+  const auto unit_of = [&](int term, std::int64_t i) {
+    return reinterpret_cast<const Unit<T, N>*>(terms.rows[term])[i];
+  };
   for (std::int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
-    collect_terms<kTree>(args,
-                         head + block.header_bytes() / 4 + row * block.metadata_words(),
-                         args.choice_rows + (source * block.capacity + row) * block.top_k,
-                         terms);
-    for (std::int64_t i = threadIdx.x; terms.count > 0 && i < units; i += blockDim.x) {
+    const auto* metadata = head + block.header_bytes() / 4 + row * block.metadata_words();
+    collect_terms<kTree>(
+        args, metadata, args.choice_rows + (source * block.capacity + row) * block.top_k, terms);
+    const std::int64_t place = metadata[3 * block.top_k];
+    const bool comes_back = place >= 0 && place < block.capacity && terms.count > 0;
+    for (std::int64_t i = threadIdx.x; comes_back && i < units; i += blockDim.x) {
       Sum<Number, N> sum{SharedNodes<Number, N>(nodes)};
-      Unit<T, N> next = in[terms.rows[0] * units + i];
+      Unit<T, N> next = unit_of(0, i);
       for (int j = 0; j < terms.count; ++j) {
         const Unit<T, N> unit = next;
         if (j + 1 < terms.count) {
-          next = in[terms.rows[j + 1] * units + i];  // on its way while this one is added
+          next = unit_of(j + 1, i);  // on its way while this one is added
         }
         float term[N];
         DOVETAIL_UNROLL
@@ -177,7 +190,7 @@ __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
       }
       Unit<T, N> rounded;
       sum.finish(rounded.values);
-      out[row * units + i] = rounded;
+      out[place * units + i] = rounded;
     }
     __syncthreads();  // the next row writes terms
   }
@@ -192,7 +205,7 @@ __global__ void __launch_bounds__(kRowThreads) finish_kernel(FinishArgs args) {
   const auto ranks = static_cast<int>(args.layout.ep_size);
   auto* out = static_cast<Unit<T, N>*>(args.output);
   for (std::int64_t token = blockIdx.x; token < args.num_tokens; token += gridDim.x) {
-    const auto* positions = args.sender + args.layout.positions() + token * ranks;
+    const auto* positions = args.sender + args.layout.back_positions() + token * ranks;
     for (std::int64_t i = threadIdx.x; i < units; i += blockDim.x) {
       Sum<Number, N> sum{SharedNodes<Number, N>(nodes)};
       int before = 0;
@@ -262,11 +275,19 @@ void of_row_type(RowType type, bool is_wide, Launch launch) {
   }
 }
 
+bool are_aligned(const ReduceArgs& args) {
+  bool aligned = true;
+  for (int group = 0; group <= args.group; ++group) {
+    aligned = aligned && is_aligned(args.expert_rows[group]);
+  }
+  return aligned;
+}
+
 }  // namespace
 
 void launch_reduce(const ReduceArgs& args, cudaStream_t stream) {
   of_row_type(args.type,
-              args.arrivals.block.row_bytes % 16 == 0 && is_aligned(args.expert_rows),
+              args.arrivals.block.row_bytes % 16 == 0 && are_aligned(args),
               [&]<class Number, int N>() { reduce_in_units<Number, N>(args, stream); });
   check_cuda(cudaGetLastError(), "launch of the exchange's reduce");
 }

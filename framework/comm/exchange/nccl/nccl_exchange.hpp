@@ -18,6 +18,7 @@ namespace dovetail {
 struct Arrivals;
 struct DeviceStatus;
 struct PushArgs;
+struct WireCall;
 
 /// All tensors on this process's device; kernels and transfers are enqueued on the current c10
 /// stream of the calling thread, and the caller orders the lanes by events. There is no check of
@@ -42,9 +43,9 @@ struct PushArgs;
 /// ids out of range or chosen twice and blocks that are too small are found on the device: the
 /// choice or row is left out and check_step throws. After a failed dispatch or combine all further
 /// calls of these throw RunError.
-/// The experts of a rank are one group: it takes no cut.
-/// Traffic: see exchange.hpp. Logical bytes are counted by the routing itself, also in replays;
-/// passes over adopted plans have none.
+/// Only symmetric takes groups of experts: each wire call stores the rows of its group. arrange's
+/// rows of a group are valid until the next one's arrange. Traffic: see exchange.hpp. Logical bytes
+/// are counted by the routing itself, also in replays; passes over adopted plans have none.
 class NcclExchange final : public Exchange, private ExchangePlans, private StepBuffers {
  public:
   /// Takes the NCCL communicators and, ragged, that of counts. Allocates with the first begin_step.
@@ -99,6 +100,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   std::vector<at::Tensor> received_rows(int ubatch, Phase phase, std::optional<int> group) override;
 
   Ubatch& at(int ubatch, const char* call) const;
+  Ubatch& at(int ubatch, int group, const char* call) const;
   std::string name() const;
   std::string where(int ubatch, const char* call) const;
   void set_bounds(Ubatch& slot, std::int64_t max_tokens);
@@ -117,7 +119,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   void gather_blocks(int ubatch, Ubatch& slot);
   void send_blocks(int ubatch, Ubatch& slot);
   void share_memory();
-  void push(int ubatch, Ubatch& slot, Phase phase);
+  void push(int ubatch, Ubatch& slot, const WireCall& call);
   void copy_blocks(PushArgs args, Phase phase);
   std::int64_t rows_out(const Ubatch& slot, int peer) const;
   std::int64_t rows_in(const Ubatch& slot, int peer) const;

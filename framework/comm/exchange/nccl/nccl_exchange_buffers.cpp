@@ -111,6 +111,14 @@ NcclExchange::Ubatch& NcclExchange::at(int ubatch, const char* call) const {
   return slot;
 }
 
+NcclExchange::Ubatch& NcclExchange::at(int ubatch, int group, const char* call) const {
+  auto& slot = at(ubatch, call);
+  DOVETAIL_CHECK(group >= 0 && group < slot.num_groups,
+                 where(ubatch, call) + ": group " + std::to_string(group) + " of " +
+                     std::to_string(slot.num_groups));
+  return slot;
+}
+
 void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) {
   if (shape_.ep_size > 1) {
     const auto found = setting_.nccl_comms.find(comm_sms);
@@ -138,6 +146,7 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
     auto& slot = state_->ubatches[u];
     slot.used.reset();
     slot.kept.reset();
+    slot.made_rows.clear();
     slot.counts_recorded = false;
     slot.last_wire.reset();
     slot.max_tokens = -1;
@@ -207,7 +216,8 @@ void NcclExchange::throw_finding(const DeviceStatus& status) {
     failed_ = true;
     const auto place =
         rank + ubatch + ", " + layer + ", phase " +
-        std::string(to_string(status.combines != 0 ? Phase::combine : Phase::dispatch));
+        std::string(to_string(status.combines != 0 ? Phase::combine : Phase::dispatch)) +
+        (status.group >= 0 ? ", group " + std::to_string(status.group) : "");
     if (finding == DeviceFinding::peer_is_late) {
       throw TimeoutError("exchange " + name() + ": " + place + ": nothing came from " + peer +
                          " within " + std::to_string(setting_.wait.timeout.count()) + " ms");
@@ -250,7 +260,8 @@ std::int64_t NcclExchange::bytes() const {
   return static_cast<std::int64_t>(sum);
 }
 
-/// Bytes: payloads behind a dispatch, whose heads say what they are.
+/// Bytes: payloads behind a dispatch, whose heads say what they are. Which rows are of a group is
+/// known on the device alone: those of all groups are given.
 std::vector<at::Tensor> NcclExchange::received_rows(int ubatch,
                                                     Phase phase,
                                                     std::optional<int> /*group*/) {

@@ -22,6 +22,7 @@ std::shared_ptr<ExchangePlan> NcclExchange::plan(int ubatch) {
     made->layout = slot.sizes.sender;
     made->num_tokens = slot.num_tokens;
     made->layer = slot.layer;
+    made->num_groups = slot.num_groups;
     made->sender = slot.sender.narrow(0, 0, made->layout.words()).clone();
     slot.kept = std::move(made);
   }
@@ -39,6 +40,7 @@ void NcclExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
                  where(ubatch, "adopt") + ": the plan is of a step with other bounds");
   slot.num_tokens = ours->num_tokens;
   slot.layer = ours->layer;
+  slot.num_groups = ours->num_groups;
   slot.rows_out = ours->rows_out;
   slot.rows_in = ours->rows_in;
   slot.used = std::move(ours);

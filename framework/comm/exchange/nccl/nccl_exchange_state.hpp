@@ -13,6 +13,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/log.hpp"
+#include "framework/comm/exchange/expert_cut.hpp"
 #include "framework/comm/exchange/nccl/copy_streams.hpp"
 #include "framework/comm/exchange/nccl/exchange_kernels.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
@@ -39,33 +40,53 @@ inline at::Tensor device_tensor(at::IntArrayRef sizes, at::ScalarType dtype) {
   return at::empty(sizes, at::TensorOptions().dtype(dtype).device(at::kCUDA));
 }
 
+/// A dispatch or combine of a group of experts.
+struct WireCall {
+  Phase phase = Phase::dispatch;
+  int group = 0;
+
+  /// Its place among the flags and rounds of a ubatch.
+  std::int64_t place() const { return (phase == Phase::combine ? kMaxGroups : 0) + group; }
+};
+
+/// What the wire call that comes next has to know of the last.
+struct PastCall {
+  bool is_last_combine = false;  ///< of its layer
+};
+
 struct NcclExchange::Ubatch {
+  ExpertCut cut(const ExchangeShape& shape) const {
+    return {.experts = shape.experts_per_rank(), .num_groups = num_groups};
+  }
+
   std::int64_t max_tokens = -1;  ///< of this step; -1 = not part of it
   std::int64_t allocated = -1;   ///< the most that the buffers are made for
   ExchangeSizes sizes;           ///< of this step's bound
   std::int64_t num_tokens = 0;
-  int layer = -1;  ///< of the last prepare, or of the plan
+  int layer = -1;      ///< of the last prepare, or of the plan
+  int num_groups = 1;  ///< the same
   bool prepared = false;
   std::shared_ptr<DevicePlan> used;  ///< adopted; null after prepare
   std::shared_ptr<DevicePlan> kept;  ///< made of the last prepare
 
-  at::Tensor sender;         ///< int32
-  at::Tensor send;           ///< uint8, blocks
-  at::Tensor receive;        ///< uint8, blocks
-  at::Tensor bases;          ///< int32
-  at::Tensor offsets;        ///< int32
-  at::Tensor choice_rows;    ///< int32
-  at::Tensor expert_rows;    ///< [rows, hidden]
-  at::Tensor send_back;      ///< uint8
-  at::Tensor received_back;  ///< uint8
-  at::Tensor output;         ///< [tokens, hidden]
+  at::Tensor sender;                  ///< int32
+  at::Tensor send;                    ///< uint8, blocks
+  at::Tensor receive;                 ///< uint8, blocks
+  at::Tensor bases;                   ///< int32
+  at::Tensor offsets;                 ///< int32
+  at::Tensor choice_rows;             ///< int32
+  at::Tensor expert_rows;             ///< [rows, hidden], of one group after the other
+  at::Tensor send_back;               ///< uint8
+  at::Tensor received_back;           ///< uint8
+  at::Tensor output;                  ///< [tokens, hidden]
+  std::vector<at::Tensor> made_rows;  ///< the experts', of the groups reduced so far
 
   // Where memory is shared receive and received_back lie in memory that the peers write to.
-  std::int64_t receive_begin = 0;  ///< of receive there
-  std::int64_t back_begin = 0;     ///< of received_back
-  std::int64_t flags_begin = 0;    ///< of those of dispatch, then combine
-  at::Tensor rounds;               ///< int32, of dispatch, then combine
-  std::optional<Phase> last_wire;  ///< of this step, if nobody else has used the buffers since
+  std::int64_t receive_begin = 0;     ///< of receive there
+  std::int64_t back_begin = 0;        ///< of received_back
+  std::int64_t flags_begin = 0;       ///< of kWireCalls
+  at::Tensor rounds;                  ///< int32, of kWireCalls
+  std::optional<PastCall> last_wire;  ///< of this step, if nobody else has used the buffers since
 
   // ragged
   cudaEvent_t counts_ready = nullptr;

@@ -22,7 +22,7 @@ void NcclExchange::share_memory() {
   };
   for (auto& slot : state_->ubatches) {
     slot.receive = slot.received_back = at::Tensor();
-    slot.flags_begin = take(2 * flag_bytes);
+    slot.flags_begin = take(kWireCalls * flag_bytes);
   }
   std::vector<ExchangeSizes> sizes(state_->ubatches.size());
   for (std::size_t u = 0; u < sizes.size(); ++u) {
@@ -50,7 +50,7 @@ void NcclExchange::share_memory() {
     auto& slot = state_->ubatches[u];
     slot.receive = state_->memory->view(slot.receive_begin, sizes[u].receive_bytes);
     slot.received_back = state_->memory->view(slot.back_begin, sizes[u].received_back_bytes);
-    slot.rounds = zeros(2 * kMostPushCtas);
+    slot.rounds = zeros(kWireCalls * kMostPushCtas);
   }
   state_->gave_up = zeros(1);
   if (!state_->copies && kind_ == BlockKind::copy_engine) {
@@ -59,24 +59,31 @@ void NcclExchange::share_memory() {
   check_cuda(cudaDeviceSynchronize(), "sharing the memory of an exchange");
 }
 
-/// A combine that comes behind this ubatch's dispatch needs no leave of the peers: they have begun
-/// that dispatch, so they are done with the rows that came back before. Nor does a dispatch behind
-/// the combine of the layer before: the peers have begun that, behind their reduce, which is the
-/// last to read what has arrived. All else waits until the peers' kernels have begun.
-void NcclExchange::push(int ubatch, Ubatch& slot, Phase phase) {
+/// A combine that comes behind a wire call of this ubatch needs no leave of the peers: they have
+/// begun the layer's first dispatch, so they are done with the rows that came back before. Nor does
+/// a dispatch of a later group, whose rows are written once a layer, nor the first one behind the
+/// last combine of the layer before: the peers have begun that, behind their last reduce, which is
+/// the last to read what has arrived. All else waits until the peers' kernels have begun.
+void NcclExchange::push(int ubatch, Ubatch& slot, const WireCall& call) {
   setting_.nccl_comms.begin()->second->check_async();
   comm_->check_async();
-  const bool combines = phase == Phase::combine;
-  const bool follows = slot.last_wire == (combines ? Phase::dispatch : Phase::combine);
+  const bool combines = call.phase == Phase::combine;
+  const auto& last = slot.last_wire;
+  const bool begins_layer = !combines && call.group == 0;
+  const bool follows = last && (!begins_layer || last->is_last_combine);
   const auto& block = slot.sizes.block;
   const auto flag_bytes = FlagLayout{shape_.ep_size}.bytes();
-  const PushCounts sent = {.words = sender_of(slot), .stride = 1};
+  const auto rows_from = [&](const std::int32_t* ends, std::int64_t stride) {
+    const auto* own = ends + call.place();
+    return PushRows{.begins = call.group > 0 ? own - 1 : nullptr, .ends = own, .stride = stride};
+  };
+  const auto sent = rows_from(sender_of(slot) + slot.sizes.sender.ends(), SenderLayout::kEndWords);
   const auto arrivals = arrivals_of(slot);
-  // A dispatch has the counts come with it; a plan's are equal.
-  const PushCounts arrived = {
-      .words =
-          reinterpret_cast<const std::int32_t*>(combines ? arrivals.heads : bytes_of(slot.receive)),
-      .stride = (combines ? arrivals.head_stride : block.block_bytes()) / 4};
+  // A dispatch has the ends come with it; a plan's are equal.
+  const auto arrived = rows_from(
+      reinterpret_cast<const std::int32_t*>(combines ? arrivals.heads : bytes_of(slot.receive)) +
+          BlockLayout::kFirstEnd,
+      (combines ? arrivals.head_stride : block.block_bytes()) / 4);
   const std::chrono::nanoseconds timeout = setting_.wait.timeout;
   PushArgs args = {.ep_size = shape_.ep_size,
                    .ep_rank = shape_.ep_rank,
@@ -87,26 +94,31 @@ void NcclExchange::push(int ubatch, Ubatch& slot, Phase phase) {
                    .rows_in = combines ? sent : arrived,
                    .peers = state_->memory->peers(),
                    .receive_begin = combines ? slot.back_begin : slot.receive_begin,
-                   .flags_begin = slot.flags_begin + (combines ? flag_bytes : 0),
+                   .flags_begin = slot.flags_begin + call.place() * flag_bytes,
                    .rounds = reinterpret_cast<std::uint32_t*>(words_of(slot.rounds)) +
-                             (combines ? kMostPushCtas : 0),
+                             call.place() * kMostPushCtas,
                    .awaits_peers_first = !follows,
                    .combines = combines,
+                   .group = slot.num_groups > 1 ? call.group : -1,
                    .ubatch = ubatch,
                    .layer = slot.layer,
                    .timeout_ns = static_cast<std::uint64_t>(timeout.count()),
                    .abort_word = comm_->abort_word(),
                    .gave_up = reinterpret_cast<std::uint32_t*>(words_of(state_->gave_up)),
                    .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))};
-  slot.last_wire = phase;
+  slot.last_wire = {.is_last_combine = combines && call.group + 1 == slot.num_groups};
   if (kind_ == BlockKind::copy_engine) {
-    copy_blocks(args, phase);
+    copy_blocks(args, call.phase);
     return;
   }
   if (combines) {
     args.parts[0] = {.row_bytes = row_bytes_};
   } else {
-    args.parts[0] = {.fixed_bytes = block.header_bytes(), .row_bytes = block.metadata_words() * 4};
+    // The header goes ahead of all rows.
+    const auto header = block.header_bytes();
+    args.parts[0] = {.begin = begins_layer ? 0 : header,
+                     .fixed_bytes = begins_layer ? header : 0,
+                     .row_bytes = block.metadata_words() * 4};
     args.parts[1] = {.begin = block.payload_begin(), .row_bytes = row_bytes_};
   }
   launch_push(args, std::min(comm_sms_, kMostPushCtas), current_stream());

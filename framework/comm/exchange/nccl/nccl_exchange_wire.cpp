@@ -173,8 +173,8 @@ void NcclExchange::send_blocks(int ubatch, Ubatch& slot) {
   count(sent);
 }
 
-void NcclExchange::dispatch(int ubatch, int /*group*/) {
-  auto& slot = at(ubatch, "dispatch");
+void NcclExchange::dispatch(int ubatch, int group) {
+  auto& slot = at(ubatch, group, "dispatch");
   if (shape_.ep_size == 1) {
     return;
   }
@@ -189,7 +189,7 @@ void NcclExchange::dispatch(int ubatch, int /*group*/) {
       }
     }
     if (shares_memory(kind_)) {
-      push(ubatch, slot, Phase::dispatch);
+      push(ubatch, slot, {Phase::dispatch, group});
     } else if (kind_ == BlockKind::gather) {
       gather_blocks(ubatch, slot);
     } else {
@@ -198,14 +198,14 @@ void NcclExchange::dispatch(int ubatch, int /*group*/) {
   });
 }
 
-void NcclExchange::combine(int ubatch, int /*group*/) {
-  auto& slot = at(ubatch, "combine");
+void NcclExchange::combine(int ubatch, int group) {
+  auto& slot = at(ubatch, group, "combine");
   // Without capacity no rank has a partial row.
   if (shape_.ep_size == 1 || slot.sizes.block.capacity == 0) {
     return;
   }
   if (shares_memory(kind_)) {
-    on_wire(ubatch, "combine", [&] { push(ubatch, slot, Phase::combine); });
+    on_wire(ubatch, "combine", [&] { push(ubatch, slot, {Phase::combine, group}); });
     return;
   }
   const auto part_bytes = slot.sizes.block.part_bytes();

@@ -31,9 +31,19 @@ __device__ std::uint64_t clock_ns() {
   return now;
 }
 
-__device__ std::int64_t rows_of(const PushArgs& args, const PushCounts& counts, int peer) {
-  const std::int64_t rows = counts.words[peer * counts.stride];
-  return rows < 0 ? 0 : rows > args.capacity ? args.capacity : rows;
+struct RowRange {
+  std::int64_t begin;
+  std::int64_t count;
+};
+
+/// Within what a block holds, whatever the words say.
+__device__ RowRange rows_of(const PushArgs& args, const PushRows& rows, int peer) {
+  const std::int64_t capacity = args.capacity;
+  const std::int64_t end = rows.ends[peer * rows.stride];
+  const std::int64_t begin = rows.begins == nullptr ? 0 : rows.begins[peer * rows.stride];
+  const std::int64_t last = end < 0 ? 0 : end > capacity ? capacity : end;
+  const std::int64_t first = begin < 0 ? 0 : begin > last ? last : begin;
+  return {first, last - first};
 }
 
 /// The peer that a thread signals and waits for; peers are staggered by rank.
@@ -53,6 +63,7 @@ __device__ void report(const PushArgs& args, DeviceFinding finding, int peer) {
     status.layer = args.layer;
     status.destination = peer;
     status.combines = args.combines ? 1 : 0;
+    status.group = args.group;
   }
 }
 
@@ -124,16 +135,23 @@ __device__ void copy_share(const std::byte* from, std::byte* to, std::int64_t by
   }
 }
 
-__device__ std::int64_t bytes_of(const PushPart& part, std::int64_t rows) {
-  return part.fixed_bytes + rows * part.row_bytes;
+__device__ std::int64_t bytes_of(const PushPart& part, RowRange rows) {
+  return part.fixed_bytes + rows.count * part.row_bytes;
 }
 
 __device__ void push_block(const PushArgs& args, int peer) {
+  constexpr std::int64_t unit = sizeof(uint4);
   const auto rows = rows_of(args, args.rows_out, peer);
   const auto* from = args.send + peer * args.block_bytes;
   auto* to = args.peers[peer] + args.receive_begin + args.ep_rank * args.block_bytes;
   for (const auto& part : args.parts) {
-    copy_share(from + part.begin, to + part.begin, bytes_of(part, rows));
+    const auto bytes = bytes_of(part, rows);
+    if (bytes == 0) {
+      continue;
+    }
+    const auto begin = part.begin + rows.begin * part.row_bytes;
+    const auto aligned = begin / unit * unit;
+    copy_share(from + aligned, to + aligned, bytes + begin - aligned);
   }
 }
 

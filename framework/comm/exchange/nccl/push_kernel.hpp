@@ -12,17 +12,21 @@
 
 namespace dovetail {
 
-/// A run of bytes of a block: `fixed_bytes`, and `row_bytes` for each of its rows. Begins at a
-/// multiple of 16; up to 15 bytes behind its end travel as well.
+/// A run of bytes of a block: `fixed_bytes` (0 where the rows that travel do not begin with row 0),
+/// and `row_bytes` for each row that travels; row 0 lies behind the fixed bytes. `begin` is a
+/// multiple of 16. Up to 15 bytes ahead of the rows and behind them travel as well: what the peer
+/// has got, or will be sent by a later call.
 struct PushPart {
   std::int64_t begin = 0;
   std::int64_t fixed_bytes = 0;
   std::int64_t row_bytes = 0;
 };
 
-/// Rows of the block of rank p: word `p * stride` of `words`.
-struct PushCounts {
-  const std::int32_t* words = nullptr;
+/// Which rows of the block of rank p travel: from word `p * stride` of `begins`, or 0 where that is
+/// null, to the same word of `ends`.
+struct PushRows {
+  const std::int32_t* begins = nullptr;
+  const std::int32_t* ends = nullptr;
   std::int64_t stride = 0;
 };
 
@@ -37,15 +41,16 @@ struct PushArgs {
   const std::byte* send = nullptr;  ///< [R] blocks
   std::int64_t block_bytes = 0;
   std::int64_t capacity = 0;          ///< rows of a block at most, whatever counts say
-  PushCounts rows_out;                ///< known when the kernel begins
-  PushCounts rows_in;                 ///< read when all has come
-  PushPart parts[2] = {};             ///< the first begins with what rows_in reads
+  PushRows rows_out;                  ///< known when the kernel begins
+  PushRows rows_in;                   ///< read when all has come
+  PushPart parts[2] = {};             ///< what rows_in reads has come with the first part of a call
   std::byte* const* peers = nullptr;  ///< [R] start of the symmetric memory of each rank
   std::int64_t receive_begin = 0;     ///< of [R] blocks, in the symmetric memory
   std::int64_t flags_begin = 0;       ///< FlagLayout, in the symmetric memory
   std::uint32_t* rounds = nullptr;    ///< [kMostPushCtas] that have ended; of this rank alone
   bool awaits_peers_first = true;     ///< nothing is stored before the peers' kernels have begun
   bool combines = false;              ///< for what is counted and found
+  int group = -1;                     ///< of experts; -1 = they are not cut
   int ubatch = 0;
   int layer = 0;
 
