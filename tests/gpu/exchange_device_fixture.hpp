@@ -64,4 +64,17 @@ class DeviceExchange
   std::uint64_t seed_ = fresh_seed();
 };
 
+/// The suite of some back ends.
+inline auto all_in(const std::vector<SumOrder>& orders,
+                   const std::vector<std::string>& kinds = built_exchanges(/*on_gpu=*/true)) {
+  return ::testing::Combine(::testing::ValuesIn(kinds),
+                            ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
+                            ::testing::ValuesIn(orders));
+}
+
+inline std::string name_of(const ::testing::TestParamInfo<DeviceExchange::ParamType>& suite) {
+  return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param)) + "_" +
+         std::string(to_string(std::get<2>(suite.param)));
+}
+
 }  // namespace dovetail::test

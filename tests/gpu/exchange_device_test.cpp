@@ -1,4 +1,4 @@
-// The conformance suite over device tensors: gather, ragged and padded.
+// The conformance suite over device tensors: all back ends that the table has.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -112,17 +112,6 @@ TEST_P(DeviceExchange, FaultsAreCaught) {
   if (group_.size > 1) {
     EXPECT_TRUE(is_caught(FacadeFault::misses_the_wire));
   }
-}
-
-auto all_in(const std::vector<SumOrder>& orders) {
-  return ::testing::Combine(::testing::ValuesIn(built_exchanges(/*on_gpu=*/true)),
-                            ::testing::Values(at::kFloat, at::kBFloat16, at::kHalf),
-                            ::testing::ValuesIn(orders));
-}
-
-std::string name_of(const ::testing::TestParamInfo<DeviceExchange::ParamType>& suite) {
-  return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param)) + "_" +
-         std::string(to_string(std::get<2>(suite.param)));
 }
 
 INSTANTIATE_TEST_SUITE_P(BackEnds,

@@ -28,6 +28,10 @@ class CommEnvironment final : public ::testing::Environment {
   void TearDown() override { comm_holder().reset(); }
 };
 
+TestEvent& event_of(std::array<TestEvent, kMaxGroups>& events, int group) {
+  return events.at(static_cast<std::size_t>(group));
+}
+
 [[maybe_unused]] const auto* const kEnvironment =
     ::testing::AddGlobalTestEnvironment(new CommEnvironment);
 
@@ -121,24 +125,27 @@ void ExchangeFacade::prepare(int ubatch, const RoutedTokens& tokens) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
   mine.alive = {to_gpu(tokens.hidden), to_gpu(tokens.expert_ids), to_gpu(tokens.weights)};
-  inner_->prepare(ubatch, {mine.alive[0], mine.alive[1], mine.alive[2], tokens.layer});
-  mine.to_comm.record(lanes_.compute);
+  inner_->prepare(ubatch,
+                  {mine.alive[0], mine.alive[1], mine.alive[2], tokens.layer, tokens.num_groups});
+  mine.prepared.record(lanes_.compute);
 }
 
 void ExchangeFacade::dispatch(int ubatch, int group) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.comm);
-  slot(ubatch).to_comm.make_wait(lanes_.comm);
-  inner_->dispatch(ubatch, group);
-  slot(ubatch).from_comm.record(lanes_.comm);
+  slot(ubatch).prepared.make_wait(lanes_.comm);
+  if (group == 0 || fault_ != FacadeFault::misses_a_group) {
+    inner_->dispatch(ubatch, group);
+  }
+  event_of(slot(ubatch).dispatched, group).record(lanes_.comm);
 }
 
 ExpertRows ExchangeFacade::arrange(int ubatch, int group) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
-  mine.from_comm.make_wait(lanes_.compute);
+  event_of(mine.dispatched, group).make_wait(lanes_.compute);
   const auto rows = inner_->arrange(ubatch, group);
   mine.capacity = rows.rows.size(0);
-  ExpertRows host{.rows = {}, .offsets = rows.offsets.cpu()};
+  ExpertRows host{.rows = {}, .offsets = rows.offsets.cpu(), .first_expert = rows.first_expert};
   auto num_rows = static_cast<std::int64_t>(
       host.offsets.const_data_ptr<std::int32_t>()[host.offsets.size(0) - 1]);
   EXPECT_LE(num_rows, mine.capacity) << "offsets end behind the buffer";
@@ -166,21 +173,28 @@ void ExchangeFacade::reduce(int ubatch, int group, const at::Tensor& expert_rows
       .copy_(expert_rows.narrow(0, 0, std::min(expert_rows.size(0), mine.capacity)));
   mine.alive.push_back(to_gpu(padded));
   inner_->reduce(ubatch, group, mine.alive.back());
-  mine.to_comm.record(lanes_.compute);
+  if (fault_ == FacadeFault::forgets_a_group) {
+    mine.alive.back().zero_();
+  }
+  event_of(mine.reduced, group).record(lanes_.compute);
 }
 
 void ExchangeFacade::combine(int ubatch, int group) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.comm);
-  slot(ubatch).to_comm.make_wait(lanes_.comm);
+  // Under an adopted plan there may have been no reduce; then no other call, either.
+  slot(ubatch).prepared.make_wait(lanes_.comm);
+  event_of(slot(ubatch).reduced, group).make_wait(lanes_.comm);
   if (fault_ != FacadeFault::misses_the_wire) {
     inner_->combine(ubatch, group);
   }
-  slot(ubatch).from_comm.record(lanes_.comm);
+  event_of(slot(ubatch).combined, group).record(lanes_.comm);
 }
 
 at::Tensor ExchangeFacade::finish(int ubatch) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
-  slot(ubatch).from_comm.make_wait(lanes_.compute);
+  for (auto& combined : slot(ubatch).combined) {
+    combined.make_wait(lanes_.compute);
+  }
   return inner_->finish(ubatch).cpu();
 }
 
@@ -196,7 +210,7 @@ void ExchangeFacade::prepare_again(int ubatch,
   auto& mine = slot(ubatch);
   mine.alive = {to_gpu(hidden)};
   inner_->plans().prepare_again(ubatch, mine.alive[0], std::move(plan));
-  mine.to_comm.record(lanes_.compute);
+  mine.prepared.record(lanes_.compute);
 }
 
 void ExchangeFacade::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {

@@ -2,6 +2,7 @@
 // serve it, too: two lanes with event edges, as an executor has them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
+#include "framework/base/types.hpp"
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "tests/mpi/exchange_driver.hpp"
@@ -60,7 +62,9 @@ enum class FacadeFault {
   drops_last_row,   ///< arrange: the last row is zero
   swaps_peers,      ///< arrange: first and last row change places
   reads_dead_tail,  ///< arrange: one row more than there is
-  misses_the_wire   ///< combine is left out
+  misses_the_wire,  ///< combine is left out
+  misses_a_group,   ///< dispatch of all groups but the first is left out
+  forgets_a_group   ///< reduce: the rows of a group are zero when a later one sums them
 };
 
 /// Host tensors in, host tensors out, rows cut to what offsets say. What lies behind them is NaN
@@ -114,9 +118,13 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
     return inner_->buffers().received_rows(ubatch, phase, group);
   }
 
+  using GroupEvents = std::array<TestEvent, kMaxGroups>;
+
   struct Ubatch {
-    TestEvent to_comm;
-    TestEvent from_comm;
+    TestEvent prepared;
+    GroupEvents dispatched;
+    GroupEvents reduced;
+    GroupEvents combined;
     std::vector<at::Tensor> alive;  ///< inputs of what may still run
     std::int64_t capacity = 0;
   };

@@ -24,8 +24,16 @@ constexpr int kLayers = 2;
 // input, experts return their rows. Inputs and outputs have fixed addresses.
 class GraphStep {
  public:
-  GraphStep(const TestGroup& group, Exchange& exchange, const ExchangeShape& shape, bool threaded)
-      : group_(group), exchange_(exchange), shape_(shape), lane_(threaded) {
+  GraphStep(const TestGroup& group,
+            Exchange& exchange,
+            const ExchangeShape& shape,
+            bool threaded,
+            int num_groups)
+      : group_(group),
+        exchange_(exchange),
+        shape_(shape),
+        num_groups_(num_groups),
+        lane_(threaded) {
     set_inputs(1);
   }
 
@@ -41,7 +49,7 @@ class GraphStep {
       const auto in = to_tensors(batch, group_.rank);
       auto& mine = ubatches_[u];
       if (!mine.hidden.defined()) {
-        mine = {to_gpu(in.hidden), to_gpu(in.expert_ids), to_gpu(in.weights), {}};
+        mine = {to_gpu(in.hidden), to_gpu(in.expert_ids), to_gpu(in.weights), {}, {}};
         mine.output = at::empty_like(mine.hidden);
       } else {
         mine.hidden.copy_(in.hidden);
@@ -59,12 +67,13 @@ class GraphStep {
       for (int u = 0; u < kUbatches; ++u) {
         auto& mine = ubatches_[u];
         const auto hidden = layer == 0 ? mine.hidden : exchange_.finish(u);
-        exchange_.prepare(u, {hidden, mine.expert_ids, mine.weights, layer});
-        on_comm_lane([this, u] { exchange_.dispatch(u, 0); });
+        exchange_.prepare(u, {hidden, mine.expert_ids, mine.weights, layer, num_groups_});
+        TestEvent dispatched;
+        on_comm_lane([this, u] { exchange_.dispatch(u, 0); }, dispatched);
+        dispatched.make_wait(lanes_.compute);
       }
       for (int u = 0; u < kUbatches; ++u) {
-        exchange_.reduce(u, 0, exchange_.arrange(u, 0).rows);
-        on_comm_lane([this, u] { exchange_.combine(u, 0); });
+        run_experts(u);
       }
     }
     for (int u = 0; u < kUbatches; ++u) {
@@ -102,34 +111,64 @@ class GraphStep {
     at::Tensor expert_ids;
     at::Tensor weights;
     at::Tensor output;
+    std::vector<at::Tensor> made;  ///< of each group
   };
 
-  // The transfer behind what the compute lane has now, and the compute lane behind the transfer.
-  void on_comm_lane(const std::function<void()>& transfer) {
+  // The dispatch of the next group beside the experts of one and the combine of the one before.
+  void run_experts(int u) {
+    TestEvent combined;
+    for (int group = 0; group < num_groups_; ++group) {
+      TestEvent dispatched;
+      if (group + 1 < num_groups_) {
+        on_comm_lane([this, u, group] { exchange_.dispatch(u, group + 1); }, dispatched);
+      }
+      exchange_.reduce(u, group, made_rows(u, group));
+      on_comm_lane([this, u, group] { exchange_.combine(u, group); }, combined);
+      if (group + 1 < num_groups_) {
+        dispatched.make_wait(lanes_.compute);
+      }
+    }
+    combined.make_wait(lanes_.compute);
+  }
+
+  // Of several groups a copy: the exchange has the rows of one group at a time.
+  at::Tensor made_rows(int u, int group) {
+    const auto rows = exchange_.arrange(u, group).rows;
+    if (num_groups_ == 1) {
+      return rows;
+    }
+    auto& made = ubatches_[u].made;
+    if (std::ssize(made) == group) {
+      made.push_back(at::empty_like(rows));  // in the first step, which is eager
+    }
+    return made[static_cast<std::size_t>(group)].copy_(rows);
+  }
+
+  // The transfer behind what the compute lane has now; `done` behind the transfer.
+  void on_comm_lane(const std::function<void()>& transfer, TestEvent& done) {
     TestEvent to_comm;
-    TestEvent from_comm;
     to_comm.record(lanes_.compute);
     lane_
         .submit([&] {
           const c10::cuda::CUDAStreamGuard guard(lanes_.comm);
           to_comm.make_wait(lanes_.comm);
           transfer();
-          from_comm.record(lanes_.comm);
+          done.record(lanes_.comm);
         })
         .get();
-    from_comm.make_wait(lanes_.compute);
   }
 
   const TestGroup& group_;
   Exchange& exchange_;
   ExchangeShape shape_;
+  int num_groups_;
   Lanes lanes_;
   CommLane lane_;
   Ubatch ubatches_[kUbatches];
 };
 
-class ExchangeGraph
-    : public ::testing::TestWithParam<std::tuple<std::string, at::ScalarType, bool, SumOrder>> {
+class ExchangeGraph : public ::testing::TestWithParam<
+                          std::tuple<std::string, at::ScalarType, bool, SumOrder, int>> {
  protected:
   TestGroup group_;
   std::uint64_t seed_ = fresh_seed();
@@ -137,7 +176,7 @@ class ExchangeGraph
 
 TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   DOVETAIL_REQUIRE_GPU();
-  const auto [kind, dtype, threaded, order] = GetParam();
+  const auto [kind, dtype, threaded, order, num_groups] = GetParam();
   auto shape = group_.shape(4, 3);
   shape.dtype = dtype;
   shape.sum_order = order;
@@ -146,7 +185,7 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   const auto exchange = make_on_gpu(group_, kind, shape);
   const std::int64_t bounds[] = {kTokens, kTokens};
   exchange->buffers().begin_step(bounds, kTestCommSms);
-  GraphStep step(group_, *exchange, shape, threaded);
+  GraphStep step(group_, *exchange, shape, threaded, num_groups);
 
   constexpr int kReplays = 20;
   std::vector<std::vector<at::Tensor>> eager;
@@ -195,18 +234,32 @@ TEST_P(ExchangeGraph, ReplaysEqualEagerStepsToTheBit) {
   check_cuda(cudaGraphDestroy(graph), "cudaGraphDestroy");
 }
 
+std::string name_of(const ::testing::TestParamInfo<ExchangeGraph::ParamType>& suite) {
+  const auto [kind, dtype, threaded, order, num_groups] = suite.param;
+  return kind + "_" + c10::toString(dtype) + (threaded ? "_threaded_" : "_inline_") +
+         std::string(to_string(order)) +
+         (num_groups > 1 ? "_" + std::to_string(num_groups) + "groups" : "");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     BackEnds,
     ExchangeGraph,
     ::testing::Combine(::testing::ValuesIn(built_exchanges(true, GraphMode::full)),
                        ::testing::Values(at::kFloat, at::kBFloat16),
                        ::testing::Bool(),
-                       ::testing::Values(SumOrder::by_rank, SumOrder::by_expert)),
-    [](const auto& suite) {
-      return std::get<0>(suite.param) + "_" + c10::toString(std::get<1>(suite.param)) +
-             (std::get<2>(suite.param) ? "_threaded_" : "_inline_") +
-             std::string(to_string(std::get<3>(suite.param)));
-    });
+                       ::testing::Values(SumOrder::by_rank, SumOrder::by_expert),
+                       ::testing::Values(1)),
+    name_of);
+
+INSTANTIATE_TEST_SUITE_P(InGroups,
+                         ExchangeGraph,
+                         ::testing::Combine(::testing::Values("symmetric"),
+                                            ::testing::Values(at::kBFloat16),
+                                            ::testing::Bool(),
+                                            ::testing::Values(SumOrder::by_rank,
+                                                              SumOrder::by_expert),
+                                            ::testing::Values(2, 4)),
+                         name_of);
 
 }  // namespace
 }  // namespace dovetail::test

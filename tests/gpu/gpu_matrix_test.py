@@ -27,7 +27,9 @@ SCHEDULES = with_other_policies({
     "dual_2": ("dual_batch", 2, ""),
     "dual_3": ("dual_batch", 3, ""),
     "dual_4": ("dual_batch", 4, ""),
-}, most_groups=1)  # exchanges on GPUs take all experts of a rank as one group
+    "groups_2": ("expert_groups", 1, ", groups: 2"),
+    "groups_2_of_2": ("expert_groups", 2, ", groups: 2"),
+})
 FACTORS = {
     "phase": list(PHASES),
     "grid": list(GRIDS),
@@ -39,6 +41,9 @@ FACTORS = {
 # Row counts of `ragged` come to the host, so a step with it is no single graph.
 FORBIDDEN = [(("exchange", name), ("graph", graph)) for name, told in EXCHANGES.items()
              for graph in GRAPH_MODES[GRAPH_MODES.index(told.split()[-1]) + 1:]]
+# Only one exchange takes the experts of a rank in groups.
+FORBIDDEN += [(("schedule", schedule), ("exchange", exchange)) for schedule, (_, _, keys) in SCHEDULES.items() if "groups" in keys
+              for exchange in EXCHANGES if exchange != "symmetric"]
 
 EXPERIMENT = """
 experiment: gpu_matrix
@@ -54,8 +59,8 @@ record: {{outputs: [hidden, logits, routing], timing: steps}}
 
 
 def policy_line(name, row):
-    schedule, ubatches, _ = SCHEDULES[row["schedule"]]
-    return (f"  - {{name: {name}, schedule: {schedule}, ubatches: {ubatches}, exchange: {row['exchange']}, graph: {row['graph']}, "
+    schedule, ubatches, keys = SCHEDULES[row["schedule"]]
+    return (f"  - {{name: {name}, schedule: {schedule}, ubatches: {ubatches}{keys}, exchange: {row['exchange']}, graph: {row['graph']}, "
             f"hand_off: {row['hand_off']}}}")
 
 
@@ -64,7 +69,8 @@ def is_ubatched(schedule):
 
 
 def reference_of(schedule):
-    return {"schedule": schedule, "exchange": "gather", "graph": "none", "hand_off": "threads"}
+    exchange = "gather" if (("schedule", schedule), ("exchange", "gather")) not in FORBIDDEN else "symmetric"
+    return {"schedule": schedule, "exchange": exchange, "graph": "none", "hand_off": "threads"}
 
 
 def experiment_of(phase, grid, policies, verify):
@@ -111,7 +117,7 @@ class GpuBits(GpuTest):
     def check(self, schedule, phase, grid):
         rows = [{"schedule": schedule, "exchange": exchange, "graph": graph, "hand_off": hand_off}
                 for (exchange, graph), hand_off in zip(itertools.product(FACTORS["exchange"], FACTORS["graph"]), itertools.cycle(["threads", "inline"]))
-                if (("exchange", exchange), ("graph", graph)) not in FORBIDDEN]
+                if not {(("exchange", exchange), ("graph", graph)), (("schedule", schedule), ("exchange", exchange))} & set(FORBIDDEN)]
         policies = {f"p{index}": row for index, row in enumerate(rows)}
         run, _ = self.run_on(RANKS, experiment_of(phase, grid, policies, "{baseline: p0, mode: bitwise}"), schedule)
         for name, row in policies.items():
@@ -122,6 +128,15 @@ class GpuBits(GpuTest):
 
     def test_two_ubatches_decode_on_uneven_ranks(self):
         self.check("dual_2", "decode", "uneven" if "uneven" in GRIDS else "even")
+
+    def test_groups_of_experts_give_the_bits_of_sequential(self):
+        text = experiment_of("prefill", "uneven" if "uneven" in GRIDS else "even",
+                             {"sequential": reference_of("sequential")}
+                             | {f"{graph}_{hand_off}": {"schedule": "groups_2", "exchange": "symmetric", "graph": graph, "hand_off": hand_off}
+                                for graph in GRAPH_MODES for hand_off in ("threads", "inline")},
+                             "{baseline: sequential, mode: bitwise}")
+        _, outcome = self.run_on(RANKS, text, "groups")
+        self.assertEqual(outcome.out.count("verdict verified"), 6, str(outcome))
 
     def test_three_ubatches_prefill_with_an_idle_rank(self):
         self.check("dual_3", "prefill", "idle" if "idle" in GRIDS else "even")

@@ -39,9 +39,12 @@ std::unique_ptr<CapturedStep> capture(CudaStepRunner& runner,
   return runner.capture(schedule, body, pass, mode, instrumented);
 }
 
-Schedule make(const std::string& policy, int num_ubatches) {
+Schedule make(const std::string& policy, int num_ubatches, int num_groups = 1) {
   const ModelShape model{std::vector<LayerShape>(2, testing::kShared)};
-  return policies().at(policy).make_schedule({model, WorkPhase::prefill, num_ubatches});
+  return policies().at(policy).make_schedule({.model = model,
+                                              .phase = WorkPhase::prefill,
+                                              .num_ubatches = num_ubatches,
+                                              .num_groups = num_groups});
 }
 
 TEST(GraphStructure, FullGraphsHaveTheOrdersOfTheSchedule) {
@@ -90,9 +93,12 @@ TEST(GraphStructure, PassesLeaveOutTheirOpsAndKeepTheOrder) {
 TEST(GraphStructure, OnlyOverlappingSchedulesLeaveOpsUnordered) {
   DOVETAIL_REQUIRE_GPU();
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
-  for (const auto& [policy, num_ubatches, overlaps] :
-       {std::tuple{"sequential", 1, false}, {"dual_batch", 2, true}, {"dual_batch", 4, true}}) {
-    const Schedule schedule = make(policy, num_ubatches);
+  for (const auto& [policy, num_ubatches, num_groups, overlaps] :
+       {std::tuple{"sequential", 1, 1, false},
+        {"dual_batch", 2, 1, true},
+        {"dual_batch", 4, 1, true},
+        {"expert_groups", 1, 4, true}}) {
+    const Schedule schedule = make(policy, num_ubatches, num_groups);
     MarkerStep body(schedule);
     const auto step = capture(runner, schedule, body, GraphMode::full);
     const auto shape = inspect(step->graph(0).raw());
@@ -149,8 +155,10 @@ TEST(GraphStructure, PiecesHoldTheirOpsInOneChain) {
   DOVETAIL_REQUIRE_GPU();
   for (const HandOff hand_off : test::kHandOffs) {
     CudaStepRunner runner(own_gpu(), walk_by(hand_off));
-    for (const auto& schedule :
-         {make("sequential", 1), make("shared_expert", 1), make("dual_batch", 3)}) {
+    for (const auto& schedule : {make("sequential", 1),
+                                 make("shared_expert", 1),
+                                 make("dual_batch", 3),
+                                 make("expert_groups", 1, 3)}) {
       MarkerStep body(schedule);
       const auto step = capture(runner, schedule, body, GraphMode::piecewise);
       const auto pieces = graph_pieces(schedule, PassKind::full);

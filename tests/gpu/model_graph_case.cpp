@@ -90,6 +90,7 @@ CudaExecutorOptions executor_options() {
 
 std::string name_of(const ModelGraphSetting& setting) {
   return setting.policy + std::to_string(setting.num_ubatches) + "_" +
+         (setting.num_groups > 1 ? std::to_string(setting.num_groups) + "groups_" : "") +
          std::string(to_string(setting.phase)) + "_" + setting.exchange + "_" +
          (setting.hand_off == HandOff::threads ? "threads" : "inline");
 }
@@ -100,14 +101,15 @@ void PrintTo(const ModelGraphSetting& setting, std::ostream* out) {
 
 ModelGraphCase::ModelGraphCase(const ModelGraphSetting& setting)
     : setting_(setting),
-      seed_(fresh_seed()),
+      seed_(setting.seed != 0 ? setting.seed : fresh_seed()),
       device_(at::kCUDA, static_cast<c10::DeviceIndex>(session().local_rank())) {
   make_model();
   schedule_ = policies()
                   .at(setting.policy)
                   .make_schedule({.model = model_->shape(),
                                   .phase = setting.phase,
-                                  .num_ubatches = setting.num_ubatches});
+                                  .num_ubatches = setting.num_ubatches,
+                                  .num_groups = setting.num_groups});
   check_schedule(schedule_);
   make_batches();
   fill_cache();
@@ -217,7 +219,7 @@ void ModelGraphCase::load(int batch) {
   padded_->load(given.inputs, given.slices, {});
   padded_->outputs().poison();
   exchange_->buffers().begin_step(padded_->tokens(), kTestCommSms);
-  body_->begin(padded_->work(), PassKind::full, false);
+  body_->begin(padded_->work(schedule_.num_groups), PassKind::full, false);
   check_cuda(cudaDeviceSynchronize(), "inputs of a step");
 }
 

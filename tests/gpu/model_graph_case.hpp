@@ -20,9 +20,11 @@ namespace dovetail::test {
 struct ModelGraphSetting {
   std::string policy;
   int num_ubatches = 1;
+  int num_groups = 1;
   WorkPhase phase = WorkPhase::prefill;
   std::string exchange;  ///< gather or padded
   HandOff hand_off = HandOff::threads;
+  std::uint64_t seed = 0;  ///< of weights and batches; 0 = a fresh one
 };
 
 std::string name_of(const ModelGraphSetting& setting);

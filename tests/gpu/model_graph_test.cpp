@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -148,10 +149,10 @@ int expect_equal_ubatches(const ModelGraphCase& made, const StepKernels& kernels
     return bounds.tokens[u] == bounds.tokens[0] && bounds.segments[u] == bounds.segments[0] &&
            bounds.keys[u] == bounds.keys[0] && bounds.context[u] == bounds.context[0];
   };
-  std::map<std::pair<int, Phase>, std::size_t> of_first;
+  std::map<std::tuple<int, Phase, int>, std::size_t> of_first;
   for (std::size_t i = 0; i < ops.size(); ++i) {
     if (ops[i].ubatch == 0) {
-      of_first[{ops[i].layer, ops[i].phase}] = kernels.of_op[i].size();
+      of_first[{ops[i].layer, ops[i].phase, ops[i].group}] = kernels.of_op[i].size();
     }
   }
   int num_alike = 0;
@@ -160,7 +161,7 @@ int expect_equal_ubatches(const ModelGraphCase& made, const StepKernels& kernels
   }
   for (std::size_t i = 0; i < ops.size(); ++i) {
     if (is_like_first(ops[i].ubatch)) {
-      EXPECT_EQ(kernels.of_op[i].size(), of_first.at({ops[i].layer, ops[i].phase}))
+      EXPECT_EQ(kernels.of_op[i].size(), of_first.at({ops[i].layer, ops[i].phase, ops[i].group}))
           << describe_op(static_cast<int>(i), ops[i]) << " against ubatch 0";
     }
   }
@@ -266,6 +267,37 @@ TEST_P(ModelGraph, AFailureOnOneRankLeavesAllAbleToCaptureAgain) {
   expect_same(made.run_eager(0), eager[0], "eager at the end");
 }
 
+/// The products of a row do not depend on what else is in a group.
+TEST(ModelGraphGroups, GiveTheBitsOfAStepWithoutACut) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const auto phase : {WorkPhase::prefill, WorkPhase::decode}) {
+    ModelGraphSetting setting = {
+        .policy = "sequential", .phase = phase, .exchange = "symmetric", .seed = fresh_seed()};
+    EagerOutputs whole;
+    {
+      ModelGraphCase made(setting);
+      whole = warm_up(made);
+    }
+    setting.policy = "expert_groups";
+    for (const int num_groups : {2, 4, 8}) {
+      if (num_groups * world_size() > 8) {
+        continue;  // the model has 8 experts
+      }
+      setting.num_groups = num_groups;
+      ModelGraphCase made(setting);
+      const auto eager = warm_up(made);
+      for (std::size_t batch = 0; batch < whole.size(); ++batch) {
+        expect_same(eager.at(batch),
+                    whole.at(batch),
+                    std::to_string(num_groups) + " groups, batch " + std::to_string(batch));
+      }
+      const auto step = capture_on_all_ranks(made);
+      ASSERT_NE(step, nullptr);
+      expect_replays(made, *step, whole);
+    }
+  }
+}
+
 /// Each pair of policy, phase, exchange and hand-off is met.
 std::vector<ModelGraphSetting> settings() {
   std::vector<ModelGraphSetting> all;
@@ -282,6 +314,17 @@ std::vector<ModelGraphSetting> settings() {
                        .exchange = exchange,
                        .hand_off = has_threads ? HandOff::threads : HandOff::inline_walk});
       }
+    }
+  }
+  for (const int num_ubatches : {1, 2}) {
+    for (const auto phase : {WorkPhase::prefill, WorkPhase::decode}) {
+      const bool has_threads = (num_ubatches == 2) == (phase == WorkPhase::prefill);
+      all.push_back({.policy = "expert_groups",
+                     .num_ubatches = num_ubatches,
+                     .num_groups = 2,
+                     .phase = phase,
+                     .exchange = "symmetric",
+                     .hand_off = has_threads ? HandOff::threads : HandOff::inline_walk});
     }
   }
   return all;

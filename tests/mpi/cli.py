@@ -57,15 +57,14 @@ def exchanges_on(device):
     return {name: match[1] for name, match in found.items() if match}
 
 
-def with_other_policies(known, most_groups=8):
-    """`known`, {label: (schedule, number of ubatches, further keys)}, and each policy of this build that it does not name, as it is by default, with at most
-    so many groups of experts."""
+def with_other_policies(known):
+    """`known`, {label: (schedule, number of ubatches, further keys)}, and each policy of this build that it does not name, as it is by default."""
     named = {schedule for schedule, _, _ in known.values()} | {"sequential", "auto"}
     others = [name for name in json.loads(dovetail("info", "--format", "json").out)["policies"] if name not in named]
     policies = "[{name: sequential}, " + ", ".join(f"{{name: {name}}}" for name in others) + "]"
     plans = {name: dovetail("plan", "experiments/quickstart.yaml", "--set", f"policies={policies}", "--policy", name, "--format", "json") for name in others}
     found = {name: json.loads(plan.out) for name, plan in plans.items()}
-    return known | {name: (name, plan["num_ubatches"], "") for name, plan in found.items() if plan.get("num_groups", 1) <= most_groups}
+    return known | {name: (name, plan["num_ubatches"], "") for name, plan in found.items()}
 
 
 def lists(ranks, **a_quarter):

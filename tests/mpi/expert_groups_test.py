@@ -91,10 +91,12 @@ class ExpertGroups(CliTest):
                            "--set", "parallel.expert_parallel=4")
         self.assertEqual(outcome.code, 2)
         self.assertIn("policy a: 8 groups of experts: a rank has 4 experts; allowed: at most one group an expert", outcome.err)
-        outcome = dovetail("check", self.experiment("  - {name: a, schedule: expert_groups}\n"), "--ranks", "2", "--set", "execution.device=cuda",
-                           "--gpu-memory-gib", "80")
+        on_gpus = ("--ranks", "2", "--set", "execution.device=cuda", "--gpu-memory-gib", "80")
+        outcome = dovetail("check", self.experiment("  - {name: a, schedule: expert_groups, exchange: padded}\n"), *on_gpus)
         self.assertEqual(outcome.code, 2)
-        self.assertIn("policy a: 2 groups of experts: exchange 'symmetric' on GPUs takes the experts of a rank as one", outcome.err)
+        self.assertIn("policy a: 2 groups of experts: exchange 'padded' on GPUs takes the experts of a rank as one; allowed: symmetric", outcome.err)
+        outcome = dovetail("check", self.experiment("  - {name: a, schedule: expert_groups}\n"), *on_gpus)
+        self.assertEqual(outcome.code, 0, str(outcome))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,17 @@ std::string describe_devices(const ExchangeRow& row) {
   return !row.on_gpu ? "CPU only" : !row.on_host ? "GPU only, " + on_gpu : "CPU; GPU, " + on_gpu;
 }
 
+/// Names of those that take so many.
+std::string takers_of_groups(bool on_gpu, int num_groups) {
+  std::vector<std::string> names;
+  for (const auto& row : exchange_table()) {
+    if (side_of(row, on_gpu) && side_of(row, on_gpu)->max_groups >= num_groups) {
+      names.push_back(row.name);
+    }
+  }
+  return join_names(names);
+}
+
 }  // namespace
 
 std::vector<Description> describe_exchanges() {
@@ -114,7 +125,8 @@ void check_groups(const std::string& kind, bool on_gpu, int num_groups, int expe
   if (num_groups > most) {
     throw InputError(groups + ": exchange '" + kind + "' on " + (on_gpu ? "GPUs" : "host ranks") +
                      (most > 1 ? " takes at most " + std::to_string(most)
-                               : " takes the experts of a rank as one"));
+                               : " takes the experts of a rank as one; allowed: " +
+                                     takers_of_groups(on_gpu, num_groups)));
   }
   if (experts_per_rank > 0 && num_groups > experts_per_rank) {
     throw InputError(groups + ": a rank has " + counted(experts_per_rank, "expert") +

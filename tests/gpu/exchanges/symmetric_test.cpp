@@ -28,7 +28,7 @@ RoutedTokens on_gpu(const RoutedTokens& in) {
   return {to_gpu(in.hidden), to_gpu(in.expert_ids), to_gpu(in.weights)};
 }
 
-// Experts return their rows.
+// Experts return their rows. Of several groups only the output is kept.
 struct Pass {
   at::Tensor rows;
   at::Tensor offsets;
@@ -38,6 +38,16 @@ struct Pass {
 Pass pass(Exchange& exchange, int ubatch, const RoutedTokens& in) {
   exchange.prepare(ubatch, in);
   exchange.dispatch(ubatch, 0);
+  for (int group = 0; in.num_groups > 1 && group < in.num_groups; ++group) {
+    if (group + 1 < in.num_groups) {
+      exchange.dispatch(ubatch, group + 1);
+    }
+    exchange.reduce(ubatch, group, exchange.arrange(ubatch, group).rows.clone());
+    exchange.combine(ubatch, group);
+  }
+  if (in.num_groups > 1) {
+    return {{}, {}, exchange.finish(ubatch)};
+  }
   const auto arranged = exchange.arrange(ubatch, 0);
   exchange.reduce(ubatch, 0, arranged.rows);
   exchange.combine(ubatch, 0);
@@ -88,7 +98,12 @@ class SharedMemoryCase : public ::testing::Test {
 
 class SharedMemory : public SharedMemoryCase, public ::testing::WithParamInterface<std::string> {};
 
-class ExactWire : public SharedMemoryCase {};
+class ExactWire : public SharedMemoryCase, public ::testing::WithParamInterface<int> {};
+
+/// Into how many groups an exchange may cut 4 experts.
+std::vector<int> cuts_of(const std::string& kind) {
+  return kind == "symmetric" ? std::vector<int>{1, 2, 4} : std::vector<int>{1};
+}
 
 /// Batches of all routings on even, uneven and idle ranks, in random order over ubatches, without
 /// any wait between them: rank 0 enqueues at full speed, the others now and then late.
@@ -116,19 +131,23 @@ TEST_P(SharedMemory, NoWordIsWrongInManyExchanges) {
     }
     check_cuda(cudaDeviceSynchronize(), "what is wanted");
   }
+  const auto cuts = cuts_of(GetParam());
   const auto exchange = make(GetParam(), shape, ubatches);
   const auto before = exchange->buffers().bytes();
   const auto index = at::arange(wanted[0].rows.size(0), wanted[0].offsets.options()).unsqueeze(1);
   auto wrong = at::zeros({}, wanted[0].offsets.options().dtype(at::kLong));
   const auto compare = [&](const Pass& is, const Pass& should) {
-    wrong += is.offsets.ne(should.offsets).sum();
-    wrong += is.rows.ne(should.rows).logical_and(index.lt(should.offsets.select(0, -1))).sum();
+    if (is.rows.defined()) {
+      wrong += is.offsets.ne(should.offsets).sum();
+      wrong += is.rows.ne(should.rows).logical_and(index.lt(should.offsets.select(0, -1))).sum();
+    }
     wrong += is.output.ne(should.output).sum();
   };
   std::mt19937_64 random(seed_);
   std::mt19937_64 own(seed_ + static_cast<std::uint64_t>(group_.rank));
   for (int i = 0; i < rounds; ++i) {
     const auto v = static_cast<std::size_t>(random() % variants);
+    inputs[v].num_groups = cuts[random() % cuts.size()];
     compare(pass(*exchange, static_cast<int>(random() % ubatches), inputs[v]), wanted[v]);
     if (i % 512 == 511) {
       if (own() % 2 == 0) {
@@ -148,7 +167,7 @@ TEST_P(SharedMemory, NoWordIsWrongInManyExchanges) {
   EXPECT_EQ(on_any_rank(wrong.item<std::int64_t>() > 0), true);
 }
 
-TEST_F(ExactWire, TheWireCarriesNeededRowsOnly) {
+TEST_P(ExactWire, TheWireCarriesNeededRowsOnly) {
   DOVETAIL_REQUIRE_GPU();
   const auto shape = group_.shape(4, std::min(3, group_.size * 4));
   const auto exchange = make("symmetric", shape);
@@ -164,7 +183,9 @@ TEST_F(ExactWire, TheWireCarriesNeededRowsOnly) {
   constexpr std::uint64_t passes = 6;
   for (std::uint64_t v = 0; v < passes; ++v) {
     const auto given = batch(shape, v);
-    pass(*exchange, 0, on_gpu(to_tensors(given, group_.rank)));
+    auto in_groups = on_gpu(to_tensors(given, group_.rank));
+    in_groups.num_groups = GetParam();
+    pass(*exchange, 0, in_groups);
     out += count_remote_rows(given, group_.rank);
     for (int source = 0; source < group_.size; ++source) {
       if (source != group_.rank) {
@@ -194,6 +215,7 @@ TEST_P(SharedMemory, AKernelWhosePeerNeverComesEnds) {
   const auto exchange = make(GetParam(), shape);
   auto in = on_gpu(to_tensors(batch(shape, 0), group_.rank));
   in.layer = 5;
+  in.num_groups = cuts_of(GetParam()).back();
   check_cuda(cudaDeviceSynchronize(), "inputs");
   if (group_.rank != group_.size - 1) {
     const auto start = Clock::now();
@@ -213,8 +235,9 @@ TEST_P(SharedMemory, AKernelWhosePeerNeverComesEnds) {
     EXPECT_NE(message.find("rank " + std::to_string(group_.rank) + ", ubatch 0, layer 5, "),
               std::string::npos)
         << message;
-    EXPECT_NE(message.find("phase dispatch: nothing came from ep rank " +
-                           std::to_string(group_.size - 1) + " within 700 ms"),
+    EXPECT_NE(message.find("phase dispatch" + std::string(in.num_groups > 1 ? ", group 0" : "") +
+                           ": nothing came from ep rank " + std::to_string(group_.size - 1) +
+                           " within 700 ms"),
               std::string::npos)
         << message;
     EXPECT_THROW(exchange->dispatch(0, 0), RunError) << "the exchange has failed";
@@ -259,6 +282,7 @@ TEST_P(SharedMemory, AnAbortEndsTheWait) {
   on_any_rank(false);
 }
 
+INSTANTIATE_TEST_SUITE_P(Groups, ExactWire, ::testing::Values(1, 2, 4));
 INSTANTIATE_TEST_SUITE_P(BackEnds,
                          SharedMemory,
                          ::testing::Values("symmetric", "copy_engine"),

@@ -112,11 +112,17 @@ TEST(ResolvePolicy, GroupsOfExpertsThatNothingTakesAreRefusedByName) {
   const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
     return testing::input_error_of([&] { resolve(decode_with(policy), place); });
   };
-  for (const std::string exchange : {"gather", "ragged", "padded", "symmetric"}) {
+  for (const std::string exchange : {"gather", "ragged", "padded", "copy_engine"}) {
     EXPECT_EQ(refused(", schedule: expert_groups, groups: 2, exchange: " + exchange, kGpus),
               "policy p: 2 groups of experts: exchange '" + exchange +
-                  "' on GPUs takes the experts of a rank as one");
+                  "' on GPUs takes the experts of a rank as one; allowed: symmetric");
   }
+  EXPECT_EQ(refused(", schedule: expert_groups, groups: 2", kGpus), "") << "auto is symmetric";
+  auto apart = kGpus;
+  apart.gpus_apart = "ranks 0 and 1 are on hosts a and b";
+  EXPECT_NE(refused(", schedule: expert_groups, groups: 2", apart)
+                .find("exchange 'gather' on GPUs takes the experts of a rank as one"),
+            std::string::npos);
   EXPECT_EQ(refused(", schedule: expert_groups, groups: 1", kGpus), "");
   EXPECT_EQ(refused(", schedule: expert_groups, groups: 2", {}), "");
   EXPECT_EQ(check_groups_refusal(9, 16),
