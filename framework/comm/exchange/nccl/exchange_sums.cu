@@ -122,7 +122,10 @@ __device__ void collect_terms(const ReduceArgs& args,
     int before = not_here;
     for (int j = 0; j < k; ++j) {
       const int other = terms.experts[j];
-      const bool is_earlier = other != not_here && (kTree ? other < expert : j < choice);
+      // An expert that is chosen twice is found elsewhere; each term has its own place all the
+      // same.
+      const bool is_earlier =
+          other != not_here && (kTree && other != expert ? other < expert : j < choice);
       place += is_earlier ? 1 : 0;
       before = is_earlier && other > before ? other : before;
     }
