@@ -24,12 +24,14 @@ from sweep_test import BASE, digests  # noqa: E402
 from watchdog_test import ranks_of  # noqa: E402
 
 SEED = int(os.environ.get("DOVETAIL_SEED", time.time_ns() % 10**6))
-KILLS = int(os.environ.get("DOVETAIL_KILLS", "50"))
 RUNNING_S = 2.5  # of a run's life: start, set-up, iterations
 
 
 class Kills(CliTest):
     """Half of the kills hit a run of many iterations, half a sweep of three points."""
+
+    EXPERIMENT = BASE
+    KILLS = int(os.environ.get("DOVETAIL_KILLS", "50"))
 
     def setUp(self):
         super().setUp()
@@ -104,21 +106,21 @@ class Kills(CliTest):
         return found
 
     def test_runs(self):
-        path = self.write(BASE)
+        path = self.write(self.EXPERIMENT)
         arguments = ("--set", "execution.iterations=20000", "--set", "verify.mode=none", "--policy", "sequential")
-        for _ in range(KILLS - KILLS // 2):
+        for _ in range(self.KILLS - self.KILLS // 2):
             shutil.rmtree(self.out, ignore_errors=True)
             self.assert_whole(self.start_and_kill(self.command(path, *arguments), RUNNING_S))
-        print(f"{KILLS - KILLS // 2} kills of runs, seed {SEED}: {self.hits}", file=sys.stderr)
+        print(f"{self.KILLS - self.KILLS // 2} kills of runs, seed {SEED}: {self.hits}", file=sys.stderr)
         self.assertGreater(self.hits["in the iterations"], 0)
 
     def test_sweeps(self):
-        path = self.write(BASE + "sweep:\n  workload.seed: [1, 2, 3]\n", "sweep.yaml")
+        path = self.write(self.EXPERIMENT + "sweep:\n  workload.seed: [1, 2, 3]\n", "sweep.yaml")
         arguments = ("--set", "execution.iterations=150", "--set", "verify.mode=none")
         self.assertEqual(execute(self.command(path, *arguments), limit_s=300).code, 0)
         undisturbed = self.outputs()
         self.assertEqual(len(undisturbed), 3 * 2 * 2)
-        kills = KILLS // 2
+        kills = self.KILLS // 2
         while kills > 0:
             shutil.rmtree(self.out)
             # Some sweeps are killed several times before they may end.
@@ -135,7 +137,7 @@ class Kills(CliTest):
                 self.assertEqual(digests(folder), files, f"{folder} was overwritten, seed {SEED}")
             self.assertEqual(self.outputs(), undisturbed, f"seed {SEED}")
             self.assertEqual(dovetail("compare", self.out).code, 0)
-        print(f"{KILLS // 2} kills of sweeps, seed {SEED}: {self.hits}", file=sys.stderr)
+        print(f"{self.KILLS // 2} kills of sweeps, seed {SEED}: {self.hits}", file=sys.stderr)
 
     def complete_points(self):
         file = self.out / "sweep.json"
