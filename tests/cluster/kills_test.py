@@ -31,6 +31,7 @@ class Kills(CliTest):
     """Half of the kills hit a run of many iterations, half a sweep of three points."""
 
     EXPERIMENT = BASE
+    RANKS = 2
     KILLS = int(os.environ.get("DOVETAIL_KILLS", "50"))
 
     def setUp(self):
@@ -40,7 +41,7 @@ class Kills(CliTest):
         self.hits = {"before the files": 0, "in the iterations": 0, "behind the end": 0}
 
     def command(self, path, *arguments):
-        return [*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(self.out), *map(str, arguments)]
+        return [*MPIRUN, "-np", str(self.RANKS), BIN, "run", str(path), "--out", str(self.out), *map(str, arguments)]
 
     def start_and_kill(self, command, longest_s):
         """Returns the last finished iteration that rank 0's file has shown before the kill."""
@@ -50,7 +51,7 @@ class Kills(CliTest):
         while awaits_files and not list(self.out.rglob("rank-*.h5")) and child.poll() is None:
             time.sleep(0.005)
         moment = time.monotonic() + self.random.uniform(0, longest_s)
-        while (time.monotonic() < moment or len(ranks_of(child)) < 2) and child.poll() is None:
+        while (time.monotonic() < moment or len(ranks_of(child)) < self.RANKS) and child.poll() is None:
             time.sleep(0.005)
         pids = ranks_of(child)
         seen = {path: self.finished(path) for path in self.out.rglob("rank-*.h5")}
@@ -119,7 +120,7 @@ class Kills(CliTest):
         arguments = ("--set", "execution.iterations=150", "--set", "verify.mode=none")
         self.assertEqual(execute(self.command(path, *arguments), limit_s=300).code, 0)
         undisturbed = self.outputs()
-        self.assertEqual(len(undisturbed), 3 * 2 * 2)
+        self.assertEqual(len(undisturbed), 3 * 2 * self.RANKS)
         kills = self.KILLS // 2
         while kills > 0:
             shutil.rmtree(self.out)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Replayed graphs on two GPUs for long: kill -9 at random moments loses nothing that was finished, and a hundred thousand steps take no more memory.
+"""Replayed graphs on two GPUs, or one, for long: kill -9 at random moments loses nothing that was finished, and a hundred thousand steps take no more memory.
 
 gpu_endurance_test.py [unittest arguments]; DOVETAIL_KILLS is the number of kills (10). Skipped unless DOVETAIL_LONG_TESTS=1.
 """
@@ -9,7 +9,7 @@ import sys
 import unittest
 from pathlib import Path
 
-from gpu_cases import TINY, GpuTest
+from gpu_cases import RANKS, TINY, GpuTest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cluster"))
 import growth_test  # noqa: E402
@@ -19,7 +19,7 @@ LONG = os.environ.get("DOVETAIL_LONG_TESTS") == "1"
 EXPERIMENT = """
 experiment: endurance
 model: %(model)s
-parallel: {expert_parallel: 2}
+parallel: {expert_parallel: %(ranks)d}
 workload: {phase: decode, requests: {count: 4, context_length: 5}, seed: 9}
 execution: {device: cuda, dtype: bfloat16, %(iterations)s, rounds: 1, timeout_s: 20, graph: full, exchange: %(exchange)s}
 policies: %(policies)s
@@ -29,7 +29,7 @@ record: {outputs: [hidden], timing: steps}
 
 
 class Endurance(GpuTest):
-    NEEDED = 2
+    RANKS = RANKS
 
     @classmethod
     def setUpClass(cls):
@@ -40,7 +40,7 @@ class Endurance(GpuTest):
 
 class GpuKills(Endurance, kills_test.Kills):
     KILLS = int(os.environ.get("DOVETAIL_KILLS", "10"))
-    EXPERIMENT = EXPERIMENT % {"model": TINY, "iterations": "warmup: 0, iterations: 2", "exchange": "gather", "verify": "{baseline: sequential, mode: tolerance}",
+    EXPERIMENT = EXPERIMENT % {"model": TINY, "ranks": RANKS, "iterations": "warmup: 0, iterations: 2", "exchange": "gather", "verify": "{baseline: sequential, mode: tolerance}",
                                "policies": "[{name: sequential}, {name: dual_batch, ubatches: 2}]"}
 
 
@@ -52,7 +52,7 @@ class GpuGrowth(Endurance, growth_test.Growth):
 
     @property
     def EXPERIMENT(self):
-        return EXPERIMENT % {"model": TINY.replace("}}", "}, layers: [0, 1]}"), "iterations": "warmup: 0, iterations: %d", "exchange": self.exchange,
+        return EXPERIMENT % {"model": TINY.replace("}}", "}, layers: [0, 1]}"), "ranks": RANKS, "iterations": "warmup: 0, iterations: %d", "exchange": self.exchange,
                              "verify": "none", "policies": "[{name: dual_batch, ubatches: 2}]"}
 
     exchange = "gather"

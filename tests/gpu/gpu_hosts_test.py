@@ -41,7 +41,8 @@ class OnHosts(GpuTest):
 
 
 class GpuTwoHosts(OnHosts):
-    NEEDED = 2
+    """A rank is the first of its host, so both have the same card."""
+
     HOSTS = ("host-a", "host-b")
 
     def test_the_quick_experiment(self):
