@@ -14,6 +14,7 @@
 #include "framework/compare/table.hpp"
 #include "framework/exec/bench.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/plan/exchange_times.hpp"
 #include "framework/record/record_bench.hpp"
 #include "framework/step/cuda/graph_bench.hpp"
 #include "launch/commands.hpp"
@@ -76,8 +77,11 @@ Json to_json(const ExchangeBench& bench) {
   for (const auto& row : bench.rows) {
     rows.push_back(to_json(row));
   }
-  return {{"device", bench.device},
+  return {{"version", kExchangeTimesVersion},
+          {"device", bench.device},
+          {"nccl", bench.nccl},
           {"ranks", bench.num_ranks},
+          {"ranks_per_host", bench.ranks_per_host},
           {"hidden", bench.hidden},
           {"experts", bench.num_experts},
           {"top_k", bench.top_k},

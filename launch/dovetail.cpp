@@ -55,12 +55,15 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   const auto placement = choose_device(context);
   const auto architecture = process.models.read_architecture(context, placement);
   const auto workload = read_workload(context, *architecture);
-  const auto policies = resolve_policies(
-      context,
-      *architecture,
-      {placement.kind, placement.name, ranks.grid.world_size, placement.gpus_apart},
-      workload,
-      process.capabilities);
+  const auto policies = resolve_policies(context,
+                                         *architecture,
+                                         {placement.kind,
+                                          placement.name,
+                                          ranks.grid.world_size,
+                                          placement.gpus_apart,
+                                          ranks.session.local_size()},
+                                         workload,
+                                         process.capabilities);
   set_stage("loading the model");
   RankDevice device(ranks, placement);
   const auto hindrances = device.is_gpu() ? process.hindrances : std::vector<std::string>();

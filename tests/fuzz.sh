@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
 # Looks for inputs that the readers of files do not take well: tests/fuzz.sh [TARGET [RUNS]], TARGET as in tests/fuzz/CMakeLists.txt, or `all`.
+# rank_file is read in child processes, of which libFuzzer sees nothing: its inputs are those of build/bin/test_fuzz_rank_file, with another seed.
 # Needs clang with libFuzzer (Debian: clang). An input that breaks a promise lies in build-fuzz/found/TARGET; `build/bin/test_fuzz_TARGET FILE`
 # says what it breaks. Inputs that led to new code are kept in build-fuzz/corpus/TARGET for the next time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 target=${1:-all}
 runs=${2:-100000}
+if [ "$target" = rank_file ]; then
+  cmake --build build --target test_fuzz_rank_file | tail -n 1
+  seed=${DOVETAIL_SEED:-$(date +%s)}
+  echo "rank_file: $runs inputs, seed $seed"
+  mkdir -p build-fuzz/found/rank_file && cd build-fuzz/found/rank_file # where an input that breaks a promise is written
+  exec ../../../build/bin/test_fuzz_rank_file "$runs" "$seed"
+fi
 if ! command -v clang++ >/dev/null; then
   echo "tests/fuzz.sh needs clang++ with libFuzzer; Debian: apt-get install clang" >&2
   exit 2

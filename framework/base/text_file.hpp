@@ -21,6 +21,7 @@ inline constexpr TextFileKind kModelConfigText{16 * kMebibyte, "a Hugging Face c
 inline constexpr TextFileKind kWeightIndexText{128 * kMebibyte, "an index of safetensors files"};
 inline constexpr TextFileKind kScheduleText{64 * kMebibyte, "a schedule in JSON"};
 inline constexpr TextFileKind kStepTimeText{64 * kMebibyte, "a table of step times in JSON"};
+inline constexpr TextFileKind kExchangeTimesText{16 * kMebibyte, "a table of exchanges in JSON"};
 inline constexpr TextFileKind kTraceText{1024 * kMebibyte, "a file of requests, one a line"};
 inline constexpr TextFileKind kSummaryText{64 * kMebibyte, "a summary in JSON"};
 inline constexpr TextFileKind kSweepText{256 * kMebibyte, "the results of a sweep in JSON"};

@@ -106,8 +106,9 @@ struct ExecutionConfig {
               &E::exchange,
               "text",
               "How rows travel between ranks: for example `ragged`, `gather`, or on GPUs `padded` "
-              "and `symmetric`. `dovetail info` lists all exchanges.")
-        .holds("`auto` or the name of an exchange");
+              "and `symmetric`. `dovetail info` lists all exchanges. A file of `dovetail bench "
+              "exchange`: the fastest of those that `auto` may take, by what was measured.")
+        .holds("`auto`, the name of an exchange or the path of a table of times (`*.json`)");
     keys.whole("comm_sms",
                &E::comm_sms,
                1,

@@ -11,6 +11,9 @@ namespace dovetail {
 
 class MapReader;
 
+/// Of FaultConfig::iteration: the forward passes that fill the KV cache up to the contexts.
+inline constexpr int kContextIteration = -1;
+
 /// A fault that is injected at one place of a run. It happens in the policy that it names. Where it
 /// names none: one that ends or delays a step, in every policy; a data fault (is_data_fault), in
 /// every policy but the baseline that the others are compared with, because what is wrong in all of
@@ -21,7 +24,8 @@ struct FaultConfig {
   int ubatch = 0;
   int layer = 0;                  ///< -1 for the phases of no layer (embed, output)
   std::string phase = "experts";  ///< the op at which it happens; without meaning for veto
-  int iteration = 0;              ///< from 0, counted over warm-up and timed iterations together
+  int iteration = 0;              ///< from 0, counted over warm-up and timed iterations together;
+                                  ///< kContextIteration = before them
   int token = 0;                  ///< row of the ubatch
   int choice = -1;                ///< of the token's experts, by weight; -1 = the last
   int element = -1;               ///< of the row; -1 = the largest
@@ -57,10 +61,10 @@ struct FaultConfig {
         "Of `dispatch`, `experts` and `combine` of `expert_groups`: the op's group of experts.");
     keys.whole("iteration",
                &F::iteration,
-               0,
+               kContextIteration,
                2 * Limits::kCount,
                "The iteration, warm-up counted; of a data fault a timed one. Outputs are those of "
-               "the last one.");
+               "the last one. -1 is before them: the steps that compute the contexts.");
     keys.whole("token",
                &F::token,
                0,
@@ -91,6 +95,12 @@ struct FaultConfig {
 /// on the command line.
 constexpr bool is_data_fault(FaultKind kind) {
   return kind >= FaultKind::skipped_wait;
+}
+
+/// Whether no step comes behind the fault.
+constexpr bool ends_run(FaultKind kind) {
+  return kind == FaultKind::exception || kind == FaultKind::hang || kind == FaultKind::slow ||
+         kind == FaultKind::kill;
 }
 
 /// The names of all data faults.

@@ -6,6 +6,7 @@
 
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/config/exchange_rules.hpp"
 #include "framework/config/key_table.hpp"
 #include "framework/config/validate_execution.hpp"
 #include "framework/config/validate_fault.hpp"
@@ -110,7 +111,9 @@ class Validator {
     for (const auto& exchange : capabilities_.exchanges) {
       (exchange.built ? built : unbuilt).push_back(exchange.name);
     }
-    check_name(path + ".exchange", "exchange", execution.exchange, built, unbuilt);
+    if (!is_exchange_table(execution.exchange)) {
+      check_name(path + ".exchange", "exchange", execution.exchange, built, unbuilt);
+    }
     if (execution.cache_tokens % execution.page_size != 0) {
       fail(path + ".cache_tokens",
            counted(execution.cache_tokens, "token") +

@@ -45,6 +45,9 @@ class FaultValidator {
            "unknown phase '" + printable(fault_.phase) + "'; known: " + join_names(phases));
     }
     check_policies();
+    if (fault_.iteration == kContextIteration) {
+      check_in_context();
+    }
     if (is_data_fault(fault_.kind)) {
       check_data_fault();
     } else {
@@ -110,6 +113,27 @@ class FaultValidator {
                  policy->name + " are those behind its warm-up; allowed: " + std::to_string(first) +
                  " to " + std::to_string(last));
       }
+    }
+  }
+
+  /// These steps are eager, of one ubatch, and the same for all policies: the first one takes them.
+  void check_in_context() const {
+    const auto refuse = [this](const std::string& why) {
+      fail("iteration", "-1, the steps that compute the contexts, " + why);
+    };
+    const auto& experiment = loaded_.experiment;
+    if (!ends_run(fault_.kind)) {
+      refuse("which can have exception, hang, slow and kill; allowed: from 0");
+    }
+    if (experiment.workload.context == ContextFill::random) {
+      refuse("and the contexts are random; allowed: from 0, or context prefill");
+    }
+    if (fault_.ubatch > 0) {
+      refuse("which have one ubatch; allowed: ubatch 0");
+    }
+    if (!hits(experiment.policies.front())) {
+      refuse("which are those of policy " + experiment.policies.front().name +
+             "; allowed: that policy, or none");
     }
   }
 

@@ -109,6 +109,12 @@ std::string write_text(std::string_view text) {
   }
   std::string quoted = "\"";
   for (const char c : text) {
+    // A line end that is left in quotes would read back as a blank.
+    const char* escaped = c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t" : nullptr;
+    if (escaped != nullptr) {
+      quoted += escaped;
+      continue;
+    }
     if (c == '"' || c == '\\') {
       quoted += '\\';
     }

@@ -90,6 +90,10 @@ std::string cuda_versions() {
          describe(find_nccl());
 }
 
+std::string loaded_nccl() {
+  return nccl_version_text(find_nccl().loaded);
+}
+
 #else
 
 std::vector<VisibleGpu> visible_gpus() {
@@ -102,6 +106,10 @@ std::vector<std::string> reachable_gpus(int /*ordinal*/) {
 
 std::string cuda_problem() {
   return "this build has no CUDA";
+}
+
+std::string loaded_nccl() {
+  return "none";
 }
 
 std::string cuda_versions() {

@@ -26,6 +26,9 @@ std::vector<std::string> reachable_gpus(int ordinal);
 /// What CUDA says where it finds no GPU, or that this build has no CUDA; empty = it finds some.
 std::string cuda_problem();
 
+/// Version of the NCCL that this process has loaded, "2.28.9"; "none" in a build without CUDA.
+std::string loaded_nccl();
+
 /// GPUs of this host that the driver has, whether this process sees them or not. Does not ask CUDA.
 int num_installed_gpus();
 

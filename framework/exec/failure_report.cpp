@@ -219,6 +219,9 @@ FailureReport make_failure_report(std::span<const RankState> states) {
     report.headline = describe_timeout(report, states);
   } else {
     report.headline = cause == nullptr ? "a rank has failed" : message_of(*cause);
+    if (cause != nullptr && !text_of(cause->activity).empty()) {
+      report.headline += " (at " + activity_of(*cause) + ")";
+    }
   }
   for (const auto& state : states) {
     if (&state == cause && !report.is_timeout) {

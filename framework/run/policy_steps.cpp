@@ -59,7 +59,7 @@ AgreedStep PolicySteps::prepare(const StepPass& pass, int iteration) {
   setup_.run.failures.board().set_activity(activity_of(pass, iteration), iteration, pass.step);
   ranks_.wait.on_poll();
   if (fault_) {
-    fault_->set_iteration(iteration);
+    fault_->set_iteration(iteration == kNoIteration ? InjectedFault::kNever : iteration);
   }
   const bool stops = setup_.run.signals.stop_requested();
   const auto message =

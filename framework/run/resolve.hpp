@@ -34,6 +34,7 @@ struct ResolvedPlace {
   std::string device_name = "cpu";      ///< or the GPU's
   int world_size = 1;
   std::string gpus_apart;  ///< see DevicePlacement; what nobody has looked at is not
+  int ranks_per_host = 0;  ///< of this rank's host; 0 = nobody has looked
 };
 
 /// A policy but for its bounds: its execution against what the device can run, its schedules

@@ -26,10 +26,14 @@ InjectedFault::InjectedFault(const FaultConfig& fault, Rank rank, at::Device dev
 }
 
 void InjectedFault::set_iteration(int iteration) {
-  const bool is_over = iteration_ == fault_.iteration && iteration != iteration_;
-  if (is_over && data_ && !data_->has_acted()) {
+  // Where no request has a context, no step begins in kContextIteration.
+  const bool was_due = iteration_ == fault_.iteration ||
+                       (iteration_ == kNever && fault_.iteration == kContextIteration);
+  const bool is_over = was_due && iteration != iteration_ && iteration != fault_.iteration;
+  // A fault that ends the run has not happened where the run goes on.
+  if (is_over && is_here_ && (data_ ? !data_->has_acted() : ends_run(fault_.kind))) {
     throw RunError("the fault has not happened: " + describe(fault_) +
-                   "; its step may have run without ubatches");
+                   "; its step may have run without ubatches, or has no such op");
   }
   iteration_ = iteration;
   if (data_) {

@@ -17,12 +17,16 @@ namespace dovetail {
 /// nothing.
 class InjectedFault {
  public:
+  static constexpr int kNever = -2;
+
   /// `device`: of the rank's tensors.
   InjectedFault(const FaultConfig& fault, Rank rank, at::Device device);
 
-  /// Iterations count from 0 over warm-up and timed iterations together; in -1 nothing happens.
+  /// Iterations count from 0 over warm-up and timed iterations together, and kContextIteration is
+  /// before them; in kNever nothing happens.
   /// Between steps, as DataFault::set_active. Throws RunError where the fault's iteration is over
-  /// and a data fault has not happened: it would be taken for one that nobody noticed.
+  /// and it has not happened, unless the run may go on behind it: it would be taken for one that
+  /// nobody noticed.
   void set_iteration(int iteration);
 
   /// Whether the ops from now on are captured.
@@ -43,7 +47,7 @@ class InjectedFault {
  private:
   FaultConfig fault_;
   bool is_here_ = false;
-  int iteration_ = -1;
+  int iteration_ = kNever;
   bool is_capturing_ = false;
   std::optional<DataFault> data_;
 };

@@ -32,7 +32,7 @@ bool may_spin(const Ranks& ranks) {
 struct ContextFill {
   ContextFill(const StepSetup& setup, std::unique_ptr<Exchange> own_exchange)
       : exchange(std::move(own_exchange)),
-        body(setup.model, *exchange, setup.iteration.cache(), nullptr) {}
+        body(setup.model, *exchange, setup.iteration.cache(), begin_context_fault(setup)) {}
 
   std::unique_ptr<Exchange> exchange;
   ModelStep body;

@@ -14,4 +14,12 @@ ExchangeShape exchange_shape(const StepSetup& setup, int num_ubatches) {
           .sum_order = sum_order(setup.execution.numerics, setup.device.is_gpu())};
 }
 
+InjectedFault* begin_context_fault(const StepSetup& setup) {
+  if (setup.fault == nullptr || setup.fault->data() != nullptr) {
+    return nullptr;
+  }
+  setup.fault->set_iteration(kContextIteration);
+  return setup.fault;
+}
+
 }  // namespace dovetail

@@ -34,6 +34,10 @@ struct StepSetup {
   bool poisons_received = false;  ///< what the exchange has received is NaN before every full pass
 };
 
+/// The fault of the steps that fill the contexts, which begin; null = none. A data fault is of
+/// timed steps only.
+InjectedFault* begin_context_fault(const StepSetup& setup);
+
 /// Of an exchange over the ep group for the model's layers.
 ExchangeShape exchange_shape(const StepSetup& setup, int num_ubatches);
 

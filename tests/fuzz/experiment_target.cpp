@@ -56,6 +56,7 @@ std::vector<std::string> seeds() {
                       "experiments/emulated_link.yaml",
                       "experiments/mixed.yaml"});
   found.push_back(testing::kSmall);
+  found.push_back(testing::kSmall + "sweep:\n  workload.seed: [1, of\n\n    two lines, 2]\n");
   found.push_back("#--set policies.dual_batch.thresholds={prefill: 5}\n" + testing::kSmall);
   return found;
 }

@@ -1,5 +1,6 @@
 // Rank files, read by all that reads results, each in a child process: HDF5 crashes on damaged
 // ones, and the process must end as damage_guard.hpp says.
+#include <cerrno>
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -113,8 +114,11 @@ bool accepts(const std::string& bytes) {
   if (child == 0) {
     be_child(log);
   }
+  require(child > 0, "no child process");
   int status = 0;
-  require(child > 0 && waitpid(child, &status, 0) == child, "no child process");
+  while (waitpid(child, &status, 0) != child) {
+    require(errno == EINTR, "a child process that cannot be waited for");
+  }
   const int exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   if (exit_code == kAccepted || exit_code == kRefused) {
     return exit_code == kAccepted;

@@ -1,5 +1,5 @@
 // A fuzz target without libFuzzer: its seeds and inputs damaged at random, the same ones each time.
-// Arguments: how many inputs, or files to read instead.
+// Arguments: how many inputs, and a seed for others than always; or files to read instead.
 #include <cstdlib>
 #include <ctime>
 #include <exception>
@@ -51,12 +51,12 @@ int replay_files(const std::vector<std::string>& paths) {
   return 0;
 }
 
-int replay(int num_inputs) {
-  for (std::size_t i = 0; const auto& seed : target().seeds()) {
-    require(accepts_in_time(seed), "seed " + std::to_string(i) + " is refused");
+int replay(int num_inputs, std::uint64_t seed) {
+  for (std::size_t i = 0; const auto& good : target().seeds()) {
+    require(accepts_in_time(good), "seed " + std::to_string(i) + " is refused");
     ++i;
   }
-  Mutator mutator(target().seeds(), target().tokens(), kSeed);
+  Mutator mutator(target().seeds(), target().tokens(), seed);
   int num_accepted = 0;
   for (int i = 0; i < num_inputs; ++i) {
     const auto bytes = mutator.next();
@@ -82,8 +82,9 @@ int replay(int num_inputs) {
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   try {
-    const int num_inputs = arguments.size() == 1 ? std::atoi(argv[1]) : 0;
-    return num_inputs > 0 ? dovetail::fuzz::replay(num_inputs)
+    const int num_inputs = argc == 2 || argc == 3 ? std::atoi(argv[1]) : 0;
+    const auto seed = argc == 3 ? std::strtoull(argv[2], nullptr, 10) : dovetail::fuzz::kSeed;
+    return num_inputs > 0 ? dovetail::fuzz::replay(num_inputs, seed)
                           : dovetail::fuzz::replay_files(arguments);
   } catch (const std::exception& error) {
     std::cerr << error.what() << std::endl;

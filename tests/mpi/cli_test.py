@@ -576,9 +576,34 @@ class Tools(SmallTest):
                 self.assertEqual(row["combine_gbs"] > 0, routing != "empty" and not exchange.startswith("("))
         # All tokens of rank 0 go to rank 1: 40 rows of 64 floats, and a little that says what they are.
         self.assertTrue(40 * 256e-6 < rows["ragged", 40, "one_sided"]["dispatch_mb"] < 40 * 320e-6)
+        self.assert_chosen_by(told)
         wrong = mpirun(2, *options, "even")
         self.assertEqual(wrong.code, 2, str(wrong))
         self.assertEqual(wrong.err.count("unknown routing 'even'; known: balanced, zipf, one_sided, empty"), 1, str(wrong))
+
+    def assert_chosen_by(self, told):
+        """A run takes the exchange that a table of its machine has as the fastest; a table of another machine is refused."""
+        arguments = ["experiments/quickstart.yaml", "--set", "execution.iterations=1", "--set", "execution.device=cpu", "--policy", "dual_batch"]
+        for fast in ("gather", "ragged"):
+            for row in told["rows"]:
+                row["dispatch_us"] = 1.0 if row["exchange"] == fast else 1000.0
+            table = self.write(json.dumps(told), f"{fast}.json")
+            by = ["--set", f"execution.exchange={table}"]
+            self.assertIn(f"exchange {fast}: auto by {table}, ", dovetail("check", *arguments[:-2], "--ranks", 2, *by).out)
+        outcome = mpirun(2, "run", *arguments, *by, "--out", self.folder / "run")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        with h5py.File(self.folder / "run" / "dual_batch" / "rank-00001.h5") as file:
+            resolved = json.loads(file.attrs["resolved_execution"])
+        self.assertEqual(resolved["exchange"], "ragged")
+        self.assertRegex(resolved["exchange_reason"], r"^auto by .*, \d+ tokens: ragged \d+ us; gather \d+ us$")
+        table.write_text(json.dumps({**told, "device": "H100"}))
+        refused = dovetail("check", *arguments[:-2], "--ranks", 2, *by)
+        self.assertEqual(refused.code, 2, str(refused))
+        self.assertIn("the table of exchanges is of another setting: device: measured with H100, this run has CPU", refused.err)
+        table.write_text(json.dumps({**told, "ranks_per_host": 1}))
+        refused = mpirun(2, "run", *arguments, *by, "--out", self.folder / "refused")
+        self.assertEqual(refused.code, 2, str(refused))
+        self.assertIn("ranks_per_host: measured with 1, this run has 2", refused.err)
 
     def test_info_lists_the_keys(self):
         keys = {key["key"]: key for key in json.loads(dovetail("info", "--keys", "--format", "json").out)}

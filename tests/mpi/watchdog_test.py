@@ -110,6 +110,24 @@ class Watchdog(WatchdogCase):
                 self.assertEqual(file.attrs["status"], b"failed")
                 self.assertGreater(file["timing/step_ns"][0, 0], 0)
 
+    def test_an_exception_is_named_with_what_its_rank_did(self):
+        contexts = ["--set", "workload.requests={count: 2, length: 16, context_length: 8}", "--set", "record.timing=ops"]
+        path = self.write_experiment(2)
+        for iteration, activity in ((-1, "the context's fill"), (0, "a step of the warm-up, iteration 0"), (3, "a profiled step, iteration 3")):
+            with self.subTest(activity=activity):
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+                fault = f"fault={{kind: exception, rank: 1, ubatch: 0, layer: 2, phase: attention, iteration: {iteration}}}"
+                outcome = mpirun(2, "run", path, "--out", self.folder / "run", *contexts, "--set", fault)
+                self.assertEqual(outcome.code, 3, str(outcome))
+                self.assertIn(f"policy dual_batch: rank 1, ubatch 0, layer 2, phase attention: injected fault (at {activity})", outcome.err)
+                self.assert_one_report(outcome.err)
+
+    def test_a_fault_of_contexts_that_no_request_has(self):
+        fault = "fault={kind: exception, rank: 1, iteration: -1}"
+        outcome = mpirun(2, "run", self.write_experiment(2), "--out", self.folder / "run", "--set", fault)
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertIn("the fault has not happened: exception at rank 1, ubatch 0, layer 0, phase experts, iteration -1", outcome.err)
+
     def test_without_a_fault_there_is_no_report(self):
         outcome = mpirun(2, "run", self.write_experiment(2), "--out", self.folder / "run")
         self.assertEqual(outcome.code, 0, str(outcome))

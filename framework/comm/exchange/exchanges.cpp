@@ -1,5 +1,10 @@
 #include "framework/comm/exchange/exchanges.hpp"
 
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <utility>
+
 #include "framework/base/check.hpp"
 #include "framework/base/text.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
@@ -101,6 +106,41 @@ ExchangeChoice choose_exchange(const std::string& requested,
   }
   DOVETAIL_CHECK(chosen != nullptr, "the table of exchanges has no row for auto");
   return {.name = chosen->name, .reason = "auto: " + left_out + reason_for_auto(*chosen, on_gpu)};
+}
+
+ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
+                                const std::string& what,
+                                bool on_gpu,
+                                GraphMode graph,
+                                const std::string& gpus_apart) {
+  std::vector<std::pair<double, std::string>> fitting;
+  std::vector<std::string> measured;
+  for (const auto& [name, time] : us) {
+    measured.push_back(name);
+    const auto& table = exchange_table();
+    const auto row = std::find_if(
+        table.begin(), table.end(), [&name = name](const auto& one) { return one.name == name; });
+    const bool fits =
+        row != table.end() && side_of(*row, on_gpu) &&
+        (!on_gpu || (row->max_graph >= graph && (!row->shares_memory || gpus_apart.empty())));
+    if (fits) {
+      fitting.emplace_back(time, name);
+    }
+  }
+  if (fitting.empty()) {
+    throw InputError(what + ": no exchange that can run here" +
+                     (gpus_apart.empty() ? "" : " (" + gpus_apart + ")") +
+                     "; measured: " + join_names(measured));
+  }
+  std::sort(fitting.begin(), fitting.end());
+  const auto text = [](const auto& one) {
+    return one.second + " " + std::to_string(std::llround(one.first)) + " us";
+  };
+  std::vector<std::string> slower;
+  std::transform(std::next(fitting.begin()), fitting.end(), std::back_inserter(slower), text);
+  return {.name = fitting.front().second,
+          .reason = "auto by " + what + ": " + text(fitting.front()) +
+                    (slower.empty() ? "" : "; " + join_names(slower))};
 }
 
 std::unique_ptr<Exchange> make_exchange(const std::string& kind,

@@ -43,7 +43,7 @@ struct CudaDriver::ContextFill {
               const PaddedShape& shape)
       : exchange(std::move(own_exchange)),
         batch(bounds, shape, setup.device.device()),
-        body(setup.model, *exchange, setup.iteration.cache(), nullptr) {}
+        body(setup.model, *exchange, setup.iteration.cache(), begin_context_fault(setup)) {}
 
   std::unique_ptr<Exchange> exchange;
   PaddedBatch batch;

@@ -419,6 +419,28 @@ std::string error_with_fault(const std::string& fault) {
   return error_of(replaced(kSmall, "record:", "fault: " + fault + "\nrecord:"), 2);
 }
 
+TEST(Validate, FaultsOfTheContextsEndTheRun) {
+  const std::string fill = "rank: 1, iteration: -1";
+  for (const char* good : {"exception", "hang", "slow", "kill"}) {
+    EXPECT_EQ(error_with_fault("{kind: " + std::string(good) + ", " + fill + "}"), "") << good;
+  }
+  for (const std::string bad : {"kind: veto, ",
+                                "kind: capture, ",
+                                "kind: stale_kv, phase: attention, ",
+                                "kind: hang, ubatch: 1, ",
+                                "kind: hang, policy: dual_batch, "}) {
+    const std::string what = error_with_fault("{" + bad + fill + "}");
+    EXPECT_NE(what.find("fault.iteration: -1, the steps that compute the contexts, "),
+              std::string::npos)
+        << bad << "\n"
+        << what;
+  }
+  const std::string random = replaced(kSmall, "rank_scale:", "context: random\n  rank_scale:");
+  EXPECT_NE(error_of(replaced(random, "record:", "fault: {kind: hang, " + fill + "}\nrecord:"), 2)
+                .find("and the contexts are random"),
+            std::string::npos);
+}
+
 TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
   const std::string flipped = "{kind: flipped_element, rank: 1, phase: attention";
   const std::string timed = flipped + ", iteration: 2";

@@ -75,6 +75,7 @@ TEST(YamlText, WriteTextQuotesWhatYamlWouldTakeForSomethingElse) {
     EXPECT_EQ(write_text(other), '"' + std::string(other) + '"');
   }
   EXPECT_EQ(write_text("a\"\\"), "\"a\\\"\\\\\"");
+  EXPECT_EQ(write_text("a\n\r\tb"), R"("a\n\r\tb")");
 }
 
 TEST(YamlText, RefusesWhatIsNoText) {

@@ -93,6 +93,16 @@ TEST(FailureReport, ARankThatDoesNotAnswerIsTheFinding) {
       "it in ubatch 1, layer 2, phase combine");
 }
 
+TEST(FailureReport, AnErrorIsNamedWithWhatItsRankDid) {
+  auto failed = at_rank(1);
+  failed.exit_code = 3;
+  failed.set_message("rank 1, ubatch 0, layer 3, phase experts: no luck");
+  std::string_view("the context's fill").copy(failed.activity.data(), failed.activity.size());
+  failed.iteration = -1;
+  EXPECT_EQ(make_failure_report(std::array{at_rank(0), failed}).headline,
+            "rank 1, ubatch 0, layer 3, phase experts: no luck (at the context's fill)");
+}
+
 // What began just now is not what the others have waited for.
 TEST(FailureReport, AnOpThatWasJustBegunIsNotLate) {
   auto quick = in_op(2, Phase::experts, 0, false);

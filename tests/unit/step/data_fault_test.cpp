@@ -56,6 +56,37 @@ TEST(DataFault, IsOfItsRankAndKind) {
   EXPECT_NO_THROW(planted.fault.before({1, 0, Phase::combine, Lane::comm, {}}));
 }
 
+TEST(InjectedFault, ThatEndsTheRunMustHappen) {
+  for (const auto kind : {FaultKind::exception, FaultKind::kill}) {
+    const auto fault = config(kind, "combine");
+    InjectedFault missed(fault, Rank(0), at::kCPU);
+    missed.set_iteration(3);
+    EXPECT_NO_THROW(missed.set_iteration(3));
+    EXPECT_THROW(missed.set_iteration(InjectedFault::kNever), RunError);
+    InjectedFault elsewhere(fault, Rank(1), at::kCPU);
+    elsewhere.set_iteration(3);
+    EXPECT_NO_THROW(elsewhere.set_iteration(4));
+  }
+  InjectedFault veto(config(FaultKind::veto, "combine"), Rank(0), at::kCPU);
+  veto.set_iteration(3);
+  EXPECT_NO_THROW(veto.set_iteration(4));
+}
+
+TEST(InjectedFault, OfTheContextsComesBeforeAllIterations) {
+  auto stated = config(FaultKind::exception, "combine");
+  stated.iteration = kContextIteration;
+  const Op op = {1, 0, Phase::combine, Lane::comm, {}};
+  InjectedFault fault(stated, Rank(0), at::kCPU);
+  fault.before(op);
+  fault.set_iteration(kContextIteration);
+  EXPECT_THROW(fault.before(op), std::runtime_error);
+  EXPECT_THROW(fault.set_iteration(0), RunError);  // nobody has run that op
+  InjectedFault without_contexts(stated, Rank(0), at::kCPU);
+  EXPECT_THROW(without_contexts.set_iteration(0), RunError);
+  InjectedFault elsewhere(stated, Rank(1), at::kCPU);
+  EXPECT_NO_THROW(elsewhere.set_iteration(0));
+}
+
 TEST(DataFault, MustHappenInItsIteration) {
   const auto fault = config(FaultKind::flipped_element, "combine");
   Planted planted(fault);

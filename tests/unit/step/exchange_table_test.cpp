@@ -2,6 +2,7 @@
 #include "framework/comm/exchange/exchange_table.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -37,6 +38,24 @@ TEST(ExchangeTable, RowsAreWhole) {
   for (const auto* name : {"gather", "ragged", "padded", "symmetric", "copy_engine"}) {
     EXPECT_EQ(names.count(name), 1U) << name;
   }
+}
+
+TEST(ExchangeTable, TheFastestOfThoseThatFit) {
+  const std::map<std::string, double> us = {
+      {"gather", 40}, {"padded", 30}, {"ragged", 20.4}, {"symmetric", 10}, {"unheard-of", 1}};
+  const auto fastest = [&](bool on_gpu, GraphMode graph, const std::string& apart = "") {
+    return fastest_exchange(us, "t.json, 5 tokens", on_gpu, graph, apart);
+  };
+  EXPECT_EQ(fastest(true, GraphMode::full).name, "symmetric");
+  EXPECT_EQ(fastest(true, GraphMode::full, "far apart").name, "padded");
+  EXPECT_EQ(fastest(true, GraphMode::none, "far apart").name, "ragged");
+  EXPECT_EQ(fastest(false, GraphMode::none, "no matter").name, "ragged");
+  EXPECT_EQ(fastest(false, GraphMode::none).reason,
+            "auto by t.json, 5 tokens: ragged 20 us; gather 40 us");
+  EXPECT_EQ(input_error_of([] {
+              fastest_exchange({{"symmetric", 1}}, "t.json", true, GraphMode::full, "far apart");
+            }),
+            "t.json: no exchange that can run here (far apart); measured: symmetric");
 }
 
 TEST(ExchangeTable, AutoTakesOneOnEachKindOfDevice) {

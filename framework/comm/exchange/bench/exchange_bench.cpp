@@ -13,6 +13,7 @@
 #include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/bench/bench_tokens.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/cuda/devices.hpp"
 #include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
@@ -42,13 +43,16 @@ class Bench {
                                                    : make_host_bench_device(session, wait)) {}
 
   ExchangeBench run() {
-    ExchangeBench bench = {.device = device_->name(),
-                           .num_ranks = session_.world_size(),
-                           .hidden = options_.hidden,
-                           .num_experts = options_.num_experts,
-                           .top_k = options_.top_k,
-                           .dtype = c10::toString(dtype()),
-                           .rows = {}};
+    ExchangeBench bench = {
+        .device = device_->name(),
+        .nccl = on_gpu() ? loaded_nccl() : "none",
+        .num_ranks = session_.world_size(),
+        .ranks_per_host = session_.local_size(),
+        .hidden = options_.hidden,
+        .num_experts = options_.num_experts,
+        .top_k = options_.top_k,
+        .dtype = std::string(to_string(on_gpu() ? DType::bfloat16 : DType::float32)),
+        .rows = {}};
     for (const auto tokens : options_.tokens) {
       for (const auto& exchange : options_.exchanges) {
         add_exchange(exchange, tokens, bench.rows);

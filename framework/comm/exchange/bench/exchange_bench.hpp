@@ -39,11 +39,13 @@ struct ExchangeBenchRow {
 
 struct ExchangeBench {
   std::string device;
+  std::string nccl = "none";  ///< version, on GPUs
   int num_ranks = 1;
+  int ranks_per_host = 1;  ///< of this rank's host
   std::int64_t hidden = 0;
   int num_experts = 0;
   int top_k = 0;
-  std::string dtype;
+  std::string dtype;  ///< as execution.dtype
   std::vector<ExchangeBenchRow> rows;
 };
 

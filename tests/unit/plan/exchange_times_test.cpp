@@ -1,0 +1,108 @@
+// The table of what exchanges take, by which one is chosen.
+#include "framework/plan/exchange_times.hpp"
+
+#include <gtest/gtest.h>
+
+#include "framework/base/error.hpp"
+#include "tests/support/input_error.hpp"
+
+namespace dovetail {
+namespace {
+
+using testing::input_error_of;
+
+std::string row(const std::string& exchange,
+                int tokens,
+                double us,
+                const std::string& mode = "eager",
+                const std::string& more = R"("routing": "balanced", "wrong_words": 0)") {
+  return R"({"exchange": ")" + exchange + R"(", "tokens": )" + std::to_string(tokens) +
+         R"(, "comm_sms": 8, "mode": ")" + mode + R"(", "dispatch_us": )" + std::to_string(us) +
+         R"(, "combine_us": )" + std::to_string(us / 2) + ", " + more + "}";
+}
+
+std::string table(const std::string& rows, const std::string& version = "1") {
+  return R"({"version": )" + version +
+         R"(, "device": "H200", "nccl": "2.28.9", "dtype": "bfloat16", "ranks": 2,
+  "ranks_per_host": 2, "hidden": 7168, "experts": 256, "top_k": 8, "rows": [)" +
+         rows + "]}";
+}
+
+ExchangeTimes parse(const std::string& rows) {
+  return parse_exchange_times(table(rows), "t.json");
+}
+
+const std::string kRows = row("gather", 10, 20) + "," + row("gather", 30, 40) + "," +
+                          row("padded", 10, 200) + "," + row("padded", 30, 4, "graph");
+
+ExchangeTimesSetting own_setting() {
+  return parse(kRows).setting;
+}
+
+TEST(ExchangeTimes, AreReadAtAnySize) {
+  const auto times = parse(kRows);
+  const auto gather_us = [&](std::int64_t tokens) {
+    return exchange_us(times, {.tokens = tokens, .comm_sms = 8}).at("gather");
+  };
+  EXPECT_DOUBLE_EQ(gather_us(1), 30);
+  EXPECT_DOUBLE_EQ(gather_us(10), 30);
+  EXPECT_DOUBLE_EQ(gather_us(15), 37.5);
+  EXPECT_DOUBLE_EQ(gather_us(30), 60);
+  EXPECT_DOUBLE_EQ(gather_us(90), 180);
+  const auto graphs = exchange_us(times, {.tokens = 30, .comm_sms = 8, .is_graph = true});
+  EXPECT_EQ(graphs, (std::map<std::string, double>{{"padded", 6}}));
+  EXPECT_EQ(input_error_of([&] { exchange_us(times, {.tokens = 1, .comm_sms = 4}); }),
+            "t.json: the table of exchanges has no row for eager, comm_sms 4; it has: eager, "
+            "comm_sms 8; graph, comm_sms 8");
+}
+
+TEST(ExchangeTimes, CeilingsAndOtherRoutingsAreLeftOut) {
+  const auto other = row("gather", 20, 1, "eager", R"("routing": "zipf", "wrong_words": 0)");
+  EXPECT_EQ(parse(kRows + "," + other + "," + row("(put)", 10, 1)).rows.size(),
+            parse(kRows).rows.size());
+}
+
+TEST(ExchangeTimes, AnotherCardOrTopologyIsRefusedByName) {
+  const auto times = parse(kRows);
+  EXPECT_NO_THROW(check_exchange_setting(times, own_setting()));
+  EXPECT_NO_THROW(check_exchange_setting(times, {}));  // nothing is known
+  auto other = own_setting();
+  other.device = "H100";
+  other.ranks_per_host = 1;
+  EXPECT_EQ(input_error_of([&] { check_exchange_setting(times, other); }),
+            "t.json: the table of exchanges is of another setting: device: measured with H200, "
+            "this run has H100; ranks_per_host: measured with 2, this run has 1; allowed: a table "
+            "measured for this run, or exchange auto");
+  for (const auto member : {&ExchangeTimesSetting::ranks,
+                            &ExchangeTimesSetting::hidden,
+                            &ExchangeTimesSetting::experts,
+                            &ExchangeTimesSetting::top_k}) {
+    auto changed = own_setting();
+    changed.*member += 1;
+    EXPECT_THROW(check_exchange_setting(times, changed), InputError);
+  }
+  for (const auto member : {&ExchangeTimesSetting::nccl, &ExchangeTimesSetting::dtype}) {
+    auto changed = own_setting();
+    changed.*member += "x";
+    EXPECT_THROW(check_exchange_setting(times, changed), InputError);
+  }
+}
+
+TEST(ExchangeTimes, BadTablesAreRefusedWithTheirPlace) {
+  const auto error_of = [](const std::string& text) {
+    return input_error_of([&] { parse_exchange_times(text, "t.json"); });
+  };
+  EXPECT_EQ(error_of(table(kRows, "2")), "t.json: version: only version 1 is known to this build");
+  const auto wrong = row("gather", 20, 1, "eager", R"("routing": "balanced", "wrong_words": 3)");
+  EXPECT_EQ(error_of(table(kRows + "," + wrong)),
+            "t.json: rows[4].wrong_words: measured with wrong results; allowed: 0");
+  EXPECT_EQ(error_of(table(row("gather", 20, 1, "lazy"))),
+            "t.json: rows[0].mode: 'lazy'; allowed: eager, graph");
+  for (const std::string bad : {"", "[]", "{}", "{\"version\": 1}"}) {
+    EXPECT_EQ(error_of(bad).find("t.json"), 0U) << bad;
+  }
+  EXPECT_EQ(error_of(table(row("gather", 0, 1))).find("t.json: rows[0].tokens"), 0U);
+}
+
+}  // namespace
+}  // namespace dovetail
