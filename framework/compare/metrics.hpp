@@ -12,6 +12,10 @@
 //     contention = |C| - compute-only pass of this policy
 //
 //   exposed moving  = |moving \ C|               exposed waiting = |waiting \ moving \ C|
+// When the last rank has started is known as well as the clocks of the ranks are (clock_error_ns):
+// waiting has a least and a most, with all other ranks as early or as late as the bounds allow.
+// Moving has the rest, because waiting and moving together are of this rank's clock alone.
+//
 //   hand-off = waits for the baton, launch = from getting the baton to the op's start; both only
 //   where neither compute nor exchange runs
 //
@@ -51,6 +55,7 @@ struct RankProfile {
   std::vector<Interval> ops_comm_only;
   std::vector<std::int64_t> enqueued_ns;       ///< full pass; -1 = not known
   std::vector<std::int64_t> hand_off_wait_ns;  ///< full pass; -1 = not known
+  std::int64_t clock_error_ns = 0;             ///< how far all times may be off rank 0's clock
 };
 
 /// One profiled step of all ranks; every rank walked the same schedule.
@@ -69,6 +74,10 @@ struct RankMetrics {
   std::int64_t hidden_ns = 0;  ///< moving beside compute; moving = hidden + exposed moving
   std::int64_t exposed_moving_ns = 0;
   std::int64_t exposed_waiting_ns = 0;
+  std::int64_t least_waiting_ns = 0;  ///< as the errors of the clocks allow
+  std::int64_t most_waiting_ns = 0;
+  std::int64_t least_exposed_waiting_ns = 0;
+  std::int64_t most_exposed_waiting_ns = 0;
   std::int64_t hand_off_ns = 0;
   std::int64_t launch_ns = 0;
   std::int64_t other_idle_ns = 0;
@@ -88,6 +97,13 @@ struct RankMetrics {
 /// One entry a rank. ContractError where vectors differ in length or a rank's step did not run.
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile);
 
+/// What a time of waiting may be, by the errors of the clocks; its time of moving then is as much
+/// shorter or longer.
+struct ClockBounds {
+  double least = 0;
+  double most = 0;
+};
+
 /// The terms of a step, nanoseconds; they add up to `measured`.
 struct Decomposition {
   double compute = 0;     ///< the baseline's compute-only pass (without a baseline: this policy's)
@@ -100,6 +116,7 @@ struct Decomposition {
   double other_idle = 0;
   double residual = 0;  ///< measured minus all of the above
   double measured = 0;  ///< p50 of the timed iterations, of their mean step
+  ClockBounds waiting;  ///< of exposed_waiting; exposed_moving has the rest
 
   /// Sum of the terms without the residual: the mean profiled step of the slowest rank.
   double profiled() const;
@@ -116,6 +133,7 @@ struct PolicyMetrics {
   std::optional<double> hidden_share_with_waiting;
   double waiting_ns = 0;                         ///< mean over ranks and steps, hidden or not
   double moving_ns = 0;                          ///< mean over ranks and steps
+  ClockBounds waiting_bounds_ns;                 ///< of waiting_ns
   std::optional<double> split_tax_factor;        ///< M7: compute-only over the baseline's
   std::optional<double> comm_split_factor;       ///< M7 for moving time of the comm-only pass
   std::optional<double> contention_factor;       ///< M8: overlapped compute over the same ops alone

@@ -17,6 +17,10 @@ constexpr std::array kFields = {&RankMetrics::step_ns,
                                 &RankMetrics::hidden_ns,
                                 &RankMetrics::exposed_moving_ns,
                                 &RankMetrics::exposed_waiting_ns,
+                                &RankMetrics::least_waiting_ns,
+                                &RankMetrics::most_waiting_ns,
+                                &RankMetrics::least_exposed_waiting_ns,
+                                &RankMetrics::most_exposed_waiting_ns,
                                 &RankMetrics::hand_off_ns,
                                 &RankMetrics::launch_ns,
                                 &RankMetrics::other_idle_ns,
@@ -50,6 +54,8 @@ void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* ba
   sum.contention += static_cast<double>(rank.compute_ns) - own;
   sum.exposed_moving += static_cast<double>(rank.exposed_moving_ns);
   sum.exposed_waiting += static_cast<double>(rank.exposed_waiting_ns);
+  sum.waiting.least += static_cast<double>(rank.least_exposed_waiting_ns);
+  sum.waiting.most += static_cast<double>(rank.most_exposed_waiting_ns);
   sum.hand_off += static_cast<double>(rank.hand_off_ns);
   sum.launch += static_cast<double>(rank.launch_ns);
   sum.other_idle += static_cast<double>(rank.other_idle_ns);
@@ -61,6 +67,8 @@ void divide(Decomposition& sum, double count) {
                        &sum.contention,
                        &sum.exposed_moving,
                        &sum.exposed_waiting,
+                       &sum.waiting.least,
+                       &sum.waiting.most,
                        &sum.hand_off,
                        &sum.launch,
                        &sum.other_idle}) {
@@ -156,6 +164,8 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   const double samples = static_cast<double>(num_steps) * static_cast<double>(num_ranks);
   metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
   metrics.moving_ns = static_cast<double>(pooled.moving_ns) / samples;
+  metrics.waiting_bounds_ns = {static_cast<double>(pooled.least_waiting_ns) / samples,
+                               static_cast<double>(pooled.most_waiting_ns) / samples};
   metrics.hand_off_wait_ns = statistics(hand_off_waits(profiles));
   set_factors(pooled, metrics);
   if (has_baseline) {

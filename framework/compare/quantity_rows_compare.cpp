@@ -70,6 +70,8 @@ std::vector<Quantity> step_quantities() {
       {in, "", "drift.run.interval", "share", step, "Its 95 % interval.", "Sen's"},
       {in, "", "drift.run.matters", "true, false", "", "Whether it is above 2 % and its interval leaves out 0.", ""},
       {in, "", "drift.rounds.*", "share", step, "The same within rounds, from a round's first iteration to its last. Null with fewer than 3 rounds of 3 iterations.", ""},
+      {in, "", "most_iterations", "count", "", "The iterations that the run would have taken at most.", ""},
+      {in, "", "ended_early", "true, false", "", "Whether it took fewer, because its step times were known as precisely as `execution.precision` asks for.", ""},
       {in, "", "rounds_ns.p50", "ns", step, "The median of each round, over its iterations.", ""},
       {in, "", "rounds_ns.began_ns", "ns", "", "When the first round began, since 1970. Speed-ups are taken round by round where it is the baseline's.", ""},
       {in, "", "note", "text", "", "Below the table, by policy: vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},

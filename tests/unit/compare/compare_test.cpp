@@ -156,6 +156,44 @@ TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
   EXPECT_NE(to_text(report).find("below_threshold x 3"), std::string::npos);
 }
 
+TEST_F(Compare, ARunThatEndedEarlyHasNoHole) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.step_ns.resize(8, -1);
+    rank.timed_hashes.resize(3);
+  }
+  policy_.iterations_run = 3;
+  const auto report = compare();
+  EXPECT_EQ(report.policies[1].note, "precise enough after 3 of 8 iterations");
+  EXPECT_EQ(exit_code_of(report), kExitDone);
+  const auto json = to_json(report).at("policies").at(1);
+  EXPECT_EQ(json.at("ended_early"), true);
+  EXPECT_EQ(json.at("most_iterations"), 8);
+  EXPECT_EQ(json.at("step_ns").at("count"), 3);
+  const auto verified = verify_policies(folder_.path() / "b_sequential", folder_.path() / "a_dual");
+  EXPECT_EQ(verified.verdict, Verdict::verified) << to_text(verified);
+}
+
+/// The twin of the above.
+TEST_F(Compare, RowsThatAreMissingWithoutAWordAreAHole) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.step_ns.resize(8, -1);
+    rank.timed_hashes.resize(3);
+  }
+  const auto report = compare();
+  EXPECT_NE(report.policies[1].note.find("5 of 8 timed steps have no time"), std::string::npos);
+  const auto verified = verify_policies(folder_.path() / "b_sequential", folder_.path() / "a_dual");
+  EXPECT_EQ(verified.verdict, Verdict::not_comparable) << to_text(verified);
+}
+
+TEST_F(Compare, TimesBehindTheLastIterationAreRefused) {
+  policy_.iterations_run = 2;
+  const auto report = compare();
+  EXPECT_NE(report.policies[1].note.find("/timing/step_ns has times behind iteration 2, the last"),
+            std::string::npos)
+      << report.policies[1].note;
+  EXPECT_EQ(exit_code_of(report), kExitBadInput);
+}
+
 TEST_F(Compare, UnfinishedStepsAreLeftOut) {
   policy_.ranks[1].step_ns[2] = -1;
   EXPECT_EQ(compare().policies[1].result.step_ns.count, 2);

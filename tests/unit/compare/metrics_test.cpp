@@ -51,6 +51,62 @@ TEST(RankMetrics, AreThoseCountedByHand) {
   EXPECT_EQ(rank.overlapped_moving_alone_ns, 20);
 }
 
+/// Rank 1 came at 30, give or take 3 + 2: rank 0 waited from 22 until 25 to 35, of which 22 to 24
+/// was exposed. At the second dispatch, to which both came at 46, it may have waited until 51.
+TEST(RankMetrics, WaitingIsKnownAsWellAsTheClocksAre) {
+  auto profile = hand_made();
+  EXPECT_EQ(rank_metrics(profile).at(0).least_waiting_ns, 8) << "clocks without an error";
+  EXPECT_EQ(rank_metrics(profile).at(0).most_waiting_ns, 8);
+  profile.ranks[0].clock_error_ns = 2;
+  profile.ranks[1].clock_error_ns = 3;
+  const RankMetrics rank = rank_metrics(profile).at(0);
+  EXPECT_EQ(rank.waiting_ns, 8) << "as the clocks say";
+  EXPECT_EQ(rank.least_waiting_ns, 3);
+  EXPECT_EQ(rank.most_waiting_ns, 13 + 5);
+  EXPECT_EQ(rank.least_exposed_waiting_ns, 2);
+  EXPECT_EQ(rank.most_exposed_waiting_ns, 2 + 4) << "experts run from 50 on";
+  const RankMetrics other = rank_metrics(profile).at(1);
+  EXPECT_EQ(other.waiting_ns, 0) << "it came last";
+  EXPECT_EQ(other.least_waiting_ns, 0);
+  EXPECT_EQ(other.most_waiting_ns, 5) << "at the second dispatch";
+}
+
+/// The most and the least are those that any clocks within the bounds give.
+TEST(RankMetrics, BoundsOfWaitingHoldForAllClocksWithinTheirErrors) {
+  const unsigned seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  auto profile = hand_made();
+  profile.ranks.push_back(profile.ranks[1]);
+  profile.ranks[2].ops[1] = {27, 43};
+  for (std::size_t i = 0; i < 3; ++i) {
+    profile.ranks[i].clock_error_ns = static_cast<std::int64_t>(i) * 4;
+  }
+  const auto bounds = rank_metrics(profile);
+  for (int draw = 0; draw < 2000; ++draw) {
+    auto other = profile;
+    for (auto& rank : other.ranks) {
+      const auto error = rank.clock_error_ns;
+      const auto shift = std::uniform_int_distribution<std::int64_t>(-error, error)(random);
+      const auto move = [&](Interval& one) {
+        if (one.start_ns >= 0) {
+          one = {one.start_ns + 1000 + shift, one.end_ns + 1000 + shift};
+        }
+      };
+      move(rank.step);
+      std::for_each(rank.ops.begin(), rank.ops.end(), move);
+    }
+    const auto moved = rank_metrics(other);
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_GE(moved[i].waiting_ns, bounds[i].least_waiting_ns);
+      EXPECT_LE(moved[i].waiting_ns, bounds[i].most_waiting_ns);
+      EXPECT_GE(moved[i].exposed_waiting_ns, bounds[i].least_exposed_waiting_ns);
+      EXPECT_LE(moved[i].exposed_waiting_ns, bounds[i].most_exposed_waiting_ns);
+      EXPECT_EQ(moved[i].comm_ns, bounds[i].comm_ns) << "moving has the rest";
+    }
+  }
+}
+
 TEST(PolicyMetrics, TermsAddUpToTheMeasuredStep) {
   PolicyMetrics baseline;
   baseline.mean_of_rank.resize(2);
