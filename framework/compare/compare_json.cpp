@@ -89,7 +89,7 @@ Json to_json(const PolicyMetrics& metrics) {
         {"other_idle", terms.other_idle},
         {"residual", terms.residual}}},
       {"measured_ns", terms.measured},
-      {"profiled_ns", terms.profiled()},
+      {"profiled_ns", terms.profiled},
       {"ideal_ns", metrics.ideal_ns},
       {"moving_ns", metrics.moving_ns},
       {"waiting_ns", metrics.waiting_ns},

@@ -131,6 +131,10 @@ void account_idle(const RankProfile& rank, const IntervalSet& idle, RankMetrics&
   metrics.other_idle_ns = idle.length_ns() - metrics.hand_off_ns - metrics.launch_ns;
 }
 
+bool is_beside(const Interval& op, const IntervalSet& other) {
+  return IntervalSet({op}).intersected(other).length_ns() > 0;
+}
+
 /// True where at least half of `op` lies in `beside`.
 bool mostly_beside(const Interval& op, const IntervalSet& beside) {
   const std::int64_t shared = IntervalSet({op}).intersected(beside).length_ns();
@@ -142,11 +146,15 @@ void account_contention(const StepProfile& profile,
                         const PassSets& full,
                         const PassSets& comm_only,
                         RankMetrics& metrics) {
+  const IntervalSet exchange = full.moving.united(full.waiting);
   for (std::size_t i = 0; i < rank.ops.size(); ++i) {
     if (!ran(rank.ops[i])) {
       continue;
     }
     if (!profile.is_exchange[i]) {
+      if (ran(rank.ops_compute_only[i]) && is_beside(rank.ops[i], exchange)) {
+        metrics.contention_ns += length(rank.ops[i]) - length(rank.ops_compute_only[i]);
+      }
       if (ran(rank.ops_compute_only[i]) && mostly_beside(rank.ops[i], full.moving)) {
         metrics.overlapped_compute_ns += length(rank.ops[i]);
         metrics.overlapped_compute_alone_ns += length(rank.ops_compute_only[i]);

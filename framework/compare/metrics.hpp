@@ -7,9 +7,9 @@
 // hand-off, launch, other. So, exactly:
 //
 //   W = |C| + exposed moving + exposed waiting + hand-off + launch + other idle
-//   |C| = compute of the baseline + split tax + contention,  where
+//   |C| = compute of the baseline + split tax + contention + differences between passes,  where
 //     split tax  = compute-only pass of this policy - compute-only pass of the baseline
-//     contention = |C| - compute-only pass of this policy
+//     contention = over the ops beside which an exchange runs: full pass - compute-only pass
 //
 //   exposed moving  = |moving \ C|               exposed waiting = |waiting \ moving \ C|
 // When the last rank has started is known as well as the clocks of the ranks are (clock_error_ns):
@@ -20,7 +20,8 @@
 //   where neither compute nor exchange runs
 //
 // The timed steps carry no events, so the decomposed (profiled) step differs from the measured one;
-// that difference is the residual: p50 of the timed steps = sum of the terms + residual. Where an
+// that, and what ops without an exchange beside them differ by between the passes, is the residual:
+// p50 of the timed steps = sum of the terms + residual. Where an
 // iteration has several steps, both sides are of its mean step.
 #pragma once
 
@@ -82,6 +83,7 @@ struct RankMetrics {
   std::int64_t launch_ns = 0;
   std::int64_t other_idle_ns = 0;
 
+  std::int64_t contention_ns = 0;        ///< what ops beside exchange take longer than alone
   std::int64_t compute_only_ns = 0;      ///< busy time of the compute-only pass
   std::int64_t comm_only_moving_ns = 0;  ///< of the comm-only pass
   std::int64_t comm_only_waiting_ns = 0;
@@ -108,18 +110,20 @@ struct ClockBounds {
 struct Decomposition {
   double compute = 0;     ///< the baseline's compute-only pass (without a baseline: this policy's)
   double split_tax = 0;   ///< 0 without a baseline
-  double contention = 0;  ///< negative where compute was faster in the full pass
+  double contention = 0;  ///< negative where ops were faster beside the exchange
   double exposed_moving = 0;
   double exposed_waiting = 0;
   double hand_off = 0;
   double launch = 0;
   double other_idle = 0;
-  double residual = 0;  ///< measured minus all of the above
+  double residual = 0;  ///< measured minus all of the above: what is not explained
   double measured = 0;  ///< p50 of the timed iterations, of their mean step
   ClockBounds waiting;  ///< of exposed_waiting; exposed_moving has the rest
 
-  /// Sum of the terms without the residual: the mean profiled step of the slowest rank.
-  double profiled() const;
+  double profiled = 0;  ///< the mean profiled step of the slowest rank
+
+  /// Sum of the terms without the residual.
+  double explained() const;
 };
 
 /// Metrics of one policy. Nanoseconds are means over the profiled steps, of the slowest rank of

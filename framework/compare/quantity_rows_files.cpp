@@ -43,7 +43,7 @@ std::vector<Quantity> summary_quantities() {
       {in, "", "graphs.eager_reasons.*", "count", "rank 0; equal on all", "All steps of the policy that were eager for this reason.", ""},
       {in, "", "memory", "", "", "Null: the policy is not complete.", ""},
       {in, "", "metrics", "", "", "Null: no profiled steps (`record.timing: steps`), or no valid times.", ""},
-      {in, "", "metrics.profiled_ns", "ns", "slowest rank of each profiled step; mean over these", "The profiled step.", "p50 - residual"},
+      {in, "", "metrics.profiled_ns", "ns", "slowest rank of each profiled step; mean over these", "The profiled step.", ""},
       {in, "", "metrics.exposed_waiting_bounds_ns", "ns", "slowest rank of each profiled step; mean over these", "What the term may be, least and most, by the errors of the clocks of the ranks.", "exposed waiting with all others as early or as late as the bounds of `/timing/clock` allow"},
       {in, "", "metrics.exposed_moving_bounds_ns", "ns", "slowest rank of each profiled step; mean over these", "Likewise.", "exposed moving + exposed waiting - what that is at most or at least"},
       {in, "", "metrics.waiting_bounds_ns", "ns", "mean over all, profiled steps", "Likewise of waiting, hidden or not.", ""},

@@ -19,6 +19,16 @@ struct ClockPoint {
   friend bool operator==(const ClockPoint&, const ClockPoint&) = default;
 };
 
+/// The columns of /timing/clock, in order.
+inline constexpr const char* kClockColumns = "at_ns,offset_ns,error_ns";
+inline constexpr int kNumClockColumns = 3;
+
+/// The rows of /timing/clock: before round r row 2r, after it row 2r + 1, before and after the
+/// profiled iterations the last two.
+constexpr std::int64_t clock_points(std::int64_t rounds) {
+  return 2 * rounds + 2;
+}
+
 /// The latest time and the largest offset of a clock that are believed, 73 years: differences of
 /// them fit into an int64.
 inline constexpr std::int64_t kMaxTimeNs = std::int64_t{1} << 61;

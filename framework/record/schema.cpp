@@ -7,6 +7,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/record/rank_clock.hpp"
 
 namespace dovetail {
 namespace {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "framework/base/registry.hpp"
+#include "framework/record/rank_clock.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {

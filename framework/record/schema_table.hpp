@@ -147,16 +147,6 @@ constexpr int num_decision_columns(std::int64_t schema_version) {
   return schema_version < 3 ? 5 : kNumDecisionColumns;
 }
 
-/// The columns of /timing/clock, in order.
-inline constexpr const char* kClockColumns = "at_ns,offset_ns,error_ns";
-inline constexpr int kNumClockColumns = 3;
-
-/// The rows of /timing/clock: before round r row 2r, after it row 2r + 1, before and after the
-/// profiled iterations the last two.
-constexpr std::int64_t clock_points(std::int64_t rounds) {
-  return 2 * rounds + 2;
-}
-
 /// The columns of /hash/timed, /hash/profiled and /hash/poisoned, in order.
 inline constexpr const char* kHashColumns = "variant,schedule,outputs,kv,routing";
 inline constexpr int kNumHashColumns = 5;

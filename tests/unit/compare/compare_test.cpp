@@ -63,14 +63,14 @@ TEST_F(Compare, MetricsComeFromTheRecordedOpsOnOneClock) {
   const Decomposition& terms = metrics.decomposition;
   EXPECT_EQ(terms.compute, 60'000);
   EXPECT_EQ(terms.split_tax, 11'000);
-  EXPECT_EQ(terms.contention, 7'000);
+  EXPECT_EQ(terms.contention, 4'000);
   EXPECT_EQ(terms.exposed_moving, 4'000);
   EXPECT_EQ(terms.exposed_waiting, 2'000);
   EXPECT_EQ(terms.hand_off, 2'000);
   EXPECT_EQ(terms.launch, 3'000);
   EXPECT_EQ(terms.other_idle, 11'000);
   EXPECT_EQ(terms.measured, 55'000);
-  EXPECT_EQ(terms.residual, -45'000);
+  EXPECT_EQ(terms.residual, -42'000);
   EXPECT_EQ(metrics.ideal_ns, 71'000);
   EXPECT_DOUBLE_EQ(*metrics.split_tax_factor, 71.0 / 60);
   EXPECT_EQ(metrics.mean_of_rank[0].waiting_ns, 8'000) << "1 s between the clocks is taken out";

@@ -67,6 +67,19 @@ TEST(Validate, PrecisionEndsNoRunOfAFewRounds) {
   EXPECT_NE(of_rounds(0, "-0.1"), "");
 }
 
+TEST(Validate, AFaultThatAnEarlyEndMayForestallIsRefused) {
+  const auto with = [](const std::string& precision) {
+    return error_of(kSmall,
+                    2,
+                    host_capabilities(),
+                    {"execution.precision=" + precision, "fault={kind: exception, rank: 1}"});
+  };
+  EXPECT_EQ(with("0"), "");
+  EXPECT_NE(with("0.1").find("fault.iteration: 0, before which execution.precision may end"),
+            std::string::npos)
+      << with("0.1");
+}
+
 TEST(Validate, GoodExperiments) {
   EXPECT_EQ(error_of(kSmall), "");
   EXPECT_EQ(error_of(kSmall, std::nullopt), "");
