@@ -27,6 +27,7 @@ void StopRule::add(std::size_t policy,
 bool StopRule::is_enough_of_rounds() const {
   return agree(std::all_of(policies_.begin(), policies_.end(), [&](const auto& rounds) {
     std::vector<double> medians;
+    medians.reserve(rounds.size());
     for (const auto& round : rounds) {
       medians.push_back(statistics(round).p50);
     }

@@ -48,7 +48,7 @@ void slow_down(SyntheticRank& rank) {
 
 TEST_F(Compare, DriftOfAClockIsRemovedFromWaiting) {
   const auto waiting = [&] {
-    const auto metrics = to_json(compare()).at("policies").at(1).at("metrics");
+    auto metrics = to_json(compare()).at("policies").at(1).at("metrics");
     std::filesystem::remove_all(folder_.path() / "a_dual");
     std::filesystem::remove_all(folder_.path() / "b_sequential");
     return metrics;
@@ -59,7 +59,7 @@ TEST_F(Compare, DriftOfAClockIsRemovedFromWaiting) {
   const auto origin = rank.profiles.front().passes.front().start_ns;
   slow_down(rank);
   const auto drifting = waiting();
-  EXPECT_NEAR(drifting.at("waiting_ns").get<double>(), (7400 + 920) / 2, 1)
+  EXPECT_NEAR(drifting.at("waiting_ns").get<double>(), (7400.0 + 920) / 2, 1)
       << "it seems to come 0.6 us earlier to the first dispatch, and 0.92 us to the second";
   rank.clock = {{origin, rank.clock_offset_ns, 0},
                 {origin + 490'000, rank.clock_offset_ns + 10'000, 0}};

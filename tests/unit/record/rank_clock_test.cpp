@@ -53,6 +53,7 @@ TEST_F(Drift, IsRemovedAndTheBoundHolds) {
   for (int run = 0; run < 200; ++run) {
     const DriftingClock clock = {start(random_), drift(random_)};
     std::vector<ClockPoint> points;
+    points.reserve(7);
     for (int i = 0; i < 6; ++i) {
       points.push_back(clock.estimate(3 * kSecondNs + i * kSecondNs, error(random_), random_));
     }
