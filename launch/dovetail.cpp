@@ -22,6 +22,7 @@
 #include "framework/run/capabilities.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
+#include "framework/run/fabric.hpp"
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/model_holder.hpp"
 #include "framework/run/overlap_hindrances.hpp"
@@ -53,6 +54,10 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   const auto& ranks = context.ranks;
   set_stage("reading the experiment's files");
   const auto placement = choose_device(context);
+  run_on_all_ranks(ranks.groups.world, ranks.wait, [&] {
+    check_fabric(context.experiment, placement.kind);
+    set_fabric(context.experiment.parallel.fabric);
+  });
   const auto architecture = process.models.read_architecture(context, placement);
   const auto workload = read_workload(context, *architecture);
   const auto policies = resolve_policies(context,

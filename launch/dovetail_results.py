@@ -53,13 +53,13 @@ class Results:
         return self._frame(rows)
 
     def steps(self):
-        """A row for each timed step and rank: `step_ns`, -1 if it was not reached."""
+        """A row for each timed step that a rank has run: `step_ns`."""
         def rows(policy, _):
             for rank, path in enumerate(policy.files):
                 with rank_file(path) as file:
                     times = file["timing/step_ns"][:]
-                for (iteration, step), time in np.ndenumerate(times):
-                    yield {"policy": policy.name, "rank": rank, "iteration": iteration, "step": step, "step_ns": int(time)}
+                for iteration, step in np.argwhere(times >= 0):
+                    yield {"policy": policy.name, "rank": rank, "iteration": int(iteration), "step": int(step), "step_ns": int(times[iteration, step])}
         return self._frame(rows)
 
     def ops(self):

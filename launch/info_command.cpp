@@ -13,6 +13,7 @@
 #include "framework/plan/split.hpp"
 #include "framework/plan/stages.hpp"
 #include "framework/record/run_info.hpp"
+#include "framework/run/fabric.hpp"
 #include "framework/run/versions.hpp"
 #include "launch/commands.hpp"
 #include "models/registry.hpp"
@@ -41,7 +42,8 @@ std::vector<Section> sections() {
           {"policies", policies().descriptions()},
           {"stage presets", stage_presets()},
           {"splits", split_kinds()},
-          {"exchanges", describe_exchanges()}};
+          {"exchanges", describe_exchanges()},
+          {"fabrics", describe_fabrics()}};
 }
 
 /// The keys of an experiment file.

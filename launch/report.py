@@ -26,6 +26,7 @@ from report_tables import break_even, kind_rows, machine_rows, policy_rows, verd
 from result_files import InputError, Series, check_run_arguments, experiment_text, read_json
 
 TOP = Path(__file__).resolve().parents[1]
+CLOCKS = re.compile(r"^By the errors of the ranks' clocks.*$", re.MULTILINE)
 REMARKS = re.compile(r"^(?:Not quiet|Not explained|Not read whole|note): .*$", re.MULTILINE)
 
 
@@ -97,7 +98,8 @@ def render(folder, layers):
         name=name[1] if name else folder.name, folder=folder.resolve().name, is_sweep=series.is_sweep, config=text, warnings=warnings,
         settings=sorted({policy.setting for policy in policies}), links=sorted({policy.link for policy in policies} - {"none"}),
         verdicts=verdict_rows(folder, series), rows=policy_rows(series), kinds=kind_rows(series), maps=break_even(folder) if series.is_sweep else [],
-        machine=machine_rows(policies), figures=page_figures(series, layers))
+        machine=machine_rows(policies), figures=page_figures(series, layers),
+        clocks=CLOCKS.findall(ask_compare(dovetail, folder)) if dovetail else [])
 
 
 def main():

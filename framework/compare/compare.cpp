@@ -99,6 +99,11 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
              "vetoed in " + std::to_string(own.decisions.num_vetoed) + " of " +
                  counted(own.decisions.num_steps, "step") + ": " + own.decisions.describe_vetoes());
   }
+  if (own.has_ended_early()) {
+    add_note(policy,
+             "precise enough after " + std::to_string(own.step_ns.count) + " of " +
+                 counted(own.most_iterations, "iteration"));
+  }
   note_drift(own.run_drift, "over the run", policy);
   note_drift(own.round_drift, "within rounds", policy);
   if (other.is_complete() && own.device != other.device) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "framework/base/registry.hpp"
+#include "framework/compare/table.hpp"
 
 namespace dovetail {
 namespace {
@@ -18,6 +19,16 @@ bool is_unexplained(const PolicyComparison& policy) {
   const auto& terms = policy.metrics->decomposition;
   const double difference = terms.measured * std::abs(*policy.speed_up - 1);
   return difference > 0 && std::abs(terms.residual) > difference;
+}
+
+/// How far the farther end of the bounds lies from waiting or exposed waiting, ns.
+double most_clock_error(const PolicyMetrics& metrics) {
+  const auto error = [](double waiting, const ClockBounds& bounds) {
+    return std::max(bounds.most - waiting, waiting - bounds.least);
+  };
+  const auto& terms = metrics.decomposition;
+  return std::max(error(terms.exposed_waiting, terms.waiting),
+                  error(metrics.waiting_ns, metrics.waiting_bounds_ns));
 }
 
 /// Of the compute: what smaller parts or an exchange beside it cannot have saved.
@@ -40,6 +51,19 @@ bool has_reasons(const PolicyComparison& policy) {
 
 std::string label_of(const CompareReport& report, const PolicyComparison& policy) {
   return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
+}
+
+std::string clock_line(const CompareReport& report) {
+  std::vector<std::string> errors;
+  for (const PolicyComparison& policy : report.policies) {
+    if (has_reasons(policy) && most_clock_error(*policy.metrics) > 0) {
+      errors.push_back(format_ms(most_clock_error(*policy.metrics)) + " ms (" +
+                       label_of(report, policy) + ")");
+    }
+  }
+  return errors.empty() ? ""
+                        : "By the errors of the ranks' clocks, times of waiting are known to " +
+                              join_names(errors) + ", times of moving likewise.\n";
 }
 
 std::string note_lines(const CompareReport& report) {

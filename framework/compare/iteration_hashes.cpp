@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "framework/base/error.hpp"
@@ -35,6 +36,9 @@ HashTable read_table(const RankFile& file, const char* dataset, std::int64_t ste
   for (std::size_t i = 0; i + kNumHashColumns <= numbers.values.size(); i += kNumHashColumns) {
     const auto* row = numbers.values.data() + i;
     table.rows.push_back({row[0], row[1], {row[2], row[3], row[4]}});
+  }
+  if (dataset == std::string_view(path::kTimedHash)) {
+    table.rows.resize(static_cast<std::size_t>(file.timed_iterations() * steps));
   }
   table.num_iterations = std::ssize(table.rows) / std::max<std::int64_t>(1, steps);
   return table;

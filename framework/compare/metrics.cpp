@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 #include "framework/base/check.hpp"
@@ -20,16 +21,42 @@ std::int64_t length(const Interval& interval) {
   return std::max<std::int64_t>(0, interval.end_ns - interval.start_ns);
 }
 
-/// Per (exchange group, op): the latest start over the group's ranks.
-using LastStarts = std::map<std::int64_t, std::vector<std::int64_t>>;
+/// By op: when the last one of the others in a rank's group started it; -1 = none did.
+using LastStarts = std::vector<std::int64_t>;
 
-LastStarts last_starts(const StepProfile& profile, std::vector<Interval> RankProfile::*pass) {
-  LastStarts result;
+/// Of each rank, on its own clock. `side`: 0 = as the clocks say; 1, -1 = all others as much later
+/// or earlier as the errors of the clocks allow.
+std::vector<LastStarts> last_starts(const StepProfile& profile,
+                                    std::vector<Interval> RankProfile::*pass,
+                                    int side) {
+  struct Latest {
+    std::int64_t start_ns = -1;
+    const RankProfile* rank = nullptr;
+    std::int64_t second_ns = -1;  ///< of another rank
+  };
+
+  std::map<std::int64_t, std::vector<Latest>> groups;
   for (const RankProfile& rank : profile.ranks) {
-    auto& starts = result[rank.exchange_group];
-    starts.resize(profile.is_exchange.size(), -1);
-    for (std::size_t i = 0; i < starts.size(); ++i) {
-      starts[i] = std::max(starts[i], (rank.*pass)[i].start_ns);
+    auto& latest = groups[rank.exchange_group];
+    latest.resize(profile.is_exchange.size());
+    for (std::size_t i = 0; i < latest.size(); ++i) {
+      if (!ran((rank.*pass)[i])) {
+        continue;
+      }
+      const auto start_ns = (rank.*pass)[i].start_ns + side * rank.clock_error_ns;
+      if (latest[i].rank == nullptr || start_ns > latest[i].start_ns) {
+        latest[i] = {start_ns, &rank, latest[i].start_ns};
+      } else {
+        latest[i].second_ns = std::max(latest[i].second_ns, start_ns);
+      }
+    }
+  }
+  std::vector<LastStarts> result;
+  for (const RankProfile& rank : profile.ranks) {
+    auto& starts = result.emplace_back();
+    for (const auto& latest : groups.at(rank.exchange_group)) {
+      const auto last = latest.rank == &rank ? latest.second_ns : latest.start_ns;
+      starts.push_back(last < 0 ? -1 : last + side * rank.clock_error_ns);
     }
   }
   return result;
@@ -104,6 +131,10 @@ void account_idle(const RankProfile& rank, const IntervalSet& idle, RankMetrics&
   metrics.other_idle_ns = idle.length_ns() - metrics.hand_off_ns - metrics.launch_ns;
 }
 
+bool is_beside(const Interval& op, const IntervalSet& other) {
+  return IntervalSet({op}).intersected(other).length_ns() > 0;
+}
+
 /// True where at least half of `op` lies in `beside`.
 bool mostly_beside(const Interval& op, const IntervalSet& beside) {
   const std::int64_t shared = IntervalSet({op}).intersected(beside).length_ns();
@@ -115,11 +146,15 @@ void account_contention(const StepProfile& profile,
                         const PassSets& full,
                         const PassSets& comm_only,
                         RankMetrics& metrics) {
+  const IntervalSet exchange = full.moving.united(full.waiting);
   for (std::size_t i = 0; i < rank.ops.size(); ++i) {
     if (!ran(rank.ops[i])) {
       continue;
     }
     if (!profile.is_exchange[i]) {
+      if (ran(rank.ops_compute_only[i]) && is_beside(rank.ops[i], exchange)) {
+        metrics.contention_ns += length(rank.ops[i]) - length(rank.ops_compute_only[i]);
+      }
       if (ran(rank.ops_compute_only[i]) && mostly_beside(rank.ops[i], full.moving)) {
         metrics.overlapped_compute_ns += length(rank.ops[i]);
         metrics.overlapped_compute_alone_ns += length(rank.ops_compute_only[i]);
@@ -131,10 +166,19 @@ void account_contention(const StepProfile& profile,
   }
 }
 
+/// Waiting and exposed waiting of a rank in the full pass.
+std::pair<std::int64_t, std::int64_t> waiting_of(const StepProfile& profile,
+                                                 const RankProfile& rank,
+                                                 const LastStarts& last_start) {
+  const PassSets full = sort_pass(profile.is_exchange, rank.ops, last_start);
+  const IntervalSet waiting = full.waiting.intersected(IntervalSet({rank.step}));
+  return {waiting.length_ns(), waiting.minus(full.compute).length_ns()};
+}
+
 RankMetrics metrics_of_rank(const StepProfile& profile,
                             const RankProfile& rank,
-                            const std::vector<std::int64_t>& last_start,
-                            const std::vector<std::int64_t>& last_start_comm_only) {
+                            const LastStarts& last_start,
+                            const LastStarts& last_start_comm_only) {
   const IntervalSet step({rank.step});
   const PassSets full = sort_pass(profile.is_exchange, rank.ops, last_start);
   const PassSets alone = sort_pass(profile.is_exchange,
@@ -201,12 +245,18 @@ std::vector<double> mean_steps(const std::vector<double>& slowest, std::size_t n
 
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile) {
   check_sizes(profile);
-  const LastStarts full = last_starts(profile, &RankProfile::ops);
-  const LastStarts comm_only = last_starts(profile, &RankProfile::ops_comm_only);
+  const auto full = last_starts(profile, &RankProfile::ops, 0);
+  const auto early = last_starts(profile, &RankProfile::ops, -1);
+  const auto late = last_starts(profile, &RankProfile::ops, 1);
+  const auto comm_only = last_starts(profile, &RankProfile::ops_comm_only, 0);
   std::vector<RankMetrics> result;
-  for (const RankProfile& rank : profile.ranks) {
-    result.push_back(metrics_of_rank(
-        profile, rank, full.at(rank.exchange_group), comm_only.at(rank.exchange_group)));
+  for (std::size_t i = 0; i < profile.ranks.size(); ++i) {
+    const auto& rank = profile.ranks[i];
+    auto& metrics = result.emplace_back(metrics_of_rank(profile, rank, full[i], comm_only[i]));
+    std::tie(metrics.least_waiting_ns, metrics.least_exposed_waiting_ns) =
+        waiting_of(profile, rank, early[i]);
+    std::tie(metrics.most_waiting_ns, metrics.most_exposed_waiting_ns) =
+        waiting_of(profile, rank, late[i]);
   }
   return result;
 }

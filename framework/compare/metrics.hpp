@@ -7,16 +7,21 @@
 // hand-off, launch, other. So, exactly:
 //
 //   W = |C| + exposed moving + exposed waiting + hand-off + launch + other idle
-//   |C| = compute of the baseline + split tax + contention,  where
+//   |C| = compute of the baseline + split tax + contention + differences between passes,  where
 //     split tax  = compute-only pass of this policy - compute-only pass of the baseline
-//     contention = |C| - compute-only pass of this policy
+//     contention = over the ops beside which an exchange runs: full pass - compute-only pass
 //
 //   exposed moving  = |moving \ C|               exposed waiting = |waiting \ moving \ C|
+// When the last rank has started is known as well as the clocks of the ranks are (clock_error_ns):
+// waiting has a least and a most, with all other ranks as early or as late as the bounds allow.
+// Moving has the rest, because waiting and moving together are of this rank's clock alone.
+//
 //   hand-off = waits for the baton, launch = from getting the baton to the op's start; both only
 //   where neither compute nor exchange runs
 //
 // The timed steps carry no events, so the decomposed (profiled) step differs from the measured one;
-// that difference is the residual: p50 of the timed steps = sum of the terms + residual. Where an
+// that, and what ops without an exchange beside them differ by between the passes, is the residual:
+// p50 of the timed steps = sum of the terms + residual. Where an
 // iteration has several steps, both sides are of its mean step.
 #pragma once
 
@@ -51,6 +56,7 @@ struct RankProfile {
   std::vector<Interval> ops_comm_only;
   std::vector<std::int64_t> enqueued_ns;       ///< full pass; -1 = not known
   std::vector<std::int64_t> hand_off_wait_ns;  ///< full pass; -1 = not known
+  std::int64_t clock_error_ns = 0;             ///< how far all times may be off rank 0's clock
 };
 
 /// One profiled step of all ranks; every rank walked the same schedule.
@@ -69,10 +75,15 @@ struct RankMetrics {
   std::int64_t hidden_ns = 0;  ///< moving beside compute; moving = hidden + exposed moving
   std::int64_t exposed_moving_ns = 0;
   std::int64_t exposed_waiting_ns = 0;
+  std::int64_t least_waiting_ns = 0;  ///< as the errors of the clocks allow
+  std::int64_t most_waiting_ns = 0;
+  std::int64_t least_exposed_waiting_ns = 0;
+  std::int64_t most_exposed_waiting_ns = 0;
   std::int64_t hand_off_ns = 0;
   std::int64_t launch_ns = 0;
   std::int64_t other_idle_ns = 0;
 
+  std::int64_t contention_ns = 0;        ///< what ops beside exchange take longer than alone
   std::int64_t compute_only_ns = 0;      ///< busy time of the compute-only pass
   std::int64_t comm_only_moving_ns = 0;  ///< of the comm-only pass
   std::int64_t comm_only_waiting_ns = 0;
@@ -88,21 +99,31 @@ struct RankMetrics {
 /// One entry a rank. ContractError where vectors differ in length or a rank's step did not run.
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile);
 
+/// What a time of waiting may be, by the errors of the clocks; its time of moving then is as much
+/// shorter or longer.
+struct ClockBounds {
+  double least = 0;
+  double most = 0;
+};
+
 /// The terms of a step, nanoseconds; they add up to `measured`.
 struct Decomposition {
   double compute = 0;     ///< the baseline's compute-only pass (without a baseline: this policy's)
   double split_tax = 0;   ///< 0 without a baseline
-  double contention = 0;  ///< negative where compute was faster in the full pass
+  double contention = 0;  ///< negative where ops were faster beside the exchange
   double exposed_moving = 0;
   double exposed_waiting = 0;
   double hand_off = 0;
   double launch = 0;
   double other_idle = 0;
-  double residual = 0;  ///< measured minus all of the above
+  double residual = 0;  ///< measured minus all of the above: what is not explained
   double measured = 0;  ///< p50 of the timed iterations, of their mean step
+  ClockBounds waiting;  ///< of exposed_waiting; exposed_moving has the rest
 
-  /// Sum of the terms without the residual: the mean profiled step of the slowest rank.
-  double profiled() const;
+  double profiled = 0;  ///< the mean profiled step of the slowest rank
+
+  /// Sum of the terms without the residual.
+  double explained() const;
 };
 
 /// Metrics of one policy. Nanoseconds are means over the profiled steps, of the slowest rank of
@@ -116,6 +137,7 @@ struct PolicyMetrics {
   std::optional<double> hidden_share_with_waiting;
   double waiting_ns = 0;                         ///< mean over ranks and steps, hidden or not
   double moving_ns = 0;                          ///< mean over ranks and steps
+  ClockBounds waiting_bounds_ns;                 ///< of waiting_ns
   std::optional<double> split_tax_factor;        ///< M7: compute-only over the baseline's
   std::optional<double> comm_split_factor;       ///< M7 for moving time of the comm-only pass
   std::optional<double> contention_factor;       ///< M8: overlapped compute over the same ops alone

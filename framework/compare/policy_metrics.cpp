@@ -17,9 +17,14 @@ constexpr std::array kFields = {&RankMetrics::step_ns,
                                 &RankMetrics::hidden_ns,
                                 &RankMetrics::exposed_moving_ns,
                                 &RankMetrics::exposed_waiting_ns,
+                                &RankMetrics::least_waiting_ns,
+                                &RankMetrics::most_waiting_ns,
+                                &RankMetrics::least_exposed_waiting_ns,
+                                &RankMetrics::most_exposed_waiting_ns,
                                 &RankMetrics::hand_off_ns,
                                 &RankMetrics::launch_ns,
                                 &RankMetrics::other_idle_ns,
+                                &RankMetrics::contention_ns,
                                 &RankMetrics::compute_only_ns,
                                 &RankMetrics::comm_only_moving_ns,
                                 &RankMetrics::comm_only_waiting_ns,
@@ -47,9 +52,12 @@ void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* ba
   const double whole = baseline == nullptr ? own : static_cast<double>(baseline->compute_only_ns);
   sum.compute += whole;
   sum.split_tax += own - whole;
-  sum.contention += static_cast<double>(rank.compute_ns) - own;
+  sum.contention += static_cast<double>(rank.contention_ns);
+  sum.profiled += static_cast<double>(rank.step_ns);
   sum.exposed_moving += static_cast<double>(rank.exposed_moving_ns);
   sum.exposed_waiting += static_cast<double>(rank.exposed_waiting_ns);
+  sum.waiting.least += static_cast<double>(rank.least_exposed_waiting_ns);
+  sum.waiting.most += static_cast<double>(rank.most_exposed_waiting_ns);
   sum.hand_off += static_cast<double>(rank.hand_off_ns);
   sum.launch += static_cast<double>(rank.launch_ns);
   sum.other_idle += static_cast<double>(rank.other_idle_ns);
@@ -59,8 +67,11 @@ void divide(Decomposition& sum, double count) {
   for (double* term : {&sum.compute,
                        &sum.split_tax,
                        &sum.contention,
+                       &sum.profiled,
                        &sum.exposed_moving,
                        &sum.exposed_waiting,
+                       &sum.waiting.least,
+                       &sum.waiting.most,
                        &sum.hand_off,
                        &sum.launch,
                        &sum.other_idle}) {
@@ -113,7 +124,7 @@ void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
 
 }  // namespace
 
-double Decomposition::profiled() const {
+double Decomposition::explained() const {
   return compute + split_tax + contention + exposed_moving + exposed_waiting + hand_off + launch +
          other_idle;
 }
@@ -151,11 +162,13 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   }
   divide(metrics.decomposition, static_cast<double>(num_steps));
   metrics.decomposition.measured = measured_ns;
-  metrics.decomposition.residual = measured_ns - metrics.decomposition.profiled();
+  metrics.decomposition.residual = measured_ns - metrics.decomposition.explained();
   metrics.ideal_ns /= static_cast<double>(num_steps);
   const double samples = static_cast<double>(num_steps) * static_cast<double>(num_ranks);
   metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
   metrics.moving_ns = static_cast<double>(pooled.moving_ns) / samples;
+  metrics.waiting_bounds_ns = {static_cast<double>(pooled.least_waiting_ns) / samples,
+                               static_cast<double>(pooled.most_waiting_ns) / samples};
   metrics.hand_off_wait_ns = statistics(hand_off_waits(profiles));
   set_factors(pooled, metrics);
   if (has_baseline) {

@@ -97,7 +97,8 @@ RankProfile to_rank_profile(const RankFile& file, const RecordedProfile& profile
           .ops_compute_only = to_intervals(profile.pass(PassKind::compute_only).ops),
           .ops_comm_only = to_intervals(profile.pass(PassKind::comm_only).ops),
           .enqueued_ns = profile.enqueued_ns,
-          .hand_off_wait_ns = profile.hand_off_wait_ns};
+          .hand_off_wait_ns = profile.hand_off_wait_ns,
+          .clock_error_ns = profile.clock_error_ns};
 }
 
 std::vector<StepProfile> collect_profiles(const PolicyFolder& folder) {
@@ -199,6 +200,7 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     complete.run_drift = run_drift(means, rounds);
     complete.round_drift = round_drift(means, rounds);
     complete.hole = std::move(steps.hole);
+    complete.most_iterations = steps.most_iterations;
     complete.decisions = std::move(steps.decisions);
     complete.timed_steps = std::move(steps.finished);
     complete.scalars = RecordedScalars(files);

@@ -46,6 +46,7 @@ struct PolicyResult {
   Statistics step_ns;                 ///< of the mean step of each timed iteration
   std::vector<double> step_times_ns;  ///< what step_ns is of, in the order of time
   std::vector<TimedStep> timed_steps;
+  std::int64_t most_iterations = 0;  ///< that the run would have taken at most
   /// Of each round the median of its iterations' mean steps, slowest ranks; NaN where there is
   /// none.
   std::vector<double> round_ns;
@@ -65,6 +66,11 @@ struct PolicyResult {
   TrafficTotals traffic;
 
   bool is_complete() const { return problem.empty(); }
+
+  /// Whether it ended before its last iteration because it was measured precisely enough.
+  bool has_ended_early() const {
+    return is_complete() && status == "complete" && step_ns.count < most_iterations && hole.empty();
+  }
 
   /// Whether all was there that a complete result has, or the run itself says why it is not.
   bool is_read() const {

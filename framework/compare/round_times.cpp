@@ -11,8 +11,12 @@
 namespace dovetail {
 
 std::vector<std::int64_t> rounds_of_iterations(const RankFile& file, std::size_t iterations) {
-  return file.has(path::kRound) ? file.read<std::int64_t>(path::kRound).values
-                                : std::vector<std::int64_t>(iterations, 0);
+  std::vector<std::int64_t> rounds(iterations, 0);
+  if (file.has(path::kRound)) {
+    rounds = file.read<std::int64_t>(path::kRound).values;
+    rounds.resize(iterations, -1);
+  }
+  return rounds;
 }
 
 std::vector<double> round_times(const RankFile& file, const std::vector<double>& means) {

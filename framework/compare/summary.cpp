@@ -50,6 +50,8 @@ void add_times(const PolicyResult& result, Json& json) {
   json["rounds_ns"] = rounds_json(result);
   json["step_kinds"] = kinds_json(merged_kinds(result.timed_steps));
   json["drift"] = drift_json(result);
+  json["most_iterations"] = result.most_iterations;
+  json["ended_early"] = result.has_ended_early();
   json["each_step"] = kinds_json(kinds_of_steps(result.timed_steps));
 }
 
@@ -85,6 +87,8 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"step_kinds", nullptr},
                {"each_step", nullptr},
                {"drift", nullptr},
+               {"most_iterations", nullptr},
+               {"ended_early", nullptr},
                {"speed_up", nullptr},
                {"speed_up_interval", nullptr},
                {"speed_up_counts", nullptr},

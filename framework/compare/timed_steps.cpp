@@ -15,7 +15,16 @@ namespace {
 std::vector<std::vector<std::int64_t>> read_step_times(const PolicyFolder& folder) {
   std::vector<std::vector<std::int64_t>> all;
   for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
-    all.push_back(folder.rank(rank).read<std::int64_t>(path::kStepNs).values);
+    const RankFile& file = folder.rank(rank);
+    auto values = file.read<std::int64_t>(path::kStepNs).values;
+    const auto end = file.timed_iterations() * file.shape(path::kStepNs).at(1);
+    if (std::any_of(values.begin() + end, values.end(), [](auto ns) { return ns >= 0; })) {
+      throw InputError(file.path().string() + ": " + path::kStepNs +
+                       " has times behind iteration " + std::to_string(file.timed_iterations()) +
+                       ", the last one");
+    }
+    values.resize(static_cast<std::size_t>(end));
+    all.push_back(std::move(values));
     if (all.back().size() != all.front().size()) {
       throw InputError(folder.rank(rank).path().string() + ": " + path::kStepNs + " has " +
                        counted(std::ssize(all.back()), "step") + " against " +
@@ -45,11 +54,11 @@ std::string describe_hole(const std::vector<std::vector<std::int64_t>>& step_ns)
 /// /timing/decision of a rank: on all of them the same.
 class Decisions {
  public:
-  Decisions(const RankFile& file, std::size_t num_steps)
+  explicit Decisions(const RankFile& file)
       : path_(file.path().string()),
         table_(file.read<std::int64_t>(path::kDecision).values),
         columns_(static_cast<std::size_t>(num_decision_columns(file.schema_version()))) {
-    if (table_.size() != num_steps * columns_) {
+    if (table_.size() != file.read<std::int64_t>(path::kStepNs).values.size() * columns_) {
       throw InputError(path_ + ": " + path::kDecision + " has not one row of " +
                        std::to_string(columns_) + " for each step");
     }
@@ -122,8 +131,9 @@ std::string DecisionCounts::describe_graphs() const {
 
 TimedSteps read_timed_steps(const PolicyFolder& folder) {
   const auto step_ns = read_step_times(folder);
-  const Decisions decisions(folder.rank(0), step_ns.front().size());
+  const Decisions decisions(folder.rank(0));
   TimedSteps steps;
+  steps.most_iterations = folder.rank(0).shape(path::kStepNs).at(0);
   steps.ns = slowest_ranks(step_ns);
   steps.num_steps = static_cast<std::size_t>(folder.rank(0).shape(path::kStepNs).at(1));
   steps.hole = describe_hole(step_ns);

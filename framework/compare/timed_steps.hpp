@@ -31,7 +31,8 @@ struct DecisionCounts {
 struct TimedSteps {
   /// Of the slowest rank; NaN where a rank has not finished the step. [iterations x steps]
   std::vector<double> ns;
-  std::size_t num_steps = 0;  ///< of an iteration
+  std::size_t num_steps = 0;         ///< of an iteration
+  std::int64_t most_iterations = 0;  ///< that were asked for
   /// "1 of 3 timed steps have no time (the first: rank 1, step 2)"; empty where all have one.
   std::string hole;
   DecisionCounts decisions;

@@ -30,6 +30,10 @@ enum class PositionKind { text, mrope };
 /// passes over seeded tokens, or with seeded random values.
 enum class ContextFill { prefill, random };
 
+/// How NCCL may move rows between the GPUs of a host: as it chooses; by reading and writing each
+/// other's memory; through the host's memory; through the network.
+enum class Fabric { automatic, nvlink, shared_memory, socket };
+
 /// How a policy's outputs are compared with the baseline's; none = not at all.
 enum class VerifyMode { none, bitwise, tolerance };
 
@@ -85,6 +89,12 @@ struct EnumNames<PositionKind> {
 template <>
 struct EnumNames<ContextFill> {
   static constexpr std::array<std::string_view, 2> kTable = {"prefill", "random"};
+};
+
+template <>
+struct EnumNames<Fabric> {
+  static constexpr std::array<std::string_view, 4> kTable = {
+      "auto", "nvlink", "shared_memory", "socket"};
 };
 
 template <>

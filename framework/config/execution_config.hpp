@@ -39,6 +39,11 @@ inline constexpr const char* kControlPolicy = "control";
 
 inline constexpr int kMostRounds = 1000;
 
+/// `precision` ends no run with fewer rounds, or of one round with fewer iterations: few samples
+/// look alike by chance now and then, and each look is another chance.
+inline constexpr int kLeastPreciseRounds = 6;
+inline constexpr int kLeastPreciseIterations = 20;
+
 /// Every field may be overridden in a policy; validate refuses that for a few.
 struct ExecutionConfig {
   DeviceKind device = DeviceKind::automatic;
@@ -49,6 +54,8 @@ struct ExecutionConfig {
   int rounds = 0;                ///< parts that timed iterations are cut into; 0 = as many as
                                  ///< framework/plan/rounds.hpp says
   std::uint64_t round_seed = 1;  ///< of the order of policies in the rounds
+  double precision = 0;          ///< of step times, at which a run ends before `iterations`: the
+                                 ///< half-width of their 95 % interval, as a share; 0 = none
   bool control = false;          ///< run the baseline a second time, as policy `control`
   GraphMode graph = GraphMode::none;
   /// Tokens of a ubatch that steps on a GPU are padded to, ascending; nothing = `auto`: no padding
@@ -158,6 +165,14 @@ struct ExecutionConfig {
             "Rounds in experiments/README.md.")
         .same_in_all_policies();
     keys.seed("round_seed", &E::round_seed, "What the order of policies in rounds is drawn from.")
+        .same_in_all_policies();
+    keys.number("precision",
+                &E::precision,
+                0.0,
+                1.0,
+                "Above 0: `iterations` are the most. The run ends where the 95 % intervals of all "
+                "step times lie within that share of them, after 6 rounds or, of a run of one "
+                "round, 20 iterations at least. `rounds: 0` then takes up to 20.")
         .same_in_all_policies();
     keys.truth("control",
                &E::control,

@@ -34,6 +34,20 @@ std::string in_policy(const KeyInfo& info) {
   return can_be_in_policy(info) ? "yes" : "no";
 }
 
+/// Joined by commas, in lines of a document.
+std::string in_lines(const std::vector<std::string>& names) {
+  constexpr std::size_t width = 118;
+  std::string text;
+  std::size_t line = 0;
+  for (const auto& name : names) {
+    const bool fits = line + name.size() + 2 <= width;
+    text += text.empty() ? "" : fits ? ", " : ",\n";
+    line = fits ? line + name.size() + 2 : name.size();
+    text += name;
+  }
+  return text;
+}
+
 }  // namespace
 
 std::vector<KeyInfo> experiment_keys() {
@@ -56,7 +70,7 @@ std::string write_keys_as_markdown() {
     }
   }
   return text + "\nA policy may state every `execution` key for itself, but not these:\n" +
-         join_names(common) + ".\n";
+         in_lines(common) + ".\n";
 }
 
 std::string write_keys_as_text() {

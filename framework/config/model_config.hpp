@@ -82,7 +82,8 @@ struct ModelConfig {
 };
 
 struct ParallelConfig {
-  int expert_parallel = 1;  ///< ranks of an ep group
+  int expert_parallel = 1;            ///< ranks of an ep group
+  Fabric fabric = Fabric::automatic;  ///< between GPUs of a host
 
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
 
@@ -94,6 +95,11 @@ struct ParallelConfig {
         1,
         Limits::kCount,
         "Ranks of a group that exchanges tokens. The number of all ranks is a multiple of it.");
+    keys.one_of("fabric",
+                &ParallelConfig::fabric,
+                "On GPUs: what NCCL may use between those of a host. `auto`: what it chooses; "
+                "`nvlink`: they reach each other's memory, over NVLink or PCIe; `shared_memory`: "
+                "the host's memory; `socket`: TCP sockets, between hosts as well.");
   }
 };
 

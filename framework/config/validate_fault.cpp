@@ -44,6 +44,12 @@ class FaultValidator {
       fail("phase",
            "unknown phase '" + printable(fault_.phase) + "'; known: " + join_names(phases));
     }
+    if (loaded_.experiment.execution.precision > 0) {
+      fail("iteration",
+           std::to_string(fault_.iteration) +
+               ", before which execution.precision may end a policy; allowed: execution.precision "
+               "0");
+    }
     check_policies();
     if (fault_.iteration == kContextIteration) {
       check_in_context();

@@ -10,22 +10,27 @@
 namespace dovetail {
 namespace {
 
-constexpr int kMostRoundsUnasked = 5;
 constexpr int kTurnsOfARound = 2;
 
 }  // namespace
 
-int num_rounds(int asked, int variants, std::span<const int> iterations) {
+int num_rounds(int asked, int variants, std::span<const int> iterations, int most_unasked) {
   DOVETAIL_CHECK(!iterations.empty() && variants > 0, "no policy or no variant");
   if (asked > 0) {
     return asked;
   }
   const int fewest = *std::min_element(iterations.begin(), iterations.end());
-  return std::clamp(fewest / (kTurnsOfARound * variants), 1, kMostRoundsUnasked);
+  return std::clamp(fewest / (kTurnsOfARound * variants), 1, most_unasked);
 }
 
-int rounds_of_run(int asked, int variants, std::span<const int> iterations, bool on_gpu) {
-  return num_rounds(asked == 0 && on_gpu ? 1 : asked, variants, iterations);
+int rounds_of_run(const ExecutionConfig& execution,
+                  int variants,
+                  std::span<const int> iterations,
+                  bool on_gpu) {
+  return num_rounds(execution.rounds == 0 && on_gpu ? 1 : execution.rounds,
+                    variants,
+                    iterations,
+                    execution.precision > 0 ? kMostRoundsToEnd : kMostRoundsUnasked);
 }
 
 std::vector<int> round_ends(int iterations, int variants, int rounds) {
@@ -35,6 +40,21 @@ std::vector<int> round_ends(int iterations, int variants, int rounds) {
   std::vector<int> ends;
   for (int round = 1; round <= rounds; ++round) {
     ends.push_back(left_over + variants * static_cast<int>(turns * round / rounds));
+  }
+  return ends;
+}
+
+std::vector<int> looks(int iterations, int variants, int least) {
+  const int left_over = iterations % variants;
+  std::vector<int> ends;
+  int next = least;
+  while (next < iterations) {
+    const int turns = (std::max(next - left_over, 1) + variants - 1) / variants;
+    ends.push_back(left_over + turns * variants);
+    next = ends.back() + std::max(1, ends.back() / 10);
+  }
+  if (ends.empty() || ends.back() < iterations) {
+    ends.push_back(iterations);
   }
   return ends;
 }

@@ -7,25 +7,45 @@
 #include <span>
 #include <vector>
 
+#include "framework/config/execution_config.hpp"
+
 namespace dovetail {
 
 /// Warm-up iterations of a policy at the begin of each round but the first, where other policies
 /// have run in between; none without warm-up.
 inline constexpr int kRoundWarmup = 1;
 
-/// How many rounds a run has: `asked`, or where that is 0 one for each 2 iterations of each variant
-/// in the policy that has fewest, at most 5 and at least 1. Five is what an interval needs to be of
-/// use (half-width: 1.2 standard deviations; three rounds: 2.5), and each round costs a warm-up
-/// iteration; a run of 10 iterations then grows by a third, one of 3 not at all. Pure.
-int num_rounds(int asked, int variants, std::span<const int> iterations);
+/// Rounds that a run has at most where none are asked for, and where it may end early
+/// (`execution.precision`).
+inline constexpr int kMostRoundsUnasked = 5;
+inline constexpr int kMostRoundsToEnd = 20;
 
-/// Likewise of a run that asks for `asked`. On a GPU, where each round costs an engine with its
-/// captures, it has one unless asked. Pure.
-int rounds_of_run(int asked, int variants, std::span<const int> iterations, bool on_gpu);
+/// How many rounds a run has: `asked`, or where that is 0 one for each 2 iterations of each variant
+/// in the policy that has fewest, at most `most_unasked` and at least 1. Five is what an interval
+/// needs to be of use (half-width: 1.2 standard deviations; three rounds: 2.5), and each round
+/// costs a warm-up iteration; a run of 10 iterations then grows by a third, one of 3 not at all.
+/// Pure.
+int num_rounds(int asked,
+               int variants,
+               std::span<const int> iterations,
+               int most_unasked = kMostRoundsUnasked);
+
+/// Likewise of a run: `execution` has what is the same in all policies. On a GPU, where each round
+/// costs an engine with its captures, it has one unless asked. Pure.
+int rounds_of_run(const ExecutionConfig& execution,
+                  int variants,
+                  std::span<const int> iterations,
+                  bool on_gpu);
 
 /// Of each round the end of its iterations. Each has whole turns of the variants, as equally many
 /// as can be; what is left over belongs to the first. Needs at least one turn for each. Pure.
 std::vector<int> round_ends(int iterations, int variants, int rounds);
+
+/// Of a run of one round that may end early: after which of its iterations that is looked at,
+/// ascending, the last one is `iterations`. From `least` on, each time a tenth more than the last
+/// time: each look is another chance of an interval that is narrow by chance. Whole turns of the
+/// variants behind what is left over. Pure.
+std::vector<int> looks(int iterations, int variants, int least);
 
 /// The order in which policies run in a round, as indices. One round, or the first, third, ... of
 /// several: drawn from the seed; the one behind it runs backwards, so that what grows steadily

@@ -59,6 +59,9 @@ StepTimeSetting step_time_setting(const Experiment& experiment,
       {"phase", to_string(experiment.workload.phase)},
       {"routing", std::visit(DescribeRouting{}, experiment.workload.routing)},
   };
+  if (experiment.parallel.fabric != Fabric::automatic) {
+    values["fabric"] = to_string(experiment.parallel.fabric);
+  }
   if (resolved.on_gpu()) {
     values["padded_capacity"] = execution.padded_capacity;
     if (execution.graph_sizes) {

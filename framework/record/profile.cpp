@@ -6,21 +6,14 @@
 namespace dovetail {
 namespace {
 
-/// The latest time and the largest offset of a clock that are believed, 73 years: differences of
-/// them fit into an int64.
-constexpr std::int64_t kMaxTimeNs = std::int64_t{1} << 61;
-
 /// The integer tables of /timing that describe profiled steps.
 class ProfileTables {
  public:
   explicit ProfileTables(const RankFile& file)
       : file_(file),
         schedules_(file.schedules()),
-        offset_ns_(file.integer(attribute::kClockOffsetNs, path::kTiming)) {
-    if (offset_ns_ < -kMaxTimeNs || offset_ns_ > kMaxTimeNs) {
-      fail(std::string(path::kTiming) + ": " + attribute::kClockOffsetNs + " " +
-           std::to_string(offset_ns_) + " is no offset of a clock");
-    }
+        clock_(file.clock()),
+        device_error_ns_(file.device_clock_error_ns()) {
     num_profiled_ = file.shape(path::kOps).at(0);
     max_ops_ = file.shape(path::kOps).at(1);
     passes_ = {read(path::kOps, {num_profiled_, max_ops_, 2}),
@@ -68,7 +61,11 @@ class ProfileTables {
       fail(std::string(dataset) + ": entry " + std::to_string(index) + " ends at " +
            std::to_string(end) + " ns, before its start at " + std::to_string(start) + " ns");
     }
-    return {start + offset_ns_, believed(end, dataset) + offset_ns_};
+    return {on_rank_zero(start), on_rank_zero(believed(end, dataset))};
+  }
+
+  std::int64_t on_rank_zero(std::int64_t time_ns) const {
+    return time_ns + clock_.offset_ns(time_ns);
   }
 
   std::int64_t believed(std::int64_t time_ns, const char* dataset) const {
@@ -101,10 +98,12 @@ class ProfileTables {
         result.passes[pass].ops.push_back(span(passes_[pass], i * max_ops_ + op, pass_paths[pass]));
       }
     }
+    const auto began_ns = steps_[static_cast<std::size_t>(i) * 6];
+    result.clock_error_ns = clock_.error_ns(began_ns) + device_error_ns_;
     for (std::int64_t op = 0; op < num_ops; ++op) {
       const auto at = static_cast<std::size_t>(i * max_ops_ + op);
       result.enqueued_ns.push_back(
-          enqueued_[at] < 0 ? -1 : believed(enqueued_[at], path::kEnqueuedNs) + offset_ns_);
+          enqueued_[at] < 0 ? -1 : on_rank_zero(believed(enqueued_[at], path::kEnqueuedNs)));
       result.hand_off_wait_ns.push_back(believed(hand_off_wait_[at], path::kHandOffWaitNs));
     }
     return result;
@@ -112,7 +111,8 @@ class ProfileTables {
 
   const RankFile& file_;
   std::vector<ScheduleRecord> schedules_;
-  std::int64_t offset_ns_;
+  RankClock clock_;
+  std::int64_t device_error_ns_;
   std::int64_t num_profiled_ = 0;
   std::int64_t max_ops_ = 0;
   std::array<std::vector<std::int64_t>, 3> passes_;

@@ -33,6 +33,7 @@ struct RecordedProfile {
   std::array<RecordedPass, 3> passes;     ///< by PassKind
   std::vector<std::int64_t> enqueued_ns;  ///< one an op, full pass; -1 = not known
   std::vector<std::int64_t> hand_off_wait_ns;  ///< one an op, full pass; -1 = not known
+  std::int64_t clock_error_ns = 0;             ///< how far all these times may be off together
 
   bool ran() const { return schedule >= 0; }
 
@@ -40,8 +41,8 @@ struct RecordedProfile {
 };
 
 /// All profiled steps, in order of iterations, then steps; empty where none was asked for. One
-/// whose full pass did not run to its end has schedule -1 and no ops. The attribute clock_offset_ns
-/// of /timing is added to every time. Throws InputError naming file and dataset where shapes
+/// whose full pass did not run to its end has schedule -1 and no ops. RankFile::clock() puts
+/// every time on rank 0's clock. Throws InputError naming file and dataset where shapes
 /// contradict one another, a schedule is not in the file, or an end lies before its start.
 std::vector<RecordedProfile> read_profiles(const RankFile& file);
 

@@ -145,11 +145,16 @@ std::int64_t RankFile::num_variants() const {
   return has(path::kPoisonedHash) ? std::max<std::int64_t>(1, shape(path::kPoisonedHash).at(0)) : 1;
 }
 
-std::int64_t RankFile::clock_error_ns() const {
-  const std::int64_t own = integer(attribute::kClockErrorNs, path::kTiming);
-  return has_attribute(attribute::kDeviceClockErrorNs, path::kTiming)
-             ? own + integer(attribute::kDeviceClockErrorNs, path::kTiming)
-             : own;
+std::int64_t RankFile::timed_iterations() const {
+  const auto rows = shape(path::kStepNs).at(0);
+  const auto run = has_attribute(attribute::kIterationsRun, path::kTiming)
+                       ? integer(attribute::kIterationsRun, path::kTiming)
+                       : -1;
+  if (run > rows) {
+    throw InputError(this->path().string() + ": " + attribute::kIterationsRun + " is " +
+                     std::to_string(run) + " of " + std::to_string(rows));
+  }
+  return run < 0 || status() != RunStatus::complete ? rows : run;
 }
 
 std::int64_t RankFile::scalar(const std::string& dataset) const {

@@ -9,6 +9,7 @@
 
 #include "framework/base/types.hpp"
 #include "framework/record/hdf5.hpp"
+#include "framework/record/rank_clock.hpp"
 #include "framework/record/read_handle.hpp"
 #include "framework/record/schema.hpp"
 
@@ -46,8 +47,18 @@ class RankFile {
   /// The batches that iterations took in turn; 1 in a file of before schema version 4.
   std::int64_t num_variants() const;
 
-  /// Bound of the error of this rank's recorded times on rank 0's clock: of the host's clock and,
-  /// on a GPU, of the device's against it.
+  /// How many of the rows of timed iterations have run, in a file that is complete: fewer than all
+  /// where the run ended early (execution.precision). InputError where there are not so many rows.
+  std::int64_t timed_iterations() const;
+
+  /// How this rank's clock stood to rank 0's; in a file of before schema version 6 one estimate.
+  /// InputError where what is recorded is no clock's (clock_problem).
+  RankClock clock() const;
+
+  /// What a GPU's clock adds to the bound of the error of clock(); 0 on the CPU.
+  std::int64_t device_clock_error_ns() const;
+
+  /// Bound of the error of all recorded times on rank 0's clock: both together.
   std::int64_t clock_error_ns() const;
 
   /// A scalar int64; -1 = not there, as in a file of an older version.

@@ -71,6 +71,14 @@ void RankRecorder::write_round_place(std::int64_t round, std::int64_t place) {
       .write_box({round}, {1}, std::as_bytes(std::span(&place, 1)));
 }
 
+void RankRecorder::write_clock(std::int64_t row, const ClockPoint& point) {
+  const std::array<std::int64_t, kNumClockColumns> values = {
+      point.at_ns, point.offset_ns, point.error_ns};
+  file()
+      .open_dataset(path::kClock)
+      .write_box({row, 0}, {1, kNumClockColumns}, std::as_bytes(std::span(values)));
+}
+
 void RankRecorder::write_start(std::int64_t iteration,
                                std::int64_t step,
                                std::int64_t round,

@@ -12,6 +12,7 @@
 #include "framework/base/graph_counters.hpp"
 #include "framework/base/types.hpp"
 #include "framework/record/hdf5.hpp"
+#include "framework/record/rank_clock.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -53,6 +54,9 @@ class RankRecorder {
 
   /// Before the first step of a round: the policy's place in the round's order.
   void write_round_place(std::int64_t round, std::int64_t place);
+
+  /// A row of /timing/clock: before or after a round, or the profiled iterations (clock_points).
+  void write_clock(std::int64_t row, const ClockPoint& point);
 
   /// Behind a timed step and before write_step: when it began, on this rank's clock.
   void write_start(std::int64_t iteration,

@@ -7,6 +7,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/record/rank_clock.hpp"
 
 namespace dovetail {
 namespace {
@@ -30,6 +31,8 @@ std::int64_t length_of(Dimension dimension, const RankFileSpec& spec) {
       return spec.steps;
     case Dimension::round:
       return spec.rounds;
+    case Dimension::clock_point:
+      return clock_points(spec.rounds);
     case Dimension::variant:
       return spec.variants;
     case Dimension::profiled_step:

@@ -22,7 +22,9 @@ enum class Dimension {
   iteration,  ///< timed
   step,       ///< of an iteration
   round,
-  column,  ///< of /timing/decision
+  clock_point,   ///< before and after each round, and the profiled iterations
+  clock_column,  ///< of /timing/clock
+  column,        ///< of /timing/decision
   variant,
   hash_column,    ///< of /hash
   profiled_step,  ///< profiled iterations x steps
@@ -46,9 +48,11 @@ enum class Dimension {
 
 template <>
 struct EnumNames<Dimension> {
-  static constexpr std::array<std::string_view, 23> kTable = {"iteration",
+  static constexpr std::array<std::string_view, 25> kTable = {"iteration",
                                                               "step",
                                                               "round",
+                                                              "point",
+                                                              "column",
                                                               "column",
                                                               "variant",
                                                               "column",

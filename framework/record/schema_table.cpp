@@ -3,6 +3,7 @@
 #include <string>
 
 #include "framework/base/registry.hpp"
+#include "framework/record/rank_clock.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -32,6 +33,10 @@ Value no_text(const Spec& /*spec*/) {
 
 Value decision_columns(const Spec& /*spec*/) {
   return std::string(kDecisionColumns);
+}
+
+Value clock_columns(const Spec& /*spec*/) {
+  return std::string(kClockColumns);
 }
 
 Value hash_columns(const Spec& /*spec*/) {
@@ -119,6 +124,8 @@ std::vector<AttributeRow> make_object_rows() {
   return {
       {path::kDecision, attribute::kColumns, text, "Names of the columns.",
        decision_columns, optional},
+      {path::kClock, attribute::kColumns, text, "Names of the columns.",
+       clock_columns, optional},
       {path::kHash, attribute::kColumns, text, "Names of the columns of its tables.",
        hash_columns, optional},
       {path::kGraphEagerSteps, attribute::kColumns, text, "Names of the reasons.",
@@ -127,7 +134,8 @@ std::vector<AttributeRow> make_object_rows() {
        "What aligning a GPU's clock adds to `clock_error_ns`; 0 on the CPU.",
        constant<0>, optional},
       {path::kTiming, attribute::kClockOffsetNs, integer,
-       "What to add to the rank's times to get rank 0's clock.", field<&Spec::clock_offset_ns>},
+       "What to add to the rank's times to get rank 0's clock: of the profiled iterations, else before "
+       "the first round. `/timing/clock` has the drift, too.", field<&Spec::clock_offset_ns>},
       {path::kTiming, attribute::kClockErrorNs, integer, "Bound of the error of that.",
        field<&Spec::clock_error_ns>},
       {path::kTiming, attribute::kRoundSeed, integer,
@@ -140,6 +148,10 @@ std::vector<AttributeRow> make_object_rows() {
        "When the first round began by the host's calendar, ns since 1970. Policies of equal numbers "
        "ran in the same rounds.",
        field<&Spec::rounds_began_ns>, optional},
+      {path::kTiming, attribute::kIterationsRun, integer,
+       "How many timed iterations have run; -1 before the end. In a complete file fewer than there "
+       "are rows where `execution.precision` was reached.",
+       constant<-1>, optional},
       {path::kTraffic, attribute::kFirstExpert, integer,
        "Global number of the rank's first expert.", field<&Spec::first_expert>},
       {kScheduleTable, attribute::kName, text, "Name of the schedule."},
@@ -169,6 +181,8 @@ std::optional<std::int64_t> fixed_length(Dimension dimension, std::int64_t schem
       return num_decision_columns(schema_version);
     case Dimension::hash_column:
       return kNumHashColumns;
+    case Dimension::clock_column:
+      return kNumClockColumns;
     case Dimension::pass:
     case Dimension::axis:
       return 3;

@@ -22,9 +22,9 @@ namespace dovetail {
 /// 3: the last two columns of /timing/decision, /timing/enqueue_ns, device_clock_error_ns, /graph,
 /// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route,
 /// /hash. 5: /rounding, `group` of schedules, rounds (/timing/start_ns, /timing/round,
-/// /timing/round_place). Files of older versions are still read: what theirs lack is not known
-/// (-1).
-inline constexpr std::int64_t kSchemaVersion = 5;
+/// /timing/round_place). 6: /timing/clock. Files of older versions are still read: what theirs lack
+/// is not known (-1).
+inline constexpr std::int64_t kSchemaVersion = 6;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
 /// Names of attributes; attribute_rows() says where they are and what they mean.
@@ -60,6 +60,7 @@ inline constexpr const char* kDeviceClockErrorNs = "device_clock_error_ns";
 inline constexpr const char* kRoundSeed = "round_seed";
 inline constexpr const char* kRoundWarmup = "round_warmup";
 inline constexpr const char* kRoundsBeganNs = "rounds_began_ns";
+inline constexpr const char* kIterationsRun = "iterations_run";
 inline constexpr const char* kColumns = "columns";
 inline constexpr const char* kFirstExpert = "first_expert";
 inline constexpr const char* kName = "name";
@@ -76,6 +77,7 @@ inline constexpr const char* kStepNs = "/timing/step_ns";
 inline constexpr const char* kStepStartNs = "/timing/start_ns";
 inline constexpr const char* kRound = "/timing/round";
 inline constexpr const char* kRoundPlace = "/timing/round_place";
+inline constexpr const char* kClock = "/timing/clock";
 inline constexpr const char* kDecision = "/timing/decision";
 inline constexpr const char* kStepEnqueueNs = "/timing/enqueue_ns";
 inline constexpr const char* kOps = "/timing/ops";
@@ -175,6 +177,11 @@ inline constexpr auto kDatasetRows = [] {
        "ran before and behind it."},
       {path::kRoundPlace, int64, {round}, "", 5,
        "The policy's place in the order of each round, from 0."},
+      {path::kClock, int64, {clock_point, clock_column}, "", 6,
+       "How the rank's clock stood to rank 0's before and after each round of the policy, and before "
+       "and after its profiled iterations, in ns: when, on the rank's clock; what to add to get rank "
+       "0's; the bound of the error of that. Between two of them the offset is the line within the "
+       "bounds that drifts least. -1: not estimated."},
       {path::kOps, int64, {profiled_step, op, start_end}, "ns", 2,
        "Start and end of each op as scheduled, in iterations run after the timed ones. A profiled "
        "step = profiled iteration x steps + step."},

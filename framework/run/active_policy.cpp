@@ -56,6 +56,7 @@ std::unique_ptr<ActivePolicy> PolicyMaker::make(const PolicyChoice& choice,
                                      .given = *active->given,
                                      .iteration = *active->iteration,
                                      .outputs = active->outputs,
+                                     .num_rounds = rounds.count,
                                      .on_iteration =
                                          [this, title = choice.title](int finished, int all) {
                                            progress_.show(title, finished, all);

@@ -17,6 +17,7 @@
 #include "framework/run/check_fault.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/experiment_points.hpp"
+#include "framework/run/fabric.hpp"
 #include "framework/run/recorded_inputs.hpp"
 #include "framework/step/torch_dtype.hpp"
 
@@ -49,7 +50,7 @@ bool has_rounds(const CheckedRun& run) {
   for (const auto& policy : run.experiment.policies) {
     iterations.push_back(policy.execution.iterations);
   }
-  return rounds_of_run(run.experiment.execution.rounds,
+  return rounds_of_run(run.experiment.execution,
                        run.experiment.workload.variants,
                        iterations,
                        run.place.device == DeviceKind::cuda) > 1;
@@ -161,7 +162,8 @@ ResolvedPlace planned_place(const Experiment& experiment,
   }
   return {.device = DeviceKind::cuda,
           .device_name = gpus.empty() ? kUnknownGpu : gpus.front().description,
-          .world_size = num_ranks};
+          .world_size = num_ranks,
+          .gpus_apart = what_fabric_forbids(experiment.parallel.fabric)};
 }
 
 CheckedRun check_run(const Experiment& experiment,
@@ -172,6 +174,7 @@ CheckedRun check_run(const Experiment& experiment,
   run.experiment = experiment;
   run.grid = make_grid(num_ranks, experiment.parallel.expert_parallel);
   run.place = planned_place(experiment, num_ranks, capabilities);
+  check_fabric(experiment, run.place.device);
   run.architecture = models.architectures.at(experiment.model.architecture)(experiment.model);
   const auto& dims = run.architecture->dims();
   owned_experts(dims.num_experts, run.grid.expert_parallel, EpRank(0));

@@ -9,6 +9,7 @@
 #include "framework/cuda/devices.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/run/assign_gpus.hpp"
+#include "framework/run/fabric.hpp"
 #include "framework/run/peer_reach.hpp"
 
 namespace dovetail {
@@ -93,8 +94,12 @@ Agreed assign_together(const Ranks& ranks, const std::vector<VisibleGpu>& gpus) 
   return agreed;
 }
 
-/// See why_apart. Collective over the world.
-std::string find_what_is_apart(const Ranks& ranks, int ordinal) {
+/// See why_apart. Collective over the world. Throws AgreedError where `fabric` asks for a way that
+/// is not there.
+std::string find_what_is_apart(const Ranks& ranks, int ordinal, Fabric fabric) {
+  if (auto why = what_fabric_forbids(fabric); !why.empty()) {
+    return why;
+  }
   const auto& world = ranks.groups.world;
   const RankReach own = {
       .host = ranks.session.host(),
@@ -103,11 +108,19 @@ std::string find_what_is_apart(const Ranks& ranks, int ordinal) {
       .forbidden = what_forbids_sharing(std::getenv)};  // NOLINT(concurrency-mt-unsafe)
   const auto texts = gather_texts(world, reach_text(own), ranks.wait);
   std::string why;
-  if (ranks.is_first()) {
+  run_on_all_ranks(world, ranks.wait, [&] {
+    if (!ranks.is_first()) {
+      return;
+    }
     std::vector<RankReach> all;
     std::transform(texts.begin(), texts.end(), std::back_inserter(all), parse_reach);
+    const auto no_way = why_no_way(all, ranks.grid.expert_parallel);
+    if (fabric == Fabric::nvlink && !no_way.empty()) {
+      throw InputError("parallel.fabric: nvlink needs GPUs that reach each other's memory, and " +
+                       no_way + "; allowed here: auto, shared_memory, socket");
+    }
     why = why_apart(all, ranks.grid.expert_parallel);
-  }
+  });
   broadcast_text(world, why, ranks.wait);
   return why;
 }
@@ -143,7 +156,8 @@ DevicePlacement choose_device(const RunContext& context) {
       return {.kind = DeviceKind::cuda,
               .ordinal = agreed.ordinal,
               .name = agreed.name,
-              .gpus_apart = find_what_is_apart(ranks, agreed.ordinal)};
+              .gpus_apart =
+                  find_what_is_apart(ranks, agreed.ordinal, context.experiment.parallel.fabric)};
     }
     choice.problem = agreed.problem;
     choice.any_visible = agreed.any_visible;

@@ -15,7 +15,8 @@ std::string what_needs_cpu(const Experiment& experiment);
 
 /// Resolves `execution.device`: auto is GPUs where every rank can have one of its own and no policy
 /// needs the CPU. Collective over the world. Throws AgreedError where GPUs are asked for and
-/// assign_gpus has a problem. Where auto takes the CPU and GPUs stay idle, rank 0 says why.
+/// assign_gpus has a problem, or `parallel.fabric: nvlink` where a way is missing. Where auto takes
+/// the CPU and GPUs stay idle, rank 0 says why.
 DevicePlacement choose_device(const RunContext& context);
 
 }  // namespace dovetail

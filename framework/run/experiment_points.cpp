@@ -13,6 +13,7 @@
 #include "framework/config/validate_fault.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/record/run_info.hpp"
+#include "framework/run/fabric.hpp"
 
 namespace dovetail {
 namespace {
@@ -81,6 +82,9 @@ ExperimentPoints read_points(const std::string& text,
   for (std::size_t point = 0; point < all.sweep.num_points(); ++point) {
     all.points.push_back(
         point_experiment(all.sweep, point, num_ranks, capabilities, options.allowed_faults));
+  }
+  if (!options.point) {
+    check_one_fabric(all.points);
   }
   return all;
 }

@@ -8,16 +8,41 @@
 namespace dovetail {
 namespace {
 
-std::string apart(const std::vector<RankReach>& ranks, std::size_t a, std::size_t b) {
+std::string no_way(const std::vector<RankReach>& ranks, std::size_t a, std::size_t b) {
   const auto& from = ranks[a];
   const auto& to = ranks[b];
-  const auto pair = "ranks " + std::to_string(a) + " and " + std::to_string(b);
-  if (from.host != to.host) {
-    return pair + " are on hosts " + from.host + " and " + to.host;
-  }
-  if (std::find(from.reached.begin(), from.reached.end(), to.uuid) == from.reached.end()) {
+  if (from.host == to.host &&
+      std::find(from.reached.begin(), from.reached.end(), to.uuid) == from.reached.end()) {
     return "rank " + std::to_string(a) + " does not see a way to the GPU of rank " +
            std::to_string(b);
+  }
+  return "";
+}
+
+std::string apart(const std::vector<RankReach>& ranks, std::size_t a, std::size_t b) {
+  return ranks[a].host == ranks[b].host
+             ? no_way(ranks, a, b)
+             : "ranks " + std::to_string(a) + " and " + std::to_string(b) + " are on hosts " +
+                   ranks[a].host + " and " + ranks[b].host;
+}
+
+/// What is wrong with a rank, or with two of a group; the first one that is found.
+std::string first_problem(const std::vector<RankReach>& ranks,
+                          int expert_parallel,
+                          const std::function<std::string(std::size_t)>& of_rank,
+                          const std::function<std::string(std::size_t, std::size_t)>& of_pair) {
+  const auto size = static_cast<std::size_t>(expert_parallel);
+  for (std::size_t a = 0; size > 1 && a < ranks.size(); ++a) {
+    if (auto why = of_rank(a); !why.empty()) {
+      return why;
+    }
+    const auto first = a / size * size;
+    for (std::size_t b = first; b < std::min(first + size, ranks.size()); ++b) {
+      auto why = a == b ? std::string() : of_pair(a, b);
+      if (!why.empty()) {
+        return why;
+      }
+    }
   }
   return "";
 }
@@ -25,20 +50,22 @@ std::string apart(const std::vector<RankReach>& ranks, std::size_t a, std::size_
 }  // namespace
 
 std::string why_apart(const std::vector<RankReach>& ranks, int expert_parallel) {
-  const auto size = static_cast<std::size_t>(expert_parallel);
-  for (std::size_t a = 0; size > 1 && a < ranks.size(); ++a) {
-    if (!ranks[a].forbidden.empty()) {
-      return ranks[a].forbidden + " on rank " + std::to_string(a);
-    }
-    const auto first = a / size * size;
-    for (std::size_t b = first; b < std::min(first + size, ranks.size()); ++b) {
-      auto why = a == b ? std::string() : apart(ranks, a, b);
-      if (!why.empty()) {
-        return why;
-      }
-    }
-  }
-  return "";
+  return first_problem(
+      ranks,
+      expert_parallel,
+      [&](std::size_t a) {
+        const auto& forbidden = ranks[a].forbidden;
+        return forbidden.empty() ? "" : forbidden + " on rank " + std::to_string(a);
+      },
+      [&](std::size_t a, std::size_t b) { return apart(ranks, a, b); });
+}
+
+std::string why_no_way(const std::vector<RankReach>& ranks, int expert_parallel) {
+  return first_problem(
+      ranks,
+      expert_parallel,
+      [](std::size_t) { return std::string(); },
+      [&](std::size_t a, std::size_t b) { return no_way(ranks, a, b); });
 }
 
 std::string what_forbids_sharing(const std::function<const char*(const char*)>& variable) {

@@ -20,6 +20,10 @@ struct RankReach {
 /// ranks. Empty = every group can. Pure.
 std::string why_apart(const std::vector<RankReach>& ranks, int expert_parallel);
 
+/// Of a group, those of one host: the first two whose GPUs do not reach each other's memory. Empty
+/// = all do. Pure.
+std::string why_no_way(const std::vector<RankReach>& ranks, int expert_parallel);
+
 /// "NCCL_P2P_DISABLE=1"; empty = nothing keeps NCCL from it. `variable` as std::getenv. Pure.
 std::string what_forbids_sharing(const std::function<const char*(const char*)>& variable);
 

@@ -28,8 +28,7 @@ void PolicyChecks::run_with_poisoned_exchange() {
 }
 
 void PolicyChecks::profile() {
-  const auto& record = setup_.run.experiment.record;
-  for (int i = 0; record.timing == TimingDetail::ops && i < record.profiled_iterations; ++i) {
+  for (int i = 0; i < setup_.run.experiment.record.profiled_iterations; ++i) {
     const int variant = i % setup_.workload.num_variants;
     for (int step = 0; step < num_steps(); ++step) {
       profiled_step(variant, step, i, i * num_steps() + step);

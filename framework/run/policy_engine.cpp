@@ -71,7 +71,7 @@ void PolicyEngine::warm_up() {
   }
 }
 
-bool PolicyEngine::timed_iteration(int iteration, int round) {
+bool PolicyEngine::timed_iteration(int iteration, int round, std::vector<std::int64_t>& step_ns) {
   const int counted = setup_.policy.execution.warmup + iteration;
   last_variant_ = variant_of(counted);
   setup_.iteration.poison_steps(last_variant_);
@@ -86,6 +86,7 @@ bool PolicyEngine::timed_iteration(int iteration, int round) {
     const auto report = steps_.driver().finish();
     traffic_ += report.traffic;
     recorder_.write_start(iteration, step, round, start_ns);
+    step_ns.push_back(end_ns - start_ns);
     recorder_.write_step(iteration,
                          step,
                          end_ns - start_ns,
@@ -113,9 +114,11 @@ void PolicyEngine::record_timed_iterations() {
 }
 
 void PolicyEngine::check() {
-  PolicyChecks checks(setup_, steps_, recorder_, hashes_);
-  checks.run_with_poisoned_exchange();
-  checks.profile();
+  PolicyChecks(setup_, steps_, recorder_, hashes_).run_with_poisoned_exchange();
+}
+
+void PolicyEngine::profile() {
+  PolicyChecks(setup_, steps_, recorder_, hashes_).profile();
 }
 
 OutputSelection PolicyEngine::context_selection() const {

@@ -32,8 +32,8 @@ class PolicyEngine {
   /// An untimed iteration of each variant.
   void run_each_variant();
 
-  /// Returns whether a rank asks for a graceful stop.
-  bool timed_iteration(int iteration, int round);
+  /// Appends this rank's step times. Returns whether a rank asks for a graceful stop.
+  bool timed_iteration(int iteration, int round, std::vector<std::int64_t>& step_ns);
 
   /// What the timed iterations have left: outputs of the last one of each variant, traffic of the
   /// last one.
@@ -44,6 +44,7 @@ class PolicyEngine {
 
   /// See policy_checks.hpp.
   void check();
+  void profile();
 
  private:
   OutputSelection context_selection() const;

@@ -16,6 +16,7 @@
 #include "framework/run/given_inputs.hpp"
 #include "framework/run/recorded_inputs.hpp"
 #include "framework/run/reference_run.hpp"
+#include "framework/run/stop_rule.hpp"
 #include "framework/run/taken_policies.hpp"
 
 namespace dovetail {
@@ -82,8 +83,9 @@ class PolicyLoop {
     for (const auto& one : measured_) {
       iterations.push_back(one.choice.policy.execution.iterations);
     }
+    stop_.emplace(setup_.run, experiment.execution.precision, measured_.size());
     rounds_.count =
-        rounds_of_run(experiment.execution.rounds, variants, iterations, setup_.device.is_gpu());
+        rounds_of_run(experiment.execution, variants, iterations, setup_.device.is_gpu());
     rounds_.began_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                            std::chrono::system_clock::now().time_since_epoch())
                            .count();
@@ -91,14 +93,17 @@ class PolicyLoop {
       one.ends = round_ends(one.choice.policy.execution.iterations, variants, rounds_.count);
     }
     try {
-      for (int round = 0; round < rounds_.count && !stopped_; ++round) {
+      bool is_enough = false;
+      for (int round = 0; round < rounds_.count && !stopped_ && !is_enough; ++round) {
         const auto order = order_of(round);
         for (std::size_t place = 0; place < order.size() && !stopped_; ++place) {
-          run_turn(measured_[order[place]], round, static_cast<int>(place));
+          run_turn(order[place], round, static_cast<int>(place));
         }
+        is_enough =
+            rounds_.count > 1 && !stopped_ && may_be_enough(round) && stop_->is_enough_of_rounds();
       }
       for (auto& one : measured_) {
-        conclude(one);
+        conclude(one, is_enough);
       }
     } catch (const AgreedError& error) {
       mark_others_failed(error.what());
@@ -122,24 +127,54 @@ class PolicyLoop {
     return order;
   }
 
-  void run_turn(Measured& one, int round, int place) {
+  /// Whether the run may end behind that round, which is not known before all policies have run it.
+  bool may_be_enough(int round) const { return stop_->is_on() && round + 1 >= kLeastPreciseRounds; }
+
+  void run_turn(std::size_t which, int round, int place) {
+    auto& one = measured_[which];
     if (!one.active) {
       begin(one);
     }
     const bool is_last = round + 1 == rounds_.count;
+    const bool is_enough = run_part(which, round, place);
     auto& run = *one.active->run;
-    const auto end = one.ends[static_cast<std::size_t>(round)];
-    stopped_ = run.run_round({.index = round, .place = place, .end = end});
-    if (is_last || stopped_) {
+    if (is_last || stopped_ || may_be_enough(round)) {
       run.record_timed();
     }
     if (rounds_.count == 1) {
-      conclude(one);
+      conclude(one, is_enough);
       return;
     }
     // On a GPU an engine that is alive holds exchange buffers and graphs, and what another one does
     // with the libraries' workspaces would take theirs away.
     run.leave(setup_.device.is_gpu());
+  }
+
+  /// The policy's iterations of the round. In a run of one round it may end early: returns whether
+  /// it has.
+  bool run_part(std::size_t which, int round, int place) {
+    const auto& one = measured_[which];
+    auto& run = *one.active->run;
+    const int end = one.ends[static_cast<std::size_t>(round)];
+    if (!stop_->is_on()) {
+      stopped_ = run.run_round({.index = round, .place = place, .end = end});
+      return false;
+    }
+    const auto& workload = setup_.workload;
+    const auto ends = rounds_.count > 1
+                          ? std::vector<int>{end}
+                          : looks(end, workload.num_variants, kLeastPreciseIterations);
+    for (const int next : ends) {
+      stopped_ = run.run_round({.index = round, .place = place, .end = next});
+      if (stopped_) {
+        return false;
+      }
+      stop_->add(which, run.take_step_ns(), workload.steps_per_iteration(), next == ends.front());
+      if (rounds_.count == 1 && next < end && stop_->is_enough_of_iterations(which)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /// In a run of several rounds the baseline's choice is there before any other policy begins.
@@ -154,12 +189,12 @@ class PolicyLoop {
     }
   }
 
-  /// Ends a policy that has begun.
-  void conclude(Measured& one) {
+  /// Ends a policy that has begun. `is_enough`: before its last iteration, measured well.
+  void conclude(Measured& one, bool is_enough) {
     if (!one.active) {
       return;
     }
-    one.active->run->conclude(stopped_);
+    one.active->run->conclude(stopped_, is_enough);
     const bool is_kept = rounds_.count > 1 && replays_baseline(setup_.run.experiment);
     if (const auto chosen = is_kept ? std::nullopt : choice_by(one)) {
       keep(*chosen);
@@ -247,6 +282,7 @@ class PolicyLoop {
   PolicyMaker maker_;
   TakenPolicies taken_;
   RecordedRounds rounds_;
+  std::optional<StopRule> stop_;
   std::vector<Measured> measured_;
   std::vector<ChosenExperts> chosen_;
   bool stopped_ = false;

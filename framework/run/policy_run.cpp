@@ -9,6 +9,7 @@
 #include "framework/base/log.hpp"
 #include "framework/base/text.hpp"
 #include "framework/plan/rounds.hpp"
+#include "framework/run/clock_record.hpp"
 #include "framework/run/hash_record.hpp"
 #include "framework/run/policy_engine.hpp"
 
@@ -55,9 +56,13 @@ void add(DriverReport& sum, const DriverReport& report) {
 }
 
 /// Marks the file as what the policy has come to.
-void finish(const PolicyRunSetup& setup, RankRecorder& recorder, int finished_iterations) {
+void finish(const PolicyRunSetup& setup,
+            RankRecorder& recorder,
+            int finished_iterations,
+            bool is_enough) {
   const int all = setup.policy.execution.iterations;
-  if (finished_iterations == all) {
+  recorder.set_attribute(path::kTiming, {attribute::kIterationsRun, finished_iterations});
+  if (finished_iterations == all || is_enough) {
     recorder.finish(RunStatus::complete);
   } else {
     recorder.finish(RunStatus::stopped,
@@ -69,7 +74,9 @@ void finish(const PolicyRunSetup& setup, RankRecorder& recorder, int finished_it
 }  // namespace
 
 PolicyRun::PolicyRun(const PolicyRunSetup& setup, RankRecorder& recorder)
-    : setup_(setup), recorder_(recorder) {}
+    : setup_(setup),
+      recorder_(recorder),
+      clock_(std::make_unique<ClockRecord>(setup.run, recorder, setup.num_rounds)) {}
 
 PolicyRun::~PolicyRun() = default;
 
@@ -125,10 +132,15 @@ bool PolicyRun::run_round(const PolicyRound& round) {
   bool stopped = false;
   guarded([&] {
     enter();
-    recorder_.write_round_place(round.index, round.place);
-    while (finished_ < round.end && !stopped) {
-      stopped = engine_->timed_iteration(finished_++, round.index);
+    if (round_ != round.index) {
+      round_ = round.index;
+      recorder_.write_round_place(round.index, round.place);
+      clock_->estimate(std::int64_t{2} * round.index);
     }
+    while (finished_ < round.end && !stopped) {
+      stopped = engine_->timed_iteration(finished_++, round.index, step_ns_);
+    }
+    clock_->estimate(std::int64_t{2} * round.index + 1);
   });
   return stopped;
 }
@@ -148,11 +160,17 @@ void PolicyRun::record_timed() {
   guarded([&] { engine_->record_timed_iterations(); });
 }
 
-void PolicyRun::conclude(bool stopped) {
+void PolicyRun::conclude(bool stopped, bool is_enough) {
   guarded([&] {
     if (!stopped) {
       enter();
       engine_->check();
+      if (setup_.run.experiment.record.timing == TimingDetail::ops) {
+        clock_->estimate(std::int64_t{2} * setup_.num_rounds);
+        engine_->profile();
+        clock_->estimate(std::int64_t{2} * setup_.num_rounds + 1);
+        clock_->write_offset();
+      }
     }
     if (!has_left_) {
       hashes_->end_turn();
@@ -165,7 +183,7 @@ void PolicyRun::conclude(bool stopped) {
     recorder_.write(path::kMostRoundings, report_.most_roundings);
     recorder_.set_attribute(path::kTiming,
                             {attribute::kDeviceClockErrorNs, report_.device_clock_error_ns});
-    finish(setup_, recorder_, finished_);
+    finish(setup_, recorder_, finished_, is_enough);
     engine_.reset();
   });
 }

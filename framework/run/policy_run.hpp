@@ -2,9 +2,11 @@
 // Between the calls other policies may run. Each step comes after an agreement of all ranks.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "framework/record/recorder.hpp"
@@ -16,6 +18,7 @@
 
 namespace dovetail {
 
+class ClockRecord;
 class HashRecord;
 class PolicyEngine;
 
@@ -30,6 +33,7 @@ struct PolicyRunSetup {
   const GivenInputs& given;
   Iteration& iteration;
   std::vector<StepOutputs>& outputs;  ///< of each step
+  int num_rounds = 1;
   /// Called after each warm-up and timed iteration, outside of what is timed; may be empty.
   std::function<void(int finished, int all)> on_iteration;
   /// Called where the run ends with a failure of this policy, before the process does; may be
@@ -79,7 +83,11 @@ class PolicyRun {
   /// Iterations whose result must be that of the timed ones, and profiled ones; records what is of
   /// all steps and finishes the file. Without the iterations where `stopped`; a policy that is
   /// short of timed ones has the status `stopped` then.
-  void conclude(bool stopped);
+  /// `is_enough`: the timed ones were ended early (execution.precision).
+  void conclude(bool stopped, bool is_enough = false);
+
+  /// This rank's step times of the timed iterations since the last call.
+  std::vector<std::int64_t> take_step_ns() { return std::exchange(step_ns_, {}); }
 
  private:
   template <class Work>
@@ -89,9 +97,12 @@ class PolicyRun {
   void enter();
 
   RankRecorder& recorder_;
-  int finished_ = 0;       ///< timed iterations
+  int finished_ = 0;  ///< timed iterations
+  std::vector<std::int64_t> step_ns_;
   bool has_left_ = false;  ///< other policies may have run since
   DriverReport report_;    ///< of engines that are gone
+  int round_ = -1;         ///< that has begun last
+  std::unique_ptr<ClockRecord> clock_;
   std::unique_ptr<HashRecord> hashes_;
   std::unique_ptr<PolicyEngine> engine_;
 };

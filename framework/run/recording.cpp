@@ -7,6 +7,7 @@
 #include "framework/config/dump.hpp"
 #include "framework/record/run_folder.hpp"
 #include "framework/record/run_info.hpp"
+#include "framework/run/clock_record.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/versions.hpp"
 #include "framework/step/torch_dtype.hpp"
@@ -128,9 +129,9 @@ RankFileSpec rank_file_spec(const RunContext& context,
   spec.profiled = experiment.record.timing == TimingDetail::ops
                       ? experiment.record.profiled_iterations * spec.steps
                       : 0;
-  // The file says what to add to this rank's clock; the estimate is this clock minus rank 0's.
-  spec.clock_offset_ns = -run.clock.offset_ns;
-  spec.clock_error_ns = run.clock.error_bound_ns;
+  const auto clock = clock_point(run.clock);
+  spec.clock_offset_ns = clock.offset_ns;
+  spec.clock_error_ns = clock.error_ns;
   std::tie(spec.tokens, spec.requests) = count_rows(workload.steps);
   spec.has_mrope_positions = experiment.workload.positions == PositionKind::mrope;
   spec.outputs = output_specs(experiment.record, workload, model);

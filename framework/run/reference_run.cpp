@@ -50,7 +50,9 @@ Experiment reference_experiment(const Experiment& experiment) {
   policy.execution.warmup = 0;
   policy.execution.iterations = experiment.workload.variants;
   policy.execution.rounds = 1;
+  policy.execution.precision = 0;
   reference.execution.rounds = 1;
+  reference.execution.precision = 0;
   reference.policies = {policy};
   reference.record.timing = TimingDetail::steps;
   reference.faults.clear();

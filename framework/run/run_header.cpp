@@ -11,6 +11,7 @@
 #include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/table.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/record/run_info.hpp"
@@ -34,7 +35,7 @@ std::string describe_devices(const RunPlaces& places) {
 }
 
 /// How rows of an expert-parallel group travel, where no link is emulated.
-std::string describe_fabric(const RankGrid& grid, const RunPlaces& places) {
+std::string describe_wires(const RankGrid& grid, const RunPlaces& places) {
   if (grid.expert_parallel == 1) {
     return "none (each rank holds all experts)";
   }
@@ -90,18 +91,24 @@ std::string describe_run(const Experiment& experiment,
       common_value(experiment, [&](std::size_t i) { return policies[i].execution.exchange; });
   const auto link = common_value(experiment, [&](std::size_t i) {
     const auto emulated = describe_link(execution(i).link, grid.expert_parallel);
-    return emulated == kNoLink ? describe_fabric(grid, places) : emulated;
+    return emulated == kNoLink ? describe_wires(grid, places) : emulated;
   });
+  const auto fabric = experiment.parallel.fabric;
   const auto iterations = common_value(experiment, [&](std::size_t i) {
-    return counted(execution(i).iterations, "iteration") + " after " +
-           std::to_string(execution(i).warmup) + " of warm-up";
+    const auto precision = execution(i).precision;
+    return (precision > 0 ? "at most " : "") + counted(execution(i).iterations, "iteration") +
+           (precision > 0 ? " (until step times are known to " + format_percent(precision) + ")"
+                          : "") +
+           " after " + std::to_string(execution(i).warmup) + " of warm-up";
   });
   const auto hosts = places.num_hosts == 0 ? "" : " on " + counted(places.num_hosts, "host");
   return "run: " + counted(grid.world_size, "rank") + hosts + "; " + describe_devices(places) +
          "; expert parallel " + std::to_string(grid.expert_parallel) + " x data parallel " +
          std::to_string(grid.num_replicas()) + "; dtype " +
          std::string(to_string(experiment.execution.dtype)) + "; numerics " + numerics +
-         "; exchange " + exchange + "; link " + link + "; " + iterations;
+         "; exchange " + exchange + "; link " + link +
+         (fabric == Fabric::automatic ? "" : ", fabric " + std::string(to_string(fabric))) + "; " +
+         iterations;
 }
 
 void RunHeader::print(const RunContext& context,

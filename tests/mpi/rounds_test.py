@@ -60,6 +60,34 @@ class Rounds(CliTest):
         again = dovetail("check", run / "experiment.yaml", "--ranks", "2")
         self.assertEqual(again.code, 0, str(again))
 
+    def check_ended_early(self, most, rounds):
+        """All ranks and policies have run equally many rounds, or iterations of one; what has not run holds fill values; all is verified."""
+        run, said = self.run_experiment(2, self.experiment(iterations=most, rounds=rounds, control="false, precision: 1.0"), "run")
+        ran = {}
+        for rank in (0, 1):
+            for name, file in self.rank_files(rank).items():
+                count = int(file["timing"].attrs["iterations_run"])
+                ran.setdefault(name, set()).add(count)
+                self.assertEqual(bytes(file.attrs["status"]), b"complete")
+                self.assertTrue((file["timing/step_ns"][:count] > 0).all() and (file["timing/step_ns"][count:] == -1).all())
+                self.assertTrue((file["hash/timed"][:count, :, 2] >= 0).all() and (file["hash/timed"][count:] == -1).all())
+        self.assertEqual(len(set.union(*ran.values())), 1, ran)
+        for name in ran:
+            summary = json.loads((run / name / "summary.json").read_text())
+            self.assertTrue(summary["ended_early"])
+            self.assertEqual([summary["step_ns"]["count"]], list(ran[name]))
+            self.assertEqual(summary["timings"], "valid")
+            self.assertEqual((summary["verification"] or {"verdict": "verified"})["verdict"], "verified")
+        return ran["sequential"].pop()
+
+    def test_a_run_ends_once_it_is_precise_enough(self):
+        """Intervals of 100 %: only rounds that differ by several times are not within."""
+        ran = self.check_ended_early(36, 18)
+        self.assertIn(ran, range(12, 36, 2))
+
+    def test_a_run_of_one_round_ends_once_it_is_precise_enough(self):
+        self.assertEqual(self.check_ended_early(40, 1), 20)
+
     def test_replayed_routing_contexts_and_variants(self):
         """The baseline's choice is there before others begin; a cache of the policy's own for what it replays."""
         run, _ = self.run_experiment(2, self.experiment(workload=DECODE, iterations=6, rounds=3, routing="replay"), "run")

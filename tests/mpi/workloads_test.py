@@ -181,7 +181,7 @@ class Variants(Workload):
                 self.assertEqual(file["timing/step_ns"].shape, (iterations, steps))
                 hashes = file["hash/timed"][:, :, 2:]
                 self.assertEqual(len(np.unique(hashes[:, 0, 0])), variants)
-                self.assertEqual(file.attrs["schema_version"], 5)
+                self.assertEqual(file.attrs["schema_version"], 6)
 
     def test_all_kinds_of_inputs_are_verified(self):
         given, _ = self.run_workload("given", "variants: 3, requests: {count: 2, length: 9}, routing: {zipf: 1.2}",

@@ -1,5 +1,7 @@
 // What the tables of compare say: reasons, notes, graphs, memory.
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -10,6 +12,8 @@
 
 namespace dovetail {
 namespace {
+
+using Json = nlohmann::json;
 
 TEST_F(Compare, PrintsTablesAndJson) {
   const CompareReport report = compare();
@@ -26,6 +30,66 @@ TEST_F(Compare, PrintsTablesAndJson) {
   }
   EXPECT_DOUBLE_EQ(sum, policy.at("metrics").at("measured_ns").get<double>());
   EXPECT_EQ(policy.at("metrics").at("ranks").size(), 2U);
+}
+
+/// Rank 1's clock loses 2 % from when its profiled step begins.
+void slow_down(SyntheticRank& rank) {
+  auto& profile = rank.profiles.front();
+  const auto origin = profile.passes.front().start_ns;
+  const auto slow = [origin](std::int64_t& time) { time -= time < 0 ? 0 : (time - origin) / 50; };
+  for (auto& pass : profile.passes) {
+    slow(pass.start_ns);
+    slow(pass.end_ns);
+    std::for_each(pass.op_start_ns.begin(), pass.op_start_ns.end(), slow);
+    std::for_each(pass.op_end_ns.begin(), pass.op_end_ns.end(), slow);
+  }
+  std::for_each(profile.enqueued_ns.begin(), profile.enqueued_ns.end(), slow);
+}
+
+TEST_F(Compare, DriftOfAClockIsRemovedFromWaiting) {
+  const auto waiting = [&] {
+    auto metrics = to_json(compare()).at("policies").at(1).at("metrics");
+    std::filesystem::remove_all(folder_.path() / "a_dual");
+    std::filesystem::remove_all(folder_.path() / "b_sequential");
+    return metrics;
+  };
+  const auto right = waiting();
+  EXPECT_EQ(right.at("waiting_bounds_ns"), Json({4000, 4000})) << "8 us of one rank of two";
+  auto& rank = policy_.ranks[1];
+  const auto origin = rank.profiles.front().passes.front().start_ns;
+  slow_down(rank);
+  const auto drifting = waiting();
+  EXPECT_NEAR(drifting.at("waiting_ns").get<double>(), (7400.0 + 920) / 2, 1)
+      << "it seems to come 0.6 us earlier to the first dispatch, and 0.92 us to the second";
+  rank.clock = {{origin, rank.clock_offset_ns, 0},
+                {origin + 490'000, rank.clock_offset_ns + 10'000, 0}};
+  const auto removed = waiting();
+  EXPECT_NEAR(removed.at("waiting_ns").get<double>(), 4000, 3);
+  EXPECT_NEAR(removed.at("terms_ns").at("exposed_waiting").get<double>(),
+              right.at("terms_ns").at("exposed_waiting").get<double>(),
+              5);
+  rank.clock = {{origin, rank.clock_offset_ns, 1500}};
+  const auto unsure = waiting();
+  const double exchange =
+      unsure.at("waiting_ns").get<double>() + unsure.at("moving_ns").get<double>();
+  const double least = (7400.0 - 1500) / 2;
+  const double most = (7400.0 + 1500 + 580 + 2420) / 2;  // 580 and 2420 at the second dispatch
+  EXPECT_NEAR(unsure.at("waiting_bounds_ns").at(0).get<double>(), least, 1);
+  EXPECT_NEAR(unsure.at("waiting_bounds_ns").at(1).get<double>(), most, 1);
+  EXPECT_NEAR(unsure.at("moving_bounds_ns").at(0).get<double>(), exchange - most, 1);
+  EXPECT_NEAR(unsure.at("moving_bounds_ns").at(1).get<double>(), exchange - least, 1);
+}
+
+TEST_F(Compare, SaysHowWellWaitingIsKnown) {
+  EXPECT_EQ(to_text(compare()).find("errors of the ranks' clocks"), std::string::npos);
+  std::filesystem::remove_all(folder_.path() / "a_dual");
+  std::filesystem::remove_all(folder_.path() / "b_sequential");
+  policy_.ranks[1].clock_error_ns = 3000;
+  const auto text = to_text(compare());
+  EXPECT_NE(text.find("By the errors of the ranks' clocks, times of waiting are known to 0.00"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find(" ms (a_dual), times of moving likewise."), std::string::npos) << text;
 }
 
 TEST_F(Compare, WithoutProfiledIterationsThereAreTimesOnly) {

@@ -63,14 +63,14 @@ TEST_F(Compare, MetricsComeFromTheRecordedOpsOnOneClock) {
   const Decomposition& terms = metrics.decomposition;
   EXPECT_EQ(terms.compute, 60'000);
   EXPECT_EQ(terms.split_tax, 11'000);
-  EXPECT_EQ(terms.contention, 7'000);
+  EXPECT_EQ(terms.contention, 4'000);
   EXPECT_EQ(terms.exposed_moving, 4'000);
   EXPECT_EQ(terms.exposed_waiting, 2'000);
   EXPECT_EQ(terms.hand_off, 2'000);
   EXPECT_EQ(terms.launch, 3'000);
   EXPECT_EQ(terms.other_idle, 11'000);
   EXPECT_EQ(terms.measured, 55'000);
-  EXPECT_EQ(terms.residual, -45'000);
+  EXPECT_EQ(terms.residual, -42'000);
   EXPECT_EQ(metrics.ideal_ns, 71'000);
   EXPECT_DOUBLE_EQ(*metrics.split_tax_factor, 71.0 / 60);
   EXPECT_EQ(metrics.mean_of_rank[0].waiting_ns, 8'000) << "1 s between the clocks is taken out";
@@ -154,6 +154,44 @@ TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
   EXPECT_EQ(report.policies[1].note, "vetoed in 3 of 3 steps: below_threshold x 3");
   EXPECT_EQ(report.policies[1].result.decisions.num_ubatched, 0);
   EXPECT_NE(to_text(report).find("below_threshold x 3"), std::string::npos);
+}
+
+TEST_F(Compare, ARunThatEndedEarlyHasNoHole) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.step_ns.resize(8, -1);
+    rank.timed_hashes.resize(3);
+  }
+  policy_.iterations_run = 3;
+  const auto report = compare();
+  EXPECT_EQ(report.policies[1].note, "precise enough after 3 of 8 iterations");
+  EXPECT_EQ(exit_code_of(report), kExitDone);
+  const auto json = to_json(report).at("policies").at(1);
+  EXPECT_EQ(json.at("ended_early"), true);
+  EXPECT_EQ(json.at("most_iterations"), 8);
+  EXPECT_EQ(json.at("step_ns").at("count"), 3);
+  const auto verified = verify_policies(folder_.path() / "b_sequential", folder_.path() / "a_dual");
+  EXPECT_EQ(verified.verdict, Verdict::verified) << to_text(verified);
+}
+
+/// The twin of the above.
+TEST_F(Compare, RowsThatAreMissingWithoutAWordAreAHole) {
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.step_ns.resize(8, -1);
+    rank.timed_hashes.resize(3);
+  }
+  const auto report = compare();
+  EXPECT_NE(report.policies[1].note.find("5 of 8 timed steps have no time"), std::string::npos);
+  const auto verified = verify_policies(folder_.path() / "b_sequential", folder_.path() / "a_dual");
+  EXPECT_EQ(verified.verdict, Verdict::not_comparable) << to_text(verified);
+}
+
+TEST_F(Compare, TimesBehindTheLastIterationAreRefused) {
+  policy_.iterations_run = 2;
+  const auto report = compare();
+  EXPECT_NE(report.policies[1].note.find("/timing/step_ns has times behind iteration 2, the last"),
+            std::string::npos)
+      << report.policies[1].note;
+  EXPECT_EQ(exit_code_of(report), kExitBadInput);
 }
 
 TEST_F(Compare, UnfinishedStepsAreLeftOut) {

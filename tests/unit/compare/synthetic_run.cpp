@@ -181,10 +181,14 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
                           rank.enqueue_ns.empty() ? -1 : rank.enqueue_ns.at(i));
     }
   }
+  recorder.set_attribute(path::kTiming, {attribute::kIterationsRun, run.iterations_run});
   recorder.write_graph_counters(rank.graphs);
   recorder.write_memory(rank.memory);
   recorder.set_attribute(path::kTiming,
                          {attribute::kDeviceClockErrorNs, rank.device_clock_error_ns});
+  for (std::size_t i = 0; i < rank.clock.size(); ++i) {
+    recorder.write_clock(static_cast<std::int64_t>(i), rank.clock[i]);
+  }
   write_profiles(recorder, rank);
   write_hashes(recorder, rank);
   recorder.write(path::kInputIds, std::span<const std::int64_t>(rank.input_ids));

@@ -10,6 +10,7 @@
 
 #include "framework/base/graph_counters.hpp"
 #include "framework/base/scratch_folder.hpp"
+#include "framework/record/rank_clock.hpp"
 #include "framework/record/schema.hpp"
 
 namespace dovetail {
@@ -69,6 +70,7 @@ struct SyntheticRank {
   std::int64_t clock_offset_ns = 0;
   std::int64_t clock_error_ns = 0;
   std::int64_t device_clock_error_ns = 0;
+  std::vector<ClockPoint> clock;  ///< rows of /timing/clock; empty: not estimated
   std::vector<SyntheticProfile> profiles;
   /// [iteration or variant][step]; made alike for all, by the requests of the rank.
   std::vector<std::vector<HashRow>> timed_hashes;
@@ -96,6 +98,7 @@ struct SyntheticRun {
   bool with_route = true;
   std::int64_t rounds = 1;  ///< equal parts of the timed iterations
   std::int64_t rounds_began_ns = 0;
+  std::int64_t iterations_run = -1;  ///< -1: the file does not say
   ScheduleRecord schedule;
   std::vector<SyntheticRank> ranks;
 

@@ -241,6 +241,7 @@ TEST(KeyTable, DocumentsSayWhatAPolicyMayState) {
                                           "execution.dtype",
                                           "execution.rounds",
                                           "execution.round_seed",
+                                          "execution.precision",
                                           "execution.control"};
     const bool is_common = common.count(info.key) > 0;
     EXPECT_EQ(can_be_in_policy(info),

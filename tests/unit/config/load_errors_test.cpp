@@ -131,7 +131,7 @@ TEST(LoadErrors, WrongTypes) {
       {"{expert_parallel: 2}",
        "2",
        "6:11",
-       "parallel: expected a map with keys of expert_parallel, found '2'"},
+       "parallel: expected a map with keys of expert_parallel, fabric, found '2'"},
       {"{iterations: 10}", "[1]", "11:12", "execution: expected a map with keys of device, dtype"},
       {"{iterations: 10}", "", "11:1", "execution: expected a map"},
       {"{seed: 42}",

@@ -43,6 +43,43 @@ void expect_good(const std::vector<std::pair<std::string, std::string>>& changes
   }
 }
 
+TEST(Validate, PrecisionEndsNoRunOfAFewRounds) {
+  const auto of_rounds = [](int rounds, const std::string& precision) {
+    return error_of(kSmall,
+                    2,
+                    host_capabilities(),
+                    {"execution.iterations=40",
+                     "execution.precision=" + precision,
+                     "execution.rounds=" + std::to_string(rounds)});
+  };
+  for (const int rounds : {2, 5}) {
+    EXPECT_NE(
+        of_rounds(rounds, "0.01")
+            .find("execution.rounds: " + std::to_string(rounds) + " with execution.precision"),
+        std::string::npos)
+        << of_rounds(rounds, "0.01");
+    EXPECT_EQ(of_rounds(rounds, "0"), "");
+  }
+  for (const int rounds : {0, 1, 6, 40}) {
+    EXPECT_EQ(of_rounds(rounds, "0.01"), "") << rounds;
+  }
+  EXPECT_NE(of_rounds(0, "1.5"), "");
+  EXPECT_NE(of_rounds(0, "-0.1"), "");
+}
+
+TEST(Validate, AFaultThatAnEarlyEndMayForestallIsRefused) {
+  const auto with = [](const std::string& precision) {
+    return error_of(kSmall,
+                    2,
+                    host_capabilities(),
+                    {"execution.precision=" + precision, "fault={kind: exception, rank: 1}"});
+  };
+  EXPECT_EQ(with("0"), "");
+  EXPECT_NE(with("0.1").find("fault.iteration: 0, before which execution.precision may end"),
+            std::string::npos)
+      << with("0.1");
+}
+
 TEST(Validate, GoodExperiments) {
   EXPECT_EQ(error_of(kSmall), "");
   EXPECT_EQ(error_of(kSmall, std::nullopt), "");

@@ -26,11 +26,42 @@ TEST(Rounds, ShortRunsHaveOneAndOthersAtMostFiveUnlessAskedFor) {
   EXPECT_EQ(count(1, 1, {1000}), 1);
 }
 
+TEST(Rounds, ARunThatMayEndEarlyHasMore) {
+  EXPECT_EQ(num_rounds(0, 1, std::vector{200}, kMostRoundsToEnd), 20);
+  EXPECT_EQ(num_rounds(0, 1, std::vector{20}, kMostRoundsToEnd), 10);
+  EXPECT_EQ(num_rounds(7, 1, std::vector{200}, kMostRoundsToEnd), 7);
+}
+
 TEST(Rounds, OfARunAreOneOnAGpuUnlessAskedFor) {
-  const std::vector<int> iterations = {100, 200};
-  EXPECT_EQ(rounds_of_run(0, 1, iterations, false), 5);
-  EXPECT_EQ(rounds_of_run(0, 1, iterations, true), 1);
-  EXPECT_EQ(rounds_of_run(8, 1, iterations, true), 8);
+  ExecutionConfig execution;
+  const auto count = [&](bool on_gpu) {
+    return rounds_of_run(execution, 1, std::vector{100, 200}, on_gpu);
+  };
+  EXPECT_EQ(count(false), 5);
+  EXPECT_EQ(count(true), 1);
+  execution.precision = 0.01;
+  EXPECT_EQ(count(false), 20);
+  EXPECT_EQ(count(true), 1);
+  execution.rounds = 8;
+  EXPECT_EQ(count(true), 8);
+}
+
+TEST(Rounds, LooksComeAfterEachTenthMore) {
+  EXPECT_EQ(looks(30, 1, 20), (std::vector{20, 22, 24, 26, 28, 30}));
+  EXPECT_EQ(looks(12, 1, 20), (std::vector{12}));
+  EXPECT_EQ(looks(20, 1, 20), (std::vector{20}));
+  EXPECT_EQ(looks(31, 3, 20), (std::vector{22, 25, 28, 31})) << "one is left over, then turns of 3";
+  EXPECT_LT(looks(100'000, 1, 20).size(), 100U);
+  for (int iterations = 1; iterations < 60; ++iterations) {
+    for (int variants = 1; variants <= std::min(iterations, 7); ++variants) {
+      const auto ends = looks(iterations, variants, 20);
+      EXPECT_EQ(ends.back(), iterations);
+      for (std::size_t i = 1; i < ends.size(); ++i) {
+        EXPECT_GT(ends[i], ends[i - 1]);
+        EXPECT_EQ((ends[i] - ends[i - 1]) % variants, 0) << iterations << " of " << variants;
+      }
+    }
+  }
 }
 
 TEST(Rounds, EndsCoverAllIterationsInWholeTurnsOfTheVariants) {

@@ -101,7 +101,8 @@ void write_full_file(const fs::path& path, const RankFileSpec& spec) {
   }
   std::int64_t kind = 10;
   for (const auto& dataset : rank_file_datasets(spec)) {
-    if (dataset.path == path::kStepNs || dataset.path == path::kDecision) {
+    if (dataset.path == path::kStepNs || dataset.path == path::kDecision ||
+        dataset.path == path::kClock) {
       continue;
     }
     ++kind;
