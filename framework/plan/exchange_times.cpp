@@ -169,10 +169,10 @@ std::map<std::string, double> exchange_us(const ExchangeTimes& times, const Exch
                  std::to_string(row.comm_sms));
   }
   if (by_exchange.empty()) {
-    throw InputError(
-        times.file + ": the table of exchanges has no row for " +
-        (use.is_graph ? "graph" : "eager") + ", comm_sms " + std::to_string(use.comm_sms) +
-        "; it has: " + (other.empty() ? "none" : join_names(other, "; ")));
+    throw InputError(times.file + ": the table of exchanges has no row for " +
+                     (use.is_graph ? "graph" : "eager") + ", comm_sms " +
+                     std::to_string(use.comm_sms) +
+                     "; it has: " + (other.empty() ? "none" : join_names(other, "; ")));
   }
   std::map<std::string, double> all;
   for (const auto& [exchange, by_tokens] : by_exchange) {

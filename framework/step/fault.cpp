@@ -30,8 +30,8 @@ void InjectedFault::set_iteration(int iteration) {
   const bool was_due = iteration_ == fault_.iteration ||
                        (iteration_ == kNever && fault_.iteration == kContextIteration);
   const bool is_over = was_due && iteration != iteration_ && iteration != fault_.iteration;
-  // A fault that ends the run has not happened where the run goes on.
-  if (is_over && is_here_ && (data_ ? !data_->has_acted() : ends_run(fault_.kind))) {
+  const bool has_happened = data_ ? data_->has_acted() : fault_.iteration != kContextIteration;
+  if (is_over && is_here_ && !has_happened) {
     throw RunError("the fault has not happened: " + describe(fault_) +
                    "; its step may have run without ubatches, or has no such op");
   }

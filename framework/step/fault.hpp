@@ -23,10 +23,10 @@ class InjectedFault {
   InjectedFault(const FaultConfig& fault, Rank rank, at::Device device);
 
   /// Iterations count from 0 over warm-up and timed iterations together, and kContextIteration is
-  /// before them; in kNever nothing happens.
-  /// Between steps, as DataFault::set_active. Throws RunError where the fault's iteration is over
-  /// and it has not happened, unless the run may go on behind it: it would be taken for one that
-  /// nobody noticed.
+  /// before them; in kNever nothing happens. Between steps, as DataFault::set_active. Throws
+  /// RunError where the fault's iteration is over and it has not happened though it must: a data
+  /// fault, which would be taken for one that nobody noticed, and one of the contexts, which no
+  /// other policy computes.
   void set_iteration(int iteration);
 
   /// Whether the ops from now on are captured.

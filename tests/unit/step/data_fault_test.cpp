@@ -56,20 +56,14 @@ TEST(DataFault, IsOfItsRankAndKind) {
   EXPECT_NO_THROW(planted.fault.before({1, 0, Phase::combine, Lane::comm, {}}));
 }
 
-TEST(InjectedFault, ThatEndsTheRunMustHappen) {
+// Its place may be of another policy only: that has more ubatches.
+TEST(InjectedFault, ThatEndsTheRunNeedNotHappenInEveryPolicy) {
   for (const auto kind : {FaultKind::exception, FaultKind::kill}) {
     const auto fault = config(kind, "combine");
     InjectedFault missed(fault, Rank(0), at::kCPU);
     missed.set_iteration(3);
-    EXPECT_NO_THROW(missed.set_iteration(3));
-    EXPECT_THROW(missed.set_iteration(InjectedFault::kNever), RunError);
-    InjectedFault elsewhere(fault, Rank(1), at::kCPU);
-    elsewhere.set_iteration(3);
-    EXPECT_NO_THROW(elsewhere.set_iteration(4));
+    EXPECT_NO_THROW(missed.set_iteration(InjectedFault::kNever));
   }
-  InjectedFault veto(config(FaultKind::veto, "combine"), Rank(0), at::kCPU);
-  veto.set_iteration(3);
-  EXPECT_NO_THROW(veto.set_iteration(4));
 }
 
 TEST(InjectedFault, OfTheContextsComesBeforeAllIterations) {
