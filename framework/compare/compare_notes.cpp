@@ -53,6 +53,20 @@ std::string label_of(const CompareReport& report, const PolicyComparison& policy
   return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
 }
 
+std::string note_lines(const CompareReport& report) {
+  std::string text;
+  for (const PolicyComparison& policy : report.policies) {
+    if (!policy.note.empty()) {
+      text += "note: " + label_of(report, policy) + ": " + policy.note + "\n";
+    }
+  }
+  return text;
+}
+
+namespace {
+
+/// How well the clocks of the ranks let waiting and moving be known; empty where nothing is
+/// wanting.
 std::string clock_line(const CompareReport& report) {
   std::vector<std::string> errors;
   for (const PolicyComparison& policy : report.policies) {
@@ -66,15 +80,7 @@ std::string clock_line(const CompareReport& report) {
                               join_names(errors) + ", times of moving likewise.\n";
 }
 
-std::string note_lines(const CompareReport& report) {
-  std::string text;
-  for (const PolicyComparison& policy : report.policies) {
-    if (!policy.note.empty()) {
-      text += "note: " + label_of(report, policy) + ": " + policy.note + "\n";
-    }
-  }
-  return text;
-}
+}  // namespace
 
 std::string closing_lines(const CompareReport& report) {
   std::vector<std::string> not_read;
@@ -99,6 +105,7 @@ std::string closing_lines(const CompareReport& report) {
       "\nNot in the step time: agreement of the ranks, making of inputs, warm-up, capture of "
       "graphs, "
       "hashing, recording.\n";
+  text += clock_line(report);
   if (!not_read.empty()) {
     text += "Not read whole: " + join_names(not_read) +
             "; files are missing or damaged, the notes say which (exit code 2)\n";

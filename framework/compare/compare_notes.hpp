@@ -13,9 +13,6 @@ bool has_reasons(const PolicyComparison& policy);
 /// The policy's name, told apart from those of other runs.
 std::string label_of(const CompareReport& report, const PolicyComparison& policy);
 
-/// How well the clocks of the ranks let waiting and moving be known; empty where there are none.
-std::string clock_line(const CompareReport& report);
-
 /// A line for each policy that has a note: they are too long for a column.
 std::string note_lines(const CompareReport& report);
 

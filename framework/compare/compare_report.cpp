@@ -249,8 +249,7 @@ std::string to_text(const CompareReport& report, std::size_t width) {
             term_table(report, width);
         break;
       case Report::compare_exchange:
-        text += "\nExchange and hand-off (all ranks)\n" + factor_table(report, width) +
-                clock_line(report);
+        text += "\nExchange and hand-off (all ranks)\n" + factor_table(report, width);
         break;
       default:
         text += step_table(report, width) + note_lines(report);
