@@ -365,7 +365,7 @@ class Failures(SmallTest):
         self.assertGreaterEqual(len(said), 1)
         for line in said:
             self.assertRegex(line, r"^dovetail\[rank \d\]: (policy sequential: rank \d, ubatch \d, (layer \d, )?phase \w+: )?(rank \d: )?"
-                                   r"out of memory( while [A-Za-z ]+)?(: you tried to allocate \d+ bytes)?$")
+                                   r"out of memory( while [A-Za-z ]+)?(: you tried to allocate \d+ bytes)?( \(at a step of the warm-up, iteration \d\))?$")
 
     def test_sigusr1_finishes_the_iteration(self):
         code, out, err = self.stop_with(signal.SIGUSR1, "dual_batch")  # behind the baseline, sequential
