@@ -159,19 +159,31 @@ TEST(PolicyRun, KeysAndValuesAreNanBeforeEachTimedIteration) {
   PolicyCase steps(experiment("warmup: 2, iterations: 3", "schedule: dual_batch, ubatches: 2"),
                    source);
   std::atomic<bool> is_between{false};
+  std::atomic<int> gap{-1};
   std::vector<bool> were_nan;
-  // The first poll of an iteration comes before its first op, while no other thread works.
+  const auto is_nan = [&] {
+    const auto written = steps.cache_written();
+    return std::all_of(written.begin(), written.end(), [](const at::Tensor& tensor) {
+      return at::isnan(tensor).all().item<bool>();
+    });
+  };
+  // The first poll of an iteration comes before its first op, while no other thread works. Behind
+  // the last warm-up, clocks are compared before that, and this may poll as well.
   steps.on_poll = [&] {
+    if (is_between && gap == 1 && !is_nan()) {
+      return;
+    }
     if (is_between.exchange(false)) {
-      const auto written = steps.cache_written();
-      were_nan.push_back(std::all_of(written.begin(), written.end(), [](const at::Tensor& tensor) {
-        return at::isnan(tensor).all().item<bool>();
-      }));
+      were_nan.push_back(is_nan());
     }
   };
   const ScratchFolder folder;
   steps.run(folder.path(), [&](int finished, int all) {
     expect_all_nan(steps.cache_written(), false);
+    if (is_between) {
+      were_nan.push_back(false);
+    }
+    ++gap;
     is_between = finished < all;
   });
   // Behind the first warm-up, the second, and two timed iterations.
