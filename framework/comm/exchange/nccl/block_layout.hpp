@@ -25,7 +25,7 @@ inline constexpr int kMostPushCtas = 64;
 
 /// Calls of the wire that a ubatch makes for a layer at most: a dispatch and a combine for each
 /// group of experts. Each has flags and rounds of its own.
-inline constexpr std::int64_t kWireCalls = 2 * kMaxGroups;
+inline constexpr std::int64_t kWireCalls = std::int64_t{2} * kMaxGroups;
 
 /// Flags of a wire call over shared memory: one word for each rank and CTA, lines of a CTA apart.
 struct FlagLayout {
@@ -68,7 +68,7 @@ struct BlockLayout {
   std::int64_t capacity = 0;  ///< rows that fit
 
   static constexpr std::int64_t kFirstEnd = 4;
-  static constexpr std::int64_t kFirstCount = kFirstEnd + 2 * kMaxGroups;
+  static constexpr std::int64_t kFirstCount = kFirstEnd + std::int64_t{2} * kMaxGroups;
 
   DOVETAIL_HOST_DEVICE constexpr std::int64_t header_words() const {
     return kFirstCount + num_experts;
@@ -125,7 +125,7 @@ struct SenderLayout {
   DOVETAIL_HOST_DEVICE constexpr std::int64_t counts() const { return ep_size; }
 
   /// Of the ends of a rank.
-  static constexpr std::int64_t kEndWords = 2 * kMaxGroups;
+  static constexpr std::int64_t kEndWords = std::int64_t{2} * kMaxGroups;
 
   DOVETAIL_HOST_DEVICE constexpr std::int64_t ends() const { return counts() + num_experts; }
 
