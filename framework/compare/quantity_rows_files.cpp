@@ -4,11 +4,39 @@
 namespace dovetail {
 
 // clang-format off
+namespace {
+
+std::vector<Quantity> summary_verdicts() {
+  constexpr auto in = Report::summary;
+  return {
+      {in, "", "verification", "", "", "What `dovetail verify` says of the policy against the baseline; null: it was not verified.", ""},
+      {in, "", "verification.advice", "text", "", "What to record or to set where the verdict may have another cause than a fault; empty: nothing.", ""},
+      {in, "", "iterations", "", "", "How each iteration was judged, by hashes of what it has left; null: without hashes.", ""},
+      {in, "", "iterations.variants", "count", "all", "`workload.variants`.", ""},
+      {in, "", "iterations.steps_per_iteration", "count", "all", "`workload.steps`.", ""},
+      {in, "", "iterations.timed", "count", "all", "The timed iterations.", ""},
+      {in, "", "iterations.profiled", "count", "all", "The profiled iterations.", ""},
+      {in, "", "iterations.poisoned", "count", "all", "The iterations in which the exchange's buffers are NaN between uses.", ""},
+      {in, "", "iterations.steps", "count", "all", "The steps of all of these.", "as_recorded + as_baseline + different + unjudged"},
+      {in, "", "iterations.as_recorded", "count", "all", "The steps that ran like the recorded one and left its bits.", ""},
+      {in, "", "iterations.as_baseline", "count", "all", "The steps that ran otherwise and left the baseline's bits.", ""},
+      {in, "", "iterations.different", "count", "all", "The steps that left other bits than steps that ran alike. 0 in a run that is right.", ""},
+      {in, "", "iterations.unjudged", "count", "all", "The steps of which nothing says whether they are right.", ""},
+      {in, "", "iterations.hash_share", "fraction", "slowest rank", "How long hashing a step takes beside the step, outside of its time.", "median of the hashing time / median step time"},
+      {in, "", "iterations.passed", "true, false", "all", "Whether `problems` is empty.", ""},
+      {in, "", "iterations.problems", "text", "all", "What is different or not judged, a sentence each.", ""},
+      {in, "", "attributes", "", "", "Null or empty: no rank file can be read.", ""},
+      {in, "", "attributes.*", "", "rank 0", "An attribute of the rank file: see its table in results/README.md.", ""},
+  };
+}
+
+}  // namespace
+
 std::vector<Quantity> summary_quantities() {
   constexpr auto in = Report::summary;
   constexpr const char* step = "slowest rank of each timed step";
   constexpr const char* rank = "each; mean over the profiled steps";
-  return {
+  std::vector<Quantity> rows = {
       {in, "", "experiment", "text", "", "The name of the experiment.", ""},
       {in, "", "name", "text", "", "In `compare --format json`: the policy.", ""},
       {in, "", "folder", "text", "", "In `compare --format json`: the policy's folder.", ""},
@@ -67,25 +95,10 @@ std::vector<Quantity> summary_quantities() {
       {in, "", "traffic.tokens_per_expert", "rows", "all, last timed iteration", "The rows that each expert computed, by layer and expert, replicas added.", ""},
       {in, "", "traffic.tokens_per_rank", "rows", "all, last timed iteration", "The rows that the experts of each rank computed, by layer and rank.", ""},
       {in, "", "traffic.imbalance_experts", "factor", "all, last timed iteration", "By layer: the fullest expert over the mean; 1 in a layer without rows.", "largest of tokens_per_expert / their mean"},
-      {in, "", "verification", "", "", "What `dovetail verify` says of the policy against the baseline; null: it was not verified.", ""},
-      {in, "", "verification.advice", "text", "", "What to record or to set where the verdict may have another cause than a fault; empty: nothing.", ""},
-      {in, "", "iterations", "", "", "How each iteration was judged, by hashes of what it has left; null: without hashes.", ""},
-      {in, "", "iterations.variants", "count", "all", "`workload.variants`.", ""},
-      {in, "", "iterations.steps_per_iteration", "count", "all", "`workload.steps`.", ""},
-      {in, "", "iterations.timed", "count", "all", "The timed iterations.", ""},
-      {in, "", "iterations.profiled", "count", "all", "The profiled iterations.", ""},
-      {in, "", "iterations.poisoned", "count", "all", "The iterations in which the exchange's buffers are NaN between uses.", ""},
-      {in, "", "iterations.steps", "count", "all", "The steps of all of these.", "as_recorded + as_baseline + different + unjudged"},
-      {in, "", "iterations.as_recorded", "count", "all", "The steps that ran like the recorded one and left its bits.", ""},
-      {in, "", "iterations.as_baseline", "count", "all", "The steps that ran otherwise and left the baseline's bits.", ""},
-      {in, "", "iterations.different", "count", "all", "The steps that left other bits than steps that ran alike. 0 in a run that is right.", ""},
-      {in, "", "iterations.unjudged", "count", "all", "The steps of which nothing says whether they are right.", ""},
-      {in, "", "iterations.hash_share", "fraction", "slowest rank", "How long hashing a step takes beside the step, outside of its time.", "median of the hashing time / median step time"},
-      {in, "", "iterations.passed", "true, false", "all", "Whether `problems` is empty.", ""},
-      {in, "", "iterations.problems", "text", "all", "What is different or not judged, a sentence each.", ""},
-      {in, "", "attributes", "", "", "Null or empty: no rank file can be read.", ""},
-      {in, "", "attributes.*", "", "rank 0", "An attribute of the rank file: see its table in results/README.md.", ""},
   };
+  const auto verdicts = summary_verdicts();
+  rows.insert(rows.end(), verdicts.begin(), verdicts.end());
+  return rows;
 }
 
 std::vector<Quantity> verify_quantities() {
