@@ -85,6 +85,7 @@ cudaError_t cudaLaunchKernelEx(const Config* config,
 template <class Window>
 void* ncclGetLsaPointer(Window window, std::size_t offset, int peer);
 int __ffs(int value);
+int __popc(unsigned value);
 std::size_t __cvta_generic_to_shared(const void* address);
 unsigned __byte_perm(unsigned a, unsigned b, unsigned selector);
 int __float_as_int(float value);
