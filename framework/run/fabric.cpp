@@ -1,6 +1,5 @@
 #include "framework/run/fabric.hpp"
 
-#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 #include <strings.h>
@@ -80,11 +79,8 @@ void check_fabric(const Experiment& experiment, DeviceKind device) {
                      "emulates a slow network; allowed: auto, or execution.device: cuda");
   }
   for (const auto& policy : experiment.policies) {
-    const auto& table = exchange_table();
-    const auto row = std::find_if(table.begin(), table.end(), [&](const ExchangeRow& one) {
-      return one.name == policy.execution.exchange;
-    });
-    if (row != table.end() && row->shares_memory && keeps_apart(fabric)) {
+    const auto* row = find_exchange(policy.execution.exchange);
+    if (row != nullptr && row->shares_memory && keeps_apart(fabric)) {
       throw InputError("policy " + policy.name + ": execution.exchange: " + row->name +
                        " needs GPUs that reach each other's memory, and " +
                        what_fabric_forbids(fabric) +

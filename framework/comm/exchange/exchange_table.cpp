@@ -11,6 +11,8 @@
 // a step is captured, memory in `dovetail check`.
 #include "framework/comm/exchange/exchange_table.hpp"
 
+#include <algorithm>
+
 #include "framework/comm/exchange/mpi_exchange.hpp"
 #include "framework/comm/exchange/nccl/block_layout.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
@@ -90,6 +92,13 @@ std::vector<ExchangeRow> make_table() {
 const std::vector<ExchangeRow>& exchange_table() {
   static const std::vector<ExchangeRow> table = make_table();
   return table;
+}
+
+const ExchangeRow* find_exchange(std::string_view name) {
+  const auto& table = exchange_table();
+  const auto row = std::find_if(
+      table.begin(), table.end(), [&](const ExchangeRow& one) { return one.name == name; });
+  return row == table.end() ? nullptr : &*row;
 }
 
 }  // namespace dovetail

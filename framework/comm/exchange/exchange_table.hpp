@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "framework/base/types.hpp"
@@ -56,5 +57,8 @@ struct ExchangeRow {
 
 /// In order of the design.
 const std::vector<ExchangeRow>& exchange_table();
+
+/// Its row of that name; null where there is none, as for `auto` and files of times.
+const ExchangeRow* find_exchange(std::string_view name);
 
 }  // namespace dovetail

@@ -17,11 +17,11 @@ const std::optional<ExchangeSide>& side_of(const ExchangeRow& row, bool on_gpu) 
 }
 
 const ExchangeRow& find_row(const std::string& name) {
+  if (const auto* row = find_exchange(name)) {
+    return *row;
+  }
   std::vector<std::string> known;
   for (const auto& row : exchange_table()) {
-    if (row.name == name) {
-      return row;
-    }
     known.push_back(row.name);
   }
   throw InputError("unknown exchange '" + name + "'; known: " + join_names(known));
@@ -117,11 +117,9 @@ ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
   std::vector<std::string> measured;
   for (const auto& [name, time] : us) {
     measured.push_back(name);
-    const auto& table = exchange_table();
-    const auto row = std::find_if(
-        table.begin(), table.end(), [&name = name](const auto& one) { return one.name == name; });
+    const auto* row = find_exchange(name);
     const bool fits =
-        row != table.end() && side_of(*row, on_gpu) &&
+        row != nullptr && side_of(*row, on_gpu) &&
         (!on_gpu || (row->max_graph >= graph && (!row->shares_memory || gpus_apart.empty())));
     if (fits) {
       fitting.emplace_back(time, name);

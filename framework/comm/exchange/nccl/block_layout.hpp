@@ -50,13 +50,12 @@ DOVETAIL_HOST_DEVICE constexpr std::int64_t align_block(std::int64_t bytes) {
 }
 
 /// A block is what one rank sends to one peer for one ubatch:
-/// - header, int32: [0] rows n; [4 + g] rows that have left with group g of experts
-/// (expert_cut.hpp)
-///   or an earlier one; [12 + g] rows that are back by then; without a cut all of them are n;
+/// - header, int32: [0] rows n; [4 + g] rows that have left with group g of experts or an earlier
+///   one (expert_cut.hpp); [12 + g] rows that are back by then; without a cut all of them are n;
 ///   [20 + e] choices of global expert e by the sender's tokens;
-/// - metadata of each row, int32 [3][k]: global expert id of each choice (-1 none), weight (float
-///   bits), index of the choice among the sender's choices of that expert, in token order; then the
-///   place of its partial sum among those that come back (-1 where it has none);
+/// - metadata of each row, int32 [3][k] and a word: global expert id of each choice (-1 none),
+///   weight (float bits), index of the choice among the sender's choices of that expert, in token
+///   order; then the place of its partial sum among those that come back (-1 where it has none);
 /// - payload, rows of row_bytes.
 /// Rows lie in the order in which they leave, by the first group that needs them, then by token;
 /// partial sums in that in which they are complete, by the last such group, then by token.
