@@ -15,22 +15,24 @@
 namespace dovetail {
 namespace {
 
-using Orders = std::vector<std::set<int>>;  // [ops]: all ops that come before
+using Orders = std::vector<std::vector<bool>>;  // [ops][ops]: which ones come before each
 
 /// All orders that lane order and the given waits imply, among the ops of `pass`.
 Orders orders_of(const Schedule& schedule,
                  PassKind pass,
                  const std::vector<std::vector<int>>& waits) {
-  Orders before(schedule.ops.size());
+  Orders before(schedule.ops.size(), std::vector<bool>(schedule.ops.size()));
   std::vector<int> last = {-1, -1};
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (!runs_in(pass, schedule.ops[i].phase)) {
       continue;
     }
-    const auto add = [&](int op) {
-      const auto& earlier = before[static_cast<std::size_t>(op)];
-      before[i].insert(op);
-      before[i].insert(earlier.begin(), earlier.end());
+    const auto add = [&](int waited_for) {
+      const auto op = static_cast<std::size_t>(waited_for);
+      before[i][op] = true;
+      for (std::size_t earlier = 0; earlier < op; ++earlier) {
+        before[i][earlier] = before[i][earlier] || before[op][earlier];
+      }
     };
     int& lane_last = last[static_cast<std::size_t>(schedule.ops[i].lane)];
     if (lane_last >= 0) {
@@ -51,14 +53,11 @@ Orders orders_to_keep(const Schedule& schedule, PassKind pass) {
     waits.push_back(op.waits);
   }
   auto orders = orders_of(schedule, PassKind::full, waits);
-  const auto is_left_out = [&](int op) {
-    return !runs_in(pass, schedule.ops[static_cast<std::size_t>(op)].phase);
-  };
+  const auto runs = [&](std::size_t op) { return runs_in(pass, schedule.ops[op].phase); };
   for (std::size_t i = 0; i < orders.size(); ++i) {
-    if (is_left_out(static_cast<int>(i))) {
-      orders[i].clear();
+    for (std::size_t j = 0; j < orders.size(); ++j) {
+      orders[i][j] = orders[i][j] && runs(i) && runs(j);
     }
-    std::erase_if(orders[i], is_left_out);
   }
   return orders;
 }
