@@ -8,6 +8,7 @@
 #include <random>
 #include <set>
 #include <tuple>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -121,36 +122,34 @@ bool oracle_accepts(const Schedule& schedule) {
       schedule.num_groups > 8 || !structure_holds(schedule)) {
     return false;
   }
+  // Of each op those that are done before it: what it waits for, the op before it in its lane, and
+  // what is done before these. All of them stand ahead of it.
   const std::size_t n = schedule.ops.size();
-  std::vector<std::vector<bool>> before(n, std::vector<bool>(n, false));  // [op][done before it]
+  std::vector<std::vector<bool>> before(n, std::vector<bool>(n, false));
+  std::map<Lane, std::size_t> last;
   for (std::size_t i = 0; i < n; ++i) {
-    std::vector<std::size_t> stack = {i};
-    while (!stack.empty()) {
-      const std::size_t at = stack.back();
-      stack.pop_back();
-      const auto visit = [&](std::size_t next) {
-        if (!before[i][next]) {
-          before[i][next] = true;
-          stack.push_back(next);
-        }
-      };
-      for (const int wait : schedule.ops[at].waits) {
-        visit(static_cast<std::size_t>(wait));
+    const auto add = [&](std::size_t op) {
+      before[i][op] = true;
+      for (std::size_t j = 0; j < op; ++j) {
+        before[i][j] = before[i][j] || before[op][j];
       }
-      for (std::size_t j = at; j-- > 0;) {
-        if (schedule.ops[j].lane == schedule.ops[at].lane) {
-          visit(j);
-          break;
-        }
-      }
+    };
+    for (const int wait : schedule.ops[i].waits) {
+      add(static_cast<std::size_t>(wait));
+    }
+    const auto [in_lane, is_first] = last.try_emplace(schedule.ops[i].lane, i);
+    if (!is_first) {
+      add(std::exchange(in_lane->second, i));
     }
   }
   for (std::size_t a = 0; a < n; ++a) {
     for (std::size_t b = 0; b < n; ++b) {
+      if (a == b || before[b][a]) {
+        continue;
+      }
       const bool both_exchange =
           is_exchange(schedule.ops[a].phase) && is_exchange(schedule.ops[b].phase);
-      if ((both_exchange && a < b && !before[b][a]) ||
-          (a != b && must_precede(schedule, schedule.ops[a], schedule.ops[b]) && !before[b][a])) {
+      if ((both_exchange && a < b) || must_precede(schedule, schedule.ops[a], schedule.ops[b])) {
         return false;
       }
     }
