@@ -8,9 +8,8 @@
 namespace dovetail {
 namespace {
 
-/// About 20 to 80 us of pauses: longer than an exchange op takes to enqueue, shorter than what a
-/// sleeping thread would notice.
-constexpr int kNextSpins = 2000;
+/// Looks between two at the clock: some microseconds.
+constexpr int kSpinsPerLook = 64;
 /// Most spins that are left out in a row.
 constexpr int kMaxSkip = 255;
 
@@ -31,8 +30,8 @@ std::string timeout_message(const Schedule& schedule,
 
 }  // namespace
 
-Baton::Baton(std::chrono::milliseconds timeout, bool next_may_spin)
-    : timeout_(timeout), next_may_spin_(next_may_spin) {}
+Baton::Baton(std::chrono::milliseconds timeout, std::chrono::nanoseconds next_spin)
+    : timeout_(timeout), next_spin_(next_spin) {}
 
 void Baton::start(const Schedule& schedule) {
   schedule_ = &schedule;
@@ -41,13 +40,16 @@ void Baton::start(const Schedule& schedule) {
 }
 
 void Baton::spin(Slot& slot, int index) const {
-  for (int i = 0; i < kNextSpins; ++i) {
-    if (position() != index - 1) {
-      slot.last_skip = 0;
-      return;
+  const auto end = std::chrono::steady_clock::now() + next_spin_;
+  do {
+    for (int i = 0; i < kSpinsPerLook; ++i) {
+      if (position() != index - 1) {
+        slot.last_skip = 0;
+        return;
+      }
+      relax_cpu();
     }
-    relax_cpu();
-  }
+  } while (std::chrono::steady_clock::now() < end);
   slot.last_skip = std::min(2 * slot.last_skip + 1, kMaxSkip);
   slot.spins_to_skip = slot.last_skip;
 }
@@ -58,7 +60,7 @@ bool Baton::acquire(int index) {
     return true;
   }
   Slot& self = slot(owner(index));
-  bool may_spin = next_may_spin_ && self.spins_to_skip == 0;
+  bool may_spin = next_spin_.count() > 0 && self.spins_to_skip == 0;
   self.spins_to_skip = std::max(self.spins_to_skip - 1, 0);
   const auto mine = [this, index] {
     const int now = position();

@@ -17,14 +17,15 @@ namespace dovetail {
 /// moves p to p + 1; anybody may poison.
 ///
 /// While op i - 1 is being enqueued by another thread, the thread of op i is the next in line: it
-/// is woken early and spins for a short while, if it may. All other threads sleep, because threads
+/// is woken early and spins for a while, if it may. All other threads sleep, because threads
 /// that spin beyond the number of cores keep the holder from running. A thread whose spins were in
 /// vain (the op takes long, or the holder waits for this very core) leaves out the next ones, twice
 /// as many each time.
 class Baton {
  public:
-  /// `timeout`: a thread gives up when no op at all was passed on for that long.
-  Baton(std::chrono::milliseconds timeout, bool next_may_spin);
+  /// `timeout`: a thread gives up when no op at all was passed on for that long. `next_spin`: for
+  /// how long the next in line spins; 0 = it sleeps.
+  Baton(std::chrono::milliseconds timeout, std::chrono::nanoseconds next_spin);
 
   /// Sets the baton before op 0. No thread may be in acquire(). The schedule outlives the step.
   void start(const Schedule& schedule);
@@ -66,7 +67,7 @@ class Baton {
   int num_ops_ = 0;
   const Schedule* schedule_ = nullptr;
   const std::chrono::milliseconds timeout_;
-  const bool next_may_spin_;
+  const std::chrono::nanoseconds next_spin_;
 };
 
 }  // namespace dovetail

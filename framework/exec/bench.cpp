@@ -48,7 +48,7 @@ BenchResult time_steps(const Schedule& schedule,
                        int num_steps,
                        OpBoard* board = nullptr) {
   HostExecutor executor(
-      {.timeout = options.timeout, .may_spin = options.next_may_spin, .board = board});
+      {.timeout = options.timeout, .may_spin = options.next_spin.count() > 0, .board = board});
   Runner runner(executor, options);
   EmptyBody body;
   const auto num_ops = static_cast<double>(schedule.ops.size());
@@ -103,7 +103,7 @@ std::vector<BenchResult> bench_handoff(bool next_may_spin, int num_rounds) {
   std::vector<BenchResult> results;
   for (int num_threads = 2; num_threads <= 4; ++num_threads) {
     RunnerOptions options;
-    options.next_may_spin = next_may_spin;
+    options.next_spin = next_may_spin ? kShortSpin : std::chrono::nanoseconds{0};
     HostExecutor executor({options.timeout, {}, {}, next_may_spin});
     Runner runner(executor, options);
     EmptyBody body;
@@ -133,7 +133,7 @@ std::vector<BenchResult> bench_runner(bool next_may_spin, int num_steps) {
   for (const HandOff hand_off : {HandOff::threads, HandOff::inline_walk}) {
     RunnerOptions options;
     options.hand_off = hand_off;
-    options.next_may_spin = next_may_spin;
+    options.next_spin = next_may_spin ? kShortSpin : std::chrono::nanoseconds{0};
     const std::string name(to_string(hand_off));
     results.push_back(
         time_steps(schedule, options, PassKind::full, name + ", with comm ops", num_steps));

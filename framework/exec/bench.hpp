@@ -31,7 +31,7 @@ BenchResult summarize(std::string name,
 
 /// Hand-offs around a ring of N = 2, 3, 4 threads, each op by another thread: ns from the release
 /// to the moment that the next thread has the baton (hand_off_wait_ns of the op times), a sample a
-/// hand-off. `next_may_spin` as in RunnerOptions.
+/// hand-off. `next_may_spin`: for kShortSpin, else not at all.
 std::vector<BenchResult> bench_handoff(bool next_may_spin, int num_rounds = 20'000);
 
 /// Runner, baton and host executor with a body that does nothing: 8 layers, dual_batch, N = 2; ns

@@ -23,7 +23,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
   Impl(Executor& step_executor, RunnerOptions runner_options)
       : executor(step_executor),
         options(runner_options),
-        baton(runner_options.timeout, runner_options.next_may_spin) {}
+        baton(runner_options.timeout, runner_options.next_spin) {}
 
   /// One ubatch's thread. `asked` and `done` count steps: main raises asked, the thread follows.
   struct Worker {

@@ -13,11 +13,18 @@
 
 namespace dovetail {
 
+/// How long the thread that is next in line spins where it has a core of its own: longer than an
+/// exchange op takes to enqueue, shorter than what a sleeping thread would notice.
+inline constexpr std::chrono::microseconds kShortSpin{50};
+/// The same where compute is not on these cores: longer than any op takes to enqueue.
+inline constexpr std::chrono::microseconds kLongSpin{2'000};
+
 struct RunnerOptions {
   HandOff hand_off = HandOff::threads;
   std::chrono::milliseconds timeout{60'000};  ///< bound of every wait in a step
-  bool next_may_spin =
-      true;  ///< the next thread in line spins briefly; set it only where the rank has a spare core
+  /// How long the thread that is next in line spins; 0 = it sleeps. Above 0 only where the rank has
+  /// a spare core.
+  std::chrono::nanoseconds next_spin = kShortSpin;
 };
 
 /// Owns the ubatch threads. Not copyable; one step at a time; `run` is called from the main thread

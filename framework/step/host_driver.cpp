@@ -60,7 +60,7 @@ class HostDriver final : public StepDriver {
         runner_(executor_,
                 {.hand_off = setup.execution.hand_off,
                  .timeout = setup.ranks.wait.timeout,
-                 .next_may_spin = may_spin(setup.ranks)}) {}
+                 .next_spin = may_spin(setup.ranks) ? kShortSpin : std::chrono::nanoseconds{0}}) {}
 
   void prepare(const AgreedStep& agreed, const StepPass& pass) override {
     const auto step = static_cast<std::size_t>(pass.step);

@@ -17,6 +17,10 @@ namespace {
 
 using std::chrono::milliseconds;
 
+constexpr std::chrono::nanoseconds spin_of(bool may_spin) {
+  return may_spin ? std::chrono::microseconds(50) : std::chrono::microseconds(0);
+}
+
 Schedule owners(const std::vector<int>& ubatches) {
   Schedule schedule{"owners", kMaxUbatches, {}, {}};
   for (const int ubatch : ubatches) {
@@ -57,7 +61,7 @@ std::vector<int> count_to(std::size_t n) {
 TEST(Baton, KeepsTheOrderOfAnyOwners) {
   std::mt19937_64 random(testing::fresh_seed());
   for (const bool may_spin : {false, true}) {
-    Baton baton(std::chrono::seconds(60), may_spin);
+    Baton baton(std::chrono::seconds(60), spin_of(may_spin));
     for (int round = 0; round < 150; ++round) {
       const int num_threads = 1 + static_cast<int>(random() % kMaxUbatches);
       std::vector<int> ubatches(random() % 60);
@@ -74,7 +78,7 @@ TEST(Baton, KeepsTheOrderOfAnyOwners) {
 TEST(Baton, EverySmallPatternOfOwnersInOneRing) {
   // All 3^5 assignments of five ops to three threads: unequal counts, threads without any op.
   for (const bool may_spin : {false, true}) {
-    Baton baton(std::chrono::seconds(60), may_spin);
+    Baton baton(std::chrono::seconds(60), spin_of(may_spin));
     for (int code = 0; code < 243; ++code) {
       std::vector<int> ubatches;
       for (int i = 0, rest = code; i < 5; ++i, rest /= 3) {
@@ -94,7 +98,7 @@ TEST(Baton, StatesFollowTheModel) {
   enum Call { kPassNext, kPassStale, kPoison, kRestart, kNumCalls };
 
   for (int code = 0; code < 4096; ++code) {
-    Baton baton(milliseconds(1), false);
+    Baton baton(milliseconds(1), spin_of(false));
     baton.start(schedule);
     int model = 0;  // the position, kPoisoned when poisoned
     for (int step = 0, rest = code; step < 6; ++step, rest /= kNumCalls) {
@@ -135,7 +139,7 @@ TEST(Baton, PoisonWakesAllWaiters) {
   for (const bool may_spin : {false, true}) {
     for (int round = 0; round < 50; ++round) {
       const Schedule schedule = owners({0, 1, 2, 3, 4, 5, 6, 7});
-      Baton baton(std::chrono::seconds(60), may_spin);
+      Baton baton(std::chrono::seconds(60), spin_of(may_spin));
       baton.start(schedule);
       std::atomic<int> refused{0};
       std::vector<std::thread> threads;
@@ -156,7 +160,7 @@ TEST(Baton, PoisonWakesAllWaiters) {
 
 TEST(Baton, ATimeoutNamesTheOpAndTheHolder) {
   const Schedule schedule = owners({0, 1, 2});
-  Baton baton(milliseconds(20), true);
+  Baton baton(milliseconds(20), spin_of(true));
   baton.start(schedule);
   try {
     baton.acquire(2);
@@ -171,7 +175,7 @@ TEST(Baton, ATimeoutNamesTheOpAndTheHolder) {
 TEST(Baton, ProgressElsewherePutsTheTimeoutOff) {
   // Op i is passed on only once the waiter has looked at position i, at a time-out or earlier.
   const Schedule schedule = owners({0, 0, 0, 0, 1});
-  Baton baton(milliseconds(5), false);
+  Baton baton(milliseconds(5), spin_of(false));
   baton.start(schedule);
   std::atomic<bool> got{false};
   std::thread waiter([&] {

@@ -29,7 +29,7 @@ bool same(const Op& a, const Op& b) {
 }
 
 RunnerOptions options_of(HandOff hand_off, std::chrono::milliseconds timeout) {
-  return {hand_off, timeout, true};
+  return {hand_off, timeout};
 }
 
 TEST(Failure, OfEveryOpIsNamedAndTheRunnerIsUsedAgain) {

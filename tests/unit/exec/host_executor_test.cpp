@@ -29,7 +29,7 @@ void expect_overlap(const Schedule& schedule, Op comm, Op compute) {
   };
   for (const HandOff hand_off : {HandOff::threads, HandOff::inline_walk}) {
     HostExecutor executor({});
-    Runner runner(executor, {hand_off, std::chrono::seconds(60), true});
+    Runner runner(executor, {hand_off, std::chrono::seconds(60)});
     std::atomic<bool> comm_began{false};
     std::atomic<bool> compute_began{false};
     RecordingBody body(schedule);
@@ -106,7 +106,7 @@ TEST(HostExecutor, ChangedEdgesAreWhatOpsWaitFor) {
       };
     }
     HostExecutor executor(options);
-    Runner runner(executor, {HandOff::threads, std::chrono::seconds(60), true});
+    Runner runner(executor, {HandOff::threads, std::chrono::seconds(60)});
     LateDispatch body(skips ? std::chrono::milliseconds(30'000) : std::chrono::milliseconds(100));
     runner.run(schedule, body);
     EXPECT_EQ(body.was_overtaken, skips);
@@ -120,7 +120,7 @@ TEST(HostExecutor, NeverTouchesTheWorkerWithoutCommOps) {
     comm_threads += role == HostExecutor::kCommThread ? 1 : 0;
   };
   HostExecutor executor(options);
-  Runner runner(executor, {HandOff::threads, std::chrono::seconds(60), true});
+  Runner runner(executor, {HandOff::threads, std::chrono::seconds(60)});
   const Schedule sequential = make("sequential", {kShared, kMoe}, 1);
   RecordingBody body(sequential);
   runner.run(sequential, body);

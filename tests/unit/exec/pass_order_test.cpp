@@ -98,8 +98,8 @@ void expect_order(Runner& runner, const Schedule& schedule) {
 TEST(PassOrder, ProvenSchedulesExchangeOneAtATimeInEveryPass) {
   std::mt19937_64 random(testing::fresh_seed());
   HostExecutor executor({});
-  Runner threads(executor, {HandOff::threads, std::chrono::seconds(60), true});
-  Runner walking(executor, {HandOff::inline_walk, std::chrono::seconds(60), true});
+  Runner threads(executor, {HandOff::threads, std::chrono::seconds(60)});
+  Runner walking(executor, {HandOff::inline_walk, std::chrono::seconds(60)});
   for (int i = 0; i < 150; ++i) {
     for (const auto& schedule : {testing::random_schedule(random),
                                  testing::random_lean_schedule(random),
@@ -140,7 +140,7 @@ TEST(PassOrder, TwoExchangesAtOnceAreNoticed) {
   schedule.ops[4].waits.clear();
   EXPECT_FALSE(schedule_errors(schedule).empty());
   HostExecutor executor({});
-  Runner runner(executor, {HandOff::inline_walk, std::chrono::seconds(60), true});
+  Runner runner(executor, {HandOff::inline_walk, std::chrono::seconds(60)});
   for (const PassKind pass : {PassKind::full, PassKind::comm_only}) {
     ExchangeWatch body(schedule);
     body.hook = [&body](const Op&) {

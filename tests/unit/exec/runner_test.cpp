@@ -26,7 +26,7 @@ using testing::kShared;
 using testing::RecordingBody;
 
 RunnerOptions options_of(HandOff hand_off, bool may_spin = true) {
-  return {hand_off, std::chrono::seconds(60), may_spin};
+  return {hand_off, std::chrono::seconds(60), may_spin ? kShortSpin : std::chrono::nanoseconds{0}};
 }
 
 Schedule dual_batch(std::vector<LayerShape> layers, int num_ubatches) {

@@ -306,7 +306,7 @@ TEST(SimulatedExecutor, IsDrivenByTheRunner) {
   SimulatedExecutor executor(cost, {1.5, 1.25, 2});
   const auto expected = simulate(schedule, cost, {1.5, 1.25, 2});
   for (const HandOff hand_off : {HandOff::threads, HandOff::inline_walk}) {
-    Runner runner(executor, {hand_off, std::chrono::seconds(60), true});
+    Runner runner(executor, {hand_off, std::chrono::seconds(60)});
     testing::RecordingBody body(schedule);
     OpTimes times;
     runner.run(schedule, body, PassKind::full, &times);
