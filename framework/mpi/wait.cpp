@@ -15,8 +15,13 @@ namespace {
 // Polls before the first sleep: short exchanges finish within them, long ones leave the core to the
 // compute beside them.
 constexpr int kSpinPolls = 64;
-// The longest sleep, in multiples of the policy's.
+// The longest sleep of a wait that may be for a message, in multiples of the policy's.
 constexpr int kLongestSleep = 2;
+// What has lasted for long may be late by a small share of that: its polls would only take the
+// cores of those that are waited for, most of all where ranks are more than cores. The share is
+// small, because each round of a collective is late by its own sleep.
+constexpr std::chrono::milliseconds kLongestOfAll{2};
+constexpr int kPatientShare = 32;
 
 constexpr unsigned long kTimerSlackNs = 1000;
 
@@ -91,14 +96,17 @@ void wait_all(std::span<MPI_Request> requests, const WaitPolicy& policy, std::st
     }
     // In proportion to the time waited, within bounds: a large message takes several answers of
     // this thread, each late by up to a sleep.
-    std::this_thread::sleep_for(std::clamp<Clock::duration>(
-        (now - start) / 16, policy.sleep, kLongestSleep * policy.sleep));
+    const auto waited = now - start;
+    const auto longest = std::clamp<Clock::duration>(
+        waited / policy.late_share, kLongestSleep * policy.sleep, kLongestOfAll);
+    std::this_thread::sleep_for(std::clamp<Clock::duration>(waited / 16, policy.sleep, longest));
   }
 }
 
 WaitPolicy patient(const WaitPolicy& wait) {
   WaitPolicy longer = wait;
   longer.timeout = std::max<std::chrono::milliseconds>(wait.timeout, std::chrono::minutes(10));
+  longer.late_share = kPatientShare;
   return longer;
 }
 

@@ -30,8 +30,9 @@ void require_may_communicate(std::string_view what);
 
 struct WaitPolicy {
   std::chrono::milliseconds timeout{60'000};
-  std::chrono::microseconds sleep{20};  ///< between polls, after a short spin; up to twice as
-                                        ///< long in long waits
+  std::chrono::microseconds sleep{20};  ///< between polls, after a short spin, at most 500; up to
+                                        ///< twice as long in long waits
+  int late_share = 2048;                ///< in still longer ones: the wait over this, at most 2 ms
   std::function<void()>
       on_poll;  ///< called about once a millisecond; throws to end the wait (peer failure, signal)
 };
