@@ -14,14 +14,16 @@
 #include <hdf5.h>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
 #include "framework/base/types.hpp"
 
 namespace dovetail::hdf5 {
 
-/// A call of the HDF5 library failed. what() = "<file>: <call> <object>: <HDF5's own error stack>".
+/// A call of the HDF5 library failed. what() = "<file>: <call> <object>: <HDF5's own error stack>",
+/// readable whatever a damaged file has for names.
 class Hdf5Error : public RunError {
  public:
-  using RunError::RunError;
+  explicit Hdf5Error(const std::string& what) : RunError(printable(what, std::string::npos)) {}
 };
 
 /// Lengths of the dimensions, slowest first; empty = a scalar.
@@ -211,6 +213,10 @@ class File {
   Dataset open_dataset(const std::string& path) const;
   /// The element type; nothing where it is none of ours (text, table).
   std::optional<DType> dtype(const std::string& path) const;
+
+  /// Throws where texts of variable length are not stored as HDF5 stores them: the library believes
+  /// their lengths and would write beyond its memory (1.10). Before any of them is read.
+  void check_text_heaps() const;
 
   /// Scalar variable-length text dataset.
   void write_text(const std::string& path, const std::string& text);

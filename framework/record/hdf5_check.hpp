@@ -36,6 +36,13 @@ T saturating_product(T a, T b) {
   return __builtin_mul_overflow(a, b, &product) ? std::numeric_limits<T>::max() : product;
 }
 
+/// a + b; likewise.
+template <class T>
+T saturating_sum(T a, T b) {
+  T sum;
+  return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<T>::max() : sum;
+}
+
 /// UTF-8 text of `capacity` bytes, padded with NUL; H5T_VARIABLE for any length.
 Type text_type(std::size_t capacity, const std::string& where);
 

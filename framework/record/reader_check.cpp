@@ -193,6 +193,7 @@ hdf5::Dataset open_numbers(const hdf5::File& file, const std::string& dataset) {
 
 void check_rank_file(const hdf5::File& file) {
   as_input_error(file.path(), [&] {
+    file.check_text_heaps();
     check_attributes(file);
     check_datasets(file);
   });
