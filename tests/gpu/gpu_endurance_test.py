@@ -46,8 +46,10 @@ class GpuKills(Endurance, kills_test.Kills):
 
 class GpuGrowth(Endurance, growth_test.Growth):
     def memory_of(self, launcher):
-        """MiB of each rank, then of each card."""
-        cards = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
+        """MiB of each rank, then of each card that they see."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        of = ["-i", visible] if visible else []
+        cards = subprocess.run(["nvidia-smi", *of, "--query-gpu=memory.used", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True)
         return super().memory_of(launcher) + [float(line) for line in cards.stdout.split()]
 
     @property
