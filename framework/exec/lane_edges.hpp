@@ -18,10 +18,15 @@ struct LaneEdges {
   /// earlier op of the same lane has waited for need not be waited for again.
   std::vector<int> wait_for;
   std::vector<std::uint8_t> records;  ///< 1 = some op waits for this one
+  std::vector<int> before;  ///< the op of the pass that is before this one on its lane; -1 = none
   /// Of the ops that the pass runs, the last one of each lane that is done once this op is; -1 =
   /// none.
   std::vector<std::array<int, 2>> done_with;
   bool uses_comm = false;  ///< an op of the pass runs on the comm lane
+
+  /// The op whose end is the moment from which this op can start, where that is an op of its own
+  /// lane and nothing else is waited for; -1 = none.
+  int follows(std::size_t op) const { return wait_for[op] < 0 ? before[op] : -1; }
 };
 
 /// Fills `edges` for the ops that `pass` runs; ops that it leaves out wait for nothing and count as

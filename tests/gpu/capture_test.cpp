@@ -11,6 +11,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
+#include "framework/exec/lane_edges.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/capture_support.hpp"
 #include "tests/gpu/marker_step.hpp"
@@ -198,6 +199,8 @@ TEST(Capture, InstrumentedGraphsGiveTimes) {
   for (const HandOff hand_off : kHandOffs) {
     CudaStepRunner runner(own_gpu(), walk_by(hand_off));
     const Schedule schedule = dual_batch();
+    LaneEdges edges;
+    find_lane_edges(schedule, PassKind::full, edges);
     for (const GraphMode mode : kGraphModes) {
       MarkerStep body(schedule, kSpinNs, kSpinNs);
       warm_up(runner, schedule, body);
@@ -219,6 +222,10 @@ TEST(Capture, InstrumentedGraphsGiveTimes) {
           for (const int wait : op.waits) {
             EXPECT_GE(times.start_ns[i], times.end_ns[static_cast<std::size_t>(wait)] - 1'000)
                 << name << " after op " << wait;
+          }
+          if (mode == GraphMode::full && edges.follows(i) >= 0) {
+            EXPECT_EQ(times.start_ns[i], times.end_ns[static_cast<std::size_t>(edges.follows(i))])
+                << name << " has a time stamp that it needs not";
           }
         }
       }

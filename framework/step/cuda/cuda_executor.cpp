@@ -89,7 +89,11 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   if (!flow_.capturing) {
     witness_exchanges();
   }
-  events().prepare(edges_, timed_);
+  // Elsewhere the host may be late between two ops, and a piece may end there.
+  events().prepare(edges_, timed_, /*shares_starts=*/flow_.capturing && !flow_.in_pieces);
+  if (flow_.gate != nullptr) {
+    flow_.gate->begin_step(static_cast<int>(schedule.ops.size()));
+  }
   if (edges_.uses_comm && !flow_.in_pieces) {
     events().fork.record(compute_);
     events().fork.hold(comm_);
@@ -133,6 +137,7 @@ void CudaExecutor::enqueue(int index) {
   StepEvents& step_events = events();
   const bool has_edges = !flow_.in_pieces;
   const bool timed = is_timed(i);
+  auto* gate = timed ? flow_.gate : nullptr;
   const bool records = has_edges && edges_.records[i] != 0;
   try {
     const auto& stream = stream_of(op);
@@ -140,7 +145,10 @@ void CudaExecutor::enqueue(int index) {
       step_events.done[static_cast<std::size_t>(edges_.wait_for[i])].hold(stream);
     }
     const c10::cuda::CUDAStreamGuard guard(stream);
-    if (timed) {
+    if (gate != nullptr) {
+      gate->hold(index, stream);
+    }
+    if (timed && step_events.starts_with[i] < 0) {
       mark(step_events.start[i], stream);
     }
     if (options_.board != nullptr) {
@@ -155,6 +163,9 @@ void CudaExecutor::enqueue(int index) {
     }
     if (records) {
       step_events.done[i].record(stream);
+    }
+    if (gate != nullptr) {
+      gate->release(index);
     }
   } catch (...) {
     rethrow_cleared(op);
@@ -173,6 +184,18 @@ void CudaExecutor::end_step() {
   wait_until_done("the step", [this] { return unfinished(); });
   if (times_ != nullptr) {
     read_times(*schedule_, pass_, events(), *times_);
+    forget_ops_not_held(*times_);
+  }
+}
+
+/// A gate that gave up has let gaps into the op's time.
+void CudaExecutor::forget_ops_not_held(OpTimes& times) const {
+  for (std::size_t i = 0; flow_.gate != nullptr && i < schedule_->ops.size(); ++i) {
+    if (runs_in(pass_, schedule_->ops[i].phase) && is_timed(i) &&
+        !flow_.gate->has_held(static_cast<int>(i))) {
+      times.start_ns[i] = -1;
+      times.end_ns[i] = -1;
+    }
   }
 }
 
@@ -257,7 +280,7 @@ void CudaExecutor::read_times(const Schedule& schedule,
   std::int64_t earliest_ns = alignment_.base_ns;
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
-      times.start_ns[i] = alignment_.host_ns(events.start[i]);
+      times.start_ns[i] = alignment_.host_ns(events.start_of(i));
       times.end_ns[i] = alignment_.host_ns(events.end[i]);
       earliest_ns = std::min(earliest_ns, times.start_ns[i]);
     }

@@ -11,6 +11,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/cuda/clock_alignment.hpp"
+#include "framework/cuda/op_gate.hpp"
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_board.hpp"
@@ -52,6 +53,7 @@ class CudaExecutor final : public Executor {
     bool timed = false;            ///< record start and end of ops even without OpTimes
     /// [ops] 1 = start and end of this op are recorded by a graph; empty = of no op
     std::vector<std::uint8_t> times_itself = {};
+    OpGate* gate = nullptr;  ///< holds back each op whose times the executor records
   };
 
   /// Binds the calling thread, which is the main thread, to the device.
@@ -103,6 +105,7 @@ class CudaExecutor final : public Executor {
 
   void witness_exchanges();
   bool is_timed(std::size_t index) const;
+  void forget_ops_not_held(OpTimes& times) const;
   bool poll_until_done(std::chrono::steady_clock::time_point deadline) const;
   std::string unfinished();
 

@@ -19,7 +19,7 @@ void grow(std::vector<Event>& events, std::size_t size) {
 
 }  // namespace
 
-void StepEvents::prepare(const LaneEdges& edges, bool timed) {
+void StepEvents::prepare(const LaneEdges& edges, bool timed, bool shares_starts) {
   const std::size_t num_ops = edges.records.size();
   grow(done, num_ops);
   for (std::size_t i = 0; i < num_ops; ++i) {
@@ -30,8 +30,14 @@ void StepEvents::prepare(const LaneEdges& edges, bool timed) {
   if (timed) {
     grow(start, num_ops);
     grow(end, num_ops);
+    starts_with.assign(num_ops, -1);
     for (std::size_t i = 0; i < num_ops; ++i) {
-      make_if_missing(start[i], Event::Kind::timing);
+      if (shares_starts) {
+        starts_with[i] = edges.follows(i);
+      }
+      if (starts_with[i] < 0) {
+        make_if_missing(start[i], Event::Kind::timing);
+      }
       make_if_missing(end[i], Event::Kind::timing);
     }
   }

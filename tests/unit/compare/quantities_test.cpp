@@ -188,7 +188,7 @@ TEST(Quantities, AreFoundByColumnOrField) {
 TEST(Quantities, AreExplainedWithinAWidth) {
   const std::string text = explain(quantities_of({Report::compare_terms}), 60);
   EXPECT_TRUE(text.starts_with("compare: where the step goes\n  run\n")) << text;
-  EXPECT_NE(text.find("  residual\n"), std::string::npos);
+  EXPECT_NE(text.find("  unexplained\n"), std::string::npos);
   EXPECT_NE(text.find("    = p50 - all terms to the left\n"), std::string::npos);
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {

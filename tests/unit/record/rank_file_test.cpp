@@ -88,11 +88,18 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
     const std::vector<std::int64_t> start = {10, 20};
     const std::vector<std::int64_t> end = {15, -1};
     recorder.write_profiled_pass(1,
-                                 {.pass = PassKind::comm_only,
+                                 {.pass = ProfilePass::comm_only,
                                   .step_start_ns = 9,
                                   .step_end_ns = 16,
                                   .op_start_ns = start,
                                   .op_end_ns = end});
+    recorder.write_profiled_pass(
+        1, {.pass = ProfilePass::unrecorded, .step_start_ns = 5, .step_end_ns = 8});
+    const std::vector<std::int64_t> gated_start = {11, 21};
+    const std::vector<std::int64_t> gated_end = {16, -1};
+    recorder.write_profiled_pass(
+        1, {.pass = ProfilePass::gated, .op_start_ns = gated_start, .op_end_ns = gated_end});
+    recorder.write_before(2, 1, {41, 42, 43});
     const std::vector<std::int64_t> enqueued = {1, 2, 3};
     const std::vector<std::int64_t> waited = {4, 5, 6};
     recorder.write_profiled_host(
@@ -119,7 +126,17 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   expect(path::kOpsCommOnly, {-1, -1, -1, -1, -1, -1, 10, 15, 20, -1, -1, -1});
   expect(path::kOps, std::vector<std::int64_t>(12, -1));
   expect(path::kOpsComputeOnly, std::vector<std::int64_t>(12, -1));
-  expect(path::kProfiledStepNs, {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 9, 16});
+  std::vector<std::int64_t> steps(24, -1);  // two steps of six passes
+  steps[16] = 9;
+  steps[17] = 16;
+  steps[22] = 5;
+  steps[23] = 8;
+  expect(path::kProfiledStepNs, steps);
+  expect(path::kOpsGated, {-1, -1, -1, -1, -1, -1, 11, 16, 21, -1, -1, -1});
+  expect(path::kOpsAllSms, std::vector<std::int64_t>(12, -1));
+  std::vector<std::int64_t> before(24, -1);
+  std::copy_n(std::vector<std::int64_t>{41, 42, 43}.begin(), 3, before.begin() + 15);
+  expect(path::kBeforeNs, before);
   expect(path::kEnqueuedNs, {1, 2, 3, -1, -1, -1});
   expect(path::kHandOffWaitNs, {4, 5, 6, -1, -1, -1});
   expect(path::kCountsWaitNs, {8, -1});
@@ -357,10 +374,15 @@ TEST(RankFile, TheOlderVersionIsRead) {
   {
     auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
     file.update_attribute("/", {"schema_version", std::int64_t{2}});
-    for (const char* added : {path::kDecision, path::kStepEnqueueNs, path::kGraph, path::kMemory}) {
+    for (const char* added : {path::kDecision,
+                              path::kStepEnqueueNs,
+                              path::kGraph,
+                              path::kMemory,
+                              path::kProfiledStepNs}) {
       file.remove(added);
     }
     file.create_dataset(path::kDecision, DType::int64, {4, 2, 5});
+    file.create_dataset(path::kProfiledStepNs, DType::int64, {2, 3, 2});
   }
   const RankFile file(path);
   EXPECT_EQ(file.schema_version(), 2);
@@ -432,6 +454,8 @@ TEST(RankFile, MalformedScheduleIsRefused) {
         file.create_attribute(table, {"digest", std::string()});
       }
       file.update_attribute("/", {"schema_version", version});
+      file.remove(path::kProfiledStepNs);
+      file.create_dataset(path::kProfiledStepNs, DType::int64, {2, num_profile_passes(version), 2});
     }
   };
   const auto refused =

@@ -1,0 +1,45 @@
+// The passes of a profiled step, as a rank file has them.
+#pragma once
+
+#include <cstdint>
+
+#include "framework/base/types.hpp"
+
+namespace dovetail {
+
+/// The passes of a profiled step, in the order of a file's `pass`. They run in another order
+/// (policy_checks.cpp).
+enum class ProfilePass {
+  full,          ///< op times of the whole schedule
+  compute_only,  ///< op times without the exchange, all else as in `full`
+  comm_only,     ///< op times of the exchange alone
+  all_sms,       ///< as compute_only, with all SMs: where a policy leaves some to the exchange
+  gated,         ///< as compute_only, each op held back until it is enqueued whole: on a GPU where
+                 ///< the host enqueues ops kernel by kernel
+  unrecorded,    ///< as full, without times of ops: like a timed step
+};
+
+inline constexpr int kNumProfilePasses = 6;
+
+/// That a file of that schema version has room for.
+constexpr int num_profile_passes(std::int64_t schema_version) {
+  return schema_version < 7 ? 3 : kNumProfilePasses;
+}
+
+/// Which ops run in a pass.
+constexpr PassKind ops_of(ProfilePass pass) {
+  switch (pass) {
+    case ProfilePass::full:
+    case ProfilePass::unrecorded:
+      return PassKind::full;
+    case ProfilePass::comm_only:
+      return PassKind::comm_only;
+    default:
+      return PassKind::compute_only;
+  }
+}
+
+/// The dataset of the op times of a pass; null where it has none.
+const char* op_times_path(ProfilePass pass);
+
+}  // namespace dovetail

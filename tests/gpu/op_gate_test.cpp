@@ -1,0 +1,124 @@
+// Ops that are held back until they are enqueued whole: their times have no gap in which the GPU
+// waits for the host.
+#include "framework/cuda/op_gate.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "framework/cuda/check.hpp"
+#include "tests/gpu/capture_support.hpp"
+#include "tests/gpu/marker_step.hpp"
+#include "tests/gpu/runner_options.hpp"
+#include "tests/unit/plan/random_schedule.hpp"
+
+namespace dovetail {
+namespace {
+
+using test::dual_batch;
+using test::first_of;
+using test::MarkerStep;
+using test::own_gpu;
+using test::walk_by;
+using test::warm_up;
+
+constexpr auto kPass = PassKind::compute_only;
+
+void pause(std::int64_t ns) {
+  std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+}
+
+/// The host is late in the middle of every op. Without the gate that is part of the op's time.
+TEST(OpGate, TakesTheHostsGapsOutOfTheTimesOfOps) {
+  DOVETAIL_REQUIRE_GPU();
+  constexpr std::int64_t kGapNs = 500'000;
+  const Schedule schedule = dual_batch();
+  for (const HandOff hand_off : test::kHandOffs) {
+    CudaStepRunner runner(own_gpu(), walk_by(hand_off));
+    MarkerStep body(schedule);
+    warm_up(runner, schedule, body, kPass);
+    body.before = [](int, const Op&) { pause(kGapNs); };
+    for (const bool gated : {false, true}) {
+      OpTimes times;
+      body.reset(1);
+      runner.run_eager(schedule, body, kPass, &times, gated);
+      EXPECT_TRUE(runner.last_enqueued_kernels());
+      EXPECT_TRUE(body.errors(1, kPass).empty()) << first_of(body.errors(1, kPass));
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        const Op& op = schedule.ops[i];
+        if (!runs_in(kPass, op.phase)) {
+          EXPECT_EQ(times.start_ns[i], -1);
+          continue;
+        }
+        const auto took = times.end_ns[i] - times.start_ns[i];
+        const auto name = describe_op(static_cast<int>(i), op);
+        if (gated) {
+          EXPECT_GE(times.start_ns[i], 0) << name << " was not held";
+          EXPECT_LT(took, kGapNs / 2) << name;
+        } else {
+          EXPECT_GE(took, kGapNs * 9 / 10) << name;
+        }
+      }
+    }
+  }
+}
+
+/// Twins of the bound: ops that are enqueued too slowly, or wait for the stream themselves, end all
+/// the same, and their times are not taken for times without gaps.
+TEST(OpGate, OpsThatItDoesNotHoldAreNotKnown) {
+  DOVETAIL_REQUIRE_GPU();
+  const Schedule schedule = dual_batch();
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::inline_walk));
+  for (const bool synchronises : {false, true}) {
+    MarkerStep body(schedule);
+    warm_up(runner, schedule, body, kPass);
+    int slow = -1;
+    body.before = [&](int index, const Op&) {
+      if (slow < 0) {
+        slow = index;
+        if (synchronises) {
+          check_cuda(cudaStreamSynchronize(runner.compute_stream()), "an op that waits");
+        } else {
+          pause(20'000'000);
+        }
+      }
+    };
+    OpTimes times;
+    body.reset(1);
+    runner.run_eager(schedule, body, kPass, &times, /*gated=*/true);
+    EXPECT_TRUE(body.errors(1, kPass).empty());
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      if (runs_in(kPass, schedule.ops[i].phase)) {
+        EXPECT_EQ(times.start_ns[i] < 0, static_cast<int>(i) == slow) << i;
+        EXPECT_EQ(times.end_ns[i] < 0, static_cast<int>(i) == slow) << i;
+      }
+    }
+  }
+}
+
+/// In a full graph no kernel is enqueued by the host; with pieces none of a compute op, whose times
+/// the gate leaves alone.
+TEST(OpGate, CapturedOpsNeedNone) {
+  DOVETAIL_REQUIRE_GPU();
+  const Schedule schedule = dual_batch();
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
+  for (const GraphMode mode : test::kGraphModes) {
+    MarkerStep body(schedule);
+    warm_up(runner, schedule, body, kPass);
+    const auto step = runner.capture(schedule, body, kPass, mode, true);
+    OpTimes times;
+    body.reset(1);
+    runner.replay(*step, &times, /*gated=*/true);
+    EXPECT_FALSE(runner.last_enqueued_kernels()) << to_string(mode);
+    EXPECT_TRUE(body.errors(1, kPass).empty());
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      EXPECT_EQ(times.start_ns[i] >= 0, runs_in(kPass, schedule.ops[i].phase)) << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dovetail
