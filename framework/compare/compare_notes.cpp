@@ -122,22 +122,22 @@ std::string term_lines(const CompareReport& report) {
   const auto recording = large_terms(
       report,
       kMostRecording,
-      [](const auto& terms) { return -terms.recording.value_or(0); },
+      [](const auto& terms) { return std::max(0.0, -terms.recording.value_or(0)); },
       nothing);
   const auto sample = large_terms(
       report, kMostSample, [](const auto& terms) { return terms.sample; }, nothing);
   std::string text;
   if (!unexplained.empty()) {
     text += "Unexplained is " + unexplained +
-            ": so much longer ops with no exchange beside them take than in the compute-only "
-            "pass\n";
+            ": so much longer (below 0: shorter) ops with no exchange beside them take than in the "
+            "compute-only pass\n";
   }
   if (!recording.empty()) {
     text += "Recording adds " + recording + " to profiled steps\n";
   }
   if (!sample.empty()) {
-    text += "The p50 is higher by " + sample +
-            " than the steps beside the profiled ones, which the terms are of\n";
+    text += "The p50 differs by " + sample +
+            " from the steps beside the profiled ones, which the terms are of\n";
   }
   for (const PolicyComparison& policy : report.policies) {
     if (has_reasons(policy) && policy.metrics->num_not_held > 0) {

@@ -1,8 +1,6 @@
 // The passes of a profiled step, as a rank file has them.
 #pragma once
 
-#include <cstdint>
-
 #include "framework/base/types.hpp"
 
 namespace dovetail {
@@ -21,10 +19,8 @@ enum class ProfilePass {
 
 inline constexpr int kNumProfilePasses = 6;
 
-/// That a file of that schema version has room for.
-constexpr int num_profile_passes(std::int64_t schema_version) {
-  return schema_version < 7 ? 3 : kNumProfilePasses;
-}
+/// The passes that files of all versions hold come first; the others are in datasets of their own.
+inline constexpr int kNumFirstPasses = 3;
 
 /// Which ops run in a pass.
 constexpr PassKind ops_of(ProfilePass pass) {

@@ -137,9 +137,11 @@ void RankRecorder::write_profiled_pass(std::int64_t index, const ProfiledPass& p
         {index, 0, 0}, {1, num_ops, 2}, std::as_bytes(std::span(pairs)));
   }
   const std::array<std::int64_t, 2> step = {pass.step_start_ns, pass.step_end_ns};
+  const auto place = static_cast<std::int64_t>(pass.pass);
+  const bool is_first = place < kNumFirstPasses;
   file()
-      .open_dataset(path::kProfiledStepNs)
-      .write_box({index, static_cast<std::int64_t>(pass.pass), 0},
+      .open_dataset(is_first ? path::kProfiledStepNs : path::kFurtherStepNs)
+      .write_box({index, is_first ? place : place - kNumFirstPasses, 0},
                  {1, 1, 2},
                  std::as_bytes(std::span(step)));
 }

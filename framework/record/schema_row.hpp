@@ -30,7 +30,8 @@ enum class Dimension {
   hash_column,    ///< of /hash
   profiled_step,  ///< profiled iterations x steps
   op,             ///< of the longest schedule
-  pass,           ///< ProfilePass
+  pass,           ///< the first of ProfilePass
+  further_pass,   ///< the others
   start_end,
   token,        ///< of all steps of an iteration
   request_row,  ///< requests of all steps of an iteration
@@ -49,7 +50,7 @@ enum class Dimension {
 
 template <>
 struct EnumNames<Dimension> {
-  static constexpr std::array<std::string_view, 26> kTable = {"iteration",
+  static constexpr std::array<std::string_view, 27> kTable = {"iteration",
                                                               "step",
                                                               "round",
                                                               "point",
@@ -60,6 +61,7 @@ struct EnumNames<Dimension> {
                                                               "column",
                                                               "profiled step",
                                                               "op",
+                                                              "pass",
                                                               "pass",
                                                               "start/end",
                                                               "token",

@@ -192,8 +192,9 @@ std::optional<std::int64_t> fixed_length(Dimension dimension, std::int64_t schem
       return kNumClockColumns;
     case Dimension::before_column:
       return kNumBeforeColumns;
+    case Dimension::further_pass:
+      return kNumProfilePasses - kNumFirstPasses;
     case Dimension::pass:
-      return num_profile_passes(schema_version);
     case Dimension::axis:
       return 3;
     case Dimension::start_end:

@@ -88,6 +88,7 @@ inline constexpr const char* kOpsAllSms = "/timing/ops_all_sms";
 inline constexpr const char* kOpsGated = "/timing/ops_gated";
 inline constexpr const char* kBeforeNs = "/timing/before_ns";
 inline constexpr const char* kProfiledStepNs = "/timing/profiled_step_ns";
+inline constexpr const char* kFurtherStepNs = "/timing/further_step_ns";
 inline constexpr const char* kProfiledSchedule = "/timing/profiled_schedule";
 inline constexpr const char* kEnqueuedNs = "/timing/host/enqueued_ns";
 inline constexpr const char* kHandOffWaitNs = "/timing/host/hand_off_wait_ns";
@@ -182,15 +183,15 @@ inline constexpr auto kDatasetRows = [] {
        "The same in a pass without the exchange."},
       {path::kOpsCommOnly, int64, {profiled_step, op, start_end}, "ns", 2,
        "The same in a pass of the exchange alone."},
-      {path::kOpsAllSms, int64, {profiled_step, op, start_end}, "ns", 7,
-       "Where a policy leaves SMs to the exchange: the same in a pass without the exchange, with all "
-       "SMs."},
-      {path::kOpsGated, int64, {profiled_step, op, start_end}, "ns", 7,
-       "Where the host enqueues ops of a GPU kernel by kernel: the same in a pass without the "
-       "exchange, each op held back until all of it is enqueued. -1: it was not held so long."},
       {path::kProfiledStepNs, int64, {profiled_step, pass, start_end}, "ns", 2,
-       "Start and end of the step in each pass: full, compute-only, comm-only; since version 7 also "
-       "with all SMs, gated, and in full without times of ops."},
+       "Start and end of the step in each of these three passes."},
+      {path::kFurtherStepNs, int64, {profiled_step, further_pass, start_end}, "ns", 7,
+       "The same with all SMs, gated, and in full without times of ops; -1: not asked for."},
+      {path::kOpsAllSms, int64, {profiled_step, op, start_end}, "ns", 7,
+       "Where a policy leaves SMs to the exchange: as `/timing/ops_compute_only`, with all SMs."},
+      {path::kOpsGated, int64, {profiled_step, op, start_end}, "ns", 7,
+       "Where the host enqueues ops of a GPU kernel by kernel: as "
+       "`/timing/ops_compute_only`, each held back until all of it is enqueued. -1: not so long."},
       {path::kProfiledSchedule, int64, {profiled_step}, "", 2,
        "Which schedule ran: k of `/schedule/<k>`."},
       {path::kEnqueuedNs, int64, {profiled_step, op}, "ns", 2,

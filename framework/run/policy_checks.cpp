@@ -65,7 +65,7 @@ StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass) {
   times_.reset(agreed.schedule.ops.size());
   const auto start_ns = now_ns();
   steps_.driver().run(is_recorded ? &times_ : nullptr);
-  const auto end_ns = now_ns();
+  const auto end_ns = now_ns() - times_.reading_ns;
   const auto report = steps_.driver().finish();
   recorder_.write_profiled_pass(place.index,
                                 {.pass = pass,

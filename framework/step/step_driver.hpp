@@ -66,7 +66,8 @@ class StepDriver {
   /// before.
   virtual void prepare(const AgreedStep& agreed, const StepPass& pass) = 0;
 
-  /// Runs the step, from the first op to the end of the last one. `times` may be null.
+  /// Runs the step, from the first op to the end of the last one. `times` may be null; to read them
+  /// (OpTimes::reading_ns) is no part of the step.
   virtual void run(OpTimes* times) = 0;
 
   /// Makes the outputs readable in the policy's StepOutputs. Throws what the device has found.

@@ -276,6 +276,7 @@ void CudaExecutor::read_times(const Schedule& schedule,
                               PassKind pass,
                               const StepEvents& events,
                               OpTimes& times) {
+  const std::int64_t begin_ns = now_ns();
   align_clock(compute_, alignment_);
   std::int64_t earliest_ns = alignment_.base_ns;
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
@@ -286,6 +287,7 @@ void CudaExecutor::read_times(const Schedule& schedule,
     }
   }
   alignment_.widen_error(earliest_ns);
+  times.reading_ns = now_ns() - begin_ns;
 }
 
 }  // namespace dovetail

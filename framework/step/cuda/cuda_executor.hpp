@@ -85,7 +85,7 @@ class CudaExecutor final : public Executor {
   void wait_until_done(const std::string& what, const std::function<std::string()>& where = {});
 
   /// Fills start_ns and end_ns of the ops that `pass` runs. The streams must be idle, the events
-  /// recorded; aligns the clock first.
+  /// recorded; aligns the clock first. Says how long that took.
   void read_times(const Schedule& schedule,
                   PassKind pass,
                   const StepEvents& events,

@@ -43,15 +43,10 @@ void make_older(const std::filesystem::path& folder, int num_ranks) {
     auto file =
         hdf5::File::open((folder / rank_file_name(rank)).string(), hdf5::Access::read_write);
     file.update_attribute("/", {attribute::kSchemaVersion, std::int64_t{6}});
-    auto steps = file.open_dataset(path::kProfiledStepNs);
-    std::vector<std::int64_t> values(2 * kNumProfilePasses);
-    steps.read(std::as_writable_bytes(std::span(values)));
-    for (const char* newer : {path::kBeforeNs, path::kOpsAllSms, path::kOpsGated}) {
+    for (const char* newer :
+         {path::kBeforeNs, path::kOpsAllSms, path::kOpsGated, path::kFurtherStepNs}) {
       file.remove(newer);
     }
-    file.remove(path::kProfiledStepNs);
-    auto older = file.create_dataset(path::kProfiledStepNs, DType::int64, {1, 3, 2});
-    older.write(std::as_bytes(std::span(values).first(6)));
   }
 }
 
@@ -142,8 +137,8 @@ TEST_F(Compare, ANoteSaysWhereATermIsLarge) {
     EXPECT_EQ(says(" of the p50 (a_dual, mostly " + std::string(share < 0 ? "route" : "experts")),
               is_large)
         << share;
-    EXPECT_EQ(says("Recording adds "), is_large) << share;
-    EXPECT_EQ(says("The p50 is higher by "), is_large) << share;
+    EXPECT_EQ(says("Recording adds "), share > 0.03) << share << ": nothing is saved by it";
+    EXPECT_EQ(says("The p50 differs by "), is_large) << share;
   }
   EXPECT_FALSE(says("Launch gaps of"));
   metrics.num_held = 7;

@@ -266,7 +266,7 @@ TEST_F(Claims, TimesThatAreNone) {
     fill(path::kProfiledSchedule, 2, 1);
   };
   prepare();
-  fill(path::kProfiledStepNs, 24, most);
+  fill(path::kProfiledStepNs, 12, most);
   EXPECT_EQ(refused(), name() + ": /timing/profiled_step_ns: 9223372036854775807 ns is no time");
   prepare();
   fill(path::kHandOffWaitNs, 6, most);

@@ -126,12 +126,8 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   expect(path::kOpsCommOnly, {-1, -1, -1, -1, -1, -1, 10, 15, 20, -1, -1, -1});
   expect(path::kOps, std::vector<std::int64_t>(12, -1));
   expect(path::kOpsComputeOnly, std::vector<std::int64_t>(12, -1));
-  std::vector<std::int64_t> steps(24, -1);  // two steps of six passes
-  steps[16] = 9;
-  steps[17] = 16;
-  steps[22] = 5;
-  steps[23] = 8;
-  expect(path::kProfiledStepNs, steps);
+  expect(path::kProfiledStepNs, {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 9, 16});
+  expect(path::kFurtherStepNs, {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 5, 8});
   expect(path::kOpsGated, {-1, -1, -1, -1, -1, -1, 11, 16, 21, -1, -1, -1});
   expect(path::kOpsAllSms, std::vector<std::int64_t>(12, -1));
   std::vector<std::int64_t> before(24, -1);
@@ -374,15 +370,10 @@ TEST(RankFile, TheOlderVersionIsRead) {
   {
     auto file = hdf5::File::open(path.string(), hdf5::Access::read_write);
     file.update_attribute("/", {"schema_version", std::int64_t{2}});
-    for (const char* added : {path::kDecision,
-                              path::kStepEnqueueNs,
-                              path::kGraph,
-                              path::kMemory,
-                              path::kProfiledStepNs}) {
+    for (const char* added : {path::kDecision, path::kStepEnqueueNs, path::kGraph, path::kMemory}) {
       file.remove(added);
     }
     file.create_dataset(path::kDecision, DType::int64, {4, 2, 5});
-    file.create_dataset(path::kProfiledStepNs, DType::int64, {2, 3, 2});
   }
   const RankFile file(path);
   EXPECT_EQ(file.schema_version(), 2);
@@ -454,8 +445,6 @@ TEST(RankFile, MalformedScheduleIsRefused) {
         file.create_attribute(table, {"digest", std::string()});
       }
       file.update_attribute("/", {"schema_version", version});
-      file.remove(path::kProfiledStepNs);
-      file.create_dataset(path::kProfiledStepNs, DType::int64, {2, num_profile_passes(version), 2});
     }
   };
   const auto refused =

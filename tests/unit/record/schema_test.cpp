@@ -133,11 +133,6 @@ TEST(Schema, FilesOfEveryVersionAreRead) {
         file.remove(path::kDecision);
         file.create_dataset(path::kDecision, DType::int64, {4, 2, num_decision_columns(version)});
       }
-      if (num_profile_passes(version) != kNumProfilePasses) {
-        file.remove(path::kProfiledStepNs);
-        file.create_dataset(
-            path::kProfiledStepNs, DType::int64, {2, num_profile_passes(version), 2});
-      }
     }
     const RankFile file(path);
     EXPECT_EQ(file.schema_version(), version);
