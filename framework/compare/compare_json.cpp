@@ -100,7 +100,7 @@ Json to_json(const PolicyMetrics& metrics) {
         {"launch", terms.launch},
         {"other_idle", terms.other_idle},
         {"recording", json_number(terms.recording)},
-        {"sample", terms.sample},
+        {"timed_vs_profiled", terms.timed_vs_profiled},
         {"unexplained", terms.unexplained}}},
       {"unexplained_by_phase_ns", metrics.unexplained_by_phase_ns},
       {"measured_ns", terms.measured},

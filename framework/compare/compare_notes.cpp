@@ -85,7 +85,7 @@ std::string clock_line(const CompareReport& report) {
 /// may differ by.
 constexpr double kMostUnexplained = 0.03;
 constexpr double kMostRecording = 0.01;
-constexpr double kMostSample = 0.03;
+constexpr double kMostOther = 0.03;
 
 /// "4.1 % of the p50 (two, mostly experts)", of policies where a term is larger than `most`.
 template <class Term, class Remark>
@@ -124,8 +124,8 @@ std::string term_lines(const CompareReport& report) {
       kMostRecording,
       [](const auto& terms) { return std::max(0.0, -terms.recording.value_or(0)); },
       nothing);
-  const auto sample = large_terms(
-      report, kMostSample, [](const auto& terms) { return terms.sample; }, nothing);
+  const auto other = large_terms(
+      report, kMostOther, [](const auto& terms) { return terms.timed_vs_profiled; }, nothing);
   std::string text;
   if (!unexplained.empty()) {
     text += "Unexplained is " + unexplained +
@@ -135,8 +135,8 @@ std::string term_lines(const CompareReport& report) {
   if (!recording.empty()) {
     text += "Recording adds " + recording + " to profiled steps\n";
   }
-  if (!sample.empty()) {
-    text += "The p50 differs by " + sample +
+  if (!other.empty()) {
+    text += "The p50 differs by " + other +
             " from the steps beside the profiled ones, which the terms are of\n";
   }
   for (const PolicyComparison& policy : report.policies) {

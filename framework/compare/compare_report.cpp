@@ -177,7 +177,7 @@ std::string term_table(const CompareReport& report, std::size_t width) {
          format_ms(terms.launch),
          format_ms(terms.other_idle),
          ms_or_dash(terms.recording),
-         format_ms(terms.sample),
+         format_ms(terms.timed_vs_profiled),
          format_ms(terms.unexplained),
          format_ms(terms.measured),
          format_ms(before ? before->agreement_ns : kNaN),

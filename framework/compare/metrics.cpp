@@ -103,7 +103,7 @@ void check_sizes(const StepProfile& profile) {
     for (const auto* pass : {&rank.ops, &rank.ops_compute_only, &rank.ops_comm_only}) {
       DOVETAIL_CHECK_EQ(pass->size(), num_ops);
     }
-    for (const auto* pass : {&rank.ops_all_sms, &rank.ops_gated}) {
+    for (const auto* pass : {&rank.ops_all_sms, &rank.ops_gated, &rank.ops_full_gated}) {
       DOVETAIL_CHECK(pass->empty() || pass->size() == num_ops, "a pass of another schedule");
     }
     DOVETAIL_CHECK_EQ(rank.enqueued_ns.size(), num_ops);
@@ -132,6 +132,20 @@ void account_idle(const RankProfile& rank, const IntervalSet& idle, RankMetrics&
   metrics.other_idle_ns = idle.length_ns() - metrics.hand_off_ns - metrics.launch_ns;
 }
 
+/// An op as it ran where it was held back; as it ran anyhow where that pass was not run, or did not
+/// hold it.
+std::int64_t held_length(const std::vector<Interval>& held,
+                         const std::vector<Interval>& as_run,
+                         std::size_t op) {
+  return length(!held.empty() && ran(held[op]) ? held[op] : as_run[op]);
+}
+
+/// How much longer an op takes in the full pass than alone, both held back.
+std::int64_t longer_than_alone(const RankProfile& rank, std::size_t op) {
+  return held_length(rank.ops_full_gated, rank.ops, op) -
+         held_length(rank.ops_gated, rank.ops_compute_only, op);
+}
+
 bool is_beside(const Interval& op, const IntervalSet& other) {
   return IntervalSet({op}).intersected(other).length_ns() > 0;
 }
@@ -154,11 +168,12 @@ void account_contention(const StepProfile& profile,
     }
     if (!profile.is_exchange[i]) {
       if (ran(rank.ops_compute_only[i]) && is_beside(rank.ops[i], exchange)) {
-        metrics.contention_ns += length(rank.ops[i]) - length(rank.ops_compute_only[i]);
+        metrics.contention_ns += longer_than_alone(rank, i);
       }
       if (ran(rank.ops_compute_only[i]) && mostly_beside(rank.ops[i], full.moving)) {
-        metrics.overlapped_compute_ns += length(rank.ops[i]);
-        metrics.overlapped_compute_alone_ns += length(rank.ops_compute_only[i]);
+        metrics.overlapped_compute_ns += held_length(rank.ops_full_gated, rank.ops, i);
+        metrics.overlapped_compute_alone_ns +=
+            held_length(rank.ops_gated, rank.ops_compute_only, i);
       }
     } else if (ran(rank.ops_comm_only[i]) && mostly_beside(full.moving_of_op[i], full.compute)) {
       metrics.overlapped_moving_ns += length(full.moving_of_op[i]);
@@ -173,23 +188,32 @@ std::int64_t busy_ns(const StepProfile& profile, const std::vector<Interval>& op
   return sort_pass(profile.is_exchange, ops, nobody).compute.length_ns();
 }
 
-/// What the compute-only passes tell.
-void account_compute_only(const StepProfile& profile,
-                          const RankProfile& rank,
+/// What ops take longer than where they are held back.
+std::int64_t account_gaps(const StepProfile& profile,
+                          const std::vector<Interval>& as_run,
+                          const std::vector<Interval>& held,
                           RankMetrics& metrics) {
-  metrics.compute_only_ns = busy_ns(profile, rank.ops_compute_only);
-  if (!rank.ops_all_sms.empty()) {
-    metrics.sms_left_out_ns = metrics.compute_only_ns - busy_ns(profile, rank.ops_all_sms);
-  }
-  for (std::size_t i = 0; i < rank.ops_gated.size(); ++i) {
-    if (profile.is_exchange[i] || !ran(rank.ops_compute_only[i])) {
+  std::int64_t gaps_ns = 0;
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    if (profile.is_exchange[i] || !ran(as_run[i])) {
       continue;
     }
-    if (ran(rank.ops_gated[i])) {
-      ++metrics.num_held;
-      metrics.launch_gaps_ns += length(rank.ops_compute_only[i]) - length(rank.ops_gated[i]);
-    } else {
-      ++metrics.num_not_held;
+    ++(ran(held[i]) ? metrics.num_held : metrics.num_not_held);
+    gaps_ns += length(as_run[i]) - held_length(held, as_run, i);
+  }
+  return gaps_ns;
+}
+
+/// What compute consists of, by the passes that were run for it.
+void account_compute(const StepProfile& profile, const RankProfile& rank, RankMetrics& metrics) {
+  metrics.compute_only_ns = busy_ns(profile, rank.ops_compute_only);
+  metrics.launch_gaps_ns = account_gaps(profile, rank.ops, rank.ops_full_gated, metrics);
+  metrics.compute_only_gaps_ns =
+      account_gaps(profile, rank.ops_compute_only, rank.ops_gated, metrics);
+  for (std::size_t i = 0; i < rank.ops_all_sms.size(); ++i) {
+    if (!profile.is_exchange[i] && ran(rank.ops_compute_only[i]) && ran(rank.ops_all_sms[i])) {
+      metrics.sms_left_out_ns +=
+          held_length(rank.ops_gated, rank.ops_compute_only, i) - length(rank.ops_all_sms[i]);
     }
   }
 }
@@ -228,7 +252,7 @@ RankMetrics metrics_of_rank(const StepProfile& profile,
   metrics.unrecorded_ns = ran(rank.unrecorded) ? length(rank.unrecorded) : 0;
   metrics.comm_only_moving_ns = comm_only.moving.length_ns();
   metrics.comm_only_waiting_ns = comm_only.waiting.length_ns();
-  account_compute_only(profile, rank, metrics);
+  account_compute(profile, rank, metrics);
   account_idle(rank, step.minus(compute.united(moving).united(waiting)), metrics);
   account_contention(profile, rank, full, comm_only, metrics);
   return metrics;
@@ -270,7 +294,7 @@ std::map<std::string, std::int64_t> differences_by_phase(const StepProfile& prof
     const Interval& alone = own.ops_compute_only[i];
     if (!profile.is_exchange[i] && ran(own.ops[i]) && ran(alone) &&
         !is_beside(own.ops[i], exchange)) {
-      differences[profile.phases[i]] += length(own.ops[i]) - length(alone);
+      differences[profile.phases[i]] += longer_than_alone(own, i);
     }
   }
   return differences;

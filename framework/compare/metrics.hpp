@@ -16,29 +16,32 @@
 //   hand-off = waits for the baton, launch = from getting the baton to the op's start; both only
 //   where neither compute nor exchange runs
 //
-// What |C| consists of is measured by running the same step in other passes. With A, the busy time
-// of the compute-only pass:
+// What |C| consists of is measured by running the same step in other passes. Where the host
+// enqueues ops kernel by kernel, an op's time has gaps in which the GPU waits for the host, more of
+// them the later the host is. There the full and the compute-only pass run once more with each op
+// *held* back until it is enqueued whole; elsewhere held means as it is. A: busy time of the
+// compute-only pass, held.
 //
-//   SMs left out = A - compute-only with all SMs, where a policy leaves SMs to the exchange
-//   launch gaps  = over the ops: compute-only - compute-only, each op held back until the host has
-//                  enqueued it whole; where the host enqueues kernel by kernel
-//   N            = A - SMs left out - launch gaps: compute at equal SMs, kernel behind kernel
+//   launch gaps  = over the compute ops: full pass - full pass, held
+//   SMs left out = over the ops: compute-only, held - the same with all SMs, where a policy leaves
+//                  SMs to the exchange
+//   N            = A - SMs left out: compute on all SMs, kernel behind kernel
 //   compute      = N of the baseline,  split tax = N - N of the baseline
-//   contention   = over the ops beside which an exchange runs: full pass - compute-only pass
+//   contention   = over the ops beside which an exchange runs: full pass - compute-only, both held
 //   |C| = compute + split tax + SMs left out + launch gaps + contention + D
-// D is what ops beside which no exchange of their rank runs take longer than in the compute-only
-// pass, and what ops overlap one another.
+// D is what ops beside which no exchange of their rank runs take longer in the full pass than in
+// the compute-only pass, both held, and what ops overlap one another.
 //
 // Profiled steps differ from the timed ones. With U, the steps that are run in full beside the
 // profiled ones without times of ops (means of the slowest ranks, as W is):
 //
-//   recording = U - W           sample = p50 of the timed steps - U: U is of few steps, of another
-//                               time
-//   p50 = W + recording + sample = all terms + D
+//   recording         = U - W
+//   timed vs profiled = p50 of the timed steps - U: U is of few steps, of another time
+//   p50 = W + recording + timed vs profiled = all terms + D
 // So each term is a difference of two measured times, and only D, the `unexplained`, is what is
 // left. Where an iteration has several steps, all are of its mean step. What an older file does not
 // hold is no term, and stays in another one: SMs left out and launch gaps in compute and split tax,
-// recording in sample.
+// recording in timed vs profiled.
 #pragma once
 
 #include <cstddef>
@@ -73,9 +76,10 @@ struct RankProfile {
   std::vector<Interval> ops_compute_only;
   std::vector<Interval> ops_comm_only;
   std::vector<Interval> ops_all_sms;  ///< compute-only, with all SMs; empty = no SMs are left out
-  std::vector<Interval> ops_gated;    ///< compute-only, without launch gaps; empty = there are none
-  Interval unrecorded = kNotRun;      ///< the step without times of ops; kNotRun = not known
-  std::vector<std::int64_t> enqueued_ns;       ///< full pass; -1 = not known
+  std::vector<Interval> ops_gated;    ///< compute-only, held; empty = there are no launch gaps
+  std::vector<Interval> ops_full_gated;   ///< full pass, compute held; empty likewise
+  Interval unrecorded = kNotRun;          ///< the step without times of ops; kNotRun = not known
+  std::vector<std::int64_t> enqueued_ns;  ///< full pass; -1 = not known
   std::vector<std::int64_t> hand_off_wait_ns;  ///< full pass; -1 = not known
   std::int64_t clock_error_ns = 0;             ///< how far all times may be off rank 0's clock
 };
@@ -109,11 +113,12 @@ struct RankMetrics {
   std::int64_t contention_ns = 0;    ///< what ops beside exchange take longer than alone
   std::int64_t compute_only_ns = 0;  ///< busy time of the compute-only pass
   std::int64_t sms_left_out_ns = 0;
-  std::int64_t launch_gaps_ns = 0;       ///< of the ops that were held
-  std::int64_t num_held = 0;             ///< ops of the gated pass
-  std::int64_t num_not_held = 0;         ///< ops that took longer to enqueue: not known
-  std::int64_t unrecorded_ns = 0;        ///< the step without times of ops; 0 = not known
-  std::int64_t comm_only_moving_ns = 0;  ///< of the comm-only pass
+  std::int64_t launch_gaps_ns = 0;        ///< in the full pass, of the ops that were held
+  std::int64_t compute_only_gaps_ns = 0;  ///< likewise in the compute-only pass
+  std::int64_t num_held = 0;              ///< ops of gated passes
+  std::int64_t num_not_held = 0;          ///< ops that took longer to enqueue: not known
+  std::int64_t unrecorded_ns = 0;         ///< the step without times of ops; 0 = not known
+  std::int64_t comm_only_moving_ns = 0;   ///< of the comm-only pass
   std::int64_t comm_only_waiting_ns = 0;
 
   /// Compute ops that spend at least half of their time beside moving exchange: their time, and the
@@ -124,7 +129,9 @@ struct RankMetrics {
   std::int64_t overlapped_moving_alone_ns = 0;
 
   /// N: of the compute-only pass what all SMs would take, kernel behind kernel.
-  std::int64_t net_compute_ns() const { return compute_only_ns - sms_left_out_ns - launch_gaps_ns; }
+  std::int64_t net_compute_ns() const {
+    return compute_only_ns - compute_only_gaps_ns - sms_left_out_ns;
+  }
 };
 
 /// What ops beside which no exchange of the rank runs take longer in the full pass than alone, by
@@ -155,7 +162,7 @@ struct Decomposition {
   double launch = 0;
   double other_idle = 0;
   std::optional<double> recording;  ///< mostly negative: what recording has added, taken off
-  double sample = 0;
+  double timed_vs_profiled = 0;
   double unexplained = 0;  ///< measured minus all of the above
   double measured = 0;     ///< p50 of the timed iterations, of their mean step
   ClockBounds waiting;     ///< of exposed_waiting; exposed_moving has the rest

@@ -28,6 +28,7 @@ constexpr std::array kFields = {&RankMetrics::step_ns,
                                 &RankMetrics::compute_only_ns,
                                 &RankMetrics::sms_left_out_ns,
                                 &RankMetrics::launch_gaps_ns,
+                                &RankMetrics::compute_only_gaps_ns,
                                 &RankMetrics::num_held,
                                 &RankMetrics::num_not_held,
                                 &RankMetrics::unrecorded_ns,
@@ -110,7 +111,7 @@ void finish(const std::vector<StepProfile>& profiles,
   } else {
     terms.unrecorded = 0;
   }
-  terms.sample = measured_ns - (knows_unrecorded ? terms.unrecorded : terms.profiled);
+  terms.timed_vs_profiled = measured_ns - (knows_unrecorded ? terms.unrecorded : terms.profiled);
   terms.unexplained = measured_ns - terms.explained();
 }
 
@@ -162,7 +163,7 @@ void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
 double Decomposition::explained() const {
   return compute + split_tax + sms_left_out.value_or(0) + launch_gaps.value_or(0) + contention +
          exposed_moving + exposed_waiting + hand_off + launch + other_idle + recording.value_or(0) +
-         sample;
+         timed_vs_profiled;
 }
 
 PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,

@@ -111,6 +111,7 @@ RankProfile to_rank_profile(const RankFile& file, const RecordedProfile& profile
           .ops_comm_only = to_intervals(profile.pass(ProfilePass::comm_only).ops),
           .ops_all_sms = ops_if_run(profile.pass(ProfilePass::all_sms)),
           .ops_gated = ops_if_run(profile.pass(ProfilePass::gated)),
+          .ops_full_gated = ops_if_run(profile.pass(ProfilePass::full_gated)),
           .unrecorded = to_interval(profile.pass(ProfilePass::unrecorded).step),
           .enqueued_ns = profile.enqueued_ns,
           .hand_off_wait_ns = profile.hand_off_wait_ns,

@@ -16,6 +16,8 @@ const char* op_times_path(ProfilePass pass) {
       return path::kOpsAllSms;
     case ProfilePass::gated:
       return path::kOpsGated;
+    case ProfilePass::full_gated:
+      return path::kOpsFullGated;
     case ProfilePass::unrecorded:
       return nullptr;
   }

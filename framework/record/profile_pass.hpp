@@ -13,11 +13,12 @@ enum class ProfilePass {
   comm_only,     ///< op times of the exchange alone
   all_sms,       ///< as compute_only, with all SMs: where a policy leaves some to the exchange
   gated,         ///< as compute_only, each op held back until it is enqueued whole: on a GPU where
-                 ///< the host enqueues ops kernel by kernel
+                 ///< the host enqueues ops kernel by kernel; all_sms is gated there, too
   unrecorded,    ///< as full, without times of ops: like a timed step
+  full_gated,    ///< as full, ops that are no exchange held back likewise
 };
 
-inline constexpr int kNumProfilePasses = 6;
+inline constexpr int kNumProfilePasses = 7;
 
 /// The passes that files of all versions hold come first; the others are in datasets of their own.
 inline constexpr int kNumFirstPasses = 3;
@@ -27,6 +28,7 @@ constexpr PassKind ops_of(ProfilePass pass) {
   switch (pass) {
     case ProfilePass::full:
     case ProfilePass::unrecorded:
+    case ProfilePass::full_gated:
       return PassKind::full;
     case ProfilePass::comm_only:
       return PassKind::comm_only;

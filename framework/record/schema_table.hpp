@@ -86,6 +86,7 @@ inline constexpr const char* kOpsComputeOnly = "/timing/ops_compute_only";
 inline constexpr const char* kOpsCommOnly = "/timing/ops_comm_only";
 inline constexpr const char* kOpsAllSms = "/timing/ops_all_sms";
 inline constexpr const char* kOpsGated = "/timing/ops_gated";
+inline constexpr const char* kOpsFullGated = "/timing/ops_full_gated";
 inline constexpr const char* kBeforeNs = "/timing/before_ns";
 inline constexpr const char* kProfiledStepNs = "/timing/profiled_step_ns";
 inline constexpr const char* kFurtherStepNs = "/timing/further_step_ns";
@@ -186,12 +187,14 @@ inline constexpr auto kDatasetRows = [] {
       {path::kProfiledStepNs, int64, {profiled_step, pass, start_end}, "ns", 2,
        "Start and end of the step in each of these three passes."},
       {path::kFurtherStepNs, int64, {profiled_step, further_pass, start_end}, "ns", 7,
-       "The same with all SMs, gated, and in full without times of ops; -1: not asked for."},
+       "The same with all SMs, gated, in full without times of ops, and in full gated; -1: not run."},
       {path::kOpsAllSms, int64, {profiled_step, op, start_end}, "ns", 7,
        "Where a policy leaves SMs to the exchange: as `/timing/ops_compute_only`, with all SMs."},
       {path::kOpsGated, int64, {profiled_step, op, start_end}, "ns", 7,
-       "Where the host enqueues ops of a GPU kernel by kernel: as "
-       "`/timing/ops_compute_only`, each held back until all of it is enqueued. -1: not so long."},
+       "Where the host enqueues ops of a GPU kernel by kernel: as `/timing/ops_compute_only`, each "
+       "held back until all of it is enqueued. -1: not so long."},
+      {path::kOpsFullGated, int64, {profiled_step, op, start_end}, "ns", 7,
+       "Likewise: as `/timing/ops`, those that are no exchange held back."},
       {path::kProfiledSchedule, int64, {profiled_step}, "", 2,
        "Which schedule ran: k of `/schedule/<k>`."},
       {path::kEnqueuedNs, int64, {profiled_step, op}, "ns", 2,

@@ -43,24 +43,26 @@ void PolicyChecks::profile() {
 void PolicyChecks::profiled_step(const Place& place) {
   steps_.take({.step = step_of(place.variant, place.step), .keep_plans = true}, kNoIteration);
   profiled_pass(place, ProfilePass::unrecorded);
-  profiled_pass(place, ProfilePass::full);
+  if (profiled_pass(place, ProfilePass::full).enqueues_kernels) {
+    profiled_pass(place, ProfilePass::full_gated, true);
+  }
   const auto alone = profiled_pass(place, ProfilePass::compute_only);
   if (alone.sms_left_out > 0) {
-    profiled_pass(place, ProfilePass::all_sms);
+    profiled_pass(place, ProfilePass::all_sms, alone.enqueues_kernels);
   }
   if (alone.enqueues_kernels) {
-    profiled_pass(place, ProfilePass::gated);
+    profiled_pass(place, ProfilePass::gated, true);
   }
   profiled_pass(place, ProfilePass::comm_only);
 }
 
-StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass) {
+StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass, bool is_gated) {
   const bool is_recorded = pass != ProfilePass::unrecorded;
   const auto agreed = steps_.prepare({.step = step_of(place.variant, place.step),
                                       .pass = ops_of(pass),
                                       .is_profiled = is_recorded,
                                       .all_sms = pass == ProfilePass::all_sms,
-                                      .is_gated = pass == ProfilePass::gated},
+                                      .is_gated = is_gated},
                                      is_recorded ? place.iteration : kNoIteration);
   times_.reset(agreed.schedule.ops.size());
   const auto start_ns = now_ns();

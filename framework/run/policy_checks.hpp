@@ -39,7 +39,7 @@ class PolicyChecks {
   };
 
   void profiled_step(const Place& place);
-  StepReport profiled_pass(const Place& place, ProfilePass pass);
+  StepReport profiled_pass(const Place& place, ProfilePass pass, bool is_gated = false);
 
   const PolicyRunSetup& setup_;
   PolicySteps& steps_;

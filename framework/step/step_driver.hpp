@@ -27,7 +27,7 @@ struct StepPass {
                              ///< the experts' rows
   bool all_sms = false;      ///< of a GPU: none is left to the exchange; a pass without exchange
   bool is_gated = false;  ///< of a GPU: ops that the host enqueues kernel by kernel are held back
-                          ///< until they are enqueued whole; a pass without exchange
+                          ///< until they are enqueued whole; not the exchange
   bool poison_exchange = false;  ///< its buffers are NaN between uses, too; runs eagerly
 };
 

@@ -137,7 +137,7 @@ void CudaExecutor::enqueue(int index) {
   StepEvents& step_events = events();
   const bool has_edges = !flow_.in_pieces;
   const bool timed = is_timed(i);
-  auto* gate = timed ? flow_.gate : nullptr;
+  auto* gate = timed && !is_exchange(op.phase) ? flow_.gate : nullptr;
   const bool records = has_edges && edges_.records[i] != 0;
   try {
     const auto& stream = stream_of(op);
@@ -191,7 +191,8 @@ void CudaExecutor::end_step() {
 /// A gate that gave up has let gaps into the op's time.
 void CudaExecutor::forget_ops_not_held(OpTimes& times) const {
   for (std::size_t i = 0; flow_.gate != nullptr && i < schedule_->ops.size(); ++i) {
-    if (runs_in(pass_, schedule_->ops[i].phase) && is_timed(i) &&
+    const Phase phase = schedule_->ops[i].phase;
+    if (runs_in(pass_, phase) && !is_exchange(phase) && is_timed(i) &&
         !flow_.gate->has_held(static_cast<int>(i))) {
       times.start_ns[i] = -1;
       times.end_ns[i] = -1;

@@ -53,7 +53,7 @@ class CudaExecutor final : public Executor {
     bool timed = false;            ///< record start and end of ops even without OpTimes
     /// [ops] 1 = start and end of this op are recorded by a graph; empty = of no op
     std::vector<std::uint8_t> times_itself = {};
-    OpGate* gate = nullptr;  ///< holds back each op whose times the executor records
+    OpGate* gate = nullptr;  ///< holds back ops that are no exchange and not recorded by a graph
   };
 
   /// Binds the calling thread, which is the main thread, to the device.

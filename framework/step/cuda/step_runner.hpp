@@ -29,8 +29,8 @@ class CudaStepRunner {
   /// Enqueues the ops that `pass` runs and waits for their end. `times` may be null; else start and
   /// end of each op by the host's clock: an op starts when its lane has come to it and its waits
   /// are met, so a gap in which the host is late counts as part of it. `gated`, with times: an op
-  /// starts only once all of it is enqueued, so there is no such gap; where that took longer than
-  /// the gate holds, start and end are -1 (OpGate).
+  /// that is no exchange starts only once all of it is enqueued, so there is no such gap; where
+  /// that took longer than the gate holds, start and end are -1 (OpGate).
   void run_eager(
       const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times, bool gated = false);
 

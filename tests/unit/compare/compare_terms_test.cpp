@@ -13,21 +13,22 @@
 namespace dovetail {
 namespace {
 
-/// Gives the profiled step all passes: ops take 2 us less with all SMs, and 3 us less when they are
-/// held back; without times of ops the step takes 99 us.
+/// Gives the profiled step all passes: alone and held back ops take 3 us less, with all SMs 5 us
+/// less; in the full pass 4 us less when they are held; without times of ops the step takes 99 us.
 void add_all_passes(SyntheticRun& run) {
   for (SyntheticRank& rank : run.ranks) {
     auto& passes = rank.profiles.front().passes;
-    const auto shortened = [&](std::int64_t by_ns) {
-      auto pass = passes[1];
+    const auto shortened = [&](std::size_t which, std::int64_t by_ns) {
+      auto pass = passes[which];
       for (auto& end : pass.op_end_ns) {
         end -= end < 0 ? 0 : by_ns;
       }
       return pass;
     };
-    passes.push_back(shortened(2'000));
-    passes.push_back(shortened(3'000));
+    passes.push_back(shortened(1, 5'000));
+    passes.push_back(shortened(1, 3'000));
     passes.push_back({.start_ns = passes[0].start_ns, .end_ns = passes[0].start_ns + 99'000});
+    passes.push_back(shortened(0, 4'000));
   }
 }
 
@@ -43,8 +44,11 @@ void make_older(const std::filesystem::path& folder, int num_ranks) {
     auto file =
         hdf5::File::open((folder / rank_file_name(rank)).string(), hdf5::Access::read_write);
     file.update_attribute("/", {attribute::kSchemaVersion, std::int64_t{6}});
-    for (const char* newer :
-         {path::kBeforeNs, path::kOpsAllSms, path::kOpsGated, path::kFurtherStepNs}) {
+    for (const char* newer : {path::kBeforeNs,
+                              path::kOpsAllSms,
+                              path::kOpsGated,
+                              path::kOpsFullGated,
+                              path::kFurtherStepNs}) {
       file.remove(newer);
     }
   }
@@ -54,11 +58,12 @@ TEST_F(Compare, AllPassesOfAGpuBecomeTerms) {
   add_all_passes(policy_);
   const auto terms = compare().policies[1].metrics->decomposition;
   EXPECT_EQ(terms.sms_left_out, 6'000) << "three ops";
-  EXPECT_EQ(terms.launch_gaps, 9'000);
+  EXPECT_EQ(terms.launch_gaps, 12'000);
+  EXPECT_EQ(terms.contention, 4'000 - 2 * 1'000) << "two ops, each 4 us less against 3 us less";
   EXPECT_EQ(terms.split_tax, 11'000 - 15'000);
   EXPECT_EQ(terms.recording, -1'000);
-  EXPECT_EQ(terms.sample, 55'000 - 99'000);
-  EXPECT_EQ(terms.unexplained, 3'000);
+  EXPECT_EQ(terms.timed_vs_profiled, 55'000 - 99'000);
+  EXPECT_EQ(terms.unexplained, 3'000 - 1'000);
 }
 
 TEST_F(Compare, FilesOfOlderVersionsLackThem) {
@@ -130,7 +135,7 @@ TEST_F(Compare, ANoteSaysWhereATermIsLarge) {
   };
   for (const double share : {-0.04, -0.02, 0.02, 0.04}) {
     terms.unexplained = share * terms.measured;
-    terms.sample = share * terms.measured;
+    terms.timed_vs_profiled = share * terms.measured;
     terms.recording = -share / 3 * terms.measured;
     const bool is_large = std::abs(share) > 0.03;
     EXPECT_EQ(says("Unexplained is "), is_large) << share;

@@ -70,7 +70,7 @@ TEST_F(Compare, MetricsComeFromTheRecordedOpsOnOneClock) {
   EXPECT_EQ(terms.launch, 3'000);
   EXPECT_EQ(terms.other_idle, 11'000);
   EXPECT_EQ(terms.measured, 55'000);
-  EXPECT_EQ(terms.sample, 55'000 - 100'000);
+  EXPECT_EQ(terms.timed_vs_profiled, 55'000 - 100'000);
   EXPECT_EQ(terms.unexplained, 3'000);
   EXPECT_EQ(metrics.ideal_ns, 60'000) << "the baseline's";
   EXPECT_DOUBLE_EQ(*metrics.split_tax_factor, 71.0 / 60);
