@@ -29,6 +29,7 @@ RankTimes read_times(const RankFile& file) {
 /// Over the ranks, of one step and column; NaN where one is not known.
 double over_ranks(const std::vector<RankTimes>& ranks, std::size_t step, int column, bool most) {
   std::vector<std::int64_t> values;
+  values.reserve(ranks.size());
   for (const auto& rank : ranks) {
     values.push_back(rank.values[step * kNumBeforeColumns + static_cast<std::size_t>(column)]);
   }

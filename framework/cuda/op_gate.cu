@@ -1,6 +1,5 @@
 #include "framework/cuda/op_gate.hpp"
 
-#include <atomic>
 #include <utility>
 
 #include "framework/base/check.hpp"
@@ -25,12 +24,10 @@ __global__ void op_gate_kernel(volatile std::uint32_t* opened,
   while (*opened == closed) {
     if (device_ns() > deadline) {
       *seen = given_up;
-      __threadfence_system();
       return;
     }
   }
   *seen = open;
-  __threadfence_system();
 }
 
 }  // namespace
@@ -96,12 +93,12 @@ void OpGate::hold(int index, cudaStream_t stream) {
 
 void OpGate::release(int index) {
   DOVETAIL_CHECK(index >= 0 && index < num_ops_, "an op that the step does not have");
-  std::atomic_ref<std::uint32_t>(words_[index].opened).store(open, std::memory_order_release);
+  __atomic_store_n(&words_[index].opened, std::uint32_t{open}, __ATOMIC_RELEASE);
 }
 
 bool OpGate::has_held(int index) const {
   DOVETAIL_CHECK(index >= 0 && index < num_ops_, "an op that the step does not have");
-  return std::atomic_ref<std::uint32_t>(words_[index].seen).load(std::memory_order_acquire) == open;
+  return __atomic_load_n(&words_[index].seen, __ATOMIC_ACQUIRE) == open;
 }
 
 }  // namespace dovetail
