@@ -56,7 +56,9 @@ CudaExecutor::CudaExecutor(CudaExecutorOptions options)
     : options_(std::move(options)),
       compute_(make_stream(false, options_.device)),
       comm_(make_stream(true, options_.device)),
-      finished_(Event::Kind::order) {}
+      finished_(Event::Kind::order),
+      stamp_streams_({make_stream(false, options_.device), make_stream(false, options_.device)}),
+      beside_(Event::Kind::order) {}
 
 const c10::cuda::CUDAStream& CudaExecutor::stream_of(const Op& op) const {
   return op.lane == Lane::comm ? comm_ : compute_;
@@ -81,6 +83,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   times_ = times;
   next_index_ = 0;
   gave_up_ = false;
+  has_stamps_ = {};
   timed_ = flow_.timed || times != nullptr;
   find_lane_edges(schedule, pass, edges_);
   if (options_.change_edges) {
@@ -116,11 +119,27 @@ bool CudaExecutor::is_timed(std::size_t index) const {
 }
 
 /// In a capture the event must be a node of the graph, to be recorded by each replay.
-void CudaExecutor::mark(const Event& event, cudaStream_t stream) const {
-  if (flow_.capturing) {
+void CudaExecutor::mark(const Event& event, cudaStream_t stream) {
+  if (flow_.capturing && !flow_.in_pieces) {
+    const std::size_t lane = stream == comm_.stream() ? 1 : 0;
+    beside_.record(stream);
+    beside_.hold(stamp_streams_[lane]);
+    event.record_external(stamp_streams_[lane]);
+    has_stamps_[lane] = true;
+  } else if (flow_.capturing) {
     event.record_external(stream);
   } else {
     event.record(stream);
+  }
+}
+
+/// A capture ends on the compute stream only.
+void CudaExecutor::join_time_stamps() {
+  for (std::size_t lane = 0; lane < stamp_streams_.size(); ++lane) {
+    if (std::exchange(has_stamps_[lane], false)) {
+      beside_.record(stamp_streams_[lane]);
+      beside_.hold(compute_);
+    }
   }
 }
 
@@ -178,6 +197,7 @@ void CudaExecutor::end_step() {
     events().join.record(comm_);
     events().join.hold(compute_);
   }
+  join_time_stamps();
   if (flow_.capturing) {
     return;
   }

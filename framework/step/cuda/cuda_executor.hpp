@@ -2,6 +2,7 @@
 // are events between them, and an op's body only enqueues.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -99,7 +100,8 @@ class CudaExecutor final : public Executor {
 
  private:
   const c10::cuda::CUDAStream& stream_of(const Op& op) const;
-  void mark(const Event& event, cudaStream_t stream) const;
+  void mark(const Event& event, cudaStream_t stream);
+  void join_time_stamps();
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
 
@@ -114,6 +116,11 @@ class CudaExecutor final : public Executor {
   const c10::cuda::CUDAStream comm_;
   StepEvents own_events_;
   Event finished_;
+  /// Of each lane, in the capture of a full graph: time stamps hang beside the lane's kernels, so
+  /// that nothing waits for them.
+  std::array<c10::cuda::CUDAStream, 2> stamp_streams_;
+  std::array<bool, 2> has_stamps_ = {};  ///< the streams are part of the capture
+  Event beside_;
   ClockAlignment alignment_;
   Flow flow_;
   std::int64_t enqueued_at_ns_ = 0;
