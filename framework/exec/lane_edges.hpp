@@ -23,10 +23,6 @@ struct LaneEdges {
   /// none.
   std::vector<std::array<int, 2>> done_with;
   bool uses_comm = false;  ///< an op of the pass runs on the comm lane
-
-  /// The op whose end is the moment from which this op can start, where that is an op of its own
-  /// lane and nothing else is waited for; -1 = none.
-  int follows(std::size_t op) const { return wait_for[op] < 0 ? before[op] : -1; }
 };
 
 /// Fills `edges` for the ops that `pass` runs; ops that it leaves out wait for nothing and count as

@@ -13,7 +13,6 @@
 
 #include "framework/cuda/event.hpp"
 #include "framework/exec/graph_pieces.hpp"
-#include "framework/exec/lane_edges.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/graph_orders.hpp"
 #include "tests/gpu/marker_step.hpp"
@@ -49,16 +48,32 @@ Schedule make(const std::string& policy, int num_ubatches, int num_groups = 1) {
                                               .num_groups = num_groups});
 }
 
-/// The end of each op, and the start of those that wait for the other lane or are the first of
-/// their own: the start of any other op is the end of the one before it.
+/// The end of each op, and the start of those that nothing comes before: the start of any other op
+/// is the end of what it waits for.
 int num_time_stamps(const Schedule& schedule) {
-  LaneEdges edges;
-  find_lane_edges(schedule, PassKind::full, edges);
   int count = static_cast<int>(schedule.ops.size());
   std::set<Lane> begun;
-  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    const bool is_first = begun.insert(schedule.ops[i].lane).second;
-    count += is_first || edges.wait_for[i] >= 0 ? 1 : 0;
+  for (const Op& op : schedule.ops) {
+    count += begun.insert(op.lane).second && op.waits.empty() ? 1 : 0;
+  }
+  return count;
+}
+
+/// Kernels that wait for a time stamp: it would cost the step its time.
+int num_waiting_for_stamps(const GraphShape& shape) {
+  const auto reach = shape.reachability();
+  const int num_nodes = static_cast<int>(shape.nodes.size());
+  int count = 0;
+  for (int a = 0; a < num_nodes; ++a) {
+    for (int b = 0; b < num_nodes; ++b) {
+      const auto type_of = [&](int node) {
+        return shape.nodes[static_cast<std::size_t>(node)].type;
+      };
+      count += type_of(a) == cudaGraphNodeTypeEventRecord &&
+                       type_of(b) == cudaGraphNodeTypeKernel && reach.reaches(a, b)
+                   ? 1
+                   : 0;
+    }
   }
   return count;
 }
@@ -83,6 +98,7 @@ TEST(GraphStructure, FullGraphsHaveTheOrdersOfTheSchedule) {
         const int num_events = instrumented ? num_time_stamps(schedule) : 0;
         auto counts = shape.count_by_type();
         EXPECT_EQ(counts["event record"], num_events);
+        EXPECT_EQ(num_waiting_for_stamps(shape), 0) << schedule.name;
         EXPECT_EQ(counts["kernel"] + num_events, step->num_nodes()) << "nodes of another type";
       }
     }

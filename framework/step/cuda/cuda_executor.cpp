@@ -167,7 +167,7 @@ void CudaExecutor::enqueue(int index) {
     if (gate != nullptr) {
       gate->hold(index, stream);
     }
-    if (timed && step_events.starts_with[i] < 0) {
+    if (timed && step_events.has_start(i)) {
       mark(step_events.start[i], stream);
     }
     if (options_.board != nullptr) {
@@ -302,7 +302,7 @@ void CudaExecutor::read_times(const Schedule& schedule,
   std::int64_t earliest_ns = alignment_.base_ns;
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
-      times.start_ns[i] = alignment_.host_ns(events.start_of(i));
+      times.start_ns[i] = events.start_ns(i, alignment_, times.end_ns);
       times.end_ns[i] = alignment_.host_ns(events.end[i]);
       earliest_ns = std::min(earliest_ns, times.start_ns[i]);
     }
