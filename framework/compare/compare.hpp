@@ -67,6 +67,8 @@ std::string to_text(const CompareReport& report, std::size_t width = 0);
 std::vector<Report> reports_of(const CompareReport& report);
 
 nlohmann::json to_json(const CompareReport& report);
+/// What the steps of a complete result take before they begin; null where not known.
+nlohmann::json before_json(const PolicyResult& result);
 /// When the rounds of a complete result began, and the median of each; null where not known.
 nlohmann::json rounds_json(const PolicyResult& result);
 /// Of a complete result; null where it is not known.

@@ -23,6 +23,8 @@ Json rank_json(const RankMetrics& rank) {
           {"launch_ns", rank.launch_ns},
           {"other_idle_ns", rank.other_idle_ns},
           {"compute_only_ns", rank.compute_only_ns},
+          {"sms_left_out_ns", rank.sms_left_out_ns},
+          {"launch_gaps_ns", rank.launch_gaps_ns},
           {"comm_only_moving_ns", rank.comm_only_moving_ns},
           {"comm_only_waiting_ns", rank.comm_only_waiting_ns}};
 }
@@ -31,6 +33,14 @@ Json rank_json(const RankMetrics& rank) {
 
 Json interval_json(const std::optional<ConfidenceInterval>& interval) {
   return interval ? Json{interval->low, interval->high} : Json(nullptr);
+}
+
+Json before_json(const PolicyResult& result) {
+  if (!result.before) {
+    return nullptr;
+  }
+  return {{"agreement", result.before->agreement_ns},
+          {"preparation", result.before->preparation_ns}};
 }
 
 Json rounds_json(const PolicyResult& result) {
@@ -81,15 +91,21 @@ Json to_json(const PolicyMetrics& metrics) {
       {"terms_ns",
        {{"compute", terms.compute},
         {"split_tax", terms.split_tax},
+        {"sms_left_out", json_number(terms.sms_left_out)},
+        {"launch_gaps", json_number(terms.launch_gaps)},
         {"contention", terms.contention},
         {"exposed_moving", terms.exposed_moving},
         {"exposed_waiting", terms.exposed_waiting},
         {"hand_off", terms.hand_off},
         {"launch", terms.launch},
         {"other_idle", terms.other_idle},
-        {"residual", terms.residual}}},
+        {"recording", json_number(terms.recording)},
+        {"timed_vs_profiled", terms.timed_vs_profiled},
+        {"unexplained", terms.unexplained}}},
+      {"unexplained_by_phase_ns", metrics.unexplained_by_phase_ns},
       {"measured_ns", terms.measured},
       {"profiled_ns", terms.profiled},
+      {"unrecorded_ns", terms.recording ? Json(terms.unrecorded) : Json(nullptr)},
       {"ideal_ns", metrics.ideal_ns},
       {"moving_ns", metrics.moving_ns},
       {"waiting_ns", metrics.waiting_ns},
@@ -104,6 +120,7 @@ Json to_json(const PolicyMetrics& metrics) {
       {"comm_split_factor", json_number(metrics.comm_split_factor)},
       {"contention_factor", json_number(metrics.contention_factor)},
       {"comm_contention_factor", json_number(metrics.comm_contention_factor)},
+      {"gated_ops", {{"held", metrics.num_held}, {"not_held", metrics.num_not_held}}},
       {"hand_off_wait_ns", to_json(metrics.hand_off_wait_ns)},
       {"ranks", Json::array()}};
   for (const RankMetrics& rank : metrics.mean_of_rank) {
@@ -130,6 +147,7 @@ Json to_json(const CompareReport& report) {
          {"ubatches", result.num_ubatches},
          {"link", result.link},
          {"step_ns", timed ? to_json(result.step_ns) : Json(nullptr)},
+         {"before_ns", timed ? before_json(result) : Json(nullptr)},
          {"step_ns_interval", timed ? interval_json(step_interval(result)) : Json(nullptr)},
          {"rounds_ns", rounds_json(result)},
          {"most_iterations", timed ? Json(result.most_iterations) : Json(nullptr)},

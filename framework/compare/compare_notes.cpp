@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/compare/table.hpp"
 
 namespace dovetail {
@@ -18,7 +19,7 @@ bool is_unexplained(const PolicyComparison& policy) {
   }
   const auto& terms = policy.metrics->decomposition;
   const double difference = terms.measured * std::abs(*policy.speed_up - 1);
-  return difference > 0 && std::abs(terms.residual) > difference;
+  return difference > 0 && std::abs(terms.unexplained) > difference;
 }
 
 /// How far the farther end of the bounds lies from waiting or exposed waiting, ns.
@@ -80,6 +81,75 @@ std::string clock_line(const CompareReport& report) {
                               join_names(errors) + ", times of moving likewise.\n";
 }
 
+/// Of the p50: what may stay unexplained, the recording may cost, and steps beside profiled ones
+/// may differ by.
+constexpr double kMostUnexplained = 0.03;
+constexpr double kMostRecording = 0.01;
+constexpr double kMostOther = 0.03;
+
+/// "4.1 % of the p50 (two, mostly experts)", of policies where a term is larger than `most`.
+template <class Term, class Remark>
+std::string large_terms(const CompareReport& report, double most, Term term, Remark remark) {
+  std::vector<std::string> large;
+  for (const PolicyComparison& policy : report.policies) {
+    if (has_reasons(policy)) {
+      const auto& terms = policy.metrics->decomposition;
+      const double share = term(terms) / terms.measured;
+      if (std::abs(share) > most) {
+        large.push_back(format_percent(share) + " of the p50 (" + label_of(report, policy) +
+                        remark(*policy.metrics) + ")");
+      }
+    }
+  }
+  return join_names(large);
+}
+
+/// The phase that most of the unexplained is of.
+std::string main_phase(const PolicyMetrics& metrics) {
+  const double sign = metrics.decomposition.unexplained < 0 ? -1 : 1;
+  const auto& phases = metrics.unexplained_by_phase_ns;
+  const auto most = std::max_element(phases.begin(), phases.end(), [&](auto& one, auto& other) {
+    return sign * one.second < sign * other.second;
+  });
+  return most == phases.end() || sign * most->second <= 0 ? "" : ", mostly " + most->first;
+}
+
+/// Where the terms are to be taken with care.
+std::string term_lines(const CompareReport& report) {
+  const auto nothing = [](const PolicyMetrics&) { return std::string(); };
+  const auto unexplained = large_terms(
+      report, kMostUnexplained, [](const auto& terms) { return terms.unexplained; }, main_phase);
+  const auto recording = large_terms(
+      report,
+      kMostRecording,
+      [](const auto& terms) { return std::max(0.0, -terms.recording.value_or(0)); },
+      nothing);
+  const auto other = large_terms(
+      report, kMostOther, [](const auto& terms) { return terms.timed_vs_profiled; }, nothing);
+  std::string text;
+  if (!unexplained.empty()) {
+    text += "Unexplained is " + unexplained +
+            ": so much longer (below 0: shorter) ops with no exchange beside them take than in the "
+            "compute-only pass\n";
+  }
+  if (!recording.empty()) {
+    text += "Recording adds " + recording + " to profiled steps\n";
+  }
+  if (!other.empty()) {
+    text += "The p50 differs by " + other +
+            " from the steps beside the profiled ones, which the terms are of\n";
+  }
+  for (const PolicyComparison& policy : report.policies) {
+    if (has_reasons(policy) && policy.metrics->num_not_held > 0) {
+      text += "Launch gaps of " + label_of(report, policy) + ": those of " +
+              std::to_string(policy.metrics->num_not_held) + " of " +
+              counted(policy.metrics->num_held + policy.metrics->num_not_held, "op") +
+              " are not known and stay in compute\n";
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string closing_lines(const CompareReport& report) {
@@ -102,10 +172,10 @@ std::string closing_lines(const CompareReport& report) {
     }
   }
   std::string text =
-      "\nNot in the step time: agreement of the ranks, making of inputs, warm-up, capture of "
-      "graphs, "
-      "hashing, recording.\n";
+      "\nNot in the step time: agreement of the ranks, preparation of inputs, warm-up, capture of "
+      "graphs, hashing, recording.\n";
   text += clock_line(report);
+  text += term_lines(report);
   if (!not_read.empty()) {
     text += "Not read whole: " + join_names(not_read) +
             "; files are missing or damaged, the notes say which (exit code 2)\n";
@@ -115,9 +185,10 @@ std::string closing_lines(const CompareReport& report) {
             ": no op was timed. To time ops, run again with --set record.timing=ops\n";
   }
   if (!unexplained.empty()) {
-    text += "Not explained: in " + join_names(unexplained) +
-            " the residual is larger than what the step time differs from the baseline's. The "
-            "terms do not say why it is slower or faster; run again on a quieter machine\n";
+    text +=
+        "Not explained: in " + join_names(unexplained) +
+        " what is unexplained is larger than what the step time differs from the baseline's. The "
+        "terms do not say why it is slower or faster; run again on a quieter machine\n";
   }
   if (!disturbed.empty()) {
     text += "Not quiet: in " + join_names(disturbed) +

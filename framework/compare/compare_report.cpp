@@ -19,6 +19,10 @@ std::string factor(const std::optional<double>& value) {
   return format_fixed(value.value_or(kNaN), 2);
 }
 
+std::string ms_or_dash(const std::optional<double>& ns) {
+  return format_ms(ns.value_or(kNaN));
+}
+
 std::string range(const std::optional<ConfidenceInterval>& interval) {
   return interval ? format_fixed(interval->low, 2) + " to " + format_fixed(interval->high, 2) : "-";
 }
@@ -158,19 +162,28 @@ std::string term_table(const CompareReport& report, std::size_t width) {
       continue;
     }
     const Decomposition& terms = policy.metrics->decomposition;
-    add_row(table,
-            head_of(report, policy),
-            {format_ms(terms.compute),
-             format_ms(terms.split_tax),
-             format_ms(terms.contention),
-             format_ms(terms.exposed_moving),
-             format_ms(terms.exposed_waiting),
-             format_ms(terms.hand_off),
-             format_ms(terms.launch),
-             format_ms(terms.other_idle),
-             format_ms(terms.residual),
-             format_ms(terms.measured),
-             format_ms(policy.metrics->ideal_ns)});
+    const auto& before = policy.result.before;
+    add_row(
+        table,
+        head_of(report, policy),
+        {format_ms(terms.compute),
+         format_ms(terms.split_tax),
+         ms_or_dash(terms.sms_left_out),
+         ms_or_dash(terms.launch_gaps),
+         format_ms(terms.contention),
+         format_ms(terms.exposed_moving),
+         format_ms(terms.exposed_waiting),
+         format_ms(terms.hand_off),
+         format_ms(terms.launch),
+         format_ms(terms.other_idle),
+         ms_or_dash(terms.recording),
+         format_ms(terms.timed_vs_profiled),
+         format_ms(terms.unexplained),
+         format_ms(terms.measured),
+         format_ms(before ? before->agreement_ns : kNaN),
+         format_ms(before ? before->preparation_ns : kNaN),
+         format_ms(before ? terms.measured + before->agreement_ns + before->preparation_ns : kNaN),
+         format_ms(policy.metrics->ideal_ns)});
   }
   return print(table, report, width);
 }
@@ -245,7 +258,8 @@ std::string to_text(const CompareReport& report, std::size_t width) {
         break;
       case Report::compare_terms:
         text +=
-            "\nWhere the step goes (slowest rank, profiled steps; the terms add up to the p50)\n" +
+            "\nWhere the step goes (slowest rank, profiled steps; the terms add up to the p50, and "
+            "with what is before the step to the whole)\n" +
             term_table(report, width);
         break;
       case Report::compare_exchange:

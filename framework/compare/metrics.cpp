@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <limits>
 #include <map>
-#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -105,6 +103,9 @@ void check_sizes(const StepProfile& profile) {
     for (const auto* pass : {&rank.ops, &rank.ops_compute_only, &rank.ops_comm_only}) {
       DOVETAIL_CHECK_EQ(pass->size(), num_ops);
     }
+    for (const auto* pass : {&rank.ops_all_sms, &rank.ops_gated, &rank.ops_full_gated}) {
+      DOVETAIL_CHECK(pass->empty() || pass->size() == num_ops, "a pass of another schedule");
+    }
     DOVETAIL_CHECK_EQ(rank.enqueued_ns.size(), num_ops);
     DOVETAIL_CHECK_EQ(rank.hand_off_wait_ns.size(), num_ops);
   }
@@ -131,6 +132,20 @@ void account_idle(const RankProfile& rank, const IntervalSet& idle, RankMetrics&
   metrics.other_idle_ns = idle.length_ns() - metrics.hand_off_ns - metrics.launch_ns;
 }
 
+/// An op as it ran where it was held back; as it ran anyhow where that pass was not run, or did not
+/// hold it.
+std::int64_t held_length(const std::vector<Interval>& held,
+                         const std::vector<Interval>& as_run,
+                         std::size_t op) {
+  return length(!held.empty() && ran(held[op]) ? held[op] : as_run[op]);
+}
+
+/// How much longer an op takes in the full pass than alone, both held back.
+std::int64_t longer_than_alone(const RankProfile& rank, std::size_t op) {
+  return held_length(rank.ops_full_gated, rank.ops, op) -
+         held_length(rank.ops_gated, rank.ops_compute_only, op);
+}
+
 bool is_beside(const Interval& op, const IntervalSet& other) {
   return IntervalSet({op}).intersected(other).length_ns() > 0;
 }
@@ -153,15 +168,52 @@ void account_contention(const StepProfile& profile,
     }
     if (!profile.is_exchange[i]) {
       if (ran(rank.ops_compute_only[i]) && is_beside(rank.ops[i], exchange)) {
-        metrics.contention_ns += length(rank.ops[i]) - length(rank.ops_compute_only[i]);
+        metrics.contention_ns += longer_than_alone(rank, i);
       }
       if (ran(rank.ops_compute_only[i]) && mostly_beside(rank.ops[i], full.moving)) {
-        metrics.overlapped_compute_ns += length(rank.ops[i]);
-        metrics.overlapped_compute_alone_ns += length(rank.ops_compute_only[i]);
+        metrics.overlapped_compute_ns += held_length(rank.ops_full_gated, rank.ops, i);
+        metrics.overlapped_compute_alone_ns +=
+            held_length(rank.ops_gated, rank.ops_compute_only, i);
       }
     } else if (ran(rank.ops_comm_only[i]) && mostly_beside(full.moving_of_op[i], full.compute)) {
       metrics.overlapped_moving_ns += length(full.moving_of_op[i]);
       metrics.overlapped_moving_alone_ns += length(comm_only.moving_of_op[i]);
+    }
+  }
+}
+
+/// The busy time of a pass that runs no exchange.
+std::int64_t busy_ns(const StepProfile& profile, const std::vector<Interval>& ops) {
+  const LastStarts nobody(profile.is_exchange.size(), -1);
+  return sort_pass(profile.is_exchange, ops, nobody).compute.length_ns();
+}
+
+/// What ops take longer than where they are held back.
+std::int64_t account_gaps(const StepProfile& profile,
+                          const std::vector<Interval>& as_run,
+                          const std::vector<Interval>& held,
+                          RankMetrics& metrics) {
+  std::int64_t gaps_ns = 0;
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    if (profile.is_exchange[i] || !ran(as_run[i])) {
+      continue;
+    }
+    ++(ran(held[i]) ? metrics.num_held : metrics.num_not_held);
+    gaps_ns += length(as_run[i]) - held_length(held, as_run, i);
+  }
+  return gaps_ns;
+}
+
+/// What compute consists of, by the passes that were run for it.
+void account_compute(const StepProfile& profile, const RankProfile& rank, RankMetrics& metrics) {
+  metrics.compute_only_ns = busy_ns(profile, rank.ops_compute_only);
+  metrics.launch_gaps_ns = account_gaps(profile, rank.ops, rank.ops_full_gated, metrics);
+  metrics.compute_only_gaps_ns =
+      account_gaps(profile, rank.ops_compute_only, rank.ops_gated, metrics);
+  for (std::size_t i = 0; i < rank.ops_all_sms.size(); ++i) {
+    if (!profile.is_exchange[i] && ran(rank.ops_compute_only[i]) && ran(rank.ops_all_sms[i])) {
+      metrics.sms_left_out_ns +=
+          held_length(rank.ops_gated, rank.ops_compute_only, i) - length(rank.ops_all_sms[i]);
     }
   }
 }
@@ -181,9 +233,6 @@ RankMetrics metrics_of_rank(const StepProfile& profile,
                             const LastStarts& last_start_comm_only) {
   const IntervalSet step({rank.step});
   const PassSets full = sort_pass(profile.is_exchange, rank.ops, last_start);
-  const PassSets alone = sort_pass(profile.is_exchange,
-                                   rank.ops_compute_only,
-                                   std::vector<std::int64_t>(profile.is_exchange.size(), -1));
   const PassSets comm_only =
       sort_pass(profile.is_exchange, rank.ops_comm_only, last_start_comm_only);
 
@@ -200,48 +249,16 @@ RankMetrics metrics_of_rank(const StepProfile& profile,
   metrics.hidden_ns = moving.intersected(compute).length_ns();
   metrics.exposed_moving_ns = moving.minus(compute).length_ns();
   metrics.exposed_waiting_ns = waiting.minus(compute).length_ns();
-  metrics.compute_only_ns = alone.compute.length_ns();
+  metrics.unrecorded_ns = ran(rank.unrecorded) ? length(rank.unrecorded) : 0;
   metrics.comm_only_moving_ns = comm_only.moving.length_ns();
   metrics.comm_only_waiting_ns = comm_only.waiting.length_ns();
+  account_compute(profile, rank, metrics);
   account_idle(rank, step.minus(compute.united(moving).united(waiting)), metrics);
   account_contention(profile, rank, full, comm_only, metrics);
   return metrics;
 }
 
 }  // namespace
-
-std::vector<double> slowest_ranks(const std::vector<std::vector<std::int64_t>>& step_ns) {
-  const std::size_t num_steps = step_ns.empty() ? 0 : step_ns.front().size();
-  for (const auto& rank : step_ns) {
-    DOVETAIL_CHECK_EQ(rank.size(), num_steps);
-  }
-  std::vector<double> slowest;
-  for (std::size_t step = 0; step < num_steps; ++step) {
-    std::int64_t least = step_ns.front()[step];
-    std::int64_t most = least;
-    for (const auto& rank : step_ns) {
-      least = std::min(least, rank[step]);
-      most = std::max(most, rank[step]);
-    }
-    const auto slow = static_cast<double>(most);
-    slowest.push_back(least < 0 ? std::numeric_limits<double>::quiet_NaN() : slow);
-  }
-  return slowest;
-}
-
-std::vector<double> mean_steps(const std::vector<double>& slowest, std::size_t num_steps) {
-  std::vector<double> means;
-  if (num_steps == 0) {
-    return means;
-  }
-  DOVETAIL_CHECK_EQ(slowest.size() % num_steps, 0U);
-  for (auto step = slowest.begin(); step != slowest.end();) {
-    const auto next = step + static_cast<std::ptrdiff_t>(num_steps);
-    means.push_back(std::accumulate(step, next, 0.0) / static_cast<double>(num_steps));
-    step = next;
-  }
-  return means;
-}
 
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile) {
   check_sizes(profile);
@@ -261,29 +278,26 @@ std::vector<RankMetrics> rank_metrics(const StepProfile& profile) {
   return result;
 }
 
-double imbalance(const std::vector<std::int64_t>& counts) {
-  const double sum = static_cast<double>(
-      std::accumulate(counts.begin(), counts.end(), static_cast<std::int64_t>(0)));
-  if (sum == 0) {
-    return 1;
-  }
-  const auto most = *std::max_element(counts.begin(), counts.end());
-  return static_cast<double>(most) * static_cast<double>(counts.size()) / sum;
-}
-
-double imbalance_over_layers(const std::vector<std::vector<std::int64_t>>& counts) {
-  double sum_of_most = 0;
-  double sum_of_means = 0;
-  for (const auto& layer : counts) {
-    if (layer.empty()) {
-      continue;
+std::map<std::string, std::int64_t> differences_by_phase(const StepProfile& profile,
+                                                         std::size_t rank) {
+  check_sizes(profile);
+  const RankProfile& own = profile.ranks.at(rank);
+  std::vector<Interval> exchanges;
+  for (std::size_t i = 0; i < own.ops.size(); ++i) {
+    if (profile.is_exchange[i] && ran(own.ops[i])) {
+      exchanges.push_back(own.ops[i]);
     }
-    sum_of_most += static_cast<double>(*std::max_element(layer.begin(), layer.end()));
-    sum_of_means += static_cast<double>(
-                        std::accumulate(layer.begin(), layer.end(), static_cast<std::int64_t>(0))) /
-                    static_cast<double>(layer.size());
   }
-  return sum_of_means == 0 ? 1 : sum_of_most / sum_of_means;
+  const IntervalSet exchange(std::move(exchanges));
+  std::map<std::string, std::int64_t> differences;
+  for (std::size_t i = 0; i < profile.phases.size(); ++i) {
+    const Interval& alone = own.ops_compute_only[i];
+    if (!profile.is_exchange[i] && ran(own.ops[i]) && ran(alone) &&
+        !is_beside(own.ops[i], exchange)) {
+      differences[profile.phases[i]] += longer_than_alone(own, i);
+    }
+  }
+  return differences;
 }
 
 }  // namespace dovetail

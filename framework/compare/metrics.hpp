@@ -7,9 +7,6 @@
 // hand-off, launch, other. So, exactly:
 //
 //   W = |C| + exposed moving + exposed waiting + hand-off + launch + other idle
-//   |C| = compute of the baseline + split tax + contention + differences between passes,  where
-//     split tax  = compute-only pass of this policy - compute-only pass of the baseline
-//     contention = over the ops beside which an exchange runs: full pass - compute-only pass
 //
 //   exposed moving  = |moving \ C|               exposed waiting = |waiting \ moving \ C|
 // When the last rank has started is known as well as the clocks of the ranks are (clock_error_ns):
@@ -19,15 +16,39 @@
 //   hand-off = waits for the baton, launch = from getting the baton to the op's start; both only
 //   where neither compute nor exchange runs
 //
-// The timed steps carry no events, so the decomposed (profiled) step differs from the measured one;
-// that, and what ops without an exchange beside them differ by between the passes, is the residual:
-// p50 of the timed steps = sum of the terms + residual. Where an
-// iteration has several steps, both sides are of its mean step.
+// What |C| consists of is measured by running the same step in other passes. Where the host
+// enqueues ops kernel by kernel, an op's time has gaps in which the GPU waits for the host, more of
+// them the later the host is. There the full and the compute-only pass run once more with each op
+// *held* back until it is enqueued whole; elsewhere held means as it is. A: busy time of the
+// compute-only pass, held.
+//
+//   launch gaps  = over the compute ops: full pass - full pass, held
+//   SMs left out = over the ops: compute-only, held - the same with all SMs, where a policy leaves
+//                  SMs to the exchange
+//   N            = A - SMs left out: compute on all SMs, kernel behind kernel
+//   compute      = N of the baseline,  split tax = N - N of the baseline
+//   contention   = over the ops beside which an exchange runs: full pass - compute-only, both held
+//   |C| = compute + split tax + SMs left out + launch gaps + contention + D
+// D is what ops beside which no exchange of their rank runs take longer in the full pass than in
+// the compute-only pass, both held, and what ops overlap one another.
+//
+// Profiled steps differ from the timed ones. With U, the steps that are run in full beside the
+// profiled ones without times of ops (means of the slowest ranks, as W is):
+//
+//   recording         = U - W
+//   timed vs profiled = p50 of the timed steps - U: U is of few steps, of another time
+//   p50 = W + recording + timed vs profiled = all terms + D
+// So each term is a difference of two measured times, and only D, the `unexplained`, is what is
+// left. Where an iteration has several steps, all are of its mean step. What an older file does not
+// hold is no term, and stays in another one: SMs left out and launch gaps in compute and split tax,
+// recording in timed vs profiled.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "framework/compare/intervals.hpp"
@@ -54,14 +75,20 @@ struct RankProfile {
   std::vector<Interval> ops;        ///< full pass; kNotRun where an op did not run
   std::vector<Interval> ops_compute_only;
   std::vector<Interval> ops_comm_only;
-  std::vector<std::int64_t> enqueued_ns;       ///< full pass; -1 = not known
+  std::vector<Interval> ops_all_sms;  ///< compute-only, with all SMs; empty = no SMs are left out
+  std::vector<Interval> ops_gated;    ///< compute-only, held; empty = there are no launch gaps
+  std::vector<Interval> ops_full_gated;   ///< full pass, compute held; empty likewise
+  Interval unrecorded = kNotRun;          ///< the step without times of ops; kNotRun = not known
+  std::vector<std::int64_t> enqueued_ns;  ///< full pass; -1 = not known
   std::vector<std::int64_t> hand_off_wait_ns;  ///< full pass; -1 = not known
   std::int64_t clock_error_ns = 0;             ///< how far all times may be off rank 0's clock
 };
 
 /// One profiled step of all ranks; every rank walked the same schedule.
 struct StepProfile {
-  std::vector<bool> is_exchange;  ///< per op: dispatch or combine (whatever its lane)
+  std::vector<bool> is_exchange;    ///< per op: dispatch or combine (whatever its lane)
+  std::vector<std::string> phases;  ///< per op; empty = not known
+  bool knows_all_passes = true;     ///< false: where one is empty it may not have been asked for
   std::vector<RankProfile> ranks;
 };
 
@@ -83,9 +110,15 @@ struct RankMetrics {
   std::int64_t launch_ns = 0;
   std::int64_t other_idle_ns = 0;
 
-  std::int64_t contention_ns = 0;        ///< what ops beside exchange take longer than alone
-  std::int64_t compute_only_ns = 0;      ///< busy time of the compute-only pass
-  std::int64_t comm_only_moving_ns = 0;  ///< of the comm-only pass
+  std::int64_t contention_ns = 0;    ///< what ops beside exchange take longer than alone
+  std::int64_t compute_only_ns = 0;  ///< busy time of the compute-only pass
+  std::int64_t sms_left_out_ns = 0;
+  std::int64_t launch_gaps_ns = 0;        ///< in the full pass, of the ops that were held
+  std::int64_t compute_only_gaps_ns = 0;  ///< likewise in the compute-only pass
+  std::int64_t num_held = 0;              ///< ops of gated passes
+  std::int64_t num_not_held = 0;          ///< ops that took longer to enqueue: not known
+  std::int64_t unrecorded_ns = 0;         ///< the step without times of ops; 0 = not known
+  std::int64_t comm_only_moving_ns = 0;   ///< of the comm-only pass
   std::int64_t comm_only_waiting_ns = 0;
 
   /// Compute ops that spend at least half of their time beside moving exchange: their time, and the
@@ -94,7 +127,17 @@ struct RankMetrics {
   std::int64_t overlapped_compute_alone_ns = 0;
   std::int64_t overlapped_moving_ns = 0;
   std::int64_t overlapped_moving_alone_ns = 0;
+
+  /// N: of the compute-only pass what all SMs would take, kernel behind kernel.
+  std::int64_t net_compute_ns() const {
+    return compute_only_ns - compute_only_gaps_ns - sms_left_out_ns;
+  }
 };
+
+/// What ops beside which no exchange of the rank runs take longer in the full pass than alone, by
+/// phase; empty where phases are not known.
+std::map<std::string, std::int64_t> differences_by_phase(const StepProfile& profile,
+                                                         std::size_t rank);
 
 /// One entry a rank. ContractError where vectors differ in length or a rank's step did not run.
 std::vector<RankMetrics> rank_metrics(const StepProfile& profile);
@@ -106,23 +149,28 @@ struct ClockBounds {
   double most = 0;
 };
 
-/// The terms of a step, nanoseconds; they add up to `measured`.
+/// The terms of a step, nanoseconds; they add up to `measured`. Nothing: not known.
 struct Decomposition {
-  double compute = 0;     ///< the baseline's compute-only pass (without a baseline: this policy's)
-  double split_tax = 0;   ///< 0 without a baseline
+  double compute = 0;    ///< the baseline's net compute (without a baseline: this policy's)
+  double split_tax = 0;  ///< 0 without a baseline
+  std::optional<double> sms_left_out;
+  std::optional<double> launch_gaps;
   double contention = 0;  ///< negative where ops were faster beside the exchange
   double exposed_moving = 0;
   double exposed_waiting = 0;
   double hand_off = 0;
   double launch = 0;
   double other_idle = 0;
-  double residual = 0;  ///< measured minus all of the above: what is not explained
-  double measured = 0;  ///< p50 of the timed iterations, of their mean step
-  ClockBounds waiting;  ///< of exposed_waiting; exposed_moving has the rest
+  std::optional<double> recording;  ///< mostly negative: what recording has added, taken off
+  double timed_vs_profiled = 0;
+  double unexplained = 0;  ///< measured minus all of the above
+  double measured = 0;     ///< p50 of the timed iterations, of their mean step
+  ClockBounds waiting;     ///< of exposed_waiting; exposed_moving has the rest
 
-  double profiled = 0;  ///< the mean profiled step of the slowest rank
+  double profiled = 0;    ///< the mean profiled step of the slowest rank
+  double unrecorded = 0;  ///< the same of the steps without times of ops; 0 = not known
 
-  /// Sum of the terms without the residual.
+  /// Sum of the terms without the unexplained.
   double explained() const;
 };
 
@@ -130,7 +178,9 @@ struct Decomposition {
 /// each; shares and factors pool all ranks and steps.
 struct PolicyMetrics {
   Decomposition decomposition;
-  double ideal_ns = 0;  ///< max over ranks of max(compute-only busy, comm-only moving)
+  /// Of the baseline (without one: of the policy itself), so one for all of its policies: max over
+  /// ranks of max(net compute, comm-only moving).
+  double ideal_ns = 0;
   /// M1 on moving time alone: hidden / moving. Nothing where nothing moved.
   std::optional<double> hidden_share;
   /// M1 as others define it, waiting included: |M and C| / |M|. A late peer raises it.
@@ -138,12 +188,17 @@ struct PolicyMetrics {
   double waiting_ns = 0;                         ///< mean over ranks and steps, hidden or not
   double moving_ns = 0;                          ///< mean over ranks and steps
   ClockBounds waiting_bounds_ns;                 ///< of waiting_ns
-  std::optional<double> split_tax_factor;        ///< M7: compute-only over the baseline's
+  std::optional<double> split_tax_factor;        ///< M7: net compute over the baseline's
   std::optional<double> comm_split_factor;       ///< M7 for moving time of the comm-only pass
   std::optional<double> contention_factor;       ///< M8: overlapped compute over the same ops alone
   std::optional<double> comm_contention_factor;  ///< M8 for exchange
   Statistics hand_off_wait_ns;                   ///< of all hand-offs between threads
   std::vector<RankMetrics> mean_of_rank;         ///< per rank, over the profiled steps
+  std::int64_t num_held = 0;                     ///< ops of gated passes, all ranks and steps
+  std::int64_t num_not_held = 0;                 ///< of which the launch gaps are not known
+  /// What ops with no exchange beside them take longer than alone, by phase: mean of the slowest
+  /// rank. Empty where phases are not known.
+  std::map<std::string, double> unexplained_by_phase_ns;
 };
 
 /// The compute-only and comm-only times of a baseline, per rank; from its mean_of_rank.

@@ -26,6 +26,12 @@ constexpr std::array kFields = {&RankMetrics::step_ns,
                                 &RankMetrics::other_idle_ns,
                                 &RankMetrics::contention_ns,
                                 &RankMetrics::compute_only_ns,
+                                &RankMetrics::sms_left_out_ns,
+                                &RankMetrics::launch_gaps_ns,
+                                &RankMetrics::compute_only_gaps_ns,
+                                &RankMetrics::num_held,
+                                &RankMetrics::num_not_held,
+                                &RankMetrics::unrecorded_ns,
                                 &RankMetrics::comm_only_moving_ns,
                                 &RankMetrics::comm_only_waiting_ns,
                                 &RankMetrics::overlapped_compute_ns,
@@ -48,10 +54,12 @@ std::optional<double> ratio(std::int64_t part, std::int64_t whole) {
 }
 
 void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* baseline) {
-  const double own = static_cast<double>(rank.compute_only_ns);
-  const double whole = baseline == nullptr ? own : static_cast<double>(baseline->compute_only_ns);
+  const double own = static_cast<double>(rank.net_compute_ns());
+  const double whole = baseline == nullptr ? own : static_cast<double>(baseline->net_compute_ns());
   sum.compute += whole;
   sum.split_tax += own - whole;
+  *sum.sms_left_out += static_cast<double>(rank.sms_left_out_ns);
+  *sum.launch_gaps += static_cast<double>(rank.launch_gaps_ns);
   sum.contention += static_cast<double>(rank.contention_ns);
   sum.profiled += static_cast<double>(rank.step_ns);
   sum.exposed_moving += static_cast<double>(rank.exposed_moving_ns);
@@ -66,8 +74,11 @@ void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* ba
 void divide(Decomposition& sum, double count) {
   for (double* term : {&sum.compute,
                        &sum.split_tax,
+                       &*sum.sms_left_out,
+                       &*sum.launch_gaps,
                        &sum.contention,
                        &sum.profiled,
+                       &sum.unrecorded,
                        &sum.exposed_moving,
                        &sum.exposed_waiting,
                        &sum.waiting.least,
@@ -79,10 +90,35 @@ void divide(Decomposition& sum, double count) {
   }
 }
 
+/// What is known only where all profiled steps know it, and the terms against the timed steps.
+void finish(const std::vector<StepProfile>& profiles,
+            double measured_ns,
+            bool knows_unrecorded,
+            PolicyMetrics& metrics) {
+  auto& terms = metrics.decomposition;
+  const bool knows_all = std::all_of(profiles.begin(), profiles.end(), [](const auto& profile) {
+    return profile.knows_all_passes;
+  });
+  if (!knows_all) {
+    terms.sms_left_out.reset();
+  }
+  if (!knows_all || (metrics.num_held == 0 && metrics.num_not_held > 0)) {
+    terms.launch_gaps.reset();
+  }
+  terms.measured = measured_ns;
+  if (knows_unrecorded) {
+    terms.recording = terms.unrecorded - terms.profiled;
+  } else {
+    terms.unrecorded = 0;
+  }
+  terms.timed_vs_profiled = measured_ns - (knows_unrecorded ? terms.unrecorded : terms.profiled);
+  terms.unexplained = measured_ns - terms.explained();
+}
+
 std::int64_t ideal_of(const std::vector<RankMetrics>& ranks) {
   std::int64_t ideal = 0;
   for (const RankMetrics& rank : ranks) {
-    ideal = std::max({ideal, rank.compute_only_ns, rank.comm_only_moving_ns});
+    ideal = std::max({ideal, rank.net_compute_ns(), rank.comm_only_moving_ns});
   }
   return ideal;
 }
@@ -118,15 +154,16 @@ void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
     add(own, metrics.mean_of_rank[rank]);
     add(whole, baseline.mean_of_rank[rank]);
   }
-  metrics.split_tax_factor = ratio(own.compute_only_ns, whole.compute_only_ns);
+  metrics.split_tax_factor = ratio(own.net_compute_ns(), whole.net_compute_ns());
   metrics.comm_split_factor = ratio(own.comm_only_moving_ns, whole.comm_only_moving_ns);
 }
 
 }  // namespace
 
 double Decomposition::explained() const {
-  return compute + split_tax + contention + exposed_moving + exposed_waiting + hand_off + launch +
-         other_idle;
+  return compute + split_tax + sms_left_out.value_or(0) + launch_gaps.value_or(0) + contention +
+         exposed_moving + exposed_waiting + hand_off + launch + other_idle + recording.value_or(0) +
+         timed_vs_profiled;
 }
 
 PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
@@ -139,30 +176,42 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   const auto num_steps = static_cast<std::int64_t>(profiles.size());
 
   PolicyMetrics metrics;
+  metrics.decomposition.sms_left_out = 0;
+  metrics.decomposition.launch_gaps = 0;
   RankMetrics pooled;
+  bool knows_unrecorded = true;
   metrics.mean_of_rank.resize(num_ranks);
   for (const StepProfile& profile : profiles) {
     DOVETAIL_CHECK_EQ(profile.ranks.size(), num_ranks);
     const std::vector<RankMetrics> ranks = rank_metrics(profile);
     std::size_t slowest = 0;
+    std::int64_t unrecorded_ns = 0;
     for (std::size_t rank = 0; rank < num_ranks; ++rank) {
       add(pooled, ranks[rank]);
       add(metrics.mean_of_rank[rank], ranks[rank]);
       slowest = ranks[rank].step_ns > ranks[slowest].step_ns ? rank : slowest;
+      unrecorded_ns = std::max(unrecorded_ns, ranks[rank].unrecorded_ns);
+      knows_unrecorded = knows_unrecorded && ranks[rank].unrecorded_ns > 0;
     }
     metrics.ideal_ns += static_cast<double>(ideal_of(ranks));
+    metrics.decomposition.unrecorded += static_cast<double>(unrecorded_ns);
     add_step(metrics.decomposition,
              ranks[slowest],
              has_baseline ? &baseline->mean_of_rank[slowest] : nullptr);
+    for (const auto& [phase, ns] : differences_by_phase(profile, slowest)) {
+      metrics.unexplained_by_phase_ns[phase] +=
+          static_cast<double>(ns) / static_cast<double>(num_steps);
+    }
   }
   for (RankMetrics& rank : metrics.mean_of_rank) {
     for (const auto field : kFields) {
       rank.*field /= num_steps;
     }
   }
+  metrics.num_held = pooled.num_held;
+  metrics.num_not_held = pooled.num_not_held;
   divide(metrics.decomposition, static_cast<double>(num_steps));
-  metrics.decomposition.measured = measured_ns;
-  metrics.decomposition.residual = measured_ns - metrics.decomposition.explained();
+  finish(profiles, measured_ns, knows_unrecorded, metrics);
   metrics.ideal_ns /= static_cast<double>(num_steps);
   const double samples = static_cast<double>(num_steps) * static_cast<double>(num_ranks);
   metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
@@ -172,6 +221,7 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   metrics.hand_off_wait_ns = statistics(hand_off_waits(profiles));
   set_factors(pooled, metrics);
   if (has_baseline) {
+    metrics.ideal_ns = baseline->ideal_ns;
     set_split_factors(*baseline, metrics);
   }
   return metrics;

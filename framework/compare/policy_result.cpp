@@ -85,17 +85,34 @@ std::vector<Interval> to_intervals(const std::vector<RecordedSpan>& spans) {
 }
 
 bool ran_all_passes(const RecordedProfile& profile) {
-  return profile.ran() && std::all_of(profile.passes.begin(),
-                                      profile.passes.end(),
-                                      [](const RecordedPass& pass) { return pass.step.ran(); });
+  constexpr std::array needed = {
+      ProfilePass::full, ProfilePass::compute_only, ProfilePass::comm_only};
+  return profile.ran() && std::all_of(needed.begin(), needed.end(), [&](ProfilePass pass) {
+           return profile.pass(pass).step.ran();
+         });
+}
+
+/// Empty where the pass was not run.
+std::vector<Interval> ops_if_run(const RecordedPass& pass) {
+  return pass.step.ran() ? to_intervals(pass.ops) : std::vector<Interval>();
+}
+
+/// A CPU leaves nothing out and enqueues nothing, whatever the version of the file.
+bool knows_all_passes(const RankFile& file, const RecordedProfile& profile) {
+  return file.text(attribute::kDevice) == to_string(DeviceKind::cpu) ||
+         (profile.knows(ProfilePass::all_sms) && profile.knows(ProfilePass::gated));
 }
 
 RankProfile to_rank_profile(const RankFile& file, const RecordedProfile& profile) {
   return {.exchange_group = file.integer(attribute::kDpRank),
-          .step = to_interval(profile.pass(PassKind::full).step),
-          .ops = to_intervals(profile.pass(PassKind::full).ops),
-          .ops_compute_only = to_intervals(profile.pass(PassKind::compute_only).ops),
-          .ops_comm_only = to_intervals(profile.pass(PassKind::comm_only).ops),
+          .step = to_interval(profile.pass(ProfilePass::full).step),
+          .ops = to_intervals(profile.pass(ProfilePass::full).ops),
+          .ops_compute_only = to_intervals(profile.pass(ProfilePass::compute_only).ops),
+          .ops_comm_only = to_intervals(profile.pass(ProfilePass::comm_only).ops),
+          .ops_all_sms = ops_if_run(profile.pass(ProfilePass::all_sms)),
+          .ops_gated = ops_if_run(profile.pass(ProfilePass::gated)),
+          .ops_full_gated = ops_if_run(profile.pass(ProfilePass::full_gated)),
+          .unrecorded = to_interval(profile.pass(ProfilePass::unrecorded).step),
           .enqueued_ns = profile.enqueued_ns,
           .hand_off_wait_ns = profile.hand_off_wait_ns,
           .clock_error_ns = profile.clock_error_ns};
@@ -119,6 +136,7 @@ std::vector<StepProfile> collect_profiles(const PolicyFolder& folder) {
     for (const OpRecord& op :
          schedules[static_cast<std::size_t>(of_rank.front()[i].schedule)].ops) {
       profile.is_exchange.push_back(op.phase == "dispatch" || op.phase == "combine");
+      profile.phases.push_back(op.phase);
     }
     for (std::int64_t rank = 0; rank < folder.world_size(); ++rank) {
       const RecordedProfile& own = of_rank[static_cast<std::size_t>(rank)][i];
@@ -128,6 +146,8 @@ std::vector<StepProfile> collect_profiles(const PolicyFolder& folder) {
                          std::to_string(i) + " ran another schedule than rank 0");
       }
       profile.ranks.push_back(to_rank_profile(folder.rank(rank), own));
+      profile.knows_all_passes =
+          profile.knows_all_passes && knows_all_passes(folder.rank(rank), own);
     }
     result.push_back(std::move(profile));
   }
@@ -212,6 +232,7 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     }
     complete.owned_bytes = read_owned_bytes(files);
     complete.host_share = read_host_share(files);
+    complete.before = read_before_times(files);
     complete.profiles = collect_profiles(files);
     complete.traffic = read_traffic(files);
     return complete;

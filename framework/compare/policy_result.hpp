@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/compare/before_step.hpp"
 #include "framework/compare/bootstrap.hpp"
 #include "framework/compare/drift.hpp"
 #include "framework/compare/metrics.hpp"
@@ -62,7 +63,8 @@ struct PolicyResult {
   /// Median over the timed steps of all ranks of the host's time to enqueue a step over the step's;
   /// nothing where it is not known (on the CPU).
   std::optional<double> host_share;
-  std::vector<StepProfile> profiles;  ///< those that ran all three passes on all ranks
+  std::optional<BeforeTimes> before;  ///< no part of step_ns; nothing where it is not known
+  std::vector<StepProfile> profiles;  ///< those that ran the passes of all versions on all ranks
   TrafficTotals traffic;
 
   bool is_complete() const { return problem.empty(); }

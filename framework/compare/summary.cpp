@@ -47,6 +47,7 @@ Json traffic_json(const PolicyResult& result) {
 void add_times(const PolicyResult& result, Json& json) {
   json["step_ns"] = to_json(result.step_ns);
   json["step_ns_interval"] = interval_json(step_interval(result));
+  json["before_ns"] = before_json(result);
   json["rounds_ns"] = rounds_json(result);
   json["step_kinds"] = kinds_json(merged_kinds(result.timed_steps));
   json["drift"] = drift_json(result);
@@ -83,6 +84,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"graphs", nullptr},
                {"memory", nullptr},
                {"step_ns_interval", nullptr},
+               {"before_ns", nullptr},
                {"rounds_ns", nullptr},
                {"step_kinds", nullptr},
                {"each_step", nullptr},

@@ -1,6 +1,7 @@
 #include "framework/exec/lane_edges.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace dovetail {
 namespace {
@@ -17,10 +18,12 @@ void find_lane_edges(const Schedule& schedule, PassKind pass, LaneEdges& edges) 
   const auto& ops = schedule.ops;
   edges.wait_for.assign(ops.size(), -1);
   edges.records.assign(ops.size(), 0);
+  edges.before.assign(ops.size(), -1);
   edges.done_with.assign(ops.size(), {-1, -1});
   edges.uses_comm = false;
   std::array<int, 2> last_of_lane = {-1, -1};  // whether the pass runs it or not
-  std::array<int, 2> waited_for = {-1, -1};    // of each lane: the latest op of the other lane
+  std::array<int, 2> last_run = {-1, -1};
+  std::array<int, 2> waited_for = {-1, -1};  // of each lane: the latest op of the other lane
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const auto lane = static_cast<std::size_t>(ops[i].lane);
     auto& clock = edges.done_with[i];
@@ -34,6 +37,7 @@ void find_lane_edges(const Schedule& schedule, PassKind pass, LaneEdges& edges) 
     if (!runs_in(pass, ops[i].phase)) {
       continue;
     }
+    edges.before[i] = std::exchange(last_run[lane], static_cast<int>(i));
     edges.uses_comm |= ops[i].lane == Lane::comm;
     const int latest = clock[1 - lane];
     if (latest > waited_for[lane]) {

@@ -18,6 +18,7 @@ struct LaneEdges {
   /// earlier op of the same lane has waited for need not be waited for again.
   std::vector<int> wait_for;
   std::vector<std::uint8_t> records;  ///< 1 = some op waits for this one
+  std::vector<int> before;  ///< the op of the pass that is before this one on its lane; -1 = none
   /// Of the ops that the pass runs, the last one of each lane that is done once this op is; -1 =
   /// none.
   std::vector<std::array<int, 2>> done_with;

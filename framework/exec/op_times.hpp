@@ -15,8 +15,12 @@ struct OpTimes {
   std::vector<std::int64_t> enqueued_ns;  ///< its thread got the baton for the op
   std::vector<std::int64_t> hand_off_wait_ns;  ///< from the release by the op before it to
                                                ///< enqueued_ns; 0 without a change of thread
+  /// What the call that ran the step has spent on reading these times behind the step's end: some
+  /// us an op on a GPU. No part of the step.
+  std::int64_t reading_ns = 0;
 
   void reset(std::size_t num_ops) {
+    reading_ns = 0;
     for (auto* column : {&start_ns, &end_ns, &enqueued_ns, &hand_off_wait_ns}) {
       column->assign(num_ops, -1);
     }

@@ -16,10 +16,17 @@ class ProfileTables {
         device_error_ns_(file.device_clock_error_ns()) {
     num_profiled_ = file.shape(path::kOps).at(0);
     max_ops_ = file.shape(path::kOps).at(1);
-    passes_ = {read(path::kOps, {num_profiled_, max_ops_, 2}),
-               read(path::kOpsComputeOnly, {num_profiled_, max_ops_, 2}),
-               read(path::kOpsCommOnly, {num_profiled_, max_ops_, 2})};
-    steps_ = read(path::kProfiledStepNs, {num_profiled_, 3, 2});
+    num_passes_ = file.has(path::kFurtherStepNs) ? kNumProfilePasses : kNumFirstPasses;
+    for (int pass = 0; pass < num_passes_; ++pass) {
+      const char* ops = op_times_path(static_cast<ProfilePass>(pass));
+      passes_.push_back(ops == nullptr ? std::vector<std::int64_t>()
+                                       : read(ops, {num_profiled_, max_ops_, 2}));
+    }
+    steps_ = read(path::kProfiledStepNs, {num_profiled_, kNumFirstPasses, 2});
+    if (num_passes_ > kNumFirstPasses) {
+      further_ =
+          read(path::kFurtherStepNs, {num_profiled_, kNumProfilePasses - kNumFirstPasses, 2});
+    }
     schedule_of_ = read(path::kProfiledSchedule, {num_profiled_});
     enqueued_ = read(path::kEnqueuedNs, {num_profiled_, max_ops_});
     hand_off_wait_ = read(path::kHandOffWaitNs, {num_profiled_, max_ops_});
@@ -28,7 +35,7 @@ class ProfileTables {
   std::vector<RecordedProfile> profiles() const {
     std::vector<RecordedProfile> result;
     for (std::int64_t i = 0; i < num_profiled_; ++i) {
-      const bool ran = span(steps_, i * 3, path::kProfiledStepNs).ran();
+      const bool ran = step_of(i, 0).ran();
       result.push_back(ran ? profile(i) : RecordedProfile{});
     }
     return result;
@@ -64,6 +71,13 @@ class ProfileTables {
     return {on_rank_zero(start), on_rank_zero(believed(end, dataset))};
   }
 
+  RecordedSpan step_of(std::int64_t i, int pass) const {
+    constexpr int num_further = kNumProfilePasses - kNumFirstPasses;
+    return pass < kNumFirstPasses
+               ? span(steps_, i * kNumFirstPasses + pass, path::kProfiledStepNs)
+               : span(further_, i * num_further + pass - kNumFirstPasses, path::kFurtherStepNs);
+  }
+
   std::int64_t on_rank_zero(std::int64_t time_ns) const {
     return time_ns + clock_.offset_ns(time_ns);
   }
@@ -76,8 +90,6 @@ class ProfileTables {
   }
 
   RecordedProfile profile(std::int64_t i) const {
-    static constexpr std::array pass_paths = {
-        path::kOps, path::kOpsComputeOnly, path::kOpsCommOnly};
     RecordedProfile result;
     result.schedule = schedule_of_[static_cast<std::size_t>(i)];
     if (result.schedule < 0 || result.schedule >= static_cast<std::int64_t>(schedules_.size())) {
@@ -91,14 +103,17 @@ class ProfileTables {
       fail(std::string(path::kOps) + " has room for " + counted(max_ops_, "op") +
            ", but schedule " + std::to_string(result.schedule) + " has " + std::to_string(num_ops));
     }
-    for (std::size_t pass = 0; pass < result.passes.size(); ++pass) {
-      result.passes[pass].step =
-          span(steps_, i * 3 + static_cast<std::int64_t>(pass), path::kProfiledStepNs);
-      for (std::int64_t op = 0; op < num_ops; ++op) {
-        result.passes[pass].ops.push_back(span(passes_[pass], i * max_ops_ + op, pass_paths[pass]));
+    result.num_passes = num_passes_;
+    for (int pass = 0; pass < num_passes_; ++pass) {
+      auto& own = result.passes.at(static_cast<std::size_t>(pass));
+      own.step = step_of(i, pass);
+      const auto& times = passes_[static_cast<std::size_t>(pass)];
+      const char* ops = op_times_path(static_cast<ProfilePass>(pass));
+      for (std::int64_t op = 0; ops != nullptr && op < num_ops; ++op) {
+        own.ops.push_back(span(times, i * max_ops_ + op, ops));
       }
     }
-    const auto began_ns = steps_[static_cast<std::size_t>(i) * 6];
+    const auto began_ns = steps_[static_cast<std::size_t>(i * kNumFirstPasses * 2)];
     result.clock_error_ns = clock_.error_ns(began_ns) + device_error_ns_;
     for (std::int64_t op = 0; op < num_ops; ++op) {
       const auto at = static_cast<std::size_t>(i * max_ops_ + op);
@@ -115,8 +130,10 @@ class ProfileTables {
   std::int64_t device_error_ns_;
   std::int64_t num_profiled_ = 0;
   std::int64_t max_ops_ = 0;
-  std::array<std::vector<std::int64_t>, 3> passes_;
+  int num_passes_ = 0;
+  std::vector<std::vector<std::int64_t>> passes_;  ///< by ProfilePass
   std::vector<std::int64_t> steps_;
+  std::vector<std::int64_t> further_;
   std::vector<std::int64_t> schedule_of_;
   std::vector<std::int64_t> enqueued_;
   std::vector<std::int64_t> hand_off_wait_;

@@ -24,20 +24,26 @@ struct RecordedSpan {
 /// One pass over the schedule.
 struct RecordedPass {
   RecordedSpan step;
-  std::vector<RecordedSpan> ops;  ///< one an op of the schedule
+  std::vector<RecordedSpan> ops;  ///< one an op of the schedule; none of a pass without op times
 };
 
-/// One profiled step of one rank: the same schedule in full, compute-only and comm-only.
+/// One profiled step of one rank: the same schedule in its passes.
 struct RecordedProfile {
-  std::int64_t schedule = -1;             ///< index into RankFile::schedules(); -1 = did not run
-  std::array<RecordedPass, 3> passes;     ///< by PassKind
-  std::vector<std::int64_t> enqueued_ns;  ///< one an op, full pass; -1 = not known
-  std::vector<std::int64_t> hand_off_wait_ns;  ///< one an op, full pass; -1 = not known
-  std::int64_t clock_error_ns = 0;             ///< how far all these times may be off together
+  std::int64_t schedule = -1;          ///< index into RankFile::schedules(); -1 = did not run
+  int num_passes = kNumProfilePasses;  ///< that the file has room for: the others are not known
+  std::array<RecordedPass, kNumProfilePasses> passes;  ///< by ProfilePass; some are not run
+  std::vector<std::int64_t> enqueued_ns;               ///< one an op, full pass; -1 = not known
+  std::vector<std::int64_t> hand_off_wait_ns;          ///< one an op, full pass; -1 = not known
+  std::int64_t clock_error_ns = 0;  ///< how far all these times may be off together
 
   bool ran() const { return schedule >= 0; }
 
-  const RecordedPass& pass(PassKind kind) const { return passes[static_cast<std::size_t>(kind)]; }
+  const RecordedPass& pass(ProfilePass kind) const {
+    return passes[static_cast<std::size_t>(kind)];
+  }
+
+  /// False where the file is of a version that did not have the pass.
+  bool knows(ProfilePass kind) const { return static_cast<int>(kind) < num_passes; }
 };
 
 /// All profiled steps, in order of iterations, then steps; empty where none was asked for. One

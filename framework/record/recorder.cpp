@@ -34,18 +34,6 @@ void write_hash(hdf5::Dataset& dataset, const hdf5::Shape& place, const HashRow&
   dataset.write_box(place, count, std::as_bytes(std::span(columns)));
 }
 
-const char* ops_path(PassKind pass) {
-  switch (pass) {
-    case PassKind::full:
-      return path::kOps;
-    case PassKind::compute_only:
-      return path::kOpsComputeOnly;
-    case PassKind::comm_only:
-      return path::kOpsCommOnly;
-  }
-  throw ContractError("unknown pass");
-}
-
 }  // namespace
 
 RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : path_(path) {
@@ -54,6 +42,7 @@ RankRecorder::RankRecorder(const fs::path& path, const RankFileSpec& spec) : pat
   step_ns_.emplace(file_->open_dataset(path::kStepNs));
   enqueue_ns_.emplace(file_->open_dataset(path::kStepEnqueueNs));
   start_ns_.emplace(file_->open_dataset(path::kStepStartNs));
+  before_ns_.emplace(file_->open_dataset(path::kBeforeNs));
   round_.emplace(file_->open_dataset(path::kRound));
   decision_.emplace(file_->open_dataset(path::kDecision));
   timed_hash_.emplace(file_->open_dataset(path::kTimedHash));
@@ -86,6 +75,16 @@ void RankRecorder::write_start(std::int64_t iteration,
   file();
   round_->write_box({iteration}, {1}, std::as_bytes(std::span(&round, 1)));
   start_ns_->write_box({iteration, step}, {1, 1}, std::as_bytes(std::span(&start_ns, 1)));
+}
+
+void RankRecorder::write_before(std::int64_t iteration,
+                                std::int64_t step,
+                                const BeforeStep& before) {
+  file();
+  const std::array<std::int64_t, kNumBeforeColumns> row = {
+      before.agreement_ns, before.preparation_ns, before.meeting_ns};
+  before_ns_->write_box(
+      {iteration, step, 0}, {1, 1, kNumBeforeColumns}, std::as_bytes(std::span(row)));
 }
 
 void RankRecorder::write_step(std::int64_t iteration,
@@ -131,15 +130,18 @@ void RankRecorder::write_poisoned_hash(std::int64_t variant,
 }
 
 void RankRecorder::write_profiled_pass(std::int64_t index, const ProfiledPass& pass) {
-  const auto pairs = interleave(pass.op_start_ns, pass.op_end_ns);
-  const auto num_ops = static_cast<std::int64_t>(pass.op_start_ns.size());
-  file()
-      .open_dataset(ops_path(pass.pass))
-      .write_box({index, 0, 0}, {1, num_ops, 2}, std::as_bytes(std::span(pairs)));
+  if (const char* ops = op_times_path(pass.pass); ops != nullptr) {
+    const auto pairs = interleave(pass.op_start_ns, pass.op_end_ns);
+    const auto num_ops = static_cast<std::int64_t>(pass.op_start_ns.size());
+    file().open_dataset(ops).write_box(
+        {index, 0, 0}, {1, num_ops, 2}, std::as_bytes(std::span(pairs)));
+  }
   const std::array<std::int64_t, 2> step = {pass.step_start_ns, pass.step_end_ns};
+  const auto place = static_cast<std::int64_t>(pass.pass);
+  const bool is_first = place < kNumFirstPasses;
   file()
-      .open_dataset(path::kProfiledStepNs)
-      .write_box({index, static_cast<std::int64_t>(pass.pass), 0},
+      .open_dataset(is_first ? path::kProfiledStepNs : path::kFurtherStepNs)
+      .write_box({index, is_first ? place : place - kNumFirstPasses, 0},
                  {1, 1, 2},
                  std::as_bytes(std::span(step)));
 }
@@ -229,6 +231,7 @@ void RankRecorder::finish(RunStatus status, const std::string& failure) {
   step_ns_.reset();
   enqueue_ns_.reset();
   start_ns_.reset();
+  before_ns_.reset();
   round_.reset();
   decision_.reset();
   timed_hash_.reset();

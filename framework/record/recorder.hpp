@@ -17,10 +17,10 @@
 
 namespace dovetail {
 
-/// One pass of a profiled step; times in ns of this rank's clock. The op times are in the
-/// schedule's order, -1 where an op did not run.
+/// One pass of a profiled step (no op times of ProfilePass::unrecorded); times in ns of this rank's
+/// clock. The op times are in the schedule's order, -1 where an op did not run.
 struct ProfiledPass {
-  PassKind pass = PassKind::full;
+  ProfilePass pass = ProfilePass::full;
   std::int64_t step_start_ns = -1;
   std::int64_t step_end_ns = -1;
   std::span<const std::int64_t> op_start_ns;
@@ -63,6 +63,9 @@ class RankRecorder {
                    std::int64_t step,
                    std::int64_t round,
                    std::int64_t start_ns);
+
+  /// Of a timed step.
+  void write_before(std::int64_t iteration, std::int64_t step, const BeforeStep& before);
 
   /// A timed step. A step_ns that is not -1 implies that the decision is there, too. `enqueue_ns`:
   /// host time until everything was enqueued; -1 = not known (on the CPU).
@@ -118,6 +121,7 @@ class RankRecorder {
   std::optional<hdf5::Dataset> step_ns_;
   std::optional<hdf5::Dataset> enqueue_ns_;
   std::optional<hdf5::Dataset> start_ns_;
+  std::optional<hdf5::Dataset> before_ns_;
   std::optional<hdf5::Dataset> round_;
   std::optional<hdf5::Dataset> decision_;
   std::optional<hdf5::Dataset> timed_hash_;

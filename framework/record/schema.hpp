@@ -9,6 +9,7 @@
 
 #include "framework/base/types.hpp"
 #include "framework/record/hdf5.hpp"
+#include "framework/record/profile_pass.hpp"
 #include "framework/record/scalar_records.hpp"
 #include "framework/record/schema_table.hpp"
 
@@ -54,6 +55,15 @@ struct DecisionRow {
   std::int64_t captured = 0;  ///< 1 = its graph was captured just before this step
 
   friend bool operator==(const DecisionRow&, const DecisionRow&) = default;
+};
+
+/// What a step took before it began, on one rank: row of /timing/before_ns.
+struct BeforeStep {
+  std::int64_t agreement_ns = -1;    ///< of the ranks on how the step is run
+  std::int64_t preparation_ns = -1;  ///< inputs put in place, plans and graphs made ready
+  std::int64_t meeting_ns = -1;      ///< wait until all ranks are ready; 0 on the CPU
+
+  friend bool operator==(const BeforeStep&, const BeforeStep&) = default;
 };
 
 /// Hashes of what a step has left, from 0 on; equal bits have equal hashes.

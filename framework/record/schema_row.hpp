@@ -22,14 +22,16 @@ enum class Dimension {
   iteration,  ///< timed
   step,       ///< of an iteration
   round,
-  clock_point,   ///< before and after each round, and the profiled iterations
-  clock_column,  ///< of /timing/clock
-  column,        ///< of /timing/decision
+  clock_point,    ///< before and after each round, and the profiled iterations
+  clock_column,   ///< of /timing/clock
+  column,         ///< of /timing/decision
+  before_column,  ///< of /timing/before_ns
   variant,
   hash_column,    ///< of /hash
   profiled_step,  ///< profiled iterations x steps
   op,             ///< of the longest schedule
-  pass,           ///< PassKind
+  pass,           ///< the first of ProfilePass
+  further_pass,   ///< the others
   start_end,
   token,        ///< of all steps of an iteration
   request_row,  ///< requests of all steps of an iteration
@@ -48,16 +50,18 @@ enum class Dimension {
 
 template <>
 struct EnumNames<Dimension> {
-  static constexpr std::array<std::string_view, 25> kTable = {"iteration",
+  static constexpr std::array<std::string_view, 27> kTable = {"iteration",
                                                               "step",
                                                               "round",
                                                               "point",
+                                                              "column",
                                                               "column",
                                                               "column",
                                                               "variant",
                                                               "column",
                                                               "profiled step",
                                                               "op",
+                                                              "pass",
                                                               "pass",
                                                               "start/end",
                                                               "token",

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "framework/base/registry.hpp"
+#include "framework/record/profile_pass.hpp"
 #include "framework/record/rank_clock.hpp"
 #include "framework/record/schema.hpp"
 
@@ -33,6 +34,10 @@ Value no_text(const Spec& /*spec*/) {
 
 Value decision_columns(const Spec& /*spec*/) {
   return std::string(kDecisionColumns);
+}
+
+Value before_columns(const Spec& /*spec*/) {
+  return std::string(kBeforeColumns);
 }
 
 Value clock_columns(const Spec& /*spec*/) {
@@ -124,6 +129,8 @@ std::vector<AttributeRow> make_object_rows() {
   return {
       {path::kDecision, attribute::kColumns, text, "Names of the columns.",
        decision_columns, optional},
+      {path::kBeforeNs, attribute::kColumns, text, "Names of the columns.",
+       before_columns, optional},
       {path::kClock, attribute::kColumns, text, "Names of the columns.",
        clock_columns, optional},
       {path::kHash, attribute::kColumns, text, "Names of the columns of its tables.",
@@ -183,6 +190,10 @@ std::optional<std::int64_t> fixed_length(Dimension dimension, std::int64_t schem
       return kNumHashColumns;
     case Dimension::clock_column:
       return kNumClockColumns;
+    case Dimension::before_column:
+      return kNumBeforeColumns;
+    case Dimension::further_pass:
+      return kNumProfilePasses - kNumFirstPasses;
     case Dimension::pass:
     case Dimension::axis:
       return 3;

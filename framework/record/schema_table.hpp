@@ -15,6 +15,7 @@
 #include <span>
 
 #include "framework/base/types.hpp"
+#include "framework/record/schema_columns.hpp"
 #include "framework/record/schema_row.hpp"
 
 namespace dovetail {
@@ -22,9 +23,9 @@ namespace dovetail {
 /// 3: the last two columns of /timing/decision, /timing/enqueue_ns, device_clock_error_ns, /graph,
 /// /memory. 4: /route/logits and /route/natural_expert_ids for /route/margin, /context_route,
 /// /hash. 5: /rounding, `group` of schedules, rounds (/timing/start_ns, /timing/round,
-/// /timing/round_place). 6: /timing/clock. Files of older versions are still read: what theirs lack
-/// is not known (-1).
-inline constexpr std::int64_t kSchemaVersion = 6;
+/// /timing/round_place). 6: /timing/clock. 7: /timing/before_ns, passes all_sms, gated and
+/// unrecorded. Files of older versions are still read: what theirs lack is not known (-1).
+inline constexpr std::int64_t kSchemaVersion = 7;
 inline constexpr std::int64_t kOldestSchemaVersion = 2;
 
 /// Names of attributes; attribute_rows() says where they are and what they mean.
@@ -83,7 +84,12 @@ inline constexpr const char* kStepEnqueueNs = "/timing/enqueue_ns";
 inline constexpr const char* kOps = "/timing/ops";
 inline constexpr const char* kOpsComputeOnly = "/timing/ops_compute_only";
 inline constexpr const char* kOpsCommOnly = "/timing/ops_comm_only";
+inline constexpr const char* kOpsAllSms = "/timing/ops_all_sms";
+inline constexpr const char* kOpsGated = "/timing/ops_gated";
+inline constexpr const char* kOpsFullGated = "/timing/ops_full_gated";
+inline constexpr const char* kBeforeNs = "/timing/before_ns";
 inline constexpr const char* kProfiledStepNs = "/timing/profiled_step_ns";
+inline constexpr const char* kFurtherStepNs = "/timing/further_step_ns";
 inline constexpr const char* kProfiledSchedule = "/timing/profiled_schedule";
 inline constexpr const char* kEnqueuedNs = "/timing/host/enqueued_ns";
 inline constexpr const char* kHandOffWaitNs = "/timing/host/hand_off_wait_ns";
@@ -137,20 +143,6 @@ inline constexpr const char* kMostRoundings = "/rounding/most";
 /// The path of each schedule's table, as a pattern.
 inline constexpr const char* kScheduleTable = "/schedule/<k>";
 
-/// The columns of /timing/decision, in order.
-inline constexpr const char* kDecisionColumns =
-    "ubatched,graph,schedule,reason,veto_rank,eager_reason,captured";
-inline constexpr int kNumDecisionColumns = 7;
-
-/// Of a file of that schema version: version 2 had the first five.
-constexpr int num_decision_columns(std::int64_t schema_version) {
-  return schema_version < 3 ? 5 : kNumDecisionColumns;
-}
-
-/// The columns of /hash/timed, /hash/profiled and /hash/poisoned, in order.
-inline constexpr const char* kHashColumns = "variant,schedule,outputs,kv,routing";
-inline constexpr int kNumHashColumns = 5;
-
 /// The datasets, in the order in which they are created.
 inline constexpr auto kDatasetRows = [] {
   using enum Dimension;
@@ -171,6 +163,9 @@ inline constexpr auto kDatasetRows = [] {
        "`/graph/eager_steps`), captured (1 = just before this step)."},
       {path::kStepEnqueueNs, int64, {iteration, step}, "ns", 3,
        "On a GPU: host time until everything was enqueued."},
+      {path::kBeforeNs, int64, {iteration, step, before_column}, "ns", 7,
+       "What each timed step took before it began and is no part of it: agreement of the ranks; "
+       "preparation, such as inputs; on a GPU the wait until all ranks are ready."},
       {path::kStepStartNs, int64, {iteration, step}, "ns", 5, "When each timed step began."},
       {path::kRound, int64, {iteration}, "", 5,
        "The round of each timed iteration, from 0: part of the iterations, in which other policies "
@@ -191,6 +186,15 @@ inline constexpr auto kDatasetRows = [] {
        "The same in a pass of the exchange alone."},
       {path::kProfiledStepNs, int64, {profiled_step, pass, start_end}, "ns", 2,
        "Start and end of the step in each of these three passes."},
+      {path::kFurtherStepNs, int64, {profiled_step, further_pass, start_end}, "ns", 7,
+       "The same with all SMs, gated, in full without times of ops, and in full gated; -1: not run."},
+      {path::kOpsAllSms, int64, {profiled_step, op, start_end}, "ns", 7,
+       "Where a policy leaves SMs to the exchange: as `/timing/ops_compute_only`, with all SMs."},
+      {path::kOpsGated, int64, {profiled_step, op, start_end}, "ns", 7,
+       "Where the host enqueues ops of a GPU kernel by kernel: as `/timing/ops_compute_only`, each "
+       "held back until all of it is enqueued. -1: not so long."},
+      {path::kOpsFullGated, int64, {profiled_step, op, start_end}, "ns", 7,
+       "Likewise: as `/timing/ops`, those that are no exchange held back."},
       {path::kProfiledSchedule, int64, {profiled_step}, "", 2,
        "Which schedule ran: k of `/schedule/<k>`."},
       {path::kEnqueuedNs, int64, {profiled_step, op}, "ns", 2,

@@ -40,7 +40,7 @@ void add_ops(const RankFile& file,
              const RecordedProfile& profile,
              std::size_t iteration,
              std::vector<Event>& events) {
-  const RecordedPass& full = profile.pass(PassKind::full);
+  const RecordedPass& full = profile.pass(ProfilePass::full);
   for (std::size_t i = 0; i < full.ops.size(); ++i) {
     const OpRecord& op = schedule.ops[i];
     Json arguments = {{"layer", op.layer},
@@ -86,7 +86,7 @@ std::vector<Event> collect(const PolicyFolder& folder) {
         continue;
       }
       const ScheduleRecord& schedule = schedules[static_cast<std::size_t>(profiles[i].schedule)];
-      const RecordedSpan step = profiles[i].pass(PassKind::full).step;
+      const RecordedSpan step = profiles[i].pass(ProfilePass::full).step;
       events.push_back({step.start_ns,
                         step.end_ns,
                         file.rank(),

@@ -30,7 +30,16 @@ class PolicyChecks {
 
   int step_of(int variant, int step) const { return variant * num_steps() + step; }
 
-  void profiled_step(int variant, int step, int iteration, int index);
+  /// The place of a profiled step.
+  struct Place {
+    int variant = 0;
+    int step = 0;
+    int iteration = 0;  ///< counted on behind the timed ones, for injected faults
+    int index = 0;      ///< in the file
+  };
+
+  void profiled_step(const Place& place);
+  StepReport profiled_pass(const Place& place, ProfilePass pass, bool is_gated = false);
 
   const PolicyRunSetup& setup_;
   PolicySteps& steps_;

@@ -85,6 +85,7 @@ bool PolicyEngine::timed_iteration(int iteration, int round, std::vector<std::in
     const auto end_ns = now_ns();
     const auto report = steps_.driver().finish();
     traffic_ += report.traffic;
+    recorder_.write_before(iteration, step, steps_.before());
     recorder_.write_start(iteration, step, round, start_ns);
     step_ns.push_back(end_ns - start_ns);
     recorder_.write_step(iteration,

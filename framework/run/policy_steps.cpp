@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "framework/base/clock.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/run/experiment_points.hpp"
@@ -55,6 +56,7 @@ const char* PolicySteps::activity_of(const StepPass& pass, int iteration) const 
 }
 
 AgreedStep PolicySteps::prepare(const StepPass& pass, int iteration) {
+  const auto begin_ns = now_ns();
   const auto step = static_cast<std::size_t>(pass.step);
   setup_.run.failures.board().set_activity(activity_of(pass, iteration), iteration, pass.step);
   ranks_.wait.on_poll();
@@ -72,10 +74,14 @@ AgreedStep PolicySteps::prepare(const StepPass& pass, int iteration) {
                     .graph_cache_digest = driver_->graph_cache_digest()});
   const auto agreed = agree_on_step(
       agree(ranks_.groups.agreement, message, ranks_.wait), rule_, schedules_, cuts_.at(step));
+  const auto agreed_ns = now_ns();
   driver_->prepare(agreed, pass);
+  const auto prepared_ns = now_ns();
+  before_ = {agreed_ns - begin_ns, prepared_ns - agreed_ns, 0};
   if (setup_.device.is_gpu()) {
     // Preparation takes ranks differently long, and they are to start together.
     meet(ranks_.wait);
+    before_.meeting_ns = now_ns() - prepared_ns;
   }
   return agreed;
 }

@@ -32,6 +32,9 @@ class PolicySteps {
   /// warm-up, timed and profiled ones.
   AgreedStep prepare(const StepPass& pass, int iteration);
 
+  /// What the last call of prepare took.
+  const BeforeStep& before() const { return before_; }
+
   /// A step that is not timed; returns its schedule.
   int take(const StepPass& pass, int iteration);
 
@@ -51,6 +54,7 @@ class PolicySteps {
   const std::vector<StepCuts> cuts_;  ///< of each step of all variants
   std::optional<InjectedFault> fault_;
   std::unique_ptr<StepDriver> driver_;
+  BeforeStep before_;
 };
 
 }  // namespace dovetail

@@ -25,6 +25,9 @@ struct StepPass {
   bool is_profiled = false;  ///< op times are wanted
   bool keep_plans = false;   ///< of the exchange, for passes that leave something out, and to count
                              ///< the experts' rows
+  bool all_sms = false;      ///< of a GPU: none is left to the exchange; a pass without exchange
+  bool is_gated = false;  ///< of a GPU: ops that the host enqueues kernel by kernel are held back
+                          ///< until they are enqueued whole; not the exchange
   bool poison_exchange = false;  ///< its buffers are NaN between uses, too; runs eagerly
 };
 
@@ -32,8 +35,10 @@ struct StepPass {
 struct StepReport {
   GraphMode graph = GraphMode::none;
   EagerReason eager_reason = EagerReason::mode_none;
-  bool captured = false;         ///< in the call of prepare before it
-  std::int64_t enqueue_ns = -1;  ///< host time until all was enqueued; -1 = not known (CPU)
+  bool captured = false;          ///< in the call of prepare before it
+  int sms_left_out = 0;           ///< of the GPU, left to the exchange; equal on all ranks
+  bool enqueues_kernels = false;  ///< on a GPU, those of some compute op one by one; equal likewise
+  std::int64_t enqueue_ns = -1;   ///< host time until all was enqueued; -1 = not known (CPU)
   Traffic traffic;
 };
 
@@ -61,7 +66,8 @@ class StepDriver {
   /// before.
   virtual void prepare(const AgreedStep& agreed, const StepPass& pass) = 0;
 
-  /// Runs the step, from the first op to the end of the last one. `times` may be null.
+  /// Runs the step, from the first op to the end of the last one. `times` may be null; to read them
+  /// (OpTimes::reading_ns) is no part of the step.
   virtual void run(OpTimes* times) = 0;
 
   /// Makes the outputs readable in the policy's StepOutputs. Throws what the device has found.

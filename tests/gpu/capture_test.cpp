@@ -11,6 +11,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
+#include "framework/exec/lane_edges.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/capture_support.hpp"
 #include "tests/gpu/marker_step.hpp"
@@ -198,6 +199,8 @@ TEST(Capture, InstrumentedGraphsGiveTimes) {
   for (const HandOff hand_off : kHandOffs) {
     CudaStepRunner runner(own_gpu(), walk_by(hand_off));
     const Schedule schedule = dual_batch();
+    LaneEdges edges;
+    find_lane_edges(schedule, PassKind::full, edges);
     for (const GraphMode mode : kGraphModes) {
       MarkerStep body(schedule, kSpinNs, kSpinNs);
       warm_up(runner, schedule, body);
@@ -207,8 +210,9 @@ TEST(Capture, InstrumentedGraphsGiveTimes) {
         OpTimes times;
         const auto before = now_ns();
         runner.replay(*step, &times);
-        const auto after = now_ns();
+        const auto after = now_ns() - times.reading_ns;
         const auto error = runner.clock_alignment().error_ns;
+        EXPECT_GT(times.reading_ns, 0);
         for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
           const Op& op = schedule.ops[i];
           const auto name =
@@ -219,6 +223,15 @@ TEST(Capture, InstrumentedGraphsGiveTimes) {
           for (const int wait : op.waits) {
             EXPECT_GE(times.start_ns[i], times.end_ns[static_cast<std::size_t>(wait)] - 1'000)
                 << name << " after op " << wait;
+          }
+          std::int64_t met_ns = -1;  // when its lane has come to it and its wait is met
+          for (const int other : {edges.before[i], edges.wait_for[i]}) {
+            if (other >= 0) {
+              met_ns = std::max(met_ns, times.end_ns[static_cast<std::size_t>(other)]);
+            }
+          }
+          if (mode == GraphMode::full && met_ns >= 0) {
+            EXPECT_EQ(times.start_ns[i], met_ns) << name << " has a time stamp that it needs not";
           }
         }
       }

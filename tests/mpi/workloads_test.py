@@ -72,6 +72,14 @@ class Steps(Workload):
             self.assertTrue((file["timing/step_ns"][:] > 0).all())
             self.assertEqual(file["timing/ops"].shape[0], 4)
             self.assertTrue((file["timing/profiled_step_ns"][:] > 0).all())
+            further = file["timing/further_step_ns"][:]
+            self.assertTrue((further[:, [0, 1, 3]] == -1).all(), "a CPU has no SMs and no kernels to enqueue")
+            self.assertTrue((further[:, 2] > 0).all())
+            self.assertEqual(file["timing/before_ns"].attrs["columns"], "agreement,preparation,meeting")
+            before = file["timing/before_ns"][:]
+            self.assertEqual(before.shape, (2, 4, 3))
+            self.assertTrue((before[..., :2] > 0).all())
+            self.assertTrue((before[..., 2] == 0).all())
             self.assertEqual(list(file["input/positions"][:]), [20] * 4 + [21] * 4 + [22] * 4 + [23] * 4)
             self.assertEqual(list(file["input/request_id"][:]), [4, 5, 6, 7] * 4)
             self.assertEqual(file["output/logits"].shape, (16, 1024))
@@ -181,7 +189,7 @@ class Variants(Workload):
                 self.assertEqual(file["timing/step_ns"].shape, (iterations, steps))
                 hashes = file["hash/timed"][:, :, 2:]
                 self.assertEqual(len(np.unique(hashes[:, 0, 0])), variants)
-                self.assertEqual(file.attrs["schema_version"], 6)
+                self.assertEqual(file.attrs["schema_version"], 7)
 
     def test_all_kinds_of_inputs_are_verified(self):
         given, _ = self.run_workload("given", "variants: 3, requests: {count: 2, length: 9}, routing: {zipf: 1.2}",

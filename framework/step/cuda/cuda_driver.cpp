@@ -96,7 +96,8 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
   use_batch(frame_bounds(agreed.decision.bounds, setup_.workload.phase));
   batch_->load(inputs, agreed.slices, given_at(setup_.given.expert_ids, step));
   make_buffers(agreed);
-  comm_sms_ = graphs_.sms_left_to_exchange(agreed);
+  comm_sms_ = graphs_.sms_left_to_exchange(agreed, pass);
+  report_.sms_left_out = comm_sms_;
   report_.eager_reason = graphs_.reason_to_run_eagerly(pass, *batch_);
   if (report_.eager_reason == EagerReason::none) {
     const auto found = graphs_.find_or_capture(agreed, pass, *batch_);
@@ -122,15 +123,16 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
 
 void CudaDriver::run(OpTimes* times) {
   if (captured_ != nullptr) {
-    runner_.replay(*captured_->step, times);
+    runner_.replay(*captured_->step, times, pass_.is_gated);
     exchange_->meter().add(captured_->traffic);
     report_.graph = graphs_.mode();
     graphs_.count_replay();
   } else {
     const SmPartition partition(comm_sms_);
-    runner_.run_eager(*schedule_, body_, pass_.pass, times);
+    runner_.run_eager(*schedule_, body_, pass_.pass, times, pass_.is_gated);
     graphs_.count_eager(report_.eager_reason);
   }
+  report_.enqueues_kernels = runner_.last_enqueued_kernels();
   report_.enqueue_ns = runner_.last_enqueue_ns();
   clock_error_ns_ = std::max(clock_error_ns_, runner_.clock_alignment().error_ns);
 }

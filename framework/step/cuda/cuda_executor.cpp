@@ -56,7 +56,9 @@ CudaExecutor::CudaExecutor(CudaExecutorOptions options)
     : options_(std::move(options)),
       compute_(make_stream(false, options_.device)),
       comm_(make_stream(true, options_.device)),
-      finished_(Event::Kind::order) {}
+      finished_(Event::Kind::order),
+      stamp_streams_({make_stream(false, options_.device), make_stream(false, options_.device)}),
+      beside_(Event::Kind::order) {}
 
 const c10::cuda::CUDAStream& CudaExecutor::stream_of(const Op& op) const {
   return op.lane == Lane::comm ? comm_ : compute_;
@@ -81,6 +83,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   times_ = times;
   next_index_ = 0;
   gave_up_ = false;
+  has_stamps_ = {};
   timed_ = flow_.timed || times != nullptr;
   find_lane_edges(schedule, pass, edges_);
   if (options_.change_edges) {
@@ -89,7 +92,11 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   if (!flow_.capturing) {
     witness_exchanges();
   }
-  events().prepare(edges_, timed_);
+  // Elsewhere the host may be late between two ops, and a piece may end there.
+  events().prepare(edges_, timed_, /*shares_starts=*/flow_.capturing && !flow_.in_pieces);
+  if (flow_.gate != nullptr) {
+    flow_.gate->begin_step(static_cast<int>(schedule.ops.size()));
+  }
   if (edges_.uses_comm && !flow_.in_pieces) {
     events().fork.record(compute_);
     events().fork.hold(comm_);
@@ -112,11 +119,27 @@ bool CudaExecutor::is_timed(std::size_t index) const {
 }
 
 /// In a capture the event must be a node of the graph, to be recorded by each replay.
-void CudaExecutor::mark(const Event& event, cudaStream_t stream) const {
-  if (flow_.capturing) {
+void CudaExecutor::mark(const Event& event, cudaStream_t stream) {
+  if (flow_.capturing && !flow_.in_pieces) {
+    const std::size_t lane = stream == comm_.stream() ? 1 : 0;
+    beside_.record(stream);
+    beside_.hold(stamp_streams_[lane]);
+    event.record_external(stamp_streams_[lane]);
+    has_stamps_[lane] = true;
+  } else if (flow_.capturing) {
     event.record_external(stream);
   } else {
     event.record(stream);
+  }
+}
+
+/// A capture ends on the compute stream only.
+void CudaExecutor::join_time_stamps() {
+  for (std::size_t lane = 0; lane < stamp_streams_.size(); ++lane) {
+    if (std::exchange(has_stamps_[lane], false)) {
+      beside_.record(stamp_streams_[lane]);
+      beside_.hold(compute_);
+    }
   }
 }
 
@@ -133,6 +156,7 @@ void CudaExecutor::enqueue(int index) {
   StepEvents& step_events = events();
   const bool has_edges = !flow_.in_pieces;
   const bool timed = is_timed(i);
+  auto* gate = timed && !is_exchange(op.phase) ? flow_.gate : nullptr;
   const bool records = has_edges && edges_.records[i] != 0;
   try {
     const auto& stream = stream_of(op);
@@ -140,7 +164,10 @@ void CudaExecutor::enqueue(int index) {
       step_events.done[static_cast<std::size_t>(edges_.wait_for[i])].hold(stream);
     }
     const c10::cuda::CUDAStreamGuard guard(stream);
-    if (timed) {
+    if (gate != nullptr) {
+      gate->hold(index, stream);
+    }
+    if (timed && step_events.has_start(i)) {
       mark(step_events.start[i], stream);
     }
     if (options_.board != nullptr) {
@@ -156,6 +183,9 @@ void CudaExecutor::enqueue(int index) {
     if (records) {
       step_events.done[i].record(stream);
     }
+    if (gate != nullptr) {
+      gate->release(index);
+    }
   } catch (...) {
     rethrow_cleared(op);
   }
@@ -167,12 +197,26 @@ void CudaExecutor::end_step() {
     events().join.record(comm_);
     events().join.hold(compute_);
   }
+  join_time_stamps();
   if (flow_.capturing) {
     return;
   }
   wait_until_done("the step", [this] { return unfinished(); });
   if (times_ != nullptr) {
     read_times(*schedule_, pass_, events(), *times_);
+    forget_ops_not_held(*times_);
+  }
+}
+
+/// A gate that gave up has let gaps into the op's time.
+void CudaExecutor::forget_ops_not_held(OpTimes& times) const {
+  for (std::size_t i = 0; flow_.gate != nullptr && i < schedule_->ops.size(); ++i) {
+    const Phase phase = schedule_->ops[i].phase;
+    if (runs_in(pass_, phase) && !is_exchange(phase) && is_timed(i) &&
+        !flow_.gate->has_held(static_cast<int>(i))) {
+      times.start_ns[i] = -1;
+      times.end_ns[i] = -1;
+    }
   }
 }
 
@@ -253,16 +297,18 @@ void CudaExecutor::read_times(const Schedule& schedule,
                               PassKind pass,
                               const StepEvents& events,
                               OpTimes& times) {
+  const std::int64_t begin_ns = now_ns();
   align_clock(compute_, alignment_);
   std::int64_t earliest_ns = alignment_.base_ns;
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
-      times.start_ns[i] = alignment_.host_ns(events.start[i]);
+      times.start_ns[i] = events.start_ns(i, alignment_, times.end_ns);
       times.end_ns[i] = alignment_.host_ns(events.end[i]);
       earliest_ns = std::min(earliest_ns, times.start_ns[i]);
     }
   }
   alignment_.widen_error(earliest_ns);
+  times.reading_ns = now_ns() - begin_ns;
 }
 
 }  // namespace dovetail

@@ -2,6 +2,7 @@
 // are events between them, and an op's body only enqueues.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -11,6 +12,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/cuda/clock_alignment.hpp"
+#include "framework/cuda/op_gate.hpp"
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_board.hpp"
@@ -52,6 +54,7 @@ class CudaExecutor final : public Executor {
     bool timed = false;            ///< record start and end of ops even without OpTimes
     /// [ops] 1 = start and end of this op are recorded by a graph; empty = of no op
     std::vector<std::uint8_t> times_itself = {};
+    OpGate* gate = nullptr;  ///< holds back ops that are no exchange and not recorded by a graph
   };
 
   /// Binds the calling thread, which is the main thread, to the device.
@@ -83,7 +86,7 @@ class CudaExecutor final : public Executor {
   void wait_until_done(const std::string& what, const std::function<std::string()>& where = {});
 
   /// Fills start_ns and end_ns of the ops that `pass` runs. The streams must be idle, the events
-  /// recorded; aligns the clock first.
+  /// recorded; aligns the clock first. Says how long that took.
   void read_times(const Schedule& schedule,
                   PassKind pass,
                   const StepEvents& events,
@@ -97,12 +100,14 @@ class CudaExecutor final : public Executor {
 
  private:
   const c10::cuda::CUDAStream& stream_of(const Op& op) const;
-  void mark(const Event& event, cudaStream_t stream) const;
+  void mark(const Event& event, cudaStream_t stream);
+  void join_time_stamps();
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
 
   void witness_exchanges();
   bool is_timed(std::size_t index) const;
+  void forget_ops_not_held(OpTimes& times) const;
   bool poll_until_done(std::chrono::steady_clock::time_point deadline) const;
   std::string unfinished();
 
@@ -111,6 +116,11 @@ class CudaExecutor final : public Executor {
   const c10::cuda::CUDAStream comm_;
   StepEvents own_events_;
   Event finished_;
+  /// Of each lane, in the capture of a full graph: time stamps hang beside the lane's kernels, so
+  /// that nothing waits for them.
+  std::array<c10::cuda::CUDAStream, 2> stamp_streams_;
+  std::array<bool, 2> has_stamps_ = {};  ///< the streams are part of the capture
+  Event beside_;
   ClockAlignment alignment_;
   Flow flow_;
   std::int64_t enqueued_at_ns_ = 0;

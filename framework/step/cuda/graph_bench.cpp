@@ -1,6 +1,7 @@
 #include "framework/step/cuda/graph_bench.hpp"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -93,6 +94,7 @@ class ScheduleBench {
       const auto step = capture(mode);
       add_steps(std::string(to_string(mode)) + " replay", [&] { runner_.replay(*step, nullptr); });
     }
+    add_recording();
     return std::move(results_);
   }
 
@@ -108,6 +110,33 @@ class ScheduleBench {
         "ns per kernel",
         divided(std::move(samples.enqueue_ns), num_kernels_));
     add(what + ", to its end", "ns per kernel", divided(std::move(samples.step_ns), num_kernels_));
+  }
+
+  /// What start and end of each op cost: the same graph with and without them, in turn.
+  void add_recording() {
+    const auto plain =
+        runner_.capture(schedule_, body_, PassKind::full, GraphMode::full, /*instrumented=*/false);
+    const auto timed =
+        runner_.capture(schedule_, body_, PassKind::full, GraphMode::full, /*instrumented=*/true);
+    std::vector<double> added_ns;
+    std::vector<double> share;
+    for (int i = -num_samples_ / 10; i < num_samples_; ++i) {
+      std::array<double, 2> step_ns{};
+      for (std::size_t which = 0; which < 2; ++which) {
+        const std::int64_t start = now_ns();
+        runner_.replay(which == 0 ? *plain : *timed, nullptr);
+        step_ns[which] = static_cast<double>(now_ns() - start);
+      }
+      if (i >= 0) {
+        added_ns.push_back(step_ns[1] - step_ns[0]);
+        share.push_back(100 * (step_ns[1] / step_ns[0] - 1));
+      }
+    }
+    const int num_events = timed->num_nodes() - plain->num_nodes();
+    const std::string what = "times of ops recorded, " + counted(num_events, "event") + " for " +
+                             counted(std::ssize(schedule_.ops), "op");
+    add(what + ", added to a step", "ns per event", divided(std::move(added_ns), num_events));
+    add(what + ", added to a step", "%", std::move(share));
   }
 
   std::unique_ptr<CapturedStep> capture(GraphMode mode) {

@@ -94,11 +94,14 @@ void StepGraphs::begin_step(const AgreedStep& agreed, PaddedBatch& batch, const 
       batch.work(agreed.schedule.num_groups), pass.pass, pass.keep_plans, pass.poison_exchange);
 }
 
-int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed) const {
+int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed, const StepPass& pass) const {
   const auto& ops = agreed.schedule.ops;
   const bool has_comm_lane =
       std::any_of(ops.begin(), ops.end(), [](const Op& op) { return op.lane == Lane::comm; });
   const bool has_peers = setup_.ranks.grid.expert_parallel > 1;
+  if (pass.all_sms) {
+    return 0;
+  }
   return has_peers && has_comm_lane ? setup_.resolved.comm_sms_of(agreed.schedule_index) : 0;
 }
 
@@ -126,7 +129,7 @@ GraphKey StepGraphs::key(const AgreedStep& agreed,
 GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
                                             const StepPass& pass,
                                             PaddedBatch& batch) {
-  const SmPartition partition(sms_left_to_exchange(agreed));
+  const SmPartition partition(sms_left_to_exchange(agreed, pass));
   for (int i = 0; i < kWarmUps; ++i) {
     begin_step(agreed, batch, {.step = pass.step, .pass = pass.pass});
     check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");

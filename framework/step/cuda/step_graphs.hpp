@@ -47,8 +47,8 @@ class StepGraphs {
   /// Makes exchange and body ready for a pass over what the batch holds.
   void begin_step(const AgreedStep& agreed, PaddedBatch& batch, const StepPass& pass);
 
-  /// SMs that the GEMMs of a step leave to the exchange beside them.
-  int sms_left_to_exchange(const AgreedStep& agreed) const;
+  /// SMs that the GEMMs of a step leave to the exchange beside them; none with `all_sms`.
+  int sms_left_to_exchange(const AgreedStep& agreed, const StepPass& pass) const;
 
   void clear();
 

@@ -67,6 +67,19 @@ class PieceLauncher final : public StepBody {
   std::vector<std::uint8_t> captured_;
 };
 
+/// `captured` [ops]: 1 = is part of a graph; empty = none is.
+bool enqueues_kernels(const Schedule& schedule,
+                      PassKind pass,
+                      const std::vector<std::uint8_t>& captured) {
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    const Phase phase = schedule.ops[i].phase;
+    if (runs_in(pass, phase) && !is_exchange(phase) && (captured.empty() || captured[i] == 0)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 CudaStepRunner::CudaStepRunner(CudaExecutorOptions executor_options, RunnerOptions runner_options)
@@ -77,12 +90,30 @@ CudaStepRunner::CudaStepRunner(CudaExecutorOptions executor_options, RunnerOptio
   executor_.wait_until_done("the preparation of the main thread");
 }
 
-void CudaStepRunner::run_eager(const Schedule& schedule,
-                               StepBody& body,
-                               PassKind pass,
-                               OpTimes* times) {
+void CudaStepRunner::run_eager(
+    const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times, bool gated) {
+  walk(schedule, body, pass, times, {}, gated);
+}
+
+void CudaStepRunner::walk(const Schedule& schedule,
+                          StepBody& body,
+                          PassKind pass,
+                          OpTimes* times,
+                          CudaExecutor::Flow flow,
+                          bool gated) {
+  last_enqueued_kernels_ = enqueues_kernels(schedule, pass, flow.times_itself);
+  if (gated) {
+    DOVETAIL_CHECK(times != nullptr, "only ops that are timed are held back");
+    if (!gate_) {
+      gate_.emplace();
+    }
+    flow.gate = &*gate_;
+  }
   const std::int64_t start = now_ns();
-  runner_.run(schedule, body, pass, times);
+  {
+    const FlowScope scope(executor_, std::move(flow));
+    runner_.run(schedule, body, pass, times);
+  }
   last_enqueue_ns_ = executor_.enqueued_at_ns() - start;
   // A run that gets through proves that no thread is left inside an op of an earlier one.
   abandoned_.clear();
@@ -116,7 +147,8 @@ std::unique_ptr<CapturedStep> CudaStepRunner::capture(
 void CudaStepRunner::capture_full(CapturedStep& step) {
   LaneEdges edges;
   find_lane_edges(step.schedule_, step.pass_, edges);
-  step.events_.prepare(edges, step.instrumented_);  // ahead of the capture: events are slow to make
+  // Ahead of the capture: events are slow to make.
+  step.events_.prepare(edges, step.instrumented_, /*shares_starts=*/true);
   const FlowScope flow(executor_,
                        {.capturing = true, .events = &step.events_, .timed = step.instrumented_});
   StreamCapture capture(compute_stream(), comm_stream());
@@ -155,6 +187,7 @@ void CudaStepRunner::instantiate(CapturedStep& step) {
 
 void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
   const std::int64_t start = now_ns();
+  last_enqueued_kernels_ = false;
   if (times != nullptr) {
     times->reset(step.schedule_.ops.size());
   }
@@ -172,22 +205,26 @@ void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
   }
 }
 
-void CudaStepRunner::replay_pieces(CapturedStep& step, OpTimes* times) {
+void CudaStepRunner::replay_pieces(CapturedStep& step, OpTimes* times, bool gated) {
   PieceLauncher launcher(step.schedule_, *step.body_, compute_stream());
   for (const auto& piece : step.pieces_) {
     launcher.add(piece.ops, piece.exec);
   }
-  const FlowScope flow(executor_, {.events = &step.events_, .times_itself = launcher.captured()});
-  run_eager(step.schedule_, launcher, step.pass_, times);
+  walk(step.schedule_,
+       launcher,
+       step.pass_,
+       times,
+       {.events = &step.events_, .times_itself = launcher.captured()},
+       gated);
 }
 
-void CudaStepRunner::replay(CapturedStep& step, OpTimes* times) {
+void CudaStepRunner::replay(CapturedStep& step, OpTimes* times, bool gated) {
   DOVETAIL_CHECK(times == nullptr || step.instrumented_,
                  "only an instrumented capture has times of ops");
   if (step.mode_ == GraphMode::full) {
     replay_full(step, times);
   } else {
-    replay_pieces(step, times);
+    replay_pieces(step, times, gated);
   }
 }
 

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "framework/base/types.hpp"
 #include "framework/cuda/graph_pool.hpp"
+#include "framework/cuda/op_gate.hpp"
 #include "framework/exec/runner.hpp"
 #include "framework/step/cuda/captured_step.hpp"
 #include "framework/step/cuda/cuda_executor.hpp"
@@ -26,13 +28,17 @@ class CudaStepRunner {
 
   /// Enqueues the ops that `pass` runs and waits for their end. `times` may be null; else start and
   /// end of each op by the host's clock: an op starts when its lane has come to it and its waits
-  /// are met, so a gap in which the host is late counts as part of it.
-  void run_eager(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times);
+  /// are met, so a gap in which the host is late counts as part of it. `gated`, with times: an op
+  /// that is no exchange starts only once all of it is enqueued, so there is no such gap; where
+  /// that took longer than the gate holds, start and end are -1 (OpGate).
+  void run_eager(
+      const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times, bool gated = false);
 
   /// Captures the step; local, and nothing runs. `full`: one graph, enqueued by the runner's
   /// threads or inline. `piecewise`: a graph for each of graph_pieces(), enqueued in this thread,
-  /// without what is between them. `instrumented` adds events around each captured op, for `times`
-  /// of a replay. Allocations come from a pool shared with this runner's other graphs and keep
+  /// without what is between them. `instrumented` adds events for `times` of a replay: in a full
+  /// graph at the end of each op, beside the kernels, so that none waits for them; in pieces around
+  /// each captured op. Allocations come from a pool shared with this runner's other graphs and keep
   /// their addresses. Two eager runs of the same step on this runner must have come before: threads
   /// and handles exist then, and what is made on first use. Throws as an eager run does, or
   /// RunError where the body did what a capture forbids; then all is as before and a capture can be
@@ -43,8 +49,11 @@ class CudaStepRunner {
   /// Launches the step and waits for its end. `full`: one launch. `piecewise`: walks the schedule,
   /// launches each piece at its first op and runs the ops between pieces through the body given to
   /// capture. `times`: only of an instrumented capture; the columns that the runner fills stay -1
-  /// for `full`.
-  void replay(CapturedStep& step, OpTimes* times);
+  /// for `full`. `gated`: as in run_eager, the ops between pieces.
+  void replay(CapturedStep& step, OpTimes* times, bool gated = false);
+
+  /// Whether the host enqueued kernels of a compute op one by one in the last run_eager or replay.
+  bool last_enqueued_kernels() const { return last_enqueued_kernels_; }
 
   /// Host ns from the start of the last run_eager or replay until everything had been enqueued.
   std::int64_t last_enqueue_ns() const { return last_enqueue_ns_; }
@@ -64,14 +73,22 @@ class CudaStepRunner {
   void capture_pieces(CapturedStep& step);
   void instantiate(CapturedStep& step);
   void replay_full(CapturedStep& step, OpTimes* times);
-  void replay_pieces(CapturedStep& step, OpTimes* times);
+  void replay_pieces(CapturedStep& step, OpTimes* times, bool gated);
+  void walk(const Schedule& schedule,
+            StepBody& body,
+            PassKind pass,
+            OpTimes* times,
+            CudaExecutor::Flow flow,
+            bool gated);
 
   CudaExecutor executor_;
+  std::optional<OpGate> gate_;  ///< made at first use
   GraphPool pool_;
   /// Of failed captures: a thread that a time-out left inside an op may still look at their events.
   std::vector<std::unique_ptr<CapturedStep>> abandoned_;
   Runner runner_;
   std::int64_t last_enqueue_ns_ = 0;
+  bool last_enqueued_kernels_ = false;
 };
 
 }  // namespace dovetail

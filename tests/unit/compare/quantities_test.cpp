@@ -93,7 +93,7 @@ TEST_F(ReportedQuantities, EveryColumnOfCompareHasALine) {
   const auto one = to_text(compare_policies({folder_.path() / "run"}));
   EXPECT_EQ(testing::headings_without_line(one, kCompare), Missing{});
   const auto headings = testing::headings_in(one);
-  EXPECT_EQ(headings.size(), 12U + 10U + 12U + 12U + 12U) << "five tables without run and baseline";
+  EXPECT_EQ(headings.size(), 12U + 10U + 12U + 19U + 12U) << "five tables without run and baseline";
 
   write_policy(folder_.path() / "other", "sequential");
   const auto two = to_text(compare_policies({folder_.path() / "run", folder_.path() / "other"}));
@@ -188,7 +188,7 @@ TEST(Quantities, AreFoundByColumnOrField) {
 TEST(Quantities, AreExplainedWithinAWidth) {
   const std::string text = explain(quantities_of({Report::compare_terms}), 60);
   EXPECT_TRUE(text.starts_with("compare: where the step goes\n  run\n")) << text;
-  EXPECT_NE(text.find("  residual\n"), std::string::npos);
+  EXPECT_NE(text.find("  unexplained\n"), std::string::npos);
   EXPECT_NE(text.find("    = p50 - all terms to the left\n"), std::string::npos);
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {

@@ -129,8 +129,11 @@ void write_profiles(RankRecorder& recorder, const SyntheticRank& rank) {
     const auto index = static_cast<std::int64_t>(i);
     for (std::size_t kind = 0; kind < profile.passes.size(); ++kind) {
       const SyntheticPass& pass = profile.passes[kind];
+      if (pass.start_ns < 0) {
+        continue;
+      }
       recorder.write_profiled_pass(index,
-                                   {.pass = static_cast<PassKind>(kind),
+                                   {.pass = static_cast<ProfilePass>(kind),
                                     .step_start_ns = pass.start_ns,
                                     .step_end_ns = pass.end_ns,
                                     .op_start_ns = pass.op_start_ns,
@@ -173,6 +176,9 @@ void write_rank(const SyntheticRun& run, std::size_t index, const std::filesyste
   for (std::size_t i = 0; i < rank.step_ns.size(); ++i) {
     if (rank.step_ns[i] >= 0) {
       const auto at = static_cast<std::int64_t>(i);
+      if (!rank.before.empty()) {
+        recorder.write_before(at / steps, at % steps, rank.before.at(i));
+      }
       recorder.write_start(at / steps, at % steps, at * run.rounds / std::ssize(rank.step_ns), at);
       recorder.write_step(at / steps,
                           at % steps,

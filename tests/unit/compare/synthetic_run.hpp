@@ -32,7 +32,7 @@ struct SyntheticPass {
 
 struct SyntheticProfile {
   std::int64_t schedule = 0;
-  std::vector<SyntheticPass> passes;  ///< full, compute_only, comm_only
+  std::vector<SyntheticPass> passes;  ///< by ProfilePass; later ones may be left out
   std::vector<std::int64_t> enqueued_ns;
   std::vector<std::int64_t> hand_off_wait_ns;
 };
@@ -65,6 +65,7 @@ struct SyntheticRank {
   DecisionRow decision;                  ///< of every step
   std::vector<DecisionRow> decisions;    ///< of each instead; empty: `decision`
   std::vector<std::int64_t> enqueue_ns;  ///< of each step; empty: not known
+  std::vector<BeforeStep> before;        ///< of each step; empty: not known
   GraphCounters graphs;
   MemoryRecord memory;
   std::int64_t clock_offset_ns = 0;

@@ -171,7 +171,7 @@ TEST(Profile, KeepsTheOrderOfIterationsThatDidNotRun) {
   ASSERT_EQ(profiles.size(), 2U);
   EXPECT_FALSE(profiles[0].ran());
   EXPECT_TRUE(profiles[1].ran());
-  EXPECT_EQ(profiles[1].pass(PassKind::compute_only).ops[1], RecordedSpan{});
+  EXPECT_EQ(profiles[1].pass(ProfilePass::compute_only).ops[1], RecordedSpan{});
 }
 
 }  // namespace

@@ -118,6 +118,31 @@ TEST(LaneEdges, KeepEveryOrderAndAddNone) {
   EXPECT_GT(num_added, 0) << "no pass left out an op through which others are ordered";
 }
 
+TEST(LaneEdges, NameTheOpBeforeEachOnItsLane) {
+  int num_behind_left_out = 0;
+  for (const auto& schedule : schedules()) {
+    for (const PassKind pass : kPasses) {
+      LaneEdges edges;
+      find_lane_edges(schedule, pass, edges);
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        int before = -1;
+        int before_in_schedule = -1;
+        for (std::size_t j = 0; j < i; ++j) {
+          if (schedule.ops[j].lane == schedule.ops[i].lane) {
+            before_in_schedule = static_cast<int>(j);
+            if (runs_in(pass, schedule.ops[j].phase) && runs_in(pass, schedule.ops[i].phase)) {
+              before = static_cast<int>(j);
+            }
+          }
+        }
+        ASSERT_EQ(edges.before[i], before) << schedule.name << ", " << to_string(pass);
+        num_behind_left_out += before >= 0 && before != before_in_schedule ? 1 : 0;
+      }
+    }
+  }
+  EXPECT_GT(num_behind_left_out, 0) << "no pass left out an op of the lane";
+}
+
 TEST(LaneEdges, OneEdgeLessIsNoticed) {
   int num_noticed = 0;
   for (const auto& schedule : testing::all_policy_schedules({testing::kMoe, testing::kShared})) {

@@ -88,11 +88,18 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
     const std::vector<std::int64_t> start = {10, 20};
     const std::vector<std::int64_t> end = {15, -1};
     recorder.write_profiled_pass(1,
-                                 {.pass = PassKind::comm_only,
+                                 {.pass = ProfilePass::comm_only,
                                   .step_start_ns = 9,
                                   .step_end_ns = 16,
                                   .op_start_ns = start,
                                   .op_end_ns = end});
+    recorder.write_profiled_pass(
+        1, {.pass = ProfilePass::unrecorded, .step_start_ns = 5, .step_end_ns = 8});
+    const std::vector<std::int64_t> gated_start = {11, 21};
+    const std::vector<std::int64_t> gated_end = {16, -1};
+    recorder.write_profiled_pass(
+        1, {.pass = ProfilePass::gated, .op_start_ns = gated_start, .op_end_ns = gated_end});
+    recorder.write_before(2, 1, {41, 42, 43});
     const std::vector<std::int64_t> enqueued = {1, 2, 3};
     const std::vector<std::int64_t> waited = {4, 5, 6};
     recorder.write_profiled_host(
@@ -120,6 +127,15 @@ TEST(RankFile, StepsAndProfilesLandInTheirRows) {
   expect(path::kOps, std::vector<std::int64_t>(12, -1));
   expect(path::kOpsComputeOnly, std::vector<std::int64_t>(12, -1));
   expect(path::kProfiledStepNs, {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 9, 16});
+  std::vector<std::int64_t> further(16, -1);  // two steps of four passes
+  further[12] = 5;
+  further[13] = 8;
+  expect(path::kFurtherStepNs, further);
+  expect(path::kOpsGated, {-1, -1, -1, -1, -1, -1, 11, 16, 21, -1, -1, -1});
+  expect(path::kOpsAllSms, std::vector<std::int64_t>(12, -1));
+  std::vector<std::int64_t> before(24, -1);
+  std::copy_n(std::vector<std::int64_t>{41, 42, 43}.begin(), 3, before.begin() + 15);
+  expect(path::kBeforeNs, before);
   expect(path::kEnqueuedNs, {1, 2, 3, -1, -1, -1});
   expect(path::kHandOffWaitNs, {4, 5, 6, -1, -1, -1});
   expect(path::kCountsWaitNs, {8, -1});
