@@ -34,6 +34,7 @@ struct StepReport {
   EagerReason eager_reason = EagerReason::mode_none;
   bool captured = false;         ///< in the call of prepare before it
   std::int64_t enqueue_ns = -1;  ///< host time until all was enqueued; -1 = not known (CPU)
+  int comm_sms = 0;              ///< that the exchange was begun with, or kAllSms; 0 = none (CPU)
   Traffic traffic;
 };
 

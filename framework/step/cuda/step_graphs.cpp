@@ -99,7 +99,8 @@ int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed) const {
   const bool has_comm_lane =
       std::any_of(ops.begin(), ops.end(), [](const Op& op) { return op.lane == Lane::comm; });
   const bool has_peers = setup_.ranks.grid.expert_parallel > 1;
-  return has_peers && has_comm_lane ? setup_.resolved.comm_sms_of(agreed.schedule_index) : 0;
+  const int comm_sms = setup_.resolved.comm_sms_of(agreed.schedule_index);
+  return has_peers && has_comm_lane && comm_sms != kAllSms ? comm_sms : 0;
 }
 
 void StepGraphs::clear() {
