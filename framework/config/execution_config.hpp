@@ -10,6 +10,8 @@
 
 namespace dovetail {
 
+class MapReader;
+
 /// `link: {latency_us: l, gbytes_per_s: b}`: on CPU ranks an exchange op lasts at least l + bytes /
 /// b, so that a policy can be studied without a cluster.
 struct LinkConfig {
@@ -63,7 +65,9 @@ struct ExecutionConfig {
   std::optional<std::vector<std::int64_t>> graph_sizes;
   HandOff hand_off = HandOff::threads;
   std::string exchange = "auto";
-  int comm_sms = 8;  ///< upper bound of the SMs that the exchange may use; no meaning on the CPU
+  /// On a GPU the SMs that the exchange may use; nothing = `auto`: schedule_sms() in
+  /// framework/plan.
+  std::optional<int> comm_sms;
   double padded_capacity = 1.0;    ///< of `padded` and `symmetric`: a block to one peer holds that
                                    ///< share of the largest ubatch's tokens; above 0, at most 1
   int timeout_s = 60;              ///< seconds; bound of every wait
@@ -116,12 +120,15 @@ struct ExecutionConfig {
               "and `symmetric`. `dovetail info` lists all exchanges. A file of `dovetail bench "
               "exchange`: the fastest of those that `auto` may take, by what was measured.")
         .holds("`auto`, the name of an exchange or the path of a table of times (`*.json`)");
-    keys.whole("comm_sms",
-               &E::comm_sms,
-               1,
-               1024,
-               "On a GPU: the SMs that the exchange may use; the matrix products leave them out. A "
-               "GPU takes 1, 2, 4, ... 64.");
+    keys.coded(
+        "comm_sms",
+        read_comm_sms,
+        write_comm_sms,
+        "`auto` or a whole number from 1 to 1024",
+        {"1", "1024"},
+        "On a GPU: the SMs that the exchange may use; the matrix products leave them out. A GPU "
+        "takes 1, 2, 4, ... 64. `auto`: 8 in steps whose exchange may run beside compute, no bound "
+        "in others. See SMs of the exchange in experiments/README.md.");
     keys.number(
         "padded_capacity",
         &E::padded_capacity,
@@ -144,6 +151,9 @@ struct ExecutionConfig {
   }
 
  private:
+  static void read_comm_sms(const MapReader& map, ExecutionConfig& execution);
+  static std::string write_comm_sms(const ExecutionConfig& execution);
+
   /// What is timed, and in which order.
   template <class Keys>
   static void list_measuring(Keys& keys) {

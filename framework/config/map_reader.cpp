@@ -76,6 +76,17 @@ std::int64_t Located::as_int(std::int64_t min, std::int64_t max) const {
   return *value;
 }
 
+std::optional<int> Located::as_auto_or_int(int min, int max) const {
+  if (is_word("auto")) {
+    return std::nullopt;
+  }
+  const auto value = is_plain(*node) ? parse_int(node->text) : std::nullopt;
+  if (!value || *value < min || *value > max) {
+    fail("auto, or a whole number from " + std::to_string(min) + " to " + std::to_string(max));
+  }
+  return static_cast<int>(*value);
+}
+
 std::uint64_t Located::as_unsigned() const {
   const auto value = is_plain(*node) ? parse_unsigned(node->text) : std::nullopt;
   if (!value) {

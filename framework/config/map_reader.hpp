@@ -28,6 +28,9 @@ struct Located {
   /// A whole number from min to max.
   std::int64_t as_int(std::int64_t min, std::int64_t max) const;
 
+  /// Nothing for `auto`, else a whole number from min to max.
+  std::optional<int> as_auto_or_int(int min, int max) const;
+
   /// A whole number from 0 to 2^64 - 1.
   std::uint64_t as_unsigned() const;
 

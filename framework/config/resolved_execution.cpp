@@ -28,16 +28,17 @@ Enum read_name(const json& value, const std::string& place) {
 }  // namespace
 
 std::string to_json_text(const ResolvedExecution& execution) {
-  const nlohmann::ordered_json root = {{"device", to_string(execution.device)},
-                                       {"device_name", execution.device_name},
-                                       {"dtype", to_string(execution.dtype)},
-                                       {"exchange", execution.exchange},
-                                       {"exchange_reason", execution.exchange_reason},
-                                       {"graph", to_string(execution.graph)},
-                                       {"comm_sms", execution.comm_sms},
-                                       {"plain_comm_sms", execution.plain_comm_sms},
-                                       {"graph_sizes", execution.graph_sizes},
-                                       {"num_step_shapes", execution.num_step_shapes}};
+  const nlohmann::ordered_json root = {
+      {"device", to_string(execution.device)},
+      {"device_name", execution.device_name},
+      {"dtype", to_string(execution.dtype)},
+      {"exchange", execution.exchange},
+      {"exchange_reason", execution.exchange_reason},
+      {"graph", to_string(execution.graph)},
+      {"comm_sms", comm_sms_to_json(execution.comm_sms)},
+      {"plain_comm_sms", comm_sms_to_json(execution.plain_comm_sms)},
+      {"graph_sizes", execution.graph_sizes},
+      {"num_step_shapes", execution.num_step_shapes}};
   return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -63,10 +64,8 @@ ResolvedExecution parse_resolved_execution(const std::string& text, const std::s
   execution.exchange = read_json_string(root["exchange"], at("exchange"));
   execution.exchange_reason = read_json_string(root["exchange_reason"], at("exchange_reason"));
   execution.graph = read_name<GraphMode>(root["graph"], at("graph"));
-  execution.comm_sms =
-      static_cast<int>(read_json_int(root["comm_sms"], at("comm_sms"), 0, kLargest));
-  execution.plain_comm_sms =
-      static_cast<int>(read_json_int(root["plain_comm_sms"], at("plain_comm_sms"), 0, kLargest));
+  execution.comm_sms = read_comm_sms(root["comm_sms"], at("comm_sms"));
+  execution.plain_comm_sms = read_comm_sms(root["plain_comm_sms"], at("plain_comm_sms"));
   for (const auto& size : read_json_array(root["graph_sizes"], at("graph_sizes"))) {
     execution.graph_sizes.push_back(read_json_int(size, at("graph_sizes"), 1, kLargest));
   }

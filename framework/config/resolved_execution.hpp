@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/base/types.hpp"
+#include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
 
@@ -18,8 +19,9 @@ struct ResolvedExecution {
   std::string exchange;               ///< name of the back end
   std::string exchange_reason;        ///< why this one, a line for people
   GraphMode graph = GraphMode::none;  ///< as far as the exchange can be captured
-  int comm_sms = 0;                   ///< SMs that the exchange may take on a GPU; 0 on the CPU
-  int plain_comm_sms = 0;  ///< the same in plain steps of the policy `auto`; of others equal
+  int comm_sms = 0;  ///< SMs that the exchange may take on a GPU, or kAllSms; 0 on the CPU
+  int plain_comm_sms =
+      0;  ///< the same in plain steps: of vetoed ones, and where contexts are filled
   /// On a GPU the tokens of a ubatch are padded to the next of these; ascending; empty = to the
   /// fullest rank only.
   std::vector<std::int64_t> graph_sizes;

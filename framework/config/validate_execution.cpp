@@ -77,11 +77,11 @@ Problem find_problem_on_cuda(const ExecutionConfig& execution, const Capabilitie
   if (execution.link) {
     return ConfigProblem{"link", "an emulated link on device cuda; allowed: none, or device cpu"};
   }
-  if (execution.comm_sms > kMostCommSms ||
-      !std::has_single_bit(static_cast<unsigned>(execution.comm_sms))) {
+  if (const auto sms = execution.comm_sms;
+      sms && (*sms > kMostCommSms || !std::has_single_bit(static_cast<unsigned>(*sms)))) {
     return ConfigProblem{
         "comm_sms",
-        std::to_string(execution.comm_sms) + " on device cuda; allowed: 1, 2, 4, 8, 16, 32, 64"};
+        std::to_string(*sms) + " on device cuda; allowed: auto, 1, 2, 4, 8, 16, 32, 64"};
   }
   const auto* exchange = find_exchange(capabilities, execution.exchange);
   if (exchange != nullptr && !exchange->on_gpu) {

@@ -1,5 +1,6 @@
 #include "framework/plan/exchange_times.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <limits>
 #include <set>
@@ -13,6 +14,7 @@
 #include "framework/base/strict_json.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
+#include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
 namespace {
@@ -161,8 +163,14 @@ void check_exchange_setting(const ExchangeTimes& times, const ExchangeTimesSetti
 std::map<std::string, double> exchange_us(const ExchangeTimes& times, const ExchangeUse& use) {
   std::map<std::string, std::map<std::int64_t, double>> by_exchange;
   std::set<std::string> other;
+  std::int64_t comm_sms = use.comm_sms;
   for (const auto& row : times.rows) {
-    if (row.is_graph == use.is_graph && row.comm_sms == use.comm_sms) {
+    if (use.comm_sms == kAllSms && row.is_graph == use.is_graph) {
+      comm_sms = std::max(comm_sms, row.comm_sms);
+    }
+  }
+  for (const auto& row : times.rows) {
+    if (row.is_graph == use.is_graph && row.comm_sms == comm_sms) {
       by_exchange[row.exchange][row.tokens] = row.us;
     }
     other.insert((row.is_graph ? "graph, comm_sms " : "eager, comm_sms ") +
@@ -171,7 +179,7 @@ std::map<std::string, double> exchange_us(const ExchangeTimes& times, const Exch
   if (by_exchange.empty()) {
     throw InputError(times.file + ": the table of exchanges has no row for " +
                      (use.is_graph ? "graph" : "eager") + ", comm_sms " +
-                     std::to_string(use.comm_sms) +
+                     describe_comm_sms(static_cast<int>(use.comm_sms)) +
                      "; it has: " + (other.empty() ? "none" : join_names(other, "; ")));
   }
   std::map<std::string, double> all;

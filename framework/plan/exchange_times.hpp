@@ -51,9 +51,9 @@ void check_exchange_setting(const ExchangeTimes& times, const ExchangeTimesSetti
 
 /// How a step uses an exchange.
 struct ExchangeUse {
-  std::int64_t tokens = 0;  ///< of a ubatch on the rank that has most
-  std::int64_t comm_sms = 0;
-  bool is_graph = false;  ///< rows measured in graphs are taken, else eager ones
+  std::int64_t tokens = 0;    ///< of a ubatch on the rank that has most
+  std::int64_t comm_sms = 0;  ///< kAllSms: those of the most SMs that the table has are taken
+  bool is_graph = false;      ///< rows measured in graphs are taken, else eager ones
 };
 
 /// Microseconds of each exchange that was timed so: between two sizes on the line between them,

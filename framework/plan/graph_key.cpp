@@ -7,6 +7,7 @@
 
 #include "framework/base/hash.hpp"
 #include "framework/base/text.hpp"
+#include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
 namespace {
@@ -59,8 +60,8 @@ std::string describe(const GraphKey& key) {
        << per_ubatch(bounds.context, bounds.num_ubatches) << ", query length "
        << bounds.query_length << ", key length " << bounds.key_length << ", "
        << to_string(key.inputs) << ", " << to_string(key.dtype) << ", exchange " << key.exchange
-       << " on " << key.comm_sms << " SMs, outputs 0x" << std::hex << key.outputs << ", schedule 0x"
-       << key.schedule_digest << std::dec << ", pass " << to_string(key.pass)
+       << " on " << describe_comm_sms(key.comm_sms) << " SMs, outputs 0x" << std::hex << key.outputs
+       << ", schedule 0x" << key.schedule_digest << std::dec << ", pass " << to_string(key.pass)
        << (key.instrumented ? ", instrumented" : "");
   return text.str();
 }

@@ -20,7 +20,7 @@ struct GraphKey {
   InputKind inputs = InputKind::ids;
   DType dtype = DType::bfloat16;
   std::string exchange;       ///< name of the back end
-  int comm_sms = 0;           ///< of the exchange and of the GEMMs' SM count
+  int comm_sms = 0;           ///< of the exchange, or kAllSms, and of the GEMMs' SM count
   std::uint32_t outputs = 0;  ///< bit i: the RecordedOutput with number i is written
   PassKind pass = PassKind::full;
   bool instrumented = false;  ///< with timing events around each op

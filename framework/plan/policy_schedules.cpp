@@ -7,16 +7,20 @@
 #include "framework/plan/policy.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/schedule_file.hpp"
+#include "framework/plan/schedule_sms.hpp"
 #include "framework/plan/step_time_setting.hpp"
 
 namespace dovetail {
 namespace {
 
-/// The schedule of an overlap policy, or of a file. Throws InputError.
-Schedule make_schedule(const std::string& from,
-                       const PolicyConfig& policy,
-                       const ModelShape& model,
-                       WorkPhase phase) {
+/// What the policy's own schedule is made from: the name of an overlap policy, or a file.
+const std::string& source_of(const PolicyConfig& policy) {
+  return policy.schedule == "auto" ? policy.candidate : policy.schedule;
+}
+
+/// Not proven. Throws InputError.
+Schedule make_schedule(const PolicyConfig& policy, const ModelShape& model, WorkPhase phase) {
+  const std::string& from = source_of(policy);
   if (is_schedule_file(from)) {
     return read_schedule_file(from, model, policy.ubatches);
   }
@@ -27,6 +31,13 @@ Schedule make_schedule(const std::string& from,
        .num_ubatches = policy.ubatches > 0 ? policy.ubatches : entry.default_ubatches,
        .stages = policy.stages,
        .num_groups = policy.groups > 0 ? policy.groups : entry.default_groups});
+}
+
+/// Errors do not name the policy.
+Schedule make_proven(const PolicyConfig& policy, const ModelShape& model, WorkPhase phase) {
+  auto schedule = make_schedule(policy, model, phase);
+  check_schedule(schedule);
+  return schedule;
 }
 
 /// What could not be known of a policy before its schedule file was read.
@@ -57,18 +68,26 @@ StepTimeCandidate candidate_of(const Schedule& schedule,
           .comm_sms = comm_sms};
 }
 
-/// Errors do not name the policy.
+/// Runs `make`, whose errors do not name the policy.
+template <class Make>
+auto naming(const PolicyConfig& policy, const Make& make) {
+  try {
+    return make();
+  } catch (const InputError& error) {
+    throw InputError("policy " + policy.name + ": " + error.what());
+  }
+}
+
 PolicySchedules make_unnamed(const PolicyConfig& policy,
                              const ModelShape& model,
                              WorkPhase phase,
                              const StepTimeSetting* setting) {
   const bool is_auto = policy.schedule == "auto";
-  const std::string& from = is_auto ? policy.candidate : policy.schedule;
+  const std::string& from = source_of(policy);
   PolicySchedules schedules = {
-      .own = make_schedule(from, policy, model, phase),
+      .own = make_proven(policy, model, phase),
       .plain = policies().at("sequential").make_schedule({.model = model, .phase = phase}),
       .step_times = std::nullopt};
-  check_schedule(schedules.own);
   check_schedule(schedules.plain);
   schedules.own_digest = schedule_digest(schedules.own);
   schedules.plain_digest = schedule_digest(schedules.plain);
@@ -86,13 +105,16 @@ PolicySchedules make_unnamed(const PolicyConfig& policy,
   if (setting != nullptr) {
     check_setting(table, *setting);
   }
-  schedules.step_times = select_curves(
-      table,
-      candidate_of(schedules.plain, schedules.plain_digest, "", policy.execution.comm_sms),
-      candidate_of(schedules.own,
-                   schedules.own_digest,
-                   step_time_split(policy.split),
-                   policy.execution.comm_sms));
+  schedules.step_times =
+      select_curves(table,
+                    candidate_of(schedules.plain,
+                                 schedules.plain_digest,
+                                 "",
+                                 schedule_sms(policy.execution.comm_sms, schedules.plain)),
+                    candidate_of(schedules.own,
+                                 schedules.own_digest,
+                                 step_time_split(policy.split),
+                                 schedule_sms(policy.execution.comm_sms, schedules.own)));
   return schedules;
 }
 
@@ -106,11 +128,11 @@ PolicySchedules make_policy_schedules(const PolicyConfig& policy,
                                       const ModelShape& model,
                                       WorkPhase phase,
                                       const StepTimeSetting* setting) {
-  try {
-    return make_unnamed(policy, model, phase, setting);
-  } catch (const InputError& error) {
-    throw InputError("policy " + policy.name + ": " + error.what());
-  }
+  return naming(policy, [&] { return make_unnamed(policy, model, phase, setting); });
+}
+
+Schedule make_own_schedule(const PolicyConfig& policy, const ModelShape& model, WorkPhase phase) {
+  return naming(policy, [&] { return make_proven(policy, model, phase); });
 }
 
 }  // namespace dovetail

@@ -38,4 +38,7 @@ PolicySchedules make_policy_schedules(const PolicyConfig& policy,
                                       WorkPhase phase,
                                       const StepTimeSetting* setting = nullptr);
 
+/// The first of them alone, proven; reads no table. Throws as make_policy_schedules.
+Schedule make_own_schedule(const PolicyConfig& policy, const ModelShape& model, WorkPhase phase);
+
 }  // namespace dovetail

@@ -1,24 +1,17 @@
 #include "framework/plan/schedule_check.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <span>
 
 #include "framework/base/error.hpp"
 #include "framework/base/hash.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/types.hpp"
 #include "framework/plan/dependency.hpp"
+#include "framework/plan/happens_before.hpp"
 
 namespace dovetail {
 namespace {
-
-constexpr std::size_t kNumLanes = 2;
-
-std::size_t lane_index(const Op& op) {
-  return static_cast<std::size_t>(op.lane);
-}
 
 /// Where each op of the model stands in the schedule.
 class OpTable {
@@ -141,48 +134,6 @@ void check_structure(const Schedule& schedule, OpTable& table, std::vector<std::
     }
   });
 }
-
-/// Which ops are done before an op starts, in every run: the order that lanes and waits imply. With
-/// a total order in each lane it is enough to keep, for each op, the last op of each lane that is
-/// done before it (a vector clock).
-class HappensBefore {
- public:
-  explicit HappensBefore(std::span<const Op> ops) : ops_(ops), clocks_(ops.size()) {
-    std::array<int, kNumLanes> last_of_lane = {-1, -1};
-    for (std::size_t i = 0; i < ops.size(); ++i) {
-      Clock clock = {-1, -1};
-      int& last = last_of_lane[lane_index(ops[i])];
-      if (last >= 0) {
-        include(clock, last);
-      }
-      for (const int wait : ops[i].waits) {
-        include(clock, wait);
-      }
-      clocks_[i] = clock;
-      last = static_cast<int>(i);
-    }
-  }
-
-  bool operator()(int before, int after) const {
-    return before <= clocks_[static_cast<std::size_t>(after)]
-                            [lane_index(ops_[static_cast<std::size_t>(before)])];
-  }
-
- private:
-  using Clock = std::array<int, kNumLanes>;
-
-  void include(Clock& clock, int done) const {
-    const auto i = static_cast<std::size_t>(done);
-    for (std::size_t lane = 0; lane < kNumLanes; ++lane) {
-      clock[lane] = std::max(clock[lane], clocks_[i][lane]);
-    }
-    int& own = clock[lane_index(ops_[i])];
-    own = std::max(own, done);
-  }
-
-  std::span<const Op> ops_;
-  std::vector<Clock> clocks_;
-};
 
 /// Requires a complete schedule. Buffers need no rule of their own: an exchange buffer of a ubatch
 /// is in use from route (prepare) to the next attention or output (finish), and the data

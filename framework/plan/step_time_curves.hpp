@@ -2,6 +2,7 @@
 // before each step. Pure.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -26,7 +27,7 @@ struct StepTimeSample {
 };
 
 /// Measured step times of the plain step and of the candidate, in any order, and the SMs that the
-/// exchange could take on a GPU meanwhile; 0 = on the CPU.
+/// exchange could take on a GPU meanwhile, or kAllSms; 0 = on the CPU.
 struct StepTimeCurves {
   std::vector<StepTimeSample> plain;
   std::vector<StepTimeSample> candidate;
@@ -36,14 +37,22 @@ struct StepTimeCurves {
   friend bool operator==(const StepTimeCurves&, const StepTimeCurves&) = default;
 };
 
+/// How much slower than the candidate the plain step may be and still be taken, because the
+/// difference may be chance. Wide intervals thus cost no more than this: where they say little, the
+/// times themselves are the best guess.
+inline constexpr double kMostForgone = 0.01;
+
 struct StepTimeEstimate {
   double plain_ms = 0;
   double candidate_ms = 0;
   std::int64_t tokens = 0;  ///< at which both were taken
   double margin_ms = 0;     ///< half of the 95 % interval of their difference
 
-  /// Whether the candidate is faster by more than what chance may be.
-  bool prefers_candidate() const { return candidate_ms + margin_ms < plain_ms; }
+  /// Whether the candidate is faster by more than what chance may be, or than kMostForgone of its
+  /// time.
+  bool prefers_candidate() const {
+    return candidate_ms + std::min(margin_ms, kMostForgone * candidate_ms) < plain_ms;
+  }
 };
 
 /// Both step times at `load`. Samples of the same kind (one_token_each) count, at the context that

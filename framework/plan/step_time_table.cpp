@@ -16,6 +16,7 @@
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/base/types.hpp"
+#include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
 namespace {
@@ -23,7 +24,6 @@ namespace {
 using nlohmann::json;
 
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 40U;
-constexpr std::int64_t kMostSms = 65'536;
 
 std::string compact(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -51,8 +51,7 @@ StepTimePoint read_point(const json& value, const std::string& place) {
     point.split = read_json_string(value["split"], place + ".split");
   }
   if (value.contains("comm_sms")) {
-    point.comm_sms =
-        static_cast<int>(read_json_int(value["comm_sms"], place + ".comm_sms", 0, kMostSms));
+    point.comm_sms = read_comm_sms(value["comm_sms"], place + ".comm_sms");
   }
   point.tokens = read_json_int(value["tokens"], place + ".tokens", 0, kMostTokens);
   point.context_tokens = read_json_number(value["context_tokens"], place + ".context_tokens", 0);
@@ -81,7 +80,7 @@ std::string list_policies(const std::vector<StepTimePoint>& points, Digest diges
   std::set<std::string> all;
   for (const auto& point : points) {
     all.insert(printable(point.policy) + " (" + describe(point, digest) +
-               (point.comm_sms == 0 ? "" : ", " + std::to_string(point.comm_sms) + " comm SMs") +
+               (point.comm_sms == 0 ? "" : ", " + describe_comm_sms(point.comm_sms) + " comm SMs") +
                ")");
   }
   return all.empty() ? "no policy" : join_names(all);
@@ -141,8 +140,7 @@ void move_comm_sms_to_points(StepTimeTable& table, const std::string& place) {
   if (stated == table.setting.end()) {
     return;
   }
-  const auto comm_sms =
-      static_cast<int>(read_json_int(json::parse(stated->second), place, 0, kMostSms));
+  const int comm_sms = read_comm_sms(json::parse(stated->second), place);
   for (auto& point : table.points) {
     point.comm_sms = point.comm_sms == 0 ? comm_sms : point.comm_sms;
   }
@@ -201,8 +199,8 @@ std::string step_time_table_to_json(const StepTimeTable& table) {
     if (!point.split.empty()) {
       one["split"] = point.split;
     }
-    if (point.comm_sms > 0) {
-      one["comm_sms"] = point.comm_sms;
+    if (point.comm_sms != 0) {
+      one["comm_sms"] = comm_sms_to_json(point.comm_sms);
     }
     one["tokens"] = point.tokens;
     one["context_tokens"] = point.context_tokens;

@@ -24,10 +24,10 @@ struct StepTimePoint {
   std::string schedule;         ///< name of the schedule that ran: "sequential", "dual_batch", ...
   std::string schedule_digest;  ///< of the schedule that ran, in decimal, as a rank file records it
   int ubatches = 1;
-  std::string split;            ///< step_time_split() of the policy; "" = one ubatch
-  int comm_sms = 0;             ///< that the exchange could take on a GPU; 0 = on the CPU
-  std::int64_t tokens = 0;      ///< of a step, maximum over ranks
-  double context_tokens = 0;    ///< mean over the requests of all ranks
+  std::string split;          ///< step_time_split() of the policy; "" = one ubatch
+  int comm_sms = 0;           ///< that the exchange could take on a GPU, or kAllSms; 0 = on the CPU
+  std::int64_t tokens = 0;    ///< of a step, maximum over ranks
+  double context_tokens = 0;  ///< mean over the requests of all ranks
   bool one_token_each = false;  ///< every request computed one token (decode)
   double step_ms = 0;           ///< p50 of the slowest rank's
   double step_ms_error = 0;     ///< half of its 95 % interval; 0 = not known
@@ -45,8 +45,9 @@ struct StepTimeTable {
 /// "schedule_digest": .., "ubatches": .., "split": .., "comm_sms": .., "tokens": ..,
 /// "context_tokens": .., "one_token_each": .., "step_ms": .., "step_ms_error": ..}]}, or an object
 /// that holds this under the key "step_times" (what a sweep writes). "split" may be absent where
-/// there is one ubatch, "step_ms_error" where it is not known, "comm_sms" on the CPU; where the
-/// setting states it, it holds for all points. Throws InputError that names the file and the place
+/// there is one ubatch, "step_ms_error" where it is not known, "comm_sms" on the CPU ("all":
+/// nothing bounded the exchange); where the setting states it, it holds for all points. Throws
+/// InputError that names the file and the place
 /// ("points[3].tokens").
 StepTimeTable parse_step_time_table(std::string_view text, const std::string& file);
 

@@ -18,6 +18,7 @@
 #include "framework/plan/exchange_times.hpp"
 #include "framework/plan/kv_pages.hpp"
 #include "framework/plan/planned_requests.hpp"
+#include "framework/plan/schedule_sms.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/run/check_fault.hpp"
@@ -41,9 +42,10 @@ std::int64_t most_step_tokens(const WorkloadConfig& workload, int world_size) {
 /// By the table of times that stands in place of a name.
 ExchangeChoice choose_by_times(const Experiment& experiment,
                                const PolicyConfig& policy,
-                               const ModelDims& dims,
+                               const Architecture& architecture,
                                const ResolvedPlace& place) {
   const auto& execution = policy.execution;
+  const auto& dims = architecture.dims();
   const bool on_gpu = place.device == DeviceKind::cuda;
   const auto times = read_exchange_times(execution.exchange);
   const int ranks = experiment.parallel.expert_parallel;
@@ -64,7 +66,11 @@ ExchangeChoice choose_by_times(const Experiment& experiment,
   const int ubatches = std::max(1, policy.ubatches);
   const ExchangeUse use = {
       .tokens = (most_step_tokens(experiment.workload, place.world_size) + ubatches - 1) / ubatches,
-      .comm_sms = on_gpu ? execution.comm_sms : 0,
+      .comm_sms =
+          on_gpu ? schedule_sms(
+                       execution.comm_sms,
+                       make_own_schedule(policy, architecture.shape(), experiment.workload.phase))
+                 : 0,
       .is_graph = on_gpu && execution.graph == GraphMode::full};
   return fastest_exchange(exchange_us(times, use),
                           execution.exchange + ", " + counted(use.tokens, "token"),
@@ -75,12 +81,12 @@ ExchangeChoice choose_by_times(const Experiment& experiment,
 
 ResolvedExecution resolve_execution(const Experiment& experiment,
                                     const PolicyConfig& policy,
-                                    const ModelDims& dims,
+                                    const Architecture& architecture,
                                     const ResolvedPlace& place) {
   const auto& execution = policy.execution;
   const bool on_gpu = place.device == DeviceKind::cuda;
   auto exchange = is_exchange_table(execution.exchange)
-                      ? choose_by_times(experiment, policy, dims, place)
+                      ? choose_by_times(experiment, policy, architecture, place)
                       : choose_exchange(execution.exchange, on_gpu, place.gpus_apart);
   ResolvedExecution resolved;
   resolved.device = place.device;
@@ -88,8 +94,6 @@ ResolvedExecution resolve_execution(const Experiment& experiment,
   resolved.dtype = execution.dtype;
   if (on_gpu) {
     resolved.graph = std::min(execution.graph, max_graph_mode(exchange.name));
-    resolved.comm_sms = execution.comm_sms;
-    resolved.plain_comm_sms = execution.comm_sms;
   }
   resolved.exchange = std::move(exchange.name);
   resolved.exchange_reason = std::move(exchange.reason);
@@ -152,7 +156,7 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
                               const Architecture& architecture,
                               const ResolvedPlace& place,
                               const Capabilities& capabilities) {
-  auto execution = resolve_execution(experiment, policy, architecture.dims(), place);
+  auto execution = resolve_execution(experiment, policy, architecture, place);
   auto stated = policy.execution;
   stated.exchange = execution.exchange;
   check_execution_on(place.device, stated, capabilities, "policy " + policy.name + ": execution");
@@ -171,13 +175,14 @@ ResolvedPolicy resolve_policy(const Experiment& experiment,
   } catch (const InputError& error) {
     throw InputError("policy " + policy.name + ": " + error.what());
   }
-  if (execution.on_gpu() && schedules.step_times) {
-    // As they were measured; the policy's own number where the table does not say.
-    const auto& times = *schedules.step_times;
-    execution.comm_sms =
-        times.candidate_comm_sms > 0 ? times.candidate_comm_sms : execution.comm_sms;
-    execution.plain_comm_sms =
-        times.plain_comm_sms > 0 ? times.plain_comm_sms : execution.plain_comm_sms;
+  if (execution.on_gpu()) {
+    // `auto` runs its schedules as they were measured; where the table does not say, as others do.
+    const auto times = schedules.step_times.value_or(StepTimeCurves{});
+    const auto sms = [&](int measured, const Schedule& schedule) {
+      return measured != 0 ? measured : schedule_sms(policy.execution.comm_sms, schedule);
+    };
+    execution.comm_sms = sms(times.candidate_comm_sms, schedules.own);
+    execution.plain_comm_sms = sms(times.plain_comm_sms, schedules.plain);
   }
   const WorkCosts costs = work_costs(architecture, execution);
   return {.execution = std::move(execution),

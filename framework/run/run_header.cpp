@@ -12,6 +12,7 @@
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/table.hpp"
+#include "framework/config/comm_sms.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/record/run_info.hpp"
@@ -89,6 +90,13 @@ std::string describe_run(const Experiment& experiment,
       experiment, [&](std::size_t i) { return std::string(to_string(execution(i).numerics)); });
   const auto exchange =
       common_value(experiment, [&](std::size_t i) { return policies[i].execution.exchange; });
+  const auto comm_sms = common_value(experiment, [&](std::size_t i) {
+    const auto& resolved = policies[i].execution;
+    return describe_comm_sms(resolved.comm_sms) +
+           (resolved.comm_sms == resolved.plain_comm_sms
+                ? ""
+                : "/" + describe_comm_sms(resolved.plain_comm_sms));
+  });
   const auto link = common_value(experiment, [&](std::size_t i) {
     const auto emulated = describe_link(execution(i).link, grid.expert_parallel);
     return emulated == kNoLink ? describe_wires(grid, places) : emulated;
@@ -106,9 +114,10 @@ std::string describe_run(const Experiment& experiment,
          "; expert parallel " + std::to_string(grid.expert_parallel) + " x data parallel " +
          std::to_string(grid.num_replicas()) + "; dtype " +
          std::string(to_string(experiment.execution.dtype)) + "; numerics " + numerics +
-         "; exchange " + exchange + "; link " + link +
-         (fabric == Fabric::automatic ? "" : ", fabric " + std::string(to_string(fabric))) + "; " +
-         iterations;
+         "; exchange " + exchange +
+         (places.on_gpu && grid.expert_parallel > 1 ? "; comm SMs " + comm_sms : "") + "; link " +
+         link + (fabric == Fabric::automatic ? "" : ", fabric " + std::string(to_string(fabric))) +
+         "; " + iterations;
 }
 
 void RunHeader::print(const RunContext& context,

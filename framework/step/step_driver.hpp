@@ -36,6 +36,7 @@ struct StepReport {
   GraphMode graph = GraphMode::none;
   EagerReason eager_reason = EagerReason::mode_none;
   bool captured = false;          ///< in the call of prepare before it
+  int comm_sms = 0;               ///< that the exchange was begun with, or kAllSms; 0 = none (CPU)
   int sms_left_out = 0;           ///< of the GPU, left to the exchange; equal on all ranks
   bool enqueues_kernels = false;  ///< on a GPU, those of some compute op one by one; equal likewise
   std::int64_t enqueue_ns = -1;   ///< host time until all was enqueued; -1 = not known (CPU)

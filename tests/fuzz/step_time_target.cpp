@@ -12,6 +12,7 @@ std::vector<std::string> seeds() {
 
 std::vector<std::string> tokens() {
   return json_tokens_and({"\"comm_sms\": 8, ",
+                          "\"comm_sms\": \"all\", ",
                           "\"split\": \"request\", ",
                           "\"step_ms_error\": 1, ",
                           "\"step_times\": {"});

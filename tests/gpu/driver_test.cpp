@@ -1,6 +1,6 @@
 // The driver of a GPU rank beside whole runs: what a step must write is NaN before it, also where
 // the attempt of a capture has run the step already; which steps are graphs, and how many SMs
-// they leave to the exchange.
+// the exchange takes and the GEMMs leave to it.
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -13,6 +13,7 @@
 #include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
+#include "framework/config/comm_sms.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "models/registry.hpp"
 #include "tests/gpu/gpu_test.hpp"
@@ -158,28 +159,62 @@ class GemmWatch {
   at::CallbackHandle handle_;
 };
 
-/// What is left out of the GEMMs' SMs while the steps of a policy run, also the eager ones before a
-/// capture: the exchange's share where it overlaps with them, else nothing.
+/// Runs a step. `exchange`: the SMs that its exchange takes; `left`: those that its GEMMs leave
+/// out, also in the eager runs before a capture; a replay enqueues none. Both 0 on one GPU.
+void expect_sms(PolicyCase& step, int iteration, int exchange, int left) {
+  step.driver();
+  const GemmWatch watch;
+  step.prepare(iteration);
+  step.driver().run(nullptr);
+  const auto report = step.driver().finish();
+  const bool has_peers = world_size() > 1;
+  EXPECT_EQ(report.comm_sms, has_peers ? exchange : 0);
+  if (report.graph == GraphMode::none || report.captured) {
+    EXPECT_GT(watch.num_gemms(), 0);
+    EXPECT_EQ(watch.fewest(), has_peers ? left : 0);
+    EXPECT_EQ(watch.most(), has_peers ? left : 0);
+  }
+  EXPECT_EQ(SmPartition::left_out(), 0);
+}
+
+/// GEMMs leave the exchange its share where it overlaps with them, else nothing. With `comm_sms:
+/// auto` an exchange that runs alone has all SMs.
 TEST(CudaDriver, GemmsLeaveTheExchangeItsSmsWhereItOverlaps) {
   DOVETAIL_REQUIRE_GPU();
   const auto weights = seeded_weights();
   for (const auto* graph : {"none", "full"}) {
-    for (const bool overlaps : {false, true}) {
-      SCOPED_TRACE(std::string(overlaps ? "dual_batch" : "sequential") + ", graph: " + graph);
-      PolicyCase step(experiment("[90, 70]",
-                                 "comm_sms: 8, graph: " + std::string(graph),
-                                 overlaps ? kDual : "schedule: sequential"),
-                      *weights);
-      step.driver();
-      const GemmWatch watch;
-      step.prepare();
-      step.driver().run(nullptr);
-      step.driver().finish();
-      const int expected = overlaps && world_size() > 1 ? 8 : 0;
-      EXPECT_GT(watch.num_gemms(), 0);
-      EXPECT_EQ(watch.fewest(), expected);
-      EXPECT_EQ(watch.most(), expected);
-      EXPECT_EQ(SmPartition::left_out(), 0);
+    for (const auto* sms : {"auto", "16"}) {
+      for (const bool overlaps : {false, true}) {
+        const bool is_auto = std::string_view(sms) == "auto";
+        const std::string execution = "comm_sms: " + std::string(sms) + ", graph: " + graph;
+        SCOPED_TRACE(std::string(overlaps ? "dual_batch" : "sequential") + ", " + execution);
+        PolicyCase step(
+            experiment("[90, 70]", execution, overlaps ? kDual : "schedule: sequential"), *weights);
+        const int bounded = is_auto ? 8 : 16;
+        expect_sms(step, 0, overlaps || !is_auto ? bounded : kAllSms, overlaps ? bounded : 0);
+      }
+    }
+  }
+}
+
+/// A vetoed step of an overlapping policy exchanges as a plain one, and its neighbours as before.
+TEST(CudaDriver, AVetoedStepGivesItsExchangeAllSms) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto weights = seeded_weights();
+  for (const auto* graph : {"none", "full"}) {
+    for (const auto* exchange : {"gather", "padded"}) {
+      SCOPED_TRACE(std::string(exchange) + ", graph: " + graph);
+      PolicyCase step(
+          experiment(
+              "[90, 70]",
+              "graph: " + std::string(graph),
+              kDual + std::string(", exchange: ") + exchange,
+              "fault: {kind: veto, rank: 0, ubatch: 0, layer: 0, phase: route, iteration: 1}\n"),
+          *weights);
+      for (int round = 0; round < 2; ++round) {
+        expect_sms(step, 0, 8, 8);
+        expect_sms(step, 1, kAllSms, 0);
+      }
     }
   }
 }

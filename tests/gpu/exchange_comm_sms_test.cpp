@@ -1,12 +1,14 @@
 // Which communicator a step's transfers take: the one of its SMs, and no other. The other one has
 // been aborted here, so that a transfer over it fails.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/comm_sms.hpp"
 #include "tests/gpu/exchange_facade.hpp"
 #include "tests/gpu/gpu_test.hpp"
 
@@ -20,15 +22,16 @@ class ExchangeCommSms : public ::testing::TestWithParam<std::string> {
   static constexpr std::int64_t kMaxTokens = 9;
 
   static NcclComm make_comm(int comm_sms) {
-    return NcclComm(session().world(), {.max_ctas = comm_sms, .name = "a test's"}, WaitPolicy{});
+    const auto max_ctas = comm_sms == kAllSms ? std::nullopt : std::optional(comm_sms);
+    return NcclComm(session().world(), {.max_ctas = max_ctas, .name = "a test's"}, WaitPolicy{});
   }
 
-  ExchangeFacade make(NcclComm& few, NcclComm& many) const {
+  ExchangeFacade make(NcclComm& few, NcclComm& many, int few_sms = kFew) const {
     return ExchangeFacade(make_exchange(GetParam(),
                                         /*on_gpu=*/true,
                                         shape_,
                                         {.counts_comm = &group_.counts_comm,
-                                         .nccl_comms = {{kFew, &few}, {kMany, &many}},
+                                         .nccl_comms = {{few_sms, &few}, {kMany, &many}},
                                          .wait = group_.policy,
                                          .world_rank = group_.rank}),
                           shape_,
@@ -69,6 +72,21 @@ TEST_P(ExchangeCommSms, AStepTakesTheCommunicatorOfItsSms) {
     many.abort();
     EXPECT_EQ(problems(exchange, kFew), "") << "over the one that is well";
     EXPECT_THROW(problems(exchange, kMany), RunError) << "over the one that was aborted";
+  }
+}
+
+/// Beside a bounded one, as a policy that overlaps has them.
+TEST_P(ExchangeCommSms, AStepTakesTheCommunicatorThatNothingBounds) {
+  DOVETAIL_REQUIRE_GPU();
+  if (group_.size == 1) {
+    GTEST_SKIP() << "one rank has no communicator";
+  }
+  auto all = make_comm(kAllSms);
+  auto many = make_comm(kMany);
+  auto exchange = make(all, many, kAllSms);
+  for (const int comm_sms : {kAllSms, kMany, kAllSms}) {
+    EXPECT_EQ(problems(exchange, comm_sms), "") << describe_comm_sms(comm_sms) << " SMs";
+    EXPECT_EQ(exchange.buffers().comm_sms(), comm_sms);
   }
 }
 

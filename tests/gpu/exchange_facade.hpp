@@ -108,6 +108,8 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
   void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) override;
   void check_step() override;
 
+  int comm_sms() const override { return inner_->buffers().comm_sms(); }
+
   std::uint64_t generation() const override { return inner_->buffers().generation(); }
 
   std::int64_t bytes() const override { return inner_->buffers().bytes(); }

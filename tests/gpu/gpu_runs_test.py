@@ -226,13 +226,13 @@ sweep: {{{axis}}}
         self.assertEqual(sweep["step_times"]["setting"]["device"], device.split(" ", 1)[1])
 
     def test_auto_runs_with_the_sms_of_its_table(self):
-        policies = ("[{name: plain, schedule: sequential, comm_sms: 32}, {name: dual, schedule: dual_batch, comm_sms: 4}%s]")
+        policies = ("[{name: plain, schedule: sequential}, {name: dual, schedule: dual_batch, comm_sms: 4}%s]")
         run, sweep = self.sweep(RANKS, "table", "workload.seed: [1, 2]", policies % "")
-        self.assertEqual({(point["policy"], point["comm_sms"]) for point in sweep["step_times"]["points"]}, {("plain", 32), ("dual", 4)})
+        self.assertEqual({(point["policy"], point["comm_sms"]) for point in sweep["step_times"]["points"]}, {("plain", "all"), ("dual", 4)})
         run, _ = self.sweep(RANKS, "auto", "workload.seed: [3]", policies % f", {{name: auto, table: {run / 'sweep.json'}}}")
         with h5py.File(self.files(run / "point-0000" / "auto")[0]) as file:
             resolved = json.loads(str(file.attrs["resolved_execution"]))
-        self.assertEqual((resolved["comm_sms"], resolved["plain_comm_sms"]), (4, 32))
+        self.assertEqual((resolved["comm_sms"], resolved["plain_comm_sms"]), (4, "all"))
 
 
 class GpuFailures(GpuTest):

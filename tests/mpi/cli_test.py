@@ -555,6 +555,8 @@ class Tools(SmallTest):
         self.assertTrue(all(memory["total"] > 0 for memory in check["memory_bytes_by_rank"]))
         plan = json.loads(dovetail("plan", "experiments/quickstart.yaml", "--policy", "dual_batch", "--format", "json").out)
         self.assertEqual(plan["num_ubatches"], 2)
+        lines = [dovetail("plan", "experiments/gpu_prefill.yaml", "--policy", name).out.splitlines()[-1] for name in ("plain", "dual", "dual_16_sms")]
+        self.assertEqual(lines, [f"on a GPU: comm SMs {own}, in plain steps {plain}" for own, plain in (("all", "all"), ("8", "all"), ("16", "16"))])
         self.assertIn("digraph", dovetail("plan", "experiments/quickstart.yaml", "--policy", "dual_batch", "--format", "dot").out)
         info = json.loads(dovetail("info", "--format", "json").out)
         self.assertIn("qwen3_moe", info["architectures"])

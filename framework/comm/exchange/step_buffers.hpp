@@ -20,9 +20,12 @@ class StepBuffers {
 
   /// Called before every step. `max_tokens` is, for each ubatch, the agreed largest number of
   /// tokens over all ranks; messages of fixed size are made for it. `comm_sms` is the number of SMs
-  /// that the step's transfers may take, one of those for which the exchange has a communicator; it
-  /// has no meaning where none is needed.
+  /// that the step's transfers may take, or kAllSms, one of those for which the exchange has a
+  /// communicator; it has no meaning where none is needed.
   virtual void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) = 0;
+
+  /// What the last begin_step was given; 0 where it has no meaning.
+  virtual int comm_sms() const { return 0; }
 
   /// Called after a step, also a replayed one, has ended on the device. Throws RunError, naming
   /// rank, layer and expert, for what kernels have found (a block that was too small).

@@ -180,7 +180,8 @@ struct NcclComm::State {
 NcclComm::NcclComm(const MpiComm& ranks, const NcclOptions& options, const WaitPolicy& wait)
     : state_(std::make_unique<State>()) {
   check_library_once();
-  DOVETAIL_CHECK(options.max_ctas >= 1, "max_ctas " + std::to_string(options.max_ctas));
+  DOVETAIL_CHECK(options.max_ctas.value_or(1) >= 1,
+                 "max_ctas " + std::to_string(*options.max_ctas));
   state_->name = std::make_shared<const std::string>(options.name);
   state_->rank = ranks.rank();
   state_->size = ranks.size();
@@ -190,7 +191,9 @@ NcclComm::NcclComm(const MpiComm& ranks, const NcclOptions& options, const WaitP
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   config.minCTAs = 1;
-  config.maxCTAs = options.max_ctas;
+  if (options.max_ctas) {
+    config.maxCTAs = *options.max_ctas;
+  }
   // No clusters: groups of CTAs that must start together in one part of the chip would wait for
   // compute kernels to leave it.
   config.cgaClusterSize = 0;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,8 +19,9 @@
 namespace dovetail {
 
 struct NcclOptions {
-  int max_ctas = 8;  ///< NCCL's maxCTAs: SMs that a transfer takes; a power of two (NCCL rounds
-                     ///< the channels of send and receive up to one)
+  /// NCCL's maxCTAs: SMs that a transfer takes; a power of two (NCCL rounds the channels of send
+  /// and receive up to one). Nothing: as many as NCCL chooses.
+  std::optional<int> max_ctas = 8;
   std::string name;  ///< for messages
 };
 

@@ -143,6 +143,7 @@ StepReport CudaDriver::finish() {
     batch_->store(setup_.outputs.at(static_cast<std::size_t>(pass_.step)));
     check_cuda(cudaDeviceSynchronize(), "copy of a step's outputs");
   }
+  report_.comm_sms = exchange_->buffers().comm_sms();
   report_.traffic = exchange_->meter().traffic();
   return report_;
 }

@@ -57,7 +57,8 @@ class CudaDriver final : public StepDriver {
   MemoryRecord memory() const;
 
   const StepSetup setup_;
-  const std::map<int, NcclComm*> comms_;  ///< by SMs; empty for a group of one rank
+  const std::map<int, NcclComm*>
+      comms_;  ///< by SMs, kAllSms included; empty for a group of one rank
   std::unique_ptr<Exchange> exchange_;
   ModelStep body_;
   std::uint64_t generation_ = 0;  ///< of the exchange's buffers

@@ -7,6 +7,7 @@
 #include <c10/cuda/CUDAFunctions.h>
 
 #include "framework/comm/nccl/nccl_comm.hpp"
+#include "framework/config/comm_sms.hpp"
 #include "framework/cuda/quiet_torch.hpp"
 #include "framework/step/cuda/cuda_driver.hpp"
 
@@ -39,13 +40,15 @@ class NcclGpuDevice final : public GpuDevice {
     }
     auto found = ep_comms_.find(comm_sms);
     if (found == ep_comms_.end()) {
-      found = ep_comms_
-                  .try_emplace(comm_sms,
-                               ranks_.groups.ep,
-                               NcclOptions{.max_ctas = comm_sms,
-                                           .name = "ep, " + std::to_string(comm_sms) + " SMs"},
-                               ranks_.wait)
-                  .first;
+      found =
+          ep_comms_
+              .try_emplace(comm_sms,
+                           ranks_.groups.ep,
+                           NcclOptions{.max_ctas = comm_sms == kAllSms ? std::nullopt
+                                                                       : std::optional(comm_sms),
+                                       .name = "ep, " + describe_comm_sms(comm_sms) + " SMs"},
+                           ranks_.wait)
+              .first;
     }
     return &found->second;
   }
@@ -68,7 +71,7 @@ class NcclGpuDevice final : public GpuDevice {
 
  private:
   const Ranks& ranks_;
-  std::map<int, NcclComm> ep_comms_;  ///< by comm_sms
+  std::map<int, NcclComm> ep_comms_;  ///< by comm_sms, kAllSms included
   std::optional<NcclComm> dp_comm_;
 };
 

@@ -23,9 +23,9 @@ class GpuDevice {
   GpuDevice(GpuDevice&&) = delete;
   GpuDevice& operator=(GpuDevice&&) = delete;
 
-  /// The ep group's communicator whose collectives take at most `comm_sms` SMs; null for a group
-  /// of one rank. Made at the first call for that number, kept until the end. Collective over the
-  /// world.
+  /// The ep group's communicator whose collectives take at most `comm_sms` SMs, with kAllSms as
+  /// many as NCCL chooses; null for a group of one rank. Made at the first call for that number,
+  /// kept until the end. Collective over the world.
   virtual NcclComm* ep_comm(int comm_sms) = 0;
 
   /// See RankDevice.

@@ -102,7 +102,8 @@ int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed, const StepPass& p
   if (pass.all_sms) {
     return 0;
   }
-  return has_peers && has_comm_lane ? setup_.resolved.comm_sms_of(agreed.schedule_index) : 0;
+  const int comm_sms = setup_.resolved.comm_sms_of(agreed.schedule_index);
+  return has_peers && has_comm_lane && comm_sms != kAllSms ? comm_sms : 0;
 }
 
 void StepGraphs::clear() {

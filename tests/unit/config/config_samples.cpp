@@ -128,7 +128,7 @@ class Draw {
                        : std::optional(std::vector<std::int64_t>{whole(1, 9), whole(10, 999)}),
             .hand_off = choice<HandOff>(),
             .exchange = text(),
-            .comm_sms = small(1, 1024),
+            .comm_sms = coin() ? std::nullopt : std::optional(small(1, 1024)),
             .padded_capacity = number(1e-3, 1.0),
             .timeout_s = small(1, 86'400),
             .page_size = small(1, 65'536),

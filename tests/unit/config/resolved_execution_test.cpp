@@ -22,7 +22,9 @@ const ResolvedExecution kOnGpu = {.device = DeviceKind::cuda,
                                   .num_step_shapes = 5};
 
 TEST(ResolvedExecution, ReadsBackAsItself) {
-  for (const auto& execution : {kOnGpu, ResolvedExecution{}}) {
+  auto unbounded = kOnGpu;
+  unbounded.plain_comm_sms = kAllSms;
+  for (const auto& execution : {kOnGpu, unbounded, ResolvedExecution{}}) {
     const auto text = to_json_text(execution);
     EXPECT_EQ(text.find('\n'), std::string::npos);
     EXPECT_TRUE(parse_resolved_execution(text, "here") == execution) << text;
@@ -47,6 +49,11 @@ TEST(ResolvedExecution, RefusesEverythingElseWithItsPlace) {
   auto unknown = good;
   unknown["more"] = 1;
   EXPECT_TRUE(refused(unknown));
+  for (const auto& wrong : {nlohmann::json(-1), nlohmann::json("8"), nlohmann::json("All")}) {
+    auto sms = good;
+    sms["plain_comm_sms"] = wrong;
+    EXPECT_TRUE(refused(sms)) << wrong;
+  }
   auto device = good;
   device["device"] = "tpu";
   EXPECT_TRUE(refused(device));

@@ -344,6 +344,7 @@ TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
            "device: cuda, dtype: bfloat16, graph: piecewise, exchange: ragged",
            "device: cuda, exchange: padded, padded_capacity: 0.25",
            "device: cuda, comm_sms: 64",
+           "device: cuda, comm_sms: auto",
            "device: cpu, comm_sms: 12",
            // auto: what one of the devices can run
            "device: auto, dtype: bfloat16, graph: full, exchange: padded",
@@ -362,8 +363,8 @@ TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
        "device cuda"},
       {"device: cuda, dtype: float16",
        "execution.dtype: float16 on device cuda is not built yet; allowed: bfloat16, float32"},
-      {"device: cuda, comm_sms: 12", "execution.comm_sms: 12 on device cuda; allowed: 1, 2, 4, 8"},
-      {"device: cuda, comm_sms: 128", "execution.comm_sms: 128 on device cuda; allowed: 1, 2, 4"},
+      {"device: cuda, comm_sms: 12", "execution.comm_sms: 12 on device cuda; allowed: auto, 1, 2"},
+      {"device: cuda, comm_sms: 128", "execution.comm_sms: 128 on device cuda; allowed: auto, 1"},
       {"device: cuda, graph: piecewise",
        "execution.graph: graph piecewise with dtype float32; allowed: none, or dtype bfloat16"},
       {"device: cuda, dtype: bfloat16, graph: full, exchange: ragged",

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/config/comm_sms.hpp"
 #include "tests/support/input_error.hpp"
 
 namespace dovetail {
@@ -54,6 +55,18 @@ TEST(ExchangeTimes, AreReadAtAnySize) {
   EXPECT_EQ(input_error_of([&] { exchange_us(times, {.tokens = 1, .comm_sms = 4}); }),
             "t.json: the table of exchanges has no row for eager, comm_sms 4; it has: eager, "
             "comm_sms 8; graph, comm_sms 8");
+}
+
+/// An exchange that nothing bounds is compared by what was measured with most SMs.
+TEST(ExchangeTimes, OfAllSmsAreThoseOfMost) {
+  auto times = parse(kRows + "," + row("gather", 10, 2) + "," + row("padded", 10, 1, "graph"));
+  const ExchangeUse use = {.tokens = 10, .comm_sms = kAllSms};
+  times.rows[times.rows.size() - 2].comm_sms = 32;
+  times.rows.back().comm_sms = 64;
+  EXPECT_EQ(exchange_us(times, use), (std::map<std::string, double>{{"gather", 3}}));
+  EXPECT_EQ(input_error_of([&] { exchange_us(parse(row("gather", 1, 1, "graph")), use); }),
+            "t.json: the table of exchanges has no row for eager, comm_sms all; it has: graph, "
+            "comm_sms 8");
 }
 
 TEST(ExchangeTimes, CeilingsAndOtherRoutingsAreLeftOut) {

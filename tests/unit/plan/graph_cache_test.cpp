@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/config/comm_sms.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -59,6 +60,7 @@ TEST(GraphKey, EveryFieldCounts) {
       [](GraphKey& key) { key.dtype = DType::float32; },
       [](GraphKey& key) { key.exchange = "gather"; },
       [](GraphKey& key) { key.comm_sms = 16; },
+      [](GraphKey& key) { key.comm_sms = kAllSms; },
       [](GraphKey& key) { key.outputs = 2; },
       [](GraphKey& key) { key.pass = PassKind::comm_only; },
       [](GraphKey& key) { key.instrumented = true; },
@@ -82,6 +84,8 @@ TEST(GraphKey, ReadsAsOneLine) {
             "full graph of decode, 2 ubatches of 64+32 tokens, 64+31 segments, 66560+2048 keys, "
             "contexts 1024+768, query length 1, key length 1280, ids, bfloat16, exchange padded on "
             "8 SMs, outputs 0x3, schedule 0xabc, pass full, instrumented");
+  key.comm_sms = kAllSms;
+  EXPECT_NE(describe(key).find("exchange padded on all SMs, outputs"), std::string::npos);
 }
 
 TEST(GraphCache, EvictsTheLeastRecentlyUsed) {

@@ -88,14 +88,25 @@ TEST(ResolvePolicy, OnAGpuTheExchangeBoundsTheGraphs) {
   EXPECT_EQ(without.execution.exchange, "gather");
   EXPECT_NE(without.execution.exchange_reason.find(apart.gpus_apart), std::string::npos);
   EXPECT_EQ(full.execution.graph, GraphMode::full);
-  EXPECT_EQ(full.execution.comm_sms, 8);
-  EXPECT_EQ(full.execution.plain_comm_sms, 8);
   EXPECT_EQ(full.execution.device_name, "a GPU");
   const auto pieces = resolve(
       decode_with(", schedule: sequential, exchange: ragged, graph: piecewise, comm_sms: 32"),
       kGpus);
   EXPECT_EQ(pieces.execution.graph, GraphMode::piecewise);
   EXPECT_EQ(pieces.execution.comm_sms, 32);
+}
+
+TEST(ResolvePolicy, AutoBoundsTheExchangeWhereItRunsBesideCompute) {
+  const auto sms = [](const std::string& policy) {
+    const auto execution = resolve(decode_with(policy), kGpus).execution;
+    return std::pair(execution.comm_sms, execution.plain_comm_sms);
+  };
+  EXPECT_EQ(sms(", schedule: sequential"), std::pair(kAllSms, kAllSms));
+  EXPECT_EQ(sms(", schedule: dual_batch"), std::pair(8, kAllSms)) << "vetoed steps run plain";
+  EXPECT_EQ(sms(", schedule: expert_groups, groups: 2"), std::pair(8, kAllSms));
+  EXPECT_EQ(sms(", schedule: dual_batch, comm_sms: auto"), std::pair(8, kAllSms));
+  EXPECT_EQ(sms(", schedule: dual_batch, comm_sms: 8"), std::pair(8, 8));
+  EXPECT_EQ(sms(", schedule: sequential, comm_sms: 16"), std::pair(16, 16));
 }
 
 TEST(ResolvePolicy, WhatADeviceCannotRunIsRefusedByName) {
@@ -213,8 +224,8 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
   auto experiment = decode_with(", schedule: auto, table: t.json, comm_sms: 16");
   auto& policy = experiment.policies.front();
   policy.table = (folder.path() / "t.json").string();
-  const auto plain = resolve(decode_with(", schedule: sequential, comm_sms: 32"), kGpus);
-  const auto dual = resolve(decode_with(", schedule: dual_batch, comm_sms: 8"), kGpus);
+  const auto plain = resolve(decode_with(", schedule: sequential"), kGpus);
+  const auto dual = resolve(decode_with(", schedule: dual_batch"), kGpus);
   StepTimeTable table;
   table.setting = step_time_setting(experiment, policy.execution, plain.execution, 2);
   for (const auto* one : {&plain, &dual}) {
@@ -233,9 +244,9 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
   std::ofstream(policy.table) << step_time_table_to_json(table);
   const auto resolved = resolve(experiment, kGpus);
   EXPECT_EQ(resolved.execution.comm_sms, 8);
-  EXPECT_EQ(resolved.execution.plain_comm_sms, 32);
+  EXPECT_EQ(resolved.execution.plain_comm_sms, kAllSms);
   EXPECT_EQ(resolved.execution.comm_sms_of(0), 8);
-  EXPECT_EQ(resolved.execution.comm_sms_of(1), 32);
+  EXPECT_EQ(resolved.execution.comm_sms_of(1), kAllSms);
   const auto message = reduced_step(resolved, {100, 100, 100, 100});
   const auto planned = plan_steps(policy, resolved, WorkPhase::decode, {&message, 1});
   ASSERT_EQ(planned.size(), 1U);
@@ -256,6 +267,27 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
             std::string::npos);
   place.device_name = kUnknownGpu;
   EXPECT_EQ(resolve(experiment, place).execution.comm_sms, 8) << "it may be the table's";
+  // Of several that fit, those that auto has by itself: as the policies beside it.
+  auto several = table;
+  for (const auto& point : table.points) {
+    several.points.push_back(point);
+    several.points.back().comm_sms = 32;
+  }
+  std::ofstream(policy.table) << step_time_table_to_json(several);
+  policy.execution.comm_sms.reset();
+  const auto own = resolve(experiment, kGpus).execution;
+  EXPECT_EQ(own.comm_sms, 8);
+  EXPECT_EQ(own.plain_comm_sms, kAllSms);
+  policy.execution.comm_sms = 32;
+  const auto stated = resolve(experiment, kGpus).execution;
+  EXPECT_EQ(stated.comm_sms, 32);
+  EXPECT_EQ(stated.plain_comm_sms, 32);
+  for (auto& point : several.points) {
+    point.comm_sms = 0;
+  }
+  several.points.resize(2);
+  std::ofstream(policy.table) << step_time_table_to_json(several);
+  EXPECT_EQ(resolve(experiment, kGpus).execution.plain_comm_sms, 32) << "the table does not say";
   table.setting["device"] = "\"cpu\"";
   std::ofstream(policy.table) << step_time_table_to_json(table);
   EXPECT_NE(testing::input_error_of([&] { resolve(experiment, place); }).find("device: \"cpu\""),

@@ -20,6 +20,8 @@ std::string describe(const std::string& more,
   for (const auto& exchange : exchanges) {
     policies.emplace_back();
     policies.back().execution.exchange = exchange;
+    policies.back().execution.comm_sms = policies.size() == 2 ? 8 : kAllSms;
+    policies.back().execution.plain_comm_sms = kAllSms;
   }
   return describe_run(fake_experiment(kWorkload + more), grid, places, policies);
 }
@@ -68,6 +70,14 @@ TEST(DescribeRun, CountsTheCards) {
   EXPECT_NE(describe(more, {2, 2}, {.num_hosts = 1, .on_gpu = true, .devices = {"H", "H"}}, {"a"})
                 .find("link NCCL within the host"),
             std::string::npos);
+  const auto two = describe(
+      "execution: {dtype: bfloat16}\npolicies: [{name: a, schedule: sequential}, {name: b, "
+      "schedule: dual_batch}, {name: c, schedule: sequential}]\n",
+      {2, 2},
+      {.num_hosts = 1, .on_gpu = true, .devices = {"H", "H"}},
+      {"g", "g", "g"});
+  EXPECT_NE(two.find("exchange g; comm SMs all (b: 8/all); link"), std::string::npos) << two;
+  EXPECT_EQ(line.find("comm SMs"), std::string::npos) << "one rank exchanges nothing: " << line;
   EXPECT_NE(describe(more, {64, 2}, {.num_hosts = 0, .on_gpu = true, .devices = {"H"}}, {"a"})
                 .find("run: 64 ranks; cuda"),
             std::string::npos)

@@ -13,7 +13,7 @@ Experiment two_policies() {
   return testing::fake_experiment(
       "workload: {requests: {count: 1, length: 8}}\n"
       "execution: {dtype: bfloat16}\n"
-      "policies: [{name: sequential, comm_sms: 32}, {name: dual_batch, comm_sms: 8}]\n");
+      "policies: [{name: sequential}, {name: dual_batch}]\n");
 }
 
 SweepPolicy row(const std::string& name, const ResolvedExecution& resolved) {

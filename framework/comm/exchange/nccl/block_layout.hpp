@@ -23,6 +23,10 @@ constexpr bool shares_memory(BlockKind kind) {
 /// The most CTAs that a kernel of the wire may have.
 inline constexpr int kMostPushCtas = 64;
 
+/// Those of an exchange that nothing bounds: 8 store nine tenths of what copy engines move between
+/// two H200s (launch/README.md), and each CTA more is a flag more to wait for.
+inline constexpr int kUnboundedPushCtas = 32;
+
 /// Calls of the wire that a ubatch makes for a layer at most: a dispatch and a combine for each
 /// group of experts. Each has flags and rounds of its own.
 inline constexpr std::int64_t kWireCalls = std::int64_t{2} * kMaxGroups;

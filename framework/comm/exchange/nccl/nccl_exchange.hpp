@@ -94,6 +94,8 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) override;
   void check_step() override;
 
+  int comm_sms() const override { return comm_sms_; }
+
   std::uint64_t generation() const override { return generation_; }
 
   std::int64_t bytes() const override;
@@ -128,7 +130,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   const ExchangeShape shape_;
   const ExchangeSetting setting_;
   NcclComm* comm_ = nullptr;  ///< of this step; null in a group of one
-  int comm_sms_ = 0;          ///< of this step
+  int comm_sms_ = 0;          ///< of this step; kAllSms = not bounded
   const std::int64_t row_bytes_;
   std::unique_ptr<State> state_;
   std::uint64_t generation_ = 0;

@@ -7,6 +7,7 @@
 #include "framework/comm/exchange/expert_tree.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
+#include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
 namespace {
@@ -25,7 +26,7 @@ const ExchangeShape& checked(BlockKind kind,
   if (shape.ep_size > 1) {
     DOVETAIL_CHECK(!setting.nccl_comms.empty(), "an exchange between ranks needs a communicator");
     for (const auto& [comm_sms, comm] : setting.nccl_comms) {
-      DOVETAIL_CHECK(comm != nullptr, "no communicator of " + std::to_string(comm_sms) + " SMs");
+      DOVETAIL_CHECK(comm != nullptr, "no communicator of " + describe_comm_sms(comm_sms) + " SMs");
       DOVETAIL_CHECK_EQ(comm->size(), shape.ep_size);
       DOVETAIL_CHECK_EQ(comm->rank(), shape.ep_rank);
     }
@@ -123,7 +124,7 @@ void NcclExchange::begin_step(std::span<const std::int64_t> max_tokens, int comm
   if (shape_.ep_size > 1) {
     const auto found = setting_.nccl_comms.find(comm_sms);
     DOVETAIL_CHECK(found != setting_.nccl_comms.end(),
-                   "an exchange without a communicator of " + std::to_string(comm_sms) + " SMs");
+                   "an exchange without a communicator of " + describe_comm_sms(comm_sms) + " SMs");
     comm_ = found->second;
     comm_sms_ = comm_sms;
   }

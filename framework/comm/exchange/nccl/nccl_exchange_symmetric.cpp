@@ -7,6 +7,7 @@
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/exchange/nccl/push_kernel.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
+#include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
 
@@ -121,7 +122,8 @@ void NcclExchange::push(int ubatch, Ubatch& slot, const WireCall& call) {
                      .row_bytes = block.metadata_words() * 4};
     args.parts[1] = {.begin = block.payload_begin(), .row_bytes = row_bytes_};
   }
-  launch_push(args, std::min(comm_sms_, kMostPushCtas), current_stream());
+  const int ctas = comm_sms_ == kAllSms ? kUnboundedPushCtas : std::min(comm_sms_, kMostPushCtas);
+  launch_push(args, ctas, current_stream());
 }
 
 /// Both kernels are there in every call, so that all ranks count the same rounds.
