@@ -190,8 +190,8 @@ NcclComm::NcclComm(const MpiComm& ranks, const NcclOptions& options, const WaitP
 
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  config.minCTAs = 1;
-  if (options.max_ctas) {
+  if (options.max_ctas) {  // NCCL refuses a minimum without a maximum
+    config.minCTAs = 1;
     config.maxCTAs = *options.max_ctas;
   }
   // No clusters: groups of CTAs that must start together in one part of the chip would wait for
