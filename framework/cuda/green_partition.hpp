@@ -16,9 +16,10 @@ namespace dovetail {
 /// captured from it, keeps to its SMs. L2, memory and links stay shared, and work that runs while
 /// the other part is idle does not get more.
 ///
-/// Green contexts are never made current: a stream is all that a caller needs. Move-only;
-/// moved-from objects may only be destroyed or assigned to. Dies behind all work on its streams and
-/// all graphs captured from them.
+/// Green contexts are never made current: a stream is all that a caller needs. But a wait for the
+/// device (cudaDeviceSynchronize) does not wait for these streams, seen on an H200: wait for them.
+/// Move-only; moved-from objects may only be destroyed or assigned to. Dies behind all work on its
+/// streams and all graphs captured from them.
 class GreenPartition {
  public:
   /// Throws InputError for what split_sms refuses and where the driver cannot cut a device;

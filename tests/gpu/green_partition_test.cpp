@@ -33,7 +33,7 @@ class TwoProbes {
   void run_eagerly() {
     forget();
     enqueue();
-    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(compute_), cudaSuccess);  // which waits for comm
     expect_whole();
   }
 
@@ -47,7 +47,7 @@ class TwoProbes {
     for (int replay = 0; replay < 2; ++replay) {
       forget();
       exec.launch(launcher);
-      ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+      ASSERT_EQ(cudaStreamSynchronize(launcher), cudaSuccess);
       expect_whole();
     }
   }
