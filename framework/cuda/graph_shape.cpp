@@ -6,6 +6,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/driver_function.hpp"
 
 namespace dovetail {
 namespace {
@@ -56,20 +57,6 @@ std::string type_name(cudaGraphNodeType type) {
     default:
       return "type " + std::to_string(static_cast<int>(type));
   }
-}
-
-/// A function of the driver's interface; null where the driver does not have it.
-template <class Function>
-Function driver_function(const char* symbol, unsigned int version) {
-  void* address = nullptr;
-  auto found = cudaDriverEntryPointSymbolNotFound;
-  if (cudaGetDriverEntryPointByVersion(symbol, &address, version, cudaEnableDefault, &found) !=
-          cudaSuccess ||
-      found != cudaDriverEntryPointSuccess) {
-    static_cast<void>(cudaGetLastError());
-    return nullptr;
-  }
-  return reinterpret_cast<Function>(address);
 }
 
 /// For kernels of libraries that are linked with a CUDA runtime of their own, as NCCL is: the
@@ -169,6 +156,19 @@ GraphShape inspect(cudaGraph_t graph) {
     shape.edges.emplace_back(indices.at(from[i]), indices.at(to[i]));
   }
   return shape;
+}
+
+KernelGrid grid_of(const GraphNode& node) {
+  const auto parameters_of =
+      driver_function<PFN_cuGraphKernelNodeGetParams_v12000>("cuGraphKernelNodeGetParams", 12000);
+  CUDA_KERNEL_NODE_PARAMS_v2 parameters{};
+  if (parameters_of == nullptr || parameters_of(node.handle, &parameters) != CUDA_SUCCESS) {
+    throw RunError("the driver does not say the grid of a kernel node: " + node.function);
+  }
+  return {.blocks = std::int64_t{parameters.gridDimX} * parameters.gridDimY * parameters.gridDimZ,
+          .threads =
+              static_cast<int>(parameters.blockDimX * parameters.blockDimY * parameters.blockDimZ),
+          .shared_bytes = static_cast<int>(parameters.sharedMemBytes)};
 }
 
 std::int32_t first_kernel_argument(const GraphNode& node) {

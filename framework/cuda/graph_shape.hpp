@@ -45,6 +45,16 @@ struct GraphShape {
 /// The top level of `graph`, which must live while handles are used. Throws RunError.
 GraphShape inspect(cudaGraph_t graph);
 
+/// The launch of a kernel node.
+struct KernelGrid {
+  std::int64_t blocks = 0;
+  int threads = 0;       ///< of a block
+  int shared_bytes = 0;  ///< that the launch adds to a block's own
+};
+
+/// Also of library kernels. Throws RunError for other nodes.
+KernelGrid grid_of(const GraphNode& node);
+
 /// The first argument of a kernel node. Only for kernels whose first parameter is a 32-bit integer.
 std::int32_t first_kernel_argument(const GraphNode& node);
 

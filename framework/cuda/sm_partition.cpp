@@ -28,4 +28,8 @@ int SmPartition::left_out() {
   return at::globalContext()._SMCarveout_EXPERIMENTAL().value_or(0);
 }
 
+int SmPartition::sms_to_compute() {
+  return num_sms() - left_out();
+}
+
 }  // namespace dovetail

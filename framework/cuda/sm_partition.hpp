@@ -1,4 +1,5 @@
-// Leaves some SMs to the exchange: the GEMMs of a scope size their grids for the rest.
+// Leaves some SMs to the exchange: the kernels of a scope that size their grids by the number of
+// SMs size them for the rest. The soft form of a partition; the hard one is green_partition.hpp.
 #pragma once
 
 #include <cstdint>
@@ -6,10 +7,14 @@
 
 namespace dovetail {
 
-/// Scope in which LibTorch's GEMMs (those by cuBLASLt, and the grouped ones) count `comm_sms` SMs
-/// less than the current device has. Process-wide, baked into what is captured inside. Scopes may
-/// be nested; the inner one's number counts alone, and the end of a scope, by an exception too,
-/// brings back what was there before. 0 = GEMMs take all SMs. Immovable.
+/// Scope in which kernels count `comm_sms` SMs less than the current device has: LibTorch's GEMMs
+/// (those by cuBLASLt, and the grouped ones) and own kernels whose blocks walk over their work
+/// (swiglu). All others have a block for each tile or row and come in waves over all SMs, attention
+/// among them: the exchange's kernels get in between two of their blocks, since their stream has
+/// the higher priority. How attention cuts keys into splits decides bits, so it is by the device's
+/// SMs and not by this scope. Process-wide, baked into what is captured inside. Scopes may be
+/// nested; the inner one's number counts alone, and the end of a scope, by an exception too, brings
+/// back what was there before. 0 = kernels take all SMs. Immovable.
 class SmPartition {
  public:
   /// Throws InputError unless 0 <= comm_sms < the device's SMs, RunError without a device.
@@ -20,8 +25,11 @@ class SmPartition {
   SmPartition(SmPartition&&) = delete;
   SmPartition& operator=(SmPartition&&) = delete;
 
-  /// SMs that GEMMs leave out now.
+  /// SMs that kernels leave out now.
   static int left_out();
+
+  /// The other SMs of the current device. Legal while a stream is captured.
+  static int sms_to_compute();
 
  private:
   std::optional<std::int32_t> before_;

@@ -144,7 +144,7 @@ TEST(LayersSwiglu, StopsAtTheEndOnTheDevice) {
                        on_device.const_data_ptr<std::int32_t>(),
                        rows,
                        size,
-                       /*num_sms=*/2,  // several steps of the grid
+                       /*most_blocks=*/2,  // several steps of the grid
                        nullptr);
     check_gpu();
     EXPECT_EQ(bitwise_difference(result.narrow(0, 0, end), swiglu(gate_up).narrow(0, 0, end)), "");

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/cuda/num_sms.hpp"
 #include "tests/gpu/gpu_test.hpp"
 
 namespace dovetail {
@@ -17,6 +18,7 @@ TEST(SmPartition, IsNestedAndGivenBack) {
   {
     const SmPartition outer(8);
     EXPECT_EQ(SmPartition::left_out(), 8);
+    EXPECT_EQ(SmPartition::sms_to_compute(), num_sms() - 8);
     {
       const SmPartition inner(16);
       EXPECT_EQ(SmPartition::left_out(), 16);

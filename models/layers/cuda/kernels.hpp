@@ -279,14 +279,18 @@ struct RouterArguments {
 /// score of an expert.
 void launch_router(const RouterArguments& arguments, cudaStream_t stream);
 
+/// Blocks of launch_swiglu that an SM holds at once.
+inline constexpr std::int64_t kSwigluBlocksOfSm = 8;
+
 /// result [rows, size] = bf16(bf16(silu(gate)) * up) of gate_up [rows, 2 size]; size is a multiple
 /// of 8. With `end` not null (device memory), rows from *end on are neither read nor written.
+/// Its blocks walk on where there are more rows than `most_blocks` have.
 void launch_swiglu(void* result,
                    const void* gate_up,
                    const std::int32_t* end,
                    std::int64_t rows,
                    std::int64_t size,
-                   int num_sms,
+                   std::int64_t most_blocks,
                    cudaStream_t stream);
 
 }  // namespace dovetail::gpu

@@ -7,7 +7,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/check.hpp"
-#include "framework/cuda/num_sms.hpp"
+#include "framework/cuda/sm_partition.hpp"
 #include "models/layers/cuda/kernels.hpp"
 
 namespace dovetail::gpu {
@@ -159,12 +159,15 @@ at::Tensor swiglu(const at::Tensor& gate_up, const std::int32_t* end) {
   DOVETAIL_CHECK(can_swiglu(gate_up), "shape of gate_up");
   const std::int64_t size = gate_up.size(1) / 2;
   at::Tensor result = at::empty({gate_up.size(0), size}, gate_up.options());
+  // Two rounds of blocks balance the SMs. Beside an exchange one round on its own share of SMs
+  // leaves the exchange's kernels room.
+  const std::int64_t rounds = SmPartition::left_out() == 0 ? 2 : 1;
   launch_swiglu(result.mutable_data_ptr(),
                 gate_up.const_data_ptr(),
                 end,
                 gate_up.size(0),
                 size,
-                num_sms(),
+                rounds * kSwigluBlocksOfSm * SmPartition::sms_to_compute(),
                 stream());
   return result;
 }

@@ -10,6 +10,7 @@ namespace dovetail::gpu {
 namespace {
 
 constexpr int kThreads = 256;
+static_assert(kThreads * kSwigluBlocksOfSm == 2048);  // threads of an SM
 constexpr int kVector = 8;
 
 __global__ void __launch_bounds__(kThreads) swiglu(
@@ -56,9 +57,8 @@ void launch_swiglu(void* result,
                    const std::int32_t* end,
                    std::int64_t rows,
                    std::int64_t size,
-                   int num_sms,
+                   std::int64_t most_blocks,
                    cudaStream_t stream) {
-  constexpr std::int64_t blocks_per_sm = 16;
   DOVETAIL_CHECK(size % kVector == 0, "swiglu: size of a row");
   const std::int64_t vectors = rows * (size / kVector);
   if (vectors == 0) {
@@ -66,7 +66,7 @@ void launch_swiglu(void* result,
   }
   // A step of the grid beyond the last vector must not wrap around.
   DOVETAIL_CHECK(vectors < (std::int64_t{1} << 31), "swiglu: number of elements");
-  swiglu<<<blocks_for(vectors, blocks_per_sm * num_sms), kThreads, 0, stream>>>(
+  swiglu<<<blocks_for(vectors, most_blocks), kThreads, 0, stream>>>(
       static_cast<bf16*>(result),
       static_cast<const bf16*>(gate_up),
       end,
