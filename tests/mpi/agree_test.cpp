@@ -25,7 +25,7 @@ class Agree : public ::testing::Test {
   }
 
   MpiComm comm_ = session().world();
-  WaitPolicy policy_{std::chrono::milliseconds(10'000), std::chrono::microseconds(20), {}};
+  WaitPolicy policy_{.timeout = std::chrono::milliseconds(10'000)};
 };
 
 AgreementMessage random_message(std::mt19937_64& random, int rank) {

@@ -21,7 +21,7 @@ constexpr std::size_t kLength = 100;
 class Collectives : public ::testing::Test {
  protected:
   MpiComm comm_ = session().world();
-  WaitPolicy policy_{std::chrono::milliseconds(10'000), std::chrono::microseconds(20), {}};
+  WaitPolicy policy_{.timeout = std::chrono::milliseconds(10'000)};
 };
 
 // Text of a rank: its length and every byte depend on the rank.

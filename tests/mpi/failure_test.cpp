@@ -14,8 +14,7 @@ namespace dovetail::test {
 namespace {
 
 WaitPolicy bounded(FailureChannel& channel) {
-  return {
-      std::chrono::milliseconds(10'000), std::chrono::microseconds(20), [&] { channel.poll(); }};
+  return {.timeout = std::chrono::milliseconds(10'000), .on_poll = [&] { channel.poll(); }};
 }
 
 TEST(Failure, SilenceIsNoFailure) {

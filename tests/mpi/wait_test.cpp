@@ -31,7 +31,7 @@ class Wait : public ::testing::Test {
   }
 
   MpiComm comm_ = session().world();
-  WaitPolicy policy_{std::chrono::milliseconds(10'000), std::chrono::microseconds(20), {}};
+  WaitPolicy policy_{.timeout = std::chrono::milliseconds(10'000)};
 };
 
 template <class Exception>
