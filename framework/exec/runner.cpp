@@ -16,6 +16,7 @@
 #include "framework/exec/baton.hpp"
 #include "framework/exec/op_failure.hpp"
 #include "framework/exec/parker.hpp"
+#include "framework/exec/thread_place.hpp"
 
 namespace dovetail {
 
@@ -23,7 +24,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
   Impl(Executor& step_executor, RunnerOptions runner_options)
       : executor(step_executor),
         options(runner_options),
-        baton(runner_options.timeout, runner_options.next_spin) {}
+        baton(runner_options.timeout, runner_options.baton_spin()) {}
 
   /// One ubatch's thread. `asked` and `done` count steps: main raises asked, the thread follows.
   struct Worker {
@@ -42,6 +43,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
   std::atomic<bool> stop{false};
   bool main_entered = false;
   bool threads_stuck = false;  ///< an earlier step timed out and left a thread inside an op
+  ThreadPlace place;
 
   // One step; written by main while all threads are parked.
   const Schedule* schedule = nullptr;
@@ -198,6 +200,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
       }
       try {
         thread = std::thread([self = shared_from_this(), u] { self->serve(u); });
+        place.forget();
       } catch (const std::system_error& error) {
         throw RunError("cannot start the thread of ubatch " + std::to_string(u) + ": " +
                        error.what());
@@ -206,6 +209,9 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
   }
 
   void walk_threads() {
+    if (options.on_one_core) {
+      place.follow_caller(workers);
+    }
     baton.start(*schedule);
     for (int u = 0; u < schedule->num_ubatches; ++u) {
       Worker& worker = workers[static_cast<std::size_t>(u)];

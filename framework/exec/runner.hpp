@@ -25,6 +25,14 @@ struct RunnerOptions {
   /// How long the thread that is next in line spins; 0 = it sleeps. Above 0 only where the rank has
   /// a spare core.
   std::chrono::nanoseconds next_spin = kShortSpin;
+  /// All threads of a step run on the core on which run() was called, one after the other, so that
+  /// each finds there in the caches what the others left: for ops that are short and start no
+  /// threads (those would inherit the core). Nobody spins then.
+  bool on_one_core = false;
+
+  std::chrono::nanoseconds baton_spin() const {
+    return on_one_core ? std::chrono::nanoseconds{0} : next_spin;
+  }
 };
 
 /// Owns the ubatch threads. Not copyable; one step at a time; `run` is called from the main thread

@@ -10,6 +10,7 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include "framework/base/check.hpp"
+#include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/sm_partition.hpp"
@@ -34,12 +35,19 @@ std::map<int, NcclComm*> make_comms(const StepSetup& setup) {
   return comms;
 }
 
-/// The next thread in line has nothing else to do, and the GPU waits for it: it spins for as long
-/// as an op takes to enqueue (30 to 500 us), where it takes no core from the thread that enqueues,
-/// from NCCL's and from the MPI library's.
-std::chrono::nanoseconds next_spin(const Ranks& ranks) {
+/// To enqueue an op takes 30 to 500 us, half as long again on a core whose caches another ubatch's
+/// thread has filled: all threads share one. Calls of NCCL start a thread each and wait for it, so
+/// with these the threads have cores of their own; the next one in line then has nothing else to do
+/// and spins, where it takes no core from the thread that enqueues, from NCCL's and from the MPI
+/// library's.
+RunnerOptions runner_options(const StepSetup& setup) {
   constexpr int own_cores = 4;
-  return ranks.session.cpus().cpus >= own_cores ? kLongSpin : kShortSpin;
+  RunnerOptions options{.hand_off = setup.execution.hand_off, .timeout = setup.ranks.wait.timeout};
+  options.on_one_core = setup.ranks.grid.expert_parallel == 1 ||
+                        find_exchange(setup.resolved.exchange)->shares_memory;
+  const bool has_cores = setup.ranks.session.cpus().cpus >= own_cores;
+  options.next_spin = has_cores ? kLongSpin : kShortSpin;
+  return options;
 }
 
 }  // namespace
@@ -69,9 +77,7 @@ CudaDriver::CudaDriver(const StepSetup& setup)
                .cancel_comm = [this] { cancel_comm(); },
                .change_edges = edge_change(setup.fault),
                .board = setup.board},
-              {.hand_off = setup.execution.hand_off,
-               .timeout = setup.ranks.wait.timeout,
-               .next_spin = next_spin(setup.ranks)}),
+              runner_options(setup)),
       graphs_(setup_, *exchange_, body_, runner_) {
   if (setup.fault != nullptr && setup.fault->data() != nullptr) {
     // Longer than it takes to run, and to enqueue on a busy host, the ops that follow: some 200 ms.

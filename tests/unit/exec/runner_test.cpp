@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <random>
+#include <sched.h>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -262,6 +263,47 @@ TEST(Runner, ThreadInitRunsOnceInEveryThread) {
     EXPECT_EQ(seen[role].size(), 1U) << role;
   }
   EXPECT_EQ(*seen[-1].begin(), std::this_thread::get_id());
+}
+
+/// The CPUs on which ops were.
+class CpuBody final : public StepBody {
+ public:
+  void run(const Op& /*op*/) override { cpus.insert(sched_getcpu()); }
+
+  std::set<int> cpus;  ///< guarded by the baton
+};
+
+void move_to(const std::vector<int>& cpus) {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (const int cpu : cpus) {
+    CPU_SET(static_cast<unsigned>(cpu), &all);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
+TEST(Runner, ThreadsOfOneCoreFollowTheCaller) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  std::vector<int> cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE && cpus.size() < 3; ++cpu) {
+    if (CPU_ISSET(static_cast<unsigned>(cpu), &before)) {
+      cpus.push_back(cpu);
+    }
+  }
+  HostExecutor executor({std::chrono::seconds(60), {}, {}, false});
+  RunnerOptions options = options_of(HandOff::threads);
+  options.on_one_core = true;
+  Runner runner(executor, options);
+  for (int i = 0; i < 10; ++i) {
+    const int cpu = cpus[static_cast<std::size_t>(i) % cpus.size()];
+    move_to({cpu});
+    CpuBody body;
+    runner.run(dual_batch({kMoe, kMoe}, i % 2 + 2), body, PassKind::compute_only);
+    EXPECT_EQ(body.cpus, std::set<int>{cpu}) << "step " << i;
+  }
+  EXPECT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+  EXPECT_EQ(options.baton_spin().count(), 0);
 }
 
 }  // namespace
