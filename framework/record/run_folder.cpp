@@ -1,6 +1,7 @@
 #include "framework/record/run_folder.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <ctime>
 #include <fstream>
@@ -196,11 +197,13 @@ std::vector<fs::path> list_policy_folders(const fs::path& run) {
 
 void write_file_atomically(const fs::path& path, const std::string& text) {
   UnfinishedFile unfinished(unfinished_name(path));
+  errno = 0;
   std::ofstream stream(unfinished.path(), std::ios::binary | std::ios::trunc);
   stream << text;
   stream.close();
   if (!stream) {
-    throw RunError(path.string() + ": cannot be written");
+    throw RunError(path.string() +
+                   ": cannot be written: " + std::generic_category().message(errno));
   }
   unfinished.replace(path);
 }

@@ -1,13 +1,13 @@
 #include "framework/record/trace.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <tuple>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
 #include "framework/record/profile.hpp"
+#include "framework/record/run_folder.hpp"
 
 namespace dovetail {
 namespace {
@@ -208,13 +208,7 @@ std::string chrome_trace(const PolicyFolder& folder) {
 
 void write_chrome_trace(const std::filesystem::path& policy_dir,
                         const std::filesystem::path& file) {
-  const std::string text = chrome_trace(PolicyFolder(policy_dir));
-  std::ofstream stream(file, std::ios::binary);
-  stream << text;
-  stream.close();
-  if (!stream) {
-    throw RunError(file.string() + ": cannot write the trace");
-  }
+  write_file_atomically(file, chrome_trace(PolicyFolder(policy_dir)));
 }
 
 }  // namespace dovetail
