@@ -101,11 +101,9 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                 options.verification.has_value() ? to_json(*options.verification) : Json(nullptr)},
                {"iterations", iterations ? to_json(*iterations) : Json(nullptr)},
                {"not_finite", options.not_finite ? to_json(*options.not_finite) : Json(nullptr)},
-               {"measured_in_point", nullptr},
+               {"measured_in_point",
+                options.measured_in_point ? Json(*options.measured_in_point) : Json(nullptr)},
                {"attributes", attributes}};
-  if (options.measured_in_point) {
-    json["measured_in_point"] = *options.measured_in_point;
-  }
   if (result.is_complete()) {
     json["decisions"] = to_json(result.decisions);
     json["graphs"] = graphs_json(result);

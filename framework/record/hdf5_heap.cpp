@@ -35,7 +35,7 @@ std::vector<Extent> raw_data(hid_t file,
                              const std::string& name) {
   std::vector<Extent> extents;
   for (const auto& path : datasets) {
-    const std::string where = name + ": " + path;
+    const std::string where = std::string(name).append(": ").append(path);
     const Handle<H5Dclose> dataset(DOVETAIL_HDF5(where, H5Dopen2, file, path.c_str(), H5P_DEFAULT));
     const haddr_t begin = H5Dget_offset(dataset.get());  // undefined where there is no one place
     if (begin != HADDR_UNDEF) {
