@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <string_view>
 
@@ -11,10 +11,13 @@ namespace dovetail::hdf5 {
 namespace {
 
 // "Global Heap" in HDF5's file format specification, version 3: a collection is its head, then
-// objects, each a head and bytes that are padded to 8; the object of index 0 is what is free.
-constexpr std::string_view kSignature = "GCOL";
+// objects, each a head and bytes that are padded to 8; the object of index 0 is what is free. A
+// head begins with the signature, version 1 and three zeroes, else the library refuses it.
+constexpr std::string_view kSignature("GCOL\1\0\0\0", 8);
 constexpr std::uint64_t kAlignment = 8;
 constexpr std::uint64_t kHead = 16;
+/// Read at once.
+constexpr std::uint64_t kBlock = std::uint64_t{1} << 20;
 
 /// From `begin` up to `end`, bytes of the file.
 struct Extent {
@@ -66,6 +69,7 @@ std::vector<Extent> gaps(const std::vector<Extent>& extents, std::uint64_t size)
   return left;
 }
 
+/// Fewer where the file ends.
 std::string read_bytes(std::ifstream& file, std::uint64_t at, std::uint64_t count) {
   std::string bytes(count, '\0');
   file.clear();
@@ -75,29 +79,51 @@ std::string read_bytes(std::ifstream& file, std::uint64_t at, std::uint64_t coun
   return bytes;
 }
 
-/// The collection's size where its objects, each of another index, fill it one behind the other;
-/// else nothing. `bytes` begin with it.
-std::optional<std::uint64_t> collection_size(std::string_view bytes, std::uint64_t size) {
-  if (size < kHead || size > bytes.size()) {
-    return std::nullopt;
-  }
+/// Whether the objects of the collection of `size` bytes at `begin` fill it one behind the other,
+/// each of another index.
+bool is_filled(std::ifstream& file, std::uint64_t begin, std::uint64_t size) {
   std::set<std::uint16_t> indices;
   std::uint64_t at = kHead;
-  while (size - at >= kHead) {
-    const auto index = little_endian<std::uint16_t>(bytes.data() + at);
-    const auto length = little_endian<std::uint64_t>(bytes.data() + at + 8);
+  while (at <= size && size - at >= kHead) {
+    const auto head = read_bytes(file, begin + at, kHead);
+    if (head.size() < kHead) {
+      return false;
+    }
+    const auto index = little_endian<std::uint16_t>(head.data());
+    const auto length = little_endian<std::uint64_t>(head.data() + 8);
     if (index == 0) {
-      return length == size - at ? std::optional(size) : std::nullopt;
+      return length == size - at;
     }
     if (!indices.insert(index).second || length > size - at - kHead) {
-      return std::nullopt;
+      return false;
     }
     at += kHead + (length + kAlignment - 1) / kAlignment * kAlignment;
-    if (at > size) {
-      return std::nullopt;
+  }
+  return at <= size;
+}
+
+/// Where the collection at `begin` ends; nothing where it is damaged.
+std::optional<std::uint64_t> end_of_collection(std::ifstream& file,
+                                               std::uint64_t begin,
+                                               std::uint64_t file_size) {
+  const auto head = read_bytes(file, begin, kHead);
+  const auto size =
+      head.size() < kHead ? 0 : little_endian<std::uint64_t>(head.data() + kSignature.size());
+  const bool is_whole = size >= kHead && size <= file_size - begin && is_filled(file, begin, size);
+  return is_whole ? std::optional(begin + size) : std::nullopt;
+}
+
+/// The first collection at or behind `begin`, which is aligned; `end` where there is none.
+std::uint64_t find_collection(std::ifstream& file, std::uint64_t begin, std::uint64_t end) {
+  for (std::uint64_t block = begin; block < end; block += kBlock) {
+    const auto bytes = read_bytes(file, block, std::min(kBlock, end - block));
+    for (std::size_t i = 0; i + kAlignment <= bytes.size(); i += kAlignment) {
+      if (bytes.compare(i, kAlignment, kSignature) == 0) {
+        return block + i;
+      }
     }
   }
-  return size;
+  return end;
 }
 
 }  // namespace
@@ -106,20 +132,15 @@ void File::check_text_heaps() const {
   std::ifstream file(path_, std::ios::binary | std::ios::ate);
   const auto file_size = static_cast<std::uint64_t>(std::max<std::streamoff>(file.tellg(), 0));
   for (const auto& gap : gaps(raw_data(handle_.get(), datasets(), path_), file_size)) {
-    const auto bytes = read_bytes(file, gap.begin, gap.end - gap.begin);
-    auto at = bytes.find(kSignature);
-    while (at != std::string::npos) {
-      std::uint64_t next = at + 1;
-      if ((gap.begin + at) % kAlignment == 0 && bytes.size() - at >= kHead) {
-        const auto size = collection_size(std::string_view(bytes).substr(at),
-                                          little_endian<std::uint64_t>(bytes.data() + at + 8));
-        if (!size) {
-          throw Hdf5Error(path_ + ": the texts at byte " + std::to_string(gap.begin + at) +
-                          " are damaged");
-        }
-        next = at + *size;
+    const std::uint64_t first = (gap.begin + kAlignment - 1) / kAlignment * kAlignment;
+    std::uint64_t at = find_collection(file, first, gap.end);
+    while (at < gap.end) {
+      const auto end = end_of_collection(file, at, file_size);
+      if (!end) {
+        throw Hdf5Error(path_ + ": the texts at byte " + std::to_string(at) + " are damaged");
       }
-      at = bytes.find(kSignature, next);
+      const std::uint64_t next = (*end + kAlignment - 1) / kAlignment * kAlignment;
+      at = find_collection(file, next, gap.end);
     }
   }
 }
