@@ -1,5 +1,5 @@
 // Leaves some SMs to the exchange: the kernels of a scope that size their grids by the number of
-// SMs size them for the rest. The soft form of a partition; the hard one is green_partition.hpp.
+// SMs size them for the rest.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "framework/cuda/green_partition.hpp"
+#include "tests/gpu/green_partition.hpp"
 
 #include <string>
 

@@ -1,4 +1,5 @@
-// The hard form of an SM partition: two streams whose kernels never run on the same SM.
+// The hard form of an SM partition: two streams whose kernels never run on the same SM. No policy
+// has it yet: the test says what it would give.
 #pragma once
 
 #include <utility>
@@ -6,7 +7,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
-#include "framework/cuda/sm_split.hpp"
+#include "tests/gpu/sm_split.hpp"
 
 namespace dovetail {
 
