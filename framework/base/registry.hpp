@@ -18,12 +18,13 @@ struct Description {
   std::string summary;
 };
 
-/// Joins names as "a, b, c", for messages that say what is allowed.
+/// Joins names as "a, b, c", for messages that say what is allowed; printable, as names may come
+/// from damaged files.
 template <class Range>
 std::string join_names(const Range& names, const std::string& separator = ", ") {
   std::string text;
   for (const auto& name : names) {
-    text += (text.empty() ? "" : separator) + std::string(name);
+    text += (text.empty() ? "" : separator) + printable(name, std::string::npos);
   }
   return text;
 }

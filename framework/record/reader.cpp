@@ -5,6 +5,7 @@
 #include <span>
 
 #include "framework/base/check.hpp"
+#include "framework/base/text.hpp"
 #include "framework/record/half.hpp"
 #include "framework/record/reader_check.hpp"
 
@@ -47,7 +48,7 @@ constexpr DType dtype_for<double>() {
 
 std::vector<std::int32_t> parse_waits(const std::string& text, const std::string& where) {
   const auto refuse = [&] {
-    throw InputError(where + ": waits '" + text + "' is not a list of indices");
+    throw InputError(where + ": waits '" + printable(text) + "' is not a list of indices");
   };
   std::vector<std::int32_t> waits;
   std::size_t start = 0;

@@ -7,6 +7,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/text.hpp"
 #include "framework/record/rank_clock.hpp"
 
 namespace dovetail {
@@ -113,7 +114,8 @@ RunStatus parse_run_status(const std::string& text, const std::string& file) {
   if (const auto status = parse<RunStatus>(text)) {
     return *status;
   }
-  throw InputError(file + ": status '" + text + "' is none of " + join_names(names<RunStatus>()));
+  throw InputError(file + ": status '" + printable(text) + "' is none of " +
+                   join_names(names<RunStatus>()));
 }
 
 std::vector<DatasetSpec> rank_file_datasets(const RankFileSpec& spec) {

@@ -49,6 +49,11 @@ TEST(Types, NamesRoundTrip) {
   EXPECT_EQ(size_of(DType::int64), 8U);
 }
 
+TEST(JoinNames, AreReadableWhateverAFileHasForNames) {
+  EXPECT_EQ(join_names(std::vector<std::string>{"a\x01", std::string(300, 'b'), "\xff"}),
+            "a?, " + std::string(300, 'b') + ", ?");
+}
+
 TEST(Registry, ErrorListsKnownNames) {
   Registry<int> registry("policy");
   registry.add("sequential", "one after the other", 1);

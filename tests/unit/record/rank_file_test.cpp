@@ -333,6 +333,10 @@ TEST_F(BrokenFile, IsRefusedWithItsPlace) {
                     file.update_attribute("/", {"status", std::string("done")});
                   }),
                   "status 'done' is none of running, complete, failed, invalid"));
+  EXPECT_TRUE(has(refused([](auto& file) {
+                    file.update_attribute("/", {"status", std::string("d\x01ne\xff")});
+                  }),
+                  "status 'd?ne?' is none of"));
   EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kStepNs); }),
                   "/timing/step_ns: no such dataset"));
   EXPECT_TRUE(has(refused([](auto& file) { file.remove(path::kTraffic); }), "/traffic: missing"));
@@ -460,6 +464,7 @@ TEST(RankFile, MalformedScheduleIsRefused) {
     EXPECT_EQ(refused(waits),
               path.string() + ": /schedule/0: waits '" + waits + "' is not a list of indices");
   }
+  EXPECT_EQ(refused("0\x01"), path.string() + ": /schedule/0: waits '0?' is not a list of indices");
   EXPECT_EQ(refused("3,15"), path.string() + ": /schedule/0: waits for op 15; allowed: 0 to 14");
   EXPECT_EQ(refused("3", 1024), path.string() + ": /schedule/0: group 1024; allowed: -1 to 1023");
   EXPECT_EQ(refused("3", -2), path.string() + ": /schedule/0: group -2; allowed: -1 to 1023");

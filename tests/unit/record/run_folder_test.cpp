@@ -140,6 +140,8 @@ TEST(PolicyFolder, ContradictionsAreRefused) {
   auto other = full_spec(1, 2);
   other.policy = "sequential";
   EXPECT_TRUE(contains(refused(1, other), "policy 'sequential' differs from 'dual_batch'"));
+  other.policy = "dual\x02";
+  EXPECT_TRUE(contains(refused(1, other), "policy 'dual?' differs from 'dual_batch'"));
 }
 
 TEST(PolicyFolder, FoldersWithoutRankFilesAreRefused) {
