@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""How often a run claims a difference between equal policies on this machine.
+"""How often a run claims a difference on this machine: between equal policies, or between two that differ a little.
 
-equal_policies.py [--runs 10] [--pairs 5] [--ranks 2] [--set KEY=VALUE]...
+equal_policies.py [--runs 10] [--pairs 5] [--ranks 2] [--first 'KEY: VALUE, ...'] [--second 'KEY: VALUE, ...'] [--set KEY=VALUE]...
 
-Runs an experiment of copies of one policy and compares them in pairs that share nothing. DOVETAIL_BIN names the
+Runs an experiment of copies of one policy (--first) and compares them in pairs that share nothing. DOVETAIL_BIN names the
 executable, DOVETAIL_MPIRUN the launch line. Prints the speed-up and the interval of each pair, and the share of pairs
-whose interval leaves out 1: 5 of 100 where intervals are as wide as they should be.
+whose interval leaves out 1: 5 of 100 where intervals are as wide as they should be. With --second the other one of each
+pair is another policy: then the claims should be many, and all on the side of the speed-up over all pairs.
 """
 import argparse
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,13 +37,16 @@ def main():
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=5, help="of each run")
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--first", default="schedule: sequential", help="keys of the first policy of each pair")
+    parser.add_argument("--second", help="keys of the other one; without it they are equal")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the experiment")
     options = parser.parse_args()
     binary = os.environ.get("DOVETAIL_BIN", str(TOP / "build/bin/dovetail"))
     launch = shlex.split(os.environ.get("DOVETAIL_MPIRUN", "mpirun"))
     names = [f"copy_{i}" for i in range(2 * options.pairs)]
-    policies = ", ".join(f"{{name: {name}, schedule: sequential}}" for name in names)
-    claims = compared = 0
+    keys = (options.first, options.second or options.first)
+    policies = ", ".join(f"{{name: {name}, {keys[i % 2]}}}" for i, name in enumerate(names))
+    claims, speed_ups = [], []
     with tempfile.TemporaryDirectory() as folder:
         for run in range(options.runs):
             path, out = Path(folder) / "experiment.yaml", Path(folder) / f"run-{run}"
@@ -56,9 +61,16 @@ def main():
                     sys.exit("no interval: too few rounds and steps")
                 low, high = policy["speed_up_interval"]
                 claimed = not low <= 1 <= high
-                claims, compared = claims + claimed, compared + 1
+                speed_ups.append(policy["speed_up"])
+                if claimed:
+                    claims.append(policy["speed_up"])
                 print(f"run {run}, {second} over {first}: {policy['speed_up']:.3f} ({low:.3f} to {high:.3f}){' claimed' if claimed else ''}", flush=True)
-    print(f"{claims} of {compared} comparisons of equal policies claim a difference")
+    if options.second is None:
+        print(f"{len(claims)} of {len(speed_ups)} comparisons of equal policies claim a difference")
+        return
+    middle = statistics.median(speed_ups)
+    wrong = sum((claim > 1) != (middle > 1) for claim in claims)
+    print(f"median speed-up {middle:.4f}; {len(claims)} of {len(speed_ups)} comparisons claim a difference, {wrong} of them on the other side of 1")
 
 
 if __name__ == "__main__":
