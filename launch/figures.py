@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 
 NO_LINK = "none"
 COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#cc3311", "#777777"]  # of ubatches and of series
-TERMS = {"compute": "#4477aa", "split_tax": "#ccbb44", "sms_left_out": "#999933", "launch_gaps": "#88ccee", "contention": "#aa3377", "exposed_moving": "#ee7733", "exposed_waiting": "#cc3311",
+TERMS = {"compute": "#4477aa", "split_tax": "#ccbb44", "sms_left_out": "#999933", "launch_gaps": "#88ccee", "contention": "#aa3377", "after_exchange": "#dd99bb",
+         "exposed_moving": "#ee7733", "exposed_waiting": "#cc3311",
          "hand_off": "#228833", "launch": "#66ccee", "other_idle": "#777777", "recording": "#dddddd", "timed_vs_profiled": "#aaaaaa", "unexplained": "#bbbbbb"}
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "dovetail", "font.size": 9, "font.sans-serif": ["DejaVu Sans"]}
 

@@ -94,6 +94,7 @@ Json to_json(const PolicyMetrics& metrics) {
         {"sms_left_out", json_number(terms.sms_left_out)},
         {"launch_gaps", json_number(terms.launch_gaps)},
         {"contention", terms.contention},
+        {"after_exchange", terms.after_exchange},
         {"exposed_moving", terms.exposed_moving},
         {"exposed_waiting", terms.exposed_waiting},
         {"hand_off", terms.hand_off},

@@ -129,8 +129,8 @@ std::string term_lines(const CompareReport& report) {
   std::string text;
   if (!unexplained.empty()) {
     text += "Unexplained is " + unexplained +
-            ": so much longer (below 0: shorter) ops with no exchange beside them take than in the "
-            "compute-only pass\n";
+            ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take than "
+            "in the compute-only pass\n";
   }
   if (!recording.empty()) {
     text += "Recording adds " + recording + " to profiled steps\n";

@@ -171,6 +171,7 @@ std::string term_table(const CompareReport& report, std::size_t width) {
          ms_or_dash(terms.sms_left_out),
          ms_or_dash(terms.launch_gaps),
          format_ms(terms.contention),
+         format_ms(terms.after_exchange),
          format_ms(terms.exposed_moving),
          format_ms(terms.exposed_waiting),
          format_ms(terms.hand_off),

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "framework/base/check.hpp"
+#include "framework/compare/near_exchange.hpp"
 
 namespace dovetail {
 namespace {
@@ -146,10 +147,6 @@ std::int64_t longer_than_alone(const RankProfile& rank, std::size_t op) {
          held_length(rank.ops_gated, rank.ops_compute_only, op);
 }
 
-bool is_beside(const Interval& op, const IntervalSet& other) {
-  return IntervalSet({op}).intersected(other).length_ns() > 0;
-}
-
 /// True where at least half of `op` lies in `beside`.
 bool mostly_beside(const Interval& op, const IntervalSet& beside) {
   const std::int64_t shared = IntervalSet({op}).intersected(beside).length_ns();
@@ -161,14 +158,15 @@ void account_contention(const StepProfile& profile,
                         const PassSets& full,
                         const PassSets& comm_only,
                         RankMetrics& metrics) {
-  const IntervalSet exchange = full.moving.united(full.waiting);
+  const auto near = near_exchange(profile.is_exchange, rank.ops);
   for (std::size_t i = 0; i < rank.ops.size(); ++i) {
     if (!ran(rank.ops[i])) {
       continue;
     }
     if (!profile.is_exchange[i]) {
-      if (ran(rank.ops_compute_only[i]) && is_beside(rank.ops[i], exchange)) {
-        metrics.contention_ns += longer_than_alone(rank, i);
+      if (ran(rank.ops_compute_only[i]) && near[i] != NearExchange::no) {
+        (near[i] == NearExchange::beside ? metrics.contention_ns : metrics.after_exchange_ns) +=
+            longer_than_alone(rank, i);
       }
       if (ran(rank.ops_compute_only[i]) && mostly_beside(rank.ops[i], full.moving)) {
         metrics.overlapped_compute_ns += held_length(rank.ops_full_gated, rank.ops, i);
@@ -282,18 +280,11 @@ std::map<std::string, std::int64_t> differences_by_phase(const StepProfile& prof
                                                          std::size_t rank) {
   check_sizes(profile);
   const RankProfile& own = profile.ranks.at(rank);
-  std::vector<Interval> exchanges;
-  for (std::size_t i = 0; i < own.ops.size(); ++i) {
-    if (profile.is_exchange[i] && ran(own.ops[i])) {
-      exchanges.push_back(own.ops[i]);
-    }
-  }
-  const IntervalSet exchange(std::move(exchanges));
+  const auto near = near_exchange(profile.is_exchange, own.ops);
   std::map<std::string, std::int64_t> differences;
   for (std::size_t i = 0; i < profile.phases.size(); ++i) {
-    const Interval& alone = own.ops_compute_only[i];
-    if (!profile.is_exchange[i] && ran(own.ops[i]) && ran(alone) &&
-        !is_beside(own.ops[i], exchange)) {
+    if (!profile.is_exchange[i] && ran(own.ops[i]) && ran(own.ops_compute_only[i]) &&
+        near[i] == NearExchange::no) {
       differences[profile.phases[i]] += longer_than_alone(own, i);
     }
   }

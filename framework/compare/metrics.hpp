@@ -28,9 +28,11 @@
 //   N            = A - SMs left out: compute on all SMs, kernel behind kernel
 //   compute      = N of the baseline,  split tax = N - N of the baseline
 //   contention   = over the ops beside which an exchange runs: full pass - compute-only, both held
-//   |C| = compute + split tax + SMs left out + launch gaps + contention + D
-// D is what ops beside which no exchange of their rank runs take longer in the full pass than in
-// the compute-only pass, both held, and what ops overlap one another.
+//   after exchange = the same over the ops that begin when an exchange has just ended: their rows
+//                  and weights have left the caches, a core has slept
+//   |C| = compute + split tax + SMs left out + launch gaps + contention + after exchange + D
+// D is what all other ops take longer in the full pass than in the compute-only pass, both held,
+// and what ops overlap one another.
 //
 // Profiled steps differ from the timed ones. With U, the steps that are run in full beside the
 // profiled ones without times of ops (means of the slowest ranks, as W is):
@@ -110,7 +112,8 @@ struct RankMetrics {
   std::int64_t launch_ns = 0;
   std::int64_t other_idle_ns = 0;
 
-  std::int64_t contention_ns = 0;    ///< what ops beside exchange take longer than alone
+  std::int64_t contention_ns = 0;      ///< what ops beside exchange take longer than alone
+  std::int64_t after_exchange_ns = 0;  ///< likewise ops behind one
   std::int64_t compute_only_ns = 0;  ///< busy time of the compute-only pass
   std::int64_t sms_left_out_ns = 0;
   std::int64_t launch_gaps_ns = 0;        ///< in the full pass, of the ops that were held
@@ -134,8 +137,8 @@ struct RankMetrics {
   }
 };
 
-/// What ops beside which no exchange of the rank runs take longer in the full pass than alone, by
-/// phase; empty where phases are not known.
+/// What ops neither beside nor behind an exchange of the rank take longer in the full pass than
+/// alone, by phase; empty where phases are not known.
 std::map<std::string, std::int64_t> differences_by_phase(const StepProfile& profile,
                                                          std::size_t rank);
 
@@ -156,6 +159,7 @@ struct Decomposition {
   std::optional<double> sms_left_out;
   std::optional<double> launch_gaps;
   double contention = 0;  ///< negative where ops were faster beside the exchange
+  double after_exchange = 0;
   double exposed_moving = 0;
   double exposed_waiting = 0;
   double hand_off = 0;
@@ -196,8 +200,8 @@ struct PolicyMetrics {
   std::vector<RankMetrics> mean_of_rank;         ///< per rank, over the profiled steps
   std::int64_t num_held = 0;                     ///< ops of gated passes, all ranks and steps
   std::int64_t num_not_held = 0;                 ///< of which the launch gaps are not known
-  /// What ops with no exchange beside them take longer than alone, by phase: mean of the slowest
-  /// rank. Empty where phases are not known.
+  /// What ops neither beside nor behind an exchange take longer than alone, by phase: mean of the
+  /// slowest rank. Empty where phases are not known.
   std::map<std::string, double> unexplained_by_phase_ns;
 };
 

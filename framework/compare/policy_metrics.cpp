@@ -25,6 +25,7 @@ constexpr std::array kFields = {&RankMetrics::step_ns,
                                 &RankMetrics::launch_ns,
                                 &RankMetrics::other_idle_ns,
                                 &RankMetrics::contention_ns,
+                                &RankMetrics::after_exchange_ns,
                                 &RankMetrics::compute_only_ns,
                                 &RankMetrics::sms_left_out_ns,
                                 &RankMetrics::launch_gaps_ns,
@@ -61,6 +62,7 @@ void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* ba
   *sum.sms_left_out += static_cast<double>(rank.sms_left_out_ns);
   *sum.launch_gaps += static_cast<double>(rank.launch_gaps_ns);
   sum.contention += static_cast<double>(rank.contention_ns);
+  sum.after_exchange += static_cast<double>(rank.after_exchange_ns);
   sum.profiled += static_cast<double>(rank.step_ns);
   sum.exposed_moving += static_cast<double>(rank.exposed_moving_ns);
   sum.exposed_waiting += static_cast<double>(rank.exposed_waiting_ns);
@@ -77,6 +79,7 @@ void divide(Decomposition& sum, double count) {
                        &*sum.sms_left_out,
                        &*sum.launch_gaps,
                        &sum.contention,
+                       &sum.after_exchange,
                        &sum.profiled,
                        &sum.unrecorded,
                        &sum.exposed_moving,
@@ -162,7 +165,7 @@ void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
 
 double Decomposition::explained() const {
   return compute + split_tax + sms_left_out.value_or(0) + launch_gaps.value_or(0) + contention +
-         exposed_moving + exposed_waiting + hand_off + launch + other_idle + recording.value_or(0) +
+         after_exchange + exposed_moving + exposed_waiting + hand_off + launch + other_idle + recording.value_or(0) +
          timed_vs_profiled;
 }
 

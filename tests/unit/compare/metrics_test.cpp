@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -303,25 +304,42 @@ std::int64_t held(const std::vector<Interval>& held,
   return op.end_ns - op.start_ns;
 }
 
-/// What ops take longer than alone beside which any exchange op of the rank runs.
-std::int64_t contention_of(const StepProfile& profile, const RankProfile& rank) {
+/// What ops take longer than alone: `first` beside which any exchange op of the rank runs, `second`
+/// others, of which any exchange has ended behind the start of each compute op before them.
+std::pair<std::int64_t, std::int64_t> near_exchange_of(const StepProfile& profile,
+                                                       const RankProfile& rank) {
   const auto has_run = [](const Interval& op) { return op.start_ns >= 0 && op.end_ns >= 0; };
-  std::int64_t contention = 0;
+  const auto earlier = [&](std::size_t one, std::size_t other) {
+    return std::pair(rank.ops[one].start_ns, one) < std::pair(rank.ops[other].start_ns, other);
+  };
+  std::pair<std::int64_t, std::int64_t> longer = {0, 0};
   for (std::size_t i = 0; i < rank.ops.size(); ++i) {
     const auto& op = rank.ops[i];
-    const auto& alone = rank.ops_compute_only[i];
+    if (profile.is_exchange[i] || !has_run(op) || !has_run(rank.ops_compute_only[i])) {
+      continue;
+    }
     bool is_beside = false;
+    bool is_after = false;
     for (std::size_t j = 0; j < rank.ops.size(); ++j) {
       const auto& other = rank.ops[j];
-      is_beside |= profile.is_exchange[j] && has_run(other) &&
-                   std::min(op.end_ns, other.end_ns) > std::max(op.start_ns, other.start_ns);
+      if (!profile.is_exchange[j] || !has_run(other)) {
+        continue;
+      }
+      is_beside |= std::min(op.end_ns, other.end_ns) > std::max(op.start_ns, other.start_ns);
+      bool ended_since = other.end_ns <= op.start_ns;
+      for (std::size_t k = 0; k < rank.ops.size(); ++k) {
+        if (!profile.is_exchange[k] && has_run(rank.ops[k]) && earlier(k, i)) {
+          ended_since &= other.end_ns > rank.ops[k].start_ns;
+        }
+      }
+      is_after |= ended_since;
     }
-    if (!profile.is_exchange[i] && has_run(op) && has_run(alone) && is_beside) {
-      contention +=
-          held(rank.ops_full_gated, rank.ops, i) - held(rank.ops_gated, rank.ops_compute_only, i);
-    }
+    const auto ns =
+        held(rank.ops_full_gated, rank.ops, i) - held(rank.ops_gated, rank.ops_compute_only, i);
+    longer.first += is_beside ? ns : 0;
+    longer.second += !is_beside && is_after ? ns : 0;
   }
-  return contention;
+  return longer;
 }
 
 TEST(RankMetrics, AgreeWithCountingEveryNanosecondOnRandomTimelines) {
@@ -344,7 +362,8 @@ TEST(RankMetrics, AgreeWithCountingEveryNanosecondOnRandomTimelines) {
       ASSERT_EQ(got.hand_off_ns, want.hand_off_ns);
       ASSERT_EQ(got.launch_ns, want.launch_ns);
       ASSERT_EQ(got.other_idle_ns, want.other_idle_ns);
-      ASSERT_EQ(got.contention_ns, contention_of(profile, profile.ranks[r]));
+      ASSERT_EQ(std::pair(got.contention_ns, got.after_exchange_ns),
+                near_exchange_of(profile, profile.ranks[r]));
       ASSERT_EQ(got.step_ns,
                 got.compute_ns + got.exposed_moving_ns + got.exposed_waiting_ns + got.hand_off_ns +
                     got.launch_ns + got.other_idle_ns);
@@ -353,7 +372,7 @@ TEST(RankMetrics, AgreeWithCountingEveryNanosecondOnRandomTimelines) {
 }
 
 /// Counted by nanosecond: compute of the slowest rank less its compute-only pass, both without
-/// their gaps, and contention.
+/// their gaps, and what ops near an exchange take longer.
 double unexplained_of(const std::vector<StepProfile>& profiles) {
   double sum = 0;
   for (const StepProfile& profile : profiles) {
@@ -377,9 +396,10 @@ double unexplained_of(const std::vector<StepProfile>& profiles) {
       };
       gaps += gap(rank.ops, rank.ops_full_gated) - gap(rank.ops_compute_only, rank.ops_gated);
     }
+    const auto near = near_exchange_of(profile, rank);
     sum += static_cast<double>(by_nanosecond(profile, rank).compute_ns -
-                               by_nanosecond(profile, alone).compute_ns - gaps -
-                               contention_of(profile, rank));
+                               by_nanosecond(profile, alone).compute_ns - gaps - near.first -
+                               near.second);
   }
   return sum / static_cast<double>(profiles.size());
 }
