@@ -23,11 +23,8 @@ int num_rounds(int asked, int variants, std::span<const int> iterations, int mos
   return std::clamp(fewest / (kTurnsOfARound * variants), 1, most_unasked);
 }
 
-int rounds_of_run(const ExecutionConfig& execution,
-                  int variants,
-                  std::span<const int> iterations,
-                  bool on_gpu) {
-  return num_rounds(execution.rounds == 0 && on_gpu ? 1 : execution.rounds,
+int rounds_of_run(const ExecutionConfig& execution, int variants, std::span<const int> iterations) {
+  return num_rounds(execution.rounds,
                     variants,
                     iterations,
                     execution.precision > 0 ? kMostRoundsToEnd : kMostRoundsUnasked);

@@ -84,8 +84,7 @@ class PolicyLoop {
       iterations.push_back(one.choice.policy.execution.iterations);
     }
     stop_.emplace(setup_.run, experiment.execution.precision, measured_.size());
-    rounds_.count =
-        rounds_of_run(experiment.execution, variants, iterations, setup_.device.is_gpu());
+    rounds_.count = rounds_of_run(experiment.execution, variants, iterations);
     rounds_.began_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                            std::chrono::system_clock::now().time_since_epoch())
                            .count();

@@ -32,18 +32,14 @@ TEST(Rounds, ARunThatMayEndEarlyHasMore) {
   EXPECT_EQ(num_rounds(7, 1, std::vector{200}, kMostRoundsToEnd), 7);
 }
 
-TEST(Rounds, OfARunAreOneOnAGpuUnlessAskedFor) {
+TEST(Rounds, OfARunAreAsItsKeysSay) {
   ExecutionConfig execution;
-  const auto count = [&](bool on_gpu) {
-    return rounds_of_run(execution, 1, std::vector{100, 200}, on_gpu);
-  };
-  EXPECT_EQ(count(false), 5);
-  EXPECT_EQ(count(true), 1);
+  const auto count = [&] { return rounds_of_run(execution, 1, std::vector{100, 200}); };
+  EXPECT_EQ(count(), 5);
   execution.precision = 0.01;
-  EXPECT_EQ(count(false), 20);
-  EXPECT_EQ(count(true), 1);
+  EXPECT_EQ(count(), 20);
   execution.rounds = 8;
-  EXPECT_EQ(count(true), 8);
+  EXPECT_EQ(count(), 8);
 }
 
 TEST(Rounds, LooksComeAfterEachTenthMore) {
