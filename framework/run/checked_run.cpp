@@ -50,8 +50,7 @@ bool has_rounds(const CheckedRun& run) {
   for (const auto& policy : run.experiment.policies) {
     iterations.push_back(policy.execution.iterations);
   }
-  return rounds_of_run(
-             run.experiment.execution, run.experiment.workload.variants, iterations) > 1;
+  return rounds_of_run(run.experiment.execution, run.experiment.workload.variants, iterations) > 1;
 }
 
 /// Of the KV caches that are there at a time, those of `first` up to `last`, which share one where

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 #include <c10/core/InferenceMode.h>
 
@@ -57,9 +58,9 @@ void ModelStep::begin(StepWork work, PassKind pass, bool keep_plans, bool poison
   }
   const auto num_plans = static_cast<std::size_t>(model_.shape().num_layers()) * ubatches_.size();
   if (keep_plans_) {
-    plans_.assign(num_plans, nullptr);
+    kept_routes_.assign(num_plans, {});
   }
-  DOVETAIL_CHECK(pass == PassKind::full || plans_.size() == num_plans,
+  DOVETAIL_CHECK(pass == PassKind::full || kept_routes_.size() == num_plans,
                  "a pass without routing or without an exchange needs the plans of a full one");
 }
 
@@ -167,43 +168,56 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
                           : at::Tensor();
   model_.route(op.layer, state, replay);
   const auto num_experts = model_.dims().num_experts;
+  const auto keep = [&](const at::Tensor& kept, const at::Tensor& rows) {
+    if (kept.defined()) {
+      (pass_ == PassKind::compute_only ? at::empty(rows.sizes(), kept.options())
+                                       : kept.select(0, op.layer).narrow(0, start, count))
+          .copy_(rows);
+    }
+  };
+  const auto keep_all = [&] {
+    keep(outputs_->expert_ids, state.expert_ids);
+    keep(outputs_->natural_ids, state.natural_ids);
+    keep(outputs_->router_logits, state.router_logits);
+    keep(outputs_->router_scores, state.router_scores);
+  };
   if (auto* fault = data_fault_at(op.layer, op.ubatch, Phase::route)) {
     state.moe_input = fault->changed_rows(state.moe_input);
     fault->change_routing(state, num_experts);
   }
   if (pass_ == PassKind::compute_only) {
     // Without the wire the hidden states are not the real ones, so their routing would not be,
-    // either.
-    exchange_.plans().prepare_again(op.ubatch, state.moe_input, plan(op));
+    // either. All else is as in the full pass, so that what takes longer there is the wire's doing.
+    const auto& kept = kept_route(op);
+    exchange_.plans().prepare_again(op.ubatch,
+                                    {.hidden = state.moe_input,
+                                     .expert_ids = kept.expert_ids,
+                                     .weights = kept.weights,
+                                     .layer = op.layer,
+                                     .num_groups = num_groups_},
+                                    kept.plan);
+    keep_all();
     return;
   }
   auto* fault = data_fault_at(op.layer, op.ubatch, Phase::dispatch);
-  exchange_.prepare(
-      op.ubatch,
-      {.hidden = state.moe_input,
-       .expert_ids = fault != nullptr ? fault->changed_experts(state.expert_ids, num_experts)
-                                      : state.expert_ids,
-       .weights = state.weights,
-       .layer = op.layer,
-       .num_groups = num_groups_});
+  const auto expert_ids =
+      fault != nullptr ? fault->changed_experts(state.expert_ids, num_experts) : state.expert_ids;
+  exchange_.prepare(op.ubatch,
+                    {.hidden = state.moe_input,
+                     .expert_ids = expert_ids,
+                     .weights = state.weights,
+                     .layer = op.layer,
+                     .num_groups = num_groups_});
   if (keep_plans_) {
-    plan(op) = exchange_.plans().plan(op.ubatch);
+    kept_route(op) = {exchange_.plans().plan(op.ubatch), expert_ids.clone(), state.weights.clone()};
   }
-  const auto keep = [&](at::Tensor& kept, const at::Tensor& rows) {
-    if (kept.defined()) {
-      kept.select(0, op.layer).narrow(0, start, count).copy_(rows);
-    }
-  };
-  keep(outputs_->expert_ids, state.expert_ids);
-  keep(outputs_->natural_ids, state.natural_ids);
-  keep(outputs_->router_logits, state.router_logits);
-  keep(outputs_->router_scores, state.router_scores);
+  keep_all();
 }
 
 /// `fault` may be null.
 void ModelStep::exchange(const Op& op, DataFault* fault) {
   if (pass_ == PassKind::comm_only) {
-    exchange_.plans().adopt(op.ubatch, plan(op));
+    exchange_.plans().adopt(op.ubatch, kept_route(op).plan);
   }
   const bool is_here = fault != nullptr && fault->is_at(op);
   if (is_here) {
@@ -291,12 +305,12 @@ void ModelStep::logits(const Ubatch& ubatch, const at::Tensor& normed) {
 void ModelStep::add_tokens_per_expert(std::span<std::int64_t> counts) const {
   const auto num_layers = static_cast<std::size_t>(model_.shape().num_layers());
   const auto num_experts = counts.size() / num_layers;
-  for (std::size_t i = 0; i < plans_.size(); ++i) {
-    if (plans_[i] == nullptr) {
+  for (std::size_t i = 0; i < kept_routes_.size(); ++i) {
+    if (kept_routes_[i].plan == nullptr) {
       continue;
     }
     const auto layer = i / ubatches_.size();
-    const auto own = plans_[i]->tokens_per_expert();
+    const auto own = kept_routes_[i].plan->tokens_per_expert();
     DOVETAIL_CHECK_EQ(own.size(), num_experts);
     for (std::size_t expert = 0; expert < num_experts; ++expert) {
       counts[layer * num_experts + expert] += own[expert];
@@ -304,10 +318,10 @@ void ModelStep::add_tokens_per_expert(std::span<std::int64_t> counts) const {
   }
 }
 
-std::shared_ptr<ExchangePlan>& ModelStep::plan(const Op& op) {
+ModelStep::KeptRoute& ModelStep::kept_route(const Op& op) {
   const auto index =
       static_cast<std::size_t>(op.layer) * ubatches_.size() + static_cast<std::size_t>(op.ubatch);
-  return plans_.at(index);
+  return kept_routes_.at(index);
 }
 
 }  // namespace dovetail

@@ -79,6 +79,14 @@ class ModelStep final : public StepBody {
     at::Tensor roundings;     ///< of the RoundingMeter
   };
 
+  /// For passes without the exchange, or with nothing else: what the exchange made of a routing,
+  /// and of which.
+  struct KeptRoute {
+    std::shared_ptr<ExchangePlan> plan;
+    at::Tensor expert_ids;
+    at::Tensor weights;
+  };
+
   void run_phase(const Op& op, DataFault* fault);
   void route(const Op& op, Ubatch& ubatch);
   void exchange(const Op& op, DataFault* fault);
@@ -88,7 +96,7 @@ class ModelStep final : public StepBody {
   void output(int index, Ubatch& ubatch);
   void logits(const Ubatch& ubatch, const at::Tensor& normed);
   void keep_layer(int layer, const Ubatch& ubatch);
-  std::shared_ptr<ExchangePlan>& plan(const Op& op);
+  KeptRoute& kept_route(const Op& op);
 
   bool counts_roundings() const { return keep_plans_ || poison_received_; }
 
@@ -106,7 +114,7 @@ class ModelStep final : public StepBody {
   int num_groups_ = 1;
   at::Tensor replay_ids_;
   std::vector<Ubatch> ubatches_;
-  std::vector<std::shared_ptr<ExchangePlan>> plans_;  ///< [layer, ubatch]
+  std::vector<KeptRoute> kept_routes_;  ///< [layer, ubatch]
   RoundingMeter rounding_meter_;
 };
 

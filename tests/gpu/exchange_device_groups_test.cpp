@@ -118,7 +118,7 @@ TEST_P(DeviceExchangeInGroups, PlansKeepTheirGroups) {
   const auto traffic = exchange->meter().traffic();
   poison(*exchange, made, kMaxTokens);
 
-  exchange->plans().prepare_again(0, in.hidden, plan);
+  exchange->plans().prepare_again(0, in, plan);
   dispatch();
   compute();
   combine();
@@ -131,7 +131,7 @@ TEST_P(DeviceExchangeInGroups, PlansKeepTheirGroups) {
   const auto wire = exchange->meter().traffic();
   EXPECT_EQ(wire.dispatch_wire_bytes, traffic.dispatch_wire_bytes);
   EXPECT_EQ(wire.combine_received_bytes, traffic.combine_received_bytes);
-  exchange->plans().prepare_again(0, in.hidden, plan);
+  exchange->plans().prepare_again(0, in, plan);
   compute();
   EXPECT_EQ(exchange->finish(0).sizes(), output.sizes());
   EXPECT_EQ(exchange->meter().traffic().combine_wire_bytes, wire.combine_wire_bytes);

@@ -35,7 +35,7 @@ TEST_P(DeviceExchange, PlanRunsAgainWithOtherRows) {
     }
   }
   for (const int ubatch : {1, 0, 1}) {
-    exchange->plans().prepare_again(ubatch, to_tensors(batch, group_.rank).hidden, plan);
+    exchange->plans().prepare_again(ubatch, to_tensors(batch, group_.rank), plan);
     exchange->dispatch(ubatch, 0);
     const auto rows = exchange->arrange(ubatch, 0);
     EXPECT_EQ(join_problems(check_expert_rows(batch, group_.rank, rows)), "");
@@ -76,7 +76,7 @@ TEST_P(DeviceExchange, AdoptedPlanRunsEitherLaneAlone) {
   }
   const auto wire = other->meter().traffic();
   EXPECT_EQ(wire.dispatch_wire_bytes > 0, group_.size > 1);
-  other->plans().prepare_again(0, tensors.hidden, plan);
+  other->plans().prepare_again(0, tensors, plan);
   const auto rows = other->arrange(0, 0);
   EXPECT_EQ(rows.rows.sizes(), full.rows.sizes());
   EXPECT_TRUE(rows.offsets.equal(full.offsets));
@@ -148,7 +148,7 @@ TEST_P(DeviceExchange, StaleRowsAreSeenOncePoisoned) {
   std::shared_ptr<ExchangePlan> plan;
   const auto pass = [&](bool again, bool dispatches, bool combines) {
     if (again) {
-      exchange->plans().prepare_again(0, in.hidden, plan);
+      exchange->plans().prepare_again(0, in, plan);
     } else {
       exchange->prepare(0, in);
       plan = exchange->plans().plan(0);

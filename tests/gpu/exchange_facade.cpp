@@ -204,12 +204,16 @@ std::shared_ptr<ExchangePlan> ExchangeFacade::plan(int ubatch) {
 }
 
 void ExchangeFacade::prepare_again(int ubatch,
-                                   const at::Tensor& hidden,
+                                   const RoutedTokens& tokens,
                                    std::shared_ptr<ExchangePlan> plan) {
   const c10::cuda::CUDAStreamGuard guard(lanes_.compute);
   auto& mine = slot(ubatch);
-  mine.alive = {to_gpu(hidden)};
-  inner_->plans().prepare_again(ubatch, mine.alive[0], std::move(plan));
+  mine.alive = {to_gpu(tokens.hidden), to_gpu(tokens.expert_ids), to_gpu(tokens.weights)};
+  auto there = tokens;
+  there.hidden = mine.alive[0];
+  there.expert_ids = mine.alive[1];
+  there.weights = mine.alive[2];
+  inner_->plans().prepare_again(ubatch, there, std::move(plan));
   mine.prepared.record(lanes_.compute);
 }
 

@@ -102,7 +102,7 @@ class ExchangeFacade final : public Exchange, private ExchangePlans, private Ste
  private:
   std::shared_ptr<ExchangePlan> plan(int ubatch) override;
   void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
+                     const RoutedTokens& tokens,
                      std::shared_ptr<ExchangePlan> plan) override;
   void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
   void begin_step(std::span<const std::int64_t> max_tokens, int comm_sms) override;

@@ -53,12 +53,12 @@ TEST(ReceivedPoison, AStaleBufferIsSeen) {
     const auto exchange = group.make(kind, batch.shape);
     run_pass(*exchange, 0, batch, group.rank);
     const auto plan = exchange->plans().plan(0);
-    const auto hidden = to_tensors(batch, group.rank).hidden;
+    const auto in = to_tensors(batch, group.rank);
     const auto without = [&](Phase phase, bool poisons) {
       if (poisons) {
         poison_received(*exchange, 0, phase);
       }
-      exchange->plans().prepare_again(0, hidden, plan);
+      exchange->plans().prepare_again(0, in, plan);
       if (phase != Phase::dispatch) {
         exchange->dispatch(0, 0);
       }

@@ -9,6 +9,8 @@
 
 namespace dovetail {
 
+struct RoutedTokens;
+
 /// What a prepared ubatch's routing has decided: counts, permutations, received expert ids and
 /// weights. Passes that compute only, or exchange only, keep it to run the same exchange again.
 class ExchangePlan {
@@ -34,10 +36,12 @@ class ExchangePlans {
   /// arrange).
   virtual std::shared_ptr<ExchangePlan> plan(int ubatch) = 0;
 
-  /// As prepare, with the plan of an earlier step of the same batch. Packs the rows of `hidden`
-  /// [T, hidden] and exchanges no counts.
+  /// As prepare, with the plan of an earlier step of the same batch. Plans once more, packs the
+  /// rows of tokens.hidden and exchanges no counts, so that it takes as long as prepare does on this
+  /// rank alone. `tokens` but for the hidden states: those that the plan was made of (ContractError
+  /// for another number of them).
   virtual void prepare_again(int ubatch,
-                             const at::Tensor& hidden,
+                             const RoutedTokens& tokens,
                              std::shared_ptr<ExchangePlan> plan) = 0;
 
   /// Makes `plan` the ubatch's plan and its buffers as large as the plan says (contents

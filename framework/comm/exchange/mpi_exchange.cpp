@@ -140,8 +140,7 @@ void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   // It may drop what came before, but not counts that are on their way.
   DOVETAIL_CHECK(slot.counts.empty(),
                  where(ubatch, "prepare") + ": no dispatch has followed the last");
-  const auto num_choices =
-      static_cast<std::size_t>(check_tokens(tokens, shape_, at::kCPU) * shape_.top_k);
+  check_tokens(tokens, shape_, at::kCPU);
   DOVETAIL_CHECK(tokens.num_groups <= kMaxGroups, counted(tokens.num_groups, "group"));
 
   // Not prepared until all is well: a bad batch must not leave a half-made plan.
@@ -151,16 +150,22 @@ void MpiExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   if (!slot.plan || slot.plan.use_count() > 1) {
     slot.plan = std::make_shared<RoutingPlan>();
   }
-  plan_sends(shape_,
-             selection_,
-             {tokens.expert_ids.const_data_ptr<std::int64_t>(), num_choices},
-             {tokens.weights.const_data_ptr<float>(), num_choices},
-             tokens.num_groups,
-             *slot.plan);
+  plan_sends(tokens, *slot.plan);
   on_wire([&] { post_counts(ubatch, slot); });
   pack(slot, tokens.hidden);
   slot.progress.restart();
   slot.prepared = true;
+}
+
+void MpiExchange::plan_sends(const RoutedTokens& tokens, RoutingPlan& plan) const {
+  const auto num_choices =
+      static_cast<std::size_t>(check_tokens(tokens, shape_, at::kCPU) * shape_.top_k);
+  dovetail::plan_sends(shape_,
+                       selection_,
+                       {tokens.expert_ids.const_data_ptr<std::int64_t>(), num_choices},
+                       {tokens.weights.const_data_ptr<float>(), num_choices},
+                       tokens.num_groups,
+                       plan);
 }
 
 void MpiExchange::dispatch(int ubatch, int group) {

@@ -62,7 +62,7 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
   // ExchangePlans
   std::shared_ptr<ExchangePlan> plan(int ubatch) override;
   void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
+                     const RoutedTokens& tokens,
                      std::shared_ptr<ExchangePlan> plan) override;
   void adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) override;
 
@@ -70,6 +70,7 @@ class MpiExchange final : public Exchange, private ExchangePlans, private HostBu
   std::int64_t bytes() const override;
   std::vector<at::Tensor> received_rows(int ubatch, Phase phase, std::optional<int> group) override;
 
+  void plan_sends(const RoutedTokens& tokens, RoutingPlan& plan) const;
   Ubatch& slot_of(int ubatch, const char* call) const;
   Ubatch& enter(int ubatch, int group, Call call);
   std::string where(int ubatch, const char* call) const;

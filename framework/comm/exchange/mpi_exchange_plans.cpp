@@ -36,10 +36,12 @@ void MpiExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
 }
 
 void MpiExchange::prepare_again(int ubatch,
-                                const at::Tensor& hidden,
+                                const RoutedTokens& tokens,
                                 std::shared_ptr<ExchangePlan> plan) {
   adopt(ubatch, std::move(plan));
-  pack(state_->ubatches[index(ubatch)], hidden);
+  auto& slot = state_->ubatches[index(ubatch)];
+  plan_sends(tokens, slot.planned_again);
+  pack(slot, tokens.hidden);
 }
 
 }  // namespace dovetail

@@ -68,6 +68,7 @@ struct MpiExchange::Ubatch {
   Progress progress;
   bool adopted = false;  ///< the plan came complete: any call may follow
   std::shared_ptr<RoutingPlan> plan;
+  RoutingPlan planned_again;  ///< by prepare_again, which uses another one
   Arrangement arrangement;
 
   std::vector<std::int64_t> counts_out;

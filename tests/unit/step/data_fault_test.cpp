@@ -315,7 +315,7 @@ class Buffers final : public Exchange, private ExchangePlans, private HostBuffer
  private:
   std::shared_ptr<ExchangePlan> plan(int) override { return nullptr; }
 
-  void prepare_again(int, const at::Tensor&, std::shared_ptr<ExchangePlan>) override {}
+  void prepare_again(int, const RoutedTokens&, std::shared_ptr<ExchangePlan>) override {}
 
   void adopt(int, std::shared_ptr<ExchangePlan>) override {}
 

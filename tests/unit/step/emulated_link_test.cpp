@@ -56,7 +56,7 @@ class NotingExchange final : public Exchange, private ExchangePlans, private Hos
   std::shared_ptr<ExchangePlan> plan(int /*ubatch*/) override { return nullptr; }
 
   void prepare_again(int /*ubatch*/,
-                     const at::Tensor& /*hidden*/,
+                     const RoutedTokens& /*tokens*/,
                      std::shared_ptr<ExchangePlan> /*plan*/) override {}
 
   void adopt(int /*ubatch*/, std::shared_ptr<ExchangePlan> /*plan*/) override {}

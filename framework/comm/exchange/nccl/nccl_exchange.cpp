@@ -37,18 +37,7 @@ void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
   slot.num_groups = tokens.num_groups;
   slot.prepared = true;
   const auto stream = current_stream();
-  launch_scan({.expert_ids = tokens.expert_ids.const_data_ptr<std::int64_t>(),
-               .weights = tokens.weights.const_data_ptr<float>(),
-               .num_tokens = num_tokens,
-               .layout = slot.sizes.sender,
-               .sender = words_of(slot.sender),
-               .all_rows = kind_ == BlockKind::gather,
-               .capacity = slot.sizes.block.capacity,
-               .num_groups = tokens.num_groups,
-               .ubatch = ubatch,
-               .layer = tokens.layer,
-               .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))},
-              stream);
+  scan(ubatch, slot, tokens);
   if (slot.counted != nullptr) {
     check_cuda(cudaMemcpyAsync(slot.counted,
                                words_of(slot.sender),
@@ -62,6 +51,21 @@ void NcclExchange::prepare(int ubatch, const RoutedTokens& tokens) {
     }
   }
   pack(slot, tokens.hidden, words_of(slot.sender));
+}
+
+void NcclExchange::scan(int ubatch, const Ubatch& slot, const RoutedTokens& tokens) const {
+  launch_scan({.expert_ids = tokens.expert_ids.const_data_ptr<std::int64_t>(),
+               .weights = tokens.weights.const_data_ptr<float>(),
+               .num_tokens = slot.num_tokens,
+               .layout = slot.sizes.sender,
+               .sender = words_of(slot.sender),
+               .all_rows = kind_ == BlockKind::gather,
+               .capacity = slot.sizes.block.capacity,
+               .num_groups = tokens.num_groups,
+               .ubatch = ubatch,
+               .layer = tokens.layer,
+               .status = reinterpret_cast<DeviceStatus*>(bytes_of(state_->status))},
+              current_stream());
 }
 
 void NcclExchange::pack(const Ubatch& slot,

@@ -83,7 +83,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   /// prepare at most one plan.
   std::shared_ptr<ExchangePlan> plan(int ubatch) override;
   void prepare_again(int ubatch,
-                     const at::Tensor& hidden,
+                     const RoutedTokens& tokens,
                      std::shared_ptr<ExchangePlan> plan) override;
 
   /// The plan must be of the same bounds as this step.
@@ -106,6 +106,7 @@ class NcclExchange final : public Exchange, private ExchangePlans, private StepB
   std::string name() const;
   std::string where(int ubatch, const char* call) const;
   void set_bounds(Ubatch& slot, std::int64_t max_tokens);
+  void scan(int ubatch, const Ubatch& slot, const RoutedTokens& tokens) const;
   void pack(const Ubatch& slot, const at::Tensor& hidden, const std::int32_t* sender) const;
   const std::int32_t* sender_of(const Ubatch& slot) const;
   Arrivals arrivals_of(const Ubatch& slot) const;

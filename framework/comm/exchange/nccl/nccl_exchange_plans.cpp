@@ -48,12 +48,15 @@ void NcclExchange::adopt(int ubatch, std::shared_ptr<ExchangePlan> plan) {
 }
 
 void NcclExchange::prepare_again(int ubatch,
-                                 const at::Tensor& hidden,
+                                 const RoutedTokens& tokens,
                                  std::shared_ptr<ExchangePlan> plan) {
   adopt(ubatch, std::move(plan));
   const auto& slot = at(ubatch, "prepare_again");
-  check_tensor(hidden, {slot.num_tokens, shape_.hidden}, shape_.dtype, at::kCUDA, "hidden");
-  pack(slot, hidden, sender_of(slot));
+  const auto num_tokens = check_tokens(tokens, shape_, at::kCUDA);
+  DOVETAIL_CHECK(num_tokens == slot.num_tokens && tokens.num_groups == slot.num_groups,
+                 where(ubatch, "prepare_again") + ": the plan was made of other tokens");
+  scan(ubatch, slot, tokens);  // the adopted plan has its own sender
+  pack(slot, tokens.hidden, sender_of(slot));
 }
 
 void NcclExchange::keep_arrivals(Ubatch& slot) const {
