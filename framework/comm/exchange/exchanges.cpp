@@ -112,6 +112,7 @@ ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
                                 const std::string& what,
                                 bool on_gpu,
                                 GraphMode graph,
+                                int num_groups,
                                 const std::string& gpus_apart) {
   std::vector<std::pair<double, std::string>> fitting;
   std::vector<std::string> measured;
@@ -120,6 +121,7 @@ ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
     const auto* row = find_exchange(name);
     const bool fits =
         row != nullptr && side_of(*row, on_gpu) &&
+        side_of(*row, on_gpu)->max_groups >= num_groups &&
         (!on_gpu || (row->max_graph >= graph && (!row->shares_memory || gpus_apart.empty())));
     if (fits) {
       fitting.emplace_back(time, name);
