@@ -634,7 +634,7 @@ class Tools(SmallTest):
         self.assertRegex(told.splitlines()[0], r"^run: 2 ranks; cpu \(.+\); expert parallel 2 x data parallel 1; dtype float32; numerics fast; exchange ragged; ")
         self.assertIn("note: dtype is float32, and config.json says bfloat16: --set execution.dtype=bfloat16 takes that\n", told)
         self.assertIn("\nexchange ragged: auto: ", told)
-        self.assertRegex(told.splitlines()[-1], "^not counted: activations")
+        self.assertRegex(told.splitlines()[-1], "^not counted: other activations")
         same = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "execution.dtype=bfloat16").out
         self.assertNotIn("config.json", same)
         self.assertNotIn("routing is not recorded", told)

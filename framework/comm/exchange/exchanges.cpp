@@ -187,4 +187,16 @@ std::int64_t exchange_buffer_bytes(const std::string& kind,
       ->buffer_bytes(shape, max_tokens, padded_capacity);
 }
 
+std::int64_t expert_output_bytes(const std::string& kind,
+                                 bool on_gpu,
+                                 const ExchangeShape& shape,
+                                 std::int64_t max_tokens,
+                                 double padded_capacity,
+                                 int num_groups,
+                                 int last_group) {
+  return shape.row_bytes() *
+         side_of(find_built(kind, on_gpu), on_gpu)
+             ->output_rows(shape, max_tokens, padded_capacity, num_groups, last_group);
+}
+
 }  // namespace dovetail

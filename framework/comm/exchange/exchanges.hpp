@@ -67,4 +67,15 @@ std::int64_t exchange_buffer_bytes(const std::string& kind,
                                    std::int64_t max_tokens,
                                    double padded_capacity);
 
+/// Bytes that what the experts of the groups 0 to `last_group` of a ubatch return takes, in the
+/// worst routing: on host ranks tensors of the rows that are there, on GPUs one for each group, of
+/// the rows that could be.
+std::int64_t expert_output_bytes(const std::string& kind,
+                                 bool on_gpu,
+                                 const ExchangeShape& shape,
+                                 std::int64_t max_tokens,
+                                 double padded_capacity,
+                                 int num_groups,
+                                 int last_group);
+
 }  // namespace dovetail

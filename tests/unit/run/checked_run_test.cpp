@@ -7,6 +7,7 @@
 
 #include "framework/cuda/devices.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/rank_memory.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
