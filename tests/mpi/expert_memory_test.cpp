@@ -1,6 +1,7 @@
 // What experts return is held by the exchange until the last group's sums: what `dovetail check`
 // counts for it, against what the tensors of CPU ranks really take.
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -91,24 +92,28 @@ std::int64_t part_of(const std::vector<MemoryPart>& parts, const std::string& na
   return 0;
 }
 
+constexpr std::int64_t kStepTokens = 240;
+
+std::string experiment_text(const std::string& config, const std::string& policy) {
+  return "experiment: memory\nmodel: {architecture: qwen3_moe, config: '" + config +
+         "'}\nparallel: {expert_parallel: " + std::to_string(world_size()) +
+         "}\nworkload: {requests: {count: 2, length: " + std::to_string(kStepTokens / 2) +
+         "}, seed: 5}\nexecution: {device: cpu, timeout_s: 20, exchange: ragged}\npolicies: "
+         "[{name: one, " +
+         policy + "}]\nrecord: {outputs: [hidden], timing: steps}\n";
+}
+
 /// What a step takes beside weights, caches and outputs: the exchange's buffers and what experts
 /// return, as `check` counts them, and what it says that it leaves out.
 TEST(ExpertMemory, AStepTakesWhatCheckCounts) {
   const ScratchFolder folder;
   const auto config = write_config(folder.path());
-  constexpr std::int64_t tokens = 240;
   for (const std::string policy : {"schedule: sequential",
                                    "schedule: expert_groups, groups: 2",
                                    "schedule: expert_groups, groups: 8",
                                    "schedule: expert_groups, groups: 3, ubatches: 2"}) {
     SCOPED_TRACE(policy);
-    const auto text =
-        "experiment: memory\nmodel: {architecture: qwen3_moe, config: '" + config +
-        "'}\nparallel: {expert_parallel: " + std::to_string(world_size()) +
-        "}\nworkload: {requests: {count: 2, length: " + std::to_string(tokens / 2) +
-        "}, seed: 5}\nexecution: {device: cpu, timeout_s: 20, exchange: ragged}\npolicies: "
-        "[{name: one, " +
-        policy + "}]\nrecord: {outputs: [hidden], timing: steps}\n";
+    const auto text = experiment_text(config, policy);
     const auto run = check_run(parse_experiment(text, "memory.yaml").experiment,
                                world_size(),
                                {architectures(), {}},
@@ -128,11 +133,11 @@ TEST(ExpertMemory, AStepTakesWhatCheckCounts) {
     // Of the rows that all experts of a ubatch get the inner activations, float32 [3 x inner], and
     // of each token the states of a layer.
     const auto ubatches = run.policies.front().schedules.own.num_ubatches;
-    const std::int64_t rows = tokens / ubatches * 16;
-    const std::int64_t others = rows * 3 * kInner * 4 + tokens * 6 * 256 * 4;
+    const std::int64_t rows = kStepTokens / ubatches * 16;
+    const std::int64_t others = rows * 3 * kInner * 4 + kStepTokens * 6 * 256 * 4;
     EXPECT_GT(output_bytes, rows * 256 * 4 - 1);
     // The exchange's metadata is no tensor.
-    const auto metadata = tokens * (world_size() * 2 + 1) * 16 * 8;
+    const auto metadata = kStepTokens * (world_size() * 2 + 1) * 16 * 8;
     EXPECT_GE(peak, exchange_bytes + output_bytes - metadata);
     EXPECT_LE(peak, exchange_bytes + output_bytes + others);
     // Without what experts return it would not hold.

@@ -69,7 +69,7 @@ std::int64_t output_bytes(const std::string& device, const std::string& policy) 
 
 /// Rows of 16 elements, of 40 tokens of each of two ranks; two of the four experts of a rank each.
 TEST(RankMemory, CountsWhatTheExpertsOfAllGroupsReturn) {
-  const std::int64_t rows = 2 * 40 * 2 * 32;
+  const std::int64_t rows = std::int64_t{2} * 40 * 2 * 32;
   for (const std::string device : {"cpu", "cuda"}) {
     EXPECT_EQ(output_bytes(device, "name: sequential"), rows) << device;
     EXPECT_EQ(output_bytes(device, "name: dual_batch"), rows / 2) << device;
