@@ -18,6 +18,7 @@
 #include "framework/run/earlier_policy.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/memory_fit.hpp"
+#include "framework/run/rank_memory.hpp"
 #include "framework/run/run_header.hpp"
 #include "launch/check_print.hpp"
 #include "launch/commands.hpp"
@@ -28,7 +29,8 @@ namespace {
 
 /// What the estimate of memory does not count.
 constexpr const char* kNotCounted =
-    "activations, the workspace of kernels and libraries, and on a GPU its CUDA context, graphs "
+    "other activations, the workspace of kernels and libraries, and on a GPU its CUDA context, "
+    "graphs "
     "and "
     "NCCL's buffers";
 

@@ -106,6 +106,7 @@ stage_bench() {
   [ "$most" -lt 2 ] || {
     limited launch/run_local.sh "$most" bench exchange --device cuda --tokens 128,4096 --comm-sms 4,8,16 || failed+="bench exchange "
     limited launch/run_local.sh "$most" bench exchange --device cuda --tokens 128 --hidden 2048 --experts 128 || failed+="bench exchange "
+    limited launch/run_local.sh "$most" bench exchange --device cuda --exchanges symmetric --tokens 128,4096 --groups 1,2,4 || failed+="bench exchange "
   }
   measure "gpu_decode-np$most" "$most" experiments/gpu_decode.yaml --set parallel.expert_parallel="$most"
   measure "gpu_prefill-np$most" "$most" experiments/gpu_prefill.yaml --set parallel.expert_parallel="$most"

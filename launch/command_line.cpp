@@ -77,6 +77,11 @@ void add_bench_exchange(CLI::App& bench, BenchOptions& options) {
   bench.add_option("--comm-sms", exchange.comm_sms, "exchange: SMs on a GPU (default 8)")
       ->delimiter(',');
   bench
+      .add_option("--groups",
+                  exchange.groups,
+                  "exchange: groups into which the experts of a rank are cut (default 1)")
+      ->delimiter(',');
+  bench
       .add_option(
           "--routings", exchange.routings, "exchange: balanced (default), zipf, one_sided, empty")
       ->delimiter(',');

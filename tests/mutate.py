@@ -1,7 +1,7 @@
 """Behind tests/mutate.sh: applies the mutations of tests/mutations.txt one by one to a copy of the tree, builds the tests that should notice, runs them.
 
-A line for each: "killed by TEST (CASE)", "SURVIVED", "DOES NOT COMPILE", or "skipped" for one that needs a GPU where there is none. Exit code 1: one
-survived or does not compile, or a test fails without a mutation; 2: the list or the arguments are wrong."""
+A line for each: "killed by TEST (CASE)", "SURVIVED", "DOES NOT COMPILE", or "skipped" for one that needs a GPU where there is none; with --compile, which
+runs nothing, "compiles". Exit code 1: one survived or does not compile, or a test fails without a mutation; 2: the list or the arguments are wrong."""
 import argparse
 import fcntl
 import glob
@@ -131,13 +131,16 @@ def first_failure(output):
     return "failed"
 
 
-def check_baseline(tree, mutations):
-    """Builds everything once and returns the seconds of each test; each must pass without a mutation. One for more GPUs than there are has no entry."""
+def check_baseline(tree, mutations, runs_tests=True):
+    """Builds everything once and returns the seconds of each test; each must pass without a mutation. One for more GPUs than there are has no entry. Where
+    no test runs they are 0."""
     tests = sorted({test for mutation in mutations for test in mutation.tests})
     code, output, seconds = tree.build(sorted({target_of(test) for test in tests}))
     if code != 0:
         raise Failed("the tree does not compile without a mutation:\n" + output[-4000:])
     print(f"built without a mutation in {seconds:.0f} s", flush=True)
+    if not runs_tests:
+        return {test: 0.0 for test in tests}
     times = {}
     for test in tests:
         try:
@@ -153,7 +156,7 @@ def check_baseline(tree, mutations):
     return times
 
 
-def try_mutation(tree, mutation, times):
+def try_mutation(tree, mutation, times, runs_tests=True):
     """(verdict, by whom or why)."""
     tests = [test for test in mutation.tests if test in times]
     if not tests:
@@ -169,16 +172,18 @@ def try_mutation(tree, mutation, times):
             if code != 0:
                 errors = [line for line in output.split("\n") if "error:" in line]
                 return "DOES NOT COMPILE", (errors or [output[-300:]])[0][-300:]
+            if not runs_tests:
+                continue
             if failure := tree.test(test, max(LEAST_BOUND_S, BOUND_OVER_BASELINE * times[test]))[0]:
                 return "killed by", f"{test} ({failure})"
-        return "SURVIVED", " ".join(tests)
+        return ("SURVIVED" if runs_tests else "compiles:"), " ".join(tests)
     finally:
         with open(path, "w", encoding="utf-8") as file:
             file.write(original)
 
 
-def try_all(mutations):
-    """Returns the number of mutations by verdict."""
+def try_all(mutations, runs_tests=True):
+    """Returns the number of mutations by verdict. Without tests those that need a GPU need none."""
     counts = {}
     os.makedirs(os.path.join(WORK, "source"), exist_ok=True)
     lock = os.open(os.path.join(WORK, "lock"), os.O_CREAT | os.O_RDWR)  # until the process ends
@@ -192,16 +197,16 @@ def try_all(mutations):
         own = [mutation for mutation in mutations if mutation.needs_gpu == needs_gpu]
         if not own:
             continue
-        if needs_gpu and not has_gpu:
+        if needs_gpu and runs_tests and not has_gpu:
             for mutation in own:
                 print(f"{mutation.name:40} skipped: needs a GPU", flush=True)
             counts["skipped:"] = len(own)
             continue
         tree = Tree(preset)
-        times = check_baseline(tree, own)
+        times = check_baseline(tree, own, runs_tests)
         for mutation in own:
             start = time.monotonic()
-            verdict, by = try_mutation(tree, mutation, times)
+            verdict, by = try_mutation(tree, mutation, times, runs_tests)
             counts[verdict] = counts.get(verdict, 0) + 1
             print(f"{mutation.name:40} {verdict} {by}  [{time.monotonic() - start:.0f} s]", flush=True)
     return counts
@@ -211,6 +216,8 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/mutate.sh", description=__doc__)
     parser.add_argument("names", nargs="*", help="mutations to try; none = all")
     parser.add_argument("--list", action="store_true", help="print the mutations and their tests")
+    parser.add_argument("--gpu", action="store_true", help="only those that need a GPU")
+    parser.add_argument("--compile", action="store_true", help="build the tests of each mutation, also for GPUs where there are none, and run nothing")
     options = parser.parse_args()
     start = time.monotonic()
     try:
@@ -222,13 +229,15 @@ def main():
             raise mutation_list.ListError(f"unknown: {' '.join(sorted(unknown))}; --list prints the names")
         if options.names:
             mutations = [mutation for mutation in mutations if mutation.name in options.names]
+        if options.gpu:
+            mutations = [mutation for mutation in mutations if mutation.needs_gpu]
         if options.list:
             for mutation in mutations:
                 print(f"{mutation.name:40} {mutation.file}: {' '.join(mutation.tests)}{' (gpu)' if mutation.needs_gpu else ''}")
             return 0
         os.environ.setdefault("CCACHE_NOHASHDIR", "1")
         os.environ["CCACHE_BASEDIR"] = os.path.join(WORK, "source")
-        counts = try_all(mutations)
+        counts = try_all(mutations, runs_tests=not options.compile)
     except mutation_list.ListError as error:
         print(error, file=sys.stderr)
         return 2

@@ -47,9 +47,10 @@ Phase phase_of(const OpenOp& op) {
   return static_cast<Phase>(op.phase);
 }
 
-/// "ubatch 0, layer 3, phase experts".
+/// "ubatch 0, layer 3, phase experts", with ", group 2" where experts are cut.
 std::string place_of(const OpenOp& op) {
-  return FailurePlace{-1, op.ubatch, op.layer, std::string(to_string(phase_of(op)))}.describe();
+  return FailurePlace{-1, op.ubatch, op.layer, std::string(to_string(phase_of(op))), op.group}
+      .describe();
 }
 
 std::string lane_of(const OpenOp& op) {
@@ -197,6 +198,7 @@ nlohmann::json op_to_json(const OpenOp& op) {
           {"ubatch", op.ubatch},
           {"layer", op.layer},
           {"phase", to_string(phase_of(op))},
+          {"group", op.group},
           {"open_s", static_cast<double>(op.open_ns) / 1e9},
           {"waits", op.waits != 0},
           {"cpu_percent", op.cpu_percent}};

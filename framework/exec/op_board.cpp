@@ -63,6 +63,7 @@ void OpBoard::begin(const Op& op) {
   constexpr auto relaxed = std::memory_order_relaxed;
   own.layer.store(op.layer, relaxed);
   own.phase.store(static_cast<int>(op.phase), relaxed);
+  own.group.store(op.group, relaxed);
   own.cpu_clock.store(own_cpu_clock(), relaxed);
   own.waited_ns.store(0, relaxed);
   own.begun_ns.store(now_ns(), std::memory_order_release);
@@ -109,7 +110,8 @@ RankState OpBoard::look() const {
               .ubatch = static_cast<std::int8_t>(ubatch),
               .phase = static_cast<std::int8_t>(slot.phase),
               .waits = static_cast<std::int8_t>(is_waiting(slot) ? 1 : 0),
-              .open_ns = now - begun};
+              .open_ns = now - begun,
+              .group = slot.group};
     }
   }
   state.main_waits = is_waiting(main_) ? 1 : 0;

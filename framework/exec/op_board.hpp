@@ -50,6 +50,7 @@ class OpBoard {
     std::atomic<std::int64_t> waited_ns{0};  ///< when the thread said last that it waits
     std::atomic<int> layer{kNoLayer};
     std::atomic<int> phase{0};
+    std::atomic<int> group{kNoGroup};
     std::atomic<int> cpu_clock{0};  ///< clockid_t of the thread
   };
 

@@ -19,6 +19,7 @@ struct OpenOp {
   std::int8_t waits = 0;          ///< 1 = its thread waits for other ranks or for a device
   std::int64_t open_ns = 0;       ///< since it was begun
   std::int32_t cpu_percent = -1;  ///< of a core, used by its thread just now; -1 = not measured
+  std::int32_t group = -1;        ///< kNoGroup = of all groups of experts
 };
 
 /// Trivially copyable, of one size. Texts end with a zero.

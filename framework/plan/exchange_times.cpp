@@ -35,7 +35,10 @@ void read_row(const json& row, const std::string& place, std::vector<ExchangeTim
                    "dispatch_us",
                    "combine_us",
                    "wrong_words"},
-                  {"prepare_us",
+                  {"groups",
+                   "first_dispatch_us",
+                   "first_combine_us",
+                   "prepare_us",
                    "arrange_us",
                    "reduce_us",
                    "finish_us",
@@ -61,14 +64,37 @@ void read_row(const json& row, const std::string& place, std::vector<ExchangeTim
                        .is_graph = mode == "graph",
                        .comm_sms = whole("comm_sms", 0),
                        .tokens = whole("tokens", 1),
-                       .us = us("dispatch_us") + us("combine_us")};
+                       .us = us("dispatch_us") + us("combine_us"),
+                       .num_groups = row.contains("groups") ? whole("groups", 1) : 1};
   if (text("routing") == "balanced" && !time.exchange.starts_with("(")) {
     rows.push_back(std::move(time));
   }
 }
 
+using TimesBySize = std::map<std::int64_t, double>;
+
+/// Of each exchange, the rows that were measured so.
+std::map<std::string, TimesBySize> rows_of(const ExchangeTimes& times, const ExchangeUse& use) {
+  const auto fits = [&](const ExchangeTime& row) {
+    return row.is_graph == use.is_graph && row.num_groups == use.num_groups;
+  };
+  std::int64_t comm_sms = use.comm_sms;
+  for (const auto& row : times.rows) {
+    if (use.comm_sms == kAllSms && fits(row)) {
+      comm_sms = std::max(comm_sms, row.comm_sms);
+    }
+  }
+  std::map<std::string, TimesBySize> by_exchange;
+  for (const auto& row : times.rows) {
+    if (fits(row) && row.comm_sms == comm_sms) {
+      by_exchange[row.exchange][row.tokens] = row.us;
+    }
+  }
+  return by_exchange;
+}
+
 /// By size, of one exchange; there is one.
-double time_at(const std::map<std::int64_t, double>& by_tokens, std::int64_t tokens) {
+double time_at(const TimesBySize& by_tokens, std::int64_t tokens) {
   const auto above = by_tokens.lower_bound(tokens);
   if (above == by_tokens.begin()) {
     return above->second;
@@ -161,26 +187,25 @@ void check_exchange_setting(const ExchangeTimes& times, const ExchangeTimesSetti
 }
 
 std::map<std::string, double> exchange_us(const ExchangeTimes& times, const ExchangeUse& use) {
-  std::map<std::string, std::map<std::int64_t, double>> by_exchange;
-  std::set<std::string> other;
-  std::int64_t comm_sms = use.comm_sms;
-  for (const auto& row : times.rows) {
-    if (use.comm_sms == kAllSms && row.is_graph == use.is_graph) {
-      comm_sms = std::max(comm_sms, row.comm_sms);
-    }
-  }
-  for (const auto& row : times.rows) {
-    if (row.is_graph == use.is_graph && row.comm_sms == comm_sms) {
-      by_exchange[row.exchange][row.tokens] = row.us;
-    }
-    other.insert((row.is_graph ? "graph, comm_sms " : "eager, comm_sms ") +
-                 std::to_string(row.comm_sms));
+  auto by_exchange = rows_of(times, use);
+  if (by_exchange.empty() && use.num_groups > 1) {
+    auto uncut = use;
+    uncut.num_groups = 1;
+    by_exchange = rows_of(times, uncut);
   }
   if (by_exchange.empty()) {
-    throw InputError(times.file + ": the table of exchanges has no row for " +
-                     (use.is_graph ? "graph" : "eager") + ", comm_sms " +
-                     describe_comm_sms(static_cast<int>(use.comm_sms)) +
-                     "; it has: " + (other.empty() ? "none" : join_names(other, "; ")));
+    std::set<std::string> other;
+    for (const auto& row : times.rows) {
+      other.insert((row.is_graph ? "graph, comm_sms " : "eager, comm_sms ") +
+                   std::to_string(row.comm_sms) +
+                   (row.num_groups > 1 ? ", groups " + std::to_string(row.num_groups) : ""));
+    }
+    throw InputError(
+        times.file + ": the table of exchanges has no row for " +
+        (use.is_graph ? "graph" : "eager") + ", comm_sms " +
+        describe_comm_sms(static_cast<int>(use.comm_sms)) +
+        (use.num_groups > 1 ? ", groups " + std::to_string(use.num_groups) + " or 1" : "") +
+        "; it has: " + (other.empty() ? "none" : join_names(other, "; ")));
   }
   std::map<std::string, double> all;
   for (const auto& [exchange, by_tokens] : by_exchange) {

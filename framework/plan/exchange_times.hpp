@@ -28,9 +28,10 @@ struct ExchangeTimesSetting {
 struct ExchangeTime {
   std::string exchange;
   bool is_graph = false;
-  std::int64_t comm_sms = 0;  ///< 0 on the CPU
-  std::int64_t tokens = 0;    ///< of a rank
-  double us = 0;
+  std::int64_t comm_sms = 0;    ///< 0 on the CPU
+  std::int64_t tokens = 0;      ///< of a rank
+  double us = 0;                ///< over all groups
+  std::int64_t num_groups = 1;  ///< into which the experts of a rank were cut
 };
 
 struct ExchangeTimes {
@@ -51,9 +52,10 @@ void check_exchange_setting(const ExchangeTimes& times, const ExchangeTimesSetti
 
 /// How a step uses an exchange.
 struct ExchangeUse {
-  std::int64_t tokens = 0;    ///< of a ubatch on the rank that has most
-  std::int64_t comm_sms = 0;  ///< kAllSms: those of the most SMs that the table has are taken
-  bool is_graph = false;      ///< rows measured in graphs are taken, else eager ones
+  std::int64_t tokens = 0;      ///< of a ubatch on the rank that has most
+  std::int64_t comm_sms = 0;    ///< kAllSms: those of the most SMs that the table has are taken
+  bool is_graph = false;        ///< rows measured in graphs are taken, else eager ones
+  std::int64_t num_groups = 1;  ///< of experts: rows of so many, or of 1 where there are none
 };
 
 /// Microseconds of each exchange that was timed so: between two sizes on the line between them,

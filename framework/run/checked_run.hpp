@@ -1,5 +1,5 @@
-// What `dovetail check` knows of a run: everything that can be known before it, and the memory that
-// it will take.
+// What `dovetail check` knows of a run: everything that can be known before it. The memory that it
+// will take: rank_memory.hpp.
 #pragma once
 
 #include <cstddef>
@@ -44,19 +44,5 @@ CheckedRun check_run(const Experiment& experiment,
                      int num_ranks,
                      const ModelCatalog& models,
                      const Capabilities& capabilities);
-
-/// What else than the run as it is the memory of a rank is asked for.
-struct MemoryQuestion {
-  std::optional<std::size_t> policy = std::nullopt;  ///< index; nothing = each part of all policies
-  std::optional<int> expert_parallel =
-      std::nullopt;  ///< of this grid, with the same requests a rank
-};
-
-/// Parts of one rank's memory, bytes, each in the policy that needs most; in a run of several
-/// rounds, in which policies stay alive beside each other, with the KV caches and outputs of all.
-/// Throws InputError where the requests do not fit into the KV cache.
-std::vector<MemoryPart> rank_memory(const CheckedRun& run,
-                                    int rank,
-                                    const MemoryQuestion& question = {});
 
 }  // namespace dovetail

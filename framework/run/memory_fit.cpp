@@ -5,6 +5,7 @@
 #include "framework/base/host_memory.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/cuda/devices.hpp"
+#include "framework/run/rank_memory.hpp"
 
 namespace dovetail {
 namespace {
@@ -33,8 +34,10 @@ void find_larger_grid(const CheckedRun& run,
                       std::int64_t available_bytes,
                       MemoryFit& fit) {
   const int num_experts = run.architecture->dims().num_experts;
+  const int num_groups = run.policies[policy].schedules.own.num_groups;
   for (int size = 1; size <= num_experts && !fit.larger; size *= 2) {
-    if (size <= run.grid.expert_parallel || num_experts % size != 0) {
+    if (size <= run.grid.expert_parallel || num_experts % size != 0 ||
+        num_experts / size < num_groups) {
       continue;
     }
     fit.tried_expert_parallel = size;

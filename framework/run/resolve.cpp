@@ -64,18 +64,17 @@ ExchangeChoice choose_by_times(const Experiment& experiment,
                           .experts = dims.num_experts,
                           .top_k = dims.top_k});
   const int ubatches = std::max(1, policy.ubatches);
+  const auto schedule = make_own_schedule(policy, architecture.shape(), experiment.workload.phase);
   const ExchangeUse use = {
       .tokens = (most_step_tokens(experiment.workload, place.world_size) + ubatches - 1) / ubatches,
-      .comm_sms =
-          on_gpu ? schedule_sms(
-                       execution.comm_sms,
-                       make_own_schedule(policy, architecture.shape(), experiment.workload.phase))
-                 : 0,
-      .is_graph = on_gpu && execution.graph == GraphMode::full};
+      .comm_sms = on_gpu ? schedule_sms(execution.comm_sms, schedule) : 0,
+      .is_graph = on_gpu && execution.graph == GraphMode::full,
+      .num_groups = schedule.num_groups};
   return fastest_exchange(exchange_us(times, use),
                           execution.exchange + ", " + counted(use.tokens, "token"),
                           on_gpu,
                           execution.graph,
+                          schedule.num_groups,
                           place.gpus_apart);
 }
 

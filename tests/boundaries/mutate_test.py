@@ -70,6 +70,15 @@ class Verdicts(unittest.TestCase):
     def test_does_not_compile(self):
         self.assertEqual(self.verdict(compiles=lambda text: "return 2;" not in text)[0], ("DOES NOT COMPILE", "a.cpp:2: error: no"))
 
+    def test_what_is_only_compiled_runs_nothing(self):
+        for compiles, wanted in ((lambda text: True, ("compiles:", "quick slow.np2")),
+                                 (lambda text: "return 2;" not in text, ("DOES NOT COMPILE", "a.cpp:2: error: no"))):
+            tree = PlayedTree(self.folder.name, compiles=compiles, fails=lambda test, text: True, preset="cuda")
+            with redirect_stdout(io.StringIO()):
+                times = mutate.check_baseline(tree, self.mutations, runs_tests=False)
+            self.assertEqual(mutate.try_mutation(tree, self.mutations[0], times, runs_tests=False), wanted)
+            self.assertEqual((tree.text(), tree.tested), (TEXT, []))
+
     def test_a_tree_that_fails_without_a_mutation(self):
         for played in ({"compiles": lambda text: False}, {"fails": lambda test, text: True}, {"skipped": ["quick"]}):
             with self.assertRaises(mutate.Failed):

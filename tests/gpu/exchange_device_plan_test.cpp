@@ -317,6 +317,8 @@ TEST_P(FixedBlocks, ThatAreTooSmallAreNamed) {
       " do not fit into a block of 4; allowed: a larger execution.padded_capacity";
   EXPECT_EQ(message, expected);
   EXPECT_NO_THROW(exchange.buffers().check_step());  // told once
+  static_cast<void>(run(5, Routing::one_expert));
+  EXPECT_THROW(exchange.buffers().check_step(), RunError) << "one row too many";
   EXPECT_EQ(join_problems(run(4, Routing::uniform)), "");
   EXPECT_NO_THROW(exchange.buffers().check_step());
 }

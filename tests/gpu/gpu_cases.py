@@ -56,6 +56,13 @@ class GpuTest(CliTest):
                 np.testing.assert_array_equal(decision[..., 0], int(ubatched), f"{path}: ubatched")
                 np.testing.assert_array_equal(decision[..., 1], GRAPH_MODES.index(graph), f"{path}: graph mode")
 
+    def memory(self, path, name):
+        """Of a rank file, bytes."""
+        with h5py.File(path) as file:
+            value = int(np.ravel(file[f"memory/{name}"][()])[0])
+        self.assertGreater(value, 0)
+        return value
+
     def verify(self, baseline, policy, mode, code=0):
         """The report of `dovetail verify`, which must end with `code`."""
         outcome = dovetail("verify", baseline, policy, "--mode", mode, "--format", "json")

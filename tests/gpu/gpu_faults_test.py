@@ -3,6 +3,7 @@
 
 gpu_faults_test.py [unittest arguments]
 """
+import re
 import unittest
 
 import h5py
@@ -10,13 +11,13 @@ import numpy as np
 
 from gpu_cases import GPUS
 
-from faults_test import Faulty  # of tests/mpi, which gpu_cases has put on the path
-from fault_cases import EARLY, MIDDLE, WARMUP, cases, first_wrong, verification, waits
+import faults_test  # of tests/mpi, which gpu_cases has put on the path
+from fault_cases import EARLY, MIDDLE, WARMUP, cases, endings, first_wrong, verification, waits
 
 GRAPHS = {"none": "ragged", "piecewise": "ragged", "full": "padded"}
 
 
-class GpuFaults(Faulty):
+class GpuFaults(faults_test.Faulty):
     @classmethod
     def setUpClass(cls):
         if GPUS < 2:
@@ -60,6 +61,35 @@ class GpuFaults(Faulty):
                     # An attention begins with the sums of the layer before.
                     layer = EARLY - 1 if name == "no_wait_attention" else EARLY
                     self.assertEqual(first_wrong(verification(run, name))["name"], f"layer_{layer}")
+
+
+class GpuEndedInAGroup(faults_test.EndedInAGroup):
+    """As on the CPU, over `symmetric`, whose kernels wait for the peers. A thread that stalls has enqueued what came before."""
+    LIMIT_S = 45
+    ON_GPUS = {"device": "cuda", "dtype": "bfloat16", "policy": ", exchange: symmetric", "timeout_s": 4}
+
+    @classmethod
+    def setUpClass(cls):
+        if GPUS < 2:
+            raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: 2")
+
+    def end(self, fault, code, **options):
+        return super().end(fault, code, **{**self.ON_GPUS, **options})
+
+    def test_a_stalled_rank(self):
+        for fault, place in endings("hang"):
+            with self.subTest(place=place):
+                err, report = self.end(fault, 3)
+                self.assertRegex(err, rf"rank 1 is late: it is stuck since \d\.\d s in {place} ")
+                self.assertRegex(err, r"rank \d, ubatch \d, layer \d, phase (dispatch|combine), group [01]: nothing came from ep rank \d within 4000 ms|"
+                                      r"no progress for 4000 ms; the baton is held for op \d+ \(\w+, layer \d, ubatch \d, group [01]\)")
+                self.assertEqual(report["late"][0]["op"]["group"], int(place[-1]))
+
+    def test_an_exception_where_a_graph_is_made(self):
+        for fault, place in endings("exception"):
+            with self.subTest(place=place):
+                err, _ = self.end(re.sub(r"iteration: \d", "iteration: 0", fault), 3, policy=", exchange: symmetric, graph: full")
+                self.assertRegex(err, rf"rank 1, {place}: .*injected fault")
 
 
 if __name__ == "__main__":

@@ -111,11 +111,33 @@ class GpuSoak(GpuTest):
             peaks = [[self.memory(path, name) for path in self.files(run / "dual_padded")] for run in (few, many)]
             self.assertEqual(*peaks, name)
 
-    def memory(self, path, name):
-        with h5py.File(path) as file:
-            value = int(np.ravel(file[f"memory/{name}"][()])[0])
-        self.assertGreater(value, 0)
-        return value
+
+class GpuMemoryOfGroups(GpuTest):
+    """What the experts of all groups return is held until the last one's sums: more by what `check` counts."""
+    NEEDED = 2
+    TEXT = """
+experiment: memory
+model: %s
+parallel: {expert_parallel: 2}
+workload: {phase: prefill, requests: {count: 4, length: 1024}, seed: 9}
+execution: {device: cuda, dtype: bfloat16, warmup: 1, iterations: 1, rounds: 1, exchange: symmetric, timeout_s: 20}
+policies: [{name: cut, schedule: expert_groups, groups: %d}]
+verify: {mode: none}
+record: {outputs: [hidden], timing: steps}
+"""
+
+    def test_two_and_four_groups(self):
+        peaks, counted = [], []
+        for groups in (1, 2, 4):
+            run, _ = self.run_on(2, self.TEXT % (TINY, groups), f"groups-{groups}")
+            peaks.append(max(self.memory(path, "peak_allocated_bytes") for path in self.files(run / "cut")))
+            check = dovetail("check", self.folder / f"groups-{groups}.yaml", "--ranks", 2, "--format", "json")
+            counted.append(max(rank["experts' outputs (worst case)"] for rank in json.loads(check.out)["memory_bytes_by_rank"]))
+        self.assertEqual(counted[1], 2 * counted[0])  # 4 of 8 experts can be all choices of a token, as 8 can
+        for i in (1, 2):
+            # The activations within a group's experts are no more than those of all.
+            self.assertLessEqual(peaks[i] - peaks[0], counted[i] - counted[0] + (1 << 20), f"{peaks}, {counted}")
+        self.assertGreaterEqual(peaks[1] - peaks[0], 0.9 * (counted[1] - counted[0]) - (1 << 20), f"{peaks}, {counted}")
 
 
 class GpuGraphs(GpuTest):

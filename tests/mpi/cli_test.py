@@ -579,6 +579,17 @@ class Tools(SmallTest):
         # All tokens of rank 0 go to rank 1: 40 rows of 64 floats, and a little that says what they are.
         self.assertTrue(40 * 256e-6 < rows["ragged", 40, "one_sided"]["dispatch_mb"] < 40 * 320e-6)
         self.assert_chosen_by(told)
+        cut = json.loads(mpirun(2, *options, "balanced", "--groups", "1,2,4", "--format", "json").out)
+        groups = {(row["exchange"], row["tokens"], row["groups"]) for row in cut["rows"] if not row["exchange"].startswith("(")}
+        self.assertEqual(groups, set(itertools.product(exchanges_on("CPU"), [3, 40], [1, 2, 4])))
+        for row in cut["rows"]:
+            self.assertEqual(row["wrong_words"], 0, row)
+            if row["groups"] > 1:
+                self.assertTrue(0 < row["first_dispatch_us"] < row["dispatch_us"], row)
+                self.assertTrue(0 < row["first_combine_us"] < row["combine_us"], row)
+        many = mpirun(2, *options, "balanced", "--groups", "2,5")
+        self.assertEqual(many.code, 2, str(many))
+        self.assertEqual(many.err.count("5 groups of the 4 experts of a rank; allowed: at most one group an expert"), 1, str(many))
         wrong = mpirun(2, *options, "even")
         self.assertEqual(wrong.code, 2, str(wrong))
         self.assertEqual(wrong.err.count("unknown routing 'even'; known: balanced, zipf, one_sided, empty"), 1, str(wrong))
@@ -623,7 +634,7 @@ class Tools(SmallTest):
         self.assertRegex(told.splitlines()[0], r"^run: 2 ranks; cpu \(.+\); expert parallel 2 x data parallel 1; dtype float32; numerics fast; exchange ragged; ")
         self.assertIn("note: dtype is float32, and config.json says bfloat16: --set execution.dtype=bfloat16 takes that\n", told)
         self.assertIn("\nexchange ragged: auto: ", told)
-        self.assertRegex(told.splitlines()[-1], "^not counted: activations")
+        self.assertRegex(told.splitlines()[-1], "^not counted: other activations")
         same = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--set", "execution.dtype=bfloat16").out
         self.assertNotIn("config.json", same)
         self.assertNotIn("routing is not recorded", told)

@@ -80,6 +80,26 @@ fault:
 {"".join(faults)}"""
 
 
+def cut_experiment(device="cpu", dtype="float32", policy="", timeout_s=3):
+    """Text of a run whose experts are in two groups, for faults that end it; `policy`: further keys of the policy."""
+    return f"""experiment: groups
+model: {{architecture: qwen3_moe, config: {TINY}, weights: {{seed: 42}}}}
+parallel: {{expert_parallel: 2}}
+workload: {{phase: prefill, requests: {{lengths: {LENGTHS}}}, seed: 9}}
+execution: {{device: {device}, dtype: {dtype}, warmup: {WARMUP}, iterations: {ITERATIONS}, timeout_s: {timeout_s}}}
+policies: [{{name: cut, schedule: expert_groups, ubatches: 2, groups: 2{policy}}}]
+verify: {{mode: none}}
+record: {{outputs: [hidden], timing: steps}}
+"""
+
+
+def endings(kind):
+    """(keys of `fault`, where it is) of faults that end such a run, in each phase that is cut."""
+    for phase, group in (("dispatch", 0), ("dispatch", 1), ("experts", 1), ("combine", 0), ("combine", 1)):
+        fault = f"{{kind: {kind}, rank: 1, ubatch: 1, layer: {MIDDLE}, phase: {phase}, group: {group}, iteration: {LAST}}}"
+        yield fault, f"ubatch 1, layer {MIDDLE}, phase {phase}, group {group}"
+
+
 def expected_layer(fault):
     """The first recorded tensor that the fault changes: `layer_<n>`, or hidden."""
     if fault["phase"] == "embed":

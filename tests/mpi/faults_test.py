@@ -4,13 +4,16 @@
 faults_test.py [unittest arguments]
 """
 import json
+import re
+import time
 import unittest
 
 import h5py
 import numpy as np
 
 from cli import CliTest, dovetail, mpirun
-from fault_cases import EARLY, ITERATIONS, LAST, LENGTHS, MIDDLE, RIGHT, TOKEN, WARMUP, allow, cases, expected_layer, experiment, first_wrong, verification, waits
+from fault_cases import (EARLY, ITERATIONS, LAST, LENGTHS, MIDDLE, RIGHT, TOKEN, WARMUP, allow, cases, cut_experiment, endings, expected_layer, experiment,
+                         first_wrong, verification, waits)
 
 START = sum(LENGTHS) // 2  # of the second ubatch
 
@@ -129,6 +132,45 @@ class Faults(Faulty):
             with self.subTest(fault=name):
                 _, outcome = self.plant({name: fault}, name, code=3)
                 self.assertRegex(outcome.err, rf"policy {name}: rank 1, ubatch 1, layer 2, phase {fault['phase']}: .* must follow")
+
+
+class EndedInAGroup(CliTest):
+    """A rank that throws, stalls or is killed in one group of experts: the group is named, and all ranks end in time."""
+    LIMIT_S = 20  # start, warm-up, the time-out of 3 s, the end
+
+    def end(self, fault, code, **options):
+        """What was said, and failure.json."""
+        path = self.write(cut_experiment(**options))
+        run = self.folder / f"run-{time.monotonic_ns()}"
+        outcome = mpirun(2, "run", path, "--out", run, "--set", f"fault={fault}")
+        self.assertEqual(outcome.code, code, f"{fault}: {outcome}")
+        self.assertLess(outcome.seconds, self.LIMIT_S, f"{fault}: {outcome}")
+        self.assertNotIn("verdict", outcome.out)
+        report = run / "cut" / "failure.json"
+        return outcome.err, json.loads(report.read_text()) if report.exists() else None
+
+    def test_an_exception(self):
+        for fault, place in endings("exception"):
+            with self.subTest(place=place):
+                err, report = self.end(fault, 3)
+                self.assertEqual(len(re.findall(rf"policy cut: rank 1, {place}: injected fault", err)), 1, err)
+                self.assertEqual(report["cause"], "error")
+
+    def test_a_stalled_rank(self):
+        for fault, place in endings("hang"):
+            with self.subTest(place=place):
+                err, report = self.end(fault, 3)
+                lane = "compute" if "experts" in place else "comm"
+                self.assertRegex(err, rf"rank 1 is late: it is stuck since \d\.\d s in {place} \({lane} lane\)")
+                self.assertRegex(err, r"  rank 0 waits since \d\.\d s in ubatch \d, layer \d, phase (dispatch|combine), group [01] \(comm lane\)")
+                late = report["late"][0]["op"]
+                self.assertEqual((late["phase"], late["group"]), (re.search(r"phase (\w+)", place)[1], int(place[-1])))
+
+    def test_a_killed_rank(self):
+        for fault, place in endings("kill"):
+            with self.subTest(place=place):
+                err, _ = self.end(fault, 137)  # of the signal, as mpirun has it
+                self.assertRegex(err, r"rank 1 with PID .* exited on signal 9")
 
 
 class FaultInput(Faulty):

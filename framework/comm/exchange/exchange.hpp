@@ -102,7 +102,8 @@ class Exchange {
   /// comm lane: only moves rows, one per (token, destination rank). Own rows never travel.
   virtual void dispatch(int ubatch, int group) = 0;
 
-  /// compute lane, head of `experts`: the received and the own rows, grouped by local expert.
+  /// compute lane, head of `experts`: the received and the own rows, grouped by local expert. On a
+  /// GPU the groups share the memory of their rows: valid until the next group's arrange.
   virtual ExpertRows arrange(int ubatch, int group) = 0;
 
   /// compute lane, end of `experts`: expert_rows [R, H] in arrange's order.

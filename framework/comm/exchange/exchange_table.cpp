@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "framework/comm/exchange/expert_cut.hpp"
 #include "framework/comm/exchange/mpi_exchange.hpp"
 #include "framework/comm/exchange/nccl/block_layout.hpp"
 #include "framework/comm/exchange/nccl/nccl_exchange.hpp"
@@ -28,6 +29,16 @@ ExchangeSide over_mpi(RowSelection selection) {
           .buffer_bytes =
               [selection](const ExchangeShape& shape, std::int64_t max_tokens, double) {
                 return mpi_exchange_bytes(selection, shape, max_tokens);
+              },
+          .output_rows =
+              [](const ExchangeShape& shape,
+                 std::int64_t max_tokens,
+                 double,
+                 int num_groups,
+                 int last_group) {
+                const ExpertCut cut = {shape.experts_per_rank(), num_groups};
+                return shape.ep_size * max_tokens *
+                       std::min(shape.top_k, cut.begin(last_group + 1));
               },
           .max_groups = kMaxGroups};
 }
@@ -47,6 +58,26 @@ ExchangeSide over_nccl(BlockKind kind) {
                                                            max_tokens,
                                                            padded_capacity)
                                                 .total_bytes;
+              },
+          .output_rows =
+              [kind](const ExchangeShape& shape,
+                     std::int64_t max_tokens,
+                     double padded_capacity,
+                     int num_groups,
+                     int last_group) {
+                const auto sizes = exchange_sizes(kind,
+                                                  shape.ep_size,
+                                                  shape.num_experts,
+                                                  shape.top_k,
+                                                  shape.row_bytes(),
+                                                  max_tokens,
+                                                  padded_capacity);
+                const ExpertCut cut = {shape.experts_per_rank(), num_groups};
+                std::int64_t rows = 0;
+                for (int group = 0; group <= last_group; ++group) {
+                  rows += sizes.expert_rows_of(cut.begin(group + 1) - cut.begin(group));
+                }
+                return rows;
               },
           .max_top_k = kMaxDeviceTopK,
           .max_groups = kind == BlockKind::symmetric ? kMaxGroups : 1};

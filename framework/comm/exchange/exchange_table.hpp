@@ -30,6 +30,15 @@ struct ExchangeSide {
       const ExchangeShape& shape, std::int64_t max_tokens, double padded_capacity)>
       buffer_bytes;
 
+  /// Rows of the memory that what the experts of the groups 0 to `last_group` of a ubatch return
+  /// takes, in the worst routing. Local, pure.
+  std::function<std::int64_t(const ExchangeShape& shape,
+                             std::int64_t max_tokens,
+                             double padded_capacity,
+                             int num_groups,
+                             int last_group)>
+      output_rows;
+
   int max_top_k = std::numeric_limits<int>::max();  ///< experts that a token may have
   int max_groups = 1;                               ///< into which it can cut the experts of a rank
 };

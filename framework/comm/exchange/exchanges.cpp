@@ -112,6 +112,7 @@ ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
                                 const std::string& what,
                                 bool on_gpu,
                                 GraphMode graph,
+                                int num_groups,
                                 const std::string& gpus_apart) {
   std::vector<std::pair<double, std::string>> fitting;
   std::vector<std::string> measured;
@@ -120,6 +121,7 @@ ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
     const auto* row = find_exchange(name);
     const bool fits =
         row != nullptr && side_of(*row, on_gpu) &&
+        side_of(*row, on_gpu)->max_groups >= num_groups &&
         (!on_gpu || (row->max_graph >= graph && (!row->shares_memory || gpus_apart.empty())));
     if (fits) {
       fitting.emplace_back(time, name);
@@ -183,6 +185,18 @@ std::int64_t exchange_buffer_bytes(const std::string& kind,
                                    double padded_capacity) {
   return side_of(find_built(kind, on_gpu), on_gpu)
       ->buffer_bytes(shape, max_tokens, padded_capacity);
+}
+
+std::int64_t expert_output_bytes(const std::string& kind,
+                                 bool on_gpu,
+                                 const ExchangeShape& shape,
+                                 std::int64_t max_tokens,
+                                 double padded_capacity,
+                                 int num_groups,
+                                 int last_group) {
+  return shape.row_bytes() *
+         side_of(find_built(kind, on_gpu), on_gpu)
+             ->output_rows(shape, max_tokens, padded_capacity, num_groups, last_group);
 }
 
 }  // namespace dovetail

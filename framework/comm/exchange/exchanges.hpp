@@ -32,12 +32,14 @@ ExchangeChoice choose_exchange(const std::string& requested,
                                const std::string& gpus_apart = "");
 
 /// The fastest by `us`, microseconds by name, of those that are built for such a device, can be
-/// captured up to `graph` and, where `gpus_apart` says that GPUs cannot, share no memory. `what`
-/// was measured, for the reason. Throws InputError where there is none.
+/// captured up to `graph`, can cut a rank's experts into `num_groups` and, where `gpus_apart` says
+/// that GPUs cannot, share no memory. `what` was measured, for the reason. Throws InputError where
+/// there is none.
 ExchangeChoice fastest_exchange(const std::map<std::string, double>& us,
                                 const std::string& what,
                                 bool on_gpu,
                                 GraphMode graph,
+                                int num_groups,
                                 const std::string& gpus_apart);
 
 // Below: `kind` is resolved and built for that kind of device (InputError otherwise).
@@ -64,5 +66,16 @@ std::int64_t exchange_buffer_bytes(const std::string& kind,
                                    const ExchangeShape& shape,
                                    std::int64_t max_tokens,
                                    double padded_capacity);
+
+/// Bytes that what the experts of the groups 0 to `last_group` of a ubatch return takes, in the
+/// worst routing: on host ranks tensors of the rows that are there, on GPUs one for each group, of
+/// the rows that could be.
+std::int64_t expert_output_bytes(const std::string& kind,
+                                 bool on_gpu,
+                                 const ExchangeShape& shape,
+                                 std::int64_t max_tokens,
+                                 double padded_capacity,
+                                 int num_groups,
+                                 int last_group);
 
 }  // namespace dovetail

@@ -220,6 +220,84 @@ TEST(ExchangeShapes, ImpossibleShapesAreRefused) {
   }
 }
 
+// Each call in ascending order of groups, behind what it reads: otherwise it would take rows that
+// are not there yet.
+TEST(ExchangeGroups, CallsThatComeTooEarlyAreRefused) {
+  const TestGroup group;
+  const auto shape = group.shape(4, 2);
+  const auto batch =
+      make_batch(shape, equal_tokens(group, 6), Routing::uniform, Weights::random, fresh_seed());
+  auto tokens = to_tensors(batch, group.rank);
+  tokens.num_groups = 3;
+  for (const auto* kind : kKinds) {
+    const auto exchange = group.make(kind, shape);
+    const auto expect_refused = [&](const auto& call, const std::string& what) {
+      try {
+        call();
+        ADD_FAILURE() << "no ContractError: " << what;
+      } catch (const ContractError& error) {
+        EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+      }
+    };
+    const auto arrange = [&](int of) { return exchange->arrange(0, of); };
+    const auto reduce = [&](int of, const ExpertRows& rows) {
+      exchange->reduce(0, of, apply_experts(shape, group.rank, rows));
+    };
+    const std::string before = " of the group before";
+    exchange->prepare(0, tokens);
+    expect_refused([&] { exchange->dispatch(0, 3); }, "group 3 of 3");
+    expect_refused([&] { exchange->dispatch(0, 1); }, "dispatch of group 1 of ubatch 0");
+    expect_refused([&] { exchange->dispatch(0, 1); }, "must follow the dispatch" + before);
+    expect_refused([&] { arrange(0); }, "must follow dispatch");
+    exchange->dispatch(0, 0);
+    expect_refused([&] { arrange(1); }, "must follow dispatch");
+    const auto first = arrange(0);
+    expect_refused([&] { exchange->combine(0, 0); }, "must follow reduce");
+    expect_refused([&] { arrange(0); }, "must follow the reduce" + before);
+    exchange->dispatch(0, 1);
+    expect_refused([&] { arrange(1); }, "must follow the reduce" + before);
+    expect_refused([&] { reduce(1, first); }, "must follow arrange");
+    reduce(0, first);
+    expect_refused([&] { exchange->combine(0, 1); }, "must follow reduce");
+    exchange->dispatch(0, 2);
+    for (const int of : {1, 2}) {
+      reduce(of, arrange(of));
+    }
+    expect_refused([&] { exchange->combine(0, 1); }, "must follow the combine" + before);
+    exchange->combine(0, 0);
+    exchange->combine(0, 1);
+    expect_refused([&] { exchange->finish(0); }, "must follow combine");
+    exchange->combine(0, 2);
+    EXPECT_EQ(join_problems(check_output(batch, group.rank, exchange->finish(0))), "");
+  }
+}
+
+// The rows of a group as those who poison or harm them find them: each row once.
+TEST(ExchangeGroups, ReceivedRowsOfGroupsAreApart) {
+  const TestGroup group;
+  const auto shape = group.shape(4, std::min(3, group.size * 4));
+  const auto batch =
+      make_batch(shape, equal_tokens(group, 30), Routing::uniform, Weights::random, fresh_seed());
+  auto tokens = to_tensors(batch, group.rank);
+  tokens.num_groups = 4;
+  for (const auto* kind : kKinds) {
+    const auto exchange = group.make(kind, shape);
+    exchange->prepare(0, tokens);
+    for (int of = 0; of < 4; ++of) {
+      exchange->dispatch(0, of);
+    }
+    const auto all = exchange->buffers().received_rows(0, Phase::dispatch, std::nullopt);
+    ASSERT_EQ(all.size(), 1U);
+    all.front().zero_();
+    for (int of = 0; of < 4; ++of) {
+      for (const auto& rows : exchange->buffers().received_rows(0, Phase::dispatch, of)) {
+        rows.add_(1);
+      }
+    }
+    EXPECT_TRUE(all.front().eq(1).all().item<bool>()) << kind;
+  }
+}
+
 // With k = E every bound of the estimate is reached; with less it holds.
 void expect_estimate_holds(const TestGroup& group,
                            const char* kind,

@@ -103,6 +103,33 @@ TEST(FailureReport, AnErrorIsNamedWithWhatItsRankDid) {
             "rank 1, ubatch 0, layer 3, phase experts: no luck (at the context's fill)");
 }
 
+// Where the experts of a rank are cut, the same phase of a layer is there once for each group.
+TEST(FailureReport, AnOpOfAGroupIsNamedWithTheGroup) {
+  OpBoard board;
+  board.begin({.layer = 2, .phase = Phase::dispatch, .lane = Lane::comm, .waits = {}, .group = 3});
+  OpBoard::note_wait();
+  auto waits = board.look();
+  waits.rank = 0;
+  waits.open_ops[0].open_ns = 4000 * kMillisecond;
+  auto stuck = in_op(1, Phase::experts, 2, false, 0);
+  stuck.open_ops[0].group = 1;
+  const std::array states = {timed_out(waits), stuck};
+  const auto report = make_failure_report(states);
+  EXPECT_EQ(report.headline,
+            "rank 1 is late: it is stuck since 4.0 s in ubatch 1, layer 2, phase experts, group 1 "
+            "(compute lane); its thread uses no core");
+  EXPECT_EQ(report.ranks.at(0),
+            "rank 0 waits since 4.0 s in ubatch 0, layer 2, phase dispatch, group 3 (comm lane); "
+            "not done within 4000 ms");
+  const auto document = nlohmann::json::parse(to_json_text(report, states));
+  EXPECT_EQ(document["late"][0]["op"]["group"], 1);
+  EXPECT_EQ(document["ranks"][0]["open_ops"][0]["group"], 3);
+  board.end({.layer = 2, .phase = Phase::dispatch, .lane = Lane::comm, .waits = {}, .group = 3});
+  board.begin({.layer = 2, .phase = Phase::route, .waits = {}});
+  EXPECT_EQ(make_failure_report(std::array{timed_out(board.look())}).ranks.at(0).find("group"),
+            std::string::npos);
+}
+
 // What began just now is not what the others have waited for.
 TEST(FailureReport, AnOpThatWasJustBegunIsNotLate) {
   auto quick = in_op(2, Phase::experts, 0, false);
@@ -171,6 +198,7 @@ TEST(OpBoard, ShowsOpsThatWereBegunAndNotEnded) {
   EXPECT_EQ(state.open_ops[0].layer, 1);
   EXPECT_EQ(state.open_ops[0].phase, static_cast<int>(Phase::dispatch));
   EXPECT_EQ(state.open_ops[0].lane, static_cast<int>(Lane::comm));
+  EXPECT_EQ(state.open_ops[0].group, kNoGroup);
   EXPECT_EQ(state.open_ops[0].waits, 0);
   OpBoard::note_wait();
   EXPECT_EQ(board.look().open_ops[0].waits, 1);

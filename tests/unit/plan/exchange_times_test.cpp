@@ -69,6 +69,32 @@ TEST(ExchangeTimes, OfAllSmsAreThoseOfMost) {
             "comm_sms 8");
 }
 
+/// Where experts are cut, an exchange is compared by what was measured so; a table without such
+/// rows decides by those without groups.
+TEST(ExchangeTimes, GroupsHaveRowsOfTheirOwn) {
+  const auto groups = [](int number) {
+    return R"("routing": "balanced", "wrong_words": 0, "groups": )" + std::to_string(number);
+  };
+  const auto times = parse(kRows + "," + row("gather", 10, 2, "eager", groups(1)) + "," +
+                           row("symmetric", 10, 100, "eager", groups(2)));
+  const auto us = [&](int number) {
+    return exchange_us(times, {.tokens = 10, .comm_sms = 8, .num_groups = number});
+  };
+  using Times = std::map<std::string, double>;
+  EXPECT_EQ(us(1), (Times{{"gather", 3}, {"padded", 300}}));
+  EXPECT_EQ(us(2), (Times{{"symmetric", 150}}));
+  EXPECT_EQ(us(4), us(1));
+  EXPECT_EQ(exchange_us(times, {.tokens = 10, .comm_sms = kAllSms, .num_groups = 2}), us(2));
+  const auto cut = parse(row("symmetric", 10, 100, "eager", groups(2)));
+  EXPECT_EQ(input_error_of([&] { exchange_us(cut, {.tokens = 1, .comm_sms = 8}); }),
+            "t.json: the table of exchanges has no row for eager, comm_sms 8; it has: eager, "
+            "comm_sms 8, groups 2");
+  EXPECT_EQ(
+      input_error_of([&] { exchange_us(cut, {.tokens = 1, .comm_sms = 8, .num_groups = 4}); }),
+      "t.json: the table of exchanges has no row for eager, comm_sms 8, groups 4 or 1; it "
+      "has: eager, comm_sms 8, groups 2");
+}
+
 TEST(ExchangeTimes, CeilingsAndOtherRoutingsAreLeftOut) {
   const auto other = row("gather", 20, 1, "eager", R"("routing": "zipf", "wrong_words": 0)");
   EXPECT_EQ(parse(kRows + "," + other + "," + row("(put)", 10, 1)).rows.size(),
@@ -115,6 +141,8 @@ TEST(ExchangeTimes, BadTablesAreRefusedWithTheirPlace) {
     EXPECT_EQ(error_of(bad).find("t.json"), 0U) << bad;
   }
   EXPECT_EQ(error_of(table(row("gather", 0, 1))).find("t.json: rows[0].tokens"), 0U);
+  const auto none = R"("routing": "balanced", "wrong_words": 0, "groups": 0)";
+  EXPECT_EQ(error_of(table(row("gather", 1, 1, "eager", none))).find("t.json: rows[0].groups"), 0U);
 }
 
 }  // namespace

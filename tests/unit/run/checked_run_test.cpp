@@ -7,6 +7,7 @@
 
 #include "framework/cuda/devices.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/rank_memory.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
@@ -62,7 +63,8 @@ TEST(CheckedRun, CountsTheMemoryOfEachRank) {
     EXPECT_GE(memory.at("kv cache"), pages * page);
     EXPECT_LE(memory.at("kv cache"), (pages + 1) * page);
     EXPECT_EQ(memory.at("given inputs"), 0) << "token ids alone";
-    EXPECT_EQ(memory.at("outputs"), 2 * 4 * (tokens * 16 + logits * 100 + 2 * tokens * 16));
+    EXPECT_EQ(memory.at("outputs"),
+              std::int64_t{2} * 4 * (tokens * 16 + logits * 100 + 2 * tokens * 16));
     EXPECT_GT(memory.at("exchange buffers (worst case)"), 0);
   }
   EXPECT_EQ(requests, 6) << "three a rank";

@@ -8,6 +8,7 @@
 #include "framework/base/host_memory.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/rank_memory.hpp"
 #include "tests/unit/run/fake_architecture.hpp"
 
 namespace dovetail {

@@ -421,6 +421,34 @@ TEST(DataFault, FindsTheOpsOfAFaultOfWaits) {
   }
 }
 
+/// Rows of a group are read by the experts of that group, and by no others.
+TEST(DataFault, FindsTheOpsOfItsGroup) {
+  const Schedule schedule = policies()
+                                .at("expert_groups")
+                                .make_schedule({.model = {std::vector<LayerShape>(3, {true, true})},
+                                                .num_ubatches = 2,
+                                                .num_groups = 2});
+  for (int group = 0; group < 2; ++group) {
+    auto fault = config(FaultKind::early_reuse, "dispatch");
+    fault.group = group;
+    const auto reuse = find_lane_fault(fault, schedule);
+    ASSERT_TRUE(reuse);
+    const auto& reader = schedule.ops[static_cast<std::size_t>(reuse->reader)];
+    EXPECT_EQ(describe_op(0, reader),
+              "op 0 (experts, layer 1, ubatch 0, group " + std::to_string(group) + ")");
+    const auto& other = schedule.ops[static_cast<std::size_t>(reuse->other)];
+    EXPECT_EQ(describe_op(0, other), "op 0 (dispatch, layer 1, ubatch 1, group 0)");
+    fault = config(FaultKind::skipped_wait, "experts");
+    fault.group = group;
+    const auto skip = find_lane_fault(fault, schedule);
+    ASSERT_TRUE(skip);
+    EXPECT_EQ(skip->reader, reuse->reader);
+    const auto& awaited = schedule.ops[static_cast<std::size_t>(skip->other)];
+    EXPECT_EQ(describe_op(0, awaited),
+              "op 0 (dispatch, layer 1, ubatch 0, group " + std::to_string(group) + ")");
+  }
+}
+
 TEST(DataFault, ChangesTheEdgesOfItsOpsOnly) {
   const Schedule schedule = dual_batch();
   LaneEdges right;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/comm/exchange/bench/bench_pass.hpp"
 #include "framework/comm/exchange/bench/bench_pattern.hpp"
 #include "framework/comm/exchange/bench/bench_tokens.hpp"
 
@@ -91,6 +92,39 @@ TEST(ExchangeBench, OneWrongElementIsCounted) {
       EXPECT_EQ(count_wrong(in, output, scaled), 1);
     }
   }
+}
+
+/// Each call is there once for each group, in an order that an exchange allows.
+TEST(ExchangeBench, APassMakesEachCallForEachGroup) {
+  using enum BenchCall;
+  EXPECT_EQ(
+      bench_spans(1),
+      (std::vector<BenchSpan>{
+          {prepare, 0}, {dispatch, 0}, {arrange, 0}, {reduce, 0}, {combine, 0}, {finish, 0}}));
+  EXPECT_EQ(bench_spans(2),
+            (std::vector<BenchSpan>{{prepare, 0},
+                                    {dispatch, 0},
+                                    {dispatch, 1},
+                                    {arrange, 0},
+                                    {reduce, 0},
+                                    {arrange, 1},
+                                    {reduce, 1},
+                                    {combine, 0},
+                                    {combine, 1},
+                                    {finish, 0}}));
+}
+
+TEST(ExchangeBench, TimesAreSumsOverGroupsAndMediansOverPasses) {
+  BenchClock clock(2);
+  // Of prepare, 2 x dispatch, 2 x (arrange, reduce), 2 x combine, finish.
+  clock.add(std::vector<double>{1, 20, 300, 4, 5, 40, 50, 600, 7, 8});
+  clock.add(std::vector<double>{2, 21, 301, 4, 5, 40, 50, 601, 9, 9,  //
+                                3, 90, 302, 9, 9, 90, 90, 900, 9, 9});
+  const auto times = clock.medians();
+  EXPECT_EQ(times.calls, (std::array<double, kNumBenchCalls>{2, 322, 44, 55, 610, 9}));
+  EXPECT_EQ(times.first_dispatch, 21);
+  EXPECT_EQ(times.first_combine, 601);
+  EXPECT_THROW(clock.add(std::vector<double>(9)), ContractError);
 }
 
 TEST(ExchangeBench, PatternsSayFromWhomToWhom) {

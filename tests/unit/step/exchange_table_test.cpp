@@ -43,17 +43,26 @@ TEST(ExchangeTable, RowsAreWhole) {
 TEST(ExchangeTable, TheFastestOfThoseThatFit) {
   const std::map<std::string, double> us = {
       {"gather", 40}, {"padded", 30}, {"ragged", 20.4}, {"symmetric", 10}, {"unheard-of", 1}};
-  const auto fastest = [&](bool on_gpu, GraphMode graph, const std::string& apart = "") {
-    return fastest_exchange(us, "t.json, 5 tokens", on_gpu, graph, apart);
-  };
+  const auto fastest =
+      [&](bool on_gpu, GraphMode graph, const std::string& apart = "", int num_groups = 1) {
+        return fastest_exchange(us, "t.json, 5 tokens", on_gpu, graph, num_groups, apart);
+      };
   EXPECT_EQ(fastest(true, GraphMode::full).name, "symmetric");
   EXPECT_EQ(fastest(true, GraphMode::full, "far apart").name, "padded");
   EXPECT_EQ(fastest(true, GraphMode::none, "far apart").name, "ragged");
   EXPECT_EQ(fastest(false, GraphMode::none, "no matter").name, "ragged");
+  EXPECT_EQ(fastest(false, GraphMode::none, "", 2).name, "ragged");
+  // The others there take the experts of a rank as one.
+  EXPECT_EQ(fastest(true, GraphMode::none, "", 2).reason,
+            "auto by t.json, 5 tokens: symmetric 10 us");
+  EXPECT_EQ(input_error_of([&] {
+              fastest(true, GraphMode::none, "far apart", 2);
+            }).find("t.json, 5 tokens: no exchange that can run here (far apart)"),
+            0U);
   EXPECT_EQ(fastest(false, GraphMode::none).reason,
             "auto by t.json, 5 tokens: ragged 20 us; gather 40 us");
   EXPECT_EQ(input_error_of([] {
-              fastest_exchange({{"symmetric", 1}}, "t.json", true, GraphMode::full, "far apart");
+              fastest_exchange({{"symmetric", 1}}, "t.json", true, GraphMode::full, 1, "far apart");
             }),
             "t.json: no exchange that can run here (far apart); measured: symmetric");
 }

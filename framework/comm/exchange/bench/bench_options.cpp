@@ -5,6 +5,8 @@
 #include <iterator>
 
 #include "framework/base/error.hpp"
+#include "framework/base/text.hpp"
+#include "framework/base/types.hpp"
 #include "framework/comm/exchange/bench/bench_routing.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
@@ -39,22 +41,42 @@ ExchangeBenchOptions with_defaults(const ExchangeBenchOptions& options,
   std::vector<std::int64_t> tokens = on_gpu ? std::vector<std::int64_t>{1, 32, 128, 512, 2048, 8192}
                                             : std::vector<std::int64_t>{1, 32, 128, 512, 2048};
   std::vector<int> comm_sms = {on_gpu ? 8 : 0};
+  std::vector<int> groups = {1};
   std::vector<std::string> routings = {"balanced"};
   or_default(made.tokens, tokens);
   or_default(made.comm_sms, comm_sms);
+  or_default(made.groups, groups);
   or_default(made.routings, routings);
   made.hidden = made.hidden > 0 ? made.hidden : on_gpu ? 7168 : 512;
   made.num_experts = made.num_experts > 0 ? made.num_experts : on_gpu ? 256 : 64;
   return made;
 }
 
-void check_options(const ExchangeBenchOptions& options, int num_ranks) {
-  const bool on_gpu = options.device == DeviceKind::cuda;
-  const auto require = [](bool holds, const std::string& what) {
-    if (!holds) {
-      throw InputError("bench exchange: " + what);
+void require(bool holds, const std::string& what) {
+  if (!holds) {
+    throw InputError("bench exchange: " + what);
+  }
+}
+
+/// Without names those that cannot cut are left out.
+void check_groups_of(const ExchangeBenchOptions& options, bool names_exchanges, int num_ranks) {
+  const int experts_per_rank = options.num_experts / num_ranks;
+  for (const int groups : options.groups) {
+    require(groups >= 1 && groups <= kMaxGroups,
+            "groups; allowed: 1 to " + std::to_string(kMaxGroups));
+    require(groups <= experts_per_rank,
+            counted(groups, "group") + " of the " + counted(experts_per_rank, "expert") +
+                " of a rank; allowed: at most one group an expert");
+    for (const auto& name : options.exchanges) {
+      if (names_exchanges) {
+        check_groups(name, options.device == DeviceKind::cuda, groups, experts_per_rank);
+      }
     }
-  };
+  }
+}
+
+void check_options(const ExchangeBenchOptions& options, bool names_exchanges, int num_ranks) {
+  const bool on_gpu = options.device == DeviceKind::cuda;
   for (const auto& name : options.exchanges) {
     require(name != "auto", "auto is no exchange of its own");
     choose_exchange(name, on_gpu);
@@ -77,6 +99,7 @@ void check_options(const ExchangeBenchOptions& options, int num_ranks) {
               " ranks; allowed: a multiple of the ranks");
   require(options.top_k >= 1 && options.top_k <= std::min(16, options.num_experts),
           "top k; allowed: 1 to 16, at most the number of experts");
+  check_groups_of(options, names_exchanges, num_ranks);
 }
 
 }  // namespace
@@ -85,7 +108,7 @@ ExchangeBenchOptions resolve_options(const ExchangeBenchOptions& options,
                                      const MpiSession& session,
                                      const WaitPolicy& wait) {
   auto made = with_defaults(options, session, wait);
-  check_options(made, session.world_size());
+  check_options(made, !options.exchanges.empty(), session.world_size());
   return made;
 }
 

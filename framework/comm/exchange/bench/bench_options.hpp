@@ -17,6 +17,7 @@ struct ExchangeBenchOptions {
   std::vector<std::string> exchanges;  ///< all that run there
   std::vector<std::int64_t> tokens;    ///< of each rank
   std::vector<int> comm_sms;           ///< on GPUs
+  std::vector<int> groups;             ///< into which the experts of a rank are cut; 1
   std::vector<std::string> routings;   ///< balanced
   std::int64_t hidden = 0;
   int num_experts = 0;
@@ -24,7 +25,8 @@ struct ExchangeBenchOptions {
 };
 
 /// With defaults in place of what is open. Collective: all ranks take GPUs, or none does. Throws
-/// InputError, on all ranks alike, for what does not fit.
+/// InputError, on all ranks alike, for what does not fit: also for more groups than an exchange
+/// that is named can take.
 ExchangeBenchOptions resolve_options(const ExchangeBenchOptions& options,
                                      const MpiSession& session,
                                      const WaitPolicy& wait);

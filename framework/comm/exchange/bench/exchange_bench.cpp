@@ -2,15 +2,13 @@
 
 #include <cmath>
 
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/bucketize.h>
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/order_statistics.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
+#include "framework/comm/exchange/bench/bench_pass.hpp"
 #include "framework/comm/exchange/bench/bench_tokens.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/devices.hpp"
@@ -104,55 +102,65 @@ class Bench {
       if (names_exchanges_) {
         throw;
       }
-      if (session_.rank().value == 0 && tokens == options_.tokens.front()) {
-        log_line(std::string("left out: ") + error.what());
-      }
+      say_left_out(error, tokens);
       return;
     }
-    for (const int comm_sms : options_.comm_sms) {
-      for (const auto& routing : options_.routings) {
-        for (const bool captured : {false, true}) {
-          if (captured && (!on_gpu() || max_graph_mode(name) != GraphMode::full)) {
-            continue;
-          }
-          const std::int64_t bounds[] = {tokens};
-          made->buffers().begin_step(bounds, comm_sms);
-          ExchangeBenchRow row = {.exchange = name,
-                                  .tokens = tokens,
-                                  .comm_sms = comm_sms,
-                                  .routing = routing,
-                                  .mode = captured ? "graph" : "eager"};
-          measure(*made, captured, row);
-          rows.push_back(std::move(row));
+    for (const int num_groups : options_.groups) {
+      try {
+        check_groups(name, on_gpu(), num_groups, shape().experts_per_rank());
+      } catch (const InputError& error) {
+        say_left_out(error, tokens);
+        continue;
+      }
+      for (const int comm_sms : options_.comm_sms) {
+        for (const auto& routing : options_.routings) {
+          const ExchangeBenchRow row = {.exchange = name,
+                                        .tokens = tokens,
+                                        .comm_sms = comm_sms,
+                                        .num_groups = num_groups,
+                                        .routing = routing};
+          add_modes(*made, row, rows);
         }
       }
     }
     meet();  // nobody's memory goes while a peer may still use it
   }
 
+  /// Once.
+  void say_left_out(const InputError& error, std::int64_t tokens) const {
+    if (session_.rank().value == 0 && tokens == options_.tokens.front()) {
+      log_line(std::string("left out: ") + error.what());
+    }
+  }
+
+  void add_modes(Exchange& exchange,
+                 const ExchangeBenchRow& of_any_mode,
+                 std::vector<ExchangeBenchRow>& rows) {
+    for (const bool captured : {false, true}) {
+      if (captured && (!on_gpu() || max_graph_mode(of_any_mode.exchange) != GraphMode::full)) {
+        continue;
+      }
+      auto row = of_any_mode;
+      row.mode = captured ? "graph" : "eager";
+      const std::int64_t bounds[] = {row.tokens};
+      exchange.buffers().begin_step(bounds, row.comm_sms);
+      measure(exchange, captured, row);
+      rows.push_back(std::move(row));
+    }
+  }
+
   void measure(Exchange& exchange, bool captured, ExchangeBenchRow& row) {
     const auto routing = bench_routing(row.routing);
-    auto in = make_bench_tokens(routing, shape(), row.tokens, kSeed, device_->device());
-    at::Tensor output;
-    const auto pass = [&](const auto& mark) {
-      exchange.prepare(0, in.routed());
-      mark();
-      exchange.dispatch(0, 0);
-      mark();
-      const auto rows = exchange.arrange(0, 0).rows;
-      mark();
-      exchange.reduce(0, 0, rows);
-      mark();
-      exchange.combine(0, 0);
-      mark();
-      output = exchange.finish(0);
-      mark();
+    const auto own_shape = shape();
+    auto in = make_bench_tokens(routing, own_shape, row.tokens, kSeed, device_->device());
+    BenchPass layer(exchange, own_shape, row.num_groups);
+    const auto pass = [&](const std::function<void()>& mark) {
+      return layer.run(in.routed(), BenchExperts::none, mark);
     };
-    const auto nothing = [] {};
-    pass(nothing);  // eager, so that all that is made late is there
+    pass({});  // eager, so that all that is made late is there
     meet();
     exchange.meter().reset();
-    pass(nothing);
+    pass({});
     device_->wait();
     count_traffic(exchange.meter().traffic(), row);
     const auto timed = device_->make_run(
@@ -164,45 +172,39 @@ class Bench {
         },
         captured);
     add_times(*timed, row);
-    const auto once = device_->make_run([&](const auto&) { pass(nothing); }, captured);
+    const auto once = device_->make_run([&](const auto&) { pass({}); }, captured);
     std::vector<double> host_us;
     for (int i = 0; i < kHostPasses; ++i) {
       meet();
       const auto start_ns = now_ns();
-      captured ? once->start() : pass(nothing);
+      captured ? once->start() : static_cast<void>(pass({}));
       device_->wait();
       host_us.push_back(static_cast<double>(now_ns() - start_ns) * 1e-3);
     }
     row.host_us = slowest(median(host_us));
+    row.wrong_words = wrong_words(exchange, layer, captured, in, routing);
+  }
+
+  /// With tokens that were not measured, of all ranks; of a graph in a replay.
+  std::int64_t wrong_words(
+      Exchange& exchange, BenchPass& layer, bool captured, BenchTokens& in, BenchRouting routing) {
+    at::Tensor output;
+    const auto pass = [&](BenchExperts experts) { output = layer.run(in.routed(), experts); };
+    if (captured) {
+      pass(BenchExperts::copies);  // their memory is there
+    }
+    const auto checked = device_->make_run(
+        [&](const auto&) { pass(captured ? BenchExperts::copies : BenchExperts::factors); },
+        captured);
     const auto other =
-        make_bench_tokens(routing, shape(), row.tokens, kSeed + 1, device_->device());
+        make_bench_tokens(routing, shape(), in.hidden.size(0), kSeed + 1, device_->device());
     in.hidden.copy_(other.hidden);
     in.expert_ids.copy_(other.expert_ids);
     meet();
-    if (captured) {
-      once->start();
-    } else {
-      scaled_pass(exchange, in, output);
-    }
+    checked->start();
     device_->wait();
     exchange.buffers().check_step();
-    row.wrong_words = over_ranks(count_wrong(in, output, !captured), Reduction::sum);
-  }
-
-  /// Each expert multiplies its rows by its factor.
-  void scaled_pass(Exchange& exchange, const BenchTokens& in, at::Tensor& output) {
-    exchange.prepare(0, in.routed());
-    exchange.dispatch(0, 0);
-    const auto arranged = exchange.arrange(0, 0);
-    const auto rows = arranged.rows.size(0);
-    const auto options = at::TensorOptions().dtype(at::kInt).device(device_->device());
-    const auto local =
-        at::bucketize(at::arange(rows, options), arranged.offsets, /*out_int32=*/false, true);
-    const auto first = shape().ep_rank * shape().experts_per_rank();
-    const auto factors = bench_factors(local + first).to(dtype()).unsqueeze(1);
-    exchange.reduce(0, 0, arranged.rows.mul(factors));
-    exchange.combine(0, 0);
-    output = exchange.finish(0);
+    return over_ranks(count_wrong(in, output, !captured), Reduction::sum);
   }
 
   void count_traffic(const Traffic& traffic, ExchangeBenchRow& row) {
@@ -218,24 +220,27 @@ class Bench {
   }
 
   void add_times(BenchRun& timed, ExchangeBenchRow& row) {
-    double* const calls[] = {&row.prepare_us,
-                             &row.dispatch_us,
-                             &row.arrange_us,
-                             &row.reduce_us,
-                             &row.combine_us,
-                             &row.finish_us};
-    std::vector<double> samples[std::size(calls)];
+    double* const calls[kNumBenchCalls] = {&row.prepare_us,
+                                           &row.dispatch_us,
+                                           &row.arrange_us,
+                                           &row.reduce_us,
+                                           &row.combine_us,
+                                           &row.finish_us};
+    BenchClock clock(row.num_groups);
     for (int run = 0; run < kRuns; ++run) {
       meet();
       timed.start();
       const auto gaps = timed.gaps_us();
-      for (std::size_t i = 0; run > 0 && i < gaps.size(); ++i) {
-        samples[i % std::size(calls)].push_back(gaps[i]);
+      if (run > 0) {
+        clock.add(gaps);
       }
     }
-    for (std::size_t call = 0; call < std::size(calls); ++call) {
-      *calls[call] = slowest(median(samples[call]));
+    const auto times = clock.medians();
+    for (std::size_t call = 0; call < kNumBenchCalls; ++call) {
+      *calls[call] = slowest(times.calls[call]);
     }
+    row.first_dispatch_us = slowest(times.first_dispatch);
+    row.first_combine_us = slowest(times.first_combine);
     row.dispatch_wire_gbs = gbs(row.dispatch_wire_gbs, row.dispatch_us);
     row.combine_wire_gbs = gbs(row.combine_wire_gbs, row.combine_us);
     row.dispatch_logical_gbs = gbs(row.dispatch_logical_gbs, row.dispatch_us);

@@ -18,6 +18,7 @@ struct ExchangeBenchRow {
   std::string exchange;  ///< in brackets: a ceiling
   std::int64_t tokens = 0;
   int comm_sms = 0;
+  int num_groups = 1;  ///< into which the experts of a rank are cut; all that follows is of all
   std::string routing;
   std::string mode;  ///< eager, graph
   // On a GPU between events on the stream, with the queue filled ahead.
@@ -27,7 +28,9 @@ struct ExchangeBenchRow {
   double reduce_us = 0;
   double combine_us = 0;
   double finish_us = 0;
-  double host_us = 0;             ///< all six calls and the wait for their end, as the host sees it
+  double first_dispatch_us = 0;  ///< of the first group alone
+  double first_combine_us = 0;
+  double host_us = 0;             ///< all calls and the wait for their end, as the host sees it
   double dispatch_megabytes = 0;  ///< on the wire, metadata and padding included
   double dispatch_wire_gbs = 0;   ///< 1e9 bytes a second
   double combine_wire_gbs = 0;
