@@ -1,6 +1,6 @@
 // Kernels of the two streams of a cut device keep to their SMs, eagerly and in graphs; those of
 // ordinary streams do not.
-#include "tests/gpu/green_partition.hpp"
+#include "framework/cuda/green_partition.hpp"
 
 #include <algorithm>
 #include <iterator>

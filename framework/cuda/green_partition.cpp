@@ -1,4 +1,4 @@
-#include "tests/gpu/green_partition.hpp"
+#include "framework/cuda/green_partition.hpp"
 
 #include <string>
 

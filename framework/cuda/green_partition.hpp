@@ -1,5 +1,4 @@
-// The hard form of an SM partition: two streams whose kernels never run on the same SM. No policy
-// has it yet: the test says what it would give.
+// The hard form of an SM partition: two streams whose kernels never run on the same SM.
 #pragma once
 
 #include <utility>
@@ -7,7 +6,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
-#include "tests/gpu/sm_split.hpp"
+#include "framework/cuda/sm_split.hpp"
 
 namespace dovetail {
 
