@@ -12,13 +12,13 @@
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/step/cuda/gpu_device.hpp"
 #include "framework/step/kv_cache.hpp"
-#include "framework/step/received_poison.hpp"
 
 namespace dovetail {
 

@@ -3,35 +3,21 @@
 #include <map>
 #include <optional>
 
-#include <ATen/Context.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/config/comm_sms.hpp"
-#include "framework/cuda/quiet_torch.hpp"
+#include "framework/cuda/gpu_arithmetic.hpp"
 #include "framework/step/cuda/cuda_driver.hpp"
 
 namespace dovetail {
 namespace {
 
-/// Settings of the whole process. Float32 is the checking path, so it stays float32. The SM count
-/// that the GEMMs may use is honoured by cuBLASLt only. Flash attention is pinned, because the
-/// others choose plans when they are first used.
-void set_arithmetic() {
-  const QuietTorch quiet;
-  auto& torch = at::globalContext();
-  torch.setAllowTF32CuBLAS(false);
-  torch.setAllowTF32CuDNN(false);
-  torch.setBlasPreferredBackend(at::BlasBackend::Cublaslt);
-  torch.setSDPUseCuDNN(false);
-  torch.setSDPUseMemEfficient(false);
-}
-
 class NcclGpuDevice final : public GpuDevice {
  public:
   NcclGpuDevice(const Ranks& ranks, int ordinal) : ranks_(ranks) {
     c10::cuda::set_device(static_cast<c10::DeviceIndex>(ordinal));
-    set_arithmetic();
+    set_gpu_arithmetic();
   }
 
   NcclComm* ep_comm(int comm_sms) override {
