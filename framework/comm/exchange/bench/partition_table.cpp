@@ -23,11 +23,10 @@ std::optional<Contention> contention(const std::optional<Spread>& beside,
 
 Spread spread_of(std::vector<double> samples) {
   DOVETAIL_CHECK(!samples.empty(), "a spread needs samples");
+  const double middle = median(samples);  // ahead of the order, which it changes
   std::sort(samples.begin(), samples.end());
   const auto tenth = (samples.size() - 1) / 10;
-  return {.median = median(samples),
-          .low = samples[tenth],
-          .high = samples[samples.size() - 1 - tenth]};
+  return {.median = middle, .low = samples[tenth], .high = samples[samples.size() - 1 - tenth]};
 }
 
 std::vector<double> durations_until(std::span<const double> marks, double until) {
