@@ -133,6 +133,11 @@ void GreenPartition::destroy(Part& part) noexcept {
   part = {};
 }
 
+void GreenPartition::wait(const char* what) const {
+  check_cuda(cudaStreamSynchronize(compute_.stream), what);
+  check_cuda(cudaStreamSynchronize(comm_.stream), what);
+}
+
 c10::cuda::CUDAStream GreenPartition::compute_stream() const {
   return c10::cuda::getStreamFromExternal(compute_.stream, device_);
 }

@@ -39,6 +39,9 @@ class GreenPartition {
   /// As the driver has cut it.
   const SmSplit& sms() const { return sms_; }
 
+  /// Waits for all work on both streams. Throws RunError with the device's error.
+  void wait(const char* what) const;
+
   /// For stream guards. LibTorch's allocator takes them as any stream.
   c10::cuda::CUDAStream compute_stream() const;
   c10::cuda::CUDAStream comm_stream() const;

@@ -142,6 +142,19 @@ TEST(GreenPartition, PrioritiesAndRounding) {
   EXPECT_LT(comm, compute) << "the smaller number is the higher priority";
 }
 
+TEST(GreenPartition, WaitsForBothOfItsStreams) {
+  DOVETAIL_REQUIRE_GPU();
+  const GreenPartition partition(8);
+  const SmProbeResult result;
+  for (const auto& stream : {partition.compute_stream(), partition.comm_stream()}) {
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    launch_sm_probe(result.probe(), 1, 50'000'000, stream);
+    EXPECT_EQ(cudaStreamQuery(stream), cudaErrorNotReady);
+    partition.wait("a test");
+    EXPECT_EQ(cudaStreamQuery(stream), cudaSuccess);
+  }
+}
+
 TEST(GreenPartition, RefusesWhatTheDeviceCannotCut) {
   DOVETAIL_REQUIRE_GPU();
   for (const int comm_sms : {-1, 0, 4, 130, 100'000}) {

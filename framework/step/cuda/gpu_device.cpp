@@ -7,7 +7,9 @@
 
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/config/comm_sms.hpp"
+#include "framework/cuda/check.hpp"
 #include "framework/cuda/gpu_arithmetic.hpp"
+#include "framework/cuda/green_partition.hpp"
 #include "framework/step/cuda/cuda_driver.hpp"
 
 namespace dovetail {
@@ -39,6 +41,17 @@ class NcclGpuDevice final : public GpuDevice {
     return &found->second;
   }
 
+  const GreenPartition& partition(int comm_sms) override {
+    return partitions_.try_emplace(comm_sms, comm_sms).first->second;
+  }
+
+  void wait(const char* what) const override {
+    check_cuda(cudaDeviceSynchronize(), what);
+    for (const auto& [comm_sms, partition] : partitions_) {
+      partition.wait(what);
+    }
+  }
+
   std::function<void(at::Tensor&)> broadcast_over_replicas() override {
     if (ranks_.grid.num_replicas() == 1) {
       return {};
@@ -59,6 +72,7 @@ class NcclGpuDevice final : public GpuDevice {
   const Ranks& ranks_;
   std::map<int, NcclComm> ep_comms_;  ///< by comm_sms, kAllSms included
   std::optional<NcclComm> dp_comm_;
+  std::map<int, GreenPartition> partitions_;  ///< by comm_sms
 };
 
 }  // namespace
