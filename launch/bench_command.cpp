@@ -11,6 +11,7 @@
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/comm/exchange/bench/partition_bench.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/exec/bench.hpp"
 #include "framework/mpi/collectives.hpp"
@@ -19,6 +20,7 @@
 #include "framework/step/cuda/graph_bench.hpp"
 #include "launch/commands.hpp"
 #include "models/layers/cuda/attention_bench.hpp"
+#include "models/layers/cuda/partition_works.hpp"
 #include "models/weights/load_bench.hpp"
 
 namespace dovetail {
@@ -92,8 +94,61 @@ Json to_json(const ExchangeBench& bench) {
           {"rows", std::move(rows)}};
 }
 
-/// Empty on all ranks but the first. Throws AgreedError.
-Json exchange_bench(const BenchOptions& options) {
+void add_spread(Json& row, const std::string& name, const std::optional<Spread>& spread) {
+  row[name + "_us"] = spread ? Json(spread->median) : Json();
+  row[name + "_p10_us"] = spread ? Json(spread->low) : Json();
+  row[name + "_p90_us"] = spread ? Json(spread->high) : Json();
+}
+
+void add_contention(Json& row, const std::string& name, const std::optional<Contention>& factor) {
+  row[name] = factor ? Json(factor->of_all) : Json();
+  row[name + "_of_same"] = factor ? Json(factor->of_same) : Json();
+}
+
+Json to_json(const PartitionRow& row, const PartitionRow& all) {
+  const auto of_both = [&](double us) { return row.exchange_alone ? Json(us) : Json(); };
+  const auto hidden = hidden_share(row);
+  Json json = {{"compute", row.compute},
+               {"partition", to_string(row.partition)},
+               {"comm_sms", comm_sms_to_json(row.comm_sms)},
+               {"compute_sms", row.compute_sms},
+               {"together_us", of_both(row.together_us)},
+               {"sum_us", of_both(row.sum_us)},
+               {"longer_us", of_both(row.longer_us)},
+               {"hidden_share", hidden ? Json(*hidden) : Json()},
+               {"wrong_compute", row.wrong_compute},
+               {"wrong_exchange", row.wrong_exchange},
+               {"wrong_words", row.wrong_compute + row.wrong_exchange}};
+  add_spread(json, "compute_alone", row.compute_alone);
+  add_spread(json, "compute_beside", row.compute_beside);
+  add_spread(json, "exchange_alone", row.exchange_alone);
+  add_spread(json, "exchange_beside", row.exchange_beside);
+  add_contention(json, "compute_contention", compute_contention(row, all));
+  add_contention(json, "exchange_contention", exchange_contention(row, all));
+  return json;
+}
+
+Json to_json(const PartitionBench& bench) {
+  auto rows = Json::array();
+  for (const auto& row : bench.rows) {
+    rows.push_back(to_json(row, *row_of_all_sms(bench.rows, row.compute)));
+  }
+  return {{"device", bench.device},
+          {"nccl", bench.nccl},
+          {"ranks", bench.num_ranks},
+          {"exchange", bench.exchange},
+          {"tokens", bench.options.tokens.front()},
+          {"hidden", bench.options.hidden},
+          {"experts", bench.options.num_experts},
+          {"top_k", bench.options.top_k},
+          {"left_out", join_names(bench.left_out, "; ")},
+          {"rows", std::move(rows)}};
+}
+
+/// Of a bench of the ranks of mpirun, which `run` takes. Empty on all ranks but the first. Throws
+/// AgreedError.
+template <class Run>
+Json on_all_ranks(const BenchOptions& options, const Run& run) {
   auto exchange = options.exchange;
   exchange.device = parse<DeviceKind>(options.device).value_or(DeviceKind::automatic);
   std::optional<AgreedError> problem;
@@ -102,7 +157,7 @@ Json exchange_bench(const BenchOptions& options) {
     const MpiSession session(nullptr, nullptr);
     const bool prints = session.rank().value == 0;
     try {
-      const auto bench = bench_exchange(session, exchange, WaitPolicy{});
+      const auto bench = run(session, exchange);
       results = prints ? to_json(bench) : Json();
     } catch (const InputError& error) {  // on all ranks
       problem.emplace(error.exit_code(), prints ? error.what() : "");
@@ -114,6 +169,18 @@ Json exchange_bench(const BenchOptions& options) {
     throw AgreedError(*problem);
   }
   return results;
+}
+
+Json exchange_bench(const BenchOptions& options) {
+  return on_all_ranks(options, [](const auto& session, const auto& exchange) {
+    return bench_exchange(session, exchange, WaitPolicy{});
+  });
+}
+
+Json partition_bench(const BenchOptions& options) {
+  return on_all_ranks(options, [](const auto& session, const auto& exchange) {
+    return bench_partition(session, exchange, partition_works, WaitPolicy{});
+  });
 }
 
 using Bench = std::function<Json(const BenchOptions&)>;
@@ -131,11 +198,47 @@ const std::map<std::string, Bench>& benches() {
        }},
       {"load", load_benches},
       {"exchange", exchange_bench},
+      {"partition", partition_bench},
   };
   return all;
 }
 
+/// Of the rows of a bench, what its table shows; the rest is in the JSON.
+std::vector<std::string> shown_columns(const std::string& bench) {
+  if (bench == "partition") {
+    return {"compute",
+            "partition",
+            "comm_sms",
+            "compute_sms",
+            "compute_alone_us",
+            "compute_beside_us",
+            "compute_contention",
+            "exchange_alone_us",
+            "exchange_beside_us",
+            "exchange_contention",
+            "together_us",
+            "sum_us",
+            "longer_us",
+            "wrong_words"};
+  }
+  return {"exchange",
+          "tokens",
+          "comm_sms",
+          "groups",
+          "routing",
+          "mode",
+          "dispatch_us",
+          "combine_us",
+          "host_us",
+          "dispatch_gbs",
+          "combine_gbs",
+          "wrong_words"};
+}
+
 std::string cell(const Json& value) {
+  if (value.is_null()) {
+    return "-";
+  }
   return value.is_number_float() ? format_fixed(value.get<double>(), 3)
                                  : (value.is_string() ? value.get<std::string>() : value.dump());
 }
@@ -160,7 +263,7 @@ void print_rows(const Json& rows, const std::vector<std::string>& names) {
 }
 
 /// Rows of results as a table; one object as a list of names and values, and its rows behind it.
-void print(const Json& results) {
+void print(const std::string& bench, const Json& results) {
   if (results.is_array()) {
     std::vector<std::string> names;
     for (const auto& [name, value] : results.at(0).items()) {
@@ -177,19 +280,7 @@ void print(const Json& results) {
   }
   std::cout << table.to_string();
   if (results.contains("rows")) {
-    print_rows(results.at("rows"),
-               {"exchange",
-                "tokens",
-                "comm_sms",
-                "groups",
-                "routing",
-                "mode",
-                "dispatch_us",
-                "combine_us",
-                "host_us",
-                "dispatch_gbs",
-                "combine_gbs",
-                "wrong_words"});
+    print_rows(results.at("rows"), shown_columns(bench));
   }
 }
 
@@ -219,7 +310,7 @@ int bench_command(const BenchOptions& options) {
   if (options.format == OutputFormat::json) {
     std::cout << results.dump(2) << "\n";
   } else {
-    print(results);
+    print(options.what, results);
   }
   return kExitDone;
 }

@@ -69,12 +69,21 @@ void add_run(CLI::App& app, RunOptions& options) {
 /// Lists are written with commas.
 void add_bench_exchange(CLI::App& bench, BenchOptions& options) {
   auto& exchange = options.exchange;
-  bench.add_option("--device", options.device, "exchange: where the ranks of mpirun are")
+  bench
+      .add_option("--device", options.device, "exchange, partition: where the ranks of mpirun are")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  bench.add_option("--exchanges", exchange.exchanges, "exchange: which (default: all)")
+  bench
+      .add_option("--exchanges",
+                  exchange.exchanges,
+                  "exchange: which (default: all); partition: one (default: as exchange auto)")
       ->delimiter(',');
-  bench.add_option("--tokens", exchange.tokens, "exchange: tokens of a rank")->delimiter(',');
-  bench.add_option("--comm-sms", exchange.comm_sms, "exchange: SMs on a GPU (default 8)")
+  bench.add_option("--tokens", exchange.tokens, "exchange, partition: tokens of a rank")
+      ->delimiter(',');
+  bench
+      .add_option("--comm-sms",
+                  exchange.comm_sms,
+                  "exchange: SMs on a GPU (default 8); partition: 0 = no bound (default "
+                  "0,4,8,16,32)")
       ->delimiter(',');
   bench
       .add_option("--groups",
@@ -85,9 +94,10 @@ void add_bench_exchange(CLI::App& bench, BenchOptions& options) {
       .add_option(
           "--routings", exchange.routings, "exchange: balanced (default), zipf, one_sided, empty")
       ->delimiter(',');
-  bench.add_option("--hidden", exchange.hidden, "exchange: elements of a row");
-  bench.add_option("--experts", exchange.num_experts, "exchange: of all ranks");
-  bench.add_option("--top-k", exchange.top_k, "exchange: experts of a token (default 8)");
+  bench.add_option("--hidden", exchange.hidden, "exchange, partition: elements of a row");
+  bench.add_option("--experts", exchange.num_experts, "exchange, partition: of all ranks");
+  bench.add_option(
+      "--top-k", exchange.top_k, "exchange, partition: experts of a token (default 8)");
 }
 
 void add_compare(CLI::App& app, CompareCommandOptions& options) {
@@ -145,7 +155,7 @@ void add_commands(CLI::App& app, CommandLine& line) {
   bench
       ->add_option("WHAT",
                    line.bench.what,
-                   "handoff, runner, plan, graph, attention, record, load, exchange")
+                   "handoff, runner, plan, graph, attention, record, load, exchange, partition")
       ->required();
   bench
       ->add_option("--checkpoint-mib",

@@ -65,13 +65,14 @@ struct BenchOptions {
   std::string what;
   std::int64_t checkpoint_mib = 512;  ///< `load`: size of the files
   int expert_parallel = 2;            ///< `load`: ranks, of which the first loads its part
-  std::string device = "auto";        ///< `exchange`: auto, cpu, cuda
-  ExchangeBenchOptions exchange;
+  std::string device = "auto";        ///< `exchange`, `partition`: auto, cpu, cuda
+  ExchangeBenchOptions exchange;      ///< `exchange`, `partition`
   OutputFormat format = OutputFormat::table;
 };
 
 /// Micro-benchmarks of Dovetail's own costs: handoff, runner, plan, graph, attention, record, load,
-/// exchange. The last one is collective over the ranks that mpirun has started; rank 0 prints.
+/// exchange, partition. The last two are collective over the ranks that mpirun has started; rank 0
+/// prints.
 int bench_command(const BenchOptions& options);
 
 struct InfoOptions {

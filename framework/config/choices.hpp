@@ -34,6 +34,10 @@ enum class ContextFill { prefill, random };
 /// other's memory; through the host's memory; through the network.
 enum class Fabric { automatic, nvlink, shared_memory, socket };
 
+/// How a GPU's SMs are shared out where the exchange runs beside compute. soft: kernels of compute
+/// leave some out, and the exchange has the higher priority; hard: each side has SMs of its own.
+enum class SmPartitionKind { soft, hard };
+
 /// How a policy's outputs are compared with the baseline's; none = not at all.
 enum class VerifyMode { none, bitwise, tolerance };
 
@@ -95,6 +99,11 @@ template <>
 struct EnumNames<Fabric> {
   static constexpr std::array<std::string_view, 4> kTable = {
       "auto", "nvlink", "shared_memory", "socket"};
+};
+
+template <>
+struct EnumNames<SmPartitionKind> {
+  static constexpr std::array<std::string_view, 2> kTable = {"soft", "hard"};
 };
 
 template <>

@@ -68,6 +68,8 @@ struct ExecutionConfig {
   /// On a GPU the SMs that the exchange may use; nothing = `auto`: schedule_sms() in
   /// framework/plan.
   std::optional<int> comm_sms;
+  SmPartitionKind sm_partition = SmPartitionKind::soft;  ///< on a GPU, in steps whose GEMMs leave
+                                                         ///< comm_sms out
   double padded_capacity = 1.0;    ///< of `padded` and `symmetric`: a block to one peer holds that
                                    ///< share of the largest ubatch's tokens; above 0, at most 1
   int timeout_s = 60;              ///< seconds; bound of every wait
@@ -129,6 +131,13 @@ struct ExecutionConfig {
         "On a GPU: the SMs that the exchange may use; the matrix products leave them out. A GPU "
         "takes 1, 2, 4, ... 64. `auto`: 8 in steps whose exchange may run beside compute, no bound "
         "in others. See SMs of the exchange in experiments/README.md.");
+    keys.one_of(
+        "sm_partition",
+        &E::sm_partition,
+        "On a GPU, in steps whose exchange may run beside compute: `soft`: the exchange has "
+        "the higher priority on SMs that all share. `hard`: `comm_sms` SMs are the "
+        "exchange's alone, 8 at least; needs `bfloat16`. See SMs of the exchange in "
+        "experiments/README.md.");
     keys.number(
         "padded_capacity",
         &E::padded_capacity,

@@ -37,6 +37,7 @@ std::string to_json_text(const ResolvedExecution& execution) {
       {"graph", to_string(execution.graph)},
       {"comm_sms", comm_sms_to_json(execution.comm_sms)},
       {"plain_comm_sms", comm_sms_to_json(execution.plain_comm_sms)},
+      {"sm_partition", to_string(execution.sm_partition)},
       {"graph_sizes", execution.graph_sizes},
       {"num_step_shapes", execution.num_step_shapes}};
   return root.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -55,7 +56,8 @@ ResolvedExecution parse_resolved_execution(const std::string& text, const std::s
                    "comm_sms",
                    "plain_comm_sms",
                    "graph_sizes",
-                   "num_step_shapes"});
+                   "num_step_shapes"},
+                  {"sm_partition"});
   const auto at = [&](const char* key) { return place + ": " + key; };
   ResolvedExecution execution;
   execution.device = read_name<DeviceKind>(root["device"], at("device"));
@@ -66,6 +68,9 @@ ResolvedExecution parse_resolved_execution(const std::string& text, const std::s
   execution.graph = read_name<GraphMode>(root["graph"], at("graph"));
   execution.comm_sms = read_comm_sms(root["comm_sms"], at("comm_sms"));
   execution.plain_comm_sms = read_comm_sms(root["plain_comm_sms"], at("plain_comm_sms"));
+  if (root.contains("sm_partition")) {  // files of before the key have none: all was soft
+    execution.sm_partition = read_name<SmPartitionKind>(root["sm_partition"], at("sm_partition"));
+  }
   for (const auto& size : read_json_array(root["graph_sizes"], at("graph_sizes"))) {
     execution.graph_sizes.push_back(read_json_int(size, at("graph_sizes"), 1, kLargest));
   }

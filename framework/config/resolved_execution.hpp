@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "framework/base/types.hpp"
+#include "framework/config/choices.hpp"
 #include "framework/config/comm_sms.hpp"
 
 namespace dovetail {
@@ -22,6 +22,8 @@ struct ResolvedExecution {
   int comm_sms = 0;  ///< SMs that the exchange may take on a GPU, or kAllSms; 0 on the CPU
   int plain_comm_sms =
       0;  ///< the same in plain steps: of vetoed ones, and where contexts are filled
+  /// On a GPU, in steps whose GEMMs leave comm_sms to the exchange; soft on the CPU.
+  SmPartitionKind sm_partition = SmPartitionKind::soft;
   /// On a GPU the tokens of a ubatch are padded to the next of these; ascending; empty = to the
   /// fullest rank only.
   std::vector<std::int64_t> graph_sizes;

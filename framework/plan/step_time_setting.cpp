@@ -67,6 +67,9 @@ StepTimeSetting step_time_setting(const Experiment& experiment,
     if (execution.graph_sizes) {
       values["graph_sizes"] = *execution.graph_sizes;
     }
+    if (resolved.sm_partition != SmPartitionKind::soft) {
+      values["sm_partition"] = to_string(resolved.sm_partition);
+    }
   }
   StepTimeSetting setting;
   for (const auto& [name, value] : values) {

@@ -95,8 +95,8 @@ std::vector<AttributeRow> make_file_rows() {
        "`none`, or the fault that was injected: such a run is no measurement.", nullptr, optional},
       {"/", attribute::kResolvedExecution, text,
        "What `execution` became on these ranks, without `auto`: one line of JSON with device, "
-       "exchange and why, graph mode, comm SMs, graph sizes and the number of shapes that steps "
-       "are padded to.",
+       "exchange and why, graph mode, comm SMs, their partition, graph sizes and the number of "
+       "shapes that steps are padded to.",
        nullptr, optional},
       {"/", attribute::kRouting, text,
        "Who chose the experts: `natural`, the router; `replayed`, an earlier run or the baseline; "

@@ -92,6 +92,7 @@ ResolvedExecution resolve_execution(const Experiment& experiment,
   resolved.device_name = place.device_name;
   resolved.dtype = execution.dtype;
   if (on_gpu) {
+    resolved.sm_partition = execution.sm_partition;
     resolved.graph = std::min(execution.graph, max_graph_mode(exchange.name));
   }
   resolved.exchange = std::move(exchange.name);

@@ -92,7 +92,9 @@ std::string describe_run(const Experiment& experiment,
       common_value(experiment, [&](std::size_t i) { return policies[i].execution.exchange; });
   const auto comm_sms = common_value(experiment, [&](std::size_t i) {
     const auto& resolved = policies[i].execution;
-    return describe_comm_sms(resolved.comm_sms) +
+    const bool is_hard =
+        resolved.sm_partition == SmPartitionKind::hard && resolved.comm_sms != kAllSms;
+    return describe_comm_sms(resolved.comm_sms) + (is_hard ? " (hard)" : "") +
            (resolved.comm_sms == resolved.plain_comm_sms
                 ? ""
                 : "/" + describe_comm_sms(resolved.plain_comm_sms));

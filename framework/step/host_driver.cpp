@@ -9,13 +9,13 @@
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/emulated_link.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 #include "framework/exec/host_executor.hpp"
 #include "framework/exec/runner.hpp"
 #include "framework/exec/short_slice.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/step/cuda/gpu_device.hpp"
 #include "framework/step/model_step.hpp"
-#include "framework/step/received_poison.hpp"
 #include "framework/step/step_driver.hpp"
 
 namespace dovetail {

@@ -7,7 +7,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/check.hpp"
-#include "framework/step/received_poison.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 
 namespace dovetail {
 

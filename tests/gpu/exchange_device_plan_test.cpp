@@ -5,8 +5,8 @@
 
 #include "framework/base/error.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 #include "framework/cuda/check.hpp"
-#include "framework/step/received_poison.hpp"
 #include "tests/gpu/exchange_device_fixture.hpp"
 
 namespace dovetail::test {

@@ -37,6 +37,7 @@ FACTORS = {
     "exchange": list(EXCHANGES),
     "graph": ["none", "piecewise", "full"],
     "hand_off": ["threads", "inline"],
+    "sm_partition": ["soft", "hard"],
 }
 # Row counts of `ragged` come to the host, so a step with it is no single graph.
 FORBIDDEN = [(("exchange", name), ("graph", graph)) for name, told in EXCHANGES.items()
@@ -61,7 +62,7 @@ record: {{outputs: [hidden, logits, routing], timing: steps}}
 def policy_line(name, row):
     schedule, ubatches, keys = SCHEDULES[row["schedule"]]
     return (f"  - {{name: {name}, schedule: {schedule}, ubatches: {ubatches}{keys}, exchange: {row['exchange']}, graph: {row['graph']}, "
-            f"hand_off: {row['hand_off']}}}")
+            f"hand_off: {row['hand_off']}, sm_partition: {row['sm_partition']}}}")
 
 
 def is_ubatched(schedule):
@@ -70,7 +71,7 @@ def is_ubatched(schedule):
 
 def reference_of(schedule):
     exchange = "gather" if (("schedule", schedule), ("exchange", "gather")) not in FORBIDDEN else "symmetric"
-    return {"schedule": schedule, "exchange": exchange, "graph": "none", "hand_off": "threads"}
+    return {"schedule": schedule, "exchange": exchange, "graph": "none", "hand_off": "threads", "sm_partition": "soft"}
 
 
 def experiment_of(phase, grid, policies, verify):
@@ -110,13 +111,16 @@ class GpuMatrix(GpuTest):
         print(f"GPU matrix: {len(pairwise.all_pairs())} pairs, {len(rows)} policies, {RANKS} ranks, worst error {worst:.3g}")
 
 
+WAYS = [("threads", "soft"), ("inline", "hard"), ("threads", "hard"), ("inline", "soft")]
+
+
 class GpuBits(GpuTest):
-    """With the model's own routing, which a difference of one bit could change: all exchanges, graph modes and ways of handing over of one
-    schedule agree to the bit."""
+    """With the model's own routing, which a difference of one bit could change: all exchanges, graph modes, ways of handing over and SM
+    partitions of one schedule agree to the bit."""
 
     def check(self, schedule, phase, grid):
-        rows = [{"schedule": schedule, "exchange": exchange, "graph": graph, "hand_off": hand_off}
-                for (exchange, graph), hand_off in zip(itertools.product(FACTORS["exchange"], FACTORS["graph"]), itertools.cycle(["threads", "inline"]))
+        rows = [{"schedule": schedule, "exchange": exchange, "graph": graph, "hand_off": hand_off, "sm_partition": partition}
+                for (exchange, graph), (hand_off, partition) in zip(itertools.product(FACTORS["exchange"], FACTORS["graph"]), itertools.cycle(WAYS))
                 if not {(("exchange", exchange), ("graph", graph)), (("schedule", schedule), ("exchange", exchange))} & set(FORBIDDEN)]
         policies = {f"p{index}": row for index, row in enumerate(rows)}
         run, _ = self.run_on(RANKS, experiment_of(phase, grid, policies, "{baseline: p0, mode: bitwise}"), schedule)
@@ -132,8 +136,9 @@ class GpuBits(GpuTest):
     def test_groups_of_experts_give_the_bits_of_sequential(self):
         text = experiment_of("prefill", "uneven" if "uneven" in GRIDS else "even",
                              {"sequential": reference_of("sequential")}
-                             | {f"{graph}_{hand_off}": {"schedule": "groups_2", "exchange": "symmetric", "graph": graph, "hand_off": hand_off}
-                                for graph in GRAPH_MODES for hand_off in ("threads", "inline")},
+                             | {f"{graph}_{hand_off}_{partition}": {"schedule": "groups_2", "exchange": "symmetric", "graph": graph, "hand_off": hand_off,
+                                                                    "sm_partition": partition}
+                                for graph in GRAPH_MODES for hand_off, partition in WAYS[:2]},
                              "{baseline: sequential, mode: bitwise}")
         _, outcome = self.run_on(RANKS, text, "groups")
         self.assertEqual(outcome.out.count("verdict verified"), 6, str(outcome))

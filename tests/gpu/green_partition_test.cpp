@@ -1,6 +1,6 @@
 // Kernels of the two streams of a cut device keep to their SMs, eagerly and in graphs; those of
 // ordinary streams do not.
-#include "tests/gpu/green_partition.hpp"
+#include "framework/cuda/green_partition.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -140,6 +140,19 @@ TEST(GreenPartition, PrioritiesAndRounding) {
   ASSERT_EQ(cudaStreamGetPriority(partition.compute_stream(), &compute), cudaSuccess);
   ASSERT_EQ(cudaStreamGetPriority(partition.comm_stream(), &comm), cudaSuccess);
   EXPECT_LT(comm, compute) << "the smaller number is the higher priority";
+}
+
+TEST(GreenPartition, WaitsForBothOfItsStreams) {
+  DOVETAIL_REQUIRE_GPU();
+  const GreenPartition partition(8);
+  const SmProbeResult result;
+  for (const auto& stream : {partition.compute_stream(), partition.comm_stream()}) {
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    launch_sm_probe(result.probe(), 1, 50'000'000, stream);
+    EXPECT_EQ(cudaStreamQuery(stream), cudaErrorNotReady);
+    partition.wait("a test");
+    EXPECT_EQ(cudaStreamQuery(stream), cudaSuccess);
+  }
 }
 
 TEST(GreenPartition, RefusesWhatTheDeviceCannotCut) {

@@ -594,6 +594,17 @@ class Tools(SmallTest):
         self.assertEqual(wrong.code, 2, str(wrong))
         self.assertEqual(wrong.err.count("unknown routing 'even'; known: balanced, zipf, one_sided, empty"), 1, str(wrong))
 
+    def test_bench_partition_is_of_gpus(self):
+        for arguments, message in ((["--device", "cpu"], "device cpu; allowed: auto, cuda"), (["--tokens", "1,2"], "tokens; allowed: one number"),
+                                   (["--comm-sms", "12"], "comm SMs; allowed: 0 (no bound), 1, 2, 4")):
+            outcome = mpirun(2, "bench", "partition", *arguments)
+            self.assertEqual((outcome.code, outcome.out), (2, ""), str(outcome))
+            self.assertEqual(outcome.err.count(f"bench partition: {message}"), 1, str(outcome))
+        if not any(name.startswith("cuda:") for name in json.loads(dovetail("info", "--format", "json").out)["devices"]):
+            outcome = mpirun(2, "bench", "partition")
+            self.assertEqual((outcome.code, outcome.out), (2, ""), str(outcome))
+            self.assertRegex(outcome.err, r"this build is without CUDA|this process sees 0 for 2 ranks")
+
     def assert_chosen_by(self, told):
         """A run takes the exchange that a table of its machine has as the fastest; a table of another machine is refused."""
         arguments = ["experiments/quickstart.yaml", "--set", "execution.iterations=1", "--set", "execution.device=cpu", "--policy", "dual_batch"]

@@ -1,6 +1,6 @@
 // Rows that were received are no numbers once they have been used: a right pass does not notice,
 // and one that reads what an earlier exchange has left gets NaN.
-#include "framework/step/received_poison.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 
 #include <ATen/ops/isnan.h>
 #include <gtest/gtest.h>

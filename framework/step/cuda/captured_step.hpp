@@ -18,9 +18,19 @@ namespace dovetail {
 /// Immovable.
 class CapturedStep {
  public:
-  CapturedStep(
-      const Schedule& schedule, StepBody& body, PassKind pass, GraphMode mode, bool instrumented)
-      : schedule_(schedule), body_(&body), pass_(pass), mode_(mode), instrumented_(instrumented) {}
+  /// `is_cut`: the lanes are those of the executor's partition.
+  CapturedStep(const Schedule& schedule,
+               StepBody& body,
+               PassKind pass,
+               GraphMode mode,
+               bool instrumented,
+               bool is_cut)
+      : schedule_(schedule),
+        body_(&body),
+        pass_(pass),
+        mode_(mode),
+        instrumented_(instrumented),
+        is_cut_(is_cut) {}
 
   CapturedStep(const CapturedStep&) = delete;
   CapturedStep& operator=(const CapturedStep&) = delete;
@@ -74,6 +84,7 @@ class CapturedStep {
   const PassKind pass_;
   const GraphMode mode_;
   const bool instrumented_;
+  const bool is_cut_;
   GraphMemory memory_;
   StepEvents events_;
   std::vector<Piece> pieces_;

@@ -12,13 +12,13 @@
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
-#include "framework/cuda/check.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/step/cuda/gpu_device.hpp"
+#include "framework/step/cuda/step_partition.hpp"
 #include "framework/step/kv_cache.hpp"
-#include "framework/step/received_poison.hpp"
 
 namespace dovetail {
 
@@ -76,6 +76,7 @@ CudaDriver::CudaDriver(const StepSetup& setup)
                .on_poll = [this] { poll(); },
                .cancel_comm = [this] { cancel_comm(); },
                .change_edges = edge_change(setup.fault),
+               .partition = find_partition(setup),
                .board = setup.board},
               runner_options(setup)),
       graphs_(setup_, *exchange_, body_, runner_) {
@@ -124,7 +125,7 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
   }
   graphs_.begin_step(agreed, *batch_, pass);
   exchange_->meter().reset();
-  check_cuda(cudaDeviceSynchronize(), "end of a step's preparation");
+  setup_.device.gpu().wait("end of a step's preparation");
 }
 
 void CudaDriver::run(OpTimes* times) {
@@ -135,6 +136,7 @@ void CudaDriver::run(OpTimes* times) {
     graphs_.count_replay();
   } else {
     const SmPartition partition(comm_sms_);
+    runner_.use_partition(comm_sms_ > 0);
     runner_.run_eager(*schedule_, body_, pass_.pass, times, pass_.is_gated);
     graphs_.count_eager(report_.eager_reason);
   }
@@ -147,7 +149,7 @@ StepReport CudaDriver::finish() {
   exchange_->buffers().check_step();
   if (pass_.pass == PassKind::full) {
     batch_->store(setup_.outputs.at(static_cast<std::size_t>(pass_.step)));
-    check_cuda(cudaDeviceSynchronize(), "copy of a step's outputs");
+    setup_.device.gpu().wait("copy of a step's outputs");
   }
   report_.comm_sms = exchange_->buffers().comm_sms();
   report_.traffic = exchange_->meter().traffic();
@@ -180,11 +182,12 @@ void CudaDriver::fill_context(int context_step, StepOutputs& outputs) {
   fill.batch.load(inputs, whole, expert_ids);
   fill.exchange->buffers().begin_step(fill.batch.tokens(), setup_.resolved.plain_comm_sms);
   fill.body.begin(fill.batch.work(setup_.schedules.plain.num_groups), PassKind::full, false);
-  check_cuda(cudaDeviceSynchronize(), "inputs of the context");
+  setup_.device.gpu().wait("inputs of the context");
+  runner_.use_partition(false);
   runner_.run_eager(setup_.schedules.plain, fill.body, PassKind::full, nullptr);
   fill.exchange->buffers().check_step();
   fill.batch.store(outputs);
-  check_cuda(cudaDeviceSynchronize(), "copy of the context's outputs");
+  setup_.device.gpu().wait("copy of the context's outputs");
   context_fill_.reset();
   forget_memory();
 }
@@ -245,7 +248,7 @@ PaddedShape CudaDriver::padded_shape() const {
 /// Gives back what an earlier policy, or the context, has left behind, so that peaks are this
 /// policy's own.
 void CudaDriver::forget_memory() const {
-  check_cuda(cudaDeviceSynchronize(), "before memory is given back");
+  setup_.device.gpu().wait("before memory is given back");
   at::cuda::clearCublasWorkspaces();
   c10::cuda::CUDACachingAllocator::emptyCache();
   c10::cuda::CUDACachingAllocator::resetPeakStats(setup_.device.device().index());

@@ -1,10 +1,10 @@
 #include "framework/step/cuda/cuda_executor.hpp"
 
 #include <algorithm>
-#include <array>
 #include <exception>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <c10/cuda/CUDAGuard.h>
 
@@ -54,22 +54,26 @@ bool is_idle(cudaStream_t stream) {
 
 CudaExecutor::CudaExecutor(CudaExecutorOptions options)
     : options_(std::move(options)),
-      compute_(make_stream(false, options_.device)),
-      comm_(make_stream(true, options_.device)),
+      whole_({.compute = make_stream(false, options_.device),
+              .comm = make_stream(true, options_.device)}),
+      cut_(options_.partition == nullptr
+               ? std::nullopt
+               : std::optional(Lanes{.compute = options_.partition->compute_stream(),
+                                     .comm = options_.partition->comm_stream()})),
       finished_(Event::Kind::order),
       stamp_streams_({make_stream(false, options_.device), make_stream(false, options_.device)}),
       beside_(Event::Kind::order) {}
 
-const c10::cuda::CUDAStream& CudaExecutor::stream_of(const Op& op) const {
-  return op.lane == Lane::comm ? comm_ : compute_;
-}
-
 void CudaExecutor::enter_thread(int ubatch) {
-  DOVETAIL_CHECK(!flow_.capturing && !is_capturing(compute_) && !is_capturing(comm_),
-                 "the thread of ubatch " + std::to_string(ubatch) +
-                     " starts in a capture: an eager step must come before");
+  DOVETAIL_CHECK(
+      !flow_.capturing && !is_capturing(compute_stream()) && !is_capturing(comm_stream()),
+      "the thread of ubatch " + std::to_string(ubatch) +
+          " starts in a capture: an eager step must come before");
   bind_device(options_.device);
-  const std::array<c10::cuda::CUDAStream, 2> streams = {compute_, comm_};
+  std::vector<c10::cuda::CUDAStream> streams = {whole_.compute, whole_.comm};
+  if (cut_) {
+    streams.insert(streams.end(), {cut_->compute, cut_->comm});
+  }
   warm_up_blas(streams);
 }
 
@@ -98,8 +102,8 @@ void CudaExecutor::begin_step(const Schedule& schedule,
     flow_.gate->begin_step(static_cast<int>(schedule.ops.size()));
   }
   if (edges_.uses_comm && !flow_.in_pieces) {
-    events().fork.record(compute_);
-    events().fork.hold(comm_);
+    events().fork.record(compute_stream());
+    events().fork.hold(comm_stream());
   }
 }
 
@@ -121,7 +125,7 @@ bool CudaExecutor::is_timed(std::size_t index) const {
 /// In a capture the event must be a node of the graph, to be recorded by each replay.
 void CudaExecutor::mark(const Event& event, cudaStream_t stream) {
   if (flow_.capturing && !flow_.in_pieces) {
-    const std::size_t lane = stream == comm_.stream() ? 1 : 0;
+    const std::size_t lane = stream == comm_stream().stream() ? 1 : 0;
     beside_.record(stream);
     beside_.hold(stamp_streams_[lane]);
     event.record_external(stamp_streams_[lane]);
@@ -138,7 +142,7 @@ void CudaExecutor::join_time_stamps() {
   for (std::size_t lane = 0; lane < stamp_streams_.size(); ++lane) {
     if (std::exchange(has_stamps_[lane], false)) {
       beside_.record(stamp_streams_[lane]);
-      beside_.hold(compute_);
+      beside_.hold(compute_stream());
     }
   }
 }
@@ -194,8 +198,8 @@ void CudaExecutor::enqueue(int index) {
 void CudaExecutor::end_step() {
   DOVETAIL_CHECK_EQ(next_index_, static_cast<int>(schedule_->ops.size()));
   if (edges_.uses_comm) {
-    events().join.record(comm_);
-    events().join.hold(compute_);
+    events().join.record(comm_stream());
+    events().join.hold(compute_stream());
   }
   join_time_stamps();
   if (flow_.capturing) {
@@ -243,7 +247,7 @@ bool CudaExecutor::poll_until_done(Clock::time_point deadline) const {
 
 void CudaExecutor::wait_until_done(const std::string& what,
                                    const std::function<std::string()>& where) {
-  finished_.record(compute_);
+  finished_.record(compute_stream());
   enqueued_at_ns_ = now_ns();
   gave_up_ = true;
   if (!poll_until_done(Clock::now() + options_.timeout)) {
@@ -268,7 +272,7 @@ void CudaExecutor::abort_step() noexcept {
   }
   const auto wait_idle = [this](Clock::duration limit) {
     const auto deadline = Clock::now() + limit;
-    while (!is_idle(compute_) || !is_idle(comm_)) {
+    while (!is_idle(compute_stream()) || !is_idle(comm_stream())) {
       if (Clock::now() >= deadline) {
         return false;
       }
@@ -298,7 +302,7 @@ void CudaExecutor::read_times(const Schedule& schedule,
                               const StepEvents& events,
                               OpTimes& times) {
   const std::int64_t begin_ns = now_ns();
-  align_clock(compute_, alignment_);
+  align_clock(compute_stream(), alignment_);
   std::int64_t earliest_ns = alignment_.base_ns;
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {

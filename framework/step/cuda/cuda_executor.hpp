@@ -6,12 +6,14 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/cuda/clock_alignment.hpp"
+#include "framework/cuda/green_partition.hpp"
 #include "framework/cuda/op_gate.hpp"
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
@@ -32,6 +34,9 @@ struct CudaExecutorOptions {
   /// Called at the beginning of a step with the edges of its pass, also of a captured one: a fault
   /// that is injected may change which ops wait. Main thread. May be empty.
   std::function<void(const Schedule&, PassKind, LaneEdges&)> change_edges;
+  /// Has the lanes of the steps that ask for SMs of their own; outlives the executor. Null = no
+  /// step does.
+  const GreenPartition* partition = nullptr;
   OpBoard* board = nullptr;  ///< is told of each op that is being enqueued; null = nobody is
   /// How long a wait looks without sleeping. Sleeps cost up to 0.1 ms of a measured step, a look a
   /// core.
@@ -39,8 +44,9 @@ struct CudaExecutorOptions {
 };
 
 /// Streams: compute (default priority) and comm (high priority), both from LibTorch's pool, so that
-/// its allocator knows them; never the legacy default stream. While an op's body runs, the current
-/// stream of its thread is the op's lane, which has been told to wait for the op's waits.
+/// its allocator knows them; never the legacy default stream. Where steps ask for it, they are
+/// those of options().partition instead. While an op's body runs, the current stream of its thread
+/// is the op's lane, which has been told to wait for the op's waits.
 ///
 /// begin_step makes comm wait for what compute has been given; end_step makes compute wait for
 /// comm, then waits for both on the host, bounded.
@@ -60,16 +66,23 @@ class CudaExecutor final : public Executor {
   /// Binds the calling thread, which is the main thread, to the device.
   explicit CudaExecutor(CudaExecutorOptions options);
 
-  const c10::cuda::CUDAStream& compute_stream() const { return compute_; }
+  /// Of the steps from now on.
+  const c10::cuda::CUDAStream& compute_stream() const { return lanes().compute; }
 
-  const c10::cuda::CUDAStream& comm_stream() const { return comm_; }
+  const c10::cuda::CUDAStream& comm_stream() const { return lanes().comm; }
 
   const CudaExecutorOptions& options() const { return options_; }
 
   /// For the steps from now on; between steps. What `flow` points to outlives them.
   void set_flow(Flow flow) { flow_ = std::move(flow); }
 
-  /// Device, handles and workspaces for both streams. Throws ContractError in a capture: threads
+  /// The same for the lanes: those of the partition, where there is one, or of the whole GPU, as at
+  /// the start.
+  void use_partition(bool is_cut) { is_cut_ = is_cut && cut_; }
+
+  bool uses_partition() const { return is_cut_; }
+
+  /// Device, handles and workspaces for all streams. Throws ContractError in a capture: threads
   /// must have run an eager step before.
   void enter_thread(int ubatch) override;
   void begin_step(const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times) override;
@@ -99,7 +112,17 @@ class CudaExecutor final : public Executor {
   std::int64_t enqueued_at_ns() const { return enqueued_at_ns_; }
 
  private:
-  const c10::cuda::CUDAStream& stream_of(const Op& op) const;
+  struct Lanes {
+    c10::cuda::CUDAStream compute;
+    c10::cuda::CUDAStream comm;
+  };
+
+  const Lanes& lanes() const { return is_cut_ ? *cut_ : whole_; }
+
+  const c10::cuda::CUDAStream& stream_of(const Op& op) const {
+    return op.lane == Lane::comm ? comm_stream() : compute_stream();
+  }
+
   void mark(const Event& event, cudaStream_t stream);
   void join_time_stamps();
 
@@ -112,8 +135,9 @@ class CudaExecutor final : public Executor {
   std::string unfinished();
 
   const CudaExecutorOptions options_;
-  const c10::cuda::CUDAStream compute_;
-  const c10::cuda::CUDAStream comm_;
+  const Lanes whole_;
+  const std::optional<Lanes> cut_;  ///< of the partition
+  bool is_cut_ = false;
   StepEvents own_events_;
   Event finished_;
   /// Of each lane, in the capture of a full graph: time stamps hang beside the lane's kernels, so

@@ -3,35 +3,23 @@
 #include <map>
 #include <optional>
 
-#include <ATen/Context.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/config/comm_sms.hpp"
-#include "framework/cuda/quiet_torch.hpp"
+#include "framework/cuda/check.hpp"
+#include "framework/cuda/gpu_arithmetic.hpp"
+#include "framework/cuda/green_partition.hpp"
 #include "framework/step/cuda/cuda_driver.hpp"
 
 namespace dovetail {
 namespace {
 
-/// Settings of the whole process. Float32 is the checking path, so it stays float32. The SM count
-/// that the GEMMs may use is honoured by cuBLASLt only. Flash attention is pinned, because the
-/// others choose plans when they are first used.
-void set_arithmetic() {
-  const QuietTorch quiet;
-  auto& torch = at::globalContext();
-  torch.setAllowTF32CuBLAS(false);
-  torch.setAllowTF32CuDNN(false);
-  torch.setBlasPreferredBackend(at::BlasBackend::Cublaslt);
-  torch.setSDPUseCuDNN(false);
-  torch.setSDPUseMemEfficient(false);
-}
-
 class NcclGpuDevice final : public GpuDevice {
  public:
   NcclGpuDevice(const Ranks& ranks, int ordinal) : ranks_(ranks) {
     c10::cuda::set_device(static_cast<c10::DeviceIndex>(ordinal));
-    set_arithmetic();
+    set_gpu_arithmetic();
   }
 
   NcclComm* ep_comm(int comm_sms) override {
@@ -51,6 +39,17 @@ class NcclGpuDevice final : public GpuDevice {
               .first;
     }
     return &found->second;
+  }
+
+  const GreenPartition& partition(int comm_sms) override {
+    return partitions_.try_emplace(comm_sms, comm_sms).first->second;
+  }
+
+  void wait(const char* what) const override {
+    check_cuda(cudaDeviceSynchronize(), what);
+    for (const auto& [comm_sms, partition] : partitions_) {
+      partition.wait(what);
+    }
   }
 
   std::function<void(at::Tensor&)> broadcast_over_replicas() override {
@@ -73,6 +72,7 @@ class NcclGpuDevice final : public GpuDevice {
   const Ranks& ranks_;
   std::map<int, NcclComm> ep_comms_;  ///< by comm_sms, kAllSms included
   std::optional<NcclComm> dp_comm_;
+  std::map<int, GreenPartition> partitions_;  ///< by comm_sms
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 namespace dovetail {
 
+class GreenPartition;
 class NcclComm;
 
 class GpuDevice {
@@ -27,6 +28,14 @@ class GpuDevice {
   /// many as NCCL chooses; null for a group of one rank. Made at the first call for that number,
   /// kept until the end. Collective over the world.
   virtual NcclComm* ep_comm(int comm_sms) = 0;
+
+  /// The GPU, cut into `comm_sms` SMs for the exchange and the others. Made at the first call for
+  /// that number, kept until the end. Local. Throws as GreenPartition's constructor.
+  virtual const GreenPartition& partition(int comm_sms) = 0;
+
+  /// Waits for all that this process has enqueued: a wait for the device alone would leave out the
+  /// streams of partitions. `what` is for the message. Throws RunError with the device's error.
+  virtual void wait(const char* what) const = 0;
 
   /// See RankDevice.
   virtual std::function<void(at::Tensor&)> broadcast_over_replicas() = 0;

@@ -6,9 +6,10 @@
 #include <utility>
 
 #include "framework/base/log.hpp"
-#include "framework/cuda/check.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "framework/mpi/collectives.hpp"
+#include "framework/step/cuda/gpu_device.hpp"
+#include "framework/step/cuda/step_partition.hpp"
 #include "framework/step/torch_dtype.hpp"
 
 namespace dovetail {
@@ -95,15 +96,9 @@ void StepGraphs::begin_step(const AgreedStep& agreed, PaddedBatch& batch, const 
 }
 
 int StepGraphs::sms_left_to_exchange(const AgreedStep& agreed, const StepPass& pass) const {
-  const auto& ops = agreed.schedule.ops;
-  const bool has_comm_lane =
-      std::any_of(ops.begin(), ops.end(), [](const Op& op) { return op.lane == Lane::comm; });
-  const bool has_peers = setup_.ranks.grid.expert_parallel > 1;
-  if (pass.all_sms) {
-    return 0;
-  }
-  const int comm_sms = setup_.resolved.comm_sms_of(agreed.schedule_index);
-  return has_peers && has_comm_lane && comm_sms != kAllSms ? comm_sms : 0;
+  return pass.all_sms
+             ? 0
+             : dovetail::sms_left_to_exchange(setup_, agreed.schedule, agreed.schedule_index);
 }
 
 void StepGraphs::clear() {
@@ -130,10 +125,12 @@ GraphKey StepGraphs::key(const AgreedStep& agreed,
 GraphEntry StepGraphs::capture_on_all_ranks(const AgreedStep& agreed,
                                             const StepPass& pass,
                                             PaddedBatch& batch) {
-  const SmPartition partition(sms_left_to_exchange(agreed, pass));
+  const int comm_sms = sms_left_to_exchange(agreed, pass);
+  const SmPartition partition(comm_sms);
+  runner_.use_partition(comm_sms > 0);
   for (int i = 0; i < kWarmUps; ++i) {
     begin_step(agreed, batch, {.step = pass.step, .pass = pass.pass});
-    check_cuda(cudaDeviceSynchronize(), "inputs of a warm-up step");
+    setup_.device.gpu().wait("inputs of a warm-up step");
     runner_.run_eager(agreed.schedule, body_, pass.pass, nullptr);
     exchange_.buffers().check_step();
     cache_.count_eager(EagerReason::warm_up);

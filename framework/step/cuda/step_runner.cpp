@@ -122,7 +122,8 @@ void CudaStepRunner::walk(const Schedule& schedule,
 std::unique_ptr<CapturedStep> CudaStepRunner::capture(
     const Schedule& schedule, StepBody& body, PassKind pass, GraphMode mode, bool instrumented) {
   DOVETAIL_CHECK(mode != GraphMode::none, "a capture is piecewise or full");
-  auto step = std::make_unique<CapturedStep>(schedule, body, pass, mode, instrumented);
+  auto step = std::make_unique<CapturedStep>(
+      schedule, body, pass, mode, instrumented, executor_.uses_partition());
   const std::int64_t start = now_ns();
   try {
     step->memory_ = GraphMemory(pool_, compute_stream(), comm_stream());
@@ -221,6 +222,7 @@ void CudaStepRunner::replay_pieces(CapturedStep& step, OpTimes* times, bool gate
 void CudaStepRunner::replay(CapturedStep& step, OpTimes* times, bool gated) {
   DOVETAIL_CHECK(times == nullptr || step.instrumented_,
                  "only an instrumented capture has times of ops");
+  use_partition(step.is_cut_);
   if (step.mode_ == GraphMode::full) {
     replay_full(step, times);
   } else {

@@ -26,6 +26,10 @@ class CudaStepRunner {
   /// Binds the main thread to the device and readies its handles.
   CudaStepRunner(CudaExecutorOptions executor_options, RunnerOptions runner_options);
 
+  /// For the eager steps and the captures from now on: the lanes of the executor's partition, where
+  /// it has one, or of the whole GPU, as at the start. A replay takes those of its capture.
+  void use_partition(bool is_cut) { executor_.use_partition(is_cut); }
+
   /// Enqueues the ops that `pass` runs and waits for their end. `times` may be null; else start and
   /// end of each op by the host's clock: an op starts when its lane has come to it and its waits
   /// are met, so a gap in which the host is late counts as part of it. `gated`, with times: an op
@@ -61,6 +65,7 @@ class CudaStepRunner {
   /// Of the last step with times: how device times were put on the host's clock, to what error.
   const ClockAlignment& clock_alignment() const { return executor_.clock_alignment(); }
 
+  /// Of the steps from now on, or of the last replay.
   cudaStream_t compute_stream() const { return executor_.compute_stream(); }
 
   cudaStream_t comm_stream() const { return executor_.comm_stream(); }

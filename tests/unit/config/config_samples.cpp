@@ -129,6 +129,7 @@ class Draw {
             .hand_off = choice<HandOff>(),
             .exchange = text(),
             .comm_sms = coin() ? std::nullopt : std::optional(small(1, 1024)),
+            .sm_partition = choice<SmPartitionKind>(),
             .padded_capacity = number(1e-3, 1.0),
             .timeout_s = small(1, 86'400),
             .page_size = small(1, 65'536),

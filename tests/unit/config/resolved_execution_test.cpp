@@ -18,6 +18,7 @@ const ResolvedExecution kOnGpu = {.device = DeviceKind::cuda,
                                   .graph = GraphMode::full,
                                   .comm_sms = 8,
                                   .plain_comm_sms = 32,
+                                  .sm_partition = SmPartitionKind::hard,
                                   .graph_sizes = {1, 2, 4, 889},
                                   .num_step_shapes = 5};
 
@@ -41,7 +42,7 @@ TEST(ResolvedExecution, RefusesEverythingElseWithItsPlace) {
   for (const auto& [key, value] : good.items()) {
     auto missing = good;
     missing.erase(key);
-    EXPECT_TRUE(refused(missing)) << key;
+    EXPECT_EQ(refused(missing), key != "sm_partition") << key;
     auto other = good;
     other[key] = nullptr;
     EXPECT_TRUE(refused(other)) << key;
@@ -54,6 +55,11 @@ TEST(ResolvedExecution, RefusesEverythingElseWithItsPlace) {
     sms["plain_comm_sms"] = wrong;
     EXPECT_TRUE(refused(sms)) << wrong;
   }
+  auto old = good;  // a file of before the key
+  old.erase("sm_partition");
+  EXPECT_EQ(parse_resolved_execution(old.dump(), "here").sm_partition, SmPartitionKind::soft);
+  old["sm_partition"] = "green";
+  EXPECT_TRUE(refused(old));
   auto device = good;
   device["device"] = "tpu";
   EXPECT_TRUE(refused(device));

@@ -345,6 +345,11 @@ TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
            "device: cuda, exchange: padded, padded_capacity: 0.25",
            "device: cuda, comm_sms: 64",
            "device: cuda, comm_sms: auto",
+           "device: cuda, dtype: bfloat16, sm_partition: hard",
+           "device: cuda, dtype: bfloat16, sm_partition: hard, comm_sms: 8",
+           "device: cuda, sm_partition: soft, comm_sms: 4",
+           "device: cpu, sm_partition: soft",
+           "dtype: bfloat16, sm_partition: hard",
            "device: cpu, comm_sms: 12",
            // auto: what one of the devices can run
            "device: auto, dtype: bfloat16, graph: full, exchange: padded",
@@ -365,6 +370,16 @@ TEST(Validate, WhatDevicesOfABuildWithCudaCanRun) {
        "execution.dtype: float16 on device cuda is not built yet; allowed: bfloat16, float32"},
       {"device: cuda, comm_sms: 12", "execution.comm_sms: 12 on device cuda; allowed: auto, 1, 2"},
       {"device: cuda, comm_sms: 128", "execution.comm_sms: 128 on device cuda; allowed: auto, 1"},
+      {"device: cpu, sm_partition: hard",
+       "execution.sm_partition: hard on device cpu; allowed: soft, or device cuda"},
+      {"device: cuda, sm_partition: hard",
+       "execution.sm_partition: hard with dtype float32; allowed: soft, or dtype bfloat16"},
+      {"device: cuda, dtype: bfloat16, sm_partition: hard, comm_sms: 4",
+       "execution.sm_partition: hard with comm_sms 4; allowed: soft, or comm_sms auto, 8, 16"},
+      {"dtype: bfloat16, sm_partition: hard, comm_sms: 2",
+       "execution.sm_partition: hard with comm"},
+      {"device: cuda, sm_partition: hard, comm_sms: 12", "execution.comm_sms: 12 on device cuda"},
+      {"sm_partition: hard, link: {gbytes_per_s: 1}", "execution.link: an emulated link on device"},
       {"device: cuda, graph: piecewise",
        "execution.graph: graph piecewise with dtype float32; allowed: none, or dtype bfloat16"},
       {"device: cuda, dtype: bfloat16, graph: full, exchange: ragged",
@@ -394,6 +409,9 @@ TEST(Validate, TheResolvedDeviceIsCheckedStrictly) {
   EXPECT_EQ(error_on(DeviceKind::cuda, graph), "");
   EXPECT_EQ(error_on(DeviceKind::cpu, graph),
             "policies[1].graph: graph full on device cpu; allowed: none, or device cuda");
+  EXPECT_EQ(error_on(DeviceKind::cpu, "sm_partition: hard"),
+            "policies[1].sm_partition: hard on device cpu; allowed: soft, or device cuda");
+  EXPECT_EQ(error_on(DeviceKind::cuda, "dtype: bfloat16, sm_partition: hard"), "");
   EXPECT_EQ(error_on(DeviceKind::cpu, "dtype: float16"), "");
   EXPECT_EQ(error_on(DeviceKind::cuda, "dtype: float16"),
             "policies[1].dtype: float16 on device cuda is not built yet; allowed: bfloat16, "

@@ -109,6 +109,30 @@ TEST(ResolvePolicy, AutoBoundsTheExchangeWhereItRunsBesideCompute) {
   EXPECT_EQ(sms(", schedule: sequential, comm_sms: 16"), std::pair(16, 16));
 }
 
+TEST(ResolvePolicy, TheHardPartitionIsOfGpusAndOfTheSettingOfTimes) {
+  const auto resolved = [](const std::string& policy) {
+    return resolve(decode_with(", schedule: dual_batch" + policy), kGpus).execution;
+  };
+  EXPECT_EQ(resolved("").sm_partition, SmPartitionKind::soft);
+  EXPECT_EQ(resolved(", sm_partition: hard").sm_partition, SmPartitionKind::hard);
+  const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
+    return testing::input_error_of(
+        [&] { resolve(decode_with(", schedule: dual_batch" + policy), place); });
+  };
+  EXPECT_EQ(refused(", sm_partition: hard", {}),
+            "policy p: execution.sm_partition: hard on device cpu; allowed: soft, or device cuda");
+  EXPECT_EQ(refused(", sm_partition: hard, comm_sms: 4", kGpus),
+            "policy p: execution.sm_partition: hard with comm_sms 4; allowed: soft, or comm_sms "
+            "auto, 8, 16, 32, 64");
+  const auto setting = [&](const std::string& policy) {
+    const auto experiment = decode_with(", schedule: dual_batch" + policy);
+    return step_time_setting(
+        experiment, experiment.policies.front().execution, resolve(experiment, kGpus).execution, 2);
+  };
+  EXPECT_EQ(setting("").count("sm_partition"), 0U) << "tables of before the key stay valid";
+  EXPECT_EQ(setting(", sm_partition: hard").at("sm_partition"), "\"hard\"");
+}
+
 TEST(ResolvePolicy, WhatADeviceCannotRunIsRefusedByName) {
   const auto refused = [](const std::string& policy, const ResolvedPlace& place) {
     return testing::input_error_of([&] { resolve(decode_with(policy), place); });

@@ -22,6 +22,9 @@ std::string describe(const std::string& more,
     policies.back().execution.exchange = exchange;
     policies.back().execution.comm_sms = policies.size() == 2 ? 8 : kAllSms;
     policies.back().execution.plain_comm_sms = kAllSms;
+    if (policies.size() >= 2) {
+      policies.back().execution.sm_partition = SmPartitionKind::hard;
+    }
   }
   return describe_run(fake_experiment(kWorkload + more), grid, places, policies);
 }
@@ -76,7 +79,7 @@ TEST(DescribeRun, CountsTheCards) {
       {2, 2},
       {.num_hosts = 1, .on_gpu = true, .devices = {"H", "H"}},
       {"g", "g", "g"});
-  EXPECT_NE(two.find("exchange g; comm SMs all (b: 8/all); link"), std::string::npos) << two;
+  EXPECT_NE(two.find("exchange g; comm SMs all (b: 8 (hard)/all); link"), std::string::npos) << two;
   EXPECT_EQ(line.find("comm SMs"), std::string::npos) << "one rank exchanges nothing: " << line;
   EXPECT_NE(describe(more, {64, 2}, {.num_hosts = 0, .on_gpu = true, .devices = {"H"}}, {"a"})
                 .find("run: 64 ranks; cuda"),

@@ -1,5 +1,5 @@
-// What `dovetail bench exchange` needs of the device it measures on: clocks that see the exchange's
-// own time, and ceilings to hold it against.
+// What `dovetail bench exchange` and `bench partition` need of the device they measure on: clocks
+// that see the exchange's own time, and ceilings to hold it against.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +58,7 @@ class BenchDevice {
   /// Name of the hardware, for people.
   virtual std::string name() const = 0;
 
-  /// Communicators for these numbers of SMs. Collective.
+  /// Communicators for these numbers of SMs, kAllSms = no bound. Collective.
   virtual ExchangeSetting setting(std::span<const int> comm_sms) = 0;
 
   /// `captured`: a replayed graph, where the device has graphs.

@@ -16,6 +16,7 @@
 #include "framework/comm/exchange/nccl/push_kernel.hpp"
 #include "framework/comm/exchange/nccl/symmetric_memory.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
+#include "framework/config/comm_sms.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/device_binding.hpp"
 #include "framework/cuda/devices.hpp"
@@ -174,7 +175,7 @@ class GpuBenchDevice final : public BenchDevice {
     run_on_all_ranks(world, wait, [&] {
       const auto gpus = std::ssize(visible_gpus());
       if (gpus < session.local_size()) {
-        throw InputError("bench exchange on GPUs: this process sees " + std::to_string(gpus) +
+        throw InputError("a bench of ranks on GPUs: this process sees " + std::to_string(gpus) +
                          " for " + std::to_string(session.local_size()) + " ranks of its host");
       }
     });
@@ -186,11 +187,12 @@ class GpuBenchDevice final : public BenchDevice {
     auto found = comms_.find(sms);
     if (found == comms_.end()) {
       found = comms_
-                  .try_emplace(sms,
-                               world_,
-                               NcclOptions{.max_ctas = sms,
-                                           .name = "bench, " + std::to_string(sms) + " SMs"},
-                               wait_)
+                  .try_emplace(
+                      sms,
+                      world_,
+                      NcclOptions{.max_ctas = sms == kAllSms ? std::nullopt : std::optional(sms),
+                                  .name = "bench, " + describe_comm_sms(sms) + " SMs"},
+                      wait_)
                   .first;
     }
     return found->second;

@@ -1,4 +1,4 @@
-#include "tests/gpu/green_partition.hpp"
+#include "framework/cuda/green_partition.hpp"
 
 #include <string>
 
@@ -131,6 +131,11 @@ void GreenPartition::destroy(Part& part) noexcept {
     log_line("the context of a part of a device could not be destroyed");
   }
   part = {};
+}
+
+void GreenPartition::wait(const char* what) const {
+  check_cuda(cudaStreamSynchronize(compute_.stream), what);
+  check_cuda(cudaStreamSynchronize(comm_.stream), what);
 }
 
 c10::cuda::CUDAStream GreenPartition::compute_stream() const {

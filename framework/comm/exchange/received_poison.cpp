@@ -1,4 +1,4 @@
-#include "framework/step/received_poison.hpp"
+#include "framework/comm/exchange/received_poison.hpp"
 
 #include <limits>
 #include <optional>

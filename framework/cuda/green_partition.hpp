@@ -1,5 +1,4 @@
-// The hard form of an SM partition: two streams whose kernels never run on the same SM. No policy
-// has it yet: the test says what it would give.
+// The hard form of an SM partition: two streams whose kernels never run on the same SM.
 #pragma once
 
 #include <utility>
@@ -7,7 +6,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
-#include "tests/gpu/sm_split.hpp"
+#include "framework/cuda/sm_split.hpp"
 
 namespace dovetail {
 
@@ -39,6 +38,9 @@ class GreenPartition {
 
   /// As the driver has cut it.
   const SmSplit& sms() const { return sms_; }
+
+  /// Waits for all work on both streams. Throws RunError with the device's error.
+  void wait(const char* what) const;
 
   /// For stream guards. LibTorch's allocator takes them as any stream.
   c10::cuda::CUDAStream compute_stream() const;
