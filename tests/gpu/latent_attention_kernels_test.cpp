@@ -69,23 +69,27 @@ double row_error(const at::Tensor& got, const at::Tensor& wanted) {
   return at::nan_to_num(errors, std::numeric_limits<double>::infinity()).max().item<double>();
 }
 
-/// One query a request over paged latents.
+/// One query a request over paged latents, or none.
 struct DecodeCase {
   std::vector<std::int64_t> lengths;
   std::int64_t heads = 0;
   std::int64_t padding = 0;  // segments and rows
   int page_size = 16;
-  at::Tensor latents;            // [pages, page_size, 576]
-  at::Tensor queries;            // [rows, heads, 576]
-  std::vector<at::Tensor> keys;  // of each request [length, 576]
+  std::vector<std::int64_t> rows;  // of each request's query; -1 = none
+  at::Tensor latents;              // [pages, page_size, 576]
+  at::Tensor queries;              // [rows, heads, 576]
+  std::vector<at::Tensor> keys;    // of each request [length, 576]
   at::Tensor tables, query_starts, key_lengths;
 };
 
 DecodeCase make_decode_case(std::vector<std::int64_t> lengths,
                             std::int64_t heads,
                             std::int64_t padding,
-                            std::mt19937_64& random) {
+                            std::mt19937_64& random,
+                            int page_size = 16,
+                            const std::vector<std::size_t>& without_query = {}) {
   DecodeCase result;
+  result.page_size = page_size;
   result.lengths = std::move(lengths);
   result.heads = heads;
   result.padding = padding;
@@ -96,7 +100,8 @@ DecodeCase make_decode_case(std::vector<std::int64_t> lengths,
   }
   std::vector<std::int64_t> order(static_cast<std::size_t>(pages));
   std::iota(order.begin(), order.end(), 0);
-  std::shuffle(order.begin(), order.end(), random);
+  std::mt19937_64 random_order(random());  // keys are the same for pages of any size
+  std::shuffle(order.begin(), order.end(), random_order);
   const std::int64_t most =
       *std::max_element(result.lengths.begin(), result.lengths.end()) / result.page_size + 1;
   at::Tensor tables = at::full({count + padding, most}, -1, at::kInt);
@@ -114,11 +119,18 @@ DecodeCase make_decode_case(std::vector<std::int64_t> lengths,
     result.keys.push_back(to_gpu(keys));
   }
   std::vector<std::int64_t> query_lengths(static_cast<std::size_t>(count), 1);
+  for (const std::size_t request : without_query) {
+    query_lengths[request] = 0;
+  }
+  std::int64_t rows = 0;
+  for (const std::int64_t queries : query_lengths) {
+    result.rows.push_back(queries == 0 ? -1 : rows++);
+  }
   query_lengths.resize(static_cast<std::size_t>(count + padding), 0);
   std::vector<std::int64_t> key_lengths = result.lengths;
   key_lengths.resize(query_lengths.size(), 0);
   result.latents = to_gpu(latents).view({pages, result.page_size, kLatentKeyDim});
-  result.queries = to_gpu(random_bf16_values({count + padding, heads, kLatentKeyDim}, random));
+  result.queries = to_gpu(random_bf16_values({rows + padding, heads, kLatentKeyDim}, random));
   result.tables = tables.to(at::kCUDA);
   result.query_starts = int32_on_gpu(starts_of(query_lengths));
   result.key_lengths = int32_on_gpu(key_lengths);
@@ -164,9 +176,7 @@ at::Tensor exact_of(const DecodeCase& x, std::size_t request, std::int64_t left_
   const at::Tensor& all = x.keys[request];
   const at::Tensor keys =
       all.narrow(0, 0, all.size(0) - left_out).unsqueeze(1).expand({-1, x.heads, -1});
-  return exact(x.queries.narrow(0, static_cast<std::int64_t>(request), 1),
-               keys,
-               keys.narrow(2, 0, kLatentValueDim));
+  return exact(x.queries.narrow(0, x.rows[request], 1), keys, keys.narrow(2, 0, kLatentValueDim));
 }
 
 const std::vector<std::int64_t> kLengths = {1, 2, 63, 64, 65, 128, 129, 700, 1000, 5000};
@@ -210,6 +220,54 @@ TEST(LatentDecode, SplitsByLengthGiveARowTheSameBitsInAnyBatch) {
                                  whole.narrow(0, place, 1)),
               "")
         << kLengths[request] << " keys";
+  }
+}
+
+/// Where a box of a page, a tile, or a cluster of two blocks may end.
+TEST(LatentDecode, IsThatOfDoublePrecisionForPagesOfAnySize) {
+  DOVETAIL_REQUIRE_GPU();
+  std::mt19937_64 random(next_seed());
+  const std::vector<std::int64_t> lengths = {
+      1, 63, 64, 300, 65, 127, 128, 16, 257, 1000, 640, 2049};
+  const std::vector<std::size_t> without_query = {3, 10};
+  for (const int page_size : {1, 8, 16, 20, 64, 96, 256}) {
+    for (const std::int64_t heads : {64, 96, 128, 130}) {
+      const DecodeCase x = make_decode_case(lengths, heads, 2, random, page_size, without_query);
+      for (const int splits : {1, 3}) {
+        SCOPED_TRACE(testing::Message()
+                     << page_size << " slots a page, " << heads << " heads, " << splits);
+        const at::Tensor got = run_decode(x, DecodeSplit::launch, splits);
+        for (std::size_t request = 0; request < lengths.size(); ++request) {
+          if (x.rows[request] >= 0) {
+            EXPECT_LE(row_error(got.narrow(0, x.rows[request], 1), exact_of(x, request)), kBound)
+                << lengths[request] << " keys";
+          }
+        }
+        EXPECT_TRUE((got.narrow(0, got.size(0) - 2, 2) == 0).all().item<bool>()) << "padding rows";
+      }
+    }
+  }
+}
+
+/// Boxes of pages of 16 and of 64 and single keys (20): the same tiles, so the same bits, always.
+TEST(LatentDecode, HasTheSameBitsAtAnyTimeAndForPagesOfAnySize) {
+  DOVETAIL_REQUIRE_GPU();
+  const std::uint64_t seed = next_seed();
+  const std::vector<std::int64_t> lengths(70, 1000);
+  for (const DecodeSplit split_by : {DecodeSplit::launch, DecodeSplit::length}) {
+    const int splits = split_by == DecodeSplit::launch ? 2 : decode_splits_by_length(1000);
+    at::Tensor first;
+    for (const int page_size : {64, 16, 20}) {
+      std::mt19937_64 random(seed);
+      const DecodeCase x = make_decode_case(lengths, 128, 1, random, page_size);
+      for (int i = 0; i < 5; ++i) {
+        const at::Tensor got = run_decode(x, split_by, splits);
+        if (page_size == 64 && i == 0) {
+          first = got;
+        }
+        EXPECT_EQ(bitwise_difference(got, first), "") << page_size << " slots a page, run " << i;
+      }
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 #define __device__ __attribute__((device))
 #define __global__ __attribute__((global))
 #define __shared__ __attribute__((shared))
+#define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
 
 // Standard headers come before the pragma below: they are for the host. One that a kernel file
@@ -76,6 +77,7 @@ unsigned __reduce_max_sync(unsigned mask, unsigned value);
 unsigned __reduce_min_sync(unsigned mask, unsigned value);
 unsigned __ballot_sync(unsigned mask, int predicate);
 int __all_sync(unsigned mask, int predicate);
+int __any_sync(unsigned mask, int predicate);
 int __syncthreads_and(int predicate);
 int __syncthreads_or(int predicate);
 template <class Config, class... Parameters, class... Arguments>

@@ -3,150 +3,243 @@
 
 #include <cstdint>
 
+#include "models/layers/cuda/bulk_copies.cuh"
+#include "models/layers/cuda/latent_copies.cuh"
 #include "models/layers/cuda/latent_decode.cuh"
 #include "models/layers/cuda/latent_sums.cuh"
-#include "models/layers/cuda/running_shares.cuh"
+#include "models/layers/cuda/lazy_shares.cuh"
 #include "models/layers/cuda/wgmma.cuh"
 
 namespace dovetail::gpu::latent {
 
-/// What a warpgroup computes: the shares of every second tile, and half of the sums of all.
+/// Rows behind the part's last key = 0, once the tile is there; of the warpgroup that computes its
+/// scores. A box may hold what is no key, or have been left out.
+__device__ __noinline__ void zero_keys_behind(Shared& shared, int tile, int keys, int warpgroup) {
+  const int vectors = (kTileKeys - keys) * 8;
+  const auto zero = [&](unsigned char* slabs, int count) {
+    for (int i = static_cast<int>(threadIdx.x) % kWarpgroup; i < count * vectors; i += kWarpgroup) {
+      const int place = i / vectors * kSlabBytes + keys * kSlabRowBytes + i % vectors * kChunkBytes;
+      *reinterpret_cast<uint4*>(slabs + place) = {0, 0, 0, 0};
+    }
+  };
+  for (int half = 2 * tile; half < 2 * tile + 2; ++half) {
+    for (SharedBarrier& there : shared.values_there[half % kSlots]) {
+      there.wait(half / kSlots);
+    }
+    zero(shared.values[half % kSlots], kHalfSlabs);
+  }
+  shared.rest_there[tile % 2].wait(tile / 2);
+  zero(shared.rest, 1);
+  publish_to_products();
+  if (warpgroup == 0) {
+    asm volatile("bar.sync 2, %0;" ::"n"(kWarpgroup) : "memory");
+  } else {
+    asm volatile("bar.sync 3, %0;" ::"n"(kWarpgroup) : "memory");
+  }
+}
+
+/// What a warpgroup computes: the shares of every second tile, and half of the sums of all. Behind
+/// a tile's scores it adds with the other's shares of the tile before, so that the tensor cores
+/// have something to do while it turns its scores into shares.
+template <Copies kCopies>
 class Consumer {
  public:
-  __device__ Consumer(const Call& x, const Part& part, Shared& shared, int half)
-      : x_(x), part_(part), shared_(shared), half_(half), row_(row_of_thread()) {}
+  __device__ Consumer(const Call& x, const Part& part, Shared& shared, int warpgroup)
+      : x_(x),
+        shared_(shared),
+        warpgroup_(warpgroup),
+        row_(row_of_thread()),
+        keys_(part.num_keys()),
+        tiles_(part.num_tiles()) {
+    load_queries(x, part, shared);
+    own_queries_.load(x, part, warpgroup * kHalfSlabs + kSharedHalfSlabs);
+    other_queries_.load(x, part, (1 - warpgroup) * kHalfSlabs + kSharedHalfSlabs);
+    rest_queries_.load(x, part, kValueSlabs);
+    meet_other();
+  }
 
   __device__ __forceinline__ void run() {
-    const int tiles = part_.num_tiles();
-    if (half_ == 0) {
+    if (warpgroup_ == 0) {
       begin_scores(0);
       await_products<0>();
       pin(scores_);
-      give_shares(0);
-      end_tile(0);
+      give_shares</*kFirst=*/true>(0);
     }
-    int tile = 1 - half_;
-    for (; tile + 1 < tiles; tile += 2) {
-      take_shares(tile);
-      begin_scores(tile + 1);
+    int tile = 2 - warpgroup_;
+    for (; tile < tiles_; tile += 2) {
+      begin_scores(tile);
+      take_shares(tile - 1);
       await_products<1>();
-      shared_.keys_used[tile % kStages][half_].arrive();
+      pin(scores_);
+      give_shares</*kFirst=*/false>(tile);
+    }
+    if (tile == tiles_) {
+      take_shares(tile - 1);
       await_products<0>();
       pin(sums_.values);
-      pin(scores_);
-      give_shares(tile + 1);
-      end_tile(tile + 1);
-    }
-    if (tile < tiles) {
-      take_shares(tile);
-      end_tile(tile);
     }
     store();
   }
 
  private:
+  static constexpr int kSlack = 8;  // shares of 2^8 are as exact as those of 1
+
   __device__ static int row_of_thread() {
     return static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
            static_cast<int>(threadIdx.x) % kWarpSize / 4;
   }
 
-  __device__ __forceinline__ void end_tile(int tile) {
-    await_products<0>();
-    pin(sums_.values);
-    shared_.keys_used[tile % kStages][half_].arrive();
+  __device__ static void meet_other() {
+    asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
+  }
+
+  /// What lanes of this warp have done comes first.
+  __device__ __forceinline__ static void arrive(SharedBarrier& barrier) {
+    __syncwarp();
+    if (threadIdx.x % kWarpSize == 0) {
+      barrier.arrive();
+    }
+  }
+
+  /// What the copy engine filled may be filled again, by either block.
+  __device__ __forceinline__ static void free(SharedBarrier& used) {
+    __syncwarp();
+    if constexpr (kCopies == Copies::twin_boxes) {
+      if (threadIdx.x % kWarpSize < kTwins) {
+        used.arrive_at(threadIdx.x % kWarpSize);
+      }
+    } else if (threadIdx.x % kWarpSize == 0) {
+      used.arrive();
+    }
+  }
+
+  __device__ __forceinline__ static void await_keys(SharedBarrier& there, int phase) {
+    there.wait(phase);
+    if constexpr (kCopies == Copies::rows) {
+      publish_to_products();
+    }
   }
 
   __device__ __forceinline__ void begin_scores(int tile) {
-    const int stage = tile % kStages;
-    const unsigned queries = shared_address(shared_.queries);
-    const unsigned keys = shared_address(shared_.keys[stage]);
-    constexpr int left = kValueSlabs / 2;
-    shared_.keys_there[stage][0].wait(tile / kStages);
-    publish_to_products();
+    if (kCopies != Copies::rows && keys_ < (tile + 1) * kTileKeys) {
+      zero_keys_behind(shared_, tile, keys_ - tile * kTileKeys, warpgroup_);
+    }
     pin(scores_);
+    multiply_half<true>(2 * tile, warpgroup_, own_queries_);
+    multiply_half<false>(2 * tile + 1, 1 - warpgroup_, other_queries_);
+    await_keys(shared_.rest_there[tile % 2], tile / 2);
     begin_products();
-    multiply_rows<0, left>(queries, keys);
-    shared_.keys_there[stage][1].wait(tile / kStages);
-    publish_to_products();
-    begin_products();
-    multiply_rows<left, kKeySlabs>(queries, keys);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      multiply_add(scores_,
+                   rest_queries_.values[step],
+                   row_major_operand(shared_address(shared_.rest), step * 32));
+    }
     end_products();
   }
 
-  template <int kFirst, int kLast>
-  __device__ __forceinline__ void multiply_rows(unsigned queries, unsigned keys) {
+  template <bool kFirst>
+  __device__ __forceinline__ void multiply_half(int half, int side, const QuerySlab& last) {
+    const int slot = half % kSlots;
+    const unsigned queries = shared_address(shared_.queries[side]);
+    const unsigned keys = shared_address(shared_.values[slot]);
 #pragma unroll
-    for (int slab = kFirst; slab < kLast; ++slab) {
+    for (int slab = 0; slab < kHalfSlabs; ++slab) {
+      await_keys(shared_.values_there[slot][slab], half / kSlots);
+      begin_products();
 #pragma unroll
-      for (int step = 0; step < kSlabColumns / 16; ++step) {
-        const unsigned offset = slab * kSlabBytes + step * 32;
-        multiply(scores_,
-                 row_major_operand(queries + offset),
-                 row_major_operand(keys + offset),
-                 slab + step > 0);
+      for (int step = 0; step < kSteps; ++step) {
+        const int offset = slab * kSlabBytes + step * 32;
+        if (slab < kSharedHalfSlabs) {
+          multiply(scores_,
+                   row_major_operand(queries, offset),
+                   row_major_operand(keys, offset),
+                   !kFirst || slab + step > 0);
+        } else {
+          multiply_add(scores_, last.values[step], row_major_operand(keys, offset));
+        }
       }
     }
   }
 
-  /// Turns scores into shares, gives them to the other warpgroup and begins to add with them.
+  __device__ __forceinline__ unsigned values_of(int half) const {
+    return shared_address(shared_.values[half % kSlots]);
+  }
+
+  /// Turns scores into shares, gives them to the other warpgroup and adds with them. kFirst: of the
+  /// tiles of the part.
+  template <bool kFirst>
   __device__ __forceinline__ void give_shares(int tile) {
     float factors[2];
-    const int keys = part_.end - part_.begin - tile * kTileKeys;
-    if (keys >= kTileKeys) {
-      running_.update<false>(scores_, x_.scale_log2, {keys, keys}, factors);
+    free(shared_.rest_used);  // at once: the next tile's scores wait for it
+    const int left = keys_ - tile * kTileKeys;
+    if (left >= kTileKeys) {
+      running_.template raise<false, kSlack>(scores_, x_.scale_log2, {left, left}, factors);
     } else {
-      running_.update<true>(scores_, x_.scale_log2, {keys, keys}, factors);
+      running_.template raise<true, kSlack>(scores_, x_.scale_log2, {left, left}, factors);
     }
-    const int stage = tile % kStages;
+    running_.exponentiate(scores_, x_.scale_log2);
     round_shares(shares_, scores_);
+    if constexpr (!kFirst) {
+      // Never so. It asks for all shares: they are computed before the wait then, beside the
+      // products, where the compiler would move them behind it.
+      if (__any_sync(kAllLanes, static_cast<int>(running_.total[0] + running_.total[1] < 0)) != 0) {
+        await_products<0>();
+      }
+      await_products<0>();
+      pin(sums_.values);
+      free(shared_.values_used[half_of_tile(tile - 1, warpgroup_) % kSlots]);
+    }
     store_shares(shares_, shared_.shares);
     if (threadIdx.x % 4 == 0) {
-#pragma unroll
-      for (int of_pair = 0; of_pair < 2; ++of_pair) {
-        shared_.factors[stage][row_ + 8 * of_pair] = factors[of_pair];
-        shared_.largest[stage][row_ + 8 * of_pair] = running_.largest[of_pair];
-      }
+      shared_.largest[tile % 2][row_] = running_.largest[0];
+      shared_.largest[tile % 2][row_ + 8] = running_.largest[1];
     }
     publish_to_products();
-    shared_.shares_there[stage].arrive();
+    arrive(shared_.shares_there[tile % 2]);
     sums_.multiply_by(factors[0], factors[1]);
     pin(sums_.values);
     begin_products();
-    sums_.begin_adding(shares_, shared_address(shared_.keys[stage]), half_);
+    sums_.begin_adding(shares_, values_of(2 * tile));
+    await_products<0>();
+    pin(sums_.values);
+    free(shared_.values_used[2 * tile % kSlots]);
   }
 
-  /// Begins to add with the shares of the other warpgroup's tile.
+  /// Begins to add with the shares of the other's tile.
   __device__ __forceinline__ void take_shares(int tile) {
-    const int stage = tile % kStages;
-    shared_.shares_there[stage].wait(tile / kStages);
-    const float factors[2] = {shared_.factors[stage][row_], shared_.factors[stage][row_ + 8]};
-    const float largest[2] = {shared_.largest[stage][row_], shared_.largest[stage][row_ + 8]};
-    running_.rescale(factors, largest);
-    sums_.multiply_by(factors[0], factors[1]);
+    shared_.shares_there[tile % 2].wait(tile / 2);
+    float factors[2];
+    running_.follow({shared_.largest[tile % 2][row_], shared_.largest[tile % 2][row_ + 8]},
+                    factors);
+    if (__any_sync(kAllLanes, static_cast<int>(factors[0] != 1 || factors[1] != 1)) != 0) {
+      await_products<0>();
+      pin(scores_);
+      sums_.multiply_by(factors[0], factors[1]);
+    }
     pin(sums_.values);
     begin_products();
-    sums_.begin_adding(shared_address(shared_.shares), shared_address(shared_.keys[stage]), half_);
+    sums_.begin_adding(shared_address(shared_.shares), values_of(2 * tile + 1));
   }
 
   /// The results, or what joining the splits needs.
   __device__ __forceinline__ void store() {
+    const Part& part = shared_.part;
     const bool writes = threadIdx.x % 4 == 0;
     const float own[2] = {running_.all(0), running_.all(1)};
     if (writes) {
-      shared_.totals[half_][row_] = own[0];
-      shared_.totals[half_][row_ + 8] = own[1];
+      shared_.totals[warpgroup_][row_] = own[0];
+      shared_.totals[warpgroup_][row_ + 8] = own[1];
     }
-    asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
+    meet_other();
     const float all[2] = {shared_.totals[0][row_] + shared_.totals[1][row_],
                           shared_.totals[0][row_ + 8] + shared_.totals[1][row_ + 8]};
-    sums_.store(x_, part_, half_, 1 / all[0], 1 / all[1]);
-    if (x_.splits > 1 && half_ == 0 && writes) {
-      const std::int64_t place =
-          (std::int64_t{part_.split} * x_.segments.count + part_.segment) * x_.heads +
-          part_.first_head;
+    sums_.store(x_, part, warpgroup_, 1 / all[0], 1 / all[1]);
+    if (x_.splits > 1 && warpgroup_ == 0 && writes) {
+      const std::int64_t place = part.place(x_);
 #pragma unroll
       for (int of_pair = 0; of_pair < 2; ++of_pair) {
-        if (row_ + 8 * of_pair < part_.num_heads) {
+        if (row_ + 8 * of_pair < part.num_heads) {
           x_.partial_stats[place + row_ + 8 * of_pair] = {running_.largest[of_pair], all[of_pair]};
         }
       }
@@ -154,14 +247,18 @@ class Consumer {
   }
 
   const Call& x_;
-  const Part& part_;
   Shared& shared_;
-  const int half_;
+  const int warpgroup_;
   const int row_;
+  const int keys_;
+  const int tiles_;
   HalfSums sums_;
-  RunningShares running_;
+  LazyShares running_;
   float scores_[32];
   unsigned shares_[kTileKeys / 16][4];
+  QuerySlab own_queries_;
+  QuerySlab other_queries_;
+  QuerySlab rest_queries_;
 };
 
 }  // namespace dovetail::gpu::latent

@@ -7,12 +7,19 @@
 // queries and turning scores into shares, and each sums its half of the values with the shares of
 // all tiles. So the tensor cores have something to do beside a softmax. (Turns as in FlashMLA,
 // github.com/deepseek-ai/FlashMLA.)
+//
+// A copy takes about as long as the products of a tile, and two tiles are all that shared memory
+// holds: half tiles become free one by one, at once when their sums are done. The two blocks of 128
+// heads read the same keys: they form a cluster, and each copies half of them for both.
 #include "models/layers/cuda/latent_decode.cuh"
 
 #include <algorithm>
 
+#include <cudaTypedefs.h>
+
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/driver_function.hpp"
 #include "models/layers/cuda/decode_splits.cuh"
 #include "models/layers/cuda/latent_consumer.cuh"
 
@@ -21,54 +28,84 @@ using namespace latent;  // NOLINT(google-build-using-namespace)
 
 namespace {
 
-__global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_constant__ Call x) {
-  extern __shared__ unsigned char memory[];
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
+/// Loads that do not wait for one another: nothing else can be done meanwhile.
+__device__ __forceinline__ Part part_of(const Call& x) {
+  const DeviceSegments& segments = x.segments;
   Part part = {};
   part.first_head = static_cast<int>(blockIdx.x) * kHeads;
   part.num_heads = min(kHeads, x.heads - part.first_head);
   part.segment = static_cast<int>(blockIdx.y);
   part.split = static_cast<int>(blockIdx.z);
-  if (part.split == 0) {
-    zero_padding_row(x, part.segment, part.first_head, part.num_heads);
-  }
-  if (part.segment >= x.segments.count) {
-    return;
-  }
-  part.row = x.segments.query_starts[part.segment];
-  if (x.segments.query_starts[part.segment + 1] == part.row) {
-    return;  // an empty segment
-  }
-  const int length = x.segments.key_lengths[part.segment];
+  const int place = min(part.segment, max(static_cast<int>(segments.count) - 1, 0));
+  const int first = __ldg(segments.query_starts + place);
+  const int last = __ldg(segments.query_starts + place + (segments.count > 0 ? 1 : 0));
+  const int length = segments.count > 0 ? __ldg(segments.key_lengths + place) : 0;
+  part.padding_row = __ldg(segments.query_starts + segments.count) + part.segment;
+  part.row = part.segment < segments.count && last > first ? first : -1;
   const int share = split_keys(length, x.splits, x.split_by_length, kTileKeys);
   part.begin = part.split * share;
   part.end = min(length, part.begin + share);
-  if (part.begin >= part.end) {  // the split has no keys
-    const std::int64_t place =
-        (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head;
+  return part;
+}
+
+template <Copies kCopies>
+__device__ void init_barriers(Shared& shared) {
+  constexpr int warps = kWarpgroup / kWarpSize;
+  constexpr int copies = kCopies == Copies::rows ? kWarpgroup : 1;
+  constexpr int users = kCopies == Copies::twin_boxes ? kTwins * warps : warps;
+  for (int slot = 0; slot < kSlots; ++slot) {
+    for (SharedBarrier& there : shared.values_there[slot]) {
+      there.init(copies);
+    }
+    shared.values_used[slot].init(users);
+  }
+  shared.rest_used.init(users);
+  for (int parity = 0; parity < 2; ++parity) {
+    shared.rest_there[parity].init(copies);
+    shared.shares_there[parity].init(warps);
+  }
+  publish_barriers();
+}
+
+template <Copies kCopies>
+__global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_constant__ Call x) {
+  extern __shared__ unsigned char memory[];
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  if (kCopies != Copies::rows && threadIdx.x == 0) {
+    prefetch(x.boxes);
+  }
+  const Part part = part_of(x);
+  if (part.padding_row < x.tokens && part.split == 0) {
+    zero_padding_row(x, part);
+  }
+  if (part.row < 0) {
+    return;  // no segment, or an empty one
+  }
+  if (part.num_keys() <= 0) {  // the split has none
     for (int i = static_cast<int>(threadIdx.x); i < part.num_heads; i += kThreads) {
-      x.partial_stats[place + i] = {-kInfinity, 0};
+      x.partial_stats[part.place(x) + i] = {-kInfinity, 0};
     }
     return;
   }
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < kStages; ++stage) {
-      for (int half = 0; half < 2; ++half) {
-        shared.keys_there[stage][half].init(kWarpgroup);
-        shared.keys_used[stage][half].init(kWarpgroup);
-      }
-      shared.shares_there[stage].init(kWarpgroup);
-    }
+    shared.part = part;
+    init_barriers<kCopies>(shared);
   }
-  load_queries(x, part, shared.queries);
-  __syncthreads();
+  if constexpr (kCopies == Copies::twin_boxes) {
+    meet_twin();
+  } else {
+    __syncthreads();
+  }
   const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 2) {
     give_registers<kCopyRegisters>();
-    copy_ahead(x, part, shared);
+    copy_ahead<kCopies>(x, part, shared);
   } else {
     take_registers<kProductRegisters>();
-    Consumer(x, part, shared, warpgroup).run();
+    Consumer<kCopies>(x, part, shared, warpgroup).run();
+  }
+  if constexpr (kCopies == Copies::twin_boxes) {
+    meet_twin();
   }
 }
 
@@ -95,11 +132,76 @@ void check(const LatentDecodeArguments& x) {
   }
 }
 
-void allow_shared_memory() {
-  static const cudaError_t done = cudaFuncSetAttribute(attend_to_latents,
-                                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                       static_cast<int>(sizeof(Shared)));
-  check_cuda(done, "shared memory of attend_to_latents");
+/// Keys of a box, 0 where pages have none.
+int box_keys(std::int64_t page_size) {
+  constexpr std::int64_t least = kAtomBytes / kSlabRowBytes;
+  if (page_size % kTileKeys == 0) {
+    return kTileKeys;
+  }
+  return page_size < kTileKeys && kTileKeys % page_size == 0 && page_size >= least
+             ? static_cast<int>(page_size)
+             : 0;
+}
+
+/// Of a slab's columns and `keys` slots, for the copy engine.
+CUtensorMap boxes_of(const void* latents, int keys) {
+  static const auto encode =
+      driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled", 12000);
+  DOVETAIL_CHECK(encode != nullptr, "latent decode: the driver has no tensor maps");
+  constexpr cuuint64_t slots = cuuint64_t{1} << 31;  // block tables name those that are there
+  const cuuint64_t sizes[2] = {kLatentKeyDim, slots};
+  const cuuint64_t row_bytes[1] = {kLatentKeyDim * sizeof(bf16)};
+  const cuuint32_t box[2] = {kSlabColumns, static_cast<cuuint32_t>(keys)};
+  const cuuint32_t steps[2] = {1, 1};
+  CUtensorMap map = {};
+  const CUresult status = encode(&map,
+                                 CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                                 2,
+                                 const_cast<void*>(latents),
+                                 sizes,
+                                 row_bytes,
+                                 box,
+                                 steps,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                 CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  DOVETAIL_CHECK_EQ(static_cast<int>(status), static_cast<int>(CUDA_SUCCESS));
+  return map;
+}
+
+template <Copies kCopies>
+void launch(const Call& x, const dim3& grid, cudaStream_t stream) {
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(attend_to_latents<kCopies>,
+                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(sizeof(Shared)));
+  check_cuda(allowed, "shared memory of attend_to_latents");
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {kCopies == Copies::twin_boxes ? kTwins : 1, 1, 1};
+  const cudaLaunchConfig_t config = {.gridDim = grid,
+                                     .blockDim = dim3(kThreads),
+                                     .dynamicSmemBytes = sizeof(Shared),
+                                     .stream = stream,
+                                     .attrs = &cluster,
+                                     .numAttrs = 1};
+  check_cuda(cudaLaunchKernelEx(&config, attend_to_latents<kCopies>, x),
+             "launch of attend_to_latents");
+}
+
+void launch(Call& x, const dim3& grid, cudaStream_t stream) {
+  x.box_keys = box_keys(x.page_size);
+  if (x.box_keys == 0) {
+    launch<Copies::rows>(x, grid, stream);
+    return;
+  }
+  x.boxes = boxes_of(x.latents, x.box_keys);
+  if (grid.x % kTwins == 0) {
+    launch<Copies::twin_boxes>(x, grid, stream);
+  } else {
+    launch<Copies::boxes>(x, grid, stream);
+  }
 }
 
 }  // namespace
@@ -137,9 +239,10 @@ void launch_latent_decode(const LatentDecodeArguments& arguments, cudaStream_t s
   if (units == 0) {
     return;
   }
-  allow_shared_memory();
   constexpr float log2_of_e = 1.4426950408889634F;
-  const Call x = {
+  Call x = {
+      .boxes = {},
+      .box_keys = 0,
       .queries = arguments.queries,
       .result = static_cast<bf16*>(arguments.result),
       .result_token_stride = arguments.result_token_stride,
@@ -159,8 +262,7 @@ void launch_latent_decode(const LatentDecodeArguments& arguments, cudaStream_t s
   const dim3 grid(static_cast<unsigned>(head_blocks(arguments.heads)),
                   static_cast<unsigned>(units),
                   static_cast<unsigned>(x.splits));
-  attend_to_latents<<<grid, kThreads, sizeof(Shared), stream>>>(x);
-  check_cuda(cudaGetLastError(), "launch of attend_to_latents");
+  launch(x, grid, stream);
   if (x.splits > 1 && arguments.segments.count > 0) {
     launch_join_splits({.result = x.result,
                         .token_stride = x.result_token_stride,

@@ -23,29 +23,27 @@ struct HalfSums {
     }
   }
 
-  /// Begins += shares times the left (0) or right (1) half of the keys' first dims. The shares are
-  /// those of this warpgroup, in registers, or an operand in shared memory.
+  /// Begins += shares times values. The shares are those of this warpgroup, in registers, or an
+  /// operand in shared memory.
   __device__ __forceinline__ void begin_adding(const unsigned (&shares)[kTileKeys / 16][4],
-                                               unsigned keys,
-                                               int half) {
+                                               unsigned half) {
 #pragma unroll
     for (int step = 0; step < kTileKeys / 16; ++step) {
-      multiply_add(values, shares[step], operand(keys, half, step));
+      multiply_add(values, shares[step], operand(half, step));
     }
     end_products();
   }
 
-  __device__ __forceinline__ void begin_adding(unsigned shares, unsigned keys, int half) {
+  __device__ __forceinline__ void begin_adding(unsigned shares, unsigned half) {
 #pragma unroll
     for (int step = 0; step < kTileKeys / 16; ++step) {
-      multiply_add(values, row_major_operand(shares + step * 32), operand(keys, half, step));
+      multiply_add(values, row_major_operand(shares, step * 32), operand(half, step));
     }
     end_products();
   }
 
-  __device__ __forceinline__ static std::uint64_t operand(unsigned keys, int half, int step) {
-    return column_major_operand(keys + kValueSlabs / 2 * half * kSlabBytes + step * 2 * kAtomBytes,
-                                kSlabBytes);
+  __device__ __forceinline__ static std::uint64_t operand(unsigned half, int step) {
+    return column_major_operand(half, step * 2 * kAtomBytes, kSlabBytes);
   }
 
   /// `low` and `high`: what rows g and g + 8 are multiplied by.
@@ -60,9 +58,7 @@ struct HalfSums {
         continue;
       }
       const float factor = of_pair == 0 ? low : high;
-      const std::int64_t place =
-          (std::int64_t{part.split} * x.segments.count + part.segment) * x.heads + part.first_head +
-          head;
+      const std::int64_t place = part.place(x) + head;
       bf16* const row = x.result + part.row * x.result_token_stride +
                         (part.first_head + head) * x.result_head_stride;
 #pragma unroll
@@ -86,14 +82,18 @@ __device__ __forceinline__ void store_shares(const unsigned (&shares)[kTileKeys 
                                              unsigned char* to) {
   const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  // This lane names rows, then columns + 8. Two chunks further is one bit of the swizzle.
+  unsigned place = shared_address(to) + swizzled(warp * 16 + lane % 16, lane / 16);
+  asm volatile("" : "+r"(place));  // one register, not four that are held
 #pragma unroll
   for (int step = 0; step < kTileKeys / 16; ++step) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = warp * 16 + lane / 4 + 8 * (i % 2);
-      *reinterpret_cast<unsigned*>(to + swizzled(row, 2 * step + i / 2) + lane % 4 * 4) =
-          shares[step][i];
-    }
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                     place ^ (2 * step * kChunkBytes)),
+                 "r"(shares[step][0]),
+                 "r"(shares[step][1]),
+                 "r"(shares[step][2]),
+                 "r"(shares[step][3])
+                 : "memory");
   }
 }
 

@@ -135,7 +135,7 @@ __device__ __forceinline__ void begin_sums(float (&sums)[64],
 #pragma unroll
   for (int step = 0; step < kTileKeys / 16; ++step) {
     multiply_add(
-        sums, shares[step], column_major_operand(values + step * 2 * kAtomBytes, kSlabBytes));
+        sums, shares[step], column_major_operand(values, step * 2 * kAtomBytes, kSlabBytes));
   }
   end_products();
 }

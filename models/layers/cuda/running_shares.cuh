@@ -46,15 +46,6 @@ struct RunningShares {
     }
   }
 
-  /// What update does where another warpgroup has a tile's shares. `best`: the largest scores then.
-  __device__ __forceinline__ void rescale(const float (&factors)[2], const float (&best)[2]) {
-#pragma unroll
-    for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      total[of_pair] *= factors[of_pair];
-      largest[of_pair] = best[of_pair];
-    }
-  }
-
   /// Over the four lanes of a row.
   __device__ __forceinline__ float all(int of_pair) const {
     float sum = total[of_pair];

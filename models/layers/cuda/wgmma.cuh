@@ -28,18 +28,28 @@ __device__ __forceinline__ int swizzled(int row, int chunk) {
   return row * kSlabRowBytes + ((chunk ^ (row & 7)) * kChunkBytes);
 }
 
-/// An operand whose sums run along its rows. `address` advances by 32 bytes for 16 columns.
-__device__ __forceinline__ std::uint64_t row_major_operand(unsigned address) {
-  return std::uint64_t{(address & 0x3FFFFu) >> 4} | (std::uint64_t{1} << 16) |
-         (std::uint64_t{kAtomBytes >> 4} << 32) | (std::uint64_t{1} << 62);
+/// An operand's descriptor. `offset` is known when this is compiled, so that the operand's next
+/// part costs one addition. (In a cluster an address names its block, too.)
+__device__ __forceinline__ std::uint64_t operand(unsigned address, int offset, int slab_bytes) {
+  constexpr std::uint64_t swizzle_of_128_bytes = std::uint64_t{1} << 62;
+  const unsigned low = ((address & 0x3FFFFu) >> 4) +
+                       (static_cast<unsigned>(slab_bytes >> 4) << 16) +
+                       static_cast<unsigned>(offset >> 4);
+  return std::uint64_t{low} | (std::uint64_t{kAtomBytes >> 4} << 32) | swizzle_of_128_bytes;
 }
 
-/// An operand whose sums run over its rows, with slabs of `slab_bytes`. `address` advances by two
-/// atoms for 16 rows.
-__device__ __forceinline__ std::uint64_t column_major_operand(unsigned address, int slab_bytes) {
-  return std::uint64_t{(address & 0x3FFFFu) >> 4} |
-         (static_cast<std::uint64_t>(slab_bytes >> 4) << 16) |
-         (std::uint64_t{kAtomBytes >> 4} << 32) | (std::uint64_t{1} << 62);
+/// One whose sums run along its rows. `offset` advances by 32 bytes for 16 columns.
+__device__ __forceinline__ std::uint64_t row_major_operand(unsigned address, int offset) {
+  constexpr int unused = kChunkBytes;
+  return operand(address, offset, unused);
+}
+
+/// One whose sums run over its rows, with slabs of `slab_bytes`. `offset` advances by two atoms for
+/// 16 rows.
+__device__ __forceinline__ std::uint64_t column_major_operand(unsigned address,
+                                                              int offset,
+                                                              int slab_bytes) {
+  return operand(address, offset, slab_bytes);
 }
 
 __device__ __forceinline__ void begin_products() {
@@ -68,6 +78,15 @@ __device__ __forceinline__ void pin(float (&sums)[kSize]) {
 #pragma unroll
   for (int i = 0; i < kSize; ++i) {
     asm volatile("" : "+f"(sums[i])::"memory");
+  }
+}
+
+/// The same for an operand.
+template <int kSteps>
+__device__ __forceinline__ void pin(unsigned (&operand)[kSteps][4]) {
+#pragma unroll
+  for (int i = 0; i < 4 * kSteps; ++i) {
+    asm volatile("" : "+r"(operand[i / 4][i % 4])::"memory");
   }
 }
 
@@ -111,6 +130,18 @@ __device__ __forceinline__ void multiply(float (&sums)[32],
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 
+/// sums [64, 64] += a [64, 16] b [64, 16]^T; a in registers, of row g (+ 8 in a[1], a[3]) of the
+/// warp's, columns 2 t and 2 t + 1 (+ 8 in a[2], a[3]); b row-major.
+__device__ __forceinline__ void multiply_add(float (&sums)[32],
+                                             const unsigned (&a)[4],
+                                             std::uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{" DOVETAIL_PLACES_0_TO_31 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;\n"
+      : DOVETAIL_32_SUMS(sums, 0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 /// sums [64, 128] = a [64, 16] b [128, 16]^T, or += where `add`; both row-major.
 __device__ __forceinline__ void multiply(float (&sums)[64],
                                          std::uint64_t a,
@@ -128,8 +159,7 @@ __device__ __forceinline__ void multiply(float (&sums)[64],
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 
-/// sums [64, 128] += a [64, 16] b [16, 128]; a in registers, of row g (+ 8 in a[1], a[3]) of the
-/// warp's, columns 2 t and 2 t + 1 (+ 8 in a[2], a[3]); b column-major.
+/// sums [64, 128] += a [64, 16] b [16, 128]; a in registers, as above; b column-major.
 __device__ __forceinline__ void multiply_add(float (&sums)[64],
                                              const unsigned (&a)[4],
                                              std::uint64_t b) {
@@ -182,8 +212,8 @@ __device__ __forceinline__ void begin_row_products(float (&sums)[kSums], unsigne
   for (int slab = 0; slab < kSlabs; ++slab) {
 #pragma unroll
     for (int step = 0; step < kSlabColumns / 16; ++step) {
-      const unsigned offset = slab * kSlabBytes + step * 32;
-      multiply(sums, row_major_operand(a + offset), row_major_operand(b + offset), slab + step > 0);
+      const int offset = slab * kSlabBytes + step * 32;
+      multiply(sums, row_major_operand(a, offset), row_major_operand(b, offset), slab + step > 0);
     }
   }
   end_products();
@@ -209,6 +239,26 @@ struct SharedBarrier {
   __device__ __forceinline__ void arrive() {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&state))
                  : "memory");
+  }
+
+  /// Arrives, and the phase waits for that many bytes of bulk copies, too.
+  __device__ __forceinline__ void arrive_expecting(int bytes) {
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&state)),
+        "r"(bytes)
+        : "memory");
+  }
+
+  /// At the barrier in this place of the shared memory of block `rank` of the cluster.
+  __device__ __forceinline__ void arrive_at(unsigned rank) {
+    asm volatile(
+        "{\n"
+        ".reg .b32 there;\n"
+        "mapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+        "}\n" ::"r"(shared_address(&state)),
+        "r"(rank)
+        : "memory");
   }
 
   /// Until phase `phase` is complete; the phase before it must be.
