@@ -93,14 +93,6 @@ class Consumer {
     asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
   }
 
-  /// What lanes of this warp have done comes first.
-  __device__ __forceinline__ static void arrive(SharedBarrier& barrier) {
-    __syncwarp();
-    if (threadIdx.x % kWarpSize == 0) {
-      barrier.arrive();
-    }
-  }
-
   /// What the copy engine filled may be filled again, by either block.
   __device__ __forceinline__ static void free(SharedBarrier& used) {
     __syncwarp();
@@ -196,7 +188,7 @@ class Consumer {
       shared_.largest[tile % 2][row_ + 8] = running_.largest[1];
     }
     publish_to_products();
-    arrive(shared_.shares_there[tile % 2]);
+    shared_.shares_there[tile % 2].arrive();
     sums_.multiply_by(factors[0], factors[1]);
     pin(sums_.values);
     begin_products();

@@ -62,7 +62,7 @@ __device__ void init_barriers(Shared& shared) {
   shared.rest_used.init(users);
   for (int parity = 0; parity < 2; ++parity) {
     shared.rest_there[parity].init(copies);
-    shared.shares_there[parity].init(warps);
+    shared.shares_there[parity].init(kWarpgroup);
   }
   publish_barriers();
 }
