@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/check.hpp"
@@ -168,19 +166,6 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
                           : at::Tensor();
   model_.route(op.layer, state, replay);
   const auto num_experts = model_.dims().num_experts;
-  const auto keep = [&](const at::Tensor& kept, const at::Tensor& rows) {
-    if (kept.defined()) {
-      (pass_ == PassKind::compute_only ? at::empty(rows.sizes(), kept.options())
-                                       : kept.select(0, op.layer).narrow(0, start, count))
-          .copy_(rows);
-    }
-  };
-  const auto keep_all = [&] {
-    keep(outputs_->expert_ids, state.expert_ids);
-    keep(outputs_->natural_ids, state.natural_ids);
-    keep(outputs_->router_logits, state.router_logits);
-    keep(outputs_->router_scores, state.router_scores);
-  };
   if (auto* fault = data_fault_at(op.layer, op.ubatch, Phase::route)) {
     state.moe_input = fault->changed_rows(state.moe_input);
     fault->change_routing(state, num_experts);
@@ -196,7 +181,7 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
                                      .layer = op.layer,
                                      .num_groups = num_groups_},
                                     kept.plan);
-    keep_all();
+    keep_routing(op.layer, ubatch);
     return;
   }
   auto* fault = data_fault_at(op.layer, op.ubatch, Phase::dispatch);
@@ -211,7 +196,7 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   if (keep_plans_) {
     kept_route(op) = {exchange_.plans().plan(op.ubatch), expert_ids.clone(), state.weights.clone()};
   }
-  keep_all();
+  keep_routing(op.layer, ubatch);
 }
 
 /// `fault` may be null.
@@ -258,47 +243,6 @@ void ModelStep::finish_combine(int index, Ubatch& ubatch) {
 void ModelStep::poison(int ubatch, Phase phase) {
   if (poison_received_) {
     poison_received(exchange_, ubatch, phase);
-  }
-}
-
-void ModelStep::keep_layer(int layer, const Ubatch& ubatch) {
-  if (!outputs_->layers.empty()) {
-    outputs_->layers[static_cast<std::size_t>(layer)]
-        .narrow(0, ubatch.work.token_start, ubatch.state.inputs.num_tokens)
-        .copy_(ubatch.state.hidden);
-  }
-}
-
-void ModelStep::output(int index, Ubatch& ubatch) {
-  const auto start = ubatch.work.token_start;
-  const auto count = ubatch.state.inputs.num_tokens;
-  auto normed = model_.output(ubatch.state);
-  if (auto* fault = data_fault_at(kNoLayer, index, Phase::output)) {
-    normed = fault->changed_rows(normed);
-  }
-  outputs_->hidden.narrow(0, start, count).copy_(normed);
-  if (outputs_->logits_all.defined()) {
-    outputs_->logits_all.narrow(0, start, count).copy_(model_.logits(normed));
-  }
-  if (outputs_->logits.defined()) {
-    logits(ubatch, normed);
-  }
-}
-
-void ModelStep::logits(const Ubatch& ubatch, const at::Tensor& normed) {
-  const auto& last_rows = ubatch.state.inputs.on_device.last_rows;
-  if (!last_rows.defined()) {
-    for (const auto& last : ubatch.work.last_rows) {
-      outputs_->logits.narrow(0, last.request, 1)
-          .copy_(model_.logits(normed.narrow(0, last.row, 1)));
-    }
-    return;
-  }
-  // Of every segment, in one product: which of them ends its request is known when outputs are
-  // read.
-  if (last_rows.size(0) > 0 && normed.size(0) > 0) {
-    outputs_->logits.narrow(0, ubatch.work.request_start, last_rows.size(0))
-        .copy_(model_.logits(at::index_select(normed, 0, last_rows)));
   }
 }
 

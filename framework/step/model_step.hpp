@@ -95,6 +95,7 @@ class ModelStep final : public StepBody {
   void experts(const Op& op, Ubatch& ubatch);
   void output(int index, Ubatch& ubatch);
   void logits(const Ubatch& ubatch, const at::Tensor& normed);
+  void keep_routing(int layer, const Ubatch& ubatch);
   void keep_layer(int layer, const Ubatch& ubatch);
   KeptRoute& kept_route(const Op& op);
 

@@ -34,6 +34,13 @@ TEST_F(Compare, SummaryHoldsTimesMetricsTrafficAndVerdict) {
 }
 
 TEST_F(Compare, SummaryOfTheBaselineHasFactorsOfOne) {
+  // Two profiled steps, in which another rank each is the slowest because it computes longer.
+  for (std::size_t rank = 0; rank < 2; ++rank) {
+    auto& profiles = baseline_.ranks[rank].profiles;
+    profiles.push_back(profiles[0]);
+    profiles[rank].passes[0].end_ns += 10'000;
+    profiles[rank].passes[1].op_end_ns[4] += 10'000;
+  }
   compare();
   const auto own = folder_.path() / "b_sequential";
   const nlohmann::json json = policy_summary(own, {.baseline_dir = own});
