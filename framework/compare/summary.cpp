@@ -56,6 +56,16 @@ void add_times(const PolicyResult& result, Json& json) {
   json["each_step"] = kinds_json(kinds_of_steps(result.timed_steps));
 }
 
+/// Against itself the baseline's factors are 1, not unknown. Its terms have no split tax: what the
+/// slowest rank of each step computes is not what that rank computes on average.
+PolicyMetrics metrics_of_baseline(const PolicyComparison& own) {
+  const auto against_itself = *metrics_of(own.result, &*own.metrics);
+  auto metrics = *own.metrics;
+  metrics.split_tax_factor = against_itself.split_tax_factor;
+  metrics.comm_split_factor = against_itself.comm_split_factor;
+  return metrics;
+}
+
 }  // namespace
 
 Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOptions& options) {
@@ -131,16 +141,9 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
     }
   }
   if (own.metrics.has_value()) {
-    auto metrics = *own.metrics;
-    if (!options.baseline_dir.empty() &&
-        std::filesystem::equivalent(policy_dir, options.baseline_dir)) {
-      // Against itself the baseline's factors are 1, not unknown. Its terms have no split tax: what
-      // the slowest rank of each step computes is not what that rank computes on average.
-      const auto against_itself = *metrics_of(own.result, &*own.metrics);
-      metrics.split_tax_factor = against_itself.split_tax_factor;
-      metrics.comm_split_factor = against_itself.comm_split_factor;
-    }
-    json["metrics"] = to_json(metrics);
+    const bool is_baseline = !options.baseline_dir.empty() &&
+                             std::filesystem::equivalent(policy_dir, options.baseline_dir);
+    json["metrics"] = to_json(is_baseline ? metrics_of_baseline(own) : *own.metrics);
   }
   return json;
 }
