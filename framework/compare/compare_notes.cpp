@@ -128,9 +128,10 @@ std::string term_lines(const CompareReport& report) {
       report, kMostOther, [](const auto& terms) { return terms.timed_vs_profiled; }, nothing);
   std::string text;
   if (!unexplained.empty()) {
-    text += "Unexplained is " + unexplained +
-            ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take than "
-            "in the compute-only pass\n";
+    text +=
+        "Unexplained is " + unexplained +
+        ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take than "
+        "in the compute-only pass\n";
   }
   if (!recording.empty()) {
     text += "Recording adds " + recording + " to profiled steps\n";

@@ -114,7 +114,7 @@ struct RankMetrics {
 
   std::int64_t contention_ns = 0;      ///< what ops beside exchange take longer than alone
   std::int64_t after_exchange_ns = 0;  ///< likewise ops behind one
-  std::int64_t compute_only_ns = 0;  ///< busy time of the compute-only pass
+  std::int64_t compute_only_ns = 0;    ///< busy time of the compute-only pass
   std::int64_t sms_left_out_ns = 0;
   std::int64_t launch_gaps_ns = 0;        ///< in the full pass, of the ops that were held
   std::int64_t compute_only_gaps_ns = 0;  ///< likewise in the compute-only pass

@@ -165,8 +165,8 @@ void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
 
 double Decomposition::explained() const {
   return compute + split_tax + sms_left_out.value_or(0) + launch_gaps.value_or(0) + contention +
-         after_exchange + exposed_moving + exposed_waiting + hand_off + launch + other_idle + recording.value_or(0) +
-         timed_vs_profiled;
+         after_exchange + exposed_moving + exposed_waiting + hand_off + launch + other_idle +
+         recording.value_or(0) + timed_vs_profiled;
 }
 
 PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,

@@ -174,14 +174,13 @@ struct ExecutionConfig {
                1,
                Limits::kCount,
                "Timed iterations, of `workload.steps` forward passes each.");
-    keys.whole(
-            "rounds",
-            &E::rounds,
-            0,
-            kMostRounds,
-            "Parts that the timed iterations are cut into; in each the policies run in an order "
-            "drawn anew. 0: one for each 2 iterations of each variant, at most 5. See Rounds in "
-            "experiments/README.md.")
+    keys.whole("rounds",
+               &E::rounds,
+               0,
+               kMostRounds,
+               "Parts that the timed iterations are cut into; in each the policies run in an order "
+               "drawn anew. 0: one for each 2 iterations of each variant, at most 5. See Rounds in "
+               "experiments/README.md.")
         .same_in_all_policies();
     keys.seed("round_seed", &E::round_seed, "What the order of policies in rounds is drawn from.")
         .same_in_all_policies();

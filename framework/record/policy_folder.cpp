@@ -23,9 +23,9 @@ RankEntry open_entry(const fs::path& path, std::int64_t rank) {
 
 void check_same(const RankFile& file, const RankFile& first, const char* name) {
   if (file.text(name) != first.text(name)) {
-    throw InputError(file.path().string() + ": " + name + " '" +
-                     printable(file.text(name)) + "' differs from '" +
-                     printable(first.text(name)) + "' in " + first.path().string());
+    throw InputError(file.path().string() + ": " + name + " '" + printable(file.text(name)) +
+                     "' differs from '" + printable(first.text(name)) + "' in " +
+                     first.path().string());
   }
 }
 

@@ -37,9 +37,9 @@ class ExchangePlans {
   virtual std::shared_ptr<ExchangePlan> plan(int ubatch) = 0;
 
   /// As prepare, with the plan of an earlier step of the same batch. Plans once more, packs the
-  /// rows of tokens.hidden and exchanges no counts, so that it takes as long as prepare does on this
-  /// rank alone. `tokens` but for the hidden states: those that the plan was made of (ContractError
-  /// for another number of them).
+  /// rows of tokens.hidden and exchanges no counts, so that it takes as long as prepare does on
+  /// this rank alone. `tokens` but for the hidden states: those that the plan was made of
+  /// (ContractError for another number of them).
   virtual void prepare_again(int ubatch,
                              const RoutedTokens& tokens,
                              std::shared_ptr<ExchangePlan> plan) = 0;
