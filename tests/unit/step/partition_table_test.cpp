@@ -120,6 +120,7 @@ TEST(PartitionOptions, AreRefusedByName) {
   EXPECT_EQ(refused({}), "");
   EXPECT_EQ(refused({.device = DeviceKind::cpu}),
             "bench partition: device cpu; allowed: auto, cuda: CPU ranks have no SMs to share out");
+  EXPECT_EQ(refused({.groups = {2}}), "bench partition: groups; the experts are not cut");
   EXPECT_NE(refused({.routings = {"zipf"}}).find("routings"), std::string::npos);
   EXPECT_NE(refused({.exchanges = {"ragged"}}).find("exchanges"), std::string::npos);
   EXPECT_NE(refused({.exchanges = {"gather", "padded"}}).find("exchanges"), std::string::npos);

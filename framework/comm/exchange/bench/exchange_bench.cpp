@@ -1,7 +1,5 @@
 #include "framework/comm/exchange/bench/exchange_bench.hpp"
 
-#include <cmath>
-
 #include <c10/core/InferenceMode.h>
 
 #include "framework/base/clock.hpp"
@@ -9,10 +7,10 @@
 #include "framework/base/order_statistics.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/bench/bench_pass.hpp"
+#include "framework/comm/exchange/bench/bench_ranks.hpp"
 #include "framework/comm/exchange/bench/bench_tokens.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/devices.hpp"
-#include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
 namespace {
@@ -33,10 +31,9 @@ class Bench {
         bool names_exchanges,
         const WaitPolicy& wait)
       : session_(session),
-        world_(session.world()),
+        ranks_(session.world(), wait),
         options_(options),
         names_exchanges_(names_exchanges),
-        wait_(wait),
         device_(options.device == DeviceKind::cuda ? make_gpu_bench_device(session, wait)
                                                    : make_host_bench_device(session, wait)) {}
 
@@ -76,20 +73,9 @@ class Bench {
             .dtype = dtype()};
   }
 
-  std::int64_t over_ranks(std::int64_t value, Reduction reduction) const {
-    std::int64_t values[] = {value};
-    all_reduce(world_, values, reduction, wait_);
-    return values[0];
-  }
-
-  /// In steps of a nanosecond.
-  double slowest(double us) const {
-    return static_cast<double>(over_ranks(std::llround(us * 1e3), Reduction::max)) * 1e-3;
-  }
-
   void meet() const {
     device_->wait();
-    over_ranks(0, Reduction::sum);
+    ranks_.reduce(0, Reduction::sum);
   }
 
   void add_exchange(const std::string& name,
@@ -181,7 +167,7 @@ class Bench {
       device_->wait();
       host_us.push_back(static_cast<double>(now_ns() - start_ns) * 1e-3);
     }
-    row.host_us = slowest(median(host_us));
+    row.host_us = ranks_.slowest(median(host_us));
     row.wrong_words = wrong_words(exchange, layer, captured, in, routing);
   }
 
@@ -204,12 +190,12 @@ class Bench {
     checked->start();
     device_->wait();
     exchange.buffers().check_step();
-    return over_ranks(count_wrong(in, output, !captured), Reduction::sum);
+    return ranks_.reduce(count_wrong(in, output, !captured), Reduction::sum);
   }
 
   void count_traffic(const Traffic& traffic, ExchangeBenchRow& row) {
     const auto most = [this](std::int64_t bytes) {
-      return static_cast<double>(over_ranks(bytes, Reduction::max));
+      return static_cast<double>(ranks_.reduce(bytes, Reduction::max));
     };
     row.dispatch_megabytes = most(traffic.dispatch_wire_bytes) * 1e-6;
     // Bytes until the times are known.
@@ -237,10 +223,10 @@ class Bench {
     }
     const auto times = clock.medians();
     for (std::size_t call = 0; call < kNumBenchCalls; ++call) {
-      *calls[call] = slowest(times.calls[call]);
+      *calls[call] = ranks_.slowest(times.calls[call]);
     }
-    row.first_dispatch_us = slowest(times.first_dispatch);
-    row.first_combine_us = slowest(times.first_combine);
+    row.first_dispatch_us = ranks_.slowest(times.first_dispatch);
+    row.first_combine_us = ranks_.slowest(times.first_combine);
     row.dispatch_wire_gbs = gbs(row.dispatch_wire_gbs, row.dispatch_us);
     row.combine_wire_gbs = gbs(row.combine_wire_gbs, row.combine_us);
     row.dispatch_logical_gbs = gbs(row.dispatch_logical_gbs, row.dispatch_us);
@@ -259,7 +245,7 @@ class Bench {
                               .dispatch_megabytes = sent * 1e-6};
       ceiling.move();
       meet();
-      row.wrong_words = over_ranks(ceiling.wrong_words(), Reduction::sum);
+      row.wrong_words = ranks_.reduce(ceiling.wrong_words(), Reduction::sum);
       const auto timed = device_->make_run(
           [&](const std::function<void()>& mark) {
             mark();
@@ -276,7 +262,7 @@ class Bench {
         const auto gaps = timed->gaps_us();
         samples.insert(samples.end(), gaps.begin(), gaps.end());
       }
-      row.dispatch_us = slowest(median(samples));
+      row.dispatch_us = ranks_.slowest(median(samples));
       row.dispatch_wire_gbs = gbs(sent, row.dispatch_us);
       rows.push_back(std::move(row));
     }
@@ -284,10 +270,9 @@ class Bench {
   }
 
   const MpiSession& session_;
-  const MpiComm world_;
+  const BenchRanks ranks_;
   const ExchangeBenchOptions options_;
   const bool names_exchanges_;  ///< all that were named must run
-  const WaitPolicy wait_;
   const std::unique_ptr<BenchDevice> device_;
 };
 

@@ -17,6 +17,7 @@ ExchangeBenchOptions resolve_partition_options(const ExchangeBenchOptions& optio
   require(made.device != DeviceKind::cpu,
           "device cpu; allowed: auto, cuda: CPU ranks have no SMs to share out");
   require(made.routings.empty(), "routings; the routing is balanced");
+  require(made.groups.empty(), "groups; the experts are not cut");
   require(std::ssize(made.exchanges) <= 1 &&
               (made.exchanges.empty() || made.exchanges.front() != "ragged"),
           "exchanges; allowed: one that a graph can capture whole");

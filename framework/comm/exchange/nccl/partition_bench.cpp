@@ -1,7 +1,6 @@
 #include "framework/comm/exchange/bench/partition_bench.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "framework/base/log.hpp"
 #include "framework/base/order_statistics.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
+#include "framework/comm/exchange/bench/bench_ranks.hpp"
 #include "framework/comm/exchange/nccl/partition_exchange.hpp"
 #include "framework/comm/exchange/nccl/partition_lanes.hpp"
 #include "framework/cuda/check.hpp"
@@ -22,7 +22,6 @@
 #include "framework/cuda/gpu_arithmetic.hpp"
 #include "framework/cuda/green_partition.hpp"
 #include "framework/cuda/sm_partition.hpp"
-#include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
 namespace {
@@ -64,9 +63,8 @@ class Bench {
         const MakePartitionWorks& make_works,
         const WaitPolicy& wait)
       : session_(session),
-        world_(session.world()),
+        ranks_(session.world(), wait),
         options_(options),
-        wait_(wait),
         device_(make_gpu_bench_device(session, wait)),
         pool_(device_->device().index()) {
     set_gpu_arithmetic();
@@ -105,28 +103,21 @@ class Bench {
   }
 
  private:
-  std::int64_t over_ranks(std::int64_t value, Reduction reduction) const {
-    std::int64_t values[] = {value};
-    all_reduce(world_, values, reduction, wait_);
-    return values[0];
+  double slowest_median(std::vector<double> samples) const {
+    return ranks_.slowest(median(samples));
   }
-
-  /// In steps of a nanosecond.
-  double slowest(double us) const {
-    return static_cast<double>(over_ranks(std::llround(us * 1e3), Reduction::max)) * 1e-3;
-  }
-
-  double slowest_median(std::vector<double> samples) const { return slowest(median(samples)); }
 
   Spread slowest_spread(const std::vector<double>& samples) const {
     const auto own = spread_of(samples);
-    return {.median = slowest(own.median), .low = slowest(own.low), .high = slowest(own.high)};
+    return {.median = ranks_.slowest(own.median),
+            .low = ranks_.slowest(own.low),
+            .high = ranks_.slowest(own.high)};
   }
 
   /// Nothing runs on the lanes.
   void meet() const {
     device_->wait();
-    over_ranks(0, Reduction::sum);
+    ranks_.reduce(0, Reduction::sum);
   }
 
   void add_row(const Reference& reference,
@@ -141,7 +132,7 @@ class Bench {
       } catch (const InputError& error) {
         refusal = error.what();
       }
-      if (over_ranks(refusal.empty() ? 1 : 0, Reduction::min) == 0) {
+      if (ranks_.reduce(refusal.empty() ? 1 : 0, Reduction::min) == 0) {
         if (&reference == &references_.front()) {
           bench.left_out.push_back("hard, " + (refusal.empty() ? "another rank" : refusal));
         }
@@ -212,7 +203,7 @@ class Bench {
     exchange.count = counts.exchange;
     take(lanes, compute, exchange, output, row);
     row.wrong_compute = count_other_bits(output, reference.output);
-    row.wrong_exchange = over_ranks(exchange_->count_wrong_elements(), Reduction::sum);
+    row.wrong_exchange = ranks_.reduce(exchange_->count_wrong_elements(), Reduction::sum);
   }
 
   /// Each alone and both at once, in turn. `output` becomes that of the last op of both at once.
@@ -269,13 +260,12 @@ class Bench {
 
   std::int64_t count_other_bits(const at::Tensor& output, const at::Tensor& wanted) const {
     const auto other = output.view(at::kShort).ne(wanted.view(at::kShort)).sum();
-    return over_ranks(other.item<std::int64_t>(), Reduction::sum);
+    return ranks_.reduce(other.item<std::int64_t>(), Reduction::sum);
   }
 
   const MpiSession& session_;
-  const MpiComm world_;
+  const BenchRanks ranks_;
   ExchangeBenchOptions options_;  ///< with kAllSms in place of 0
-  const WaitPolicy wait_;
   const std::unique_ptr<BenchDevice> device_;
   const GraphPool pool_;
   std::vector<Reference> references_;
