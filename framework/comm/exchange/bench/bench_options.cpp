@@ -94,15 +94,21 @@ void check_options(const ExchangeBenchOptions& options, bool names_exchanges, in
             "comm SMs; allowed: 1, 2, 4, 8, 16, 32, 64");
   }
   require(options.hidden >= 1 && options.hidden <= 1 << 16, "hidden; allowed: 1 to 65536");
-  require(options.num_experts % num_ranks == 0,
-          std::to_string(options.num_experts) + " experts over " + std::to_string(num_ranks) +
-              " ranks; allowed: a multiple of the ranks");
-  require(options.top_k >= 1 && options.top_k <= std::min(16, options.num_experts),
-          "top k; allowed: 1 to 16, at most the number of experts");
+  check_experts("bench exchange", options, num_ranks);
   check_groups_of(options, names_exchanges, num_ranks);
 }
 
 }  // namespace
+
+void check_experts(const std::string& bench, const ExchangeBenchOptions& options, int num_ranks) {
+  if (options.num_experts % num_ranks != 0) {
+    throw InputError(bench + ": " + std::to_string(options.num_experts) + " experts over " +
+                     std::to_string(num_ranks) + " ranks; allowed: a multiple of the ranks");
+  }
+  if (options.top_k < 1 || options.top_k > std::min(16, options.num_experts)) {
+    throw InputError(bench + ": top k; allowed: 1 to 16, at most the number of experts");
+  }
+}
 
 ExchangeBenchOptions resolve_options(const ExchangeBenchOptions& options,
                                      const MpiSession& session,

@@ -24,6 +24,10 @@ struct ExchangeBenchOptions {
   int top_k = 8;
 };
 
+/// Throws InputError, headed by the name of the bench, where the ranks cannot have equally many
+/// experts or a token that many. Local, pure.
+void check_experts(const std::string& bench, const ExchangeBenchOptions& options, int num_ranks);
+
 /// With defaults in place of what is open. Collective: all ranks take GPUs, or none does. Throws
 /// InputError, on all ranks alike, for what does not fit: also for more groups than an exchange
 /// that is named can take.

@@ -39,11 +39,7 @@ ExchangeBenchOptions resolve_partition_options(const ExchangeBenchOptions& optio
   made.hidden = made.hidden > 0 ? made.hidden : 7168;
   made.num_experts = made.num_experts > 0 ? made.num_experts : 256;
   require(made.hidden >= 8 && made.hidden <= 1 << 16, "hidden; allowed: 8 to 65536");
-  require(made.num_experts % num_ranks == 0,
-          std::to_string(made.num_experts) + " experts over " + std::to_string(num_ranks) +
-              " ranks; allowed: a multiple of the ranks");
-  require(made.top_k >= 1 && made.top_k <= std::min(16, made.num_experts),
-          "top k; allowed: 1 to 16, at most the number of experts");
+  check_experts("bench partition", made, num_ranks);
   return made;
 }
 
