@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dovetail_more_packages=(python3-matplotlib python3-pandas python3-jinja2) # for the tests of pictures and reports
 source launch/setup.sh
+source launch/env.sh
 dovetail_build host
 [ $# -gt 0 ] || [ "${DOVETAIL_LONG_TESTS:-}" = 1 ] || set -- -LE '^long$'
 exec ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"

@@ -4,7 +4,9 @@
 launch_test.py [unittest arguments]
 """
 import os
+import shutil
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
@@ -15,6 +17,15 @@ MPIRUN = """#!/bin/sh
 if [ "$1" = --version ]; then echo "mpirun (Open MPI) {version}"; exit; fi
 echo "$@"
 env
+"""
+ENDS = """
+import os, sys, time
+while True:
+    time.sleep(1e-5)
+    try:
+        os.rmdir(sys.argv[1])
+    except OSError:
+        pass
 """
 
 
@@ -39,6 +50,21 @@ class LaunchScripts(CliTest):
                             ("NCCL_NVLS_ENABLE", "0"), ("NCCL_GRAPH_REGISTER", "0"), ("OMP_WAIT_POLICY", "passive")):
             self.assertEqual(environment.get(name), value, name)
             self.assertEqual(os.environ.get(name), value, f"{name} of this test")
+
+    def test_runs_that_end_do_not_stop_one_that_starts(self):
+        """Open MPI 4 removes its folder of a host and user at the end of a run, if it is empty: here that happens all the time."""
+        self.write(f'#!/bin/sh\nexec {shutil.which(cli.MPIRUN[0])} -np 1 ls "$TMPDIR"\n', "mpirun").chmod(0o755)
+        base = self.folder / "tmp"
+        folder = f"ompi.{os.uname().nodename.split('.')[0]}.{os.getuid()}"
+        base.mkdir()
+        ends = subprocess.Popen([sys.executable, "-c", ENDS, str(base / folder)])
+        try:
+            for _ in range(20):
+                outcome = execute([str(TOP / "launch/run_local.sh"), "1", "info"], environment={"PATH": f"{self.folder}:{os.environ['PATH']}", "TMPDIR": str(base)})
+                self.assertEqual((outcome.code, outcome.out), (0, folder + "\n"), str(outcome))
+        finally:
+            ends.kill()
+            ends.wait()
 
     def test_a_site_is_read_before_srun(self):
         srun = self.write('#!/bin/sh\necho "$SITE_SAYS" "$@"\n', "srun")
