@@ -1,4 +1,5 @@
-"""No file is forgotten, listed twice, unused, too long or too short, or lies where none belongs."""
+"""No file and no class of tests is forgotten, listed twice, unused, too long or too short, or lies where none belongs."""
+import ast
 import glob
 import os
 import re
@@ -58,6 +59,23 @@ def check_lists(root):
     return findings + [f"{places[0]}: names {source}, which is not there" for source, places in sorted(listed.items())]
 
 
+def check_test_scripts(root):
+    """A CMakeLists.txt of its folder runs each script of tests, as a whole or all of its classes."""
+    findings = []
+    for script in list_sources(root, ("tests",), ("_test.py",)):
+        folder, name = os.path.split(script)
+        lists = os.path.join(folder, "CMakeLists.txt")
+        commands = [words for _, words in commands_of(root, lists)] if os.path.exists(os.path.join(root, lists)) else []
+        words = {word for command in commands for word in command if {name, os.path.splitext(name)[0]} & {os.path.basename(each) for each in command}}
+        if not words:
+            findings.append(f"{script}:1: no CMakeLists.txt beside it runs it")
+        classes = [node for node in ast.parse(read(root, script)).body if isinstance(node, ast.ClassDef)]
+        tested = [node for node in classes if any(isinstance(item, ast.FunctionDef) and item.name.startswith("test") for item in node.body)]
+        if words & {node.name for node in classes}:
+            findings += [f"{script}:{node.lineno}: {lists} does not run {node.name}" for node in tested if node.name not in words]
+    return findings
+
+
 def check_headers_used(root):
     """A header that only its own source includes is not used; a .cuh may be a part of one kernel."""
     sources = list_sources(root, PRODUCT + ("tests",))
@@ -95,7 +113,7 @@ def check_top_level(root):
 
 
 def check(root):
-    return check_top_level(root) + check_lists(root) + check_headers_used(root) + check_libraries_used(root) + check_lengths(root)
+    return check_top_level(root) + check_lists(root) + check_test_scripts(root) + check_headers_used(root) + check_libraries_used(root) + check_lengths(root)
 
 
 if __name__ == "__main__":

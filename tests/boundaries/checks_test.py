@@ -90,6 +90,15 @@ class Twins(unittest.TestCase):
         self.expect(check_files, {"models/CMakeLists.txt": "add_library(models STATIC model.cpp gone.cpp)\ntarget_link_libraries(app PRIVATE models)\n"},
                     "models/CMakeLists.txt: names models/gone.cpp, which is not there")
 
+    def test_a_script_of_tests_or_a_class_of_it_that_nobody_runs(self):
+        script = "class Base:\n  pass\nclass One(Base):\n  def test_it(self):\n    pass\nclass Two(Base):\n  def test_it(self):\n    pass\n"
+        for command in ("add_cli_tests(own_test.py One Two)", "add_test(NAME own COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/own_test.py)",
+                        "foreach(name own_test)\n  add_test(NAME own COMMAND python3 ${name}.py)\nendforeach()"):
+            self.assertEqual(self.findings(check_files.check, {"tests/mpi/own_test.py": script, "tests/mpi/CMakeLists.txt": command}), [], command)
+        self.expect(check_files, {"tests/mpi/own_test.py": script, "tests/mpi/CMakeLists.txt": "add_cli_tests(own_test.py One)"},
+                    "tests/mpi/own_test.py:6: tests/mpi/CMakeLists.txt does not run Two")
+        self.expect(check_files, {"tests/mpi/own_test.py": script}, "tests/mpi/own_test.py:1: no CMakeLists.txt beside it runs it")
+
     def test_a_library_that_nobody_uses(self):
         self.expect(check_files, {"models/CMakeLists.txt": "add_library(models STATIC model.cpp)\n"}, "nothing uses the library models")
 
