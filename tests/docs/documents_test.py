@@ -138,6 +138,10 @@ class Runs(Tree):
         self.expect_of("```sh\ndovetail say 5 apples\n```\n```output\nsaid 7 pears\n```\n", "what is shown is not what is printed")
         self.expect_of("```sh\ndovetail say a\n```\n```output from=b\nb\n```\n", "no line with 'b'")
 
+    def test_an_output_that_differs_by_noise(self):
+        self.expect_of("```sh\ndovetail say '0.92 (0.76 to 1.12, no difference) verified'\n```\n```output\nsaid 0.6 (0.5 to 0.7) verified\n```\n")
+        self.expect_of("```sh\ndovetail say '0.92 (0.76 to 1.12) mismatch'\n```\n```output\nsaid 0.6 (0.5 to 0.7) verified\n```\n", "not what is printed")
+
     def test_yaml_that_is_refused(self):
         good = "```yaml key=policies in=experiments/a.yaml\n- good\n```\n```yaml key=k each in=experiments/a.yaml\nk: 1  # one\nk: 2\n```\n"
         self.expect_of(good + "```yaml key=k each in=experiments/a.yaml\nk: 1\nk: bad\n```\n", "exit code 2")
