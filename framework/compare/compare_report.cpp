@@ -259,7 +259,8 @@ std::string to_text(const CompareReport& report, std::size_t width) {
         break;
       case Report::compare_terms:
         text +=
-            "\nWhere the step goes (slowest rank, profiled steps; the terms add up to the p50, and "
+            "\nWhere the step goes (mean over ranks, profiled steps; the terms add up to the p50, "
+            "and "
             "with what is before the step to the whole)\n" +
             term_table(report, width);
         break;

@@ -8,6 +8,10 @@
 //
 //   W = |C| + exposed moving + exposed waiting + hand-off + launch + other idle
 //
+// The terms of a policy are means over all ranks. A step takes what its slowest rank takes, so a
+// rank that is done sooner has waited for the difference: exposed waiting, too. (One rank's terms
+// would be of another rank in each step and policy, and ranks of uneven load compute unevenly.)
+//
 //   exposed moving  = |moving \ C|               exposed waiting = |waiting \ moving \ C|
 // When the last rank has started is known as well as the clocks of the ranks are (clock_error_ns):
 // waiting has a least and a most, with all other ranks as early or as late as the bounds allow.
@@ -35,7 +39,7 @@
 // and what ops overlap one another.
 //
 // Profiled steps differ from the timed ones. With U, the steps that are run in full beside the
-// profiled ones without times of ops (means of the slowest ranks, as W is):
+// profiled ones without times of ops (of the slowest rank of each, as W then is):
 //
 //   recording         = U - W
 //   timed vs profiled = p50 of the timed steps - U: U is of few steps, of another time
@@ -171,17 +175,18 @@ struct Decomposition {
   double measured = 0;     ///< p50 of the timed iterations, of their mean step
   ClockBounds waiting;     ///< of exposed_waiting; exposed_moving has the rest
 
-  double profiled = 0;    ///< the mean profiled step of the slowest rank
+  double profiled = 0;    ///< the profiled step of its slowest rank, mean over the steps
   double unrecorded = 0;  ///< the same of the steps without times of ops; 0 = not known
 
   /// Sum of the terms without the unexplained.
   double explained() const;
 };
 
-/// Metrics of one policy. Nanoseconds are means over the profiled steps, of the slowest rank of
-/// each; shares and factors pool all ranks and steps.
+/// Metrics of one policy. Nanoseconds are means over ranks and profiled steps; shares and factors
+/// pool all ranks and steps.
 struct PolicyMetrics {
   Decomposition decomposition;
+  double net_compute_ns = 0;  ///< N of this policy: with a baseline compute + split tax
   /// Of the baseline (without one: of the policy itself), so one for all of its policies: max over
   /// ranks of max(net compute, comm-only moving).
   double ideal_ns = 0;
@@ -200,12 +205,11 @@ struct PolicyMetrics {
   std::vector<RankMetrics> mean_of_rank;         ///< per rank, over the profiled steps
   std::int64_t num_held = 0;                     ///< ops of gated passes, all ranks and steps
   std::int64_t num_not_held = 0;                 ///< of which the launch gaps are not known
-  /// What ops neither beside nor behind an exchange take longer than alone, by phase: mean of the
-  /// slowest rank. Empty where phases are not known.
+  /// What ops neither beside nor behind an exchange take longer than alone, by phase. Empty where
+  /// phases are not known.
   std::map<std::string, double> unexplained_by_phase_ns;
 };
 
-/// The compute-only and comm-only times of a baseline, per rank; from its mean_of_rank.
 /// `baseline` null, or of another number of ranks: no split tax. `measured_ns` is the p50 of the
 /// timed steps. ContractError without profiled steps.
 PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,

@@ -47,27 +47,30 @@ void add(RankMetrics& sum, const RankMetrics& one) {
   }
 }
 
-std::optional<double> ratio(std::int64_t part, std::int64_t whole) {
+std::optional<double> ratio(double part, double whole) {
   if (whole == 0) {
     return std::nullopt;
   }
-  return static_cast<double>(part) / static_cast<double>(whole);
+  return part / whole;
 }
 
-void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* baseline) {
-  const double own = static_cast<double>(rank.net_compute_ns());
-  const double whole = baseline == nullptr ? own : static_cast<double>(baseline->net_compute_ns());
-  sum.compute += whole;
-  sum.split_tax += own - whole;
+std::optional<double> ratio(std::int64_t part, std::int64_t whole) {
+  return ratio(static_cast<double>(part), static_cast<double>(whole));
+}
+
+/// `slowest_ns`: how long the slowest rank takes for the step; one that is done sooner waits.
+void add_rank(Decomposition& sum, const RankMetrics& rank, std::int64_t slowest_ns) {
+  const double early = static_cast<double>(slowest_ns - rank.step_ns);
+  sum.compute += static_cast<double>(rank.net_compute_ns());
   *sum.sms_left_out += static_cast<double>(rank.sms_left_out_ns);
   *sum.launch_gaps += static_cast<double>(rank.launch_gaps_ns);
   sum.contention += static_cast<double>(rank.contention_ns);
   sum.after_exchange += static_cast<double>(rank.after_exchange_ns);
-  sum.profiled += static_cast<double>(rank.step_ns);
+  sum.profiled += static_cast<double>(slowest_ns);
   sum.exposed_moving += static_cast<double>(rank.exposed_moving_ns);
-  sum.exposed_waiting += static_cast<double>(rank.exposed_waiting_ns);
-  sum.waiting.least += static_cast<double>(rank.least_exposed_waiting_ns);
-  sum.waiting.most += static_cast<double>(rank.most_exposed_waiting_ns);
+  sum.exposed_waiting += early + static_cast<double>(rank.exposed_waiting_ns);
+  sum.waiting.least += early + static_cast<double>(rank.least_exposed_waiting_ns);
+  sum.waiting.most += early + static_cast<double>(rank.most_exposed_waiting_ns);
   sum.hand_off += static_cast<double>(rank.hand_off_ns);
   sum.launch += static_cast<double>(rank.launch_ns);
   sum.other_idle += static_cast<double>(rank.other_idle_ns);
@@ -75,13 +78,11 @@ void add_step(Decomposition& sum, const RankMetrics& rank, const RankMetrics* ba
 
 void divide(Decomposition& sum, double count) {
   for (double* term : {&sum.compute,
-                       &sum.split_tax,
                        &*sum.sms_left_out,
                        &*sum.launch_gaps,
                        &sum.contention,
                        &sum.after_exchange,
                        &sum.profiled,
-                       &sum.unrecorded,
                        &sum.exposed_moving,
                        &sum.exposed_waiting,
                        &sum.waiting.least,
@@ -150,15 +151,20 @@ void set_factors(const RankMetrics& pooled, PolicyMetrics& metrics) {
       ratio(pooled.overlapped_moving_ns, pooled.overlapped_moving_alone_ns);
 }
 
-void set_split_factors(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
-  RankMetrics own;
-  RankMetrics whole;
+/// What the baseline computes is its compute, and what is more than that the split tax.
+void compare_to(const PolicyMetrics& baseline, PolicyMetrics& metrics) {
+  auto& terms = metrics.decomposition;
+  terms.split_tax = metrics.net_compute_ns - baseline.net_compute_ns;
+  terms.compute = baseline.net_compute_ns;
+  metrics.ideal_ns = baseline.ideal_ns;
+  metrics.split_tax_factor = ratio(metrics.net_compute_ns, baseline.net_compute_ns);
+  std::int64_t own = 0;
+  std::int64_t whole = 0;
   for (std::size_t rank = 0; rank < metrics.mean_of_rank.size(); ++rank) {
-    add(own, metrics.mean_of_rank[rank]);
-    add(whole, baseline.mean_of_rank[rank]);
+    own += metrics.mean_of_rank[rank].comm_only_moving_ns;
+    whole += baseline.mean_of_rank[rank].comm_only_moving_ns;
   }
-  metrics.split_tax_factor = ratio(own.net_compute_ns(), whole.net_compute_ns());
-  metrics.comm_split_factor = ratio(own.comm_only_moving_ns, whole.comm_only_moving_ns);
+  metrics.comm_split_factor = ratio(own, whole);
 }
 
 }  // namespace
@@ -177,6 +183,7 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   DOVETAIL_CHECK(num_ranks > 0, "no ranks");
   const bool has_baseline = baseline != nullptr && baseline->mean_of_rank.size() == num_ranks;
   const auto num_steps = static_cast<std::int64_t>(profiles.size());
+  const double samples = static_cast<double>(num_steps) * static_cast<double>(num_ranks);
 
   PolicyMetrics metrics;
   metrics.decomposition.sms_left_out = 0;
@@ -187,23 +194,22 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   for (const StepProfile& profile : profiles) {
     DOVETAIL_CHECK_EQ(profile.ranks.size(), num_ranks);
     const std::vector<RankMetrics> ranks = rank_metrics(profile);
-    std::size_t slowest = 0;
+    std::int64_t slowest_ns = 0;
     std::int64_t unrecorded_ns = 0;
-    for (std::size_t rank = 0; rank < num_ranks; ++rank) {
-      add(pooled, ranks[rank]);
-      add(metrics.mean_of_rank[rank], ranks[rank]);
-      slowest = ranks[rank].step_ns > ranks[slowest].step_ns ? rank : slowest;
-      unrecorded_ns = std::max(unrecorded_ns, ranks[rank].unrecorded_ns);
-      knows_unrecorded = knows_unrecorded && ranks[rank].unrecorded_ns > 0;
+    for (const RankMetrics& rank : ranks) {
+      slowest_ns = std::max(slowest_ns, rank.step_ns);
+      unrecorded_ns = std::max(unrecorded_ns, rank.unrecorded_ns);
+      knows_unrecorded = knows_unrecorded && rank.unrecorded_ns > 0;
     }
     metrics.ideal_ns += static_cast<double>(ideal_of(ranks));
     metrics.decomposition.unrecorded += static_cast<double>(unrecorded_ns);
-    add_step(metrics.decomposition,
-             ranks[slowest],
-             has_baseline ? &baseline->mean_of_rank[slowest] : nullptr);
-    for (const auto& [phase, ns] : differences_by_phase(profile, slowest)) {
-      metrics.unexplained_by_phase_ns[phase] +=
-          static_cast<double>(ns) / static_cast<double>(num_steps);
+    for (std::size_t rank = 0; rank < num_ranks; ++rank) {
+      add(pooled, ranks[rank]);
+      add(metrics.mean_of_rank[rank], ranks[rank]);
+      add_rank(metrics.decomposition, ranks[rank], slowest_ns);
+      for (const auto& [phase, ns] : differences_by_phase(profile, rank)) {
+        metrics.unexplained_by_phase_ns[phase] += static_cast<double>(ns) / samples;
+      }
     }
   }
   for (RankMetrics& rank : metrics.mean_of_rank) {
@@ -213,20 +219,20 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   }
   metrics.num_held = pooled.num_held;
   metrics.num_not_held = pooled.num_not_held;
-  divide(metrics.decomposition, static_cast<double>(num_steps));
-  finish(profiles, measured_ns, knows_unrecorded, metrics);
+  divide(metrics.decomposition, samples);
+  metrics.decomposition.unrecorded /= static_cast<double>(num_steps);
   metrics.ideal_ns /= static_cast<double>(num_steps);
-  const double samples = static_cast<double>(num_steps) * static_cast<double>(num_ranks);
+  metrics.net_compute_ns = metrics.decomposition.compute;
+  if (has_baseline) {
+    compare_to(*baseline, metrics);
+  }
+  finish(profiles, measured_ns, knows_unrecorded, metrics);
   metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
   metrics.moving_ns = static_cast<double>(pooled.moving_ns) / samples;
   metrics.waiting_bounds_ns = {static_cast<double>(pooled.least_waiting_ns) / samples,
                                static_cast<double>(pooled.most_waiting_ns) / samples};
   metrics.hand_off_wait_ns = statistics(hand_off_waits(profiles));
   set_factors(pooled, metrics);
-  if (has_baseline) {
-    metrics.ideal_ns = baseline->ideal_ns;
-    set_split_factors(*baseline, metrics);
-  }
   return metrics;
 }
 

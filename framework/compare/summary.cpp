@@ -56,14 +56,9 @@ void add_times(const PolicyResult& result, Json& json) {
   json["each_step"] = kinds_json(kinds_of_steps(result.timed_steps));
 }
 
-/// Against itself the baseline's factors are 1, not unknown. Its terms have no split tax: what the
-/// slowest rank of each step computes is not what that rank computes on average.
+/// Against itself the baseline's factors are 1, not unknown.
 PolicyMetrics metrics_of_baseline(const PolicyComparison& own) {
-  const auto against_itself = *metrics_of(own.result, &*own.metrics);
-  auto metrics = *own.metrics;
-  metrics.split_tax_factor = against_itself.split_tax_factor;
-  metrics.comm_split_factor = against_itself.comm_split_factor;
-  return metrics;
+  return *metrics_of(own.result, &*own.metrics);
 }
 
 }  // namespace

@@ -65,9 +65,9 @@ TEST_F(Compare, MetricsComeFromTheRecordedOpsOnOneClock) {
   EXPECT_EQ(terms.split_tax, 11'000);
   EXPECT_EQ(terms.contention, 4'000);
   EXPECT_EQ(terms.exposed_moving, 4'000);
-  EXPECT_EQ(terms.exposed_waiting, 2'000);
-  EXPECT_EQ(terms.hand_off, 2'000);
-  EXPECT_EQ(terms.launch, 3'000);
+  EXPECT_EQ(terms.exposed_waiting, 1'000);
+  EXPECT_EQ(terms.hand_off, 2'500);
+  EXPECT_EQ(terms.launch, 3'500);
   EXPECT_EQ(terms.other_idle, 11'000);
   EXPECT_EQ(terms.measured, 55'000);
   EXPECT_EQ(terms.timed_vs_profiled, 55'000 - 100'000);

@@ -165,37 +165,23 @@ TEST(RankMetrics, AgreeWithCountingEveryNanosecondOnRandomTimelines) {
   }
 }
 
-/// Counted by nanosecond: compute of the slowest rank less its compute-only pass, both without
-/// their gaps, and what ops near an exchange take longer.
-double unexplained_of(const std::vector<StepProfile>& profiles) {
-  double sum = 0;
-  for (const StepProfile& profile : profiles) {
-    std::size_t slowest = 0;
-    for (std::size_t r = 0; r < profile.ranks.size(); ++r) {
-      const auto took = [&](std::size_t i) {
-        return profile.ranks[i].step.end_ns - profile.ranks[i].step.start_ns;
-      };
-      slowest = took(r) > took(slowest) ? r : slowest;
-    }
-    const RankProfile& rank = profile.ranks[slowest];
-    RankProfile alone = rank;
-    alone.ops = rank.ops_compute_only;
-    alone.step = {0, 1000};
-    std::int64_t gaps = 0;
-    for (std::size_t i = 0; i < rank.ops.size(); ++i) {
-      const auto gap = [&](const std::vector<Interval>& as_run,
-                           const std::vector<Interval>& other) {
-        const bool counts = !profile.is_exchange[i] && as_run[i].start_ns >= 0;
-        return counts ? as_run[i].end_ns - as_run[i].start_ns - held(other, as_run, i) : 0;
-      };
-      gaps += gap(rank.ops, rank.ops_full_gated) - gap(rank.ops_compute_only, rank.ops_gated);
-    }
-    const auto near = near_exchange_of(profile, rank);
-    sum += static_cast<double>(by_nanosecond(profile, rank).compute_ns -
-                               by_nanosecond(profile, alone).compute_ns - gaps - near.first -
-                               near.second);
+/// Counted by nanosecond: compute of a rank less its compute-only pass, both without their gaps,
+/// and what ops near an exchange take longer.
+std::int64_t unexplained_of(const StepProfile& profile, const RankProfile& rank) {
+  RankProfile alone = rank;
+  alone.ops = rank.ops_compute_only;
+  alone.step = {0, 1000};
+  std::int64_t gaps = 0;
+  for (std::size_t i = 0; i < rank.ops.size(); ++i) {
+    const auto gap = [&](const std::vector<Interval>& as_run, const std::vector<Interval>& other) {
+      const bool counts = !profile.is_exchange[i] && as_run[i].start_ns >= 0;
+      return counts ? as_run[i].end_ns - as_run[i].start_ns - held(other, as_run, i) : 0;
+    };
+    gaps += gap(rank.ops, rank.ops_full_gated) - gap(rank.ops_compute_only, rank.ops_gated);
   }
-  return sum / static_cast<double>(profiles.size());
+  const auto near = near_exchange_of(profile, rank);
+  return by_nanosecond(profile, rank).compute_ns - by_nanosecond(profile, alone).compute_ns - gaps -
+         near.first - near.second;
 }
 
 TEST(PolicyMetrics, TermsAddUpOnRandomTimelines) {
@@ -205,6 +191,8 @@ TEST(PolicyMetrics, TermsAddUpOnRandomTimelines) {
   for (int round = 0; round < 200; ++round) {
     std::vector<StepProfile> profiles;
     double slowest = 0;
+    double waiting = 0;
+    double unexplained = 0;
     for (int i = 0; i < 3; ++i) {
       profiles.push_back(random_profile(random));
       std::int64_t longest = 0;
@@ -212,6 +200,12 @@ TEST(PolicyMetrics, TermsAddUpOnRandomTimelines) {
         longest = std::max(longest, rank.step.end_ns - rank.step.start_ns);
       }
       slowest += static_cast<double>(longest) / 3;
+      for (const RankProfile& rank : profiles.back().ranks) {
+        const RankMetrics counted = by_nanosecond(profiles.back(), rank);
+        waiting +=
+            static_cast<double>(longest - counted.step_ns + counted.exposed_waiting_ns) / (3 * 4);
+        unexplained += static_cast<double>(unexplained_of(profiles.back(), rank)) / (3 * 4);
+      }
     }
     const PolicyMetrics baseline = policy_metrics({random_profile(random)}, 0);
     const PolicyMetrics metrics = policy_metrics(profiles, 500, &baseline);
@@ -220,7 +214,9 @@ TEST(PolicyMetrics, TermsAddUpOnRandomTimelines) {
     ASSERT_NEAR(terms.explained() + terms.unexplained, 500, 1e-9);
     ASSERT_NEAR(*terms.recording + terms.timed_vs_profiled, 500 - slowest, 1e-9);
     // What is left is what compute of the full pass differs by from the measured parts.
-    ASSERT_NEAR(terms.unexplained, unexplained_of(profiles), 1e-9);
+    ASSERT_NEAR(terms.unexplained, unexplained, 1e-9);
+    ASSERT_NEAR(terms.exposed_waiting, waiting, 1e-9);
+    ASSERT_NEAR(terms.compute + terms.split_tax, metrics.net_compute_ns, 1e-9);
     if (metrics.hidden_share.has_value()) {
       ASSERT_GE(*metrics.hidden_share, 0);
       ASSERT_LE(*metrics.hidden_share, 1);

@@ -34,6 +34,7 @@ TEST(PolicyMetrics, SplitTaxSmsLaunchGapsAndRecordingAreTermsOfTheirOwn) {
   baseline.mean_of_rank[0] = {
       .compute_only_ns = 60, .sms_left_out_ns = 4, .compute_only_gaps_ns = 6};
   baseline.mean_of_rank[1] = baseline.mean_of_rank[0];
+  baseline.net_compute_ns = 50;
   const PolicyMetrics metrics = policy_metrics({with_all_passes()}, 105, &baseline);
   const Decomposition& terms = metrics.decomposition;
   EXPECT_EQ(terms.compute, 50) << "of the baseline, on all SMs and without gaps";

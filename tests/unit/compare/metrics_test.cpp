@@ -96,6 +96,7 @@ TEST(PolicyMetrics, TermsAddUpToTheMeasuredStep) {
   baseline.mean_of_rank.resize(2);
   baseline.mean_of_rank[0] = {.compute_only_ns = 60, .comm_only_moving_ns = 16};
   baseline.mean_of_rank[1] = baseline.mean_of_rank[0];
+  baseline.net_compute_ns = 60;
   baseline.ideal_ns = 62;
   const PolicyMetrics metrics = policy_metrics({hand_made()}, 105, &baseline);
   const Decomposition& terms = metrics.decomposition;
@@ -103,9 +104,9 @@ TEST(PolicyMetrics, TermsAddUpToTheMeasuredStep) {
   EXPECT_EQ(terms.split_tax, 11);
   EXPECT_EQ(terms.contention, 4) << "attention u1: 20 beside dispatch u0, 16 alone; experts: 0";
   EXPECT_EQ(terms.exposed_moving, 4);
-  EXPECT_EQ(terms.exposed_waiting, 2);
-  EXPECT_EQ(terms.hand_off, 2);
-  EXPECT_EQ(terms.launch, 3);
+  EXPECT_EQ(terms.exposed_waiting, 1) << "2 on the first rank, none on the second";
+  EXPECT_EQ(terms.hand_off, 2.5);
+  EXPECT_EQ(terms.launch, 3.5);
   EXPECT_EQ(terms.other_idle, 11);
   EXPECT_EQ(terms.profiled, 100);
   EXPECT_EQ(terms.sms_left_out, 0) << "no such pass was run";
@@ -138,6 +139,29 @@ TEST(PolicyMetrics, ABaselineAgainstItselfHasNoSplitTax) {
   const PolicyMetrics metrics = policy_metrics({hand_made()}, 100, &itself);
   EXPECT_EQ(metrics.decomposition.split_tax, 0);
   EXPECT_EQ(*metrics.split_tax_factor, 1);
+}
+
+/// Ranks of uneven load end a step together, and either may be the last by chance.
+TEST(PolicyMetrics, WhichRankIsTheSlowestIsNoTerm) {
+  StepProfile whole = hand_made();
+  whole.ranks[1].ops_compute_only[4].end_ns += 10;  // more to compute, before and after the cut
+  const PolicyMetrics baseline = policy_metrics({whole}, 100);
+  StepProfile cut = whole;
+  cut.ranks[0].ops_compute_only[4].end_ns += 20;  // the cut costs this rank more
+  std::vector<PolicyMetrics> found;
+  for (const std::size_t last : {0, 1}) {
+    StepProfile profile = cut;
+    profile.ranks[last].step.end_ns += 2;
+    found.push_back(policy_metrics({profile}, 102, &baseline));
+    const Decomposition& terms = found.back().decomposition;
+    EXPECT_EQ(terms.profiled, 102) << "of the slowest rank";
+    EXPECT_EQ(terms.compute, (71 + 81) / 2);
+    EXPECT_EQ(terms.split_tax, 20.0 / 2);
+    EXPECT_EQ(terms.exposed_waiting, 1 + 1)
+        << "half of the 2 by which the other rank is done sooner";
+    EXPECT_EQ(terms.explained() + terms.unexplained, 102);
+  }
+  EXPECT_EQ(found[0].net_compute_ns, found[1].net_compute_ns);
 }
 
 /// attention u0, dispatch u0 beside attention u1, experts u0, combine with nothing beside it.
