@@ -53,7 +53,7 @@ struct VerifyConfig {
 struct RecordConfig {
   std::vector<RecordedOutput> outputs = {RecordedOutput::hidden, RecordedOutput::logits};
   TimingDetail timing = TimingDetail::steps;
-  int profiled_iterations = 3;  ///< with timing ops: iterations after the timed ones
+  int profiled_iterations = 3;  ///< with timing ops: iterations behind timed ones
 
   /// True if `output` is among the outputs.
   bool has(RecordedOutput output) const {
@@ -80,7 +80,7 @@ struct RecordConfig {
                "The tensors that are written: see results/README.md.");
     keys.one_of("timing",
                 &RecordConfig::timing,
-                "`ops`: also profiled iterations after the timed ones. `steps`: none.");
+                "`ops`: also profiled iterations, some behind each round. `steps`: none.");
     keys.whole("profiled_iterations",
                &RecordConfig::profiled_iterations,
                1,

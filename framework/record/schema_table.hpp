@@ -178,7 +178,7 @@ inline constexpr auto kDatasetRows = [] {
        "0's; the bound of the error of that. Between two of them the offset is the line within the "
        "bounds that drifts least. -1: not estimated."},
       {path::kOps, int64, {profiled_step, op, start_end}, "ns", 2,
-       "Start and end of each op as scheduled, in iterations run after the timed ones. A profiled "
+       "Start and end of each op as scheduled, in iterations run behind timed ones. A profiled "
        "step = profiled iteration x steps + step."},
       {path::kOpsComputeOnly, int64, {profiled_step, op, start_end}, "ns", 2,
        "The same in a pass without the exchange."},

@@ -19,13 +19,13 @@ void PolicyChecks::run_with_poisoned_exchange() {
   }
 }
 
-void PolicyChecks::profile() {
+void PolicyChecks::profile(int first, int end) {
   const auto& execution = setup_.policy.execution;
-  const int first = execution.warmup + execution.iterations;
-  for (int i = 0; i < setup_.run.experiment.record.profiled_iterations; ++i) {
+  const int behind_timed = execution.warmup + execution.iterations;
+  for (int i = first; i < end; ++i) {
     const int variant = i % setup_.workload.num_variants;
     for (int step = 0; step < num_steps(); ++step) {
-      profiled_step({variant, step, first + i, i * num_steps() + step});
+      profiled_step({variant, step, behind_timed + i, i * num_steps() + step});
       if (step + 1 < num_steps()) {
         // The pass without the exchange has left other keys and values behind than later steps
         // must read.

@@ -1,5 +1,5 @@
-// What a policy runs behind its timed iterations: an iteration of each variant over poisoned
-// exchange buffers, and profiled iterations.
+// What a policy runs behind timed iterations: profiled ones, and at its end an iteration of each
+// variant over poisoned exchange buffers.
 #pragma once
 
 #include "framework/exec/op_times.hpp"
@@ -22,8 +22,9 @@ class PolicyChecks {
   /// the exchange has used is gone at once. Nothing where nothing is verified.
   void run_with_poisoned_exchange();
 
-  /// With `record.timing: ops`.
-  void profile();
+  /// The profiled iterations from `first` to before `end`. What they leave behind in outputs and
+  /// cache is of passes that leave something out.
+  void profile(int first, int end);
 
  private:
   int num_steps() const { return static_cast<int>(setup_.workload.steps_per_iteration()); }
@@ -34,7 +35,7 @@ class PolicyChecks {
   struct Place {
     int variant = 0;
     int step = 0;
-    int iteration = 0;  ///< counted on behind the timed ones, for injected faults
+    int iteration = 0;  ///< counted on behind all timed ones, for injected faults
     int index = 0;      ///< in the file
   };
 

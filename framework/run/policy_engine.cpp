@@ -118,8 +118,8 @@ void PolicyEngine::check() {
   PolicyChecks(setup_, steps_, recorder_, hashes_).run_with_poisoned_exchange();
 }
 
-void PolicyEngine::profile() {
-  PolicyChecks(setup_, steps_, recorder_, hashes_).profile();
+void PolicyEngine::profile(int first, int end) {
+  PolicyChecks(setup_, steps_, recorder_, hashes_).profile(first, end);
 }
 
 OutputSelection PolicyEngine::context_selection() const {

@@ -44,7 +44,7 @@ class PolicyEngine {
 
   /// See policy_checks.hpp.
   void check();
-  void profile();
+  void profile(int first, int end);
 
  private:
   OutputSelection context_selection() const;

@@ -144,6 +144,9 @@ class PolicyLoop {
       conclude(one, is_enough);
       return;
     }
+    if (!is_last && !stopped_) {
+      run.profile_round(round);
+    }
     // On a GPU an engine that is alive holds exchange buffers and graphs, and what another one does
     // with the libraries' workspaces would take theirs away.
     run.leave(setup_.device.is_gpu());

@@ -145,6 +145,22 @@ bool PolicyRun::run_round(const PolicyRound& round) {
   return stopped;
 }
 
+void PolicyRun::profile_until(int end) {
+  engine_->profile(profiled_, end);
+  profiled_ = end;
+}
+
+void PolicyRun::profile_round(int round) {
+  const auto& record = setup_.run.experiment.record;
+  const int end = record.profiled_iterations * (round + 1) / setup_.num_rounds;
+  if (record.timing == TimingDetail::ops && end > profiled_) {
+    guarded([&] {
+      profile_until(end);
+      engine_->run_each_variant();
+    });
+  }
+}
+
 void PolicyRun::leave(bool frees_engine) {
   guarded([&] {
     hashes_->end_turn();
@@ -167,7 +183,7 @@ void PolicyRun::conclude(bool stopped, bool is_enough) {
       engine_->check();
       if (setup_.run.experiment.record.timing == TimingDetail::ops) {
         clock_->estimate(std::int64_t{2} * setup_.num_rounds);
-        engine_->profile();
+        profile_until(setup_.run.experiment.record.profiled_iterations);
         clock_->estimate(std::int64_t{2} * setup_.num_rounds + 1);
         clock_->write_offset();
       }

@@ -76,14 +76,19 @@ class PolicyRun {
   /// of the last one. Straight behind the last round: other policies write into the same cache.
   void record_timed();
 
+  /// Behind a round that is not the last one: its share of the profiled iterations, so that they
+  /// are of the times of the timed ones, and an untimed iteration of each variant, which brings
+  /// back outputs and cache. Nothing without `record.timing: ops`.
+  void profile_round(int round);
+
   /// Other policies run before the next call. `frees_engine`: that call makes another and warms it
   /// up in full.
   void leave(bool frees_engine);
 
-  /// Iterations whose result must be that of the timed ones, and profiled ones; records what is of
-  /// all steps and finishes the file. Without the iterations where `stopped`; a policy that is
-  /// short of timed ones has the status `stopped` then.
-  /// `is_enough`: the timed ones were ended early (execution.precision).
+  /// Iterations whose result must be that of the timed ones, and the other profiled ones; records
+  /// what is of all steps and finishes the file. Without the iterations where `stopped`; a policy
+  /// that is short of timed ones has the status `stopped` then. `is_enough`: the timed ones were
+  /// ended early (execution.precision).
   void conclude(bool stopped, bool is_enough = false);
 
   /// This rank's step times of the timed iterations since the last call.
@@ -93,11 +98,15 @@ class PolicyRun {
   template <class Work>
   void guarded(Work work);
 
-  PolicyRunSetup setup_;
   void enter();
 
+  /// The profiled iterations that have not run, to before `end`.
+  void profile_until(int end);
+
+  PolicyRunSetup setup_;
   RankRecorder& recorder_;
   int finished_ = 0;  ///< timed iterations
+  int profiled_ = 0;  ///< profiled ones
   std::vector<std::int64_t> step_ns_;
   bool has_left_ = false;  ///< other policies may have run since
   DriverReport report_;    ///< of engines that are gone

@@ -4,6 +4,7 @@
 rounds_test.py [unittest arguments]
 """
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -59,6 +60,21 @@ class Rounds(CliTest):
         self.assertEqual(summary["verification"]["verdict"], "verified")
         again = dovetail("check", run / "experiment.yaml", "--ranks", "2")
         self.assertEqual(again.code, 0, str(again))
+
+    def test_profiled_iterations_are_of_all_rounds(self):
+        """What is profiled is of the time of what is timed; outputs are those of timed iterations all the same."""
+        for profiled, shares in ((1, [0, 0, 1]), (3, [1, 1, 1]), (5, [1, 2, 2])):
+            with self.subTest(profiled=profiled):
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+                text = self.experiment(workload=DECODE, iterations=6, control="false").read_text().replace("profiled_iterations: 1", f"profiled_iterations: {profiled}")
+                run, _ = self.run_experiment(2, self.write(text), "run")
+                for name, file in self.rank_files().items():
+                    starts, rounds = file["timing/start_ns"][:, 0], file["timing/round"][:]
+                    began = [starts[rounds == each].min() for each in range(3)]
+                    full = file["timing/profiled_step_ns"][::2, 0, 0]  # of two steps the first
+                    self.assertEqual(np.bincount(np.searchsorted(began, full) - 1, minlength=3).tolist(), shares, name)
+                    if name != "sequential":
+                        self.assertEqual(json.loads((run / name / "summary.json").read_text())["verification"]["verdict"], "verified")
 
     def check_ended_early(self, most, rounds):
         """All ranks and policies have run equally many rounds, or iterations of one; what has not run holds fill values; all is verified."""
