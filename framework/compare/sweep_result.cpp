@@ -116,14 +116,22 @@ SweepPolicy read_policy_row(const fs::path& folder,
   return policy;
 }
 
-/// What is missing from a policy's summary for it to be done; empty = nothing.
-std::string problem_of(const Json& summary,
+/// How many timed iterations a policy that is complete has to have: fewer than it was asked for
+/// where `execution.precision` let it end, by its own record.
+std::int64_t iterations_to_have(const fs::path& folder, const PolicyConfig& policy) {
+  return policy.execution.precision > 0 ? PolicyFolder(folder).rank(0).timed_iterations()
+                                        : policy.execution.iterations;
+}
+
+/// What is missing from a policy for it to be done; empty = nothing.
+std::string problem_of(const fs::path& folder,
+                       const Json& summary,
                        const PolicyConfig& policy,
                        const WorkloadConfig& workload) {
   if (summary.at("status") != "complete") {
     return summary.at("problem");
   }
-  const std::int64_t expected = std::int64_t{policy.execution.iterations} * workload.steps;
+  const std::int64_t expected = iterations_to_have(folder, policy) * workload.steps;
   const std::int64_t finished = summary.at("decisions").at("steps");
   return finished == expected ? ""
                               : "policy " + policy.name + ": " + std::to_string(finished) + " of " +
@@ -153,7 +161,7 @@ std::string read_policies(const fs::path& folder,
     } else {
       const Json summary =
           parse_strict_json(read_text_file(file.string(), kSummaryText), {.file = file.string()});
-      found = problem_of(summary, policy, experiment.workload);
+      found = problem_of(file.parent_path(), summary, policy, experiment.workload);
       point.policies.push_back(read_policy_row(file.parent_path(), summary, experiment));
     }
     problem = problem.empty() ? found : problem;

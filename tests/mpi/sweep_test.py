@@ -5,6 +5,7 @@ sweep_test.py [unittest arguments]; cli.py has the environment.
 """
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import unittest
 from pathlib import Path
@@ -370,6 +372,30 @@ class Resume(SweepTest):
         self.assertRegex(ends[1][0], f"{self.out}: (another run is writing into this folder|the result folder is not empty)")
         self.assertEqual(self.folders(), ["sequential"])
         self.assertFalse((self.out / ".lock").exists())
+
+    def test_what_ended_early_is_complete_and_not_measured_again(self):
+        """Intervals of 100 %: all points end before their 60 iterations."""
+        path = self.file("  workload.seed: [1, 2]\n")
+        precise = ("--set", "execution.iterations=60", "--set", "execution.precision=1.0")
+        self.run_sweep(path, *precise)
+        self.assertEqual(self.statuses(), ["complete"] * 2, self.read())
+        counts = [row["step_ns"]["count"] for point in self.read()["points"] for row in point["policies"]]
+        self.assertTrue(all(0 < count < 60 for count in counts), counts)
+        before = {name: digests(self.out / name) for name in self.folders()}
+        again = self.run_sweep(path, *precise)
+        self.assertIn(f"2 of 2 points are complete in {self.out}\n", again.out)
+        self.assertEqual({name: digests(self.out / name) for name in self.folders()}, before)
+        self.check_frame(counts)
+
+    def check_frame(self, counts):
+        if importlib.util.find_spec("pandas") is None:
+            return  # a frame is what it needs; dovetail_results reads what has been checked above
+        sys.path.insert(0, str(TOP / "launch"))
+        import dovetail_results
+        frame = dovetail_results.load(self.out).policies()
+        self.assertEqual(frame[["point", "policy"]].values.tolist(), [[point, name] for point in (0, 1) for name in ("sequential", "dual_batch")])
+        self.assertEqual(frame["ended_early"].tolist(), [True] * 4)
+        self.assertEqual(frame["step_ns.count"].tolist(), counts)
 
     def test_a_damaged_point_runs_again(self):
         path = self.file(self.LONG)

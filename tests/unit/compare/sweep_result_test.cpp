@@ -170,6 +170,40 @@ TEST_F(SweepPoint, StepsThatAreMissingMakeItIncomplete) {
   EXPECT_EQ(read().problem, "policy dual_batch: 2 of 3 timed steps");
 }
 
+/// Two of three iterations, as the file itself says.
+TEST_F(SweepPoint, WhatEndedEarlyIsCompleteWhereItMay) {
+  const auto end_early = [](SyntheticRun& run) {
+    run.iterations_run = 2;
+    for (SyntheticRank& rank : run.ranks) {
+      rank.step_ns = {500, 1000, -1};
+      rank.timed_hashes.resize(2);
+    }
+  };
+  const auto set_precision = [&](double precision) {
+    experiment_.execution.precision = precision;
+    for (PolicyConfig& policy : experiment_.policies) {
+      policy.execution = experiment_.execution;
+    }
+    fs::remove_all(folder_.path() / "sequential");
+    fs::remove_all(folder_.path() / "dual_batch");
+  };
+  set_precision(0.5);
+  write(end_early);
+  EXPECT_EQ(read().status, SweepPointStatus::complete) << read().problem;
+  EXPECT_EQ(read().policies[1].step_ns->count, 2);
+  set_precision(0);
+  write(end_early);
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete) << "nothing let it end";
+  EXPECT_EQ(read().problem, "policy dual_batch: 2 of 3 timed steps");
+  set_precision(0.5);
+  write([](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.step_ns[2] = -1;
+    }
+  });
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete) << "the file does not say that it ended";
+}
+
 /// Whatever the file system says is the point's problem, not the sweep's end.
 TEST_F(SweepPoint, WhatCannotBeReadMakesItIncomplete) {
   const auto point = read_sweep_point(folder_.path() / std::string(300, 'x'), experiment_);
