@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
 #include "framework/compare/table.hpp"
@@ -41,7 +42,7 @@ std::optional<NamedBaseline> read_named_baseline(const std::vector<ComparedRun>&
 }
 
 void add_note(PolicyComparison& policy, const std::string& text) {
-  policy.note += (policy.note.empty() ? "" : "; ") + text;
+  policy.notes.push_back(text);
 }
 
 /// The speed-up, how sure it is, and a note where it may be none.
@@ -141,6 +142,10 @@ void set_labels(CompareReport& report) {
 }
 
 }  // namespace
+
+std::string PolicyComparison::note() const {
+  return join_names(notes, "; ");
+}
 
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result, const PolicyMetrics* baseline) {
   if (!result.is_complete() || result.profiles.empty()) {

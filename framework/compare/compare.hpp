@@ -32,7 +32,11 @@ struct PolicyComparison {
   std::optional<ConfidenceInterval> speed_up_interval;
   std::optional<bool> counts;            ///< whether the interval leaves out 1; nothing without one
   std::optional<PolicyMetrics> metrics;  ///< nothing without profiled steps
-  std::string note;  ///< vetoes, why there is no speed-up, what is wrong with the run
+  /// Vetoes, why there is no speed-up, what is wrong with the run: what is said of it alone.
+  std::vector<std::string> notes;
+
+  /// All notes in one line.
+  std::string note() const;
 };
 
 struct CompareReport {

@@ -2,25 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/flags.hpp"
 #include "framework/compare/table.hpp"
 
 namespace dovetail {
 namespace {
 
-/// Whether more of the step is unexplained than what is to be explained: why it is slower or faster
-/// than the baseline.
-bool is_unexplained(const PolicyComparison& policy) {
-  if (!has_reasons(policy) || !policy.speed_up) {
-    return false;
-  }
-  const auto& terms = policy.metrics->decomposition;
-  const double difference = terms.measured * std::abs(*policy.speed_up - 1);
-  return difference > 0 && std::abs(terms.unexplained) > difference;
-}
+using Lines = std::vector<std::string>;
 
 /// How far the farther end of the bounds lies from waiting or exposed waiting, ns.
 double most_clock_error(const PolicyMetrics& metrics) {
@@ -32,73 +25,55 @@ double most_clock_error(const PolicyMetrics& metrics) {
                   error(metrics.waiting_ns, metrics.waiting_bounds_ns));
 }
 
-/// Of the compute: what smaller parts or an exchange beside it cannot have saved.
-constexpr double kMostSaved = 0.05;
-
-/// Whether the baseline's profiled steps were disturbed: a cost that is far below zero.
-bool was_disturbed(const PolicyComparison& policy) {
-  if (!has_reasons(policy)) {
-    return false;
-  }
-  const auto& terms = policy.metrics->decomposition;
-  return std::min(terms.split_tax, terms.contention) < -kMostSaved * terms.compute;
-}
-
-}  // namespace
-
-bool has_reasons(const PolicyComparison& policy) {
-  return policy.metrics.has_value();
-}
-
-std::string label_of(const CompareReport& report, const PolicyComparison& policy) {
-  return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
-}
-
-std::string note_lines(const CompareReport& report) {
-  std::string text;
+/// The policies of which that is true, "a, b"; empty: none.
+std::string labels_where(const CompareReport& report,
+                         const std::function<bool(const PolicyComparison&)>& is_so) {
+  Lines labels;
   for (const PolicyComparison& policy : report.policies) {
-    if (!policy.note.empty()) {
-      text += "note: " + label_of(report, policy) + ": " + policy.note + "\n";
+    if (is_so(policy)) {
+      labels.push_back(label_of(report, policy));
     }
   }
-  return text;
+  return join_names(labels);
 }
 
-namespace {
+std::string flagged(const CompareReport& report, Flag flag) {
+  return labels_where(report, [flag](const auto& policy) { return has_flag(policy, flag); });
+}
 
-/// How well the clocks of the ranks let waiting and moving be known; empty where nothing is
-/// wanting.
-std::string clock_line(const CompareReport& report) {
-  std::vector<std::string> errors;
+/// `before` + `middle` + `after`, where there is something in the middle.
+void add_line(Lines& lines,
+              const std::string& before,
+              const std::string& middle,
+              const std::string& after) {
+  if (!middle.empty()) {
+    lines.push_back(before + middle + after);
+  }
+}
+
+/// How well the clocks of the ranks let waiting and moving be known.
+void add_clock_line(const CompareReport& report, Lines& lines) {
+  Lines errors;
   for (const PolicyComparison& policy : report.policies) {
     if (has_reasons(policy) && most_clock_error(*policy.metrics) > 0) {
       errors.push_back(format_ms(most_clock_error(*policy.metrics)) + " ms (" +
                        label_of(report, policy) + ")");
     }
   }
-  return errors.empty() ? ""
-                        : "By the errors of the ranks' clocks, times of waiting are known to " +
-                              join_names(errors) + ", times of moving likewise.\n";
+  add_line(lines,
+           "By the errors of the ranks' clocks, times of waiting are known to ",
+           join_names(errors),
+           ", times of moving likewise.");
 }
 
-/// Of the p50: what may stay unexplained, the recording may cost, and steps beside profiled ones
-/// may differ by.
-constexpr double kMostUnexplained = 0.03;
-constexpr double kMostRecording = 0.01;
-constexpr double kMostOther = 0.03;
-
-/// "4.1 % of the p50 (two, mostly experts)", of policies where a term is larger than `most`.
+/// "4.1 % of the p50 (two, mostly experts)", of the policies that have the flag.
 template <class Term, class Remark>
-std::string large_terms(const CompareReport& report, double most, Term term, Remark remark) {
-  std::vector<std::string> large;
+std::string large_terms(const CompareReport& report, Flag flag, Term term, Remark remark) {
+  Lines large;
   for (const PolicyComparison& policy : report.policies) {
-    if (has_reasons(policy)) {
-      const auto& terms = policy.metrics->decomposition;
-      const double share = term(terms) / terms.measured;
-      if (std::abs(share) > most) {
-        large.push_back(format_percent(share) + " of the p50 (" + label_of(report, policy) +
-                        remark(*policy.metrics) + ")");
-      }
+    if (has_flag(policy, flag)) {
+      large.push_back(format_percent(share_of_p50(policy, term(policy.metrics->decomposition))) +
+                      " of the p50 (" + label_of(report, policy) + remark(*policy.metrics) + ")");
     }
   }
   return join_names(large);
@@ -115,88 +90,123 @@ std::string main_phase(const PolicyMetrics& metrics) {
 }
 
 /// Where the terms are to be taken with care.
-std::string term_lines(const CompareReport& report) {
+void add_term_lines(const CompareReport& report, Lines& lines) {
   const auto nothing = [](const PolicyMetrics&) { return std::string(); };
-  const auto unexplained = large_terms(
-      report, kMostUnexplained, [](const auto& terms) { return terms.unexplained; }, main_phase);
-  const auto recording = large_terms(
-      report,
-      kMostRecording,
-      [](const auto& terms) { return std::max(0.0, -terms.recording.value_or(0)); },
-      nothing);
-  const auto other = large_terms(
-      report, kMostOther, [](const auto& terms) { return terms.timed_vs_profiled; }, nothing);
-  std::string text;
-  if (!unexplained.empty()) {
-    text +=
-        "Unexplained is " + unexplained +
-        ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take than "
-        "in the compute-only pass\n";
-  }
-  if (!recording.empty()) {
-    text += "Recording adds " + recording + " to profiled steps\n";
-  }
-  if (!other.empty()) {
-    text += "The p50 differs by " + other +
-            " from the steps beside the profiled ones, which the terms are of\n";
-  }
+  add_line(lines,
+           "Unexplained is ",
+           large_terms(
+               report,
+               Flag::unexplained,
+               [](const auto& terms) { return terms.unexplained; },
+               main_phase),
+           ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take "
+           "than in the compute-only pass");
+  add_line(
+      lines,
+      "Recording adds ",
+      large_terms(
+          report, Flag::recording, [](const auto& terms) { return -*terms.recording; }, nothing),
+      " to profiled steps");
+  add_line(lines,
+           "The p50 differs by ",
+           large_terms(
+               report,
+               Flag::timed_vs_profiled,
+               [](const auto& terms) { return terms.timed_vs_profiled; },
+               nothing),
+           " from the steps beside the profiled ones, which the terms are of");
   for (const PolicyComparison& policy : report.policies) {
     if (has_reasons(policy) && policy.metrics->num_not_held > 0) {
-      text += "Launch gaps of " + label_of(report, policy) + ": those of " +
-              std::to_string(policy.metrics->num_not_held) + " of " +
-              counted(policy.metrics->num_held + policy.metrics->num_not_held, "op") +
-              " are not known and stay in compute\n";
+      lines.push_back("Launch gaps of " + label_of(report, policy) + ": those of " +
+                      std::to_string(policy.metrics->num_not_held) + " of " +
+                      counted(policy.metrics->num_held + policy.metrics->num_not_held, "op") +
+                      " are not known and stay in compute");
     }
+  }
+}
+
+/// What is missing, and how to get it.
+Lines advice_of(const CompareReport& report) {
+  Lines lines;
+  add_line(lines,
+           "Not read whole: ",
+           labels_where(report, [](const auto& policy) { return !policy.result.is_read(); }),
+           "; files are missing or damaged, the notes say which (exit code 2)");
+  add_line(lines,
+           "Where the step goes is not known of ",
+           labels_where(report,
+                        [](const auto& policy) {
+                          return policy.result.is_complete() && !has_reasons(policy);
+                        }),
+           ": no op was timed. To time ops, run again with --set record.timing=ops");
+  return lines;
+}
+
+std::string joined(const Lines& lines) {
+  std::string text;
+  for (const auto& line : lines) {
+    text += line + "\n";
   }
   return text;
 }
 
 }  // namespace
 
-std::string closing_lines(const CompareReport& report) {
-  std::vector<std::string> not_read;
-  std::vector<std::string> without_reasons;
-  std::vector<std::string> unexplained;
-  std::vector<std::string> disturbed;
+bool has_reasons(const PolicyComparison& policy) {
+  return policy.metrics.has_value();
+}
+
+std::string label_of(const CompareReport& report, const PolicyComparison& policy) {
+  return report.has_several_runs ? policy.run + "/" + policy.result.name : policy.result.name;
+}
+
+std::string note_lines(const CompareReport& report) {
+  std::string text;
   for (const PolicyComparison& policy : report.policies) {
-    if (!policy.result.is_read()) {
-      not_read.push_back(label_of(report, policy));
-    }
-    if (is_unexplained(policy)) {
-      unexplained.push_back(label_of(report, policy));
-    }
-    if (was_disturbed(policy)) {
-      disturbed.push_back(label_of(report, policy));
-    }
-    if (policy.result.is_complete() && !has_reasons(policy)) {
-      without_reasons.push_back(label_of(report, policy));
+    if (!policy.notes.empty()) {
+      text += "note: " + label_of(report, policy) + ": " + policy.note() + "\n";
     }
   }
-  std::string text =
-      "\nNot in the step time: agreement of the ranks, preparation of inputs, warm-up, capture of "
-      "graphs, hashing, recording.\n";
-  text += clock_line(report);
-  text += term_lines(report);
-  if (!not_read.empty()) {
-    text += "Not read whole: " + join_names(not_read) +
-            "; files are missing or damaged, the notes say which (exit code 2)\n";
+  return text;
+}
+
+std::vector<std::string> warnings_of(const CompareReport& report) {
+  Lines lines;
+  add_clock_line(report, lines);
+  add_term_lines(report, lines);
+  add_line(lines,
+           "Not explained: in ",
+           flagged(report, Flag::not_explained),
+           " what is unexplained is larger than what the step time differs from the baseline's. "
+           "The terms do not say why it is slower or faster; run again on a quieter machine");
+  add_line(lines,
+           "Not quiet: in ",
+           flagged(report, Flag::not_quiet),
+           " split tax or contention is far below zero, so profiled steps of the baseline were "
+           "slowed down; run again on a quiet machine");
+  return lines;
+}
+
+std::string closing_lines(const CompareReport& report) {
+  return "\nNot in the step time: agreement of the ranks, preparation of inputs, warm-up, capture "
+         "of graphs, hashing, recording.\n" +
+         joined(warnings_of(report)) + joined(advice_of(report)) +
+         "What a column means: dovetail compare --explain [COLUMN]\n";
+}
+
+std::vector<std::string> notes_of(const CompareReport& report, bool with_advice) {
+  Lines notes;
+  for (const PolicyComparison& policy : report.policies) {
+    for (const std::string& note : policy.notes) {
+      notes.push_back(label_of(report, policy) + ": " + note);
+    }
   }
-  if (!without_reasons.empty()) {
-    text += "Where the step goes is not known of " + join_names(without_reasons) +
-            ": no op was timed. To time ops, run again with --set record.timing=ops\n";
-  }
-  if (!unexplained.empty()) {
-    text +=
-        "Not explained: in " + join_names(unexplained) +
-        " what is unexplained is larger than what the step time differs from the baseline's. The "
-        "terms do not say why it is slower or faster; run again on a quieter machine\n";
-  }
-  if (!disturbed.empty()) {
-    text += "Not quiet: in " + join_names(disturbed) +
-            " split tax or contention is far below zero, so profiled steps of the baseline were "
-            "slowed down; run again on a quiet machine\n";
-  }
-  return text + "What a column means: dovetail compare --explain [COLUMN]\n";
+  const auto append = [&](Lines lines) {
+    std::move(lines.begin(), lines.end(), std::back_inserter(notes));
+  };
+  append(warnings_of(report));
+  append(with_advice ? advice_of(report) : Lines());
+  return notes;
 }
 
 }  // namespace dovetail

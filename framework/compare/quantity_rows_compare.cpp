@@ -75,6 +75,8 @@ std::vector<Quantity> step_quantities() {
       {in, "", "rounds_ns.p50", "ns", step, "The median of each round, over its iterations.", ""},
       {in, "", "rounds_ns.began_ns", "ns", "", "When the first round began, since 1970. Speed-ups are taken round by round where it is the baseline's.", ""},
       {in, "", "note", "text", "", "Below the table, by policy: vetoes and their reasons, why there is no speed-up, what is wrong with the run.", ""},
+      {in, "", "notes", "text", "", "All that is said below the tables, a sentence each, with the names of the policies: the notes, and where figures are to be taken with care. In summary.json: those of the policy.", ""},
+      {in, "", "flags", "text", "", "Which of these are true of the policy, each said in full among the `notes`. `drift`: step times grow or fall. `control`: the second copy of the baseline differs from it. `recording`, `unexplained`, `timed_vs_profiled`: the term is large. `not_explained`: what is unexplained is larger than the difference from the baseline. `not_quiet`: the profiled steps of the baseline were slowed down.", ""},
   });
   add_rows(rows, Report::compare_kinds, {
       {in, std::string(kRunHeading), "", "text", "", "As above.", ""},

@@ -52,7 +52,8 @@ Json policy_json(const SweepPolicy& policy) {
           {"split_tax", json_number(policy.split_tax)},
           {"hand_off_p50_ns", json_number(policy.hand_off_p50_ns)},
           {"measured_in_point", measured ? Json(*measured) : Json(nullptr)},
-          {"verdict", policy.verdict}};
+          {"verdict", policy.verdict},
+          {"flags", policy.flags}};
 }
 
 std::optional<double> optional_number(const Json& json) {
@@ -80,7 +81,8 @@ SweepPolicy read_policy(const Json& json) {
                      .split_tax = optional_number(json.at("split_tax")),
                      .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),
                      .measured_in_point = read_measured_in_point(json),
-                     .verdict = json.at("verdict")};
+                     .verdict = json.at("verdict"),
+                     .flags = read_texts(json, "flags")};
   read_rounds(json, policy);
   if (const Json& step = json.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
@@ -92,6 +94,7 @@ SweepPointResult read_point(const Json& json, const std::vector<std::string>& ke
   SweepPointResult point;
   point.folder = json.at("folder");
   point.problem = json.at("problem");
+  point.notes = read_texts(json, "notes");
   const std::string status = json.at("status");
   const auto parsed = parse<SweepPointStatus>(status);
   if (!parsed) {
@@ -129,6 +132,7 @@ Json to_json(const SweepResult& result) {
                               {"values", values},
                               {"status", std::string(to_string(point.status))},
                               {"problem", point.problem},
+                              {"notes", point.notes},
                               {"policies", Json::array()}});
     for (const SweepPolicy& policy : point.policies) {
       json["points"].back()["policies"].push_back(policy_json(policy));

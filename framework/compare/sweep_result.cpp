@@ -90,6 +90,7 @@ SweepPolicy read_policy_row(const fs::path& folder,
     policy.vetoed_steps = decisions.at("vetoed");
   }
   policy.measured_in_point = read_measured_in_point(summary);
+  policy.flags = read_texts(summary, "flags");
   if (const Json& step = summary.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
     read_rounds(summary, policy);
@@ -163,6 +164,8 @@ std::string read_policies(const fs::path& folder,
           parse_strict_json(read_text_file(file.string(), kSummaryText), {.file = file.string()});
       found = problem_of(file.parent_path(), summary, policy, experiment.workload);
       point.policies.push_back(read_policy_row(file.parent_path(), summary, experiment));
+      const auto notes = read_texts(summary, "notes");
+      point.notes.insert(point.notes.end(), notes.begin(), notes.end());
     }
     problem = problem.empty() ? found : problem;
   }
@@ -209,6 +212,10 @@ std::optional<std::size_t> read_measured_in_point(const Json& json) {
   return found != json.end() && found->is_number_unsigned()
              ? std::optional(found->get<std::size_t>())
              : std::nullopt;
+}
+
+std::vector<std::string> read_texts(const Json& json, const char* key) {
+  return json.value(key, std::vector<std::string>());
 }
 
 SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {

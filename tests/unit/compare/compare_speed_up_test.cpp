@@ -34,7 +34,7 @@ TEST_F(Compare, ASpeedUpSaysHowSureItIs) {
   EXPECT_TRUE(interval->contains(2) && !interval->contains(1));
   EXPECT_GT(interval->low, 1.8);
   EXPECT_LT(interval->high, 2.2);
-  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  EXPECT_TRUE(report.policies[1].notes.empty()) << report.policies[1].note();
   EXPECT_EQ(to_json(report).at("policies").at(1).at("speed_up_interval").at(0), interval->low);
   EXPECT_EQ(policy_summary(folder_.path() / "a_dual",
                            {.baseline_dir = folder_.path() / "b_sequential", .verification = {}})
@@ -85,7 +85,7 @@ TEST_F(Compare, RoundsOfTwoRunsAreNot) {
   const CompareReport report = compare();
   EXPECT_NEAR(*report.policies[1].speed_up, 1.1, 1e-3);
   EXPECT_EQ(report.policies[1].counts, false);
-  EXPECT_NE(report.policies[1].note.find("no difference"), std::string::npos);
+  EXPECT_NE(report.policies[1].note().find("no difference"), std::string::npos);
 }
 
 TEST_F(Compare, AControlThatDiffersSaysThatTheRunWasNotQuiet) {
@@ -115,14 +115,14 @@ TEST_F(Compare, ADifferenceThatMayBeNoneIsSaidToBeNone) {
   }
   const CompareReport report = compare();
   EXPECT_TRUE(report.policies[1].speed_up_interval->contains(1));
-  EXPECT_NE(report.policies[1].note.find("no difference"), std::string::npos);
+  EXPECT_NE(report.policies[1].note().find("no difference"), std::string::npos);
 }
 
 TEST_F(Compare, DriftIsNoted) {
   for (SyntheticRank& rank : policy_.ranks) {
     rank.step_ns.assign(30, 50'000);
   }
-  EXPECT_EQ(compare().policies[1].note.find("drift"), std::string::npos);
+  EXPECT_EQ(compare().policies[1].note().find("drift"), std::string::npos);
   std::filesystem::remove_all(folder_.path() / "a_dual");
   std::filesystem::remove_all(folder_.path() / "b_sequential");
   for (SyntheticRank& rank : policy_.ranks) {
@@ -131,8 +131,8 @@ TEST_F(Compare, DriftIsNoted) {
     }
   }
   const auto report = compare();
-  EXPECT_NE(report.policies[1].note.find("drift: step times grow by 11."), std::string::npos)
-      << report.policies[1].note;
+  EXPECT_NE(report.policies[1].note().find("drift: step times grow by 11."), std::string::npos)
+      << report.policies[1].note();
   const auto json = to_json(report).at("policies").at(1).at("drift");
   EXPECT_EQ(json.at("run").at("matters"), true);
   EXPECT_TRUE(json.at("rounds").is_null());
