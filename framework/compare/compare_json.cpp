@@ -162,6 +162,7 @@ Json to_json(const CompareReport& report) {
          {"each_step", timed ? kinds_json(kinds_of_steps(result.timed_steps)) : Json(nullptr)},
          {"speed_up", json_number(policy.speed_up)},
          {"speed_up_interval", interval_json(policy.speed_up_interval)},
+         {"speed_up_basis", policy.basis ? Json(to_string(*policy.basis)) : Json(nullptr)},
          {"speed_up_counts", policy.counts ? Json(*policy.counts) : Json(nullptr)},
          {"device", result.device},
          {"host_share", json_number(result.host_share)},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "framework/base/registry.hpp"
@@ -66,17 +67,25 @@ void add_clock_line(const CompareReport& report, Lines& lines) {
            ", times of moving likewise.");
 }
 
-/// "4.1 % of the p50 (two, mostly experts)", of the policies that have the flag.
+/// "4.1 % of the p50 (two, mostly experts)", of the policies that have the flag and of whose terms
+/// `term` has something to say.
 template <class Term, class Remark>
 std::string large_terms(const CompareReport& report, Flag flag, Term term, Remark remark) {
   Lines large;
   for (const PolicyComparison& policy : report.policies) {
-    if (has_flag(policy, flag)) {
-      large.push_back(format_percent(share_of_p50(policy, term(policy.metrics->decomposition))) +
-                      " of the p50 (" + label_of(report, policy) + remark(*policy.metrics) + ")");
+    if (!has_flag(policy, flag)) {
+      continue;
+    }
+    if (const std::optional<double> ns = term(policy.metrics->decomposition)) {
+      large.push_back(format_percent(share_of_p50(policy, *ns)) + " of the p50 (" +
+                      label_of(report, policy) + remark(*policy.metrics) + ")");
     }
   }
   return join_names(large);
+}
+
+std::optional<double> positive(double term) {
+  return term > 0 ? std::optional(term) : std::nullopt;
 }
 
 /// The phase that most of the unexplained is of.
@@ -101,12 +110,17 @@ void add_term_lines(const CompareReport& report, Lines& lines) {
                main_phase),
            ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take "
            "than in the compute-only pass");
-  add_line(
-      lines,
-      "Recording adds ",
-      large_terms(
-          report, Flag::recording, [](const auto& terms) { return -*terms.recording; }, nothing),
-      " to profiled steps");
+  const auto added = [](const auto& terms) { return positive(-*terms.recording); };
+  const auto saved = [](const auto& terms) { return positive(*terms.recording); };
+  add_line(lines,
+           "Recording adds ",
+           large_terms(report, Flag::recording, added, nothing),
+           " to profiled steps");
+  add_line(lines,
+           "Not slowed by recording: the steps without times of ops beside the profiled ones were "
+           "slower by ",
+           large_terms(report, Flag::recording, saved, nothing),
+           ", which is noise; the terms are no surer than that");
   add_line(lines,
            "The p50 differs by ",
            large_terms(
@@ -125,6 +139,33 @@ void add_term_lines(const CompareReport& report, Lines& lines) {
   }
 }
 
+/// Where the policy is not run as the baseline is.
+void add_execution_lines(const CompareReport& report, Lines& lines) {
+  const auto described = [&](const PolicyComparison& policy) {
+    const auto& other = policy.other_execution;
+    return label_of(report, policy) + (other.empty() ? "" : " (" + other + ")");
+  };
+  Lines others;
+  Lines below;
+  for (const PolicyComparison& policy : report.policies) {
+    if (has_flag(policy, Flag::other_execution)) {
+      others.push_back(described(policy));
+    }
+    if (has_flag(policy, Flag::below_ideal)) {
+      below.push_back(described(policy));
+    }
+  }
+  add_line(lines,
+           "Split tax and comm split hold another difference from the baseline, too: ",
+           join_names(others),
+           "");
+  add_line(lines,
+           "Faster than the ideal: the p50 of ",
+           join_names(below),
+           ". The ideal holds for the graph mode and the exchange of the baseline, and is known as "
+           "well as its profiled steps are");
+}
+
 /// What is missing, and how to get it.
 Lines advice_of(const CompareReport& report) {
   Lines lines;
@@ -140,6 +181,13 @@ Lines advice_of(const CompareReport& report) {
                         }),
            ": no op was timed. To time ops, run again with --set record.timing=ops");
   return lines;
+}
+
+std::size_t num_comparisons(const CompareReport& report) {
+  return static_cast<std::size_t>(
+      std::count_if(report.policies.begin(), report.policies.end(), [](const auto& policy) {
+        return policy.counts.has_value();
+      }));
 }
 
 std::string joined(const Lines& lines) {
@@ -174,6 +222,7 @@ std::vector<std::string> warnings_of(const CompareReport& report) {
   Lines lines;
   add_clock_line(report, lines);
   add_term_lines(report, lines);
+  add_execution_lines(report, lines);
   add_line(lines,
            "Not explained: in ",
            flagged(report, Flag::not_explained),
@@ -187,11 +236,24 @@ std::vector<std::string> warnings_of(const CompareReport& report) {
   return lines;
 }
 
+std::string chance_line(std::size_t num_comparisons) {
+  if (num_comparisons < 2) {
+    return "";
+  }
+  constexpr double kOutside = 0.05;
+  const double expected = kOutside * static_cast<double>(num_comparisons);
+  return std::to_string(num_comparisons) +
+         " comparisons, each right in 95 of 100 runs: were all policies equally fast, " +
+         (expected < 1 ? "one false difference in " + format_fixed(1 / expected, 1) + " such runs"
+                       : format_fixed(expected, 1) + " false differences in each such run") +
+         " would be expected by chance\n";
+}
+
 std::string closing_lines(const CompareReport& report) {
   return "\nNot in the step time: agreement of the ranks, preparation of inputs, warm-up, capture "
          "of graphs, hashing, recording.\n" +
-         joined(warnings_of(report)) + joined(advice_of(report)) +
-         "What a column means: dovetail compare --explain [COLUMN]\n";
+         chance_line(num_comparisons(report)) + joined(warnings_of(report)) +
+         joined(advice_of(report)) + "What a column means: dovetail compare --explain [COLUMN]\n";
 }
 
 std::vector<std::string> notes_of(const CompareReport& report, bool with_advice) {
@@ -204,6 +266,10 @@ std::vector<std::string> notes_of(const CompareReport& report, bool with_advice)
   const auto append = [&](Lines lines) {
     std::move(lines.begin(), lines.end(), std::back_inserter(notes));
   };
+  if (auto line = chance_line(num_comparisons(report)); !line.empty()) {
+    line.pop_back();
+    notes.push_back(std::move(line));
+  }
   append(warnings_of(report));
   append(with_advice ? advice_of(report) : Lines());
   return notes;

@@ -24,6 +24,10 @@ std::vector<std::string> warnings_of(const CompareReport& report);
 /// mean.
 std::string closing_lines(const CompareReport& report);
 
+/// What chance alone would claim in so many comparisons, with a line end; empty below two of them.
+/// Pure.
+std::string chance_line(std::size_t num_comparisons);
+
 /// All that is said of these policies, and not of any: "dual_batch: drift: ..." for each note, the
 /// warnings, and `with_advice` what is missing and how to get it.
 std::vector<std::string> notes_of(const CompareReport& report, bool with_advice = true);

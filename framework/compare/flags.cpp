@@ -45,6 +45,10 @@ bool is_raised(const PolicyComparison& policy, Flag flag) {
   if (flag == Flag::control) {
     return policy.result.name == kControlPolicy && policy.counts.value_or(false);
   }
+  if (flag == Flag::one_round || flag == Flag::other_runs) {
+    return policy.speed_up_interval &&
+           policy.basis == (flag == Flag::one_round ? SpeedUpBasis::steps : SpeedUpBasis::runs);
+  }
   if (!policy.metrics) {
     return false;
   }
@@ -54,7 +58,7 @@ bool is_raised(const PolicyComparison& policy, Flag flag) {
   };
   switch (flag) {
     case Flag::recording:
-      return terms.recording.value_or(0) < 0 && is_large(*terms.recording, kMostRecording);
+      return is_large(terms.recording.value_or(0), kMostRecording);
     case Flag::unexplained:
       return is_large(terms.unexplained, kMostUnexplained);
     case Flag::timed_vs_profiled:
@@ -62,7 +66,11 @@ bool is_raised(const PolicyComparison& policy, Flag flag) {
     case Flag::not_explained:
       return is_unexplained(policy);
     case Flag::not_quiet:
-      return was_disturbed(terms);
+      return was_disturbed(terms) && policy.other_execution.empty();
+    case Flag::below_ideal:
+      return terms.measured < policy.metrics->ideal_ns;
+    case Flag::other_execution:
+      return !policy.other_execution.empty();
     default:
       return false;
   }

@@ -15,7 +15,10 @@ namespace dovetail {
 /// `drift`: step times grow or fall, over the run or within rounds. `control`: the second copy of
 /// the baseline differs from it. `recording`, `unexplained`, `timed_vs_profiled`: the term is
 /// large. `not_explained`: what is unexplained is larger than the difference from the baseline.
-/// `not_quiet`: the baseline's profiled steps were slowed down.
+/// `not_quiet`: the baseline's profiled steps were slowed down. `below_ideal`: the p50 is.
+/// `other_execution`: graph mode or exchange is not the baseline's, so terms against it hold that
+/// difference, too. `one_round`, `other_runs`: what the speed-up is over does not let a difference
+/// be claimed (SpeedUpBasis).
 enum class Flag {
   drift,
   control,
@@ -24,17 +27,25 @@ enum class Flag {
   timed_vs_profiled,
   not_explained,
   not_quiet,
+  below_ideal,
+  other_execution,
+  one_round,
+  other_runs,
 };
 
 template <>
 struct EnumNames<Flag> {
-  static constexpr std::array<std::string_view, 7> kTable = {"drift",
-                                                             "control",
-                                                             "recording",
-                                                             "unexplained",
-                                                             "timed_vs_profiled",
-                                                             "not_explained",
-                                                             "not_quiet"};
+  static constexpr std::array<std::string_view, 11> kTable = {"drift",
+                                                              "control",
+                                                              "recording",
+                                                              "unexplained",
+                                                              "timed_vs_profiled",
+                                                              "not_explained",
+                                                              "not_quiet",
+                                                              "below_ideal",
+                                                              "other_execution",
+                                                              "one_round",
+                                                              "other_runs"};
 };
 
 /// In the order of the enumeration. Pure.

@@ -105,6 +105,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"ended_early", nullptr},
                {"speed_up", nullptr},
                {"speed_up_interval", nullptr},
+               {"speed_up_basis", nullptr},
                {"speed_up_counts", nullptr},
                {"metrics", nullptr},
                {"notes", Json::array()},
@@ -140,6 +141,9 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   if (!options.baseline_dir.empty()) {
     json["speed_up"] = json_number(own.speed_up);
     json["speed_up_interval"] = interval_json(own.speed_up_interval);
+    if (own.basis) {
+      json["speed_up_basis"] = to_string(*own.basis);
+    }
     if (own.counts) {
       json["speed_up_counts"] = *own.counts;
     }

@@ -48,6 +48,9 @@ Json policy_json(const SweepPolicy& policy) {
            policy.speed_up_interval
                ? Json{policy.speed_up_interval->low, policy.speed_up_interval->high}
                : Json(nullptr)},
+          {"speed_up_basis",
+           policy.speed_up_basis ? Json(to_string(*policy.speed_up_basis)) : Json(nullptr)},
+          {"speed_up_counts", policy.counts ? Json(*policy.counts) : Json(nullptr)},
           {"hidden_share", json_number(policy.hidden_share)},
           {"split_tax", json_number(policy.split_tax)},
           {"hand_off_p50_ns", json_number(policy.hand_off_p50_ns)},
@@ -58,6 +61,19 @@ Json policy_json(const SweepPolicy& policy) {
 
 std::optional<double> optional_number(const Json& json) {
   return json.is_number() ? std::optional(json.get<double>()) : std::nullopt;
+}
+
+/// Nothing in files of an earlier version, as where it is null.
+std::optional<SpeedUpBasis> read_basis(const Json& json) {
+  const auto found = json.find("speed_up_basis");
+  return found != json.end() && found->is_string() ? parse<SpeedUpBasis>(found->get<std::string>())
+                                                   : std::nullopt;
+}
+
+std::optional<bool> read_counts(const Json& json) {
+  const auto found = json.find("speed_up_counts");
+  return found != json.end() && found->is_boolean() ? std::optional(found->get<bool>())
+                                                    : std::nullopt;
 }
 
 SweepPolicy read_policy(const Json& json) {
@@ -77,6 +93,8 @@ SweepPolicy read_policy(const Json& json) {
                      .rounds_began_ns = 0,
                      .speed_up = optional_number(json.at("speed_up")),
                      .speed_up_interval = read_interval(json, "speed_up_interval"),
+                     .speed_up_basis = read_basis(json),
+                     .counts = read_counts(json),
                      .hidden_share = optional_number(json.at("hidden_share")),
                      .split_tax = optional_number(json.at("split_tax")),
                      .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),

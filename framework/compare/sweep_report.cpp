@@ -5,6 +5,7 @@
 
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/compare_notes.hpp"
 #include "framework/compare/flags.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
@@ -91,6 +92,16 @@ std::string flag_lines(const SweepResult& result) {
              : "To be taken with care (dovetail compare of the point's folder says more):\n" + text;
 }
 
+std::size_t num_comparisons(const SweepResult& result) {
+  std::size_t count = 0;
+  for (const SweepPointResult& point : result.points) {
+    for (const SweepPolicy& policy : point.policies) {
+      count += policy.counts ? 1 : 0;
+    }
+  }
+  return count;
+}
+
 std::string csv_cell(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;
@@ -137,6 +148,7 @@ std::vector<std::string> csv_policy(const SweepPolicy& policy) {
           csv_number(policy.speed_up),
           csv_number(low_of(policy.speed_up_interval)),
           csv_number(high_of(policy.speed_up_interval)),
+          policy.counts ? (*policy.counts ? "true" : "false") : "",
           csv_number(policy.hidden_share),
           csv_number(policy.split_tax),
           csv_number(policy.hand_off_p50_ns, 1e-3),
@@ -185,7 +197,7 @@ std::string to_text(const SweepResult& result, std::size_t width) {
   return link_line(links) + "Sweep " + result.experiment +
          ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over " +
          (result.baseline.empty() ? "the baseline" : result.baseline) + " of the point\n" +
-         table.to_string(width) + flag_lines(result);
+         table.to_string(width) + chance_line(num_comparisons(result)) + flag_lines(result);
 }
 
 std::size_t SweepResult::num_complete() const {

@@ -15,6 +15,7 @@
 #include "framework/base/types.hpp"
 #include "framework/compare/bootstrap.hpp"
 #include "framework/compare/metrics.hpp"
+#include "framework/compare/round_intervals.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/config/resolved_execution.hpp"
 
@@ -54,6 +55,8 @@ struct SweepPolicy {
   std::optional<double> speed_up;                   ///< over the baseline, else the first policy
   /// Of the speed-up; nothing with too few rounds, and of the baseline itself.
   std::optional<ConfidenceInterval> speed_up_interval;
+  std::optional<SpeedUpBasis> speed_up_basis;  ///< nothing of the baseline itself
+  std::optional<bool> counts;                  ///< whether there is a difference: SpeedUp::counts
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/compare/compare.hpp"
+#include "framework/compare/compare_notes.hpp"
 #include "framework/compare/summary.hpp"
 #include "tests/unit/compare/compare_fixture.hpp"
 
@@ -116,8 +117,39 @@ TEST_F(Compare, NotesAreDataToo) {
         << note;
   }
   const auto& flags = json.at("policies").at(1).at("flags");
-  EXPECT_EQ(flags, Json({"drift", "unexplained", "timed_vs_profiled", "not_quiet"})) << flags;
+  EXPECT_EQ(flags, Json({"drift", "unexplained", "timed_vs_profiled", "not_quiet", "below_ideal"}))
+      << flags;
   EXPECT_EQ(json.at("policies").at(0).at("note"), "") << "of the other policy";
+}
+
+TEST(CompareNotes, ChanceClaimsOneDifferenceInTwentyComparisons) {
+  EXPECT_EQ(chance_line(0), "");
+  EXPECT_EQ(chance_line(1), "") << "its own interval says it";
+  EXPECT_EQ(
+      chance_line(9),
+      "9 comparisons, each right in 95 of 100 runs: were all policies equally fast, one false "
+      "difference in 2.2 such runs would be expected by chance\n");
+  EXPECT_NE(chance_line(40).find("2.0 false differences in each such run"), std::string::npos);
+}
+
+/// Those that may claim a difference: neither the baseline itself nor what is over steps.
+TEST_F(Compare, CountsItsComparisons) {
+  auto report = compare();
+  report.policies.push_back(report.policies[1]);
+  report.policies.push_back(report.policies[1]);
+  EXPECT_EQ(to_text(report).find("by chance"), std::string::npos);
+  for (const std::size_t policy : {1U, 2U}) {
+    report.policies[policy].counts = policy == 1;
+  }
+  EXPECT_NE(to_text(report).find("\n2 comparisons, each right"), std::string::npos);
+  const std::vector<std::string> notes = to_json(report).at("notes");
+  EXPECT_EQ(std::count_if(notes.begin(),
+                          notes.end(),
+                          [](const std::string& note) {
+                            return note.rfind("2 comparisons, each right", 0) == 0 &&
+                                   !note.ends_with("\n");
+                          }),
+            1);
 }
 
 /// Its own, without those of the baseline and without advice on what to run again.

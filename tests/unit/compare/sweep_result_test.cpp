@@ -310,6 +310,16 @@ TEST(SweepReport, TheTableHasARowForEachPolicyAndForWhatIsPending) {
       "    1    8      true       -  -              -         -             -       -  pending\n");
 }
 
+TEST(SweepReport, CountsItsComparisons) {
+  SweepResult result = sample("none");
+  EXPECT_EQ(to_text(result).find("comparisons"), std::string::npos);
+  result.points[0].policies[1].counts = true;
+  result.points.push_back(result.points[0]);
+  EXPECT_NE(to_text(result).find("\n2 comparisons, each right in 95 of 100 runs"),
+            std::string::npos);
+  EXPECT_NE(to_csv(result).find(",1.25,1.125,1.5,true,0.25,"), std::string::npos) << to_csv(result);
+}
+
 TEST(SweepReport, FlagsStandBelowTheTableByPoint) {
   SweepResult result = sample("none");
   result.points.push_back(result.points[0]);
@@ -349,7 +359,7 @@ TEST(SweepReport, CsvQuotesWhatNeedsIt) {
     commas_of_last += lines == 3 && c == ',' ? 1 : 0;
   }
   EXPECT_EQ(lines, 4U);
-  EXPECT_EQ(commas_of_last, 5U - 1 + 22) << "as many cells as the header";
+  EXPECT_EQ(commas_of_last, 5U - 1 + 23) << "as many cells as the header";
 }
 
 TEST(SweepReport, JsonReadsBack) {
@@ -359,6 +369,8 @@ TEST(SweepReport, JsonReadsBack) {
   result.points[0].policies[1].one_token_each = true;
   result.points[0].policies[0].step_ns.reset();
   result.points[1].problem = "a \"reason\"";
+  result.points[0].policies[1].speed_up_basis = SpeedUpBasis::runs;
+  result.points[0].policies[1].counts = false;
   result.points[0].notes = {"p: a note", "another"};
   result.points[0].policies[0].flags = {"drift", "control"};
   write_json(folder.path() / kSweepFileName, to_json(result));
@@ -371,6 +383,9 @@ TEST(SweepReport, JsonReadsBack) {
   EXPECT_EQ(to_json(again).at("points").at(0).at("notes"),
             (std::vector<std::string>{"p: a note", "another"}));
   EXPECT_EQ(again.points[0].policies[0].flags, (std::vector<std::string>{"drift", "control"}));
+  EXPECT_EQ(again.points[0].policies[1].speed_up_basis, SpeedUpBasis::runs);
+  EXPECT_EQ(again.points[0].policies[1].counts, false);
+  EXPECT_EQ(again.points[0].policies[0].counts, std::nullopt);
   auto earlier = to_json(result);
   earlier.at("points").at(0).erase("notes");
   earlier.at("points").at(0).at("policies").at(0).erase("flags");
