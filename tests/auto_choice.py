@@ -54,6 +54,8 @@ def ratio_to(binary, folder, faster):
     """Step time of auto over that of the policy `faster`, and its interval."""
     told = subprocess.run([binary, "compare", str(folder), "--baseline", faster, "--format", "json"], check=True, capture_output=True)
     auto = next(one for one in json.loads(told.stdout)["policies"] if one["name"] == "auto")
+    if auto["speed_up_basis"] not in ("rounds", None):
+        sys.exit(f"the interval is over {auto['speed_up_basis']}, which claims nothing: set execution.rounds")
     if auto["speed_up_interval"] is None:
         sys.exit("no interval: too few rounds and steps")
     low, high = auto["speed_up_interval"]

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "framework/base/error.hpp"
+#include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
 #include "framework/compare/table.hpp"
@@ -41,7 +42,7 @@ std::optional<NamedBaseline> read_named_baseline(const std::vector<ComparedRun>&
 }
 
 void add_note(PolicyComparison& policy, const std::string& text) {
-  policy.note += (policy.note.empty() ? "" : "; ") + text;
+  policy.notes.push_back(text);
 }
 
 /// The speed-up, how sure it is, and a note where it may be none.
@@ -53,11 +54,21 @@ void set_speed_up(const PolicyResult& baseline, PolicyComparison& policy) {
   const auto speed_up = speed_up_of(baseline, policy.result);
   policy.speed_up = speed_up.value;
   policy.speed_up_interval = speed_up.interval;
+  policy.basis = speed_up.basis;
+  policy.counts = speed_up.counts();
   if (!speed_up.interval) {
     return;
   }
-  policy.counts = !speed_up.interval->contains(1);
-  if (policy.result.name == kControlPolicy) {
+  if (speed_up.basis == SpeedUpBasis::runs) {
+    add_note(policy,
+             "of another run than the baseline: how runs differ is not known, so no difference is "
+             "claimed");
+  } else if (speed_up.basis == SpeedUpBasis::steps) {
+    const auto rounds = std::ssize(policy.result.round_ns);
+    add_note(policy,
+             "over the steps of " + (rounds > 1 ? counted(rounds, "round") : "one round") +
+                 ": how rounds differ is not known; set execution.rounds");
+  } else if (policy.result.name == kControlPolicy) {
     add_note(policy,
              *policy.counts
                  ? "a second copy of the baseline differs from it: the run was not quiet, "
@@ -77,6 +88,21 @@ void note_drift(const std::optional<Drift>& drift, const char* over, PolicyCompa
                  " (95 %: " + format_percent(drift->interval.low) + " to " +
                  format_percent(drift->interval.high) + ")");
   }
+}
+
+/// "graph full in place of none, exchange ragged in place of gather".
+std::string other_execution(const PolicyResult& baseline, const PolicyResult& own) {
+  std::vector<std::string> others;
+  if (baseline.execution && own.execution) {
+    const auto add = [&](const std::string& what, std::string_view own_one, std::string_view one) {
+      if (own_one != one) {
+        others.push_back(what + " " + std::string(own_one) + " in place of " + std::string(one));
+      }
+    };
+    add("graph", to_string(own.execution->graph), to_string(baseline.execution->graph));
+    add("exchange", own.execution->exchange, baseline.execution->exchange);
+  }
+  return join_names(others);
 }
 
 /// Speed-up and notes.
@@ -104,6 +130,7 @@ void compare_with(const PolicyResult& other, PolicyComparison& policy) {
              "precise enough after " + std::to_string(own.step_ns.count) + " of " +
                  counted(own.most_iterations, "iteration"));
   }
+  policy.other_execution = other_execution(other, own);
   note_drift(own.run_drift, "over the run", policy);
   note_drift(own.round_drift, "within rounds", policy);
   if (other.is_complete() && own.device != other.device) {
@@ -141,6 +168,10 @@ void set_labels(CompareReport& report) {
 }
 
 }  // namespace
+
+std::string PolicyComparison::note() const {
+  return join_names(notes, "; ");
+}
 
 std::optional<PolicyMetrics> metrics_of(const PolicyResult& result, const PolicyMetrics* baseline) {
   if (!result.is_complete() || result.profiles.empty()) {

@@ -30,9 +30,16 @@ struct PolicyComparison {
   std::optional<double> speed_up;  ///< over the baseline: speed_up_of
   /// Of speed_up; nothing for the baseline itself, and with too few rounds and steps.
   std::optional<ConfidenceInterval> speed_up_interval;
-  std::optional<bool> counts;            ///< whether the interval leaves out 1; nothing without one
+  std::optional<SpeedUpBasis> basis;  ///< of the interval; nothing for the baseline itself
+  std::optional<bool> counts;         ///< whether there is a difference: SpeedUp::counts
+  /// What is another one than the baseline's: "graph full in place of none"; empty: nothing.
+  std::string other_execution;
   std::optional<PolicyMetrics> metrics;  ///< nothing without profiled steps
-  std::string note;  ///< vetoes, why there is no speed-up, what is wrong with the run
+  /// Vetoes, why there is no speed-up, what is wrong with the run: what is said of it alone.
+  std::vector<std::string> notes;
+
+  /// All notes in one line.
+  std::string note() const;
 };
 
 struct CompareReport {

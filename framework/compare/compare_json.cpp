@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/compare/compare.hpp"
+#include "framework/compare/compare_notes.hpp"
+#include "framework/compare/flags.hpp"
 #include "framework/compare/json_number.hpp"
 
 namespace dovetail {
@@ -131,7 +133,8 @@ Json to_json(const PolicyMetrics& metrics) {
 }
 
 Json to_json(const CompareReport& report) {
-  Json json = {{"baseline", report.baseline}, {"policies", Json::array()}};
+  Json json = {
+      {"baseline", report.baseline}, {"notes", notes_of(report)}, {"policies", Json::array()}};
   for (const PolicyComparison& policy : report.policies) {
     const PolicyResult& result = policy.result;
     const bool timed = result.step_ns.count > 0;
@@ -142,7 +145,8 @@ Json to_json(const CompareReport& report) {
          {"folder", result.folder.string()},
          {"status", result.status},
          {"problem", result.problem},
-         {"note", policy.note},
+         {"note", policy.note()},
+         {"flags", flag_names(flags_of(policy))},
          {"world_size", result.world_size},
          {"expert_parallel", result.expert_parallel},
          {"ubatches", result.num_ubatches},
@@ -158,6 +162,7 @@ Json to_json(const CompareReport& report) {
          {"each_step", timed ? kinds_json(kinds_of_steps(result.timed_steps)) : Json(nullptr)},
          {"speed_up", json_number(policy.speed_up)},
          {"speed_up_interval", interval_json(policy.speed_up_interval)},
+         {"speed_up_basis", policy.basis ? Json(to_string(*policy.basis)) : Json(nullptr)},
          {"speed_up_counts", policy.counts ? Json(*policy.counts) : Json(nullptr)},
          {"device", result.device},
          {"host_share", json_number(result.host_share)},

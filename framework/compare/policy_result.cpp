@@ -220,6 +220,10 @@ PolicyResult read_policy_result(const std::filesystem::path& folder) {
     complete.run_drift = run_drift(means, rounds);
     complete.round_drift = round_drift(means, rounds);
     complete.hole = std::move(steps.hole);
+    if (files.rank(0).has_attribute(attribute::kResolvedExecution)) {
+      complete.execution = parse_resolved_execution(
+          files.rank(0).text(attribute::kResolvedExecution), files.rank(0).path().string());
+    }
     complete.most_iterations = steps.most_iterations;
     complete.decisions = std::move(steps.decisions);
     complete.timed_steps = std::move(steps.finished);

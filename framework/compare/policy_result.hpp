@@ -13,8 +13,10 @@
 #include "framework/compare/drift.hpp"
 #include "framework/compare/metrics.hpp"
 #include "framework/compare/recorded_scalars.hpp"
+#include "framework/compare/round_intervals.hpp"
 #include "framework/compare/timed_steps.hpp"
 #include "framework/compare/traffic_totals.hpp"
+#include "framework/config/resolved_execution.hpp"
 #include "framework/record/policy_folder.hpp"
 
 namespace dovetail {
@@ -35,6 +37,8 @@ struct PolicyResult {
   std::string link = kNoLink;  ///< "none", or how the link was emulated
   std::int64_t world_size = 0;
   std::int64_t expert_parallel = 0;
+  std::optional<ResolvedExecution>
+      execution;                  ///< of rank 0; nothing in files of an earlier version
   std::int64_t num_ubatches = 1;  ///< most of any schedule
   std::string status;             ///< complete, incomplete, failed, running, invalid, stopped,
                                   ///< unreadable, not_run; with its run's verdict also mismatch,
@@ -89,7 +93,13 @@ std::optional<ConfidenceInterval> step_interval(const PolicyResult& result);
 struct SpeedUp {
   double value = 0;
   std::optional<ConfidenceInterval> interval;
-  bool is_paired = false;
+  SpeedUpBasis basis = SpeedUpBasis::steps;
+
+  /// Whether there is a difference; nothing where that cannot be said.
+  std::optional<bool> counts() const {
+    return interval && basis == SpeedUpBasis::rounds ? std::optional(!interval->contains(1))
+                                                     : std::nullopt;
+  }
 };
 
 SpeedUp speed_up_of(const PolicyResult& baseline, const PolicyResult& own);

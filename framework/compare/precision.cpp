@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <iterator>
-#include <vector>
 
-#include "framework/compare/bootstrap.hpp"
 #include "framework/compare/round_intervals.hpp"
-#include "framework/compare/statistics.hpp"
 #include "framework/config/execution_config.hpp"
 
 namespace dovetail {
@@ -24,15 +21,6 @@ std::optional<double> error_of_rounds(std::span<const double> rounds) {
   }
   const auto estimate = estimate_over_rounds(rounds);
   return estimate ? std::optional(error_of(estimate->value, estimate->interval)) : std::nullopt;
-}
-
-std::optional<double> error_of_iterations(std::span<const double> iterations) {
-  if (std::ssize(iterations) < kLeastPreciseIterations) {
-    return std::nullopt;
-  }
-  const auto interval = median_interval(iterations);
-  const double median = statistics({iterations.begin(), iterations.end()}).p50;
-  return interval ? std::optional(error_of(median, *interval)) : std::nullopt;
 }
 
 }  // namespace dovetail

@@ -10,8 +10,4 @@ namespace dovetail {
 /// medians of rounds; nothing with fewer than kLeastPreciseRounds. Positive times. Pure.
 std::optional<double> error_of_rounds(std::span<const double> rounds);
 
-/// Likewise of the median of iterations, in the order of time; nothing with fewer than
-/// kLeastPreciseIterations. Pure.
-std::optional<double> error_of_iterations(std::span<const double> iterations);
-
 }  // namespace dovetail

@@ -4,6 +4,8 @@
 
 #include "framework/base/error.hpp"
 #include "framework/compare/compare.hpp"
+#include "framework/compare/compare_notes.hpp"
+#include "framework/compare/flags.hpp"
 #include "framework/compare/json_number.hpp"
 
 namespace dovetail {
@@ -98,8 +100,11 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
                {"ended_early", nullptr},
                {"speed_up", nullptr},
                {"speed_up_interval", nullptr},
+               {"speed_up_basis", nullptr},
                {"speed_up_counts", nullptr},
                {"metrics", nullptr},
+               {"notes", Json::array()},
+               {"flags", Json::array()},
                {"decisions", nullptr},
                {"traffic", nullptr},
                {"verification",
@@ -131,10 +136,17 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   if (!options.baseline_dir.empty()) {
     json["speed_up"] = json_number(own.speed_up);
     json["speed_up_interval"] = interval_json(own.speed_up_interval);
+    if (own.basis) {
+      json["speed_up_basis"] = to_string(*own.basis);
+    }
     if (own.counts) {
       json["speed_up_counts"] = *own.counts;
     }
   }
+  const CompareReport alone = {
+      .baseline = own.baseline, .has_several_runs = false, .policies = {own}};
+  json["notes"] = notes_of(alone, false);
+  json["flags"] = flag_names(flags_of(own));
   if (own.metrics.has_value()) {
     const bool is_baseline = !options.baseline_dir.empty() &&
                              std::filesystem::equivalent(policy_dir, options.baseline_dir);

@@ -5,6 +5,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/compare/flags.hpp"
 #include "framework/compare/round_intervals.hpp"
 
 namespace dovetail {
@@ -23,6 +24,40 @@ std::vector<std::string> names_of(const SweepResult& result) {
   return names;
 }
 
+/// As measured: by when their rounds began; where that is not known, by the points.
+bool are_of_one_run(const SweepPolicy& one, const SweepPolicy& other) {
+  return one.rounds_began_ns != 0 && other.rounds_began_ns != 0
+             ? one.rounds_began_ns == other.rounds_began_ns
+             : one.measured_in_point == other.measured_in_point;
+}
+
+void set_basis_flag(SweepPolicy& policy) {
+  for (const Flag flag : {Flag::one_round, Flag::other_runs}) {
+    std::erase(policy.flags, to_string(flag));
+  }
+  if (policy.speed_up_basis && policy.speed_up_basis != SpeedUpBasis::rounds) {
+    const bool is_one_run = policy.speed_up_basis == SpeedUpBasis::steps;
+    policy.flags.emplace_back(to_string(is_one_run ? Flag::one_round : Flag::other_runs));
+  }
+}
+
+/// Over `baseline`, another policy; both have times.
+void set_speed_up(const SweepPolicy& baseline, SweepPolicy& policy) {
+  const bool is_one_run = are_of_one_run(baseline, policy);
+  policy.speed_up_basis = is_one_run ? SpeedUpBasis::steps : SpeedUpBasis::runs;
+  const auto estimate = ratio_of_rounds({baseline.round_ns, baseline.rounds_began_ns},
+                                        {policy.round_ns, policy.rounds_began_ns});
+  if (!estimate) {
+    return;
+  }
+  policy.speed_up = estimate->value;
+  policy.speed_up_interval = estimate->interval;
+  if (is_one_run) {
+    policy.speed_up_basis = SpeedUpBasis::rounds;
+    policy.counts = !estimate->interval.contains(1);
+  }
+}
+
 }  // namespace
 
 void set_speed_ups(std::vector<SweepPolicy>& policies, const SweepPolicy* baseline) {
@@ -31,19 +66,15 @@ void set_speed_ups(std::vector<SweepPolicy>& policies, const SweepPolicy* baseli
   for (SweepPolicy& policy : policies) {
     policy.speed_up.reset();
     policy.speed_up_interval.reset();
-    if (!has_times || !policy.step_ns || policy.step_ns->p50 <= 0) {
-      continue;
+    policy.speed_up_basis.reset();
+    policy.counts.reset();
+    if (has_times && policy.step_ns && policy.step_ns->p50 > 0) {
+      policy.speed_up = p50 / policy.step_ns->p50;
+      if (&policy != baseline) {
+        set_speed_up(*baseline, policy);
+      }
     }
-    policy.speed_up = p50 / policy.step_ns->p50;
-    if (&policy == baseline) {
-      continue;
-    }
-    const auto estimate = ratio_of_rounds({baseline->round_ns, baseline->rounds_began_ns},
-                                          {policy.round_ns, policy.rounds_began_ns});
-    if (estimate) {
-      policy.speed_up = estimate->value;
-      policy.speed_up_interval = estimate->interval;
-    }
+    set_basis_flag(policy);
   }
 }
 

@@ -48,15 +48,32 @@ Json policy_json(const SweepPolicy& policy) {
            policy.speed_up_interval
                ? Json{policy.speed_up_interval->low, policy.speed_up_interval->high}
                : Json(nullptr)},
+          {"speed_up_basis",
+           policy.speed_up_basis ? Json(to_string(*policy.speed_up_basis)) : Json(nullptr)},
+          {"speed_up_counts", policy.counts ? Json(*policy.counts) : Json(nullptr)},
           {"hidden_share", json_number(policy.hidden_share)},
           {"split_tax", json_number(policy.split_tax)},
           {"hand_off_p50_ns", json_number(policy.hand_off_p50_ns)},
           {"measured_in_point", measured ? Json(*measured) : Json(nullptr)},
-          {"verdict", policy.verdict}};
+          {"verdict", policy.verdict},
+          {"flags", policy.flags}};
 }
 
 std::optional<double> optional_number(const Json& json) {
   return json.is_number() ? std::optional(json.get<double>()) : std::nullopt;
+}
+
+/// Nothing in files of an earlier version, as where it is null.
+std::optional<SpeedUpBasis> read_basis(const Json& json) {
+  const auto found = json.find("speed_up_basis");
+  return found != json.end() && found->is_string() ? parse<SpeedUpBasis>(found->get<std::string>())
+                                                   : std::nullopt;
+}
+
+std::optional<bool> read_counts(const Json& json) {
+  const auto found = json.find("speed_up_counts");
+  return found != json.end() && found->is_boolean() ? std::optional(found->get<bool>())
+                                                    : std::nullopt;
 }
 
 SweepPolicy read_policy(const Json& json) {
@@ -76,11 +93,14 @@ SweepPolicy read_policy(const Json& json) {
                      .rounds_began_ns = 0,
                      .speed_up = optional_number(json.at("speed_up")),
                      .speed_up_interval = read_interval(json, "speed_up_interval"),
+                     .speed_up_basis = read_basis(json),
+                     .counts = read_counts(json),
                      .hidden_share = optional_number(json.at("hidden_share")),
                      .split_tax = optional_number(json.at("split_tax")),
                      .hand_off_p50_ns = optional_number(json.at("hand_off_p50_ns")),
                      .measured_in_point = read_measured_in_point(json),
-                     .verdict = json.at("verdict")};
+                     .verdict = json.at("verdict"),
+                     .flags = read_texts(json, "flags")};
   read_rounds(json, policy);
   if (const Json& step = json.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
@@ -92,6 +112,7 @@ SweepPointResult read_point(const Json& json, const std::vector<std::string>& ke
   SweepPointResult point;
   point.folder = json.at("folder");
   point.problem = json.at("problem");
+  point.notes = read_texts(json, "notes");
   const std::string status = json.at("status");
   const auto parsed = parse<SweepPointStatus>(status);
   if (!parsed) {
@@ -129,6 +150,7 @@ Json to_json(const SweepResult& result) {
                               {"values", values},
                               {"status", std::string(to_string(point.status))},
                               {"problem", point.problem},
+                              {"notes", point.notes},
                               {"policies", Json::array()}});
     for (const SweepPolicy& policy : point.policies) {
       json["points"].back()["policies"].push_back(policy_json(policy));

@@ -3,7 +3,10 @@
 #include <limits>
 #include <set>
 
+#include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "framework/compare/compare_notes.hpp"
+#include "framework/compare/flags.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_result.hpp"
 #include "framework/compare/table.hpp"
@@ -63,6 +66,42 @@ std::optional<double> high_of(const std::optional<ConfidenceInterval>& interval)
   return interval ? std::optional(interval->high) : std::nullopt;
 }
 
+/// "drift: point 0 (dual_batch), point 3 (sequential, dual_batch)", a line for each flag that a
+/// point has.
+std::string flag_lines(const SweepResult& result) {
+  std::string text;
+  for (const std::string_view flag : names<Flag>()) {
+    std::vector<std::string> places;
+    for (std::size_t i = 0; i < result.points.size(); ++i) {
+      std::vector<std::string> policies;
+      for (const SweepPolicy& policy : result.points[i].policies) {
+        if (std::find(policy.flags.begin(), policy.flags.end(), flag) != policy.flags.end()) {
+          policies.push_back(policy.name);
+        }
+      }
+      if (!policies.empty()) {
+        places.push_back("point " + std::to_string(i) + " (" + join_names(policies) + ")");
+      }
+    }
+    if (!places.empty()) {
+      text += "  " + std::string(flag) + ": " + join_names(places) + "\n";
+    }
+  }
+  return text.empty()
+             ? ""
+             : "To be taken with care (dovetail compare of the point's folder says more):\n" + text;
+}
+
+std::size_t num_comparisons(const SweepResult& result) {
+  std::size_t count = 0;
+  for (const SweepPointResult& point : result.points) {
+    for (const SweepPolicy& policy : point.policies) {
+      count += policy.counts ? 1 : 0;
+    }
+  }
+  return count;
+}
+
 std::string csv_cell(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;
@@ -109,6 +148,7 @@ std::vector<std::string> csv_policy(const SweepPolicy& policy) {
           csv_number(policy.speed_up),
           csv_number(low_of(policy.speed_up_interval)),
           csv_number(high_of(policy.speed_up_interval)),
+          policy.counts ? (*policy.counts ? "true" : "false") : "",
           csv_number(policy.hidden_share),
           csv_number(policy.split_tax),
           csv_number(policy.hand_off_p50_ns, 1e-3),
@@ -157,7 +197,7 @@ std::string to_text(const SweepResult& result, std::size_t width) {
   return link_line(links) + "Sweep " + result.experiment +
          ": tokens of a step on the rank that has most; p50 of the slowest rank; speed-up over " +
          (result.baseline.empty() ? "the baseline" : result.baseline) + " of the point\n" +
-         table.to_string(width);
+         table.to_string(width) + chance_line(num_comparisons(result)) + flag_lines(result);
 }
 
 std::size_t SweepResult::num_complete() const {

@@ -90,6 +90,7 @@ SweepPolicy read_policy_row(const fs::path& folder,
     policy.vetoed_steps = decisions.at("vetoed");
   }
   policy.measured_in_point = read_measured_in_point(summary);
+  policy.flags = read_texts(summary, "flags");
   if (const Json& step = summary.at("step_ns"); !step.is_null()) {
     policy.step_ns = read_statistics(step);
     read_rounds(summary, policy);
@@ -116,14 +117,22 @@ SweepPolicy read_policy_row(const fs::path& folder,
   return policy;
 }
 
-/// What is missing from a policy's summary for it to be done; empty = nothing.
-std::string problem_of(const Json& summary,
+/// How many timed iterations a policy that is complete has to have: fewer than it was asked for
+/// where `execution.precision` let it end, by its own record.
+std::int64_t iterations_to_have(const fs::path& folder, const PolicyConfig& policy) {
+  return policy.execution.precision > 0 ? PolicyFolder(folder).rank(0).timed_iterations()
+                                        : policy.execution.iterations;
+}
+
+/// What is missing from a policy for it to be done; empty = nothing.
+std::string problem_of(const fs::path& folder,
+                       const Json& summary,
                        const PolicyConfig& policy,
                        const WorkloadConfig& workload) {
   if (summary.at("status") != "complete") {
     return summary.at("problem");
   }
-  const std::int64_t expected = std::int64_t{policy.execution.iterations} * workload.steps;
+  const std::int64_t expected = iterations_to_have(folder, policy) * workload.steps;
   const std::int64_t finished = summary.at("decisions").at("steps");
   return finished == expected ? ""
                               : "policy " + policy.name + ": " + std::to_string(finished) + " of " +
@@ -153,8 +162,10 @@ std::string read_policies(const fs::path& folder,
     } else {
       const Json summary =
           parse_strict_json(read_text_file(file.string(), kSummaryText), {.file = file.string()});
-      found = problem_of(summary, policy, experiment.workload);
+      found = problem_of(file.parent_path(), summary, policy, experiment.workload);
       point.policies.push_back(read_policy_row(file.parent_path(), summary, experiment));
+      const auto notes = read_texts(summary, "notes");
+      point.notes.insert(point.notes.end(), notes.begin(), notes.end());
     }
     problem = problem.empty() ? found : problem;
   }
@@ -201,6 +212,10 @@ std::optional<std::size_t> read_measured_in_point(const Json& json) {
   return found != json.end() && found->is_number_unsigned()
              ? std::optional(found->get<std::size_t>())
              : std::nullopt;
+}
+
+std::vector<std::string> read_texts(const Json& json, const char* key) {
+  return json.value(key, std::vector<std::string>());
 }
 
 SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {

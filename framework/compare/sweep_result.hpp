@@ -15,6 +15,7 @@
 #include "framework/base/types.hpp"
 #include "framework/compare/bootstrap.hpp"
 #include "framework/compare/metrics.hpp"
+#include "framework/compare/round_intervals.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/config/resolved_execution.hpp"
 
@@ -54,11 +55,14 @@ struct SweepPolicy {
   std::optional<double> speed_up;                   ///< over the baseline, else the first policy
   /// Of the speed-up; nothing with too few rounds, and of the baseline itself.
   std::optional<ConfidenceInterval> speed_up_interval;
+  std::optional<SpeedUpBasis> speed_up_basis;  ///< nothing of the baseline itself
+  std::optional<bool> counts;                  ///< whether there is a difference: SpeedUp::counts
   std::optional<double> hidden_share;
   std::optional<double> split_tax;  ///< factor
   std::optional<double> hand_off_p50_ns;
   std::optional<std::size_t> measured_in_point;  ///< nothing = in this one
   std::string verdict;  ///< baseline, verified, mismatch, not_comparable, not_finite, not_verified
+  std::vector<std::string> flags;  ///< names of flags.hpp, in their order
 };
 
 struct SweepPointResult {
@@ -67,6 +71,7 @@ struct SweepPointResult {
   SweepPointStatus status = SweepPointStatus::pending;
   std::string problem;  ///< why it is incomplete
   std::vector<SweepPolicy> policies;
+  std::vector<std::string> notes;  ///< of its policies, a sentence each
 };
 
 struct SweepResult {
@@ -102,8 +107,12 @@ void read_rounds(const nlohmann::json& json, SweepPolicy& policy);
 /// not there, as in files of an earlier version.
 std::optional<std::size_t> read_measured_in_point(const nlohmann::json& json);
 
+/// "notes" or "flags" of summary.json, "points.policies.flags" or "points.notes" of sweep.json;
+/// empty where it is not there, as in files of an earlier version.
+std::vector<std::string> read_texts(const nlohmann::json& json, const char* key);
+
 /// The table for people, below a line that names an emulated link; in blocks where it is wider than
-/// `width` (0: none is).
+/// `width` (0: none is). Below it which policies of which points have which flag.
 std::string to_text(const SweepResult& result, std::size_t width = 0);
 
 /// How to run the points of a sweep's folder that are not done: "6 of 12 points are complete; to go

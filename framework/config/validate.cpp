@@ -171,11 +171,10 @@ class Validator {
   /// Each round has at least one timed iteration of each variant of every policy.
   void check_rounds(const PolicyConfig& policy) const {
     const int rounds = experiment_.execution.rounds;
-    if (experiment_.execution.precision > 0 && rounds > 1 && rounds < kLeastPreciseRounds) {
+    if (experiment_.execution.precision > 0 && rounds > 0 && rounds < kLeastPreciseRounds) {
       fail("execution.rounds",
-           std::to_string(rounds) +
-               " with execution.precision, which ends no run of several rounds " + "before round " +
-               std::to_string(kLeastPreciseRounds) + "; allowed: 0, 1, or " +
+           std::to_string(rounds) + " with execution.precision, which ends no run before round " +
+               std::to_string(kLeastPreciseRounds) + "; allowed: 0, or " +
                std::to_string(kLeastPreciseRounds) + " or more");
     }
     const int most = policy.execution.iterations / experiment_.workload.variants;

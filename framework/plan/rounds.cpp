@@ -41,21 +41,6 @@ std::vector<int> round_ends(int iterations, int variants, int rounds) {
   return ends;
 }
 
-std::vector<int> looks(int iterations, int variants, int least) {
-  const int left_over = iterations % variants;
-  std::vector<int> ends;
-  int next = least;
-  while (next < iterations) {
-    const int turns = (std::max(next - left_over, 1) + variants - 1) / variants;
-    ends.push_back(left_over + turns * variants);
-    next = ends.back() + std::max(1, ends.back() / 10);
-  }
-  if (ends.empty() || ends.back() < iterations) {
-    ends.push_back(iterations);
-  }
-  return ends;
-}
-
 std::vector<std::size_t> round_order(std::uint64_t seed, int round, std::size_t num_policies) {
   std::vector<std::size_t> order(num_policies);
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "framework/compare/link_note.hpp"
+#include "framework/compare/round_intervals.hpp"
 #include "framework/compare/step_kinds.hpp"
 #include "framework/compare/table.hpp"
 #include "framework/record/run_info.hpp"
@@ -39,6 +40,15 @@ std::string routing_note(const PolicyOutcome& outcome) {
              : "";
 }
 
+/// What is said of an interval that claims nothing; empty where it claims a difference.
+std::string describe_claim(const nlohmann::json& summary) {
+  if (const auto& counts = summary.at("speed_up_counts"); !counts.is_null()) {
+    return counts.get<bool>() ? "" : ", no difference";
+  }
+  return summary.at("speed_up_basis") == to_string(SpeedUpBasis::runs) ? ", of another run"
+                                                                       : ", of one round";
+}
+
 /// "speed_up 1.05 (1.02 to 1.08) ", where there is an interval.
 std::string describe_speed_up(const nlohmann::json& summary) {
   const auto interval = summary.find("speed_up_interval");
@@ -49,8 +59,7 @@ std::string describe_speed_up(const nlohmann::json& summary) {
     return format_fixed(value.get<double>(), 2);
   };
   return "speed_up " + factor(summary.at("speed_up")) + " (" + factor(interval->at(0)) + " to " +
-         factor(interval->at(1)) +
-         (summary.at("speed_up_counts").get<bool>() ? ") " : ", no difference) ");
+         factor(interval->at(1)) + describe_claim(summary) + ") ";
 }
 
 /// "policy dual_batch: step 0 ubatched 12.345 ms, steps 1 to 18 vetoed: below_threshold 1.234 ms",

@@ -98,8 +98,7 @@ class PolicyLoop {
         for (std::size_t place = 0; place < order.size() && !stopped_; ++place) {
           run_turn(order[place], round, static_cast<int>(place));
         }
-        is_enough =
-            rounds_.count > 1 && !stopped_ && may_be_enough(round) && stop_->is_enough_of_rounds();
+        is_enough = !stopped_ && may_be_enough(round) && stop_->is_enough();
       }
       for (auto& one : measured_) {
         conclude(one, is_enough);
@@ -135,13 +134,13 @@ class PolicyLoop {
       begin(one);
     }
     const bool is_last = round + 1 == rounds_.count;
-    const bool is_enough = run_part(which, round, place);
+    run_part(which, round, place);
     auto& run = *one.active->run;
     if (is_last || stopped_ || may_be_enough(round)) {
       run.record_timed();
     }
     if (rounds_.count == 1) {
-      conclude(one, is_enough);
+      conclude(one, false);
       return;
     }
     if (!is_last && !stopped_) {
@@ -152,31 +151,15 @@ class PolicyLoop {
     run.leave(setup_.device.is_gpu());
   }
 
-  /// The policy's iterations of the round. In a run of one round it may end early: returns whether
-  /// it has.
-  bool run_part(std::size_t which, int round, int place) {
+  /// The policy's iterations of the round.
+  void run_part(std::size_t which, int round, int place) {
     const auto& one = measured_[which];
     auto& run = *one.active->run;
     const int end = one.ends[static_cast<std::size_t>(round)];
-    if (!stop_->is_on()) {
-      stopped_ = run.run_round({.index = round, .place = place, .end = end});
-      return false;
+    stopped_ = run.run_round({.index = round, .place = place, .end = end});
+    if (stop_->is_on() && !stopped_) {
+      stop_->add(which, run.take_step_ns(), setup_.workload.steps_per_iteration());
     }
-    const auto& workload = setup_.workload;
-    const auto ends = rounds_.count > 1
-                          ? std::vector<int>{end}
-                          : looks(end, workload.num_variants, kLeastPreciseIterations);
-    for (const int next : ends) {
-      stopped_ = run.run_round({.index = round, .place = place, .end = next});
-      if (stopped_) {
-        return false;
-      }
-      stop_->add(which, run.take_step_ns(), workload.steps_per_iteration(), next == ends.front());
-      if (rounds_.count == 1 && next < end && stop_->is_enough_of_iterations(which)) {
-        return true;
-      }
-    }
-    return false;
   }
 
   /// In a run of several rounds the baseline's choice is there before any other policy begins.

@@ -13,32 +13,17 @@ namespace dovetail {
 
 void StopRule::add(std::size_t policy,
                    std::vector<std::int64_t> step_ns,
-                   std::size_t steps_per_iteration,
-                   bool is_new_round) {
+                   std::size_t steps_per_iteration) {
   all_reduce(run_.ranks.groups.world, step_ns, Reduction::max, run_.ranks.wait);
-  auto& rounds = policies_.at(policy);
-  if (is_new_round) {
-    rounds.emplace_back();
-  }
-  const auto means = mean_steps(slowest_ranks({std::move(step_ns)}), steps_per_iteration);
-  rounds.back().insert(rounds.back().end(), means.begin(), means.end());
+  auto means = mean_steps(slowest_ranks({std::move(step_ns)}), steps_per_iteration);
+  policies_.at(policy).push_back(statistics(std::move(means)).p50);
 }
 
-bool StopRule::is_enough_of_rounds() const {
+bool StopRule::is_enough() const {
   return agree(std::all_of(policies_.begin(), policies_.end(), [&](const auto& rounds) {
-    std::vector<double> medians;
-    medians.reserve(rounds.size());
-    for (const auto& round : rounds) {
-      medians.push_back(statistics(round).p50);
-    }
-    const auto error = error_of_rounds(medians);
+    const auto error = error_of_rounds(rounds);
     return error && *error <= precision_;
   }));
-}
-
-bool StopRule::is_enough_of_iterations(std::size_t policy) const {
-  const auto error = error_of_iterations(policies_.at(policy).front());
-  return agree(error && *error <= precision_);
 }
 
 /// Two hosts may round otherwise.

@@ -19,27 +19,20 @@ class StopRule {
 
   bool is_on() const { return precision_ > 0; }
 
-  /// Behind a part of a policy's timed iterations, whole ones of `steps_per_iteration` steps:
-  /// this rank's step times. Starts a round of the policy where `is_new_round`. Collective over the
-  /// world.
-  void add(std::size_t policy,
-           std::vector<std::int64_t> step_ns,
-           std::size_t steps_per_iteration,
-           bool is_new_round);
+  /// Behind a round of a policy's timed iterations, whole ones of `steps_per_iteration` steps: this
+  /// rank's step times. Collective over the world.
+  void add(std::size_t policy, std::vector<std::int64_t> step_ns, std::size_t steps_per_iteration);
 
   /// Whether all policies are measured precisely enough, by their rounds. Collective over the
   /// world.
-  bool is_enough_of_rounds() const;
-
-  /// Whether this one is, by its iterations. Collective over the world.
-  bool is_enough_of_iterations(std::size_t policy) const;
+  bool is_enough() const;
 
  private:
   bool agree(bool own) const;
 
   const RunContext& run_;
   double precision_;
-  std::vector<std::vector<std::vector<double>>> policies_;  ///< [policy][round][iteration], ns
+  std::vector<std::vector<double>> policies_;  ///< [policy][round], medians, ns
 };
 
 }  // namespace dovetail

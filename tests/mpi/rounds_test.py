@@ -76,9 +76,10 @@ class Rounds(CliTest):
                     if name != "sequential":
                         self.assertEqual(json.loads((run / name / "summary.json").read_text())["verification"]["verdict"], "verified")
 
-    def check_ended_early(self, most, rounds):
-        """All ranks and policies have run equally many rounds, or iterations of one; what has not run holds fill values; all is verified."""
-        run, said = self.run_experiment(2, self.experiment(iterations=most, rounds=rounds, control="false, precision: 1.0"), "run")
+    def test_a_run_ends_once_it_is_precise_enough(self):
+        """All ranks and policies have run equally many rounds; what has not run holds fill values; all is verified. Intervals of 100 %: only rounds that
+        differ by several times are not within."""
+        run, _ = self.run_experiment(2, self.experiment(iterations=36, rounds=18, control="false, precision: 1.0"), "run")
         ran = {}
         for rank in (0, 1):
             for name, file in self.rank_files(rank).items():
@@ -94,15 +95,7 @@ class Rounds(CliTest):
             self.assertEqual([summary["step_ns"]["count"]], list(ran[name]))
             self.assertEqual(summary["timings"], "valid")
             self.assertEqual((summary["verification"] or {"verdict": "verified"})["verdict"], "verified")
-        return ran["sequential"].pop()
-
-    def test_a_run_ends_once_it_is_precise_enough(self):
-        """Intervals of 100 %: only rounds that differ by several times are not within."""
-        ran = self.check_ended_early(36, 18)
-        self.assertIn(ran, range(12, 36, 2))
-
-    def test_a_run_of_one_round_ends_once_it_is_precise_enough(self):
-        self.assertEqual(self.check_ended_early(40, 1), 20)
+        self.assertIn(ran["sequential"].pop(), range(12, 36, 2))
 
     def test_replayed_routing_contexts_and_variants(self):
         """The baseline's choice is there before others begin; a cache of the policy's own for what it replays."""
@@ -159,6 +152,7 @@ class Rounds(CliTest):
 
     def test_bad_input(self):
         for more, said in ((["execution.rounds=8"], "execution.rounds: 8, and policy sequential has 7 iterations; allowed: 0 to 7"),
+                           (["execution.rounds=1", "execution.precision=0.5"], "execution.rounds: 1 with execution.precision"),
                            (["policies[0].name=control", "verify.baseline=control"], "policies[0].name: 'control' is the name"),
                            (["policies[1].rounds=2"], "a rounds of a policy's own"),
                            (["execution.control=maybe"], "expected true or false")):

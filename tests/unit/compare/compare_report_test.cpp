@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/compare/compare.hpp"
+#include "framework/compare/compare_notes.hpp"
 #include "framework/compare/summary.hpp"
 #include "tests/unit/compare/compare_fixture.hpp"
 
@@ -78,6 +79,94 @@ TEST_F(Compare, DriftOfAClockIsRemovedFromWaiting) {
   EXPECT_NEAR(unsure.at("waiting_bounds_ns").at(1).get<double>(), most, 1);
   EXPECT_NEAR(unsure.at("moving_bounds_ns").at(0).get<double>(), exchange - most, 1);
   EXPECT_NEAR(unsure.at("moving_bounds_ns").at(1).get<double>(), exchange - least, 1);
+}
+
+/// Makes a_dual one that is vetoed, drifts, and whose profiled steps are far from its timed ones.
+void disturb(SyntheticRun& run) {
+  for (SyntheticRank& rank : run.ranks) {
+    rank.step_ns.clear();
+    for (std::int64_t i = 0; i < 30; ++i) {
+      rank.step_ns.push_back(50'000 + 200 * i);
+    }
+    rank.decision = {.ubatched = 0,
+                     .reason = static_cast<std::int64_t>(VetoReason::below_threshold)};
+  }
+}
+
+TEST_F(Compare, NotesAreDataToo) {
+  disturb(policy_);
+  policy_.ranks[1].clock_error_ns = 3000;
+  auto report = compare();
+  report.policies[1].metrics->decomposition.split_tax = -50'000;
+  const auto text = to_text(report);
+  const auto json = to_json(report);
+  const std::vector<std::string> notes = json.at("notes");
+  const auto has = [&](const std::string& begin) {
+    return std::any_of(notes.begin(), notes.end(), [&](const std::string& note) {
+      return note.rfind(begin, 0) == 0;
+    });
+  };
+  EXPECT_TRUE(has("a_dual: vetoed in 30 of 30 steps"));
+  EXPECT_TRUE(has("a_dual: drift: step times grow by"));
+  EXPECT_TRUE(has("By the errors of the ranks' clocks"));
+  EXPECT_TRUE(has("The p50 differs by "));
+  EXPECT_TRUE(has("Not quiet: in a_dual split tax or contention"));
+  for (const std::string& note : notes) {
+    const bool is_of_a_policy = note.rfind("a_dual: ", 0) == 0;
+    EXPECT_NE(text.find(is_of_a_policy ? note.substr(8) : "\n" + note + "\n"), std::string::npos)
+        << note;
+  }
+  const auto& flags = json.at("policies").at(1).at("flags");
+  EXPECT_EQ(flags, Json({"drift", "unexplained", "timed_vs_profiled", "not_quiet", "below_ideal"}))
+      << flags;
+  EXPECT_EQ(json.at("policies").at(0).at("note"), "") << "of the other policy";
+}
+
+TEST(CompareNotes, ChanceClaimsOneDifferenceInTwentyComparisons) {
+  EXPECT_EQ(chance_line(0), "");
+  EXPECT_EQ(chance_line(1), "") << "its own interval says it";
+  EXPECT_EQ(
+      chance_line(9),
+      "9 comparisons, each right in 95 of 100 runs: were all policies equally fast, one false "
+      "difference in 2.2 such runs would be expected by chance\n");
+  EXPECT_NE(chance_line(40).find("2.0 false differences in each such run"), std::string::npos);
+}
+
+/// Those that may claim a difference: neither the baseline itself nor what is over steps.
+TEST_F(Compare, CountsItsComparisons) {
+  auto report = compare();
+  report.policies.push_back(report.policies[1]);
+  report.policies.push_back(report.policies[1]);
+  EXPECT_EQ(to_text(report).find("by chance"), std::string::npos);
+  for (const std::size_t policy : {1U, 2U}) {
+    report.policies[policy].counts = policy == 1;
+  }
+  EXPECT_NE(to_text(report).find("\n2 comparisons, each right"), std::string::npos);
+  const std::vector<std::string> notes = to_json(report).at("notes");
+  EXPECT_EQ(std::count_if(notes.begin(),
+                          notes.end(),
+                          [](const std::string& note) {
+                            return note.rfind("2 comparisons, each right", 0) == 0 &&
+                                   !note.ends_with("\n");
+                          }),
+            1);
+}
+
+/// Its own, without those of the baseline and without advice on what to run again.
+TEST_F(Compare, ASummaryHasTheNotesOfItsPolicy) {
+  disturb(policy_);
+  for (SyntheticRank& rank : policy_.ranks) {
+    rank.profiles.clear();
+  }
+  baseline_.write(folder_.path());
+  policy_.write(folder_.path());
+  const auto summary =
+      policy_summary(folder_.path() / "a_dual", {.baseline_dir = folder_.path() / "b_sequential"});
+  const std::vector<std::string> notes = summary.at("notes");
+  ASSERT_EQ(notes.size(), 2U) << summary.at("notes");
+  EXPECT_EQ(notes[0].rfind("a_dual: vetoed in 30 of 30 steps", 0), 0U);
+  EXPECT_EQ(notes[1].rfind("a_dual: drift: ", 0), 0U);
+  EXPECT_EQ(summary.at("flags"), Json({"drift"}));
 }
 
 TEST_F(Compare, SaysHowWellWaitingIsKnown) {
@@ -162,9 +251,9 @@ TEST_F(Compare, NotesStandBelowTheTable) {
     return text.find('\n', rule + 1) - rule;
   };
   const auto without = to_text(report);
-  report.policies[1].note = std::string(280, 'x');
+  report.policies[1].notes = {std::string(280, 'x')};
   const auto text = to_text(report);
-  EXPECT_NE(text.find("\nnote: a_dual: " + report.policies[1].note + "\n"), std::string::npos)
+  EXPECT_NE(text.find("\nnote: a_dual: " + report.policies[1].note() + "\n"), std::string::npos)
       << text;
   EXPECT_EQ(width_of(text), width_of(without));
   EXPECT_EQ(without.find("note: "), std::string::npos) << without;
@@ -201,8 +290,8 @@ TEST_F(Compare, GraphsMemoryAndTheHostsShareOfGpus) {
   EXPECT_EQ(result.decisions.describe_graphs(), "full x 3");
   EXPECT_DOUBLE_EQ(result.host_share.value_or(-1), 0.3) << "of 0.1 to 0.5; one is not known";
   EXPECT_EQ(result.owned_bytes, 4.5 * (1LL << 30)) << "of rank 1";
-  EXPECT_EQ(report.policies[1].note, "on cuda NVIDIA H200, the baseline on cpu");
-  EXPECT_TRUE(report.policies[0].note.empty());
+  EXPECT_EQ(report.policies[1].note(), "on cuda NVIDIA H200, the baseline on cpu");
+  EXPECT_TRUE(report.policies[0].notes.empty());
   EXPECT_TRUE(report.policies[1].speed_up.has_value());
   const std::string text = to_text(report);
   for (const char* part : {"host share", "30.0 %", "full x 3", "9.00", "7.00", "4.50"}) {
@@ -226,7 +315,7 @@ TEST_F(Compare, OnTheCpuThereIsNoTableOfDevices) {
   const CompareReport report = compare();
   const std::string text = to_text(report);
   EXPECT_EQ(text.find("host share"), std::string::npos) << text;
-  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  EXPECT_TRUE(report.policies[1].notes.empty()) << report.policies[1].note();
   const nlohmann::json summary = policy_summary(folder_.path() / "a_dual");
   EXPECT_TRUE(summary.at("host_share").is_null());
   EXPECT_TRUE(summary.at("memory").at("owned_bytes").is_null());

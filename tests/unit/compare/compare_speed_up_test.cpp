@@ -1,4 +1,6 @@
 // How sure a speed-up is, rounds of several policies, and drift.
+#include <algorithm>
+
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
@@ -34,13 +36,35 @@ TEST_F(Compare, ASpeedUpSaysHowSureItIs) {
   EXPECT_TRUE(interval->contains(2) && !interval->contains(1));
   EXPECT_GT(interval->low, 1.8);
   EXPECT_LT(interval->high, 2.2);
-  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
   EXPECT_EQ(to_json(report).at("policies").at(1).at("speed_up_interval").at(0), interval->low);
   EXPECT_EQ(policy_summary(folder_.path() / "a_dual",
                            {.baseline_dir = folder_.path() / "b_sequential", .verification = {}})
                 .at("speed_up_interval")
                 .at(1),
             interval->high);
+}
+
+/// However clear it looks: the interval is shown, and claims nothing.
+TEST_F(Compare, ASpeedUpOverTheStepsOfOneRoundIsNotCalledADifference) {
+  for (SyntheticRun* run : {&baseline_, &policy_}) {
+    for (SyntheticRank& rank : run->ranks) {
+      rank.step_ns = scattered(run == &policy_ ? 50'000 : 100'000, 33);
+    }
+  }
+  const CompareReport report = compare();
+  EXPECT_EQ(report.policies[1].note(),
+            "over the steps of one round: how rounds differ is not known; set execution.rounds");
+  EXPECT_TRUE(report.policies[0].notes.empty()) << "of the baseline itself";
+  const auto json = to_json(report).at("policies").at(1);
+  EXPECT_FALSE(json.at("speed_up_interval").is_null());
+  EXPECT_TRUE(json.at("speed_up_counts").is_null());
+  EXPECT_EQ(json.at("speed_up_basis"), "steps");
+  const auto flags = json.at("flags").get<std::vector<std::string>>();
+  EXPECT_NE(std::find(flags.begin(), flags.end(), "one_round"), flags.end());
+  const auto summary =
+      policy_summary(folder_.path() / "a_dual", {.baseline_dir = folder_.path() / "b_sequential"});
+  EXPECT_TRUE(summary.at("speed_up_counts").is_null());
+  EXPECT_EQ(summary.at("speed_up_basis"), "steps");
 }
 
 /// Times of five rounds of three iterations, in which the machine becomes half as fast.
@@ -75,17 +99,37 @@ TEST_F(Compare, PoliciesOfTheSameRoundsAreComparedRoundByRound) {
   EXPECT_TRUE(interval->contains(150'000) && interval->high > 160'000);
   const auto json = to_json(report).at("policies").at(1);
   EXPECT_EQ(json.at("speed_up_counts"), true);
+  EXPECT_EQ(json.at("speed_up_basis"), "rounds");
+  EXPECT_TRUE(to_json(report).at("policies").at(0).at("speed_up_basis").is_null());
   EXPECT_EQ(json.at("rounds_ns").at("p50").size(), 5U);
   EXPECT_EQ(json.at("rounds_ns").at("began_ns"), 7);
 }
 
-TEST_F(Compare, RoundsOfTwoRunsAreNot) {
-  set_rounds(baseline_, drifting(110'000), 7);
-  set_rounds(policy_, drifting(100'000), 8);
+/// Rounds of a run that is as fast from its begin to its end say nothing of how fast the next run
+/// is.
+TEST_F(Compare, ADifferenceBetweenTwoRunsIsNotClaimed) {
+  const std::string note =
+      "of another run than the baseline: how runs differ is not known, so no difference is claimed";
+  set_rounds(baseline_, scattered(110'000, 15), 7);
+  set_rounds(policy_, scattered(50'000, 15), 8);
   const CompareReport report = compare();
-  EXPECT_NEAR(*report.policies[1].speed_up, 1.1, 1e-3);
-  EXPECT_EQ(report.policies[1].counts, false);
-  EXPECT_NE(report.policies[1].note.find("no difference"), std::string::npos);
+  const PolicyComparison& policy = report.policies[1];
+  EXPECT_NEAR(*policy.speed_up, 2.2, 0.1);
+  EXPECT_GT(policy.speed_up_interval->low, 2) << "Welch's would claim it";
+  EXPECT_GT(policy.speed_up_interval->high - policy.speed_up_interval->low, 0.01)
+      << "not round by round, which would give 2.2 exactly";
+  EXPECT_EQ(policy.counts, std::nullopt);
+  EXPECT_EQ(policy.note(), note);
+  EXPECT_EQ(to_json(report).at("policies").at(1).at("speed_up_basis"), "runs");
+
+  // Files that do not say when their rounds began are told apart by their folders.
+  set_rounds(baseline_, scattered(110'000, 15), 0);
+  set_rounds(policy_, scattered(50'000, 15), 0);
+  const auto one = baseline_.write(folder_.path() / "one");
+  const auto two = policy_.write(folder_.path() / "two");
+  EXPECT_EQ(compare_policies({one, two}).policies[1].note(), note);
+  const auto beside = policy_.write(folder_.path() / "one");
+  EXPECT_EQ(compare_policies({one, beside}).policies[1].counts, true);
 }
 
 TEST_F(Compare, AControlThatDiffersSaysThatTheRunWasNotQuiet) {
@@ -108,21 +152,21 @@ TEST_F(Compare, AControlThatDoesNotDifferSaysSo) {
 }
 
 TEST_F(Compare, ADifferenceThatMayBeNoneIsSaidToBeNone) {
-  for (SyntheticRun* run : {&baseline_, &policy_}) {
-    for (SyntheticRank& rank : run->ranks) {
-      rank.step_ns = scattered(100'000, run == &policy_ ? 31 : 33);
-    }
-  }
+  auto times = scattered(100'000, 15);
+  set_rounds(baseline_, times, 7);
+  std::reverse(times.begin(), times.end());
+  set_rounds(policy_, times, 7);
   const CompareReport report = compare();
   EXPECT_TRUE(report.policies[1].speed_up_interval->contains(1));
-  EXPECT_NE(report.policies[1].note.find("no difference"), std::string::npos);
+  EXPECT_EQ(report.policies[1].counts, false);
+  EXPECT_NE(report.policies[1].note().find("no difference"), std::string::npos);
 }
 
 TEST_F(Compare, DriftIsNoted) {
   for (SyntheticRank& rank : policy_.ranks) {
     rank.step_ns.assign(30, 50'000);
   }
-  EXPECT_EQ(compare().policies[1].note.find("drift"), std::string::npos);
+  EXPECT_EQ(compare().policies[1].note().find("drift"), std::string::npos);
   std::filesystem::remove_all(folder_.path() / "a_dual");
   std::filesystem::remove_all(folder_.path() / "b_sequential");
   for (SyntheticRank& rank : policy_.ranks) {
@@ -131,8 +175,8 @@ TEST_F(Compare, DriftIsNoted) {
     }
   }
   const auto report = compare();
-  EXPECT_NE(report.policies[1].note.find("drift: step times grow by 11."), std::string::npos)
-      << report.policies[1].note;
+  EXPECT_NE(report.policies[1].note().find("drift: step times grow by 11."), std::string::npos)
+      << report.policies[1].note();
   const auto json = to_json(report).at("policies").at(1).at("drift");
   EXPECT_EQ(json.at("run").at("matters"), true);
   EXPECT_TRUE(json.at("rounds").is_null());

@@ -52,7 +52,7 @@ TEST_F(Compare, TimesAreOfTheSlowestRankAndTheFirstPolicyIsTheBaseline) {
   EXPECT_EQ(*report.policies[0].speed_up, 1);
   EXPECT_EQ(*report.policies[1].speed_up, 2);
   EXPECT_EQ(report.policies[1].result.decisions.num_ubatched, 3);
-  EXPECT_TRUE(report.policies[1].note.empty()) << report.policies[1].note;
+  EXPECT_TRUE(report.policies[1].notes.empty()) << report.policies[1].note();
   EXPECT_EQ(*compare_policies({folder_.path()}, {"a_dual"}).policies[0].speed_up, 0.5);
 }
 
@@ -101,7 +101,7 @@ TEST_F(Compare, FailedAndInvalidRunsAreShownAsSuchWithoutTimes) {
     EXPECT_FALSE(policy.speed_up.has_value());
     EXPECT_FALSE(policy.metrics.has_value());
     EXPECT_EQ(exit_code_of(report), kExitDone) << "the run says itself what is wrong with it";
-    EXPECT_NE(policy.note.find("rank 1: status " + word), std::string::npos) << policy.note;
+    EXPECT_NE(policy.note().find("rank 1: status " + word), std::string::npos) << policy.note();
     EXPECT_EQ(to_text(report).find("0.055"), std::string::npos) << "its p50 in ms";
     EXPECT_TRUE(to_json(report).at("policies").at(1).at("step_ns").is_null());
   }
@@ -111,12 +111,12 @@ TEST_F(Compare, MissingRankAndUnreadableFilesAreShown) {
   policy_.ranks[1].is_missing = true;
   const CompareReport report = compare();
   EXPECT_EQ(report.policies[1].result.status, "incomplete");
-  EXPECT_NE(report.policies[1].note.find("rank 1: missing"), std::string::npos);
+  EXPECT_NE(report.policies[1].note().find("rank 1: missing"), std::string::npos);
   std::filesystem::resize_file(folder_.path() / "a_dual" / "rank-00000.h5", 10);
   const CompareReport cut = compare_policies({folder_.path()});
   EXPECT_EQ(cut.policies[1].result.name, "a_dual");
   EXPECT_EQ(cut.policies[1].result.status, "unreadable");
-  EXPECT_NE(cut.policies[1].note.find("rank-00000.h5"), std::string::npos);
+  EXPECT_NE(cut.policies[1].note().find("rank-00000.h5"), std::string::npos);
   for (const auto& one : {report, cut}) {
     EXPECT_EQ(exit_code_of(one), kExitBadInput);
     EXPECT_NE(to_text(one).find("\nNot read whole: a_dual; files are missing or damaged"),
@@ -130,7 +130,7 @@ TEST_F(Compare, AFailedBaselineGivesNoSpeedUp) {
   baseline_.ranks[0].status = RunStatus::failed;
   const CompareReport report = compare();
   EXPECT_FALSE(report.policies[1].speed_up.has_value());
-  EXPECT_EQ(report.policies[1].note, "no speed-up: the baseline has no times");
+  EXPECT_EQ(report.policies[1].note(), "no speed-up: the baseline has no times");
   EXPECT_EQ(report.policies[1].result.step_ns.p50, 55'000);
   ASSERT_TRUE(report.policies[1].metrics.has_value());
   EXPECT_EQ(report.policies[1].metrics->decomposition.split_tax, 0);
@@ -142,7 +142,7 @@ TEST_F(Compare, OtherInputsGiveNoSpeedUp) {
   }
   const CompareReport report = compare();
   EXPECT_FALSE(report.policies[1].speed_up.has_value());
-  EXPECT_NE(report.policies[1].note.find("other weights or inputs"), std::string::npos);
+  EXPECT_NE(report.policies[1].note().find("other weights or inputs"), std::string::npos);
 }
 
 TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
@@ -152,7 +152,7 @@ TEST_F(Compare, VetoedStepsAreMarkedWithTheReasonCounts) {
                      .veto_rank = 1};
   }
   const CompareReport report = compare();
-  EXPECT_EQ(report.policies[1].note, "vetoed in 3 of 3 steps: below_threshold x 3");
+  EXPECT_EQ(report.policies[1].note(), "vetoed in 3 of 3 steps: below_threshold x 3");
   EXPECT_EQ(report.policies[1].result.decisions.num_ubatched, 0);
   EXPECT_NE(to_text(report).find("below_threshold x 3"), std::string::npos);
 }
@@ -164,7 +164,7 @@ TEST_F(Compare, ARunThatEndedEarlyHasNoHole) {
   }
   policy_.iterations_run = 3;
   const auto report = compare();
-  EXPECT_EQ(report.policies[1].note, "precise enough after 3 of 8 iterations");
+  EXPECT_EQ(report.policies[1].note(), "precise enough after 3 of 8 iterations");
   EXPECT_EQ(exit_code_of(report), kExitDone);
   const auto json = to_json(report).at("policies").at(1);
   EXPECT_EQ(json.at("ended_early"), true);
@@ -181,7 +181,7 @@ TEST_F(Compare, RowsThatAreMissingWithoutAWordAreAHole) {
     rank.timed_hashes.resize(3);
   }
   const auto report = compare();
-  EXPECT_NE(report.policies[1].note.find("5 of 8 timed steps have no time"), std::string::npos);
+  EXPECT_NE(report.policies[1].note().find("5 of 8 timed steps have no time"), std::string::npos);
   const auto verified = verify_policies(folder_.path() / "b_sequential", folder_.path() / "a_dual");
   EXPECT_EQ(verified.verdict, Verdict::not_comparable) << to_text(verified);
 }
@@ -189,9 +189,10 @@ TEST_F(Compare, RowsThatAreMissingWithoutAWordAreAHole) {
 TEST_F(Compare, TimesBehindTheLastIterationAreRefused) {
   policy_.iterations_run = 2;
   const auto report = compare();
-  EXPECT_NE(report.policies[1].note.find("/timing/step_ns has times behind iteration 2, the last"),
-            std::string::npos)
-      << report.policies[1].note;
+  EXPECT_NE(
+      report.policies[1].note().find("/timing/step_ns has times behind iteration 2, the last"),
+      std::string::npos)
+      << report.policies[1].note();
   EXPECT_EQ(exit_code_of(report), kExitBadInput);
 }
 
@@ -207,8 +208,9 @@ TEST_F(Compare, AHoleInTheTimesOfACompleteFileIsNamed) {
   policy_.ranks[0].step_ns[2] = -1;
   policy_.ranks[1].step_ns[1] = -1;
   const CompareReport report = compare();
-  EXPECT_EQ(report.policies[1].note, "2 of 3 timed steps have no time (the first: rank 1, step 1)");
-  EXPECT_EQ(to_json(report).at("policies").at(1).at("note"), report.policies[1].note);
+  EXPECT_EQ(report.policies[1].note(),
+            "2 of 3 timed steps have no time (the first: rank 1, step 1)");
+  EXPECT_EQ(to_json(report).at("policies").at(1).at("note"), report.policies[1].note());
   EXPECT_EQ(report.policies[1].result.step_ns.count, 1);
   EXPECT_EQ(exit_code_of(report), kExitBadInput);
   EXPECT_NE(to_text(report).find("\nNot read whole: a_dual;"), std::string::npos);

@@ -80,7 +80,7 @@ TEST_F(SeveralRuns, WhatARunHasFoundWrongHasNoTimes) {
   EXPECT_EQ(speed_up(report, 1), -1);
   EXPECT_FALSE(report.policies[1].metrics.has_value());
   EXPECT_EQ(report.policies[1].result.status, "mismatch");
-  EXPECT_EQ(report.policies[1].note,
+  EXPECT_EQ(report.policies[1].note(),
             "does not equal its baseline, or itself: hidden: row error; no measurement: fault "
             "flipped_element");
   EXPECT_TRUE(to_json(report).at("policies").at(1).at("step_ns").is_null());
@@ -89,13 +89,13 @@ TEST_F(SeveralRuns, WhatARunHasFoundWrongHasNoTimes) {
                 R"({"timings": "invalid", "not_finite": {"text": "hidden of rank 1 is nan"}})");
   const CompareReport named = compare_policies({b_}, {.baseline = (a_ / "sequential").string()});
   EXPECT_EQ(speed_up(named, 0), -1);
-  EXPECT_EQ(compare_policies({a_}).policies[0].note, "not finite: hidden of rank 1 is nan");
+  EXPECT_EQ(compare_policies({a_}).policies[0].note(), "not finite: hidden of rank 1 is nan");
   // Twins: what was found right, or cannot be read, changes nothing.
   for (const char* text :
        {R"({"timings": "valid", "not_finite": null, "fault": "none"})", "{", "[]"}) {
     write_summary(b_ / "dual_batch", text);
     EXPECT_EQ(speed_up(compare_policies({b_}), 1), 1.25) << text;
-    EXPECT_EQ(compare_policies({b_}).policies[1].note, "") << text;
+    EXPECT_EQ(compare_policies({b_}).policies[1].note(), "") << text;
   }
 }
 

@@ -53,6 +53,45 @@ TEST(SweepBaseline, APointWithoutItsTimesHasNoSpeedUps) {
   }
 }
 
+/// Three rounds, in which the policy is twice as fast.
+SweepPolicy with_rounds(const std::string& name, double factor, std::int64_t began_ns) {
+  SweepPolicy policy = policy_of(name, 30 * factor, std::nullopt);
+  policy.round_ns = {30 * factor, 31 * factor, 32.1 * factor};
+  policy.rounds_began_ns = began_ns;
+  return policy;
+}
+
+/// What was measured in another point ran at another time.
+TEST(SweepBaseline, ADifferenceIsClaimedOverRoundsOfOnePointOnly) {
+  using Flags = std::vector<std::string>;
+  const auto compared = [](SweepPolicy baseline, SweepPolicy policy) {
+    policy.flags = {"drift", "other_runs"};
+    std::vector<SweepPolicy> policies = {std::move(baseline), std::move(policy)};
+    set_speed_ups(policies, &policies.front());
+    EXPECT_FALSE(policies[0].speed_up_basis || policies[0].counts);
+    EXPECT_TRUE(policies[0].flags.empty());
+    return policies[1];
+  };
+  const auto paired = compared(with_rounds("plain", 2, 7), with_rounds("dual", 1, 7));
+  EXPECT_EQ(paired.speed_up_basis, SpeedUpBasis::rounds);
+  EXPECT_EQ(paired.counts, true);
+  EXPECT_EQ(paired.flags, Flags{"drift"});
+  const auto equal = compared(with_rounds("plain", 1, 7), with_rounds("dual", 1, 7));
+  EXPECT_EQ(equal.counts, false);
+  const auto other = compared(with_rounds("plain", 2, 7), with_rounds("dual", 1, 8));
+  EXPECT_EQ(other.speed_up_basis, SpeedUpBasis::runs);
+  EXPECT_GT(other.speed_up_interval->low, 1.5) << "Welch's would claim it";
+  EXPECT_EQ(other.counts, std::nullopt);
+  EXPECT_EQ(other.flags, (Flags{"drift", "other_runs"}));
+  const auto steps = compared(policy_of("plain", 30, 1), policy_of("dual", 20, 1));
+  EXPECT_EQ(steps.speed_up_basis, SpeedUpBasis::steps);
+  EXPECT_EQ(steps.counts, std::nullopt);
+  EXPECT_EQ(steps.flags, (Flags{"drift", "one_round"}));
+  auto taken = policy_of("dual", 20, 1);
+  taken.measured_in_point = 3;
+  EXPECT_EQ(compared(policy_of("plain", 30, 1), taken).speed_up_basis, SpeedUpBasis::runs);
+}
+
 TEST(SweepBaseline, MustHaveRunInSomePoint) {
   auto result = sample();
   EXPECT_EQ(testing::input_error_of([&] { set_baseline(result, "duel"); }),

@@ -98,6 +98,23 @@ TEST_F(SweepPoint, ACompletePointGivesARowForEachPolicy) {
   EXPECT_TRUE(dual.hand_off_p50_ns.has_value());
 }
 
+TEST_F(SweepPoint, NotesAndFlagsAreThoseOfItsPolicies) {
+  write([](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.decision = {.ubatched = 0,
+                       .reason = static_cast<std::int64_t>(VetoReason::below_threshold)};
+    }
+  });
+  const auto point = read();
+  EXPECT_NE(std::find(point.notes.begin(),
+                      point.notes.end(),
+                      "dual_batch: vetoed in 3 of 3 steps: below_threshold x 3"),
+            point.notes.end());
+  const auto& flags = point.policies[1].flags;
+  EXPECT_NE(std::find(flags.begin(), flags.end(), "timed_vs_profiled"), flags.end())
+      << "steps of 1 us, and profiled ones of 100";
+}
+
 TEST_F(SweepPoint, WithoutVerificationTheFirstPolicyIsTheBaseline) {
   experiment_.verify = {};
   write();
@@ -168,6 +185,40 @@ TEST_F(SweepPoint, StepsThatAreMissingMakeItIncomplete) {
   });
   EXPECT_EQ(read().status, SweepPointStatus::incomplete);
   EXPECT_EQ(read().problem, "policy dual_batch: 2 of 3 timed steps");
+}
+
+/// Two of three iterations, as the file itself says.
+TEST_F(SweepPoint, WhatEndedEarlyIsCompleteWhereItMay) {
+  const auto end_early = [](SyntheticRun& run) {
+    run.iterations_run = 2;
+    for (SyntheticRank& rank : run.ranks) {
+      rank.step_ns = {500, 1000, -1};
+      rank.timed_hashes.resize(2);
+    }
+  };
+  const auto set_precision = [&](double precision) {
+    experiment_.execution.precision = precision;
+    for (PolicyConfig& policy : experiment_.policies) {
+      policy.execution = experiment_.execution;
+    }
+    fs::remove_all(folder_.path() / "sequential");
+    fs::remove_all(folder_.path() / "dual_batch");
+  };
+  set_precision(0.5);
+  write(end_early);
+  EXPECT_EQ(read().status, SweepPointStatus::complete) << read().problem;
+  EXPECT_EQ(read().policies[1].step_ns->count, 2);
+  set_precision(0);
+  write(end_early);
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete) << "nothing let it end";
+  EXPECT_EQ(read().problem, "policy dual_batch: 2 of 3 timed steps");
+  set_precision(0.5);
+  write([](SyntheticRun& run) {
+    for (SyntheticRank& rank : run.ranks) {
+      rank.step_ns[2] = -1;
+    }
+  });
+  EXPECT_EQ(read().status, SweepPointStatus::incomplete) << "the file does not say that it ended";
 }
 
 /// Whatever the file system says is the point's problem, not the sweep's end.
@@ -259,6 +310,29 @@ TEST(SweepReport, TheTableHasARowForEachPolicyAndForWhatIsPending) {
       "    1    8      true       -  -              -         -             -       -  pending\n");
 }
 
+TEST(SweepReport, CountsItsComparisons) {
+  SweepResult result = sample("none");
+  EXPECT_EQ(to_text(result).find("comparisons"), std::string::npos);
+  result.points[0].policies[1].counts = true;
+  result.points.push_back(result.points[0]);
+  EXPECT_NE(to_text(result).find("\n2 comparisons, each right in 95 of 100 runs"),
+            std::string::npos);
+  EXPECT_NE(to_csv(result).find(",1.25,1.125,1.5,true,0.25,"), std::string::npos) << to_csv(result);
+}
+
+TEST(SweepReport, FlagsStandBelowTheTableByPoint) {
+  SweepResult result = sample("none");
+  result.points.push_back(result.points[0]);
+  result.points[0].policies[0].flags = {"drift"};
+  result.points[2].policies[0].flags = {"drift", "not_quiet"};
+  result.points[2].policies[1].flags = {"drift"};
+  EXPECT_TRUE(to_text(result).ends_with(
+      "\nTo be taken with care (dovetail compare of the point's folder says more):\n"
+      "  drift: point 0 (p), point 2 (p, q)\n"
+      "  not_quiet: point 2 (p)\n"))
+      << to_text(result);
+}
+
 TEST(SweepReport, LinksAreNamedAboveOrInAColumn) {
   SweepResult result = sample("emulated: 1 us, 1 GB/s");
   const std::string differing = to_text(result);
@@ -285,7 +359,7 @@ TEST(SweepReport, CsvQuotesWhatNeedsIt) {
     commas_of_last += lines == 3 && c == ',' ? 1 : 0;
   }
   EXPECT_EQ(lines, 4U);
-  EXPECT_EQ(commas_of_last, 5U - 1 + 22) << "as many cells as the header";
+  EXPECT_EQ(commas_of_last, 5U - 1 + 23) << "as many cells as the header";
 }
 
 TEST(SweepReport, JsonReadsBack) {
@@ -295,6 +369,10 @@ TEST(SweepReport, JsonReadsBack) {
   result.points[0].policies[1].one_token_each = true;
   result.points[0].policies[0].step_ns.reset();
   result.points[1].problem = "a \"reason\"";
+  result.points[0].policies[1].speed_up_basis = SpeedUpBasis::runs;
+  result.points[0].policies[1].counts = false;
+  result.points[0].notes = {"p: a note", "another"};
+  result.points[0].policies[0].flags = {"drift", "control"};
   write_json(folder.path() / kSweepFileName, to_json(result));
   const SweepResult again = read_sweep_result(folder.path());
   EXPECT_EQ(to_json(again), to_json(result));
@@ -302,7 +380,18 @@ TEST(SweepReport, JsonReadsBack) {
   EXPECT_EQ(to_csv(again), to_csv(result));
   EXPECT_EQ(to_json(result).at("points").at(0).at("values").at("a.b"), 4);
   EXPECT_EQ(to_json(result).at("points").at(1).at("values").at("c"), true);
-  const SweepPolicy timed = read_sweep_result(folder.path()).points[0].policies[1];
+  EXPECT_EQ(to_json(again).at("points").at(0).at("notes"),
+            (std::vector<std::string>{"p: a note", "another"}));
+  EXPECT_EQ(again.points[0].policies[0].flags, (std::vector<std::string>{"drift", "control"}));
+  EXPECT_EQ(again.points[0].policies[1].speed_up_basis, SpeedUpBasis::runs);
+  EXPECT_EQ(again.points[0].policies[1].counts, false);
+  EXPECT_EQ(again.points[0].policies[0].counts, std::nullopt);
+  auto earlier = to_json(result);
+  earlier.at("points").at(0).erase("notes");
+  earlier.at("points").at(0).at("policies").at(0).erase("flags");
+  write_json(folder.path() / kSweepFileName, earlier);
+  EXPECT_TRUE(read_sweep_result(folder.path()).points[0].notes.empty()) << "of an earlier version";
+  const SweepPolicy timed = again.points[0].policies[1];
   EXPECT_EQ(timed.rounds_began_ns, 1'795'933'595'550'325'193);
   ASSERT_EQ(timed.round_ns.size(), 3U);
   EXPECT_EQ(timed.round_ns[2], 1.6e6);

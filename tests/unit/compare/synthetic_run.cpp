@@ -91,6 +91,9 @@ RankFileSpec spec_of(const SyntheticRun& run, std::size_t index) {
   if (!rank.link.empty()) {
     spec.attributes.push_back({attribute::kLink, rank.link});
   }
+  if (!rank.execution.empty()) {
+    spec.attributes.push_back({attribute::kResolvedExecution, rank.execution});
+  }
   if (!rank.routing.empty()) {
     spec.attributes.push_back({attribute::kRouting, rank.routing});
   }

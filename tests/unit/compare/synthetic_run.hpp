@@ -55,8 +55,9 @@ struct SyntheticRank {
   std::string inputs_digest = "inputs";
   std::string dtype = "float32";
   std::string device = "cpu";
-  std::string link;     ///< empty: the file says nothing of a link
-  std::string routing;  ///< who chose the experts; empty: the file says nothing of it
+  std::string link;       ///< empty: the file says nothing of a link
+  std::string execution;  ///< what `execution` has become, as JSON; empty: the file does not say
+  std::string routing;    ///< who chose the experts; empty: the file says nothing of it
   RunStatus status = RunStatus::complete;
   std::string failure;
   bool is_missing = false;

@@ -42,24 +42,6 @@ TEST(Rounds, OfARunAreAsItsKeysSay) {
   EXPECT_EQ(count(), 8);
 }
 
-TEST(Rounds, LooksComeAfterEachTenthMore) {
-  EXPECT_EQ(looks(30, 1, 20), (std::vector{20, 22, 24, 26, 28, 30}));
-  EXPECT_EQ(looks(12, 1, 20), (std::vector{12}));
-  EXPECT_EQ(looks(20, 1, 20), (std::vector{20}));
-  EXPECT_EQ(looks(31, 3, 20), (std::vector{22, 25, 28, 31})) << "one is left over, then turns of 3";
-  EXPECT_LT(looks(100'000, 1, 20).size(), 100U);
-  for (int iterations = 1; iterations < 60; ++iterations) {
-    for (int variants = 1; variants <= std::min(iterations, 7); ++variants) {
-      const auto ends = looks(iterations, variants, 20);
-      EXPECT_EQ(ends.back(), iterations);
-      for (std::size_t i = 1; i < ends.size(); ++i) {
-        EXPECT_GT(ends[i], ends[i - 1]);
-        EXPECT_EQ((ends[i] - ends[i - 1]) % variants, 0) << iterations << " of " << variants;
-      }
-    }
-  }
-}
-
 TEST(Rounds, EndsCoverAllIterationsInWholeTurnsOfTheVariants) {
   EXPECT_EQ(round_ends(10, 1, 5), (std::vector{2, 4, 6, 8, 10}));
   EXPECT_EQ(round_ends(10, 1, 3), (std::vector{3, 6, 10}));

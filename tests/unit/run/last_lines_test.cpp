@@ -69,6 +69,7 @@ PolicyOutcome with_speed_up(PolicyOutcome outcome, double value, double low, dou
   outcome.summary["speed_up"] = value;
   outcome.summary["speed_up_interval"] = {low, high};
   outcome.summary["speed_up_counts"] = low > 1 || high < 1;
+  outcome.summary["speed_up_basis"] = "rounds";
   return outcome;
 }
 
@@ -79,6 +80,18 @@ TEST(LastLines, SpeedUpsOfRoundsSayHowSureTheyAre) {
                              "verified\n"));
   EXPECT_TRUE(lines_of(kVerified, {with_speed_up(policy, 1.01, 0.98, 1.04)})
                   .ends_with("speed_up 1.01 (0.98 to 1.04, no difference) verdict verified\n"));
+}
+
+TEST(LastLines, WhatClaimsNothingSaysWhatItIsOver) {
+  auto policy = with_speed_up(judged("control", Verdict::verified), 2, 1.9, 2.1);
+  policy.summary["speed_up_counts"] = nullptr;
+  for (const auto& [basis, words] :
+       {std::pair("steps", "of one round"), {"runs", "of another run"}}) {
+    policy.summary["speed_up_basis"] = basis;
+    EXPECT_EQ(lines_of(kVerified, {policy}),
+              "results out\npolicy control step_ms 1.500 speed_up 2.00 (1.90 to 2.10, " +
+                  std::string(words) + ") verdict verified\n");
+  }
 }
 
 TEST(LastLines, AControlThatDiffersSaysThatTheRunWasNotQuiet) {
