@@ -157,24 +157,91 @@ class Reports(unittest.TestCase):
                 self.assertIn(words, found, name)
         self.assertNotRegex(self.warnings(self.page(self.run_folder)), "mismatch|failed|not verified|injected|was not found")
 
-    def test_a_run_that_was_not_quiet_says_so(self):
-        words = "Not quiet: in dual_batch split tax is far below zero"
+    def noting(self, change):
+        """A dovetail that says what the built one says, but for the JSON of a comparison: that is `told`, which a line of Python changes."""
         fake = self.folder / "dovetail"
-        fake.write_text(f'#!/bin/sh\n"{BIN}" "$@"\ncode=$?\ncase "$*" in *json*) ;; *) echo "{words}" ;; esac\nexit $code\n')
+        fake.write_text(f"#!{sys.executable}\nimport json, subprocess, sys\nprocess = subprocess.run(['{BIN}', *sys.argv[1:]], stdout=subprocess.PIPE, text=True)\n"
+                        f"told = json.loads(process.stdout)\n{change}\nprint(json.dumps(told))\nsys.exit(process.returncode)\n")
         fake.chmod(0o755)
-        self.assertIn(words, self.warnings(self.page(self.run_folder, DOVETAIL_BIN=str(fake))))
+        return str(fake)
+
+    def test_what_compare_notes_of_a_run_is_on_the_page(self):
+        untimed = make_run(self.folder, "untimed")
+        for folder in (untimed, self.run_folder):
+            notes = json.loads(execute([BIN, "compare", str(folder), "--format", "json"]).out)["notes"]
+            found = self.warnings(self.page(folder))
+            for note in notes:
+                self.assertIn(" ".join(note.split()), found)
+        self.assertIn("no op was timed", self.warnings(self.page(untimed)), "what a run without times of ops is always told")
+        planted = ["a <b>sentence</b> that no version says", "and another one"]
+        found = self.warnings(self.page(self.run_folder, DOVETAIL_BIN=self.noting(f"told['notes'] = {planted}")))
+        for note in planted:
+            self.assertEqual(found.count(note), 1, note)
+
+    def test_what_compare_notes_of_points_is_on_the_page(self):
+        change = "\n".join(f"told['points'][{point}]['notes'] = {notes}" for point, notes in enumerate((["one"], ["two <i>", "one"], [], ["one"])))
+        page = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change))
+        self.assertIn("points 0, 1, 3: one point 1: two <i>", self.warnings(page))
+        none = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting("for point in told['points']: point['notes'] = []"))
+        self.assertNotIn("notes of points", none.text)
+
+    def test_a_dovetail_that_tells_no_notes_is_refused(self):
+        for folder, change in ((self.run_folder, "del told['notes']"), (self.sweep_folder, "del told['points'][1]['notes']")):
+            outcome = report(folder, "--overwrite", DOVETAIL_BIN=self.noting(change))
+            self.assertEqual(outcome.code, 2, str(outcome))
+            self.assertRegex(outcome.err, "^report: .*dovetail compare tells no notes: .* build it anew\n$")
+
+    def test_the_drift_of_each_policy_is_stated(self):
+        for row in self.page(self.run_folder).records("times"):
+            drift = json.loads((self.run_folder / row["policy"] / "summary.json").read_text())["drift"]["run"]
+            change, low, high = (f"{100 * share:+.1f}" for share in (drift["change"], *drift["interval"]))
+            self.assertEqual(row["drift over the run"], f"{change} % ({low} to {high} %)")
+        self.assertEqual(len(self.page(self.sweep_folder).records("times")), 8)
+        self.assertTrue(all(row["drift over the run"].endswith(" %)") for row in self.page(self.sweep_folder).records("times")))
+
+    def changed(self, name, change, policy="dual_batch"):
+        """A copy of the run in which the summary of a policy is another."""
+        folder = self.folder / name
+        shutil.copytree(self.run_folder, folder)
+        path = folder / policy / "summary.json"
+        summary = json.loads(path.read_text())
+        change(summary)
+        path.write_text(json.dumps(summary))
+        return folder
 
     def test_keys_that_later_versions_add_or_older_ones_lack(self):
-        folder = self.folder / "later"
-        shutil.copytree(self.run_folder, folder)
-        path = folder / "dual_batch" / "summary.json"
-        summary = json.loads(path.read_text())
-        summary.update(step_ns_interval=[1e6, 2.5e6], rounds_ns={"began_ns": 1, "p50": [1.0, None]}, new={"key": [1, {"a": 2}]})
-        summary["metrics"]["terms_ns"]["new_term"] = 1e5
-        del summary["speed_up_interval"], summary["iterations"]
-        path.write_text(json.dumps(summary))
-        row = self.page(folder).records("times")[1]
-        self.assertEqual((row["95 % [ms]"], row["95 %"]), ("1.000 to 2.500", "-"))
+        def change(summary):
+            summary.update(step_ns_interval=[1e6, 2.5e6], rounds_ns={"began_ns": 1, "p50": [1.0, None]}, new={"key": [1, {"a": 2}]})
+            summary["metrics"]["terms_ns"]["new_term"] = 1e5
+            del summary["speed_up_interval"], summary["iterations"], summary["drift"], summary["before_ns"]
+
+        row = self.page(self.changed("later", change)).records("times")[1]
+        self.assertEqual((row["95 % [ms]"], row["95 %"], row["drift over the run"]), ("1.000 to 2.500", "-", "-"))
+
+    def test_a_speed_up_says_how_it_was_computed(self):
+        rounds, medians = "The geometric mean over rounds", "The p50 of the baseline over the own p50"
+        page = self.page(self.run_folder)
+        self.assertIn(rounds, page.text)
+        self.assertNotIn(medians, page.text)
+        single = self.page(make_run(self.folder, "single", "--set", "execution.rounds=1"))
+        self.assertIn(medians, single.text)
+        self.assertNotIn(rounds, single.text)
+
+    def test_an_interval_is_of_this_run(self):
+        for folder, words in ((self.run_folder, "the intervals of this run"), (self.sweep_folder, "the intervals of the run of each point")):
+            self.assertIn(words, self.page(folder).text)
+
+    def test_a_narrow_interval_has_decimals_that_tell_its_ends(self):
+        for name, interval, shown in (("narrow", [1.0011, 1.0031], ("1.002", "1.001 to 1.003")), ("wide", [0.99, 1.02], ("1.00", "0.99 to 1.02"))):
+            folder = self.changed(name, lambda summary: summary.update(speed_up=1.002, speed_up_interval=interval))
+            row = self.page(folder).records("times")[1]
+            self.assertEqual((row["speed-up"], row["95 %"]), shown)
+
+    def test_what_comes_before_the_step_is_on_the_page(self):
+        summary = json.loads((self.run_folder / "dual_batch" / "summary.json").read_text())
+        before, p50 = summary["before_ns"], summary["step_ns"]["p50"]
+        expected = [p50, before["agreement"], before["preparation"], p50 + before["agreement"] + before["preparation"], summary["metrics"]["ideal_ns"]]
+        self.assertIn(["dual_batch", *(f"{time / 1e6:.3f}" for time in expected)], self.page(self.run_folder).tables["whole"])
 
     def test_a_file_is_replaced_on_request_only(self):
         out = self.folder / "one.html"
