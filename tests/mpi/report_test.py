@@ -301,6 +301,7 @@ class Reports(unittest.TestCase):
             recorded, offset = file["timing/ops"][0], int(file["timing"].attrs["clock_offset_ns"])
             self.assertEqual(list(one.start_ns), [start + offset for start, _ in recorded])
             self.assertEqual(list(one.end_ns), [end + offset for _, end in recorded])
+            self.assertEqual(list(mine["round"]), list(file["timing/round"][:]))
         slowest = steps[steps.policy == "dual_batch"].groupby(["iteration", "step"]).step_ns.max()
         self.assertEqual(slowest.median(), summary["step_ns"]["p50"])
         traffic = results.traffic()
@@ -313,6 +314,50 @@ class Reports(unittest.TestCase):
         self.assertEqual(list(swept.point), [0, 0, 1, 1, 2, 2, 3, 3])
         with self.assertRaisesRegex(dovetail_results.InputError, "no such folder"):
             dovetail_results.load(self.folder / "none")
+
+
+    def test_rounds_and_intervals_are_told_apart_by_name(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import dovetail_results
+
+        def change(summary):
+            summary.update(rounds_ns={"began_ns": 7, "p50": [5.0, 3.0]}, speed_up_interval=None, step_ns_interval=[1.0, 2.0])
+
+        results = dovetail_results.load(self.changed("two_rounds", change))
+        policy = results.policies().set_index("policy").loc["dual_batch"]
+        self.assertEqual((policy["step_ns_interval.low"], policy["step_ns_interval.high"], policy["rounds_ns.began_ns"]), (1, 2, 7))
+        self.assertTrue(policy[["speed_up_interval.low", "speed_up_interval.high"]].isna().all())
+        self.assertIn("drift.run.interval.low", policy.index)
+        self.assertIn("metrics.waiting_bounds_ns.high", policy.index)
+        self.assertEqual([name for name in policy.index if name.startswith("rounds_ns.p50")], [])
+        rounds = results.rounds()
+        self.assertEqual(rounds[rounds.policy == "dual_batch"][["began_ns", "round", "p50_ns"]].values.tolist(), [[7, 0, 5], [7, 1, 3]])
+
+    def test_steps_have_rounds_and_kinds(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import dovetail_results
+        folder = make_run(self.folder, "kinds", "--set", "workload.steps=2", "--set", "policies.dual_batch.thresholds.prefill=13",
+                          "--set", "workload.rank_scale=[1, 0.5]", "--set", "execution.iterations=6")
+        results = dovetail_results.load(folder)
+        steps, rounds = results.steps(), results.rounds()
+        summaries = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/summary.json")}
+        self.assertTrue(any(kind["decision"].startswith("vetoed: ") for kind in summaries["dual_batch"]["each_step"]))
+        for name, summary in summaries.items():
+            slowest = steps[steps.policy == name].groupby(["round", "iteration", "step", "decision", "schedule"]).step_ns.max()
+            kinds = slowest.groupby(["step", "decision", "schedule"]).median()
+            self.assertEqual({tuple(key): time for key, time in kinds.items()},
+                             {(kind["steps"][0], kind["decision"], kind["schedule"]): kind["step_ns"]["p50"] for kind in summary["each_step"]})
+            medians = slowest.groupby(["round", "iteration"]).mean().groupby("round").median()
+            self.assertEqual(list(medians), list(rounds[rounds.policy == name].p50_ns))
+        self.assertEqual(rounds.began_ns.nunique(), 1)
+
+    def test_the_words_of_decisions_are_those_of_the_program(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import result_files
+        header = (TOP / "framework" / "base" / "types.hpp").read_text()
+        for name, words in (("VetoReason", result_files.VETOES), ("GraphMode", result_files.GRAPHS)):
+            table = re.search(rf"EnumNames<{name}> {{.*?}};", header, re.DOTALL)[0]
+            self.assertEqual(tuple(re.findall(r'"(\w+)"', table)), words)
 
 
 class ReportPackages(unittest.TestCase):
