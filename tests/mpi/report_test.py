@@ -22,6 +22,7 @@ from sweep_test import BASE
 REPORT = TOP / "launch" / "report.py"
 MISSING = [name for name in ("matplotlib", "pandas", "jinja2") if importlib.util.find_spec(name) is None]
 FIGURES = ["step_time", "speed_up", "terms", "hidden_share", "traffic", "experts", "timeline"]
+WRITE = "to write it: DOVETAIL_UPDATE_README=1 ctest -R docs.README, then tests/browser/draw_report.py"
 VOID = {"meta", "link", "br"}
 
 
@@ -265,8 +266,11 @@ class Reports(unittest.TestCase):
 
     def test_the_example_is_as_report_writes_it(self):
         example = Page((TOP / "experiments" / "pictures" / "slow_link.html").read_text())
-        self.assertEqual(self.structure(example), self.structure(self.page(self.run_folder)), "to write it: tests/browser/draw_report.py")
+        self.assertEqual(self.structure(example), self.structure(self.page(self.run_folder)), WRITE)
         self.assertNotRegex(example.text, r"(?<![\w.])/(?:work|home|tmp|root)/", "a folder of the machine that made it")
+        readme = (TOP / "README.md").read_text()
+        for row in example.records("times"):
+            self.assertIn(f"policy {row['policy']} step_ms {row['p50 [ms]']} ", readme, "the page is of another run than README's text; " + WRITE)
         example.tables["times"][0].pop()
         self.assertNotEqual(self.structure(example), self.structure(self.page(self.run_folder)))
 
