@@ -47,11 +47,11 @@ def speed_up_form(interval):
 
 
 def drift_text(drift):
-    """How much longer the last iteration took than the first one, with the interval of that; nothing where a run is too short to tell."""
+    """How many per cent longer the last iteration took than the first one, with the interval of that; nothing where a run is too short to tell."""
     if not drift:
         return None
     change, low, high = (f"{100 * share:+.1f}" for share in (drift["change"], *drift["interval"]))
-    return f"{change} % ({low} to {high} %)"
+    return f"{change} ({low} to {high})"
 
 
 KINDS = {"rounds": "The geometric mean over rounds of the time of the baseline over the own time in the round.",

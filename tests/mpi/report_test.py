@@ -196,9 +196,9 @@ class Reports(unittest.TestCase):
         for row in self.page(self.run_folder).records("times"):
             drift = json.loads((self.run_folder / row["policy"] / "summary.json").read_text())["drift"]["run"]
             change, low, high = (f"{100 * share:+.1f}" for share in (drift["change"], *drift["interval"]))
-            self.assertEqual(row["drift over the run"], f"{change} % ({low} to {high} %)")
+            self.assertEqual(row["drift [%]"], f"{change} ({low} to {high})")
         self.assertEqual(len(self.page(self.sweep_folder).records("times")), 8)
-        self.assertTrue(all(row["drift over the run"].endswith(" %)") for row in self.page(self.sweep_folder).records("times")))
+        self.assertTrue(all(row["drift [%]"].endswith(")") for row in self.page(self.sweep_folder).records("times")))
 
     def changed(self, name, change, policy="dual_batch"):
         """A copy of the run in which the summary of a policy is another."""
@@ -217,7 +217,7 @@ class Reports(unittest.TestCase):
             del summary["speed_up_interval"], summary["iterations"], summary["drift"], summary["before_ns"]
 
         row = self.page(self.changed("later", change)).records("times")[1]
-        self.assertEqual((row["95 % [ms]"], row["95 %"], row["drift over the run"]), ("1.000 to 2.500", "-", "-"))
+        self.assertEqual((row["95 % [ms]"], row["95 %"], row["drift [%]"]), ("1.000 to 2.500", "-", "-"))
 
     def test_a_speed_up_says_how_it_was_computed(self):
         rounds, medians = "The geometric mean over rounds", "The p50 of the baseline over the own p50"
