@@ -59,6 +59,17 @@ def notes_of_points(compared):
     return [(counted_points(points), note) for note, points in found.items()]
 
 
+def flags_of_points(compared):
+    """Which policies of which points compare flags, a line for each flag: what the notes of points say in full."""
+    found = {}
+    for point in compared.get("points", []):
+        for policy in point["policies"]:
+            for flag in policy.get("flags", []):
+                found.setdefault(flag, {}).setdefault(policy["policy"], []).append(point["point"])
+    return [f"{flag.replace('_', ' ')}: " + "; ".join(f"{policy} at {counted_points(points)}" for policy, points in policies.items())
+            for flag, policies in found.items()]
+
+
 def counted_points(points):
     return ("point " if len(points) == 1 else "points ") + ", ".join(map(str, points))
 
@@ -83,7 +94,7 @@ def warnings_of(folder, series, compared):
     if compared is None:
         found.append(("remark", "dovetail was not found (DOVETAIL_BIN names it), so nothing says whether the machine was quiet, or what lacks results."))
     else:
-        found += [("remark", note) for note in compared.get("notes", [])]
+        found += [("remark", note) for note in compared.get("notes", []) + flags_of_points(compared)]
     unique, told = [], set()
     for kind, text in found:
         key = text.removeprefix("note: ")

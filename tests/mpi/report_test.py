@@ -183,8 +183,21 @@ class Reports(unittest.TestCase):
         change = "\n".join(f"told['points'][{point}]['notes'] = {notes}" for point, notes in enumerate((["one"], ["two <i>", "one"], [], ["one"])))
         page = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change))
         self.assertIn("points 0, 1, 3: one point 1: two <i>", self.warnings(page))
-        none = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting("for point in told['points']: point['notes'] = []"))
-        self.assertNotIn("notes of points", none.text)
+        change = "for point in told['points']:\n  point['notes'] = []\n  for policy in point['policies']: policy['flags'] = []\n"
+        none = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change))
+        self.assertNotIn("warnings", none.ids)
+        flags = "\n".join(f"told['points'][{point}]['policies'][{policy}]['flags'] = {flags}"
+                          for point, policy, flags in ((0, 1, ["drift"]), (2, 1, ["drift", "not_quiet"]), (3, 0, ["drift"])))
+        found = self.warnings(self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change + flags)))
+        self.assertIn("drift: dual_batch at points 0, 2; sequential at point 3 not quiet: dual_batch at point 2", found)
+
+    def test_a_sweep_tells_its_own_notes(self):
+        told = json.loads(execute([BIN, "compare", str(self.sweep_folder), "--format", "json"]).out)
+        found = self.warnings(self.page(self.sweep_folder))
+        self.assertTrue(any(point["notes"] for point in told["points"]), "of two ranks the errors of their clocks are always said")
+        for point in told["points"]:
+            for note in point["notes"]:
+                self.assertIn(" ".join(note.split()), found)
 
     def test_a_dovetail_that_tells_no_notes_is_refused(self):
         for folder, change in ((self.run_folder, "del told['notes']"), (self.sweep_folder, "del told['points'][1]['notes']")):
