@@ -138,6 +138,13 @@ class Runs(Tree):
         self.expect_of("```sh\ndovetail say 5 apples\n```\n```output\nsaid 7 pears\n```\n", "what is shown is not what is printed")
         self.expect_of("```sh\ndovetail say a\n```\n```output from=b\nb\n```\n", "no line with 'b'")
 
+    def test_what_follows_from_numbers_may_be_another(self):
+        shown = "```sh\ndovetail say '1.50 (0.90 to 2.50, no difference) verified'\n```\n```output\nsaid 1.50 (1.40 to 1.60) %s\n```\n"
+        self.write({}, shown % "verified")
+        self.expect(self.run_readme())
+        self.write({}, shown % "mismatch")
+        self.expect(self.run_readme(), "what is shown is not what is printed")
+
     def test_yaml_that_is_refused(self):
         good = "```yaml key=policies in=experiments/a.yaml\n- good\n```\n```yaml key=k each in=experiments/a.yaml\nk: 1  # one\nk: 2\n```\n"
         self.expect_of(good + "```yaml key=k each in=experiments/a.yaml\nk: 1\nk: bad\n```\n", "exit code 2")

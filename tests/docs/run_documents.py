@@ -127,9 +127,9 @@ def shown_part(printed, options):
 
 
 def masked(lines):
-    """Without what differs from run to run: numbers, the widths of columns that follow from them, and the order of lines (policies that
-    start in one second are listed by name)."""
-    text = "\n".join(lines)
+    """Without what differs from run to run: numbers, the widths of columns and `no difference`, which follow from them, and the order of lines
+    (policies that start in one second are listed by name)."""
+    text = "\n".join(lines).replace(", no difference)", ")")
     text = re.sub(r"\b[0-9a-f]{7,}\b|[-+]?\d+(?:[.:]\d+)*(?:e[-+]?\d+)?", "#", text)
     return sorted(re.sub(r"\s+", " ", re.sub(r"-{2,}", "--", line)).strip() for line in text.split("\n"))
 
