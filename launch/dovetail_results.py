@@ -4,20 +4,23 @@
     import dovetail_results
     results = dovetail_results.load("results/quickstart")
     print(results.policies()[["policy", "verdict", "step_ns.p50", "speed_up"]])
-    print(results.steps().groupby(["policy", "rank"]).step_ns.median() / 1e6)
+    print(results.steps().groupby(["policy", "rank", "step", "decision"]).step_ns.median() / 1e6)
 
 Columns have the names, and numbers the meanings, of summary.json and of the rank files (results/README.md): what `dovetail` has computed is read, not
 computed again. Frames of a sweep begin with the column `point` and one for each of its keys.
 """
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from result_files import JUDGED, InputError, experiment_text, rank_file, read_json, read_run, verify_baseline
+from result_files import (JUDGED, InputError, decisions_of_steps, experiment_text, rank_file, read_json, read_run, rounds_of_iterations,
+                          verify_baseline)
 
 LISTS = ("verification", "attributes", "traffic", "iterations")  # of summary.json; frames of their own, or no table
+PAIRS = re.compile(r"(?:^|[._])interval$|_bounds_ns$")  # names of what has two ends
 
 
 class Results:
@@ -38,7 +41,8 @@ class Results:
             self.entries += [(columns, baseline, policy) for policy in read_run(run)]
 
     def policies(self):
-        """A row for each policy: its verdict and the fields of summary.json that are no lists, by their dotted names."""
+        """A row for each policy: its verdict and the fields of summary.json that are no lists, by their dotted names. Of an interval or of bounds both ends:
+        NAME.low and NAME.high, NaN where there is none."""
         return self._frame(lambda policy, baseline: [{"policy": policy.name, "verdict": policy.verdict(baseline), **_flat(policy.summary)}])
 
     def verdicts(self):
@@ -53,13 +57,25 @@ class Results:
         return self._frame(rows)
 
     def steps(self):
-        """A row for each timed step that a rank has run: `step_ns`."""
+        """A row for each timed step that a rank has run: its round (-1 in files that tell none), how it was decided and which schedule ran, and `step_ns`.
+        Steps of one place in the iteration, `step`, and of one decision are of a kind; policies are compared within rounds."""
         def rows(policy, _):
             for rank, path in enumerate(policy.files):
                 with rank_file(path) as file:
-                    times = file["timing/step_ns"][:]
+                    times, rounds, kinds = file["timing/step_ns"][:], rounds_of_iterations(file), decisions_of_steps(file)
                 for iteration, step in np.argwhere(times >= 0):
-                    yield {"policy": policy.name, "rank": rank, "iteration": int(iteration), "step": int(step), "step_ns": int(times[iteration, step])}
+                    decision, schedule = kinds(iteration, step)
+                    yield {"policy": policy.name, "rank": rank, "round": int(rounds[iteration]), "iteration": int(iteration), "step": int(step),
+                           "decision": decision, "schedule": schedule, "step_ns": int(times[iteration, step])}
+        return self._frame(rows)
+
+    def rounds(self):
+        """A row for each round of a policy: its median step time `p50_ns`, of the slowest ranks and the mean of an iteration's steps, NaN where the round
+        has not run. Rounds of one number are of the same time, and to be compared, where `began_ns` is equal."""
+        def rows(policy, _):
+            rounds = policy.summary.get("rounds_ns") or {"p50": []}
+            return [{"policy": policy.name, "began_ns": rounds["began_ns"], "round": number, "p50_ns": np.nan if time is None else time}
+                    for number, time in enumerate(rounds["p50"])]
         return self._frame(rows)
 
     def ops(self):
@@ -97,7 +113,7 @@ def _cell(value):
 
 
 def _flat(summary, prefix=""):
-    """{dotted name: value} of what is no list of many; [low, high] of an interval becomes NAME.low and NAME.high."""
+    """{dotted name: value} of what is no list; of what has two ends NAME.low and NAME.high."""
     flat = {}
     for key, value in summary.items():
         name = prefix + key
@@ -105,9 +121,10 @@ def _flat(summary, prefix=""):
             continue
         if isinstance(value, dict):
             flat.update(_flat(value, name + "."))
-        elif isinstance(value, list) and len(value) == 2 and all(isinstance(end, (int, float)) for end in value):
-            flat.update({name + ".low": value[0], name + ".high": value[1]})
-        elif not isinstance(value, list) and not name.endswith("_interval"):  # without an interval there are no ends
+        elif PAIRS.search(name):
+            low, high = value or (np.nan, np.nan)
+            flat.update({name + ".low": low, name + ".high": high})
+        elif not isinstance(value, list):
             flat[name] = value
     traffic = summary.get("traffic") if not prefix else None
     return {**flat, **_flat(traffic, "traffic.")} if traffic else flat

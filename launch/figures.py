@@ -9,9 +9,10 @@ import matplotlib.pyplot as plt
 
 NO_LINK = "none"
 COLOURS = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#ccbb44", "#cc3311", "#777777"]  # of ubatches and of series
-TERMS = {"compute": "#4477aa", "split_tax": "#ccbb44", "sms_left_out": "#999933", "launch_gaps": "#88ccee", "contention": "#aa3377", "after_exchange": "#dd99bb",
+TERMS = {"compute": "#4477aa", "split_tax": "#ccbb44", "sms_left_out": "#887722", "launch_gaps": "#44aa99", "contention": "#aa3377", "after_exchange": "#dd99bb",
          "exposed_moving": "#ee7733", "exposed_waiting": "#cc3311",
-         "hand_off": "#228833", "launch": "#66ccee", "other_idle": "#777777", "recording": "#dddddd", "timed_vs_profiled": "#aaaaaa", "unexplained": "#bbbbbb"}
+         "hand_off": "#228833", "launch": "#88ccee", "other_idle": "#777777", "recording": "#dddddd", "timed_vs_profiled": "#aaaaaa", "unexplained": "#9966cc"}
+LEAST_SHOWN_MS = 0.0005  # what a table of `dovetail compare` does not print as 0.000
 SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "dovetail", "font.size": 9, "font.sans-serif": ["DejaVu Sans"]}
 
 
@@ -81,6 +82,12 @@ def draw_lines(axes, series, rows_of):
     return places
 
 
+def draw_interval(axes, place, low, high, colour):
+    """As it is printed: what it belongs to may lie outside, as a median may of the interval of a mean over rounds."""
+    if low < high:
+        axes.errorbar((low + high) / 2, place, xerr=(high - low) / 2, fmt="none", ecolor=colour, capsize=4)
+
+
 def draw_bars(series, look, rows_of, grown=0.0):
     """A bar with its range for each policy of a run. Returns (axes, policies), or nothing."""
     rows = {label: (policies[0], rows_of(policies[0])) for label, policies in series.valid().items()}
@@ -89,8 +96,8 @@ def draw_bars(series, look, rows_of, grown=0.0):
         return None
     figure, axes, places = bar_axes(list(rows), look, grown)
     for number, (place, (_, (low, middle, high))) in enumerate(zip(places, rows.values())):
-        spread = [[middle - low], [high - middle]] if low < high else None
-        axes.barh(place, middle, color=COLOURS[number % len(COLOURS)], xerr=spread, capsize=4, height=0.6, ecolor=plt.rcParams["text.color"])
+        axes.barh(place, middle, color=COLOURS[number % len(COLOURS)], height=0.6)
+        draw_interval(axes, place, low, high, plt.rcParams["text.color"])
     return figure, axes, [policy for policy, _ in rows.values()]
 
 
@@ -100,15 +107,15 @@ def step_time_row(policy):
     if times is None:
         return None
     low, high = policy.summary.get("step_ns_interval") or (times["p50"],) * 2
-    return min(low, times["p50"]) / 1e6, times["p50"] / 1e6, max(high, times["p50"]) / 1e6
+    return low / 1e6, times["p50"] / 1e6, high / 1e6
 
 
 def plot_step_time(series, look=Look()):
-    """Median step time, with its 95 % interval."""
+    """Median step time, with the 95 % interval of this run."""
     policies = [policy for policy in sum(series.valid().values(), []) if step_time_row(policy)]
     if not policies:
         return None
-    label = "step time [ms]: median, 95 % interval"
+    label = "step time [ms]: median, 95 % interval of this run"
     if series.is_sweep:
         figure, (axes,) = new_axes(look.width, 0.6 * look.width)
         places = draw_lines(axes, series, step_time_row)
@@ -128,15 +135,15 @@ def speed_up_row(policy):
     if summary.get("speed_up") is None:
         return None
     low, high = summary.get("speed_up_interval") or (summary["speed_up"],) * 2
-    return min(low, summary["speed_up"]), summary["speed_up"], max(high, summary["speed_up"])
+    return low, summary["speed_up"], high
 
 
 def plot_speed_up(series, look=Look()):
-    """Speed-up over the baseline, with its 95 % interval."""
+    """Speed-up over the baseline, with the 95 % interval of this run."""
     policies = [policy for policy in sum(series.valid().values(), []) if speed_up_row(policy)]
     if not policies:
         return None
-    label = "speed-up, 95 % interval"
+    label = "speed-up, 95 % interval of this run"
     if series.is_sweep:
         figure, (axes,) = new_axes(look.width, 0.6 * look.width)
         places = draw_lines(axes, series, speed_up_row)
@@ -150,7 +157,8 @@ def plot_speed_up(series, look=Look()):
             row = speed_up_row(line[0])
             if row:
                 low, middle, high = row
-                axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt="o", color=COLOURS[number % len(COLOURS)], capsize=4)
+                axes.plot(middle, place, "o", color=COLOURS[number % len(COLOURS)])
+                draw_interval(axes, place, low, high, COLOURS[number % len(COLOURS)])
         axes.axvline(1, color=plt.rcParams["text.color"], linewidth=1, linestyle="--")
         axes.set_xlabel(label)
     finish(axes, look, "speed-up", policies)
@@ -190,23 +198,34 @@ def terms_of(found):
     return [term for term in TERMS if term in found] + [term for term in found if term not in TERMS]
 
 
+def shown_terms(policies):
+    """The terms that a bar of one of the policies has."""
+    lengths = [policy.summary["metrics"]["terms_ns"] for policy in policies]
+    return [term for term in terms_of(lengths[0]) if any(abs(one.get(term) or 0) / 1e6 >= LEAST_SHOWN_MS for one in lengths)]
+
+
 def plot_terms(series, look=Look()):
-    """Where the step goes: the terms of `dovetail compare`, stacked; negative ones to the left of 0."""
+    """Where the step goes: the terms of `dovetail compare`, stacked, negative ones to the left of 0; marks at the p50 and at the ideal."""
     chosen = {label: policy for label, policy in last_of_each(series).items() if policy.summary["metrics"]}
     if not chosen:
         return None
     figure, axes, places = bar_axes(list(chosen), look, 0.9)
+    ink = plt.rcParams["text.color"]
+    terms = shown_terms(chosen.values())
+    marks = {"p50": {"marker": "d", "color": ink}, "ideal": {"marker": "v", "color": ink, "fillstyle": "none"}}
     for place, policy in zip(places, chosen.values()):
         ends = {True: 0.0, False: 0.0}
-        lengths = policy.summary["metrics"]["terms_ns"]
-        for term in terms_of(lengths):
-            length = (lengths[term] or 0) / 1e6  # null: not known
+        metrics = policy.summary["metrics"]
+        for term in terms:
+            length = (metrics["terms_ns"].get(term) or 0) / 1e6  # null: not known
             axes.barh(place, length, left=ends[length < 0], color=TERMS.get(term, "#999999"), height=0.6)
             ends[length < 0] += length
-    terms = terms_of(next(iter(chosen.values())).summary["metrics"]["terms_ns"])
+        for name, length in (("p50", metrics["measured_ns"]), ("ideal", metrics["ideal_ns"])):
+            axes.plot(length / 1e6, place - 0.38, linestyle="none", markersize=6, **marks[name])
     handles = [plt.Rectangle((0, 0), 1, 1, color=TERMS.get(term, "#999999")) for term in terms]
+    handles += [plt.Line2D([], [], linestyle="none", **look_of) for look_of in marks.values()]
     names = [term.replace("_", " ").replace("hand off", "hand-off") for term in terms]
-    axes.legend(handles, names, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, fontsize="small", frameon=False)
-    axes.axvline(0, color=plt.rcParams["text.color"], linewidth=1)
+    axes.legend(handles, names + list(marks), loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, fontsize="small", frameon=False)
+    axes.axvline(0, color=ink, linewidth=1)
     axes.set_xlabel("terms of the step time [ms]: they add up to the p50")
     return figure

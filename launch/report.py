@@ -22,12 +22,10 @@ need_modules("report", ("h5py", "jinja2", "matplotlib", "numpy", "pandas"))
 import jinja2
 
 from report_figures import page_figures
-from report_tables import break_even, kind_rows, machine_rows, policy_rows, verdict_rows
+from report_tables import break_even, kind_rows, machine_rows, policy_rows, speed_up_caption, verdict_rows, whole_rows
 from result_files import InputError, Series, check_run_arguments, experiment_text, read_json
 
 TOP = Path(__file__).resolve().parents[1]
-CLOCKS = re.compile(r"^By the errors of the ranks' clocks.*$", re.MULTILINE)
-REMARKS = re.compile(r"^(?:Not quiet|Not explained|Not read whole|note): .*$", re.MULTILINE)
 
 
 def find_dovetail():
@@ -41,27 +39,50 @@ def find_dovetail():
     return str(built) if os.access(built, os.X_OK) else shutil.which("dovetail")
 
 
-def ask_compare(dovetail, folder, *arguments):
-    """What `dovetail compare` prints; it also prints what it could read where not all could be."""
-    process = subprocess.run([dovetail, "compare", str(folder), *arguments], capture_output=True, text=True, timeout=300)
+def ask_compare(dovetail, folder):
+    """What `dovetail compare` says, as JSON; it also prints what it could read where not all could be."""
+    process = subprocess.run([dovetail, "compare", str(folder), "--format", "json"], capture_output=True, text=True, timeout=300)
     if process.returncode not in (0, 4) and not process.stdout:
         raise InputError(process.stderr.strip().splitlines()[-1] if process.stderr.strip() else f"{dovetail} compare {folder} failed")
-    return process.stdout
+    compared = json.loads(process.stdout)
+    if any("notes" not in one for one in compared.get("points", [compared])):
+        raise InputError(f"{dovetail} compare tells no notes: it is older than this report; build it anew")
+    return compared
 
 
-def compared_policies(dovetail, folder):
-    return json.loads(ask_compare(dovetail, folder, "--format", "json")).get("policies", [])
+def notes_of_points(compared):
+    """What compare notes of the points of a sweep: (points that it is said of, text), each text once."""
+    found = {}
+    for point in compared.get("points", []):
+        for note in dict.fromkeys(point["notes"]):
+            found.setdefault(note, []).append(point["point"])
+    return [(counted_points(points), note) for note, points in found.items()]
 
 
-def warnings_of(folder, series, dovetail):
-    """What a reader must know before any number, most grave first: (kind, text)."""
+def flags_of_points(compared):
+    """Which policies of which points compare flags, a line for each flag: what the notes of points say in full."""
+    found = {}
+    for point in compared.get("points", []):
+        for policy in point["policies"]:
+            for flag in policy.get("flags", []):
+                found.setdefault(flag, {}).setdefault(policy["policy"], []).append(point["point"])
+    return [f"{flag.replace('_', ' ')}: " + "; ".join(f"{policy} at {counted_points(points)}" for policy, points in policies.items())
+            for flag, policies in found.items()]
+
+
+def counted_points(points):
+    return ("point " if len(points) == 1 else "points ") + ", ".join(map(str, points))
+
+
+def warnings_of(folder, series, compared):
+    """What a reader must know before any number, most grave first: (kind, text). `compared`: what compare says, or nothing."""
     found = []
     for point in read_json(folder / "sweep.json")["points"] if series.is_sweep else []:
         if point["status"] != "complete":
             found.append((point["status"], f"point {point['point']}: {point['problem'] or point['status']}"))
-    if dovetail and not series.is_sweep:
-        found += [(policy["status"], f"{policy['name']}: {policy['problem'] or policy['status']}")
-                  for policy in compared_policies(dovetail, folder) if policy["status"] != "complete"]
+    for policy in (compared or {}).get("policies", []):
+        if policy["status"] != "complete":
+            found.append((policy["status"], f"{policy['name']}: {policy['problem'] or policy['status']}"))
     for row in verdict_rows(folder, series):
         if row["verdict"] == "not_verified":
             found.append(("not verified", f"{row['where']}: nothing compares its outputs (set verify.baseline)"))
@@ -70,10 +91,10 @@ def warnings_of(folder, series, dovetail):
     policies = [policy for line in series.lines.values() for policy in line]
     found += [("fault", f"a fault was injected ({fault}): the times are no measurement")
               for fault in sorted({policy.summary.get("fault") or "none" for policy in policies} - {"none"})]
-    if dovetail:
-        found += [("remark", line) for line in REMARKS.findall(ask_compare(dovetail, folder))]
-    else:
+    if compared is None:
         found.append(("remark", "dovetail was not found (DOVETAIL_BIN names it), so nothing says whether the machine was quiet, or what lacks results."))
+    else:
+        found += [("remark", note) for note in compared.get("notes", []) + flags_of_points(compared)]
     unique, told = [], set()
     for kind, text in found:
         key = text.removeprefix("note: ")
@@ -87,7 +108,8 @@ def render(folder, layers):
     dovetail = find_dovetail()
     series = Series(folder)
     policies = [policy for line in series.lines.values() for policy in line]
-    warnings = warnings_of(folder, series, dovetail)
+    compared = ask_compare(dovetail, folder) if dovetail else None
+    warnings = warnings_of(folder, series, compared)
     if not policies and not any(kind != "remark" for kind, _ in warnings):
         raise InputError(f"{folder}: no results (a run folder holds POLICY/summary.json, a sweep sweep.json)")
     text = experiment_text(folder)
@@ -95,11 +117,11 @@ def render(folder, layers):
     loader = jinja2.FileSystemLoader(Path(__file__).resolve().parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("report_page.html").render(
-        name=name[1] if name else folder.name, folder=folder.resolve().name, is_sweep=series.is_sweep, config=text, warnings=warnings,
+        name=name[1] if name else folder.name, folder=folder.resolve().name, is_sweep=series.is_sweep, config=text,
+        warnings=warnings, point_notes=notes_of_points(compared or {}), speed_up_caption=speed_up_caption(series), wholes=whole_rows(series),
         settings=sorted({policy.setting for policy in policies}), links=sorted({policy.link for policy in policies} - {"none"}),
         verdicts=verdict_rows(folder, series), rows=policy_rows(series), kinds=kind_rows(series), maps=break_even(folder) if series.is_sweep else [],
-        machine=machine_rows(policies), figures=page_figures(series, layers),
-        clocks=CLOCKS.findall(ask_compare(dovetail, folder)) if dovetail else [])
+        machine=machine_rows(policies), figures=page_figures(series, layers))
 
 
 def main():

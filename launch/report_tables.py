@@ -41,6 +41,48 @@ def milliseconds(value):
     return None if value is None else value / 1e6
 
 
+def speed_up_form(interval):
+    """Three decimals where two would not tell the ends of the interval from one another, or from 1."""
+    return "%.3f" if interval and interval[1] - interval[0] < 0.02 else "%.2f"
+
+
+def drift_text(drift):
+    """How many per cent longer the last iteration took than the first one, with the interval of that; nothing where a run is too short to tell."""
+    if not drift:
+        return None
+    change, low, high = (f"{100 * share:+.1f}" for share in (drift["change"], *drift["interval"]))
+    return f"{change} ({low} to {high})"
+
+
+KINDS = {"rounds": "The geometric mean over rounds of the time of the baseline over the own time in the round.",
+         "medians": "The p50 of the baseline over the own p50, where there are fewer than 3 rounds."}
+
+
+def speed_up_caption(series):
+    """How the speed-ups were computed: by the rounds that a policy has."""
+    kinds = []
+    for policy in sum(series.lines.values(), []):
+        if policy.summary.get("speed_up") is not None:
+            rounds = (policy.summary.get("rounds_ns") or {}).get("p50") or []
+            kinds.append("rounds" if sum(one is not None for one in rounds) >= 3 else "medians")
+    return " ".join(KINDS[kind] for kind in KINDS if kind in kinds)
+
+
+def whole_rows(series):
+    """Of each policy the step time, what comes before the step, and both; and the ideal. Nothing where that was not recorded."""
+    rows = []
+    for label, policies in series.lines.items():
+        for policy in policies:
+            summary = policy.summary
+            before, times = summary.get("before_ns") or {}, summary.get("step_ns")
+            if times and "agreement" in before:
+                rows.append({"policy": label, "x": f"{series.x_of(policy):g}" if series.is_sweep else "", "p50": times["p50"] / 1e6,
+                             **{key: before[key] / 1e6 for key in ("agreement", "preparation")},
+                             "whole": (times["p50"] + before["agreement"] + before["preparation"]) / 1e6,
+                             "ideal": milliseconds((summary.get("metrics") or {}).get("ideal_ns"))})
+    return rows
+
+
 def policy_rows(series):
     """Step times and speed-up of each policy; a policy without valid times has none."""
     rows = []
@@ -48,11 +90,13 @@ def policy_rows(series):
         for policy in policies:
             summary, times = policy.summary, policy.summary.get("step_ns") or {}
             metrics, traffic = summary.get("metrics") or {}, summary.get("traffic") or {}
+            drift = (summary.get("drift") or {}).get("run")
             wire = [traffic.get(f"{phase}_wire_bytes") for phase in ("dispatch", "combine")]
             rows.append({"policy": label, "x": f"{series.x_of(policy):g}" if series.is_sweep else "", "ubatches": summary.get("ubatches"),
                          "iterations": times.get("count"), **{key: milliseconds(times.get(key)) for key in ("p50", "p95")},
                          "interval": [end / 1e6 for end in summary.get("step_ns_interval") or []],
                          "speed_up": summary.get("speed_up"), "speed_up_interval": summary.get("speed_up_interval"),
+                         "form": speed_up_form(summary.get("speed_up_interval")), "drift": drift_text(drift), "drifts": bool(drift and drift["matters"]),
                          "hidden": metrics.get("hidden_share"), "imbalance": traffic.get("imbalance_ranks"),
                          "wire": sum(wire) / 2**20 if None not in wire else None})
     return rows
@@ -100,7 +144,7 @@ def break_even(folder):
                 continue
             summary = policy.summary
             cell = {"speed_up": summary.get("speed_up"), "judged": judged(summary.get("speed_up"), summary.get("speed_up_interval")),
-                    "interval": summary.get("speed_up_interval")}
+                    "interval": summary.get("speed_up_interval"), "form": speed_up_form(summary.get("speed_up_interval"))}
             tables.setdefault(policy.name, {}).setdefault(tuple(values[:-1]), {})[values[-1]] = cell
     across = list(dict.fromkeys(text_of_value(point["values"][keys[-1]]) for point in sweep["points"]))
     return [{"policy": name, "across": keys[-1], "down": ", ".join(keys[:-1]), "columns": across,

@@ -8,6 +8,8 @@ import h5py
 import numpy as np
 
 JUDGED = ("complete", "mismatch")  # points of a sweep that have results
+VETOES = ("none", "below_threshold", "rank_veto", "no_work", "table_prefers_plain", "table_has_no_point")  # by their numbers in /timing/decision
+GRAPHS = ("none", "piecewise", "full")
 
 
 class InputError(Exception):
@@ -51,6 +53,26 @@ def read_json(path):
 def rank_file(path):
     with reading(path), h5py.File(path) as file:
         yield file
+
+
+def rounds_of_iterations(file):
+    """The round of each timed iteration of a rank file; -1 where the file is of before rounds."""
+    return file["timing/round"][:] if "timing/round" in file else np.full(len(file["timing/step_ns"]), -1)
+
+
+def decisions_of_steps(file):
+    """What gives (decision, schedule) of a step of a rank file, (iteration, step), in the words of `each_step` of summary.json."""
+    rows = file["timing/decision"][:]
+    columns = {name: number for number, name in enumerate(text_of(file["timing/decision"].attrs["columns"]).split(","))}
+    schedules = {int(number): text_of(schedule.attrs["name"]) for number, schedule in file["schedule"].items()}
+
+    def describe(iteration, step):
+        of = {name: int(rows[iteration, step, number]) for name, number in columns.items()}
+        text = "ubatched" if of["ubatched"] else "plain" if not of["reason"] else "vetoed: " + VETOES[of["reason"]]
+        graph = f", graph {GRAPHS[of['graph']]}" if of["graph"] else ""
+        return text + graph + (", just captured" if of.get("captured") == 1 else ""), schedules[of["schedule"]]
+
+    return describe
 
 
 class Policy:

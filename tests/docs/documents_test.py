@@ -167,6 +167,11 @@ class Runs(Tree):
         self.assertEqual((self.root / "kept.txt").read_text(), "a: 1\n")
         self.assertEqual(self.run_readme(), [])
 
+    def test_a_picture_that_is_kept_names_no_folder_of_this_machine(self):
+        self.write({}, "```sh\necho \"$PWD/results/x, $DOVETAIL_BIN\" > results/page.html\n```\n<!-- picture: results/page.html -> page.html -->\n")
+        self.assertEqual(self.run_readme(update=True), [])
+        self.assertEqual((self.root / "page.html").read_text(), "results/x, build/bin/dovetail\n")
+
     def test_the_project_itself_is_not_touched(self):
         self.write({}, "```sh\necho changed > experiments/a.yaml\necho x > results/x\n```\n")
         self.assertEqual(self.run_readme(), [])

@@ -15,7 +15,7 @@ What is done with a block of code follows from its first line:
                              with `each`, every line `NAME: VALUE` is one
   ```yaml add in=FILE        `dovetail check` of FILE with these lines at its end
   ```text                    nothing
-A line <!-- picture: MADE -> SHOWN --> names a file that the document's commands have made, and where a copy is kept.
+A line <!-- picture: MADE -> SHOWN --> names a text, as SVG or HTML, that the document's commands have made, and where a copy is kept.
 """
 import os
 import re
@@ -64,7 +64,11 @@ class Session:
             raise Finding(f"is not done after {LIMIT_S} s") from error
         if process.returncode != expected:
             raise Finding(f"exit code {process.returncode}, not {expected}:\n{process.stdout}")
-        return process.stdout.replace(f"{self.folder}/", "").replace(self.dovetail, "build/bin/dovetail")
+        return self.without_places(process.stdout)
+
+    def without_places(self, text):
+        """A text that names no folder of this machine."""
+        return text.replace(f"{self.folder}/", "").replace(self.dovetail, "build/bin/dovetail")
 
     def run_sh(self, block):
         commands = commands_of(block)
@@ -153,7 +157,7 @@ def run_document(root, document, dovetail, not_run, update=False):
                 findings.append(place + str(finding))
                 break
         else:
-            findings += keep_pictures(root, document, session.folder, update)
+            findings += keep_pictures(root, document, session, update)
     if update and not findings:
         lines = list(document.lines)
         for block, found in reversed(outputs):
@@ -162,14 +166,14 @@ def run_document(root, document, dovetail, not_run, update=False):
     return findings
 
 
-def keep_pictures(root, document, folder, update):
-    findings = []
+def keep_pictures(root, document, session, update):
+    findings, folder = [], session.folder
     for number, line in document.prose:
         for made, shown in PICTURE.findall(line):
             if not (folder / made).exists():
                 findings.append(f"{document.path}:{number}: the commands make no {made}")
             elif update:
-                shutil.copy(folder / made, root / shown)
+                (root / shown).write_text(session.without_places((folder / made).read_text()))
             elif not (root / shown).exists():
                 findings.append(f"{document.path}:{number}: {shown} is not there; to write it: DOVETAIL_UPDATE_README=1")
     return findings

@@ -150,6 +150,62 @@ class Plots(unittest.TestCase):
         self.assertEqual({label: [series.x_of(one) for one in policies] for label, policies in series.lines.items()},
                          {"sequential": [12, 24, 108], "dual_batch": [12, 24, 108]})
 
+    def changed(self, name, change):
+        """A copy of a run or sweep in which every summary of dual_batch is another."""
+        folder = self.folder / f"{name}-changed"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.folder / name, folder)
+        for path in folder.glob("**/dual_batch/summary.json"):
+            summary = json.loads(path.read_text())
+            change(summary)
+            path.write_text(json.dumps(summary))
+        return result_files.Series(folder)
+
+    def test_an_interval_is_drawn_as_it_is_printed(self):
+        import figures
+        times, ratios = [2.5e9, 3.5e9], [40.0, 60.0]  # far above the medians
+
+        def change(summary):
+            summary.update(step_ns_interval=times, speed_up_interval=ratios)
+
+        for draw, ends in ((figures.plot_step_time, [end / 1e6 for end in times]), (figures.plot_speed_up, ratios)):
+            (axes,) = draw(self.changed("run", change)).axes
+            drawn = [segment[:, 0] for lines in axes.collections for segment in lines.get_segments()]
+            self.assertTrue(any(np.allclose(one, ends) for one in drawn), f"{draw.__name__}: {drawn}")
+            (axes,) = draw(self.changed("sweep", change)).axes
+            bands = [band.get_paths()[0].vertices[:, 1] for band in axes.collections if hasattr(band, "get_paths")]
+            self.assertTrue(any(np.allclose([band.min(), band.max()], ends) for band in bands), draw.__name__)
+
+    def test_terms_have_marks_and_a_legend_of_what_is_there(self):
+        import figures
+        def change(summary):
+            summary["metrics"].update(measured_ns=2e9, ideal_ns=1.5e9)
+            summary["metrics"]["terms_ns"].update(hand_off=400.0, launch=600.0, launch_gaps=None)
+
+        (axes,) = figures.plot_terms(self.changed("run", change)).axes
+        names = [text.get_text() for text in axes.get_legend().get_texts()]
+        self.assertEqual(names[-2:], ["p50", "ideal"])
+        self.assertIn("launch", names)
+        for absent in ("hand-off", "launch gaps", "SMs left out", "sms left out"):
+            self.assertNotIn(absent, names)
+        marks = sorted(line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() in "dv")
+        self.assertEqual(len(marks), 4)
+        self.assertEqual(marks[-2:], [1500.0, 2000.0])
+
+    def test_terms_can_be_told_apart(self):
+        import itertools
+        import figures
+
+        def lab(colour):
+            """CIE L*a*b*, in which a distance of 2 can just be seen side by side."""
+            red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055)**2.4 for one in (int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)))
+            xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ [red, green, blue] / [0.9505, 1, 1.089]
+            x, y, z = (one**(1 / 3) if one > 0.008856 else 7.787 * one + 16 / 116 for one in xyz)
+            return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+        for (one, colour), (other, its) in itertools.combinations(figures.TERMS.items(), 2):
+            self.assertGreater(np.linalg.norm(lab(colour) - lab(its)), 15, f"{one}, {other}")
+
     def test_bad_input(self):
         empty = self.folder / "empty"
         empty.mkdir()

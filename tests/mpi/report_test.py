@@ -22,6 +22,7 @@ from sweep_test import BASE
 REPORT = TOP / "launch" / "report.py"
 MISSING = [name for name in ("matplotlib", "pandas", "jinja2") if importlib.util.find_spec(name) is None]
 FIGURES = ["step_time", "speed_up", "terms", "hidden_share", "traffic", "experts", "timeline"]
+WRITE = "to write it: DOVETAIL_UPDATE_README=1 ctest -R docs.README, then tests/browser/draw_report.py"
 VOID = {"meta", "link", "br"}
 
 
@@ -157,24 +158,104 @@ class Reports(unittest.TestCase):
                 self.assertIn(words, found, name)
         self.assertNotRegex(self.warnings(self.page(self.run_folder)), "mismatch|failed|not verified|injected|was not found")
 
-    def test_a_run_that_was_not_quiet_says_so(self):
-        words = "Not quiet: in dual_batch split tax is far below zero"
+    def noting(self, change):
+        """A dovetail that says what the built one says, but for the JSON of a comparison: that is `told`, which a line of Python changes."""
         fake = self.folder / "dovetail"
-        fake.write_text(f'#!/bin/sh\n"{BIN}" "$@"\ncode=$?\ncase "$*" in *json*) ;; *) echo "{words}" ;; esac\nexit $code\n')
+        fake.write_text(f"#!{sys.executable}\nimport json, subprocess, sys\nprocess = subprocess.run(['{BIN}', *sys.argv[1:]], stdout=subprocess.PIPE, text=True)\n"
+                        f"told = json.loads(process.stdout)\n{change}\nprint(json.dumps(told))\nsys.exit(process.returncode)\n")
         fake.chmod(0o755)
-        self.assertIn(words, self.warnings(self.page(self.run_folder, DOVETAIL_BIN=str(fake))))
+        return str(fake)
+
+    def test_what_compare_notes_of_a_run_is_on_the_page(self):
+        untimed = make_run(self.folder, "untimed")
+        for folder in (untimed, self.run_folder):
+            notes = json.loads(execute([BIN, "compare", str(folder), "--format", "json"]).out)["notes"]
+            found = self.warnings(self.page(folder))
+            for note in notes:
+                self.assertIn(" ".join(note.split()), found)
+        self.assertIn("no op was timed", self.warnings(self.page(untimed)), "what a run without times of ops is always told")
+        planted = ["a <b>sentence</b> that no version says", "and another one"]
+        found = self.warnings(self.page(self.run_folder, DOVETAIL_BIN=self.noting(f"told['notes'] = {planted}")))
+        for note in planted:
+            self.assertEqual(found.count(note), 1, note)
+
+    def test_what_compare_notes_of_points_is_on_the_page(self):
+        change = "\n".join(f"told['points'][{point}]['notes'] = {notes}" for point, notes in enumerate((["one"], ["two <i>", "one"], [], ["one"])))
+        page = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change))
+        self.assertIn("points 0, 1, 3: one point 1: two <i>", self.warnings(page))
+        change = "for point in told['points']:\n  point['notes'] = []\n  for policy in point['policies']: policy['flags'] = []\n"
+        none = self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change))
+        self.assertNotIn("warnings", none.ids)
+        flags = "\n".join(f"told['points'][{point}]['policies'][{policy}]['flags'] = {flags}"
+                          for point, policy, flags in ((0, 1, ["drift"]), (2, 1, ["drift", "not_quiet"]), (3, 0, ["drift"])))
+        found = self.warnings(self.page(self.sweep_folder, DOVETAIL_BIN=self.noting(change + flags)))
+        self.assertIn("drift: dual_batch at points 0, 2; sequential at point 3 not quiet: dual_batch at point 2", found)
+
+    def test_a_sweep_tells_its_own_notes(self):
+        told = json.loads(execute([BIN, "compare", str(self.sweep_folder), "--format", "json"]).out)
+        found = self.warnings(self.page(self.sweep_folder))
+        self.assertTrue(any(point["notes"] for point in told["points"]), "of two ranks the errors of their clocks are always said")
+        for point in told["points"]:
+            for note in point["notes"]:
+                self.assertIn(" ".join(note.split()), found)
+
+    def test_a_dovetail_that_tells_no_notes_is_refused(self):
+        for folder, change in ((self.run_folder, "del told['notes']"), (self.sweep_folder, "del told['points'][1]['notes']")):
+            outcome = report(folder, "--overwrite", DOVETAIL_BIN=self.noting(change))
+            self.assertEqual(outcome.code, 2, str(outcome))
+            self.assertRegex(outcome.err, "^report: .*dovetail compare tells no notes: .* build it anew\n$")
+
+    def test_the_drift_of_each_policy_is_stated(self):
+        for row in self.page(self.run_folder).records("times"):
+            drift = json.loads((self.run_folder / row["policy"] / "summary.json").read_text())["drift"]["run"]
+            change, low, high = (f"{100 * share:+.1f}" for share in (drift["change"], *drift["interval"]))
+            self.assertEqual(row["drift [%]"], f"{change} ({low} to {high})")
+        self.assertEqual(len(self.page(self.sweep_folder).records("times")), 8)
+        self.assertTrue(all(row["drift [%]"].endswith(")") for row in self.page(self.sweep_folder).records("times")))
+
+    def changed(self, name, change, policy="dual_batch"):
+        """A copy of the run in which the summary of a policy is another."""
+        folder = self.folder / name
+        shutil.copytree(self.run_folder, folder)
+        path = folder / policy / "summary.json"
+        summary = json.loads(path.read_text())
+        change(summary)
+        path.write_text(json.dumps(summary))
+        return folder
 
     def test_keys_that_later_versions_add_or_older_ones_lack(self):
-        folder = self.folder / "later"
-        shutil.copytree(self.run_folder, folder)
-        path = folder / "dual_batch" / "summary.json"
-        summary = json.loads(path.read_text())
-        summary.update(step_ns_interval=[1e6, 2.5e6], rounds_ns={"began_ns": 1, "p50": [1.0, None]}, new={"key": [1, {"a": 2}]})
-        summary["metrics"]["terms_ns"]["new_term"] = 1e5
-        del summary["speed_up_interval"], summary["iterations"]
-        path.write_text(json.dumps(summary))
-        row = self.page(folder).records("times")[1]
-        self.assertEqual((row["95 % [ms]"], row["95 %"]), ("1.000 to 2.500", "-"))
+        def change(summary):
+            summary.update(step_ns_interval=[1e6, 2.5e6], rounds_ns={"began_ns": 1, "p50": [1.0, None]}, new={"key": [1, {"a": 2}]})
+            summary["metrics"]["terms_ns"]["new_term"] = 1e5
+            del summary["speed_up_interval"], summary["iterations"], summary["drift"], summary["before_ns"]
+
+        row = self.page(self.changed("later", change)).records("times")[1]
+        self.assertEqual((row["95 % [ms]"], row["95 %"], row["drift [%]"]), ("1.000 to 2.500", "-", "-"))
+
+    def test_a_speed_up_says_how_it_was_computed(self):
+        rounds, medians = "The geometric mean over rounds", "The p50 of the baseline over the own p50"
+        page = self.page(self.run_folder)
+        self.assertIn(rounds, page.text)
+        self.assertNotIn(medians, page.text)
+        single = self.page(make_run(self.folder, "single", "--set", "execution.rounds=1"))
+        self.assertIn(medians, single.text)
+        self.assertNotIn(rounds, single.text)
+
+    def test_an_interval_is_of_this_run(self):
+        for folder, words in ((self.run_folder, "the intervals of this run"), (self.sweep_folder, "the intervals of the run of each point")):
+            self.assertIn(words, self.page(folder).text)
+
+    def test_a_narrow_interval_has_decimals_that_tell_its_ends(self):
+        for name, interval, shown in (("narrow", [1.0011, 1.0031], ("1.002", "1.001 to 1.003")), ("wide", [0.99, 1.02], ("1.00", "0.99 to 1.02"))):
+            folder = self.changed(name, lambda summary: summary.update(speed_up=1.002, speed_up_interval=interval))
+            row = self.page(folder).records("times")[1]
+            self.assertEqual((row["speed-up"], row["95 %"]), shown)
+
+    def test_what_comes_before_the_step_is_on_the_page(self):
+        summary = json.loads((self.run_folder / "dual_batch" / "summary.json").read_text())
+        before, p50 = summary["before_ns"], summary["step_ns"]["p50"]
+        expected = [p50, before["agreement"], before["preparation"], p50 + before["agreement"] + before["preparation"], summary["metrics"]["ideal_ns"]]
+        self.assertIn(["dual_batch", *(f"{time / 1e6:.3f}" for time in expected)], self.page(self.run_folder).tables["whole"])
 
     def test_a_file_is_replaced_on_request_only(self):
         out = self.folder / "one.html"
@@ -198,8 +279,11 @@ class Reports(unittest.TestCase):
 
     def test_the_example_is_as_report_writes_it(self):
         example = Page((TOP / "experiments" / "pictures" / "slow_link.html").read_text())
-        self.assertEqual(self.structure(example), self.structure(self.page(self.run_folder)), "to write it: tests/browser/draw_report.py")
+        self.assertEqual(self.structure(example), self.structure(self.page(self.run_folder)), WRITE)
         self.assertNotRegex(example.text, r"(?<![\w.])/(?:work|home|tmp|root)/", "a folder of the machine that made it")
+        readme = (TOP / "README.md").read_text()
+        for row in example.records("times"):
+            self.assertIn(f"policy {row['policy']} step_ms {row['p50 [ms]']} ", readme, "the page is of another run than README's text; " + WRITE)
         example.tables["times"][0].pop()
         self.assertNotEqual(self.structure(example), self.structure(self.page(self.run_folder)))
 
@@ -234,6 +318,7 @@ class Reports(unittest.TestCase):
             recorded, offset = file["timing/ops"][0], int(file["timing"].attrs["clock_offset_ns"])
             self.assertEqual(list(one.start_ns), [start + offset for start, _ in recorded])
             self.assertEqual(list(one.end_ns), [end + offset for _, end in recorded])
+            self.assertEqual(list(mine["round"]), list(file["timing/round"][:]))
         slowest = steps[steps.policy == "dual_batch"].groupby(["iteration", "step"]).step_ns.max()
         self.assertEqual(slowest.median(), summary["step_ns"]["p50"])
         traffic = results.traffic()
@@ -246,6 +331,50 @@ class Reports(unittest.TestCase):
         self.assertEqual(list(swept.point), [0, 0, 1, 1, 2, 2, 3, 3])
         with self.assertRaisesRegex(dovetail_results.InputError, "no such folder"):
             dovetail_results.load(self.folder / "none")
+
+
+    def test_rounds_and_intervals_are_told_apart_by_name(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import dovetail_results
+
+        def change(summary):
+            summary.update(rounds_ns={"began_ns": 7, "p50": [5.0, 3.0]}, speed_up_interval=None, step_ns_interval=[1.0, 2.0])
+
+        results = dovetail_results.load(self.changed("two_rounds", change))
+        policy = results.policies().set_index("policy").loc["dual_batch"]
+        self.assertEqual((policy["step_ns_interval.low"], policy["step_ns_interval.high"], policy["rounds_ns.began_ns"]), (1, 2, 7))
+        self.assertTrue(policy[["speed_up_interval.low", "speed_up_interval.high"]].isna().all())
+        self.assertIn("drift.run.interval.low", policy.index)
+        self.assertIn("metrics.waiting_bounds_ns.high", policy.index)
+        self.assertEqual([name for name in policy.index if name.startswith("rounds_ns.p50")], [])
+        rounds = results.rounds()
+        self.assertEqual(rounds[rounds.policy == "dual_batch"][["began_ns", "round", "p50_ns"]].values.tolist(), [[7, 0, 5], [7, 1, 3]])
+
+    def test_steps_have_rounds_and_kinds(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import dovetail_results
+        folder = make_run(self.folder, "kinds", "--set", "workload.steps=2", "--set", "policies.dual_batch.thresholds.prefill=13",
+                          "--set", "workload.rank_scale=[1, 0.5]", "--set", "execution.iterations=6")
+        results = dovetail_results.load(folder)
+        steps, rounds = results.steps(), results.rounds()
+        summaries = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/summary.json")}
+        self.assertTrue(any(kind["decision"].startswith("vetoed: ") for kind in summaries["dual_batch"]["each_step"]))
+        for name, summary in summaries.items():
+            slowest = steps[steps.policy == name].groupby(["round", "iteration", "step", "decision", "schedule"]).step_ns.max()
+            kinds = slowest.groupby(["step", "decision", "schedule"]).median()
+            self.assertEqual({tuple(key): time for key, time in kinds.items()},
+                             {(kind["steps"][0], kind["decision"], kind["schedule"]): kind["step_ns"]["p50"] for kind in summary["each_step"]})
+            medians = slowest.groupby(["round", "iteration"]).mean().groupby("round").median()
+            self.assertEqual(list(medians), list(rounds[rounds.policy == name].p50_ns))
+        self.assertEqual(rounds.began_ns.nunique(), 1)
+
+    def test_the_words_of_decisions_are_those_of_the_program(self):
+        sys.path.insert(0, str(REPORT.parent))
+        import result_files
+        header = (TOP / "framework" / "base" / "types.hpp").read_text()
+        for name, words in (("VetoReason", result_files.VETOES), ("GraphMode", result_files.GRAPHS)):
+            table = re.search(rf"EnumNames<{name}> {{.*?}};", header, re.DOTALL)[0]
+            self.assertEqual(tuple(re.findall(r'"(\w+)"', table)), words)
 
 
 class ReportPackages(unittest.TestCase):
