@@ -220,8 +220,8 @@ OrderedJson describe_fit(const CheckedRun& run, const CheckOptions& options) {
                           {"needed_bytes", fit.needed_bytes},
                           {"fits_with_expert_parallel", nullptr},
                           {"text", describe(fit, available->bytes)}};
-    if (fit.larger) {
-      policy["fits_with_expert_parallel"] = fit.larger->expert_parallel;
+    if (fit.smallest) {
+      policy["fits_with_expert_parallel"] = fit.smallest->expert_parallel;
     }
     report["policies"].push_back(policy);
   }

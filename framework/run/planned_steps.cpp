@@ -1,5 +1,7 @@
 #include "framework/run/planned_steps.hpp"
 
+#include <algorithm>
+
 #include "framework/base/text.hpp"
 #include "framework/compare/table.hpp"
 
@@ -61,6 +63,33 @@ std::vector<PlannedSteps> plan_steps(const PolicyConfig& policy,
     planned.back().last = own.last;
   }
   return planned;
+}
+
+std::vector<StepSize> step_sizes(const PolicyConfig& policy,
+                                 const ResolvedPolicy& resolved,
+                                 WorkPhase phase,
+                                 std::span<const AgreementMessage> reduced,
+                                 bool may_be_vetoed) {
+  const auto rule = agreement_rule(policy, resolved.schedules, phase, resolved.bounds);
+  std::vector<StepSize> sizes;
+  const auto add = [&](const AgreementMessage& message) {
+    const auto decision = decide(message, rule);
+    const auto& tokens = decision.bounds.tokens;
+    const StepSize size = {
+        .is_own = decision.ubatched || rule.num_ubatches == 1,
+        .tokens = {tokens.begin(), tokens.begin() + decision.bounds.num_ubatches}};
+    if (std::find(sizes.begin(), sizes.end(), size) == sizes.end()) {
+      sizes.push_back(size);
+    }
+  };
+  for (auto message : reduced) {
+    add(message);
+    if (may_be_vetoed) {
+      message.vetoes = 1;
+      add(message);
+    }
+  }
+  return sizes;
 }
 
 }  // namespace dovetail

@@ -35,4 +35,20 @@ std::vector<PlannedSteps> plan_steps(const PolicyConfig& policy,
                                      WorkPhase phase,
                                      std::span<const AgreementMessage> reduced);
 
+/// What a step takes of the exchange and of the experts.
+struct StepSize {
+  bool is_own = true;                ///< runs the policy's own schedule; false = the plain one
+  std::vector<std::int64_t> tokens;  ///< of each ubatch on the rank that has most, with padding
+
+  friend bool operator==(const StepSize&, const StepSize&) = default;
+};
+
+/// The sizes of these steps, each once. `may_be_vetoed`: some rank votes against ubatches in one of
+/// the iterations, so that every step runs the plain schedule, too. Pure.
+std::vector<StepSize> step_sizes(const PolicyConfig& policy,
+                                 const ResolvedPolicy& resolved,
+                                 WorkPhase phase,
+                                 std::span<const AgreementMessage> reduced,
+                                 bool may_be_vetoed);
+
 }  // namespace dovetail
