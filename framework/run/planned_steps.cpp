@@ -51,6 +51,7 @@ std::vector<PlannedSteps> plan_steps(const PolicyConfig& policy,
     PlannedSteps own = {.first = static_cast<std::int64_t>(step),
                         .last = static_cast<std::int64_t>(step),
                         .schedule = is_own ? schedules.own.name : schedules.plain.name,
+                        .is_own = is_own,
                         .reason = decision.reason,
                         .load = load_of(reduced[step]),
                         .estimate = std::nullopt};

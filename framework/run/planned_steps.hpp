@@ -19,6 +19,7 @@ struct PlannedSteps {
   std::int64_t first = 0;  ///< counted over all variants
   std::int64_t last = 0;
   std::string schedule;                      ///< that runs: the policy's own, or "sequential"
+  bool is_own = true;                        ///< whether it is the policy's own
   VetoReason reason = VetoReason::none;      ///< why not the policy's own
   StepLoad load;                             ///< what a step time depends on, of the first step
   std::optional<StepTimeEstimate> estimate;  ///< of `auto`: what its table says of that load

@@ -1,5 +1,7 @@
 #include "models/decoder/architecture.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -39,19 +41,23 @@ std::int64_t attention_products(const MoeDecoderConfig& config) {
          dims.kv_lora_rank * dims.heads * (dims.qk_nope_head_dim + dims.v_head_dim);
 }
 
-/// Multiplications and additions of one token in the linear layers of the stage.
-double linear_flops(const MoeDecoderConfig& config) {
-  const std::int64_t attention = attention_products(config);
-  const std::int64_t experts =
-      config.hidden_size *
-      (config.num_experts + 3 * config.router.top_k * config.moe_intermediate_size +
-       3 * config.shared_intermediate_size + (config.has_shared_expert_gate ? 1 : 0));
-  const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
-  double products = 0;
-  for (const LayerShape& layer : shape_of(config).layers) {
-    products += static_cast<double>(attention + (layer.is_moe ? experts : dense));
-  }
-  return 2 * products;
+TokenFlops token_flops(const MoeDecoderConfig& config) {
+  const auto layers = shape_of(config).layers;
+  const auto moe_layers = std::count_if(
+      layers.begin(), layers.end(), [](const LayerShape& layer) { return layer.is_moe; });
+  const auto flops = [](std::int64_t num_layers, std::int64_t products) {
+    return 2.0 * static_cast<double>(num_layers * products);
+  };
+  const std::int64_t gate = config.has_shared_expert_gate ? 1 : 0;
+  return {
+      .attention = flops(std::ssize(layers), attention_products(config)),
+      .route = flops(moe_layers, config.hidden_size * config.num_experts),
+      .experts = flops(moe_layers,
+                       3 * config.hidden_size * config.router.top_k * config.moe_intermediate_size),
+      .shared_experts =
+          flops(moe_layers, config.hidden_size * (3 * config.shared_intermediate_size + gate)),
+      .mlp = flops(std::ssize(layers) - moe_layers,
+                   3 * config.hidden_size * config.intermediate_size)};
 }
 
 /// q k^T and the weighted sum of v, for one query and one key, by the sizes of a head of each.
@@ -77,6 +83,19 @@ double flops_per_decode_key(const MoeDecoderConfig& config) {
              : flops_per_key(config);
 }
 
+/// Of a latent of the context, which becomes a key and a value of each head.
+double flops_per_expanded_key(const MoeDecoderConfig& config) {
+  if (!config.latent) {
+    return 0;
+  }
+  const LatentAttentionDims& dims = *config.latent;
+  const LayerRange stage = config.stage();
+  return 2.0 *
+         static_cast<double>(dims.kv_lora_rank * dims.heads *
+                             (dims.qk_nope_head_dim + dims.v_head_dim)) *
+         (stage.last - stage.first);
+}
+
 ModelDims dims_of(const MoeDecoderConfig& config) {
   return {.hidden = config.hidden_size,
           .vocabulary = config.vocab_size,
@@ -92,9 +111,10 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .first_layer = config.stage().first,
           .is_first_stage = config.is_first_stage(),
           .is_last_stage = config.is_last_stage(),
-          .flops_per_token = linear_flops(config),
+          .token_flops = token_flops(config),
           .flops_per_key = flops_per_key(config),
-          .flops_per_decode_key = flops_per_decode_key(config)};
+          .flops_per_decode_key = flops_per_decode_key(config),
+          .flops_per_expanded_key = flops_per_expanded_key(config)};
 }
 
 /// Throws InputError for sizes that the kernels for bfloat16 on a GPU are not built for.

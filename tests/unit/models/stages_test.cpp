@@ -143,7 +143,7 @@ TEST(Stages, WeightsAreReadOnceAndAddUp) {
       }
       digest.replicated += model->weights_digest().replicated;
       digest.experts += model->weights_digest().experts;
-      flops_per_token += stage.dims().flops_per_token;
+      flops_per_token += stage.dims().token_flops.sum();
       flops_per_key += stage.dims().flops_per_key;
     }
     // The tied embedding is read again, as the last stage's lm_head.
@@ -158,7 +158,7 @@ TEST(Stages, WeightsAreReadOnceAndAddUp) {
     EXPECT_EQ(bytes,
               whole->weight_bytes() + (tied ? static_cast<std::int64_t>(embedding.nbytes()) : 0));
     EXPECT_EQ(digest.experts, whole->weights_digest().experts);
-    EXPECT_DOUBLE_EQ(flops_per_token, architecture.dims().flops_per_token);
+    EXPECT_DOUBLE_EQ(flops_per_token, architecture.dims().token_flops.sum());
     EXPECT_DOUBLE_EQ(flops_per_key, architecture.dims().flops_per_key);
   }
 }
@@ -169,17 +169,17 @@ TEST(Stages, FlopsAreTwiceTheParametersOfATokenAndFourTimesTheHeads) {
   const double moe = 48 * 8 + 3 * 48 * 24 * (3 + 2);  // router, 3 of 8 experts, 2 shared
   const double dense = 3 * 48 * 40;
   const ModelDims dims = MoeDecoderArchitecture(config).dims();
-  EXPECT_DOUBLE_EQ(dims.flops_per_token, 2 * (3 * attention + 2 * moe + dense));
+  EXPECT_DOUBLE_EQ(dims.token_flops.sum(), 2 * (3 * attention + 2 * moe + dense));
   EXPECT_DOUBLE_EQ(dims.flops_per_key, 3 * 6 * (2 * 12 + 2 * 12));
   const ModelDims middle = MoeDecoderArchitecture(stage_of(config, 1, 2)).dims();
-  EXPECT_DOUBLE_EQ(middle.flops_per_token, 2 * (attention + dense));
+  EXPECT_DOUBLE_EQ(middle.token_flops.sum(), 2 * (attention + dense));
 }
 
 TEST(Stages, FlopsOfAGateAreThoseOfItsRow) {
   MoeDecoderConfig config = small_config();
-  const double without = MoeDecoderArchitecture(config).dims().flops_per_token;
+  const double without = MoeDecoderArchitecture(config).dims().token_flops.sum();
   config.has_shared_expert_gate = true;
-  EXPECT_DOUBLE_EQ(MoeDecoderArchitecture(config).dims().flops_per_token, without + 2 * 2 * 48);
+  EXPECT_DOUBLE_EQ(MoeDecoderArchitecture(config).dims().token_flops.sum(), without + 2 * 2 * 48);
 }
 
 TEST(Stages, LayersOutsideOfTheModelAreRefused) {
