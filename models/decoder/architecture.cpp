@@ -4,6 +4,7 @@
 #include <iterator>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
@@ -196,7 +197,18 @@ std::unique_ptr<Model> MoeDecoderArchitecture::make_model(WeightSource& weights,
 }
 
 std::unique_ptr<Architecture> make_decoder(MoeDecoderConfig config, const ModelConfig& model) {
-  config.layers = model.layers;
+  if (const auto* cut = std::get_if<FirstLayers>(&model.layers)) {
+    if (cut->count < 1 || cut->count > config.num_hidden_layers) {
+      throw InputError("model.layers is " + std::to_string(cut->count) + ", and the model of " +
+                       model.config + " has " + counted(config.num_hidden_layers, "layer") +
+                       "; allowed: 1 to " + std::to_string(config.num_hidden_layers) + ", or all");
+    }
+    config.num_hidden_layers = cut->count;
+    config.is_moe_layer.resize(static_cast<std::size_t>(cut->count));
+  }
+  if (model.stage() != nullptr) {
+    config.layers = *model.stage();
+  }
   const LayerRange stage = config.stage();
   if (stage.first < 0 || stage.first >= stage.last || stage.last > config.num_hidden_layers) {
     throw InputError("model.layers is [" + std::to_string(stage.first) + ", " +
