@@ -110,6 +110,11 @@ class Published(CliTest):
         for ranks in (2, 6, 12):
             for policy in self.check_published("qwen1.5-moe-a2.7b", ranks, "--gpu-memory-gib", 8)["memory_fit"]["policies"]:
                 self.assertEqual((policy["fits_with_expert_parallel"], policy["fits"]), (6, ranks >= 6), policy)
+        # Sums of batch_invariant meet in a tree over blocks of experts: 60 are four blocks of 15.
+        report = self.check_published("qwen1.5-moe-a2.7b", 2, "--gpu-memory-gib", 8, "--set", "execution.numerics=batch_invariant")
+        for policy in report["memory_fit"]["policies"]:
+            self.assertIsNone(policy["fits_with_expert_parallel"], policy)
+            self.assertTrue(policy["text"].endswith(" GiB, and would not with expert_parallel up to 4"), policy)
 
 
 if __name__ == "__main__":
