@@ -21,6 +21,7 @@
 #include "framework/run/rank_memory.hpp"
 #include "framework/run/run_header.hpp"
 #include "launch/check_print.hpp"
+#include "launch/check_work.hpp"
 #include "launch/commands.hpp"
 #include "models/registry.hpp"
 
@@ -220,8 +221,8 @@ OrderedJson describe_fit(const CheckedRun& run, const CheckOptions& options) {
                           {"needed_bytes", fit.needed_bytes},
                           {"fits_with_expert_parallel", nullptr},
                           {"text", describe(fit, available->bytes)}};
-    if (fit.larger) {
-      policy["fits_with_expert_parallel"] = fit.larger->expert_parallel;
+    if (fit.smallest) {
+      policy["fits_with_expert_parallel"] = fit.smallest->expert_parallel;
     }
     report["policies"].push_back(policy);
   }
@@ -246,6 +247,7 @@ OrderedJson check_experiment(const Experiment& experiment,
           {"fabric", to_string(run.experiment.parallel.fabric)},
           {"grid", describe_grid(run)},
           {"policies", policies},
+          {"work_by_phase", describe_work(run)},
           {"memory_bytes_by_rank", describe_memory(run)},
           {"memory_leaves_out", kNotCounted},
           {"memory_fit", describe_fit(run, options)}};

@@ -10,6 +10,7 @@
 #include "framework/base/text.hpp"
 #include "framework/compare/link_note.hpp"
 #include "framework/compare/table.hpp"
+#include "launch/check_work.hpp"
 
 namespace dovetail {
 namespace {
@@ -175,6 +176,7 @@ void print_check(const OrderedJson& report) {
   std::cout << lead_of(report);
   print_grid(report["grid"]);
   print_policies(report["policies"]);
+  print_work(report["work_by_phase"]);
   print_memory(report);
 }
 

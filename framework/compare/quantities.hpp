@@ -31,6 +31,7 @@ enum class Report {
   sweep_json,
   check_grid,
   check_policies,
+  check_work,
   check_memory,
   check_points,
   plan,
@@ -39,7 +40,7 @@ enum class Report {
 
 template <>
 struct EnumNames<Report> {
-  static constexpr std::array<std::string_view, 17> kTable = {
+  static constexpr std::array<std::string_view, 18> kTable = {
       "words that the others use",
       "compare: step times",
       "compare: steps by kind",
@@ -53,6 +54,7 @@ struct EnumNames<Report> {
       "sweep.json: further fields",
       "check: grid",
       "check: policies",
+      "check: work of a step",
       "check: memory",
       "check: points of a sweep",
       "plan",

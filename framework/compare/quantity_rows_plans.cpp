@@ -107,6 +107,16 @@ std::vector<Quantity> plan_quantities() {
       {in, "exchange", "", "text", "", "How rows are exchanged; what `auto` became.", ""},
       {in, "tokens of ubatches, by rank", "", "text", "each", "How the first step is cut: the tokens of each ubatch, ranks apart by `|`.", ""},
   });
+  add(Report::check_work, {
+      {in, "phase", "", "text", "rank that has most", "The phase, over all layers and ubatches of the first step; models/README.md has the formulae. `total`: of all.", ""},
+      {in, "GFLOP", "", "GFLOP", "rank that has most", "Multiplications and additions of its products, in 10^9.", ""},
+      {in, "weights [MiB]", "", "MiB", "rank that has most", "Weights that it reads, in each ubatch again.", ""},
+      {in, "cache read [MiB]", "", "MiB", "rank that has most", "Keys and values, or latents, that it reads.", ""},
+      {in, "cache written [MiB]", "", "MiB", "rank that has most", "Those that it writes.", ""},
+      {in, "FLOP a byte", "", "factor", "rank that has most", "Its operations over those bytes.", "flops / (weight_bytes + cache_read_bytes + cache_written_bytes)"},
+      {in, "sent [MiB]", "", "MiB", "rank that has most", "Rows to other ranks.", ""},
+      {in, "received [MiB]", "", "MiB", "rank that has most", "Rows of other ranks.", ""},
+  });
   add(Report::check_memory, {
       {in, "memory [MiB]", "", "text", "", "The parts of a rank's memory, and their total. A column for each rank, in MiB.", ""},
       {in, "rank N", "", "MiB", "each", "What rank N needs for the part.", ""},

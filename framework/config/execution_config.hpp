@@ -70,12 +70,12 @@ struct ExecutionConfig {
   std::optional<int> comm_sms;
   SmPartitionKind sm_partition = SmPartitionKind::soft;  ///< on a GPU, in steps whose GEMMs leave
                                                          ///< comm_sms out
-  double padded_capacity = 1.0;    ///< of `padded` and `symmetric`: a block to one peer holds that
-                                   ///< share of the largest ubatch's tokens; above 0, at most 1
-  int timeout_s = 60;              ///< seconds; bound of every wait
-  int page_size = 16;              ///< tokens of a page of the KV cache
-  std::int64_t cache_tokens = 0;   ///< capacity of a rank's KV cache, a multiple of page_size; 0 =
-                                   ///< as much as the workload needs
+  double padded_capacity = 1.0;   ///< of exchanges with blocks of fixed size: one to one peer holds
+                                  ///< that share of the largest ubatch's tokens; above 0, at most 1
+  int timeout_s = 60;             ///< seconds; bound of every wait
+  int page_size = 16;             ///< tokens of a page of the KV cache
+  std::int64_t cache_tokens = 0;  ///< capacity of a rank's KV cache, a multiple of page_size; 0 =
+                                  ///< as much as the workload needs
   std::optional<LinkConfig> link;  ///< emulated link; `none` = the machine's own
 
   friend bool operator==(const ExecutionConfig&, const ExecutionConfig&) = default;
@@ -143,8 +143,8 @@ struct ExecutionConfig {
         &E::padded_capacity,
         1e-3,
         1.0,
-        "Of `padded` and `symmetric`: the share of the largest ubatch's tokens that a block "
-        "to one peer holds. More tokens for one peer are an error.");
+        "Of `padded`, `symmetric` and `copy_engine`: the share of the largest ubatch's tokens "
+        "that a block to one peer holds. More tokens for one peer are an error.");
     keys.whole("timeout_s", &E::timeout_s, 1, 86'400, "The bound of every wait, in seconds.");
     keys.whole("page_size", &E::page_size, 1, 65'536, "Tokens of a page of the KV cache.");
     keys.whole("cache_tokens",

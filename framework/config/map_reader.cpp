@@ -76,6 +76,10 @@ std::int64_t Located::as_int(std::int64_t min, std::int64_t max) const {
   return *value;
 }
 
+bool Located::is_number() const {
+  return is_plain(*node) && parse_int(node->text).has_value();
+}
+
 std::optional<int> Located::as_auto_or_int(int min, int max) const {
   if (is_word("auto")) {
     return std::nullopt;

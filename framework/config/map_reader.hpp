@@ -60,6 +60,9 @@ struct Located {
     return *parse<Enum>(as_name({allowed.begin(), allowed.end()}));
   }
 
+  /// True for an unquoted whole number, however large.
+  bool is_number() const;
+
   /// True for an unquoted `word`.
   bool is_word(std::string_view word) const;
 };

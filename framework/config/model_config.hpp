@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <variant>
 
@@ -28,7 +27,19 @@ struct CheckpointWeights {
 
 using WeightsConfig = std::variant<SeedWeights, CheckpointWeights>;
 
-/// Layers [first, last).
+/// `layers: all`.
+struct AllLayers {
+  friend bool operator==(const AllLayers&, const AllLayers&) = default;
+};
+
+/// `layers: n`: the first n layers as a whole model, as if its config.json had no more.
+struct FirstLayers {
+  int count = 0;
+
+  friend bool operator==(const FirstLayers&, const FirstLayers&) = default;
+};
+
+/// `layers: [first, last]`: a pipeline stage, layers [first, last).
 struct LayerRange {
   int first = 0;
   int last = 0;
@@ -36,11 +47,16 @@ struct LayerRange {
   friend bool operator==(const LayerRange&, const LayerRange&) = default;
 };
 
+using LayersConfig = std::variant<AllLayers, FirstLayers, LayerRange>;
+
 struct ModelConfig {
-  std::string architecture;          ///< required
-  std::string config;                ///< required; path of a Hugging Face config.json
-  WeightsConfig weights;             ///< default: seed 0
-  std::optional<LayerRange> layers;  ///< `layers: [first, last]` or `all` (default)
+  std::string architecture;  ///< required
+  std::string config;        ///< required; path of a Hugging Face config.json
+  WeightsConfig weights;     ///< default: seed 0
+  LayersConfig layers;       ///< default: all
+
+  /// Null where the model is whole.
+  const LayerRange* stage() const { return std::get_if<LayerRange>(&layers); }
 
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 
@@ -73,10 +89,13 @@ struct ModelConfig {
     keys.coded("layers",
                read_layers,
                write_layers,
-               "`all` or `[first, last]`",
-               {"all", "[2, 4]"},
-               "A range is a pipeline stage, without `last`. Its layers count from 0 in schedules, "
-               "`/route` and `layer_<n>`.")
+               "`all`, a number or `[first, last]`",
+               {"all", "8", "[2, 4]"},
+               "A number n is the first n layers as a whole model, with the final norm and the "
+               "logits, as if `num_hidden_layers` were n (vLLM: `--hf-overrides "
+               "'{\"num_hidden_layers\": n}'`); weights are those of the same layers of the "
+               "whole. A range is a pipeline stage, without `last`. Its layers count from 0 in "
+               "schedules, `/route` and `layer_<n>`, and only the last stage has logits.")
         .own_of_a_stage();
   }
 };

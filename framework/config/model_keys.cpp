@@ -24,11 +24,16 @@ std::string ModelConfig::write_weights(const ModelConfig& model) {
 
 void ModelConfig::read_layers(const MapReader& map, ModelConfig& model) {
   const Located value = map.at("layers");
-  model.layers.reset();
   if (value.is_word("all")) {
+    model.layers = AllLayers{};
     return;
   }
-  const std::string expected = "all, or a range [first, last) as a list of two whole numbers";
+  if (value.is_number()) {
+    model.layers = FirstLayers{static_cast<int>(value.as_int(1, Limits::kCount))};
+    return;
+  }
+  const std::string expected =
+      "all, a number of layers, or a range [first, last) as a list of two whole numbers";
   const auto items = value.items(expected);
   if (items.size() != 2) {
     value.fail(expected);
@@ -42,7 +47,11 @@ void ModelConfig::read_layers(const MapReader& map, ModelConfig& model) {
 }
 
 std::string ModelConfig::write_layers(const ModelConfig& model) {
-  return model.layers ? write_value(std::vector{model.layers->first, model.layers->last}) : "all";
+  if (const auto* cut = std::get_if<FirstLayers>(&model.layers)) {
+    return write_value(cut->count);
+  }
+  const auto* stage = model.stage();
+  return stage != nullptr ? write_value(std::vector{stage->first, stage->last}) : "all";
 }
 
 }  // namespace dovetail

@@ -88,8 +88,8 @@ void check_phase(const LoadedExperiment& loaded) {
 
 void check_inputs(const LoadedExperiment& loaded) {
   const WorkloadConfig& workload = loaded.experiment.workload;
-  const auto& layers = loaded.experiment.model.layers;
-  const bool is_later_stage = layers && layers->first > 0;
+  const auto* stage = loaded.experiment.model.stage();
+  const bool is_later_stage = stage != nullptr && stage->first > 0;
   const bool has_hidden = workload.inputs.kind == InputKind::hidden;
   if (has_hidden && !is_later_stage) {
     fail(loaded,
@@ -101,7 +101,7 @@ void check_inputs(const LoadedExperiment& loaded) {
     fail(loaded,
          "workload.inputs",
          std::string(to_string(workload.inputs.kind)) + " for a stage that begins at layer " +
-             std::to_string(layers->first) + "; allowed: {hidden: policy folder}");
+             std::to_string(stage->first) + "; allowed: {hidden: policy folder}");
   }
   if (!has_hidden || workload.context == ContextFill::random) {
     return;

@@ -20,7 +20,11 @@ json model_of(const ModelConfig& model) {
 }
 
 json layers_of(const ModelConfig& model) {
-  return model.layers ? json{model.layers->first, model.layers->last} : json("all");
+  if (const auto* cut = std::get_if<FirstLayers>(&model.layers)) {
+    return cut->count;
+  }
+  const auto* stage = model.stage();
+  return stage != nullptr ? json{stage->first, stage->last} : json("all");
 }
 
 json link_of(const std::optional<LinkConfig>& link) {

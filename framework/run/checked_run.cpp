@@ -24,14 +24,11 @@
 namespace dovetail {
 namespace {
 
-/// Tokens of the largest forward pass of any rank, context included.
-std::int64_t count_max_step_tokens(const std::vector<RankWorkload>& workloads) {
+std::int64_t count_max_context_tokens(const std::vector<RankWorkload>& workloads) {
   std::int64_t most = 0;
   for (const auto& workload : workloads) {
-    for (const auto* steps : {&workload.steps, &workload.context_steps}) {
-      for (const auto& step : *steps) {
-        most = std::max(most, step.batch.num_tokens());
-      }
+    for (const auto& step : workload.context_steps) {
+      most = std::max(most, step.batch.num_tokens());
     }
   }
   return most;
@@ -105,7 +102,7 @@ CheckedRun check_run(const Experiment& experiment,
     trace = read_request_trace(file->path);
   }
   run.workloads = make_workloads(workload, trace ? &*trace : nullptr, dims.vocabulary, num_ranks);
-  run.max_step_tokens = count_max_step_tokens(run.workloads);
+  run.max_context_tokens = count_max_context_tokens(run.workloads);
   for (const auto& own : run.workloads) {
     check_positions(own, dims.max_positions);
   }
@@ -129,6 +126,12 @@ CheckedRun check_run(const Experiment& experiment,
     set_bounds(run.policies.back(), policy.execution, reduced);
     run.planned_steps.push_back(
         plan_steps(policy, run.policies.back(), experiment.workload.phase, reduced));
+    const auto* fault = fault_of(experiment, policy.name);
+    run.step_sizes.push_back(step_sizes(policy,
+                                        run.policies.back(),
+                                        experiment.workload.phase,
+                                        reduced,
+                                        fault != nullptr && fault->kind == FaultKind::veto));
   }
   check_checkpoint(run, models);
   check_recorded_inputs(experiment, run.workloads, run.architecture->shape(), dims);

@@ -25,9 +25,10 @@ struct CheckedRun {
   ResolvedPlace place;
   std::unique_ptr<Architecture> architecture;
   std::vector<RankWorkload> workloads;   ///< of each rank
-  std::int64_t max_step_tokens = 0;      ///< of any rank's forward passes, context included
+  std::int64_t max_context_tokens = 0;   ///< of any rank's forward pass that fills a context
   std::vector<ResolvedPolicy> policies;  ///< in the experiment's order
   std::vector<std::vector<PlannedSteps>> planned_steps;  ///< of each policy
+  std::vector<std::vector<StepSize>> step_sizes;         ///< of each policy
 };
 
 /// Where the ranks would be if all of them were started on this machine: `auto` is GPUs where it

@@ -23,7 +23,7 @@ std::optional<AvailableMemory> available_memory(const CheckedRun& run,
 
 /// What a policy needs against what is there.
 struct MemoryFit {
-  /// A grid on which a policy fits that does not fit as it is.
+  /// A grid on which a policy fits.
   struct Grid {
     int expert_parallel = 0;
     std::int64_t needed_bytes = 0;
@@ -32,16 +32,16 @@ struct MemoryFit {
   std::string policy;
   std::int64_t needed_bytes = 0;  ///< of the rank that has most; on CPU ranks of all together
   bool fits = true;
-  std::optional<Grid> larger;     ///< the smallest of those that were tried, on GPUs
+  std::optional<Grid> smallest;   ///< on GPUs: that of the fewest ranks in a group
   int tried_expert_parallel = 0;  ///< the largest that was tried; 0 = none
 };
 
-/// Of each policy. Tries larger grids by powers of two, up to the number of experts, with the
-/// requests of each rank as they are. Throws InputError as rank_memory.
+/// Of each policy. On GPUs tries every grid that the policy could run on, from one rank to one
+/// expert a rank, with the requests of each rank as they are. Throws InputError as rank_memory.
 std::vector<MemoryFit> fit_memory(const CheckedRun& run, std::int64_t available_bytes);
 
-/// "policy dual_batch: does not fit, needs 95.20 of 80.00 GiB; would fit with expert_parallel 8
-/// (61.30 GiB)".
+/// "policy dual_batch: does not fit, needs 95.20 of 80.00 GiB; the smallest expert_parallel that
+/// fits is 8 (61.30 GiB)".
 std::string describe(const MemoryFit& fit, std::int64_t available_bytes);
 
 }  // namespace dovetail

@@ -1,5 +1,7 @@
 #include "framework/run/planned_steps.hpp"
 
+#include <algorithm>
+
 #include "framework/base/text.hpp"
 #include "framework/compare/table.hpp"
 
@@ -49,6 +51,7 @@ std::vector<PlannedSteps> plan_steps(const PolicyConfig& policy,
     PlannedSteps own = {.first = static_cast<std::int64_t>(step),
                         .last = static_cast<std::int64_t>(step),
                         .schedule = is_own ? schedules.own.name : schedules.plain.name,
+                        .is_own = is_own,
                         .reason = decision.reason,
                         .load = load_of(reduced[step]),
                         .estimate = std::nullopt};
@@ -61,6 +64,33 @@ std::vector<PlannedSteps> plan_steps(const PolicyConfig& policy,
     planned.back().last = own.last;
   }
   return planned;
+}
+
+std::vector<StepSize> step_sizes(const PolicyConfig& policy,
+                                 const ResolvedPolicy& resolved,
+                                 WorkPhase phase,
+                                 std::span<const AgreementMessage> reduced,
+                                 bool may_be_vetoed) {
+  const auto rule = agreement_rule(policy, resolved.schedules, phase, resolved.bounds);
+  std::vector<StepSize> sizes;
+  const auto add = [&](const AgreementMessage& message) {
+    const auto decision = decide(message, rule);
+    const auto& tokens = decision.bounds.tokens;
+    const StepSize size = {
+        .is_own = decision.ubatched || rule.num_ubatches == 1,
+        .tokens = {tokens.begin(), tokens.begin() + decision.bounds.num_ubatches}};
+    if (std::find(sizes.begin(), sizes.end(), size) == sizes.end()) {
+      sizes.push_back(size);
+    }
+  };
+  for (auto message : reduced) {
+    add(message);
+    if (may_be_vetoed) {
+      message.vetoes = 1;
+      add(message);
+    }
+  }
+  return sizes;
 }
 
 }  // namespace dovetail

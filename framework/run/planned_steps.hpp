@@ -19,6 +19,7 @@ struct PlannedSteps {
   std::int64_t first = 0;  ///< counted over all variants
   std::int64_t last = 0;
   std::string schedule;                      ///< that runs: the policy's own, or "sequential"
+  bool is_own = true;                        ///< whether it is the policy's own
   VetoReason reason = VetoReason::none;      ///< why not the policy's own
   StepLoad load;                             ///< what a step time depends on, of the first step
   std::optional<StepTimeEstimate> estimate;  ///< of `auto`: what its table says of that load
@@ -34,5 +35,21 @@ std::vector<PlannedSteps> plan_steps(const PolicyConfig& policy,
                                      const ResolvedPolicy& resolved,
                                      WorkPhase phase,
                                      std::span<const AgreementMessage> reduced);
+
+/// What a step takes of the exchange and of the experts.
+struct StepSize {
+  bool is_own = true;                ///< runs the policy's own schedule; false = the plain one
+  std::vector<std::int64_t> tokens;  ///< of each ubatch on the rank that has most, with padding
+
+  friend bool operator==(const StepSize&, const StepSize&) = default;
+};
+
+/// The sizes of these steps, each once. `may_be_vetoed`: some rank votes against ubatches in one of
+/// the iterations, so that every step runs the plain schedule, too. Pure.
+std::vector<StepSize> step_sizes(const PolicyConfig& policy,
+                                 const ResolvedPolicy& resolved,
+                                 WorkPhase phase,
+                                 std::span<const AgreementMessage> reduced,
+                                 bool may_be_vetoed);
 
 }  // namespace dovetail

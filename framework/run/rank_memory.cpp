@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <tuple>
+#include <utility>
 #include <variant>
 
 #include "framework/comm/exchange/exchanges.hpp"
@@ -84,43 +85,114 @@ std::int64_t given_bytes(const CheckedRun& run, const RankWorkload& workload) {
   return tokens * bytes_a_token;
 }
 
+/// Of all steps.
+std::int64_t output_elements(const CheckedRun& run, const RankWorkload& workload) {
+  const auto& dims = run.architecture->dims();
+  const auto& record = run.experiment.record;
+  std::int64_t tokens = 0;
+  std::int64_t requests = 0;
+  for (const auto& step : workload.steps) {
+    tokens += step.batch.num_tokens();
+    requests += std::ssize(step.batch.requests);
+  }
+  std::int64_t elements = tokens * dims.hidden;
+  if (record.has(RecordedOutput::logits)) {
+    elements += requests * dims.vocabulary;
+  }
+  if (record.has(RecordedOutput::logits_all)) {
+    elements += tokens * dims.vocabulary;
+  }
+  if (record.has(RecordedOutput::layers)) {
+    elements += std::int64_t{run.architecture->shape().num_layers()} * tokens * dims.hidden;
+  }
+  return elements;
+}
+
 /// Of one rank in one policy, in the worst routing.
 struct ExchangeMemory {
   std::int64_t buffers = 0;
   std::int64_t expert_outputs = 0;
 };
 
+/// What the exchange that a policy runs with takes, for ubatches of given sizes.
+class ExchangeSizing {
+ public:
+  ExchangeSizing(const CheckedRun& run, std::size_t policy, int expert_parallel, int ep_rank)
+      : name_(run.policies[policy].execution.exchange),
+        on_gpu_(run.policies[policy].execution.on_gpu()),
+        padded_capacity_(run.experiment.policies[policy].execution.padded_capacity) {
+    const auto& dims = run.architecture->dims();
+    const auto numerics = run.experiment.policies[policy].execution.numerics;
+    shape_ = {.ep_size = expert_parallel,
+              .ep_rank = ep_rank,
+              .num_experts = dims.num_experts,
+              .top_k = dims.top_k,
+              .hidden = dims.hidden,
+              .dtype = to_torch(run.experiment.execution.dtype),
+              .num_ubatches = 1,
+              .sum_order = sum_order(numerics, on_gpu_)};
+  }
+
+  /// Each ubatch has buffers of its own, made for the most tokens that it ever has.
+  std::int64_t buffer_bytes(const std::vector<std::int64_t>& tokens) const {
+    return std::accumulate(
+        tokens.begin(), tokens.end(), std::int64_t{0}, [&](std::int64_t sum, std::int64_t most) {
+          return sum + exchange_buffer_bytes(name_, on_gpu_, shape_, most, padded_capacity_);
+        });
+  }
+
+  std::int64_t output_bytes(const Schedule& schedule,
+                            const std::vector<std::int64_t>& tokens) const {
+    return most_output_bytes(schedule, [&](int ubatch, int last_group) {
+      return expert_output_bytes(name_,
+                                 on_gpu_,
+                                 shape_,
+                                 tokens.at(static_cast<std::size_t>(ubatch)),
+                                 padded_capacity_,
+                                 schedule.num_groups,
+                                 last_group);
+    });
+  }
+
+ private:
+  std::string name_;
+  bool on_gpu_;
+  double padded_capacity_;
+  ExchangeShape shape_;
+};
+
+/// A context is filled through an exchange of its own, before the steps have taken any buffers.
 ExchangeMemory exchange_memory(const CheckedRun& run,
                                std::size_t policy,
                                int expert_parallel,
                                int ep_rank) {
-  const auto& dims = run.architecture->dims();
-  const auto& resolved = run.policies[policy];
-  const auto& execution = run.experiment.policies[policy].execution;
-  const auto& name = resolved.execution.exchange;
-  const bool on_gpu = resolved.execution.on_gpu();
-  const auto& schedule = resolved.schedules.own;
-  const ExchangeShape shape = {.ep_size = expert_parallel,
-                               .ep_rank = ep_rank,
-                               .num_experts = dims.num_experts,
-                               .top_k = dims.top_k,
-                               .hidden = dims.hidden,
-                               .dtype = to_torch(run.experiment.execution.dtype),
-                               .num_ubatches = schedule.num_ubatches,
-                               .sum_order = sum_order(execution.numerics, on_gpu)};
-  const auto tokens = (run.max_step_tokens + schedule.num_ubatches - 1) / schedule.num_ubatches;
-  const auto capacity = execution.padded_capacity;
-  return {.buffers = exchange_buffer_bytes(name, on_gpu, shape, tokens, capacity),
-          .expert_outputs = most_output_bytes(schedule, [&](int last_group) {
-            return expert_output_bytes(
-                name, on_gpu, shape, tokens, capacity, schedule.num_groups, last_group);
-          })};
+  const ExchangeSizing sizing(run, policy, expert_parallel, ep_rank);
+  const auto& schedules = run.policies[policy].schedules;
+  ExchangeMemory most;
+  std::vector<std::int64_t> most_tokens;
+  for (const auto& step : run.step_sizes[policy]) {
+    most_tokens.resize(std::max(most_tokens.size(), step.tokens.size()), 0);
+    for (std::size_t u = 0; u < step.tokens.size(); ++u) {
+      most_tokens[u] = std::max(most_tokens[u], step.tokens[u]);
+    }
+    const auto& schedule = step.is_own ? schedules.own : schedules.plain;
+    most.expert_outputs = std::max(most.expert_outputs, sizing.output_bytes(schedule, step.tokens));
+  }
+  most.buffers = sizing.buffer_bytes(most_tokens);
+  if (run.max_context_tokens > 0) {
+    const std::vector context = {run.max_context_tokens};
+    most.buffers = std::max(most.buffers, sizing.buffer_bytes(context));
+    most.expert_outputs =
+        std::max(most.expert_outputs, sizing.output_bytes(schedules.plain, context));
+  }
+  return most;
 }
 
 }  // namespace
 
-std::int64_t most_output_bytes(const Schedule& schedule,
-                               const std::function<std::int64_t(int last_group)>& bytes_up_to) {
+std::int64_t most_output_bytes(
+    const Schedule& schedule,
+    const std::function<std::int64_t(int ubatch, int last_group)>& bytes_up_to) {
   std::vector<std::int64_t> held(static_cast<std::size_t>(schedule.num_ubatches), 0);
   std::int64_t most = 0;
   for (const Op& op : schedule.ops) {
@@ -128,7 +200,7 @@ std::int64_t most_output_bytes(const Schedule& schedule,
       continue;
     }
     auto& own = held[static_cast<std::size_t>(op.ubatch)];
-    own = bytes_up_to(group_index(op));
+    own = bytes_up_to(op.ubatch, group_index(op));
     most = std::max(most, std::accumulate(held.begin(), held.end(), std::int64_t{0}));
     if (group_index(op) + 1 == schedule.num_groups) {
       own = 0;
@@ -137,31 +209,28 @@ std::int64_t most_output_bytes(const Schedule& schedule,
   return most;
 }
 
-std::vector<MemoryPart> rank_memory(const CheckedRun& run,
-                                    int rank,
-                                    const MemoryQuestion& question) {
-  const auto& experiment = run.experiment;
-  const auto dtype = to_torch(experiment.execution.dtype);
-  const auto& dims = run.architecture->dims();
-  const auto element = static_cast<std::int64_t>(size_of(experiment.execution.dtype));
-  const auto layers = static_cast<std::int64_t>(run.architecture->shape().num_layers());
+std::vector<MemoryPart> memory_of_weights(const CheckedRun& run, int rank, int expert_parallel) {
+  const RankGrid grid = {.world_size = run.grid.world_size, .expert_parallel = expert_parallel};
+  return run.architecture->weight_memory({.ep_size = expert_parallel,
+                                          .ep_rank = grid.ep_rank(Rank(rank)).value,
+                                          .dtype = to_torch(run.experiment.execution.dtype),
+                                          .device = run.place.device == DeviceKind::cuda
+                                                        ? at::Device(at::kCUDA, 0)
+                                                        : at::Device(at::kCPU)});
+}
+
+std::vector<MemoryPart> memory_of_steps(const CheckedRun& run,
+                                        int rank,
+                                        const MemoryQuestion& question) {
   const auto& own = run.workloads[static_cast<std::size_t>(rank)];
+  const auto& dims = run.architecture->dims();
+  const auto element = static_cast<std::int64_t>(size_of(run.experiment.execution.dtype));
+  const auto layers = static_cast<std::int64_t>(run.architecture->shape().num_layers());
   const RankGrid grid = {
       .world_size = run.grid.world_size,
       .expert_parallel = question.expert_parallel.value_or(run.grid.expert_parallel)};
   const int ep_rank = grid.ep_rank(Rank(rank)).value;
-  std::int64_t tokens = 0;
-  std::int64_t requests = 0;
-  for (const auto& step : own.steps) {
-    tokens += step.batch.num_tokens();
-    requests += std::ssize(step.batch.requests);
-  }
-  auto parts = run.architecture->weight_memory({.ep_size = grid.expert_parallel,
-                                                .ep_rank = ep_rank,
-                                                .dtype = dtype,
-                                                .device = run.place.device == DeviceKind::cuda
-                                                              ? at::Device(at::kCUDA, 0)
-                                                              : at::Device(at::kCPU)});
+  const bool keeps_buffers = has_rounds(run) && run.place.device == DeviceKind::cpu;
   ExchangeMemory of_exchange;
   // In rounds the others' caches and outputs are there beside those of the policy.
   const bool is_one = question.policy.has_value() && !has_rounds(run);
@@ -170,26 +239,24 @@ std::vector<MemoryPart> rank_memory(const CheckedRun& run,
   const auto slots = live_cache_slots(run, own, first, last);
   for (std::size_t i = first; i < last; ++i) {
     const auto own_policy = exchange_memory(run, i, grid.expert_parallel, ep_rank);
-    of_exchange.buffers = std::max(of_exchange.buffers, own_policy.buffers);
+    // Between rounds GPU ranks give back the buffers of the policy whose turn ends.
+    of_exchange.buffers = keeps_buffers ? of_exchange.buffers + own_policy.buffers
+                                        : std::max(of_exchange.buffers, own_policy.buffers);
     of_exchange.expert_outputs = std::max(of_exchange.expert_outputs, own_policy.expert_outputs);
   }
-  parts.push_back({"kv cache", layers * slots * dims.cached_elements() * element});
-  parts.push_back({"exchange buffers (worst case)", of_exchange.buffers});
-  parts.push_back({"experts' outputs (worst case)", of_exchange.expert_outputs});
-  parts.push_back({"given inputs", given_bytes(run, own)});
-  std::int64_t outputs = tokens * dims.hidden;
-  const auto& record = experiment.record;
-  if (record.has(RecordedOutput::logits)) {
-    outputs += requests * dims.vocabulary;
-  }
-  if (record.has(RecordedOutput::logits_all)) {
-    outputs += tokens * dims.vocabulary;
-  }
-  if (record.has(RecordedOutput::layers)) {
-    outputs += layers * tokens * dims.hidden;
-  }
   const auto num_outputs = has_rounds(run) ? std::ssize(run.policies) : 1;
-  parts.push_back({"outputs", num_outputs * outputs * element});
+  return {{"kv cache", layers * slots * dims.cached_elements() * element},
+          {"exchange buffers (worst case)", of_exchange.buffers},
+          {"experts' outputs (worst case)", of_exchange.expert_outputs},
+          {"given inputs", given_bytes(run, own)},
+          {"outputs", num_outputs * output_elements(run, own) * element}};
+}
+
+std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {
+  auto parts = memory_of_weights(run, rank, run.grid.expert_parallel);
+  for (auto& part : memory_of_steps(run, rank, {})) {
+    parts.push_back(std::move(part));
+  }
   return parts;
 }
 

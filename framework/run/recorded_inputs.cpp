@@ -133,8 +133,8 @@ Experiment recorded_experiment(const RankFile& file) {
 void check_stage_before(const RankFile& file, const Experiment& own) {
   const auto name = file.path().string();
   const auto before = recorded_experiment(file);
-  const auto first = own.model.layers ? own.model.layers->first : 0;
-  if (!before.model.layers || before.model.layers->last != first) {
+  const auto first = own.model.stage() != nullptr ? own.model.stage()->first : 0;
+  if (before.model.stage() == nullptr || before.model.stage()->last != first) {
     throw InputError(name + ": is of layers " + ModelConfig::write_layers(before.model) +
                      "; allowed for layers from " + std::to_string(first) +
                      " on: a run of the layers up to " + std::to_string(first));

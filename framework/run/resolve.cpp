@@ -141,7 +141,7 @@ double flops_per_byte(const ResolvedExecution& execution) {
 WorkCosts work_costs(const Architecture& architecture, const ResolvedExecution& execution) {
   const ModelDims& dims = architecture.dims();
   const std::int64_t cached = dims.cached_elements() * std::ssize(architecture.shape().layers);
-  return {.flops_per_token = dims.flops_per_token,
+  return {.flops_per_token = dims.token_flops.sum(),
           .flops_per_key = dims.flops_per_key,
           .flops_per_only_key = dims.flops_per_decode_key,
           .bytes_per_only_key =

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include <c10/core/Device.h>
 
 #include "framework/config/experiment.hpp"
+#include "framework/plan/phase.hpp"
 #include "framework/step/model.hpp"
 #include "framework/step/weight_source.hpp"
 
@@ -28,6 +30,7 @@ struct ModelPlacement {
 struct MemoryPart {
   std::string name;
   std::int64_t bytes = 0;
+  std::optional<Phase> read_by = std::nullopt;  ///< of weights: the phase that reads all of them
 };
 
 /// The configuration of a model, or of a stage of it (a range of layers), before any weight is

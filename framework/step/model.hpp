@@ -100,6 +100,18 @@ struct UbatchState {
   at::Tensor shared_output;  ///< [T, H], undefined where the layer has no shared experts
 };
 
+/// Multiplications and additions of one token in the linear layers of each phase, over all layers
+/// of a stage: twice the elements of the matrices that it meets.
+struct TokenFlops {
+  double attention = 0;  ///< projections, without what follows from keys
+  double route = 0;
+  double experts = 0;         ///< the chosen ones
+  double shared_experts = 0;  ///< with their gate
+  double mlp = 0;             ///< dense layers
+
+  double sum() const { return attention + route + experts + shared_experts + mlp; }
+};
+
 /// Sizes that the parts around a model need.
 struct ModelDims {
   std::int64_t hidden = 0;
@@ -116,11 +128,12 @@ struct ModelDims {
   int first_layer = 0;         ///< the model's own number of the stage's layer 0
   bool is_first_stage = true;  ///< looks up input_ids; others read embeds
   bool is_last_stage = true;   ///< norms its output and has logits
-  double flops_per_token = 0;  ///< of one token's linear layers of this stage: projections, router,
-                               ///< the chosen and the shared experts, dense layers; not lm_head
+  TokenFlops token_flops;      ///< not of lm_head
   double flops_per_key =
       0;  ///< of one query against one key, over all heads and layers of the stage
   double flops_per_decode_key = 0;  ///< the same of a request's only query
+  double flops_per_expanded_key =
+      0;  ///< of a context's latent that becomes keys and values for several queries
 
   /// Elements that a layer caches of a token.
   std::int64_t cached_elements() const {

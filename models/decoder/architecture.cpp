@@ -1,7 +1,10 @@
 #include "models/decoder/architecture.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
+#include <variant>
 
 #include "framework/base/check.hpp"
 #include "framework/base/error.hpp"
@@ -39,19 +42,23 @@ std::int64_t attention_products(const MoeDecoderConfig& config) {
          dims.kv_lora_rank * dims.heads * (dims.qk_nope_head_dim + dims.v_head_dim);
 }
 
-/// Multiplications and additions of one token in the linear layers of the stage.
-double linear_flops(const MoeDecoderConfig& config) {
-  const std::int64_t attention = attention_products(config);
-  const std::int64_t experts =
-      config.hidden_size *
-      (config.num_experts + 3 * config.router.top_k * config.moe_intermediate_size +
-       3 * config.shared_intermediate_size + (config.has_shared_expert_gate ? 1 : 0));
-  const std::int64_t dense = config.hidden_size * 3 * config.intermediate_size;
-  double products = 0;
-  for (const LayerShape& layer : shape_of(config).layers) {
-    products += static_cast<double>(attention + (layer.is_moe ? experts : dense));
-  }
-  return 2 * products;
+TokenFlops token_flops(const MoeDecoderConfig& config) {
+  const auto layers = shape_of(config).layers;
+  const auto moe_layers = std::count_if(
+      layers.begin(), layers.end(), [](const LayerShape& layer) { return layer.is_moe; });
+  const auto flops = [](std::int64_t num_layers, std::int64_t products) {
+    return 2.0 * static_cast<double>(num_layers * products);
+  };
+  const std::int64_t gate = config.has_shared_expert_gate ? 1 : 0;
+  return {
+      .attention = flops(std::ssize(layers), attention_products(config)),
+      .route = flops(moe_layers, config.hidden_size * config.num_experts),
+      .experts = flops(moe_layers,
+                       3 * config.hidden_size * config.router.top_k * config.moe_intermediate_size),
+      .shared_experts =
+          flops(moe_layers, config.hidden_size * (3 * config.shared_intermediate_size + gate)),
+      .mlp = flops(std::ssize(layers) - moe_layers,
+                   3 * config.hidden_size * config.intermediate_size)};
 }
 
 /// q k^T and the weighted sum of v, for one query and one key, by the sizes of a head of each.
@@ -77,6 +84,19 @@ double flops_per_decode_key(const MoeDecoderConfig& config) {
              : flops_per_key(config);
 }
 
+/// Of a latent of the context, which becomes a key and a value of each head.
+double flops_per_expanded_key(const MoeDecoderConfig& config) {
+  if (!config.latent) {
+    return 0;
+  }
+  const LatentAttentionDims& dims = *config.latent;
+  const LayerRange stage = config.stage();
+  return 2.0 *
+         static_cast<double>(dims.kv_lora_rank * dims.heads *
+                             (dims.qk_nope_head_dim + dims.v_head_dim)) *
+         (stage.last - stage.first);
+}
+
 ModelDims dims_of(const MoeDecoderConfig& config) {
   return {.hidden = config.hidden_size,
           .vocabulary = config.vocab_size,
@@ -92,9 +112,10 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .first_layer = config.stage().first,
           .is_first_stage = config.is_first_stage(),
           .is_last_stage = config.is_last_stage(),
-          .flops_per_token = linear_flops(config),
+          .token_flops = token_flops(config),
           .flops_per_key = flops_per_key(config),
-          .flops_per_decode_key = flops_per_decode_key(config)};
+          .flops_per_decode_key = flops_per_decode_key(config),
+          .flops_per_expanded_key = flops_per_expanded_key(config)};
 }
 
 /// Throws InputError for sizes that the kernels for bfloat16 on a GPU are not built for.
@@ -176,7 +197,18 @@ std::unique_ptr<Model> MoeDecoderArchitecture::make_model(WeightSource& weights,
 }
 
 std::unique_ptr<Architecture> make_decoder(MoeDecoderConfig config, const ModelConfig& model) {
-  config.layers = model.layers;
+  if (const auto* cut = std::get_if<FirstLayers>(&model.layers)) {
+    if (cut->count < 1 || cut->count > config.num_hidden_layers) {
+      throw InputError("model.layers is " + std::to_string(cut->count) + ", and the model of " +
+                       model.config + " has " + counted(config.num_hidden_layers, "layer") +
+                       "; allowed: 1 to " + std::to_string(config.num_hidden_layers) + ", or all");
+    }
+    config.num_hidden_layers = cut->count;
+    config.is_moe_layer.resize(static_cast<std::size_t>(cut->count));
+  }
+  if (model.stage() != nullptr) {
+    config.layers = *model.stage();
+  }
   const LayerRange stage = config.stage();
   if (stage.first < 0 || stage.first >= stage.last || stage.last > config.num_hidden_layers) {
     throw InputError("model.layers is [" + std::to_string(stage.first) + ", " +

@@ -1,6 +1,8 @@
 #include "models/decoder/weights.hpp"
 
 #include <array>
+#include <optional>
+#include <utility>
 
 #include <ATen/ops/empty.h>
 
@@ -261,15 +263,17 @@ MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
 std::vector<MemoryPart> memory_of_decoder(const MoeDecoderConfig& config,
                                           const MoeDecoderWeights& weights) {
   std::vector<MemoryPart> parts;
-  for (const char* name : {"embedding",
-                           "norms",
-                           "attention",
-                           "router",
-                           "experts",
-                           "shared experts",
-                           "dense layers",
-                           "lm_head"}) {
-    parts.push_back({name, 0});
+  const std::vector<std::pair<const char*, std::optional<Phase>>> names = {
+      {"embedding", std::nullopt},  // a row for each token
+      {"norms", std::nullopt},      // of several phases, and small
+      {"attention", Phase::attention},
+      {"router", Phase::route},
+      {"experts", Phase::experts},
+      {"shared experts", Phase::shared_experts},
+      {"dense layers", Phase::mlp},
+      {"lm_head", std::nullopt}};  // where logits are asked for; the embedding, where they are tied
+  for (const auto& [name, phase] : names) {
+    parts.push_back({name, 0, phase});
   }
   const auto add = [&](MoeDecoderPart part, const at::Tensor& values) {
     parts.at(static_cast<std::size_t>(part)).bytes += static_cast<std::int64_t>(values.nbytes());

@@ -673,7 +673,8 @@ class Tools(SmallTest):
         check = ["check", "experiments/gpu_decode.yaml", "--ranks", 2]
         fits = dovetail(*check, "--gpu-memory-gib", 80)
         self.assertIn("\nmemory of each GPU: 80.00 GiB (--gpu-memory-gib)\n", fits.out)
-        self.assertRegex(fits.out, r"(?m)^policy dual_eager: what is counted fits, needs \d+\.\d\d of 80.00 GiB; \d+\.\d\d GiB are left for what is not$")
+        self.assertRegex(fits.out, r"(?m)^policy dual_eager: what is counted fits, needs \d+\.\d\d of 80.00 GiB; \d+\.\d\d GiB are left for what is not; "
+                         r"the smallest expert_parallel that fits is 1 \(\d+\.\d\d GiB\)$")
         self.assertNotIn("warning", fits.out)
         short = dovetail(*check, "--gpu-memory-gib", 0.001)
         self.assertEqual(short.code, 0, str(short))
@@ -717,25 +718,6 @@ class Tools(SmallTest):
                 ranks = 4 if path.name == "uneven_ranks.yaml" else 2
                 outcome = dovetail("check", path, "--ranks", ranks)
                 self.assertEqual(outcome.code, 0, str(outcome))
-
-    def test_check_plans_the_published_models(self):
-        """Weights of all ranks, replicated parts counted once, are the parameters that the model's page states, in bfloat16; routers'
-        biases are float32."""
-        for name, ranks, parameters, biases in (("qwen3-30b-a3b", 4, 30_532_122_624, 0), ("qwen3-235b-a22b", 8, 235_093_634_560, 0),
-                                                ("mixtral-8x7b", 2, 46_702_792_704, 0), ("mixtral-8x22b", 8, 140_620_634_112, 0),
-                                                ("qwen1.5-moe-a2.7b", 4, 14_315_784_192, 0), ("deepseek-v2-lite", 4, 15_706_484_224, 0),
-                                                ("deepseek-v3", 16, 671_026_419_200, 58 * 256), ("kimi-k2", 16, 1_026_408_232_448, 60 * 384),
-                                                ("glm-4.5-air", 8, 106_852_251_264, 45 * 128)):
-            with self.subTest(model=name):
-                config = f"models/configs/{name}.json"
-                model = f"{{architecture: {json.loads((TOP / config).read_text())['model_type']}, config: {config}, weights: {{seed: 1}}}}"
-                outcome = dovetail("check", "experiments/quickstart.yaml", "--ranks", ranks, "--device", "cuda", "--format", "json", "--set", f"model={model}",
-                                   "--set", f"parallel.expert_parallel={ranks}", "--set", "execution.dtype=bfloat16")
-                self.assertEqual(outcome.code, 0, str(outcome))
-                memory = json.loads(outcome.out)["memory_bytes_by_rank"]
-                self.assertEqual(len(memory), ranks)
-                weights = ("embedding", "norms", "attention", "router", "experts", "shared experts", "dense layers", "lm_head")
-                self.assertEqual(sum(memory[0][part] for part in weights) + (ranks - 1) * memory[0]["experts"], 2 * (parameters + biases))
 
     def test_compare_reports_a_run(self):
         run, _ = self.run_experiment(2, self.experiment(), "run")

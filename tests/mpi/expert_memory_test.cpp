@@ -94,26 +94,49 @@ std::int64_t part_of(const std::vector<MemoryPart>& parts, const std::string& na
 
 constexpr std::int64_t kStepTokens = 240;
 
-std::string experiment_text(const std::string& config, const std::string& policy) {
-  return "experiment: memory\nmodel: {architecture: qwen3_moe, config: '" + config +
-         "'}\nparallel: {expert_parallel: " + std::to_string(world_size()) +
-         "}\nworkload: {requests: {count: 2, length: " + std::to_string(kStepTokens / 2) +
-         "}, seed: 5}\nexecution: {device: cpu, timeout_s: 20, exchange: ragged}\npolicies: "
-         "[{name: one, " +
-         policy + "}]\nrecord: {outputs: [hidden], timing: steps}\n";
+struct StepCase {
+  std::string policy;
+  std::int64_t largest_ubatch = kStepTokens;
+  std::string more = "";
+};
+
+const std::vector<StepCase>& step_cases() {
+  static const std::vector<StepCase> cases = {
+      {"schedule: sequential"},
+      {"schedule: expert_groups, groups: 2"},
+      {"schedule: expert_groups, groups: 8"},
+      {"schedule: expert_groups, groups: 3, ubatches: 2", kStepTokens / 2},
+      {"schedule: dual_batch, split: {sizes: [40, 200]}", 200},
+      {"schedule: dual_batch, ubatches: 3, split: {sizes: [140, 20, 80]}", 140},
+      {"schedule: dual_batch, split: request", 150},
+      {"schedule: dual_batch, thresholds: {prefill: 1000}"},
+      // The second step that runs is whole, and the buffers of the first one's ubatches stay.
+      {"schedule: dual_batch, split: {sizes: [40, 200]}",
+       kStepTokens,
+       "fault: {kind: veto, rank: 0, iteration: 1}\n"},
+      {"schedule: expert_groups, groups: 8, ubatches: 2, split: {sizes: [70, 170]}", 170},
+      {"schedule: expert_groups, groups: 2, ubatches: 2",
+       kStepTokens,
+       "fault: {kind: veto, rank: 0, iteration: 1}\n"}};
+  return cases;
 }
 
-/// What a step takes beside weights, caches and outputs: the exchange's buffers and what experts
+std::string experiment_text(const std::string& config, const StepCase& step_case) {
+  return "experiment: memory\nmodel: {architecture: qwen3_moe, config: '" + config +
+         "'}\nparallel: {expert_parallel: " + std::to_string(world_size()) +
+         "}\nworkload: {requests: {lengths: [150, 90]}, seed: 5}\n"
+         "execution: {device: cpu, timeout_s: 20, exchange: ragged}\npolicies: [{name: one, " +
+         step_case.policy + "}]\nrecord: {outputs: [hidden], timing: steps}\n" + step_case.more;
+}
+
+/// What steps take beside weights, caches and outputs: the exchange's buffers and what experts
 /// return, as `check` counts them, and what it says that it leaves out.
-TEST(ExpertMemory, AStepTakesWhatCheckCounts) {
+TEST(ExpertMemory, StepsTakeWhatCheckCounts) {
   const ScratchFolder folder;
   const auto config = write_config(folder.path());
-  for (const std::string policy : {"schedule: sequential",
-                                   "schedule: expert_groups, groups: 2",
-                                   "schedule: expert_groups, groups: 8",
-                                   "schedule: expert_groups, groups: 3, ubatches: 2"}) {
-    SCOPED_TRACE(policy);
-    const auto text = experiment_text(config, policy);
+  for (const auto& step_case : step_cases()) {
+    SCOPED_TRACE(step_case.policy + " " + step_case.more);
+    const auto text = experiment_text(config, step_case);
     const auto run = check_run(parse_experiment(text, "memory.yaml").experiment,
                                world_size(),
                                {architectures(), {}},
@@ -132,12 +155,11 @@ TEST(ExpertMemory, AStepTakesWhatCheckCounts) {
     const auto peak = TensorMemory::take_peak();
     // Of the rows that all experts of a ubatch get the inner activations, float32 [3 x inner], and
     // of each token the states of a layer.
-    const auto ubatches = run.policies.front().schedules.own.num_ubatches;
-    const std::int64_t rows = kStepTokens / ubatches * 16;
+    const std::int64_t rows = step_case.largest_ubatch * 16;
     const std::int64_t others = rows * 3 * kInner * 4 + kStepTokens * 6 * 256 * 4;
-    EXPECT_GT(output_bytes, rows * 256 * 4 - 1);
+    EXPECT_EQ(output_bytes, rows * 256 * 4);
     // The exchange's metadata is no tensor.
-    const auto metadata = kStepTokens * (world_size() * 2 + 1) * 16 * 8;
+    const auto metadata = 2 * kStepTokens * (world_size() * 2 + 1) * 16 * 8;
     EXPECT_GE(peak, exchange_bytes + output_bytes - metadata);
     EXPECT_LE(peak, exchange_bytes + output_bytes + others);
     // Without what experts return it would not hold.

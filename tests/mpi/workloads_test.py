@@ -130,6 +130,24 @@ class Inputs(Workload):
             self.assertFalse(np.array_equal(self.rows(first / "sequential")[(0, 0)] if name == "prefill" else 0,
                                             self.rows(whole / "sequential").get((0, 0), 1)))
 
+    def test_the_first_layers_are_a_model_of_a_config_cut_by_hand_to_the_bit(self):
+        config = json.loads((TOP / CONFIG).read_text())
+        path = self.write(json.dumps({**config, "num_hidden_layers": 2}), "cut.json")
+        workload = "phase: prefill, requests: {lengths: [19, 5, 8]}"
+        by_hand, _ = self.run_workload("by-hand", workload, config=path)
+        cut, _ = self.run_workload("cut", workload, model=", layers: 2")
+        for policy in ("sequential", "dual_batch"):
+            for dataset in ("output/hidden", "output/logits"):
+                expected = self.rows(by_hand / policy, dataset)
+                found = self.rows(cut / policy, dataset)
+                self.assertEqual(found.keys(), expected.keys())
+                for key, row in found.items():
+                    np.testing.assert_array_equal(row, expected[key], str(key))
+        whole, _ = self.run_workload("whole", workload)
+        self.assertFalse(np.array_equal(next(iter(self.rows(whole / "sequential").values())), next(iter(self.rows(cut / "sequential").values()))))
+        _, outcome = self.run_workload("beyond", workload, model=", layers: 5", code=2)
+        self.assertRegex(outcome.err, "model.layers is 5, and the model of .* has 4 layers; allowed: 1 to 4, or all")
+
     def test_stages_that_do_not_fit_are_refused(self):
         workload = "phase: prefill, requests: {lengths: [19, 5, 8]}"
         first, _ = self.run_workload("first", workload, model=", layers: [0, 1]", outputs="[hidden]")

@@ -209,10 +209,12 @@ Experiment random_experiment(std::mt19937_64& random) {
   Draw draw(random);
   Experiment result;
   result.experiment = draw.text();
-  result.model = {draw.text(), draw.text(), draw.weights(), std::nullopt};
+  result.model = {draw.text(), draw.text(), draw.weights(), AllLayers{}};
   if (draw.coin()) {
     const int first = draw.small(0, 99);
     result.model.layers = LayerRange{first, first + draw.small(1, 9)};
+  } else if (draw.coin()) {
+    result.model.layers = FirstLayers{draw.small(1, 99)};
   }
   result.parallel.expert_parallel = draw.small(1, 1'000'000);
   result.workload.phase = draw.choice<WorkPhase>();

@@ -21,7 +21,7 @@ TEST(Load, ReadsWhatIsStatedAndLeavesDefaults) {
   const Experiment experiment = parse_experiment(kSmall, "x").experiment;
   Experiment expected;
   expected.experiment = "small";
-  expected.model = {"qwen3_moe", "tiny.json", SeedWeights{42}, std::nullopt};
+  expected.model = {"qwen3_moe", "tiny.json", SeedWeights{42}, AllLayers{}};
   expected.parallel.expert_parallel = 2;
   expected.workload.requests = {UniformRequests{8, 128, 0}};
   expected.workload.rank_scale = {1.0, 0.75};
@@ -98,7 +98,7 @@ record: {outputs: [hidden, logits, logits_all, layers, routing], timing: ops, pr
 fault: {rank: 1, ubatch: 1, layer: -1, phase: embed, iteration: 3, kind: hang, token: 4, choice: 0, element: 5, policy: overlap}
 )";
   const Experiment experiment = parse_experiment(text, "x").experiment;
-  EXPECT_EQ(experiment.model.layers, (LayerRange{0, 4}));
+  EXPECT_EQ(experiment.model.layers, LayersConfig(LayerRange{0, 4}));
   EXPECT_EQ(experiment.model.weights, WeightsConfig(SeedWeights{18446744073709551615U}));
   EXPECT_EQ(experiment.workload.requests, (RequestsConfig{UniformRequests{128, 1, 1024}}));
   EXPECT_EQ(experiment.workload.routing, RoutingConfig(ZipfRouting{1.2}));

@@ -159,15 +159,15 @@ TEST(DeepseekCosts, CountEveryProduct) {
   const double attention =
       h * 1536 + 1536.0 * 128 * 192 + h * 576 + 512.0 * 128 * 256 + 128.0 * 128 * h;
   const auto moe = make("deepseek-v3", {.first = 3, .last = 4});
-  EXPECT_DOUBLE_EQ(moe->dims().flops_per_token, 2 * (attention + h * 256 + 3 * h * 2048 * 9));
+  EXPECT_DOUBLE_EQ(moe->dims().token_flops.sum(), 2 * (attention + h * 256 + 3 * h * 2048 * 9));
   EXPECT_DOUBLE_EQ(moe->dims().flops_per_key, 2 * 128.0 * (192 + 128));
   EXPECT_DOUBLE_EQ(moe->dims().flops_per_decode_key, 2 * 128.0 * (576 + 512));
   EXPECT_EQ(moe->dims().kv_heads * moe->dims().head_dim, 576);
   EXPECT_TRUE(moe->dims().caches_latents && moe->dims().has_router_scores);
   const auto dense = make("deepseek-v3", {.first = 0, .last = 1});
-  EXPECT_DOUBLE_EQ(dense->dims().flops_per_token, 2 * (attention + 3 * h * 18432));
+  EXPECT_DOUBLE_EQ(dense->dims().token_flops.sum(), 2 * (attention + 3 * h * 18432));
   const auto lite = make("deepseek-v2-lite", {.first = 0, .last = 1});
-  EXPECT_DOUBLE_EQ(lite->dims().flops_per_token,
+  EXPECT_DOUBLE_EQ(lite->dims().token_flops.sum(),
                    2 * (2048.0 * 16 * 192 + 2048.0 * 576 + 512.0 * 16 * 256 + 16.0 * 128 * 2048 +
                         3 * 2048.0 * 10944));
   const auto glm = make("glm-4.5-air", {.first = 0, .last = 1});

@@ -1,9 +1,11 @@
 // Ranges of layers: two stages one after the other are the whole model, to the bit; and embeddings
 // instead of ids.
 #include <algorithm>
+#include <fstream>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include <ATen/TensorOperators.h>
@@ -14,9 +16,12 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/scratch_folder.hpp"
 #include "models/qwen3_moe.hpp"
+#include "models/registry.hpp"
 #include "models/weights/digest.hpp"
 #include "models/weights/seeded.hpp"
 #include "tests/support/input_error.hpp"
@@ -143,7 +148,7 @@ TEST(Stages, WeightsAreReadOnceAndAddUp) {
       }
       digest.replicated += model->weights_digest().replicated;
       digest.experts += model->weights_digest().experts;
-      flops_per_token += stage.dims().flops_per_token;
+      flops_per_token += stage.dims().token_flops.sum();
       flops_per_key += stage.dims().flops_per_key;
     }
     // The tied embedding is read again, as the last stage's lm_head.
@@ -158,7 +163,7 @@ TEST(Stages, WeightsAreReadOnceAndAddUp) {
     EXPECT_EQ(bytes,
               whole->weight_bytes() + (tied ? static_cast<std::int64_t>(embedding.nbytes()) : 0));
     EXPECT_EQ(digest.experts, whole->weights_digest().experts);
-    EXPECT_DOUBLE_EQ(flops_per_token, architecture.dims().flops_per_token);
+    EXPECT_DOUBLE_EQ(flops_per_token, architecture.dims().token_flops.sum());
     EXPECT_DOUBLE_EQ(flops_per_key, architecture.dims().flops_per_key);
   }
 }
@@ -169,17 +174,17 @@ TEST(Stages, FlopsAreTwiceTheParametersOfATokenAndFourTimesTheHeads) {
   const double moe = 48 * 8 + 3 * 48 * 24 * (3 + 2);  // router, 3 of 8 experts, 2 shared
   const double dense = 3 * 48 * 40;
   const ModelDims dims = MoeDecoderArchitecture(config).dims();
-  EXPECT_DOUBLE_EQ(dims.flops_per_token, 2 * (3 * attention + 2 * moe + dense));
+  EXPECT_DOUBLE_EQ(dims.token_flops.sum(), 2 * (3 * attention + 2 * moe + dense));
   EXPECT_DOUBLE_EQ(dims.flops_per_key, 3 * 6 * (2 * 12 + 2 * 12));
   const ModelDims middle = MoeDecoderArchitecture(stage_of(config, 1, 2)).dims();
-  EXPECT_DOUBLE_EQ(middle.flops_per_token, 2 * (attention + dense));
+  EXPECT_DOUBLE_EQ(middle.token_flops.sum(), 2 * (attention + dense));
 }
 
 TEST(Stages, FlopsOfAGateAreThoseOfItsRow) {
   MoeDecoderConfig config = small_config();
-  const double without = MoeDecoderArchitecture(config).dims().flops_per_token;
+  const double without = MoeDecoderArchitecture(config).dims().token_flops.sum();
   config.has_shared_expert_gate = true;
-  EXPECT_DOUBLE_EQ(MoeDecoderArchitecture(config).dims().flops_per_token, without + 2 * 2 * 48);
+  EXPECT_DOUBLE_EQ(MoeDecoderArchitecture(config).dims().token_flops.sum(), without + 2 * 2 * 48);
 }
 
 TEST(Stages, LayersOutsideOfTheModelAreRefused) {
@@ -199,6 +204,60 @@ TEST(Stages, LayersOutsideOfTheModelAreRefused) {
               std::string::npos)
         << message;
     EXPECT_NE(message.find(kTinyConfig), std::string::npos) << message;
+  }
+}
+
+/// Of the tiny model with so many layers in its config.json.
+std::string write_cut_config(const ScratchFolder& folder, int num_layers) {
+  std::ifstream file(kTinyConfig);
+  auto config = nlohmann::json::parse(file);
+  config["num_hidden_layers"] = num_layers;
+  auto path = (folder.path() / "config.json").string();
+  std::ofstream(path) << config;
+  return path;
+}
+
+TEST(FirstLayers, AreThoseOfAConfigWithNoMoreToTheBit) {
+  const ScratchFolder folder;
+  const SerialStep step = whole_step(random_requests(1, {17, 7, 5}));
+  const auto run = [&](const std::string& config, const LayersConfig& layers) {
+    const auto architecture = make_qwen3_moe({"qwen3_moe", config, {}, layers});
+    SeededSource source(5);
+    std::vector<std::unique_ptr<Model>> ranks;
+    ranks.push_back(architecture->make_model(source, {}));
+    const auto result = run_with_context(ranks, step, {});
+    return std::tuple(result.hidden, result.logits, ranks.front()->weights_digest().replicated);
+  };
+  const auto [hidden, logits, digest] = run(kTinyConfig, FirstLayers{2});
+  const auto [by_hand, logits_by_hand, digest_by_hand] = run(write_cut_config(folder, 2), {});
+  EXPECT_TRUE(at::equal(hidden, by_hand));
+  EXPECT_TRUE(at::equal(logits, logits_by_hand));
+  EXPECT_EQ(digest, digest_by_hand);
+  const auto [whole, whole_logits, whole_digest] = run(kTinyConfig, {});
+  EXPECT_FALSE(at::equal(logits, whole_logits)) << "the twin: of all four layers";
+  EXPECT_TRUE(at::equal(std::get<1>(run(kTinyConfig, FirstLayers{4})), whole_logits));
+}
+
+TEST(FirstLayers, AreAWholeModel) {
+  const auto architecture = make_qwen3_moe({"qwen3_moe", kTinyConfig, {}, FirstLayers{2}});
+  EXPECT_EQ(architecture->shape().num_layers(), 2);
+  EXPECT_TRUE(architecture->dims().is_first_stage);
+  EXPECT_TRUE(architecture->dims().is_last_stage);
+  // Three dense layers come first.
+  const auto v3 = architectures().at("deepseek_v3")(
+      {"deepseek_v3", DOVETAIL_SOURCE_DIR "/models/configs/deepseek-v3.json", {}, FirstLayers{4}});
+  ASSERT_EQ(v3->shape().num_layers(), 4);
+  EXPECT_FALSE(v3->shape().layers[2].is_moe);
+  EXPECT_TRUE(v3->shape().layers[3].is_moe);
+}
+
+TEST(FirstLayers, MoreThanThereAreAreRefused) {
+  for (const int count : {0, 5}) {
+    const auto message = testing::input_error_of([&] {
+      make_qwen3_moe({"qwen3_moe", kTinyConfig, {}, FirstLayers{count}});
+    });
+    EXPECT_NE(message.find("model.layers is " + std::to_string(count)), std::string::npos);
+    EXPECT_NE(message.find("has 4 layers; allowed: 1 to 4, or all"), std::string::npos) << message;
   }
 }
 

@@ -112,7 +112,7 @@ TEST(StepTimeTable, MustBeOfTheRunsSetting) {
 
 Experiment small_experiment(const std::string& config) {
   Experiment experiment;
-  experiment.model = {"qwen3_moe", config, SeedWeights{1}, std::nullopt};
+  experiment.model = {"qwen3_moe", config, SeedWeights{1}, AllLayers{}};
   return experiment;
 }
 
@@ -146,6 +146,7 @@ TEST(StepTimeSetting, TellsRunsApart) {
     others.push_back(step_time_setting(experiment, experiment.execution, run, 2));
   };
   with_experiment([](Experiment& e) { e.model.layers = LayerRange{0, 2}; });
+  with_experiment([](Experiment& e) { e.model.layers = FirstLayers{2}; });
   with_experiment([](Experiment& e) { e.parallel.expert_parallel = 2; });
   with_experiment([](Experiment& e) { e.workload.phase = WorkPhase::decode; });
   with_experiment([](Experiment& e) { e.workload.routing = BalancedRouting{}; });

@@ -58,7 +58,7 @@ FakeArchitecture::FakeArchitecture(Make make)
   dims_.head_dim = 8;
   dims_.num_experts = 8;
   dims_.top_k = 2;
-  dims_.flops_per_token = 100;
+  dims_.token_flops = {.attention = 40, .route = 10, .experts = 50};
   dims_.flops_per_key = 1;
   dims_.flops_per_decode_key = 1;
 }

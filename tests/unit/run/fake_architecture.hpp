@@ -22,7 +22,8 @@ class FakeArchitecture final : public Architecture {
   const ModelDims& dims() const override { return dims_; }
 
   std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const override {
-    return {{"weights", 1000}, {"experts", 8'000'000 / placement.ep_size}};
+    return {{"weights", 1000, Phase::attention},
+            {"experts", 8'000'000 / placement.ep_size, Phase::experts}};
   }
 
   void check_weights(WeightSource& /*weights*/,

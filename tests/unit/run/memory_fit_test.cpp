@@ -46,21 +46,48 @@ TEST(MemoryFit, EachPolicyOnGpusCountsTheRankThatHasMost) {
   EXPECT_EQ(
       describe(fits[0], std::int64_t{2} << 30),
       "policy sequential: what is counted fits, needs 0.01 of 2.00 GiB; 1.99 GiB are left for "
-      "what is not");
+      "what is not; the smallest expert_parallel that fits is 1 (0.01 GiB)");
 }
 
-TEST(MemoryFit, FindsTheSmallestLargerGrid) {
+TEST(MemoryFit, FindsTheSmallestGrid) {
   const auto run = check_on("cuda", 1);
   const auto small = fit_memory(run, kExpertBytes / 2).front();
   EXPECT_FALSE(small.fits);
-  ASSERT_TRUE(small.larger);
-  EXPECT_EQ(small.larger->expert_parallel, 4);
-  EXPECT_LE(small.larger->needed_bytes, kExpertBytes / 2);
-  EXPECT_NE(describe(small, kExpertBytes / 2).find("; would fit with expert_parallel 4 ("),
-            std::string::npos);
+  ASSERT_TRUE(small.smallest);
+  EXPECT_EQ(small.smallest->expert_parallel, 4);
+  EXPECT_LE(small.smallest->needed_bytes, kExpertBytes / 2);
+  EXPECT_TRUE(describe(small, kExpertBytes / 2)
+                  .ends_with("; the smallest expert_parallel that fits is 4 (0.00 GiB)"));
   const auto none = fit_memory(run, 1000).front();
-  EXPECT_FALSE(none.larger);
+  EXPECT_FALSE(none.smallest);
   EXPECT_TRUE(describe(none, 1000).ends_with(" GiB, and would not with expert_parallel up to 8"));
+}
+
+TEST(MemoryFit, SaysWhatAFittingGridCouldDoWithout) {
+  const auto of_grid = [](int expert_parallel, std::int64_t available) {
+    const auto run =
+        check_run(fake_experiment("workload: {phase: prefill, requests: {lengths: [20, 7]}}\n"
+                                  "parallel: {expert_parallel: " +
+                                  std::to_string(expert_parallel) +
+                                  "}\nexecution: {dtype: bfloat16, device: cuda}\n"
+                                  "policies: [{name: sequential}]\n"),
+                  expert_parallel,
+                  {fake_architectures(), {}},
+                  planning_capabilities({"fake"}));
+    return fit_memory(run, available).front();
+  };
+  constexpr std::int64_t available = kExpertBytes / 2;
+  const auto large = of_grid(8, available);
+  ASSERT_TRUE(large.fits && large.smallest);
+  EXPECT_EQ(large.smallest->expert_parallel, 4);
+  EXPECT_TRUE(describe(large, available)
+                  .ends_with("; the smallest expert_parallel that fits is 4 (0.00 GiB)"));
+  const auto smallest = of_grid(4, available);
+  ASSERT_TRUE(smallest.fits && smallest.smallest);
+  EXPECT_EQ(smallest.smallest->expert_parallel, 4);
+  EXPECT_EQ(smallest.smallest->needed_bytes, smallest.needed_bytes);
+  EXPECT_TRUE(describe(smallest, available)
+                  .ends_with("; the smallest expert_parallel that fits is 4 (0.00 GiB)"));
 }
 
 TEST(MemoryFit, CpuRanksShareTheMemoryOfTheirHost) {
@@ -69,7 +96,7 @@ TEST(MemoryFit, CpuRanksShareTheMemoryOfTheirHost) {
   EXPECT_EQ(two.needed_bytes, 2 * one.needed_bytes) << "two replicas with equal requests";
   EXPECT_TRUE(one.fits);
   EXPECT_FALSE(two.fits);
-  EXPECT_FALSE(two.larger) << "more ranks of one host take no less";
+  EXPECT_FALSE(two.smallest) << "more ranks of one host take no less";
 }
 
 TEST(MemoryFit, CachesAndOutputsOfAllPoliciesAreThereInRounds) {

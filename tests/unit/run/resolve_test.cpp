@@ -2,12 +2,15 @@
 // padded, and what a model is kept by.
 #include "framework/run/resolve.hpp"
 
+#include <algorithm>
 #include <fstream>
 
 #include <gtest/gtest.h>
 
 #include "framework/base/scratch_folder.hpp"
+#include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
+#include "framework/config/key_documents.hpp"
 #include "framework/plan/schedule_check.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/run/capabilities.hpp"
@@ -316,6 +319,25 @@ TEST(ResolvePolicy, AutoTakesTheSmsOfItsTable) {
   std::ofstream(policy.table) << step_time_table_to_json(table);
   EXPECT_NE(testing::input_error_of([&] { resolve(experiment, place); }).find("device: \"cpu\""),
             std::string::npos);
+}
+
+TEST(PaddedCapacity, IsOfTheExchangesThatItsKeyNames) {
+  const auto keys = experiment_keys();
+  const auto key = std::find_if(keys.begin(), keys.end(), [](const KeyInfo& info) {
+    return info.key == "execution.padded_capacity";
+  });
+  ASSERT_NE(key, keys.end());
+  const ExchangeShape shape = {.ep_size = 2, .num_experts = 8, .top_k = 2, .hidden = 16};
+  for (const auto& row : exchange_table()) {
+    if (!row.on_gpu) {
+      continue;
+    }
+    const auto bytes = [&](double capacity) {
+      return exchange_buffer_bytes(row.name, /*on_gpu=*/true, shape, 1000, capacity);
+    };
+    EXPECT_EQ(key->help.find("`" + row.name + "`") != std::string::npos, bytes(0.5) != bytes(1.0))
+        << row.name << ": " << key->help;
+  }
 }
 
 /// A sweep over a link, which only the CPU emulates, beside `device: auto`, which is a GPU without.
