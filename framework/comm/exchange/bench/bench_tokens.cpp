@@ -31,6 +31,10 @@ at::Tensor bench_factors(const at::Tensor& expert_ids) {
   return expert_ids.bitwise_and(1).to(at::kFloat) + 1;
 }
 
+std::int64_t BenchTokens::num_routed() const {
+  return expert_ids.ge(0).any(1).sum().item<std::int64_t>();
+}
+
 std::int64_t count_wrong(const BenchTokens& in, const at::Tensor& output, bool scaled) {
   auto weights = in.weights * in.expert_ids.ge(0);
   if (scaled) {

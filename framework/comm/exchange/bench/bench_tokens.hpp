@@ -18,6 +18,9 @@ struct BenchTokens {
   at::Tensor weights;
 
   RoutedTokens routed() const { return {hidden, expert_ids, weights}; }
+
+  /// Tokens that have chosen an expert.
+  std::int64_t num_routed() const;
 };
 
 BenchTokens make_bench_tokens(BenchRouting routing,

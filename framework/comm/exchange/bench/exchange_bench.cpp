@@ -20,9 +20,10 @@ constexpr int kRuns = 4;     ///< the first is not counted
 constexpr int kHostPasses = 9;
 constexpr std::uint64_t kSeed = 1;
 
-double gbs(double bytes, double us) {
-  return us > 0 ? bytes * 1e-3 / us : 0.0;
-}
+struct LayerBytes {
+  BenchBytes dispatch;
+  BenchBytes combine;
+};
 
 class Bench {
  public:
@@ -148,7 +149,7 @@ class Bench {
     exchange.meter().reset();
     pass({});
     device_->wait();
-    count_traffic(exchange.meter().traffic(), row);
+    const auto bytes = count_bytes(exchange.meter().traffic(), in);
     const auto timed = device_->make_run(
         [&](const std::function<void()>& mark) {
           mark();
@@ -158,6 +159,9 @@ class Bench {
         },
         captured);
     add_times(*timed, row);
+    row.dispatch_megabytes = static_cast<double>(bytes.dispatch.wire) * 1e-6;
+    row.dispatch = bench_bandwidth(bytes.dispatch, session_.world_size(), row.dispatch_us);
+    row.combine = bench_bandwidth(bytes.combine, session_.world_size(), row.combine_us);
     const auto once = device_->make_run([&](const auto&) { pass({}); }, captured);
     std::vector<double> host_us;
     for (int i = 0; i < kHostPasses; ++i) {
@@ -193,16 +197,17 @@ class Bench {
     return ranks_.reduce(count_wrong(in, output, !captured), Reduction::sum);
   }
 
-  void count_traffic(const Traffic& traffic, ExchangeBenchRow& row) {
-    const auto most = [this](std::int64_t bytes) {
-      return static_cast<double>(ranks_.reduce(bytes, Reduction::max));
-    };
-    row.dispatch_megabytes = most(traffic.dispatch_wire_bytes) * 1e-6;
-    // Bytes until the times are known.
-    row.dispatch_wire_gbs = most(traffic.dispatch_wire_bytes);
-    row.combine_wire_gbs = most(traffic.combine_wire_bytes);
-    row.dispatch_logical_gbs = most(traffic.dispatch_logical_bytes);
-    row.combine_logical_gbs = most(traffic.combine_logical_bytes);
+  /// Of the rank that has most.
+  LayerBytes count_bytes(const Traffic& traffic, const BenchTokens& in) const {
+    const auto most = [this](std::int64_t bytes) { return ranks_.reduce(bytes, Reduction::max); };
+    const auto logical = most(
+        logical_bytes(in.num_routed(), session_.world_size(), options_.top_k, shape().row_bytes()));
+    return {.dispatch = {.wire = most(traffic.dispatch_wire_bytes),
+                         .logical = logical,
+                         .choices = most(traffic.dispatch_logical_bytes)},
+            .combine = {.wire = most(traffic.combine_wire_bytes),
+                        .logical = logical,
+                        .choices = most(traffic.combine_logical_bytes)}};
   }
 
   void add_times(BenchRun& timed, ExchangeBenchRow& row) {
@@ -227,22 +232,20 @@ class Bench {
     }
     row.first_dispatch_us = ranks_.slowest(times.first_dispatch);
     row.first_combine_us = ranks_.slowest(times.first_combine);
-    row.dispatch_wire_gbs = gbs(row.dispatch_wire_gbs, row.dispatch_us);
-    row.combine_wire_gbs = gbs(row.combine_wire_gbs, row.combine_us);
-    row.dispatch_logical_gbs = gbs(row.dispatch_logical_gbs, row.dispatch_us);
-    row.combine_logical_gbs = gbs(row.combine_logical_gbs, row.combine_us);
   }
 
   void add_ceilings(std::int64_t tokens, std::vector<ExchangeBenchRow>& rows) {
     const auto bytes = tokens * shape().row_bytes() / 4 * 4;
-    const auto sent = static_cast<double>(bytes) * (session_.world_size() - 1);
+    const int num_ranks = session_.world_size();
+    const BenchBytes sent = {.wire = bytes * (num_ranks - 1), .logical = bytes * num_ranks};
     for (const auto& ceiling : device_->ceilings(bytes, options_.comm_sms)) {
       ExchangeBenchRow row = {.exchange = ceiling.name,
+                              .is_ceiling = true,
                               .tokens = tokens,
                               .comm_sms = ceiling.comm_sms,
                               .routing = "balanced",
                               .mode = "eager",
-                              .dispatch_megabytes = sent * 1e-6};
+                              .dispatch_megabytes = static_cast<double>(sent.wire) * 1e-6};
       ceiling.move();
       meet();
       row.wrong_words = ranks_.reduce(ceiling.wrong_words(), Reduction::sum);
@@ -263,7 +266,7 @@ class Bench {
         samples.insert(samples.end(), gaps.begin(), gaps.end());
       }
       row.dispatch_us = ranks_.slowest(median(samples));
-      row.dispatch_wire_gbs = gbs(sent, row.dispatch_us);
+      row.dispatch = bench_bandwidth(sent, num_ranks, row.dispatch_us);
       rows.push_back(std::move(row));
     }
     meet();
