@@ -5,6 +5,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/order_statistics.hpp"
+#include "framework/comm/exchange/bench/bench_check.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/bench/bench_pass.hpp"
 #include "framework/comm/exchange/bench/bench_ranks.hpp"
@@ -172,29 +173,17 @@ class Bench {
       host_us.push_back(static_cast<double>(now_ns() - start_ns) * 1e-3);
     }
     row.host_us = ranks_.slowest(median(host_us));
-    row.wrong_words = wrong_words(exchange, layer, captured, in, routing);
-  }
-
-  /// With tokens that were not measured, of all ranks; of a graph in a replay.
-  std::int64_t wrong_words(
-      Exchange& exchange, BenchPass& layer, bool captured, BenchTokens& in, BenchRouting routing) {
-    at::Tensor output;
-    const auto pass = [&](BenchExperts experts) { output = layer.run(in.routed(), experts); };
-    if (captured) {
-      pass(BenchExperts::copies);  // their memory is there
-    }
-    const auto checked = device_->make_run(
-        [&](const auto&) { pass(captured ? BenchExperts::copies : BenchExperts::factors); },
-        captured);
-    const auto other =
-        make_bench_tokens(routing, shape(), in.hidden.size(0), kSeed + 1, device_->device());
-    in.hidden.copy_(other.hidden);
-    in.expert_ids.copy_(other.expert_ids);
-    meet();
-    checked->start();
-    device_->wait();
+    const auto wrong = wrong_words_of(
+        layer,
+        *device_,
+        captured,
+        in,
+        [&] {
+          return make_bench_tokens(routing, own_shape, row.tokens, kSeed + 1, device_->device());
+        },
+        [this] { meet(); });
     exchange.buffers().check_step();
-    return ranks_.reduce(count_wrong(in, output, !captured), Reduction::sum);
+    row.wrong_words = ranks_.reduce(wrong, Reduction::sum);
   }
 
   /// Of the rank that has most.
@@ -246,9 +235,8 @@ class Bench {
                               .routing = "balanced",
                               .mode = "eager",
                               .dispatch_megabytes = static_cast<double>(sent.wire) * 1e-6};
-      ceiling.move();
-      meet();
-      row.wrong_words = ranks_.reduce(ceiling.wrong_words(), Reduction::sum);
+      const auto wrong = wrong_words_of(ceiling, [this] { meet(); });
+      row.wrong_words = ranks_.reduce(wrong, Reduction::sum);
       const auto timed = device_->make_run(
           [&](const std::function<void()>& mark) {
             mark();
@@ -265,6 +253,7 @@ class Bench {
         const auto gaps = timed->gaps_us();
         samples.insert(samples.end(), gaps.begin(), gaps.end());
       }
+      ceiling.check_status();
       row.dispatch_us = ranks_.slowest(median(samples));
       row.dispatch = bench_bandwidth(sent, num_ranks, row.dispatch_us);
       rows.push_back(std::move(row));
