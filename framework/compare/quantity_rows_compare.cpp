@@ -37,7 +37,7 @@ std::vector<Quantity> word_quantities() {
       {in, "proven", "", "", "", "Of a schedule: checked before the run to be complete, free of cycles and of buffers that are used twice at a time, with each op behind what it needs.", ""},
       {in, "stage", "", "", "", "Of the policy `staged`: a run of phases of a layer that is enqueued in one go. A pipeline stage is something else: the layers `model.layers` of a model.", ""},
       {in, "wire bytes", "", "bytes", "", "What leaves a rank for another one: rows, their metadata and counts. How many rows depends on the exchange: with `ragged` one for each token and other rank that has an expert of it. In summary.json: `traffic.dispatch_wire_bytes`, `traffic.combine_wire_bytes`.", ""},
-      {in, "logical bytes", "", "bytes", "", "What the routing asks for: one row for each token and expert, the own rank's included, without padding. Figures of other systems mostly count so. In summary.json: `traffic.dispatch_logical_bytes`, `traffic.combine_logical_bytes`.", ""},
+      {in, "logical bytes", "", "bytes", "", "What the routing asks for: one row for each token and expert, the own rank's included, without padding. Figures of other systems mostly count a row for each token and rank instead, tokens x min(ranks, top k): the logical GB/s of `dovetail bench exchange`. In summary.json: `traffic.dispatch_logical_bytes`, `traffic.combine_logical_bytes`.", ""},
   };
 }
 

@@ -47,7 +47,11 @@ void read_row(const json& row, const std::string& place, std::vector<ExchangeTim
                    "dispatch_gbs",
                    "combine_gbs",
                    "dispatch_logical_gbs",
-                   "combine_logical_gbs"});
+                   "combine_logical_gbs",
+                   "dispatch_bus_gbs",
+                   "combine_bus_gbs",
+                   "dispatch_choices_gbs",
+                   "combine_choices_gbs"});
   const auto text = [&](const char* key) { return read_json_string(row[key], place + "." + key); };
   const auto whole = [&](const char* key, std::int64_t min) {
     return read_json_int(row[key], place + "." + key, min, kMost);
@@ -60,13 +64,17 @@ void read_row(const json& row, const std::string& place, std::vector<ExchangeTim
   if (mode != "eager" && mode != "graph") {
     fail_json(place + ".mode", "'" + printable(mode) + "'; allowed: eager, graph");
   }
-  ExchangeTime time = {.exchange = text("exchange"),
+  const auto exchange = text("exchange");
+  if (exchange.starts_with("(")) {
+    return;  // a ceiling has no combine
+  }
+  ExchangeTime time = {.exchange = exchange,
                        .is_graph = mode == "graph",
                        .comm_sms = whole("comm_sms", 0),
                        .tokens = whole("tokens", 1),
                        .us = us("dispatch_us") + us("combine_us"),
                        .num_groups = row.contains("groups") ? whole("groups", 1) : 1};
-  if (text("routing") == "balanced" && !time.exchange.starts_with("(")) {
+  if (text("routing") == "balanced") {
     rows.push_back(std::move(time));
   }
 }

@@ -13,21 +13,25 @@ import h5py
 from gpu_batch_invariant_test import EAGER, EXPERIMENT, GRAPHS, SEQUENTIAL, WORKLOADS
 from gpu_cases import BIN, GPUS, LIMIT_S, MPIRUN, TINY, GpuTest, execute
 
-HOST_NAME = os.environ["DOVETAIL_HOST_NAME"]
+HOST_NAME = os.environ.get("DOVETAIL_HOST_NAME")  # of tests that start ranks on hosts
 SOCKETS = {"NCCL_NET": "Socket", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
 # Ranks that share a card take turns on it, so steps are slow.
 SLOW = ["--set", "execution.timeout_s=60"]
 
 
 class OnHosts(GpuTest):
+    @staticmethod
+    def environment_of(host):
+        """Options of mpirun for a rank of a host of that name."""
+        variables = {"LD_PRELOAD": HOST_NAME, "DOVETAIL_TEST_HOST": host, "NCCL_HOSTID": host, **SOCKETS}
+        return [word for variable in variables.items() for word in ("-x", "=".join(variable))]
+
     def run_on_hosts(self, hosts, text, name, *arguments, code=0):
         """One rank for each entry of `hosts`, which is its host's name. As run_on."""
         path = self.write(text, f"{name}.yaml") if "\n" in text else text
         command = list(MPIRUN)
         for index, host in enumerate(hosts):
-            variables = {"LD_PRELOAD": HOST_NAME, "DOVETAIL_TEST_HOST": host, "NCCL_HOSTID": host, **SOCKETS}
-            given = [word for variable in variables.items() for word in ("-x", "=".join(variable))]
-            command += [":"] * (index > 0) + ["-np", "1", *given, BIN, "run", str(path), "--out", str(self.folder / name), *map(str, arguments)]
+            command += [":"] * (index > 0) + ["-np", "1", *self.environment_of(host), BIN, "run", str(path), "--out", str(self.folder / name), *map(str, arguments)]
         outcome = execute(command, limit_s=2 * LIMIT_S)
         self.assertEqual(outcome.code, code, f"{text}\n{arguments}\n{outcome}")
         return self.folder / name, outcome

@@ -575,7 +575,16 @@ class Tools(SmallTest):
         for (exchange, tokens, routing), row in rows.items():
             with self.subTest(exchange=exchange, tokens=tokens, routing=routing):
                 self.assertGreater(row["dispatch_us"], 0)
-                self.assertEqual(row["combine_gbs"] > 0, routing != "empty" and not exchange.startswith("("))
+                if exchange.startswith("("):
+                    self.assertEqual({row[name] for name in ("combine_us", "host_us", "combine_gbs", "combine_bus_gbs", "dispatch_choices_gbs")}, {None})
+                    self.assert_bandwidth(row, "dispatch", "bus", tokens * 256)  # to the other rank
+                    continue
+                self.assertEqual(row["combine_gbs"] > 0, routing != "empty")
+                routed = 0 if routing == "empty" else tokens * 2 * 256  # rows to both ranks, and as many choices
+                for call in ("dispatch", "combine"):
+                    self.assert_bandwidth(row, call, "logical", routed)
+                    self.assert_bandwidth(row, call, "bus", routed / 2)
+                    self.assert_bandwidth(row, call, "choices", routed)
         # All tokens of rank 0 go to rank 1: 40 rows of 64 floats, and a little that says what they are.
         self.assertTrue(40 * 256e-6 < rows["ragged", 40, "one_sided"]["dispatch_mb"] < 40 * 320e-6)
         self.assert_chosen_by(told)
@@ -593,6 +602,23 @@ class Tools(SmallTest):
         wrong = mpirun(2, *options, "even")
         self.assertEqual(wrong.code, 2, str(wrong))
         self.assertEqual(wrong.err.count("unknown routing 'even'; known: balanced, zipf, one_sided, empty"), 1, str(wrong))
+
+    def assert_bandwidth(self, row, call, kind, wanted_bytes):
+        self.assertAlmostEqual(row[f"{call}_{kind}_gbs"] * row[f"{call}_us"] * 1e3, wanted_bytes, delta=1, msg=str(row))
+
+    def test_bench_exchange_counts_a_row_for_a_rank_not_for_a_choice(self):
+        options = ["bench", "exchange", "--device", "cpu", "--tokens", "128", "--hidden", "64", "--experts", "16", "--top-k", "8", "--exchanges", "ragged"]
+        row = json.loads(mpirun(2, *options, "--routings", "balanced", "--format", "json").out)["rows"][0]
+        self.assert_bandwidth(row, "dispatch", "logical", 65536)
+        self.assert_bandwidth(row, "combine", "bus", 32768)
+        self.assert_bandwidth(row, "dispatch", "choices", 262144)
+        table = mpirun(2, *options, "--routings", "balanced").out.splitlines()
+        head = next(line for line in table if line.startswith("exchange "))
+        columns = head.split()
+        self.assertIn("dispatch_logical_gbs", columns)
+        self.assertIn("combine_bus_gbs", columns)
+        ceiling = next(line for line in table if line.startswith("(MPI all-to-all)")).replace("(MPI all-to-all)", "ceiling").split()
+        self.assertEqual({ceiling[columns.index(name)] for name in ("combine_us", "host_us", "combine_gbs")}, {"-"})
 
     def test_bench_partition_is_of_gpus(self):
         for arguments, message in ((["--device", "cpu"], "device cpu; allowed: auto, cuda"), (["--tokens", "1,2"], "tokens; allowed: one number"),

@@ -8,8 +8,8 @@ namespace dovetail {
 
 /// Wire: bytes of all kinds (payload, metadata, counts) that left this rank for another one;
 /// received: those that came from another one. Logical: payload bytes of one row per (token,
-/// expert) choice of this rank's tokens, own rank included, padding left out, in both directions
-/// (the convention of the DeepEP figures).
+/// expert) choice of this rank's tokens, own rank included, padding left out, in both directions.
+/// The logical bytes of a bench are others: a row for each token and rank (bench_bandwidth.hpp).
 struct Traffic {
   std::int64_t dispatch_wire_bytes = 0;
   std::int64_t combine_wire_bytes = 0;

@@ -97,8 +97,9 @@ TEST(ExchangeTimes, GroupsHaveRowsOfTheirOwn) {
 
 TEST(ExchangeTimes, CeilingsAndOtherRoutingsAreLeftOut) {
   const auto other = row("gather", 20, 1, "eager", R"("routing": "zipf", "wrong_words": 0)");
-  EXPECT_EQ(parse(kRows + "," + other + "," + row("(put)", 10, 1)).rows.size(),
-            parse(kRows).rows.size());
+  auto ceiling = row("(put)", 10, 1);
+  ceiling.replace(ceiling.find("0.5"), std::string("0.500000").size(), "null");  // no combine
+  EXPECT_EQ(parse(kRows + "," + other + "," + ceiling).rows.size(), parse(kRows).rows.size());
 }
 
 TEST(ExchangeTimes, AnotherCardOrTopologyIsRefusedByName) {

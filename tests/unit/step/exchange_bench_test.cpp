@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/error.hpp"
+#include "framework/comm/exchange/bench/bench_bandwidth.hpp"
 #include "framework/comm/exchange/bench/bench_pass.hpp"
 #include "framework/comm/exchange/bench/bench_pattern.hpp"
 #include "framework/comm/exchange/bench/bench_tokens.hpp"
@@ -125,6 +126,36 @@ TEST(ExchangeBench, TimesAreSumsOverGroupsAndMediansOverPasses) {
   EXPECT_EQ(times.first_dispatch, 21);
   EXPECT_EQ(times.first_combine, 601);
   EXPECT_THROW(clock.add(std::vector<double>(9)), ContractError);
+}
+
+/// 128 tokens with rows of 256 bytes on two ranks: each token's row goes to both, whatever its top
+/// k of 8; with a top k of 1 to one.
+TEST(ExchangeBench, LogicalBytesAreARowForEachTokenAndRank) {
+  EXPECT_EQ(logical_bytes(128, 2, 8, 256), 65536);
+  EXPECT_EQ(logical_bytes(128, 2, 1, 256), 32768);
+  EXPECT_EQ(logical_bytes(128, 16, 8, 256), 262144);
+  EXPECT_EQ(logical_bytes(0, 4, 8, 256), 0);
+}
+
+/// In 2 us 1000 bytes are half a GB/s. The bus bandwidth of four ranks is three quarters of the
+/// algorithm bandwidth.
+TEST(ExchangeBench, BandwidthsAreCountedByHand) {
+  const auto found = bench_bandwidth({.wire = 1000, .logical = 4000, .choices = 8000}, 4, 2.0);
+  EXPECT_DOUBLE_EQ(found.wire_gbs, 0.5);
+  EXPECT_DOUBLE_EQ(found.logical_gbs, 2.0);
+  EXPECT_DOUBLE_EQ(found.bus_gbs, 1.5);
+  EXPECT_DOUBLE_EQ(found.choices_gbs, 4.0);
+  EXPECT_EQ(bench_bandwidth({.wire = 9, .logical = 9}, 1, 3.0).bus_gbs, 0);
+  EXPECT_EQ(bench_bandwidth({.wire = 1000, .logical = 4000}, 4, 0).logical_gbs, 0);
+}
+
+/// -1 is no choice.
+TEST(ExchangeBench, TokensWithoutAChoiceAreNotRouted) {
+  auto in = make_bench_tokens(BenchRouting::balanced, shape_of(0), 5, 1, at::kCPU);
+  EXPECT_EQ(in.num_routed(), 5);
+  in.expert_ids[1].fill_(-1);
+  in.expert_ids[2][0] = -1;
+  EXPECT_EQ(in.num_routed(), 4);
 }
 
 TEST(ExchangeBench, PatternsSayFromWhomToWhom) {

@@ -37,7 +37,9 @@ class BenchRun {
 struct BenchCeiling {
   std::string name;
   int comm_sms = 0;                           ///< that it takes; 0 = none
+  std::function<void()> clear;                ///< nothing that has arrived is right any more; local
   std::function<void()> move;                 ///< enqueues it; collective
+  std::function<void()> check_status;         ///< throws where a move gave up
   std::function<std::int64_t()> wrong_words;  ///< of what has arrived, once all ranks are done
 };
 

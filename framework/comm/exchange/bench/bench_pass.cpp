@@ -6,7 +6,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bucketize.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/mul.h>
 
 #include "framework/base/check.hpp"
 #include "framework/base/order_statistics.hpp"
@@ -42,7 +44,7 @@ BenchPass::BenchPass(Exchange& exchange, const ExchangeShape& shape, int num_gro
       shape_(shape),
       num_groups_(num_groups),
       spans_(bench_spans(num_groups)),
-      copies_(static_cast<std::size_t>(num_groups)) {}
+      multiplied_(static_cast<std::size_t>(num_groups)) {}
 
 at::Tensor BenchPass::run(const RoutedTokens& tokens,
                           BenchExperts experts,
@@ -63,7 +65,8 @@ at::Tensor BenchPass::run(const RoutedTokens& tokens,
         arranged = exchange_.arrange(0, group);
         break;
       case BenchCall::reduce:
-        exchange_.reduce(0, group, experts_output(experts, group, arranged));
+        exchange_.reduce(
+            0, group, experts == BenchExperts::none ? arranged.rows : multiply(group, arranged));
         break;
       case BenchCall::combine:
         exchange_.combine(0, group);
@@ -79,23 +82,22 @@ at::Tensor BenchPass::run(const RoutedTokens& tokens,
   return output;
 }
 
-at::Tensor BenchPass::experts_output(BenchExperts experts, int group, const ExpertRows& arranged) {
+const at::Tensor& BenchPass::multiply(int group, const ExpertRows& arranged) {
   const auto& rows = arranged.rows;
-  if (experts == BenchExperts::none || (experts == BenchExperts::copies && num_groups_ == 1)) {
-    return rows;
+  auto& own = multiplied_[static_cast<std::size_t>(group)];
+  if (!own.rows.defined() || own.rows.size(0) != rows.size(0)) {
+    own.positions = at::arange(rows.size(0), rows.options().dtype(at::kInt));
+    own.experts = at::empty_like(own.positions);
+    own.factors = at::empty({rows.size(0), 1}, rows.options());
+    own.rows = at::empty_like(rows);
   }
-  if (experts == BenchExperts::copies) {
-    auto& copy = copies_[static_cast<std::size_t>(group)];
-    if (!copy.defined() || copy.size(0) != rows.size(0)) {
-      copy = at::empty_like(rows);
-    }
-    return copy.copy_(rows);
-  }
-  const auto options = at::TensorOptions().dtype(at::kInt).device(rows.device());
-  const auto local = at::bucketize(
-      at::arange(rows.size(0), options), arranged.offsets, /*out_int32=*/false, /*right=*/true);
-  const auto first = shape_.ep_rank * shape_.experts_per_rank() + arranged.first_expert;
-  return rows.mul(bench_factors(local + first).to(rows.scalar_type()).unsqueeze(1));
+  // An expert's rows end at its offset.
+  at::bucketize_out(
+      own.experts, own.positions, arranged.offsets, /*out_int32=*/true, /*right=*/true);
+  own.experts.add_(shape_.ep_rank * shape_.experts_per_rank() + arranged.first_expert);
+  own.factors.copy_(to_bench_factors_(own.experts).unsqueeze(1));
+  at::mul_out(own.rows, rows, own.factors);
+  return own.rows;
 }
 
 BenchClock::BenchClock(int num_groups) : spans_(bench_spans(num_groups)) {}

@@ -33,8 +33,7 @@ std::vector<BenchSpan> bench_spans(int num_groups);
 enum class BenchExperts {
   none,    ///< their rows are taken for what they return, which costs nothing: for clocks. Where
            ///< experts are cut and groups share the memory of their rows, the sums are wrong
-  copies,  ///< they return their rows; where experts are cut, in memory of their own
-  factors  ///< they multiply their rows by bench_factors
+  factors  ///< they multiply their rows by to_bench_factors_
 };
 
 /// Passes over one ubatch. `exchange` and `shape` outlive it.
@@ -44,19 +43,28 @@ class BenchPass {
 
   /// finish's output. `tokens` without num_groups; `mark` is called after each of bench_spans, and
   /// may be empty. On the comm and the compute lane at once: one thread, one stream. Collective.
-  /// `copies` can be captured once such a pass over as many tokens was made.
+  /// `factors` can be captured once such a pass over as many tokens was made.
   at::Tensor run(const RoutedTokens& tokens,
                  BenchExperts experts,
                  const std::function<void()>& mark = {});
 
  private:
-  at::Tensor experts_output(BenchExperts experts, int group, const ExpertRows& arranged);
+  /// Memory of the experts of one group, which is there from pass to pass.
+  struct Multiplied {
+    at::Tensor positions;  ///< int32 [R]: 0, 1, ...
+    at::Tensor experts;    ///< int32 [R]
+    at::Tensor factors;    ///< [R, 1], of the rows' type
+    at::Tensor rows;       ///< [R, hidden]
+  };
+
+  /// Without memory of its own, so that it can be captured.
+  const at::Tensor& multiply(int group, const ExpertRows& arranged);
 
   Exchange& exchange_;
   const ExchangeShape& shape_;
   const int num_groups_;
   const std::vector<BenchSpan> spans_;
-  std::vector<at::Tensor> copies_;  ///< by group: memory of what the experts return
+  std::vector<Multiplied> multiplied_;  ///< by group
 };
 
 /// What the calls of a pass take, microseconds.

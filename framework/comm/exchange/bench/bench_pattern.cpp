@@ -2,9 +2,13 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/full_like.h>
 
 namespace dovetail {
+
+void BenchPattern::clear() const {
+  receive.fill_(-1);
+  receive.select(0, rank).copy_(wanted.select(0, rank));
+}
 
 std::int64_t BenchPattern::wrong_words() const {
   return receive.ne(wanted).sum().item<std::int64_t>();
@@ -19,8 +23,9 @@ BenchPattern make_pattern(int rank, int num_ranks, std::int64_t bytes, at::Devic
   BenchPattern pattern;
   pattern.send = words.add(peers, to).add(rank * from).contiguous();
   pattern.wanted = words.add(peers, from).add(rank * to).contiguous();
-  pattern.receive = at::full_like(pattern.wanted, -1);
-  pattern.receive.select(0, rank).copy_(pattern.wanted.select(0, rank));
+  pattern.receive = at::empty_like(pattern.wanted);
+  pattern.rank = rank;
+  pattern.clear();
   return pattern;
 }
 

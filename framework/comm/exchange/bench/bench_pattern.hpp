@@ -9,9 +9,13 @@ namespace dovetail {
 
 /// int32 [R][words]. The own block is as received from the start.
 struct BenchPattern {
+  int rank = 0;
   at::Tensor send;
   at::Tensor receive;
   at::Tensor wanted;
+
+  /// Fills the blocks of other ranks in `receive` with what nobody sends.
+  void clear() const;
 
   /// Words of `receive` that are not as they should be.
   std::int64_t wrong_words() const;

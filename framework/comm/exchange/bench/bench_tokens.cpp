@@ -27,14 +27,19 @@ BenchTokens make_bench_tokens(BenchRouting routing,
   return made;
 }
 
-at::Tensor bench_factors(const at::Tensor& expert_ids) {
-  return expert_ids.bitwise_and(1).to(at::kFloat) + 1;
+at::Tensor& to_bench_factors_(at::Tensor& expert_ids) {
+  return expert_ids.bitwise_and_(1).add_(1);
+}
+
+std::int64_t BenchTokens::num_routed() const {
+  return expert_ids.ge(0).any(1).sum().item<std::int64_t>();
 }
 
 std::int64_t count_wrong(const BenchTokens& in, const at::Tensor& output, bool scaled) {
   auto weights = in.weights * in.expert_ids.ge(0);
   if (scaled) {
-    weights = weights * bench_factors(in.expert_ids);
+    auto factors = at::Tensor(in.expert_ids.clone());
+    weights = weights * to_bench_factors_(factors);
   }
   const auto wanted =
       (in.hidden.to(at::kFloat) * weights.sum(1, /*keepdim=*/true)).to(output.scalar_type());

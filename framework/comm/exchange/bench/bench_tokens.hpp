@@ -18,6 +18,9 @@ struct BenchTokens {
   at::Tensor weights;
 
   RoutedTokens routed() const { return {hidden, expert_ids, weights}; }
+
+  /// Tokens that have chosen an expert.
+  std::int64_t num_routed() const;
 };
 
 BenchTokens make_bench_tokens(BenchRouting routing,
@@ -26,11 +29,11 @@ BenchTokens make_bench_tokens(BenchRouting routing,
                               std::uint64_t seed,
                               at::Device device);
 
-/// What an expert multiplies its rows by where experts are to be told apart: 1 or 2, float32.
-at::Tensor bench_factors(const at::Tensor& expert_ids);
+/// Writes what these experts multiply their rows by in place of their numbers: 1 or 2.
+at::Tensor& to_bench_factors_(at::Tensor& expert_ids);
 
-/// Elements of finish's `output` that are not as they should be, where experts return their rows,
-/// or, `scaled`, multiply them.
-std::int64_t count_wrong(const BenchTokens& in, const at::Tensor& output, bool scaled);
+/// Elements of finish's `output` that are not as they should be: where experts multiply their rows
+/// by their factors, or, not `scaled`, return them.
+std::int64_t count_wrong(const BenchTokens& in, const at::Tensor& output, bool scaled = true);
 
 }  // namespace dovetail

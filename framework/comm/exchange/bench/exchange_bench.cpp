@@ -5,6 +5,7 @@
 #include "framework/base/clock.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/order_statistics.hpp"
+#include "framework/comm/exchange/bench/bench_check.hpp"
 #include "framework/comm/exchange/bench/bench_device.hpp"
 #include "framework/comm/exchange/bench/bench_pass.hpp"
 #include "framework/comm/exchange/bench/bench_ranks.hpp"
@@ -20,9 +21,10 @@ constexpr int kRuns = 4;     ///< the first is not counted
 constexpr int kHostPasses = 9;
 constexpr std::uint64_t kSeed = 1;
 
-double gbs(double bytes, double us) {
-  return us > 0 ? bytes * 1e-3 / us : 0.0;
-}
+struct LayerBytes {
+  BenchBytes dispatch;
+  BenchBytes combine;
+};
 
 class Bench {
  public:
@@ -148,7 +150,7 @@ class Bench {
     exchange.meter().reset();
     pass({});
     device_->wait();
-    count_traffic(exchange.meter().traffic(), row);
+    const auto bytes = count_bytes(exchange.meter().traffic(), in);
     const auto timed = device_->make_run(
         [&](const std::function<void()>& mark) {
           mark();
@@ -158,6 +160,9 @@ class Bench {
         },
         captured);
     add_times(*timed, row);
+    row.dispatch_megabytes = static_cast<double>(bytes.dispatch.wire) * 1e-6;
+    row.dispatch = bench_bandwidth(bytes.dispatch, session_.world_size(), row.dispatch_us);
+    row.combine = bench_bandwidth(bytes.combine, session_.world_size(), row.combine_us);
     const auto once = device_->make_run([&](const auto&) { pass({}); }, captured);
     std::vector<double> host_us;
     for (int i = 0; i < kHostPasses; ++i) {
@@ -168,41 +173,30 @@ class Bench {
       host_us.push_back(static_cast<double>(now_ns() - start_ns) * 1e-3);
     }
     row.host_us = ranks_.slowest(median(host_us));
-    row.wrong_words = wrong_words(exchange, layer, captured, in, routing);
-  }
-
-  /// With tokens that were not measured, of all ranks; of a graph in a replay.
-  std::int64_t wrong_words(
-      Exchange& exchange, BenchPass& layer, bool captured, BenchTokens& in, BenchRouting routing) {
-    at::Tensor output;
-    const auto pass = [&](BenchExperts experts) { output = layer.run(in.routed(), experts); };
-    if (captured) {
-      pass(BenchExperts::copies);  // their memory is there
-    }
-    const auto checked = device_->make_run(
-        [&](const auto&) { pass(captured ? BenchExperts::copies : BenchExperts::factors); },
-        captured);
-    const auto other =
-        make_bench_tokens(routing, shape(), in.hidden.size(0), kSeed + 1, device_->device());
-    in.hidden.copy_(other.hidden);
-    in.expert_ids.copy_(other.expert_ids);
-    meet();
-    checked->start();
-    device_->wait();
+    const auto wrong = wrong_words_of(
+        layer,
+        *device_,
+        captured,
+        in,
+        [&] {
+          return make_bench_tokens(routing, own_shape, row.tokens, kSeed + 1, device_->device());
+        },
+        [this] { meet(); });
     exchange.buffers().check_step();
-    return ranks_.reduce(count_wrong(in, output, !captured), Reduction::sum);
+    row.wrong_words = ranks_.reduce(wrong, Reduction::sum);
   }
 
-  void count_traffic(const Traffic& traffic, ExchangeBenchRow& row) {
-    const auto most = [this](std::int64_t bytes) {
-      return static_cast<double>(ranks_.reduce(bytes, Reduction::max));
-    };
-    row.dispatch_megabytes = most(traffic.dispatch_wire_bytes) * 1e-6;
-    // Bytes until the times are known.
-    row.dispatch_wire_gbs = most(traffic.dispatch_wire_bytes);
-    row.combine_wire_gbs = most(traffic.combine_wire_bytes);
-    row.dispatch_logical_gbs = most(traffic.dispatch_logical_bytes);
-    row.combine_logical_gbs = most(traffic.combine_logical_bytes);
+  /// Of the rank that has most.
+  LayerBytes count_bytes(const Traffic& traffic, const BenchTokens& in) const {
+    const auto most = [this](std::int64_t bytes) { return ranks_.reduce(bytes, Reduction::max); };
+    const auto logical = most(
+        logical_bytes(in.num_routed(), session_.world_size(), options_.top_k, shape().row_bytes()));
+    return {.dispatch = {.wire = most(traffic.dispatch_wire_bytes),
+                         .logical = logical,
+                         .choices = most(traffic.dispatch_logical_bytes)},
+            .combine = {.wire = most(traffic.combine_wire_bytes),
+                        .logical = logical,
+                        .choices = most(traffic.combine_logical_bytes)}};
   }
 
   void add_times(BenchRun& timed, ExchangeBenchRow& row) {
@@ -227,25 +221,22 @@ class Bench {
     }
     row.first_dispatch_us = ranks_.slowest(times.first_dispatch);
     row.first_combine_us = ranks_.slowest(times.first_combine);
-    row.dispatch_wire_gbs = gbs(row.dispatch_wire_gbs, row.dispatch_us);
-    row.combine_wire_gbs = gbs(row.combine_wire_gbs, row.combine_us);
-    row.dispatch_logical_gbs = gbs(row.dispatch_logical_gbs, row.dispatch_us);
-    row.combine_logical_gbs = gbs(row.combine_logical_gbs, row.combine_us);
   }
 
   void add_ceilings(std::int64_t tokens, std::vector<ExchangeBenchRow>& rows) {
     const auto bytes = tokens * shape().row_bytes() / 4 * 4;
-    const auto sent = static_cast<double>(bytes) * (session_.world_size() - 1);
+    const int num_ranks = session_.world_size();
+    const BenchBytes sent = {.wire = bytes * (num_ranks - 1), .logical = bytes * num_ranks};
     for (const auto& ceiling : device_->ceilings(bytes, options_.comm_sms)) {
       ExchangeBenchRow row = {.exchange = ceiling.name,
+                              .is_ceiling = true,
                               .tokens = tokens,
                               .comm_sms = ceiling.comm_sms,
                               .routing = "balanced",
                               .mode = "eager",
-                              .dispatch_megabytes = sent * 1e-6};
-      ceiling.move();
-      meet();
-      row.wrong_words = ranks_.reduce(ceiling.wrong_words(), Reduction::sum);
+                              .dispatch_megabytes = static_cast<double>(sent.wire) * 1e-6};
+      const auto wrong = wrong_words_of(ceiling, [this] { meet(); });
+      row.wrong_words = ranks_.reduce(wrong, Reduction::sum);
       const auto timed = device_->make_run(
           [&](const std::function<void()>& mark) {
             mark();
@@ -262,8 +253,9 @@ class Bench {
         const auto gaps = timed->gaps_us();
         samples.insert(samples.end(), gaps.begin(), gaps.end());
       }
+      ceiling.check_status();
       row.dispatch_us = ranks_.slowest(median(samples));
-      row.dispatch_wire_gbs = gbs(sent, row.dispatch_us);
+      row.dispatch = bench_bandwidth(sent, num_ranks, row.dispatch_us);
       rows.push_back(std::move(row));
     }
     meet();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/comm/exchange/bench/bench_bandwidth.hpp"
 #include "framework/comm/exchange/bench/bench_options.hpp"
 #include "framework/mpi/session.hpp"
 #include "framework/mpi/wait.hpp"
@@ -15,7 +16,8 @@ namespace dovetail {
 /// One exchange, or one ceiling, for one size. Times are medians of the slowest rank; bytes those
 /// of the rank that sends most.
 struct ExchangeBenchRow {
-  std::string exchange;  ///< in brackets: a ceiling
+  std::string exchange;     ///< in brackets: a ceiling
+  bool is_ceiling = false;  ///< of whose times and bandwidths there is only what is of a dispatch
   std::int64_t tokens = 0;
   int comm_sms = 0;
   int num_groups = 1;  ///< into which the experts of a rank are cut; all that follows is of all
@@ -32,10 +34,8 @@ struct ExchangeBenchRow {
   double first_combine_us = 0;
   double host_us = 0;             ///< all calls and the wait for their end, as the host sees it
   double dispatch_megabytes = 0;  ///< on the wire, metadata and padding included
-  double dispatch_wire_gbs = 0;   ///< 1e9 bytes a second
-  double combine_wire_gbs = 0;
-  double dispatch_logical_gbs = 0;  ///< a row for each choice, own rank included
-  double combine_logical_gbs = 0;
+  BenchBandwidth dispatch;
+  BenchBandwidth combine;
   std::int64_t wrong_words = 0;  ///< elements of all ranks that are not as they should be, with
                                  ///< another routing than was measured
 };

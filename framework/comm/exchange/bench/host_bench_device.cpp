@@ -71,9 +71,12 @@ class HostBenchDevice final : public BenchDevice {
                                  &request));
       wait_all({&request, 1}, wait_, "an all-to-all of MPI");
     };
-    return {{.name = "(MPI all-to-all)", .comm_sms = 0, .move = move, .wrong_words = [pattern] {
-               return pattern.wrong_words();
-             }}};
+    return {{.name = "(MPI all-to-all)",
+             .comm_sms = 0,
+             .clear = [pattern] { pattern.clear(); },
+             .move = move,
+             .check_status = [] {},
+             .wrong_words = [pattern] { return pattern.wrong_words(); }}};
   }
 
  private:

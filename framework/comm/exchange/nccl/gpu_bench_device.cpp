@@ -103,6 +103,19 @@ struct DirectPaths {
   CopyStreams copies;
 };
 
+/// Throws where a kernel that stores has given up.
+void check_put(const DirectPaths& paths) {
+  DeviceStatus status;
+  check_cuda(
+      cudaMemcpy(&status, paths.status.const_data_ptr(), sizeof status, cudaMemcpyDeviceToHost),
+      "the status of a ceiling");
+  const int gave_up = paths.words[kMostPushCtas].item<int>();
+  if (gave_up != 0 || static_cast<DeviceFinding>(status.finding) != DeviceFinding::none) {
+    throw RunError("bench exchange: (put) gave up a wait for rank " +
+                   std::to_string(status.destination));
+  }
+}
+
 class GpuBenchDevice final : public BenchDevice {
  public:
   GpuBenchDevice(const MpiSession& session, const WaitPolicy& wait)
@@ -149,22 +162,22 @@ class GpuBenchDevice final : public BenchDevice {
     }
     auto pattern = make_pattern(world_.rank(), world_.size(), block, device());
     const auto sent = pattern.send;
-    auto arrived = paths->memory.view(0, world_.size() * block);
-    const auto words = arrived.view(at::kInt).view({world_.size(), block / 4});
-    words.copy_(pattern.receive);
-    pattern.receive = words;
-    check_cuda(cudaDeviceSynchronize(), "the pattern of a ceiling");
+    pattern.receive = paths->memory.view(0, world_.size() * block)
+                          .view(at::kInt)
+                          .view({world_.size(), block / 4});
+    // All of them write to the same memory: each clears it before it is believed.
+    const auto add = [&](const char* name, int sms, std::function<void()> move) {
+      all.push_back({.name = name,
+                     .comm_sms = sms,
+                     .clear = [pattern] { pattern.clear(); },
+                     .move = std::move(move),
+                     .check_status = [paths] { check_put(*paths); },
+                     .wrong_words = [paths, pattern] { return pattern.wrong_words(); }});
+    };
     for (const int sms : comm_sms) {
-      all.push_back(
-          {.name = "(put)",
-           .comm_sms = sms,
-           .move = [this, paths, pattern, block, sms] { put(*paths, pattern, block, sms); },
-           .wrong_words = [paths, pattern] { return pattern.wrong_words(); }});
+      add("(put)", sms, [this, paths, pattern, block, sms] { put(*paths, pattern, block, sms); });
     }
-    all.push_back({.name = "(copy engines)",
-                   .comm_sms = 0,
-                   .move = [this, paths, pattern, block] { copy(*paths, pattern, block); },
-                   .wrong_words = [paths, pattern] { return pattern.wrong_words(); }});
+    add("(copy engines)", 0, [this, paths, pattern, block] { copy(*paths, pattern, block); });
     return all;
   }
 
@@ -202,6 +215,7 @@ class GpuBenchDevice final : public BenchDevice {
     const auto pattern = make_pattern(world_.rank(), world_.size(), block, device());
     return {.name = "(NCCL all-to-all)",
             .comm_sms = sms,
+            .clear = [pattern] { pattern.clear(); },
             .move =
                 [this, pattern, block, sms] {
                   comm(sms).call(
@@ -216,6 +230,7 @@ class GpuBenchDevice final : public BenchDevice {
                       wait_,
                       "an all-to-all of NCCL");
                 },
+            .check_status = [] {},
             .wrong_words = [pattern] { return pattern.wrong_words(); }};
   }
 
