@@ -58,7 +58,7 @@ struct FaultConfig {
         &F::group,
         0,
         kMaxGroups - 1,
-        "Of `dispatch`, `experts` and `combine` of `expert_groups`: the op's group of experts.");
+        "Of `dispatch`, `experts` and `combine` where experts are cut: the op's group of them.");
     keys.whole("iteration",
                &F::iteration,
                kContextIteration,

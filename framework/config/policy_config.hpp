@@ -48,8 +48,8 @@ struct ThresholdsConfig {
 
 /// A phase in a stage, on a lane. The names are those of framework/plan/phase.hpp.
 struct StagePhase {
-  std::string phase;
-  std::string lane;  ///< "compute", "comm", or "" = comm for dispatch and combine, else compute
+  std::string phase;  ///< where experts are cut also "experts g1", of one group
+  std::string lane;   ///< "compute", "comm", or "" = comm for dispatch and combine, else compute
 
   friend bool operator==(const StagePhase&, const StagePhase&) = default;
 };
@@ -112,17 +112,19 @@ struct PolicyConfig {
                &P::groups,
                0,
                kMaxGroups,
-               "Of `expert_groups`: the number of groups into which the experts of a rank are cut, "
-               "at most its experts; 0: the overlap policy's own.");
-    keys.coded("stages",
-               read_stages,
-               write_stages,
-               "`prefill`, `decode` or `{moe: [[phase, ...], ...], dense: [[phase, ...], ...], "
-               "delta: n}`",
-               {"prefill",
-                "{moe: [[attention, {route: compute}], [experts]], dense: [[mlp]], delta: 2}"},
-               "Of `staged`: where a layer of each kind is cut. A phase is a name or `{name: "
-               "lane}`. Ubatch u starts u * delta stages late.")
+               "Of `expert_groups` and `staged`: the number of groups into which the experts of a "
+               "rank are cut, at most its experts; 0: the overlap policy's own.");
+    keys.coded(
+            "stages",
+            read_stages,
+            write_stages,
+            "`prefill`, `decode` or `{moe: [[phase, ...], ...], dense: [[phase, ...], ...], "
+            "delta: n}`",
+            {"prefill",
+             "{moe: [[attention, {route: compute}], [experts]], dense: [[mlp]], delta: 2}"},
+            "Of `staged`: where a layer of each kind is cut. A phase is a name or `{name: "
+            "lane}`; with `groups: G` also `experts g0` to the last of `dispatch`, `experts` and "
+            "`combine`. Ubatch u starts u * delta stages late.")
         .default_is("by the phase of work")
         .dumped_if([](const P& policy) { return policy.stages.has_value(); });
     keys.text("candidate",

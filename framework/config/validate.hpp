@@ -44,7 +44,8 @@ struct Capabilities {
   std::vector<std::string> phases;            ///< of an op, for `fault`
   bool cuda = false;  ///< built with CUDA; whether there is a GPU is not asked
   /// Finds what is wrong with the stages of a policy; empty = stages are not looked at.
-  std::function<std::optional<ConfigProblem>(const StagesConfig&)> find_stages_problem = nullptr;
+  std::function<std::optional<ConfigProblem>(const StagesConfig&, int num_groups)>
+      find_stages_problem = nullptr;
 };
 
 /// Number of ubatches of a policy: as stated, or the overlap policy's default.

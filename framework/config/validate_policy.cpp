@@ -96,7 +96,8 @@ class PolicyValidator {
     if (!capabilities_.find_stages_problem) {
       return;
     }
-    if (const auto problem = capabilities_.find_stages_problem(*policy_.stages)) {
+    if (const auto problem =
+            capabilities_.find_stages_problem(*policy_.stages, std::max(1, policy_.groups))) {
       fail(problem->place.empty() ? "stages" : "stages." + problem->place, problem->message);
     }
   }

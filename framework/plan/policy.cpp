@@ -30,7 +30,7 @@ Registry<Policy> make_policies() {
   registry.add("staged",
                "1 to 8 ubatches that hand over where stage lists cut a layer, each ubatch `delta` "
                "stages behind the one before; presets: prefill, decode",
-               {make_staged, 1, kMaxUbatches, 2});
+               {make_staged, 1, kMaxUbatches, 2, kMaxGroups});
   registry.add("auto",
                "its candidate where a table of step times says that it is faster, else sequential",
                {nullptr, 2, kMaxUbatches, 2});

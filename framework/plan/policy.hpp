@@ -19,7 +19,7 @@ struct PolicyInput {
   WorkPhase phase = WorkPhase::prefill;
   int num_ubatches = 1;
   std::optional<StagesConfig> stages = std::nullopt;  ///< of `staged`; none = the phase's preset
-  int num_groups = 1;                                 ///< of `expert_groups`
+  int num_groups = 1;                                 ///< of `expert_groups` and `staged`
 };
 
 /// Takes every list of layers, also an empty one and one of dense layers, and every number of

@@ -6,6 +6,7 @@
 #include "framework/base/error.hpp"
 #include "framework/config/schedule_rules.hpp"
 #include "framework/plan/dependency.hpp"
+#include "framework/plan/listed_ops.hpp"
 
 namespace dovetail {
 namespace {
@@ -65,85 +66,140 @@ bool contains(const std::vector<Phase>& phases, Phase phase) {
   return std::find(phases.begin(), phases.end(), phase) != phases.end();
 }
 
-Lane default_lane(Phase phase) {
-  return is_exchange(phase) ? Lane::comm : Lane::compute;
-}
-
-/// The rules of one list of stages, phase by phase.
+/// The rules of one list of stages, op by op.
 class ListCheck {
  public:
-  ListCheck(std::string name, const LayerShape& layer)
-      : name_(std::move(name)), layer_(layer), allowed_(phases_of(layer)) {}
+  ListCheck(std::string name, const LayerShape& layer, int num_groups)
+      : name_(std::move(name)),
+        layer_(layer),
+        num_groups_(num_groups),
+        allowed_(phases_of(layer)) {}
 
   std::optional<StagesProblem> run(const StageList& stages) {
     for (std::size_t i = 0; i < stages.size(); ++i) {
-      for (std::size_t j = 0; j < stages[i].size(); ++j) {
-        const std::string message = take(stages[i][j]);
-        if (!message.empty()) {
-          return StagesProblem{name_ + "[" + std::to_string(i) + "][" + std::to_string(j) + "]",
-                               message};
-        }
+      if (auto problem = check_stage(stages[i], i)) {
+        return problem;
       }
     }
     for (const Phase phase : allowed_) {
-      if (!contains(seen_, phase) && phase != Phase::shared_experts) {
-        return StagesProblem{name_,
-                             std::string(to_string(phase)) +
-                                 " is missing; needed, in this order: " + needed_names()};
+      for (int i = 0; i < num_ops_of(phase, num_groups_); ++i) {
+        const int group = has_groups(phase) ? group_at(i, num_groups_) : kNoGroup;
+        if (!has_seen({0, phase, group}) && phase != Phase::shared_experts) {
+          return StagesProblem{
+              name_,
+              name_of(phase, group) + " is missing; needed, in this order: " + needed_names()};
+        }
       }
     }
     return std::nullopt;
   }
 
  private:
+  std::optional<StagesProblem> check_stage(const std::vector<StagePhase>& stage, std::size_t i) {
+    const auto problem_at = [&](std::size_t item, const std::string& message) {
+      return StagesProblem{name_ + "[" + std::to_string(i) + "][" + std::to_string(item) + "]",
+                           message};
+    };
+    // What comes first in the list is told first.
+    std::vector<StagePhase> known;
+    std::string unknown;
+    for (const StagePhase& item : stage) {
+      unknown = check_names(item);
+      if (!unknown.empty()) {
+        break;
+      }
+      known.push_back(item);
+    }
+    for (const ListedOp& op : ops_of(known, num_groups_)) {
+      const auto message = take(op);
+      if (!message.empty()) {
+        return problem_at(op.item, message);
+      }
+      const auto lane = check_lane(known[op.item], op.phase);
+      if (!lane.empty()) {
+        return problem_at(op.item, lane);
+      }
+    }
+    return unknown.empty() ? std::nullopt : std::optional(problem_at(known.size(), unknown));
+  }
+
   std::string needed_names() const {
     std::vector<Phase> needed = allowed_;
     std::erase(needed, Phase::shared_experts);
     return join_names(phase_names(needed));
   }
 
-  /// What is wrong with the next phase; "" = nothing.
-  std::string take(const StagePhase& item) {
-    const auto phase = parse<Phase>(item.phase);
+  bool has_seen(const LayerPhase& op) const {
+    return std::find(seen_.begin(), seen_.end(), op) != seen_.end();
+  }
+
+  /// What is wrong with a phase's name or its group's; "" = nothing.
+  std::string check_names(const StagePhase& item) const {
+    const NamedPhase named(item.phase);
+    const auto phase = named.phase();
     if (!phase || !contains(allowed_, *phase)) {
-      return (phase ? "phase '" : "unknown phase '") + item.phase + "'" +
+      return (phase ? "phase '" : "unknown phase '") + named.name + "'" +
              (phase ? " is none of these layers" : "") +
              "; allowed: " + join_names(phase_names(allowed_));
     }
-    if (contains(seen_, *phase)) {
-      return item.phase + " is there twice; allowed: once";
+    if (named.group_text.empty() && item.phase == named.name) {
+      return "";
     }
-    for (const LayerPhase& needed : data_dependencies({layer_}, {0, *phase}, 1)) {
-      if (needed.layer == 0 && !contains(seen_, needed.phase)) {
-        return item.phase + " comes before " + std::string(to_string(needed.phase)) +
-               ", whose result it needs";
-      }
+    if (!has_groups(*phase)) {
+      return "group '" + named.group_text + "' of " + named.name +
+             "; allowed: of dispatch, experts and combine";
     }
-    seen_.push_back(*phase);
-    const auto lane = item.lane.empty() ? default_lane(*phase) : parse<Lane>(item.lane);
+    if (!named.group(num_groups_)) {
+      return "group '" + named.group_text + "' of " + named.name + "; allowed: g0" +
+             (num_groups_ == 1 ? " (groups: 1)" : " to g" + std::to_string(num_groups_ - 1));
+    }
+    return "";
+  }
+
+  static std::string check_lane(const StagePhase& item, Phase phase) {
+    const auto lane = item.lane.empty() ? default_lane(phase) : parse<Lane>(item.lane);
     if (!lane) {
       return "unknown lane '" + item.lane + "'; allowed: " + join_names(names<Lane>());
     }
-    if (*lane == Lane::comm && !is_exchange(*phase)) {
-      return item.phase + " on the comm lane; allowed there: dispatch, combine";
+    if (*lane == Lane::comm && !is_exchange(phase)) {
+      return std::string(to_string(phase)) + " on the comm lane; allowed there: dispatch, combine";
     }
+    return "";
+  }
+
+  /// What is wrong with the next op; "" = nothing.
+  std::string take(const ListedOp& op) {
+    const LayerPhase what = {0, op.phase, op.group};
+    const auto name = name_of(op.phase, op.group);
+    if (has_seen(what)) {
+      return name + " is there twice; allowed: once";
+    }
+    for (const LayerPhase& needed : data_dependencies({layer_}, what, num_groups_)) {
+      if (needed.layer == 0 && !has_seen(needed)) {
+        return name + " comes before " + name_of(needed.phase, needed.group) +
+               (needed.phase == op.phase ? "; groups go in ascending order"
+                                         : ", whose result it needs");
+      }
+    }
+    seen_.push_back(what);
     return "";
   }
 
   std::string name_;
   LayerShape layer_;
+  int num_groups_;
   std::vector<Phase> allowed_;
-  std::vector<Phase> seen_;
+  std::vector<LayerPhase> seen_;
 };
 
-std::vector<Stage> make_list(const StageList& list) {
+std::vector<Stage> make_list(const StageList& list, int num_groups) {
   std::vector<Stage> stages;
   for (const auto& items : list) {
     stages.emplace_back();
-    for (const StagePhase& item : items) {
-      const Phase phase = parse<Phase>(item.phase).value();
+    for (const auto& [item, phase, group] : ops_of(items, num_groups)) {
+      const auto& lane = items[item].lane;
       stages.back().push_back(
-          {phase, item.lane.empty() ? default_lane(phase) : parse<Lane>(item.lane).value()});
+          {phase, lane.empty() ? default_lane(phase) : parse<Lane>(lane).value(), group});
     }
   }
   return stages;
@@ -151,7 +207,7 @@ std::vector<Stage> make_list(const StageList& list) {
 
 }  // namespace
 
-std::optional<StagesProblem> find_stages_problem(const StagesConfig& config) {
+std::optional<StagesProblem> find_stages_problem(const StagesConfig& config, int num_groups) {
   if (!config.preset.empty()) {
     if (find_preset(config.preset) != nullptr) {
       return std::nullopt;
@@ -169,24 +225,24 @@ std::optional<StagesProblem> find_stages_problem(const StagesConfig& config) {
         "delta",
         std::to_string(config.delta) + "; allowed: 0 to " + std::to_string(kMaxStageDelta)};
   }
-  if (auto problem = ListCheck("moe", {true, true}).run(config.moe)) {
+  if (auto problem = ListCheck("moe", {true, true}, num_groups).run(config.moe)) {
     return problem;
   }
-  return ListCheck("dense", {false, false}).run(config.dense);
+  return ListCheck("dense", {false, false}, num_groups).run(config.dense);
 }
 
-Stages make_stages(const std::optional<StagesConfig>& config, WorkPhase phase) {
+Stages make_stages(const std::optional<StagesConfig>& config, WorkPhase phase, int num_groups) {
   StagesConfig stated;
   stated.preset = phase == WorkPhase::decode ? "decode" : "prefill";
   if (config) {
     stated = *config;
   }
-  if (const auto problem = find_stages_problem(stated)) {
+  if (const auto problem = find_stages_problem(stated, num_groups)) {
     throw InputError("stages" + (problem->place.empty() ? "" : "." + problem->place) + ": " +
                      problem->message);
   }
   const StagesConfig& stages = stated.preset.empty() ? stated : *find_preset(stated.preset);
-  return {make_list(stages.moe), make_list(stages.dense), stages.delta};
+  return {make_list(stages.moe, num_groups), make_list(stages.dense, num_groups), stages.delta};
 }
 
 const std::vector<Description>& stage_presets() {

@@ -10,13 +10,15 @@
 #include "framework/base/types.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/plan/phase.hpp"
+#include "framework/plan/schedule.hpp"
 
 namespace dovetail {
 
-/// A phase that a stage enqueues, on its lane.
+/// A phase that a stage enqueues, or its part of one group of experts, on its lane.
 struct StagedPhase {
   Phase phase = Phase::attention;
   Lane lane = Lane::compute;
+  int group = kNoGroup;
 
   friend bool operator==(const StagedPhase&, const StagedPhase&) = default;
 };
@@ -41,14 +43,19 @@ struct StagesProblem {
   std::string message;
 };
 
-/// The first broken rule: an unknown preset, phase or lane; a phase of another kind of layer, named
-/// twice, before one whose result it needs, or forgotten (shared_experts may be left out: not all
-/// models have them); the comm lane for anything but dispatch and combine; delta out of range.
-std::optional<StagesProblem> find_stages_problem(const StagesConfig& config);
+/// The first broken rule: an unknown preset, phase, group or lane; a phase of another kind of
+/// layer, named twice, before one whose result it needs, or forgotten (shared_experts may be left
+/// out: not all models have them); the comm lane for anything but dispatch and combine; delta out
+/// of range.
+///
+/// Where experts are cut into `num_groups`, dispatch, experts and combine are as many ops each.
+/// "experts g1" is one of them; a name without a group is all of them, in ascending order, and
+/// experts with a combine right behind them go group by group.
+std::optional<StagesProblem> find_stages_problem(const StagesConfig& config, int num_groups = 1);
 
 /// The stages that an experiment states; nothing = the preset of the phase of work: decode for
 /// decode, prefill for prefill and mixed. Throws InputError "stages.<place>: ..." for a problem.
-Stages make_stages(const std::optional<StagesConfig>& config, WorkPhase phase);
+Stages make_stages(const std::optional<StagesConfig>& config, WorkPhase phase, int num_groups = 1);
 
 /// Names with a line on each, for `dovetail info`.
 const std::vector<Description>& stage_presets();

@@ -45,9 +45,9 @@ Capabilities build_capabilities(std::vector<std::string> architectures) {
 #ifdef DOVETAIL_WITH_CUDA
   capabilities.cuda = true;
 #endif
-  capabilities.find_stages_problem =
-      [](const StagesConfig& stages) -> std::optional<ConfigProblem> {
-    const auto problem = find_stages_problem(stages);
+  capabilities.find_stages_problem = [](const StagesConfig& stages,
+                                        int num_groups) -> std::optional<ConfigProblem> {
+    const auto problem = find_stages_problem(stages, num_groups);
     return problem ? std::optional<ConfigProblem>({problem->place, problem->message})
                    : std::nullopt;
   };

@@ -12,8 +12,11 @@
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <gtest/gtest.h>
 
+#include "framework/cuda/green_partition.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "models/layers/experts.hpp"
 #include "models/layers/products.hpp"
@@ -132,6 +135,53 @@ TEST(BatchInvariantGpu, Products) {
   }
 }
 
+/// On SMs that the stream has for itself.
+at::Tensor on_compute_stream(const GreenPartition& partition,
+                             const std::function<at::Tensor()>& run) {
+  c10::cuda::device_synchronize();  // what `run` reads is there
+  at::Tensor result;
+  {
+    const c10::cuda::CUDAStreamGuard guard(partition.compute_stream());
+    result = run();
+  }
+  partition.wait("products on a part of the device");
+  return result.clone();
+}
+
+// Rows of 200 and of 2002 bytes are no whole number of 16.
+const std::vector<ProductSize> kAlignedAndNot = {
+    {2048, 5120}, {7168, 4096}, {512, 1024}, {7168, 256}, {100, 36}, {1001, 333}};
+
+/// A library that looks at the SMs of its stream to choose a kernel would sum in another order
+/// where lanes have SMs of their own.
+TEST(BatchInvariantGpu, ProductsOnAPartOfTheDevice) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const int comm_sms : {8, 32}) {
+    const GreenPartition green(comm_sms);
+    for (const ProductSize& size : kAlignedAndNot) {
+      const at::Tensor weight = random_weight(size, at::kBFloat16);
+      const at::Tensor x = random_rows({kRows, size.in}, at::kBFloat16);
+      for (const at::Tensor& bias : {at::Tensor(), random_rows({size.out}, at::kBFloat16)}) {
+        for (const std::int64_t count :
+             {std::int64_t{1}, std::int64_t{7}, std::int64_t{64}, kRows}) {
+          SCOPED_TRACE(testing::Message()
+                       << size.in << " -> " << size.out << ", bias " << bias.defined() << ", "
+                       << count << " rows, " << comm_sms << " SMs left out");
+          const auto product = [&] {
+            return project(x.narrow(0, 0, count), weight, bias, kInvariant);
+          };
+          const at::Tensor all_sms = product();
+          EXPECT_EQ(count_different_bits(on_compute_stream(green, product), all_sms), 0);
+          const SmPartition soft(comm_sms);
+          EXPECT_EQ(count_different_bits(product(), all_sms), 0);
+          EXPECT_EQ(count_different_bits(on_compute_stream(green, product), all_sms), 0)
+              << "as lanes of a hard partition run";
+        }
+      }
+    }
+  }
+}
+
 /// Rows whose last element tells their expert, through the experts and back in order.
 RowOperation through_experts(const ExpertWeights& weights, std::int64_t experts) {
   return [&weights, experts](const at::Tensor& rows) {
@@ -234,6 +284,31 @@ TEST(BatchInvariantGpu, Float32Products) {
     EXPECT_EQ(count_changed_bits(operation, x), 0) << size.in << " -> " << size.out;
     const at::Tensor exact = at::mm(x.to(at::kDouble), weight.to(at::kDouble).t());
     EXPECT_EQ(difference(operation(x), exact, 1e-5, 1e-5), "");
+  }
+}
+
+/// Not promised: such runs refuse a hard partition. What is printed says whether they would have
+/// to.
+TEST(BatchInvariantGpu, Float32ProductsOnAPartOfTheDeviceAreTold) {
+  DOVETAIL_REQUIRE_GPU();
+  at::globalContext().setAllowTF32CuBLAS(false);
+  for (const int comm_sms : {8, 32}) {
+    const GreenPartition green(comm_sms);
+    for (const ProductSize& size : kAlignedAndNot) {
+      const at::Tensor weight = random_weight(size, at::kFloat);
+      const at::Tensor x = random_rows({kRows, size.in}, at::kFloat);
+      const auto product = [&] { return project(x, weight, {}, kInvariant); };
+      const at::Tensor all_sms = product();
+      const at::Tensor on_part = on_compute_stream(green, product);
+      const at::Tensor exact = at::mm(x.to(at::kDouble), weight.to(at::kDouble).t());
+      EXPECT_EQ(difference(on_part, exact, 1e-4, 1e-4), "");
+      std::printf("float32, %lld -> %lld, %d SMs left out: %lld of %lld elements differ\n",
+                  static_cast<long long>(size.in),
+                  static_cast<long long>(size.out),
+                  comm_sms,
+                  static_cast<long long>(count_different_bits(on_part, all_sms)),
+                  static_cast<long long>(all_sms.numel()));
+    }
   }
 }
 

@@ -29,6 +29,7 @@ SCHEDULES = with_other_policies({
     "dual_4": ("dual_batch", 4, ""),
     "groups_2": ("expert_groups", 1, ", groups: 2"),
     "groups_2_of_2": ("expert_groups", 2, ", groups: 2"),
+    "staged_groups": ("staged", 2, ", stages: prefill, groups: 2"),
 })
 FACTORS = {
     "phase": list(PHASES),

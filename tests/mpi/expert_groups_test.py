@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The policy expert_groups under mpirun: bits, schedule files, failures, faults and records.
+"""The policy expert_groups, and staged with groups, under mpirun: bits, schedule files, failures, faults and records.
 
 expert_groups_test.py [unittest arguments]
 """
@@ -28,6 +28,12 @@ POLICIES = """  - {name: two, schedule: expert_groups}
   - {name: eight, schedule: expert_groups, groups: 8}
   - {name: uneven, schedule: expert_groups, groups: 3}
 """
+# A preset, one ubatch whose list names groups out of step with one another, and two.
+LIST = ("{moe: [[attention, route, dispatch g0], [dispatch g1, experts g0], [dispatch g2, {combine g0: compute}, experts g1, combine g1], [],"
+        " [experts g2, combine g2, shared_experts]], delta: 1}")
+STAGED = f"""  - {{name: staged_one, schedule: staged, stages: prefill, ubatches: 1, groups: 4}}
+  - {{name: staged_list, schedule: staged, stages: {LIST}, ubatches: 1, groups: 3}}
+"""
 
 
 class ExpertGroups(CliTest):
@@ -37,9 +43,9 @@ class ExpertGroups(CliTest):
     def test_with_one_ubatch_the_bits_are_those_of_sequential(self):
         """Also with fast numerics: each expert gets the rows that it gets without groups, in one order."""
         for dtype in ("float32", "bfloat16"):
-            path = self.experiment(execution=f", dtype: {dtype}", name=f"{dtype}.yaml")
+            path = self.experiment(POLICIES + STAGED, execution=f", dtype: {dtype}", name=f"{dtype}.yaml")
             _, outcome = self.run_experiment(2, path, dtype)
-            self.assertEqual(outcome.out.count("verdict verified"), 4, str(outcome))
+            self.assertEqual(outcome.out.count("verdict verified"), 6, str(outcome))
 
     def test_groups_are_recorded_and_traced(self):
         run, _ = self.run_experiment(2, self.experiment(), "recorded")
@@ -68,6 +74,17 @@ class ExpertGroups(CliTest):
         self.assertEqual(outcome.code, 2)
         self.assertIn("(dispatch, layer 0, ubatch 0, group 3) is done", outcome.err)
 
+    def test_stages_of_groups_are_planned_and_kept_in_a_file(self):
+        path = self.experiment(STAGED)
+        plan = dovetail("plan", path, "--policy", "staged_list", "--format", "json")
+        ops = [(op["phase"], op.get("group")) for op in json.loads(plan.out)["ops"] if op["layer"] == 0]
+        self.assertEqual(ops, [("attention", None), ("route", None), ("dispatch", 0), ("dispatch", 1), ("experts", 0), ("dispatch", 2), ("combine", 0),
+                               ("experts", 1), ("combine", 1), ("experts", 2), ("combine", 2), ("shared_experts", None)])
+        self.assertIn("experts in 3 groups", dovetail("plan", path, "--policy", "staged_list").out)
+        mine = self.write(plan.out.replace('"schedule": "staged"', '"schedule": "mine"'), "mine.json")
+        _, outcome = self.run_experiment(2, self.experiment(f"  - {{name: mine, schedule: {mine}}}\n"), "file")
+        self.assertEqual(outcome.out.count("verdict verified"), 1, str(outcome))
+
     def test_a_failure_names_the_group(self):
         more = "fault: {kind: exception, rank: 1, layer: 2, phase: experts, group: 5, iteration: 1, policy: eight}"
         outcome = mpirun(2, "run", self.experiment(more=more), "--out", self.folder / "failed")
@@ -82,7 +99,7 @@ class ExpertGroups(CliTest):
             self.assertEqual(outcome.out.count("verdict verified"), 3, str(outcome))
 
     def test_what_cannot_be_cut_is_refused(self):
-        for policies, says in (("groups: 4, name: a, schedule: dual_batch", "allowed: only with expert_groups"),
+        for policies, says in (("groups: 4, name: a, schedule: dual_batch", "allowed: only with expert_groups, staged"),
                                ("groups: 9, name: a, schedule: expert_groups", "groups")):
             outcome = dovetail("check", self.experiment(f"  - {{{policies}}}\n"), "--ranks", "2")
             self.assertEqual(outcome.code, 2)
@@ -93,6 +110,9 @@ class ExpertGroups(CliTest):
         self.assertIn("policy a: 8 groups of experts: a rank has 4 experts; allowed: at most one group an expert", outcome.err)
         on_gpus = ("--ranks", "2", "--set", "execution.device=cuda", "--gpu-memory-gib", "80")
         outcome = dovetail("check", self.experiment("  - {name: a, schedule: expert_groups, exchange: padded}\n"), *on_gpus)
+        self.assertEqual(outcome.code, 2)
+        self.assertIn("policy a: 2 groups of experts: exchange 'padded' on GPUs takes the experts of a rank as one; allowed: symmetric", outcome.err)
+        outcome = dovetail("check", self.experiment("  - {name: a, schedule: staged, stages: prefill, groups: 2, exchange: padded}\n"), *on_gpus)
         self.assertEqual(outcome.code, 2)
         self.assertIn("policy a: 2 groups of experts: exchange 'padded' on GPUs takes the experts of a rank as one; allowed: symmetric", outcome.err)
         outcome = dovetail("check", self.experiment("  - {name: a, schedule: expert_groups}\n"), *on_gpus)

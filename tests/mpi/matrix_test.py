@@ -14,6 +14,7 @@ from cli import FP32_BOUND, CliTest, exchanges_on, mpirun, with_other_policies
 from pairwise import Pairwise
 
 STAGES = "{moe: [[attention], [route, dispatch], [experts, combine, shared_experts]], delta: 1}"
+STAGES_OF_GROUPS = "{moe: [[attention, route, dispatch g0], [dispatch g1, experts g0], [combine g0, shared_experts, experts g1], [combine g1]]}"
 
 # Of a run. Grids are (ranks, expert_parallel, rank_scale).
 PHASES = {
@@ -38,6 +39,8 @@ SCHEDULES = with_other_policies({
     "staged_prefill": ("staged", 2, "stages: prefill"),
     "staged_decode": ("staged", 2, "stages: decode"),
     "staged_list": ("staged", 3, f"stages: {STAGES}"),
+    "staged_groups": ("staged", 2, "stages: prefill, groups: 4"),
+    "staged_group_list": ("staged", 2, f"stages: {STAGES_OF_GROUPS}, groups: 2"),
     "groups_1": ("expert_groups", 1, "groups: 2"),
     "groups_2": ("expert_groups", 2, "groups: 4"),
     "file": ("experiments/own_schedule.json", 2, ""),

@@ -2,6 +2,8 @@
 // experts travel, another group computes.
 #pragma once
 
+#include <string>
+
 #include "framework/plan/policy.hpp"
 
 namespace dovetail {
@@ -17,5 +19,9 @@ namespace dovetail {
 /// a dispatch at once, for a combine nobody waits before the next attention. Throws InputError
 /// unless 1 <= num_ubatches <= kMaxUbatches and 1 <= num_groups <= kMaxGroups.
 Schedule make_expert_groups(const PolicyInput& input);
+
+/// Throws InputError naming policy, number and what is allowed unless 1 <= num_groups <=
+/// kMaxGroups.
+void check_num_groups(const std::string& policy, int num_groups);
 
 }  // namespace dovetail

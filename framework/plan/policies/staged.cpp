@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "framework/plan/dependency.hpp"
+#include "framework/plan/policies/expert_groups.hpp"
 #include "framework/plan/schedule_builder.hpp"
 #include "framework/plan/stages.hpp"
 
@@ -39,7 +40,7 @@ std::vector<StepStage> stages_of_step(const std::vector<LayerShape>& layers, con
       }
       for (const StagedPhase& item : lists[i]) {
         if (item.phase != Phase::shared_experts || shape.has_shared_experts) {
-          all.back().push_back({{layer, item.phase}, item.lane});
+          all.back().push_back({{layer, item.phase, item.group}, item.lane});
         }
       }
     }
@@ -61,10 +62,11 @@ void check_shared_experts(const std::vector<LayerShape>& layers, const Stages& s
 
 Schedule make_staged(const PolicyInput& input) {
   check_num_ubatches("staged", input.num_ubatches, 1, kMaxUbatches);
-  const Stages stages = make_stages(input.stages, input.phase);
+  check_num_groups("staged", input.num_groups);
+  const Stages stages = make_stages(input.stages, input.phase, input.num_groups);
   check_shared_experts(input.model.layers, stages);
   const auto all = stages_of_step(input.model.layers, stages);
-  ScheduleBuilder builder("staged", input.model, input.num_ubatches);
+  ScheduleBuilder builder("staged", input.model, input.num_ubatches, input.num_groups);
   const int num_stages = static_cast<int>(all.size());
   const int num_rounds = num_stages + (input.num_ubatches - 1) * stages.delta;
   for (int round = 0; round < num_rounds; ++round) {
@@ -74,7 +76,7 @@ Schedule make_staged(const PolicyInput& input) {
         continue;
       }
       for (const auto& [what, lane] : all[static_cast<std::size_t>(stage)]) {
-        builder.add(what.phase, what.layer, ubatch, lane);
+        builder.add(what.phase, what.layer, ubatch, lane, what.group);
       }
     }
   }

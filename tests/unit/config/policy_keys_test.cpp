@@ -39,8 +39,9 @@ Capabilities capabilities() {
   for (const auto& split : split_kinds()) {
     all.splits.push_back(split.name);
   }
-  all.find_stages_problem = [](const StagesConfig& stages) -> std::optional<ConfigProblem> {
-    const auto problem = find_stages_problem(stages);
+  all.find_stages_problem = [](const StagesConfig& stages,
+                               int num_groups) -> std::optional<ConfigProblem> {
+    const auto problem = find_stages_problem(stages, num_groups);
     return problem ? std::optional<ConfigProblem>({problem->place, problem->message})
                    : std::nullopt;
   };
@@ -236,7 +237,16 @@ TEST(PolicyKeys, ReadGroupsOfExpertsWhereTheyAreCut) {
             4);
   EXPECT_EQ(refusal("{name: dual_batch, groups: 2}"),
             "6:32: policies[1].groups: the overlap policy is 'dual_batch'; allowed: only with "
-            "expert_groups");
+            "expert_groups, staged");
+  EXPECT_EQ(read("{name: staged, stages: prefill, groups: 2}").groups, 2);
+  const std::string lists =
+      "{moe: [[attention, route, dispatch], [experts g0, combine g0], "
+      "[experts g1, {combine g1: compute}]], dense: [[attention, mlp]]}";
+  EXPECT_EQ(read("{name: staged, groups: 2, stages: " + lists + "}").stages->moe[2],
+            (std::vector<StagePhase>{{"experts g1", ""}, {"combine g1", "compute"}}));
+  EXPECT_NE(refusal("{name: staged, stages: " + lists + "}")
+                .find("policies[1].stages.moe[2][0]: group 'g1' of experts"),
+            std::string::npos);
   EXPECT_NE(refusal("{name: a, schedule: x.json, groups: 2}"), "") << "the file has its own";
   EXPECT_NE(refusal("{name: expert_groups, groups: 9}"), "");
   EXPECT_EQ(refusal("{name: auto, table: t.json, candidate: expert_groups}")

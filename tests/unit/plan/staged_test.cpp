@@ -49,8 +49,10 @@ StagesConfig dual_batch_lists() {
 Schedule staged(const std::vector<LayerShape>& layers,
                 int num_ubatches,
                 std::optional<StagesConfig> stages,
-                WorkPhase phase = WorkPhase::prefill) {
-  return policies().at("staged").make_schedule({{layers}, phase, num_ubatches, std::move(stages)});
+                WorkPhase phase = WorkPhase::prefill,
+                int num_groups = 1) {
+  return policies().at("staged").make_schedule(
+      {{layers}, phase, num_ubatches, std::move(stages), num_groups});
 }
 
 StagesConfig preset(const std::string& name) {
@@ -66,6 +68,7 @@ Names turns(const Schedule& schedule) {
   for (const auto& op : schedule.ops) {
     std::string name(to_string(op.phase));
     name += op.layer == kNoLayer ? "" : std::to_string(op.layer);
+    name += op.group == kNoGroup ? "" : "g" + std::to_string(op.group);
     name = op.lane == Lane::comm ? "[" + name + "]" : name;
     if (op.ubatch != ubatch) {
       all.push_back(std::to_string(op.ubatch) + ":");
@@ -90,6 +93,43 @@ TEST(Staged, WithTheCutsOfDualBatchIsDualBatch) {
   auto other = dual_batch_lists();
   other.moe.pop_back();
   EXPECT_NE(staged({kMoe, kMoe}, 2, other).ops, staged({kMoe, kMoe}, 2, dual_batch_lists()).ops);
+}
+
+/// A name without a group is all of them, experts and combine group by group.
+TEST(Staged, WithTheCutsOfExpertGroupsIsExpertGroups) {
+  for (const auto& layers : testing::layer_mixes()) {
+    for (const auto& [ubatches, groups] : {std::pair{2, 2}, {2, 8}, {5, 3}}) {
+      const auto expected =
+          policies()
+              .at("expert_groups")
+              .make_schedule({{layers}, WorkPhase::prefill, ubatches, {}, groups});
+      const auto made = staged(layers, ubatches, dual_batch_lists(), WorkPhase::prefill, groups);
+      EXPECT_EQ(made.ops, expected.ops);
+      EXPECT_EQ(made.num_groups, groups);
+    }
+  }
+}
+
+TEST(Staged, AStageMayNameAGroup) {
+  auto lists = dual_batch_lists();
+  lists.moe = {stage({"attention", "route", "dispatch g0"}),
+               stage({"dispatch g1", "experts g0"}),
+               stage({"combine g0", "experts g1", "combine g1"}),
+               {}};
+  EXPECT_EQ(turns(staged({kMoe}, 2, lists, WorkPhase::prefill, 2)),
+            (Names{"0: embed attention0 route0 [dispatch0g0]",
+                   "1: embed attention0 route0 [dispatch0g0]",
+                   "0: [dispatch0g1] experts0g0",
+                   "1: [dispatch0g1] experts0g0",
+                   "0: [combine0g0] experts0g1 [combine0g1]",
+                   "1: [combine0g0] experts0g1 [combine0g1]",
+                   "0: output",
+                   "1: output"}));
+  // A dispatch is behind the one before and the names that stand for all come one by one.
+  lists.moe = {stage({"attention", "route", "dispatch", "experts"}), stage({"combine"}), {}};
+  EXPECT_EQ(turns(staged({kMoe}, 1, lists, WorkPhase::prefill, 2)),
+            (Names{"0: embed attention0 route0 [dispatch0g0] [dispatch0g1] experts0g0 experts0g1 "
+                   "[combine0g0] [combine0g1] output"}));
 }
 
 TEST(Staged, PrefillRunsSharedExpertsBesideTheOtherCombine) {
@@ -248,6 +288,35 @@ TEST(Stages, RefuseListsThatBreakARule) {
   EXPECT_FALSE(find_stages_problem(dual_batch_lists()));
 }
 
+TEST(Stages, RefuseGroupsThatAreNotThereOrOutOfOrder) {
+  const auto problem_of = [](const Names& second, int num_groups = 2) {
+    auto stages = dual_batch_lists();
+    stages.moe[1] = stage(second);
+    const auto problem = find_stages_problem(stages, num_groups);
+    return problem ? problem->place + ": " + problem->message : "";
+  };
+  EXPECT_EQ(problem_of({"experts g0", "experts g1", "combine"}), "");
+  EXPECT_EQ(problem_of({"experts g0", "combine g0", "experts g1", "combine g1"}), "");
+  EXPECT_EQ(problem_of({"experts g0", "combine g0"}, 1), "") << "one group is all";
+  EXPECT_EQ(problem_of({"experts g2", "combine"}),
+            "moe[1][0]: group 'g2' of experts; allowed: g0 to g1");
+  EXPECT_EQ(problem_of({"experts", "combine 1"}),
+            "moe[1][1]: group '1' of combine; allowed: g0 to g1");
+  EXPECT_EQ(problem_of({"experts g1", "combine"}, 1),
+            "moe[1][0]: group 'g1' of experts; allowed: g0 (groups: 1)");
+  EXPECT_EQ(problem_of({"experts", "combine", "shared_experts g0"}),
+            "moe[1][2]: group 'g0' of shared_experts; allowed: of dispatch, experts and combine");
+  EXPECT_EQ(problem_of({"experts g1", "experts g0", "combine"}),
+            "moe[1][0]: experts g1 comes before experts g0; groups go in ascending order");
+  EXPECT_EQ(problem_of({"experts g0", "combine", "experts g1"}),
+            "moe[1][1]: combine g1 comes before experts g1, whose result it needs");
+  EXPECT_EQ(problem_of({"experts", "experts g0", "combine"}),
+            "moe[1][1]: experts g0 is there twice; allowed: once");
+  EXPECT_EQ(problem_of({"experts g0", "combine g0"}),
+            "moe: experts g1 is missing; needed, in this order: attention, route, dispatch, "
+            "experts, combine");
+}
+
 TEST(Stages, RefuseUnknownPresetsAndDeltas) {
   EXPECT_EQ(find_stages_problem(preset("decod"))->message,
             "unknown preset 'decod'; known: prefill, decode, or stage lists {moe: [...], dense: "
@@ -284,11 +353,20 @@ StageList random_cuts(std::mt19937_64& random, const std::vector<StagePhase>& ph
   return list;
 }
 
-StagesConfig random_stages(std::mt19937_64& random) {
+/// With groups: sometimes one by one, each group's dispatch, experts and combine in a row.
+StagesConfig random_stages(std::mt19937_64& random, int num_groups = 1) {
   auto moe = stage({"attention", "route", "dispatch", "experts", "combine"});
+  if (num_groups > 1 && random() % 2 == 0) {
+    moe.resize(2);
+    for (int group = 0; group < num_groups; ++group) {
+      for (const std::string name : {"dispatch", "experts", "combine"}) {
+        moe.push_back({name + " g" + std::to_string(group), ""});
+      }
+    }
+  }
   moe.insert(moe.begin() + 2 + static_cast<std::ptrdiff_t>(random() % 4), {"shared_experts", ""});
   for (auto& item : moe) {
-    if (item.phase == "dispatch" || item.phase == "combine") {
+    if (item.phase.starts_with("dispatch") || item.phase.starts_with("combine")) {
       item.lane = Names{"", "comm", "compute"}.at(random() % 3);
     }
   }
@@ -320,13 +398,13 @@ TEST(Staged, RandomListsAreProvenAndGiveTheSameResults) {
   for (int round = 0; round < 600; ++round) {
     const auto layers = random_layers(random);
     const int n = 1 + static_cast<int>(random() % kMaxUbatches);
-    const auto stages = random_stages(random);
-    ASSERT_FALSE(find_stages_problem(stages));
-    const auto schedule = staged(layers, n, stages);
+    const int groups = 1 + static_cast<int>(random() % kMaxGroups);
+    const auto stages = random_stages(random, groups);
+    ASSERT_FALSE(find_stages_problem(stages, groups));
+    const auto schedule = staged(layers, n, stages, WorkPhase::prefill, groups);
     ASSERT_EQ(schedule_errors(schedule), Names{}) << "round " << round;
     auto expected =
-        n == 1 ? policies().at("sequential").make_schedule({{layers}})
-               : policies().at("dual_batch").make_schedule({{layers}, WorkPhase::prefill, n});
+        policies().at("expert_groups").make_schedule({{layers}, WorkPhase::prefill, n, {}, groups});
     EXPECT_EQ(results_of(schedule), results_of(expected)) << "round " << round;
   }
 }
@@ -349,7 +427,8 @@ TEST(Stages, MutationsAreRefusedOrProven) {
   int refused = 0;
   const int rounds = 3000;
   for (int round = 0; round < rounds; ++round) {
-    auto stages = random_stages(random);
+    const int groups = 1 + static_cast<int>(random() % 3);
+    auto stages = random_stages(random, groups);
     auto& list = random() % 4 == 0 ? stages.dense : stages.moe;
     auto& one = list[random() % list.size()];
     switch (random() % 4) {
@@ -367,12 +446,15 @@ TEST(Stages, MutationsAreRefusedOrProven) {
           one[random() % one.size()].lane = Names{"comm", "compute", "gpu"}.at(random() % 3);
         }
     }
-    const auto problem = find_stages_problem(stages);
+    const auto problem = find_stages_problem(stages, groups);
     refused += problem ? 1 : 0;
+    const auto make = [&] {
+      return staged({kDense, kMoe, kMoe}, 3, stages, WorkPhase::prefill, groups);
+    };
     if (problem) {
-      EXPECT_THROW(staged({kDense, kMoe}, 3, stages), InputError);
+      EXPECT_THROW(make(), InputError);
     } else {
-      EXPECT_EQ(schedule_errors(staged({kDense, kMoe, kMoe}, 3, stages)), Names{});
+      EXPECT_EQ(schedule_errors(make()), Names{});
     }
   }
   EXPECT_GT(refused, rounds / 10);
