@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/compare/compare.hpp"
 #include "framework/compare/summary.hpp"
 #include "framework/compare/verify.hpp"
@@ -30,7 +31,7 @@ CompareMode compare_mode(VerifyMode mode) {
 /// Whether the policy was asked to stop before its end, or never began for that reason.
 bool was_stopped(const std::filesystem::path& folder) {
   const auto file = folder / rank_file_name(0);
-  return !std::filesystem::exists(file) || RankFile(file).status() == RunStatus::stopped;
+  return !path_exists(file) || RankFile(file).status() == RunStatus::stopped;
 }
 
 /// Against the baseline, or the reference with the policy's own experts where there is one. Nothing
@@ -46,7 +47,7 @@ std::optional<VerifyReport> verify_policy(const VerifyConfig& config,
     return std::nullopt;
   }
   const auto reference = folder / kReferenceFolder;
-  const bool has_reference = std::filesystem::exists(reference);
+  const bool has_reference = path_exists(reference);
   if (has_reference && was_stopped(reference)) {
     return std::nullopt;
   }
@@ -100,7 +101,7 @@ int conclude_on_first_rank(const Experiment& experiment,
   std::vector<PolicyOutcome> outcomes;
   int exit_code = kExitDone;
   for (const auto& policy : experiment.policies) {
-    if (stopped && !std::filesystem::exists(run_folder / policy.name / rank_file_name(0))) {
+    if (stopped && !path_exists(run_folder / policy.name / rank_file_name(0))) {
       outcomes.push_back({.name = policy.name,
                           .verification = std::nullopt,
                           .iterations = std::nullopt,

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/reader.hpp"
 #include "framework/record/run_folder.hpp"
@@ -135,7 +136,7 @@ void link_rank_files(const fs::path& from, const fs::path& to) {
   for (const auto& [rank, file] : list_rank_files(from)) {
     link_file(file, to / rank_file_name(rank));
   }
-  if (fs::exists(from / kReferenceFolder)) {
+  if (path_exists(from / kReferenceFolder)) {
     link_rank_files(from / kReferenceFolder, create_policy_folder(to, kReferenceFolder));
   }
 }
