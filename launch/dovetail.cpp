@@ -15,6 +15,7 @@
 
 #include "framework/base/failure_text.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/task_threads.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/mpi/launcher.hpp"
@@ -141,9 +142,13 @@ int run_on_ranks(const MpiSession& session,
   const Process process = {capabilities,
                            models,
                            header,
-                           compute_threads(std::getenv("OMP_NUM_THREADS"), session.cpus()),
+                           threads_of_task(std::getenv, session.cpus()),
                            overlap_hindrances(std::getenv),
                            points.is_sweep()};
+  if (const auto ignored = ignored_threads(std::getenv, process.threads);
+      session.rank().value == 0 && !ignored.empty()) {
+    log_line("warning: " + ignored);
+  }
   // NOLINTEND(concurrency-mt-unsafe)
   return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
     start.done();  // all communicators are there; from now on every wait has its own bound
