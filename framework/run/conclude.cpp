@@ -20,6 +20,7 @@
 #include "framework/record/trace.hpp"
 #include "framework/record/view.hpp"
 #include "framework/run/last_lines.hpp"
+#include "framework/run/resumed_run.hpp"
 
 namespace dovetail {
 namespace {
@@ -96,7 +97,9 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
 int conclude_on_first_rank(const Experiment& experiment,
                            const std::filesystem::path& run_folder,
                            const PolicyLoopResult& policies,
-                           const std::string& program) {
+                           const RunOptions& options,
+                           int num_ranks,
+                           bool is_sweep) {
   const bool stopped = policies.stopped;
   std::vector<PolicyOutcome> outcomes;
   int exit_code = kExitDone;
@@ -120,8 +123,11 @@ int conclude_on_first_rank(const Experiment& experiment,
     }
   }
   std::vector<std::string> next;
-  if (!program.empty()) {
-    next = next_steps(experiment, run_folder, outcomes, program);
+  if (!is_sweep) {
+    next = next_steps(experiment, run_folder, outcomes, options.program);
+    if (stopped) {
+      next.push_back(how_to_resume(options, run_folder, num_ranks));
+    }
   }
   print_last_lines(std::cout, experiment, run_folder, outcomes, next);
   const bool is_short = std::any_of(
@@ -134,13 +140,19 @@ int conclude_on_first_rank(const Experiment& experiment,
 int conclude(const RunContext& context,
              const std::filesystem::path& run_folder,
              const PolicyLoopResult& policies,
-             const std::string& program) {
+             const RunOptions& options,
+             bool is_sweep) {
   const auto wait = patient(context.ranks.wait);
   std::array<std::int64_t, 1> exit_code = {kExitDone};
   all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);  // all files are closed
   run_on_all_ranks(context.ranks.groups.world, wait, [&] {
     if (context.is_first_rank()) {
-      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder, policies, program);
+      exit_code[0] = conclude_on_first_rank(context.experiment,
+                                            run_folder,
+                                            policies,
+                                            options,
+                                            context.ranks.grid.world_size,
+                                            is_sweep);
     }
   });
   all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);

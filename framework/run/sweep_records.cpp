@@ -78,6 +78,13 @@ RunFolder open_folder(const ExperimentPoints& points, const std::string& out, in
 
 }  // namespace
 
+void require_begun_sweep(const fs::path& folder) {
+  if (!path_exists(folder / kSweepFileName)) {
+    throw InputError(folder.string() + ": no sweep has begun there (it has no " +
+                     std::string(kSweepFileName) + "); name a new folder with --out");
+  }
+}
+
 SweepRecords::SweepRecords(const ExperimentPoints& points,
                            const std::string& out,
                            int num_ranks,
