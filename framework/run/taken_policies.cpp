@@ -87,8 +87,11 @@ bool TakenPolicies::keeps_reference(const std::filesystem::path& folder,
 
 void TakenPolicies::make_folder(const std::filesystem::path& policy) const {
   const auto& run = setup_.run;
+  if (!is_resumed()) {
+    return;
+  }
   run_on_all_ranks(run.ranks.groups.world, patient(run.ranks.wait), [&] {
-    if (run.is_first_rank() && is_resumed()) {
+    if (run.is_first_rank()) {
       if (const auto kept = make_folder_anew(setup_.folder, policy); !kept.empty()) {
         std::cout << "what policy " << policy.string() << " had left is kept in " << kept.string()
                   << std::endl;
