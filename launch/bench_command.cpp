@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/log.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/comm/exchange/bench/exchange_bench.hpp"
@@ -100,10 +101,7 @@ const std::map<std::string, Bench>& benches() {
       {"plan", [](const auto&) { return to_array(bench_plan()); }},
       {"attention", [](const auto&) { return to_array(bench_attention()); }},
       {"graph", [](const auto&) { return to_array(bench_graph()); }},
-      {"record",
-       [](const auto&) {
-         return Json(bench_record({.folder = std::filesystem::temp_directory_path()}));
-       }},
+      {"record", [](const auto&) { return Json(bench_record({.folder = temporary_folder()})); }},
       {"load", load_benches},
       {"exchange", exchange_bench},
       {"partition", partition_bench},

@@ -2,7 +2,7 @@
 # Prints what a report of a defect should say of the machine: host, topology, clocks, limits, MPI, GPUs, and the executable with its libraries.
 #   launch/collect_environment.sh > environment.txt        once on a login node, and once in a job: srun -N1 -n1 launch/collect_environment.sh
 # DOVETAIL_BIN names the executable (default build/bin/dovetail). What a machine lacks is said and left out. Every command has 10 s. Of the
-# environment only variables that are listed here are printed, none that could hold a secret.
+# environment only variables that result files record are printed, none that could hold a secret.
 set -uo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$top/launch/env.sh"
@@ -51,17 +51,20 @@ files /proc/self/cgroup /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpuset.cpus.effect
 grep -E '^(Cpus_allowed_list|Mems_allowed_list):' /proc/self/status
 
 section variables
-names=(OMP_NUM_THREADS OMP_WAIT_POLICY OMP_PROC_BIND OMP_PLACES MKL_NUM_THREADS CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER CUDA_DEVICE_MAX_CONNECTIONS
-  CUDA_LAUNCH_BLOCKING NVIDIA_VISIBLE_DEVICES LD_LIBRARY_PATH DOVETAIL_BIN DOVETAIL_GPUS DOVETAIL_START_LIMIT_S
-  SLURM_JOB_ID SLURM_JOB_NUM_NODES SLURM_NNODES SLURM_NTASKS SLURM_NTASKS_PER_NODE SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID
-  SLURM_CPUS_PER_TASK SLURM_CPUS_ON_NODE SLURM_CPU_BIND SLURM_MEM_PER_NODE SLURM_GPUS_ON_NODE SLURM_GPUS_PER_NODE SLURM_JOB_PARTITION SLURM_MPI_TYPE
+# The lists of framework/record/run_info.cpp.
+prefixes='OMP_|MKL_|NCCL_|CUDA_|DOVETAIL_'
+secrets='TOKEN|JWT|KEY|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE|SESSION|CERT'
+names=(LD_LIBRARY_PATH NVIDIA_VISIBLE_DEVICES UCX_TLS UCX_NET_DEVICES
+  SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_JOB_NUM_NODES SLURM_NNODES SLURM_NODEID SLURM_NTASKS SLURM_NTASKS_PER_NODE
+  SLURM_STEP_ID SLURM_STEP_NUM_TASKS SLURM_PROCID SLURM_LOCALID SLURM_CPUS_PER_TASK SLURM_CPUS_ON_NODE SLURM_CPU_BIND SLURM_MEM_PER_NODE
+  SLURM_GPUS_ON_NODE SLURM_GPUS_PER_NODE SLURM_GPUS_PER_TASK SLURM_JOB_PARTITION SLURM_MPI_TYPE
   PMIX_RANK PMI_RANK PMI_SIZE OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_LOCAL_SIZE
   OMPI_MCA_mpi_yield_when_idle OMPI_MCA_btl OMPI_MCA_pml OMPI_MCA_btl_vader_single_copy_mechanism OMPI_MCA_smsc
-  OMPI_MCA_hwloc_base_binding_policy UCX_TLS UCX_NET_DEVICES
-  NCCL_DEBUG NCCL_SOCKET_IFNAME NCCL_IB_HCA NCCL_IB_DISABLE NCCL_P2P_DISABLE NCCL_P2P_LEVEL NCCL_SHM_DISABLE NCCL_NET NCCL_ALGO NCCL_PROTO
-  NCCL_MIN_CTAS NCCL_MAX_CTAS NCCL_NVLS_ENABLE NCCL_GRAPH_REGISTER NCCL_CUMEM_ENABLE)
-for name in "${names[@]}"; do
-  [ -z "${!name+set}" ] || printf '%s=%s\n' "$name" "${!name}"
+  OMPI_MCA_hwloc_base_binding_policy)
+for name in $(compgen -e | LC_ALL=C sort); do
+  if [[ ! $name =~ $secrets ]] && { [[ $name =~ ^($prefixes) ]] || [[ " ${names[*]} " == *" $name "* ]]; }; then
+    printf '%s=%s\n' "$name" "${!name}"
+  fi
 done
 
 section mpi

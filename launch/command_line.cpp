@@ -1,6 +1,7 @@
 #include "launch/command_line.hpp"
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <map>
 
@@ -10,6 +11,7 @@
 #include "framework/base/registry.hpp"
 #include "framework/config/fault_config.hpp"
 #include "framework/mpi/launcher.hpp"
+#include "framework/record/run_folder.hpp"
 #include "framework/record/run_info.hpp"
 
 namespace dovetail {
@@ -31,18 +33,40 @@ void add_format(CLI::App* command,
       ->option_text(text);
 }
 
-void add_experiment(CLI::App* command, std::string& file, std::vector<std::string>& overrides) {
-  command->add_option("EXPERIMENT", file, "experiment file (YAML)")->required();
+void add_overrides(CLI::App* command, std::vector<std::string>& overrides) {
   command->add_option("--set", overrides, "key.path=value, over the file's value")
       ->allow_extra_args(false);
 }
 
+void add_experiment(CLI::App* command, std::string& file, std::vector<std::string>& overrides) {
+  command->add_option("EXPERIMENT", file, "experiment file (YAML)")->required();
+  add_overrides(command, overrides);
+}
+
 void add_run(CLI::App& app, RunOptions& options) {
   auto* command = app.add_subcommand("run", "run an experiment; start it with mpirun or srun");
-  add_experiment(command, options.file, options.overrides);
-  command->add_option("--out",
-                      options.out,
-                      "result folder; absent or empty, or of the same sweep, which then goes on");
+  command->add_option("EXPERIMENT", options.file, "experiment file (YAML)")
+      ->option_text("TEXT (not needed with --resume)");
+  add_overrides(command, options.overrides);
+  auto* out = command->add_option(
+      "--out",
+      options.out,
+      "result folder; absent or empty, or of the same sweep, which then goes on");
+  auto* resume = command
+                     ->add_option("--resume",
+                                  options.resume,
+                                  "result folder of an earlier start of this run or sweep: what is "
+                                  "complete there stays, the rest is measured")
+                     ->option_text("DIR")
+                     ->excludes(out);
+  command->callback([&options] {
+    if (options.file.empty() && options.resume.empty()) {
+      throw CLI::RequiredError("EXPERIMENT");
+    }
+    if (options.file.empty()) {
+      options.file = (std::filesystem::path(options.resume) / kExperimentFileName).string();
+    }
+  });
   command
       ->add_option(
           "--point",
@@ -50,7 +74,8 @@ void add_run(CLI::App& app, RunOptions& options) {
           "run only this point of a sweep into --out, where other processes may run others "
           "at the same time; the first is 0")
       ->check(CLI::NonNegativeNumber)
-      ->option_text("NUMBER");
+      ->option_text("NUMBER")
+      ->excludes(resume);
   command->add_option("--policy", options.policies, "run only these policies, and the baseline")
       ->allow_extra_args(false);
   std::map<std::string, FaultKind> faults;

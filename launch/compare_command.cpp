@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/compare/compare.hpp"
 #include "framework/compare/quantities.hpp"
 #include "framework/compare/sweep_baseline.hpp"
@@ -26,7 +27,7 @@ constexpr std::size_t kWidthOfText = 100;
 /// The folder of a sweep, which is compared alone.
 std::optional<fs::path> find_sweep(const std::vector<std::string>& folders) {
   for (const fs::path folder : folders) {
-    if (!fs::exists(folder / kSweepFileName)) {
+    if (!path_exists(folder / kSweepFileName)) {
       continue;
     }
     if (folders.size() > 1) {
@@ -93,8 +94,8 @@ int print_sweep(const fs::path& folder, const CompareCommandOptions& options) {
 
 /// A run, a sweep or a policy: a folder of another kind may be named like a column.
 bool holds_results(const fs::path& folder) {
-  return fs::exists(folder / kSweepFileName) || fs::exists(folder / rank_file_name(0)) ||
-         (fs::is_directory(folder) && !list_policy_folders(folder).empty());
+  return path_exists(folder / kSweepFileName) || path_exists(folder / rank_file_name(0)) ||
+         (is_folder(folder) && !list_policy_folders(folder).empty());
 }
 
 }  // namespace

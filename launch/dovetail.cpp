@@ -15,6 +15,7 @@
 
 #include "framework/base/failure_text.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/task_threads.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/mpi/launcher.hpp"
@@ -28,6 +29,7 @@
 #include "framework/run/overlap_hindrances.hpp"
 #include "framework/run/policy_loop.hpp"
 #include "framework/run/resolve.hpp"
+#include "framework/run/resumed_run.hpp"
 #include "framework/run/run_header.hpp"
 #include "framework/run/run_points.hpp"
 #include "framework/run/set_up.hpp"
@@ -79,6 +81,10 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
   const auto given = make_given_inputs(context, workload, *model);
   const auto clock = estimate_clock_offset(ranks.groups.world, ranks.wait);
   const auto folder = make_run_folder(context, options);
+  if (!process.is_sweep) {
+    context.failures.set_interrupt_advice(
+        how_to_resume(options, folder.path, ranks.grid.world_size));
+  }
   const auto result = run_policies({.run = context,
                                     .identity = {options,
                                                  digests,
@@ -93,7 +99,7 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                     .given = given,
                                     .folder = folder.path});
   set_stage("verifying the outputs");
-  return conclude(context, folder.path, result, process.is_sweep ? "" : options.program);
+  return conclude(context, folder.path, result, options, process.is_sweep);
 }
 
 /// Keeps freed memory in the process. By default glibc gives large blocks back and every step pays
@@ -141,9 +147,13 @@ int run_on_ranks(const MpiSession& session,
   const Process process = {capabilities,
                            models,
                            header,
-                           compute_threads(std::getenv("OMP_NUM_THREADS"), session.cpus()),
+                           threads_of_task(std::getenv, session.cpus()),
                            overlap_hindrances(std::getenv),
                            points.is_sweep()};
+  if (const auto ignored = ignored_threads(std::getenv, process.threads);
+      session.rank().value == 0 && !ignored.empty()) {
+    log_line("warning: " + ignored);
+  }
   // NOLINTEND(concurrency-mt-unsafe)
   return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
     start.done();  // all communicators are there; from now on every wait has its own bound

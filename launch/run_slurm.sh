@@ -28,6 +28,9 @@ dovetail=${DOVETAIL_BIN:-$top/build/bin/dovetail}
 # after the iteration; a sweep goes on where it is started again with the same --out.
 point=()
 if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && [ "$1" = run ]; then point=(--point "$SLURM_ARRAY_TASK_ID"); fi
-command=(srun --mpi="${DOVETAIL_SLURM_MPI:-pmix}" --kill-on-bad-exit=1 --cpu-bind=none "$dovetail" "$@" "${point[@]}")
+# Since 22.05 srun asks anew for the CPUs of a task; it would take one.
+cpus=()
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then cpus=(--cpus-per-task="$SLURM_CPUS_PER_TASK"); fi
+command=(srun --mpi="${DOVETAIL_SLURM_MPI:-pmix}" --kill-on-bad-exit=1 --cpu-bind=none "${cpus[@]}" "$dovetail" "$@" "${point[@]}")
 echo "+ ${command[*]}" >&2
 exec "${command[@]}"

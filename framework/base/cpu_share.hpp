@@ -21,7 +21,7 @@ CpuShare cpu_share(std::span<const CpuLimits> ranks, std::size_t own);
 
 struct ComputeThreads {
   int count = 1;
-  std::string from;  ///< "OMP_NUM_THREADS", or as CpuShare
+  std::string from;  ///< "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", or as CpuShare
 };
 
 /// What the user has set, else as many as CPUs. `omp_num_threads`: the variable's value, null or

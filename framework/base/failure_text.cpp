@@ -3,6 +3,7 @@
 #include <atomic>
 #include <new>
 #include <string_view>
+#include <system_error>
 
 namespace dovetail {
 namespace {
@@ -18,6 +19,13 @@ std::string out_of_memory(std::string_view details) {
          (details.empty() ? "" : ": " + std::string(details));
 }
 
+/// What the system says where std::thread fails names neither the thread nor what is used up.
+std::string no_thread(const std::string& reason) {
+  const std::string stage = current_stage.load();
+  return "a thread cannot be made" + (stage.empty() ? "" : " while " + stage) + ": " + reason +
+         "; what may be used up: processes (ulimit -u, a container's pids.max), memory (ulimit -v)";
+}
+
 }  // namespace
 
 void set_stage(const char* stage) {
@@ -27,6 +35,10 @@ void set_stage(const char* stage) {
 std::string failure_text(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
     return out_of_memory("");
+  }
+  const auto* refusal = dynamic_cast<const std::system_error*>(&error);
+  if (refusal != nullptr && refusal->code() == std::errc::resource_unavailable_try_again) {
+    return no_thread(refusal->code().message());
   }
   std::string_view text = error.what();
   text = text.substr(0, text.find(kStackBegins));

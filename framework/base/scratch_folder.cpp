@@ -5,11 +5,12 @@
 #include <system_error>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 
 namespace dovetail {
 
 ScratchFolder::ScratchFolder(const std::filesystem::path& parent) {
-  const auto base = parent.empty() ? std::filesystem::temp_directory_path() : parent;
+  const auto base = parent.empty() ? temporary_folder() : parent;
   std::string name = (base / "dovetail-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) {
     throw RunError(name + ": cannot make a temporary folder");

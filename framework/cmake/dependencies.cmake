@@ -11,12 +11,13 @@ find_package(nlohmann_json REQUIRED)
 set(HDF5_PREFER_PARALLEL OFF)
 find_package(HDF5 REQUIRED COMPONENTS C)
 
-# GoogleTest: the installed package, or the sources that Debian and Ubuntu put under /usr/src (one machine has no other).
+# GoogleTest: the installed package, or the sources that Debian and Ubuntu put under src of the prefix or of /usr (one machine has no other).
 find_package(GTest QUIET)
 if(NOT GTest_FOUND)
   set(BUILD_GMOCK OFF)
   set(INSTALL_GTEST OFF)
-  add_subdirectory(/usr/src/googletest ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
+  find_path(googletest_sources googletest/src/gtest-all.cc HINTS $ENV{DOVETAIL_PREFIX}/src/googletest PATHS /usr/src/googletest REQUIRED NO_DEFAULT_PATH)
+  add_subdirectory(${googletest_sources} ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
 endif()
 
 if(NOT DOVETAIL_CORE_ONLY)

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
 #include "framework/compare/compared_runs.hpp"
@@ -47,7 +48,7 @@ void add_note(PolicyComparison& policy, const std::string& text) {
 
 /// The speed-up, how sure it is, and a note where it may be none.
 void set_speed_up(const PolicyResult& baseline, PolicyComparison& policy) {
-  if (fs::equivalent(policy.result.folder, baseline.folder)) {
+  if (is_same_file(policy.result.folder, baseline.folder)) {
     policy.speed_up = 1;
     return;
   }
@@ -207,7 +208,7 @@ CompareReport compare_policies(const std::vector<fs::path>& folders,
       policy.baseline_folder = baseline.folder;
       compare_with(baseline, policy);
       const bool is_baseline =
-          named ? fs::equivalent(policy.result.folder, baseline.folder) : i == own;
+          named ? is_same_file(policy.result.folder, baseline.folder) : i == own;
       const bool same_work = policy.speed_up.has_value() && metrics.has_value();
       policy.metrics = metrics_of(policy.result, same_work && !is_baseline ? &*metrics : nullptr);
     }

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/registry.hpp"
 #include "framework/base/working_folder.hpp"
 #include "framework/compare/recorded_verdict.hpp"
@@ -22,7 +23,7 @@ std::vector<PolicyResult> find_missing(const fs::path& run, const Experiment& ex
   std::vector<PolicyResult> missing;
   for (const PolicyConfig& policy : experiment.policies) {
     const auto folder = run / policy.name;
-    if (fs::is_directory(folder) && fs::is_empty(folder)) {
+    if (is_folder(folder) && list_folder(folder).empty()) {
       missing.emplace_back();
       missing.back().folder = folder;
       missing.back().name = policy.name;
@@ -65,7 +66,7 @@ ComparedRun read_run(const fs::path& folder,
     run.policies.push_back(read_judged_result(policy));
   }
   std::optional<Experiment> experiment;
-  if (const auto file = folder / kExperimentFileName; fs::exists(file)) {
+  if (const auto file = folder / kExperimentFileName; path_exists(file)) {
     experiment = load_experiment(file.string()).experiment;
   }
   // What cannot be read has no start time; it goes last.
@@ -87,7 +88,7 @@ ComparedRun read_run(const fs::path& folder,
 
 /// One for each folder, however it is written.
 fs::path real_path(const fs::path& folder) {
-  const auto path = fs::weakly_canonical(folder);
+  const auto path = real_path_of(folder);
   return path.has_filename() ? path : path.parent_path();
 }
 
@@ -122,7 +123,7 @@ std::vector<ComparedRun> read_compared_runs(const std::vector<fs::path>& folders
   std::set<fs::path> read;  // runs and policies
   std::vector<fs::path> own_policies;
   for (const fs::path& folder : folders) {
-    if (!fs::is_directory(folder)) {
+    if (!is_folder(folder)) {
       throw InputError(folder.string() + ": no such folder" + working_folder_note(folder));
     }
     const std::vector<fs::path> policies = list_policy_folders(folder);
@@ -163,7 +164,7 @@ fs::path find_policy_folder(const std::vector<ComparedRun>& runs, const std::str
       }
     }
   }
-  if (fs::is_directory(wanted)) {
+  if (is_folder(wanted)) {
     meant.insert(real_path(wanted));
   }
   if (meant.empty()) {

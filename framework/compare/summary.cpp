@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/compare/compare.hpp"
 #include "framework/compare/compare_notes.hpp"
 #include "framework/compare/flags.hpp"
@@ -148,8 +149,8 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
   json["notes"] = notes_of(alone, false);
   json["flags"] = flag_names(flags_of(own));
   if (own.metrics.has_value()) {
-    const bool is_baseline = !options.baseline_dir.empty() &&
-                             std::filesystem::equivalent(policy_dir, options.baseline_dir);
+    const bool is_baseline =
+        !options.baseline_dir.empty() && is_same_file(policy_dir, options.baseline_dir);
     json["metrics"] = to_json(is_baseline ? metrics_of_baseline(own) : *own.metrics);
   }
   return json;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/strict_json.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
@@ -157,7 +158,7 @@ std::string read_policies(const fs::path& folder,
   for (const PolicyConfig& policy : experiment.policies) {
     const fs::path file = folder / policy.name / kSummaryFileName;
     std::string found;
-    if (!fs::exists(file)) {
+    if (!path_exists(file)) {
       found = "policy " + policy.name + ": no " + kSummaryFileName;
     } else {
       const Json summary =
@@ -176,7 +177,7 @@ std::string read_policies(const fs::path& folder,
 std::string read_run(const fs::path& folder,
                      const Experiment& experiment,
                      SweepPointResult& point) {
-  if (!fs::exists(folder / kExperimentFileName)) {
+  if (!path_exists(folder / kExperimentFileName)) {
     return std::string("no ") + kExperimentFileName;
   }
   if (read_text_file((folder / kExperimentFileName).string(), kRecordedExperimentText) !=
@@ -221,7 +222,7 @@ std::vector<std::string> read_texts(const Json& json, const char* key) {
 SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {
   SweepPointResult point;
   try {
-    if (!fs::exists(folder)) {
+    if (!path_exists(folder)) {
       return point;
     }
     point.status = SweepPointStatus::incomplete;

@@ -214,8 +214,9 @@ class File {
   /// The element type; nothing where it is none of ours (text, table).
   std::optional<DType> dtype(const std::string& path) const;
 
-  /// Throws where texts of variable length are not stored as HDF5 stores them: the library believes
-  /// their lengths and would write beyond its memory (1.10). Before any of them is read.
+  /// Throws where the file goes on behind its end, or texts of variable length are not stored as
+  /// HDF5 stores them: the library would write beyond its memory (1.10). Before any of them is
+  /// read.
   void check_text_heaps() const;
 
   /// Scalar variable-length text dataset.

@@ -131,6 +131,14 @@ std::uint64_t find_collection(std::ifstream& file, std::uint64_t begin, std::uin
 void File::check_text_heaps() const {
   std::ifstream file(path_, std::ios::binary | std::ios::ate);
   const auto file_size = static_cast<std::uint64_t>(std::max<std::streamoff>(file.tellg(), 0));
+  haddr_t end_of_file = 0;
+  DOVETAIL_HDF5(path_, H5Fget_eoa, handle_.get(), &end_of_file);
+  // What stands behind the end no writer of ours has put there; to search it may take hours.
+  if (file_size > end_of_file) {
+    throw Hdf5Error(path_ + ": the file goes on for " + std::to_string(file_size - end_of_file) +
+                    " bytes behind its end, byte " + std::to_string(end_of_file) +
+                    "; something else was written into it");
+  }
   for (const auto& gap : gaps(raw_data(handle_.get(), datasets(), path_), file_size)) {
     const std::uint64_t first = (gap.begin + kAlignment - 1) / kAlignment * kAlignment;
     std::uint64_t at = find_collection(file, first, gap.end);

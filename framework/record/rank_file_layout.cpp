@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/base/check.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/record/hdf5.hpp"
 #include "framework/record/unfinished_file.hpp"
 
@@ -94,12 +95,12 @@ void write_layout(hdf5::File& file, const RankFileSpec& spec) {
 }  // namespace
 
 void create_rank_file(const fs::path& path, const RankFileSpec& spec) {
-  if (fs::exists(fs::symlink_status(path))) {
+  if (is_name_taken(path)) {
     refuse_existing(path);
   }
   fs::path creating = path;
   creating += ".creating";
-  if (fs::exists(fs::symlink_status(creating))) {
+  if (is_name_taken(creating)) {
     refuse_existing(creating);
   }
   UnfinishedFile unfinished(creating);

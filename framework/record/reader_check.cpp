@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "framework/base/file_system.hpp"
 #include "framework/base/input_file.hpp"
 #include "framework/base/text.hpp"
 #include "framework/record/schema.hpp"
@@ -143,7 +144,7 @@ void check_datasets(const hdf5::File& file) {
 }  // namespace
 
 hdf5::File open_for_reading(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) {
+  if (!path_exists(path)) {
     throw InputError(path.string() + ": no such file");
   }
   const std::string name = path.string();

@@ -10,6 +10,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/order_statistics.hpp"
 #include "framework/base/scratch_folder.hpp"
 #include "framework/record/recorder.hpp"
@@ -29,7 +30,7 @@ std::int64_t duration_ns(Work&& work) {
 }  // namespace
 
 RecordBench bench_record(const RecordBenchOptions& options) {
-  if (!fs::is_directory(options.folder)) {
+  if (!is_folder(options.folder)) {
     throw InputError(options.folder.string() + ": no such folder");
   }
   if (options.iterations < 1) {

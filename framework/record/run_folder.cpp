@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/working_folder.hpp"
 #include "framework/record/unfinished_file.hpp"
 
@@ -46,42 +47,29 @@ void check_folder_name(const std::string& name, const char* what) {
 bool make_folder(const fs::path& folder) {
   std::error_code error;
   const bool made = fs::create_directory(folder, error);
-  if (error && !fs::exists(folder)) {
+  if (error && !path_exists(folder)) {
     throw InputError(folder.string() + ": cannot be made: " + error.message());
   }
   return made;
 }
 
-void make_parents(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) {
-    throw InputError(folder.string() + ": cannot be made: " + error.message());
-  }
-}
-
 void require_unused(const fs::path& folder) {
-  bool unused = false;
-  try {
-    unused = is_unused(folder);
-  } catch (const fs::filesystem_error& error) {
-    throw InputError(folder.string() + ": cannot be read: " + error.code().message());
-  }
-  if (!unused) {
+  if (!is_unused(folder)) {
     throw InputError(folder.string() +
                      ": the result folder is not empty; results are never overwritten: name a "
                      "folder that is absent or empty");
   }
 }
 
-bool holds_rank_files(const fs::path& folder) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (parse_rank_file_name(entry.path().filename().string())) {
-      return true;
-    }
+bool is_folder_of_results(const fs::path& folder) {
+  std::error_code error;  // what cannot be looked at beside results is none of them
+  if (!fs::is_directory(folder, error)) {
+    return false;
   }
-  return false;
+  const auto paths = list_folder(folder);
+  return std::any_of(paths.begin(), paths.end(), [](const fs::path& path) {
+    return parse_rank_file_name(path.filename().string()).has_value();
+  });
 }
 
 }  // namespace
@@ -94,7 +82,7 @@ fs::path create_run_folder(const fs::path& results,
                            const std::string& experiment,
                            std::chrono::system_clock::time_point time) {
   check_folder_name(experiment, "experiment");
-  make_parents(results);
+  make_folders(results);
   const std::string name = experiment + "-" + format_utc(time, "%Y%m%dT%H%M%SZ");
   fs::path folder = results / name;
   for (int number = 2; !make_folder(folder); ++number) {
@@ -104,13 +92,13 @@ fs::path create_run_folder(const fs::path& results,
 }
 
 FolderLock use_run_folder(const fs::path& folder) {
-  if (fs::exists(folder)) {
-    if (!fs::is_directory(folder)) {
+  if (path_exists(folder)) {
+    if (!is_folder(folder)) {
       throw InputError(folder.string() + ": the result folder is not a folder");
     }
     require_unused(folder);  // before a lock is left in a folder of others
   }
-  make_parents(folder);
+  make_folders(folder);
   FolderLock lock(folder);
   require_unused(folder);  // another run may have come and gone
   return lock;
@@ -128,8 +116,9 @@ RunFolder open_run_folder(const std::string& out,
 }
 
 bool is_unused(const fs::path& folder) {
-  return std::all_of(fs::directory_iterator(folder), {}, [](const fs::directory_entry& entry) {
-    return entry.path().filename() == kLockFileName;
+  const auto paths = list_folder(folder);
+  return std::all_of(paths.begin(), paths.end(), [](const fs::path& path) {
+    return path.filename() == kLockFileName;
   });
 }
 
@@ -159,14 +148,14 @@ std::optional<std::int64_t> parse_rank_file_name(const std::string& name) {
 }
 
 std::vector<std::pair<std::int64_t, fs::path>> list_rank_files(const fs::path& policy_folder) {
-  if (!fs::is_directory(policy_folder)) {
+  if (!is_folder(policy_folder)) {
     throw InputError(policy_folder.string() + ": no such folder" +
                      working_folder_note(policy_folder));
   }
   std::vector<std::pair<std::int64_t, fs::path>> files;
-  for (const auto& entry : fs::directory_iterator(policy_folder)) {
-    if (const auto rank = parse_rank_file_name(entry.path().filename().string())) {
-      files.emplace_back(*rank, entry.path());
+  for (auto& path : list_folder(policy_folder)) {
+    if (const auto rank = parse_rank_file_name(path.filename().string())) {
+      files.emplace_back(*rank, std::move(path));
     }
   }
   if (files.empty()) {
@@ -182,16 +171,15 @@ std::vector<std::pair<std::int64_t, fs::path>> list_rank_files(const fs::path& p
 }
 
 std::vector<fs::path> list_policy_folders(const fs::path& run) {
-  if (!fs::is_directory(run)) {
+  if (!is_folder(run)) {
     throw InputError(run.string() + ": no such folder" + working_folder_note(run));
   }
   std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(run)) {
-    if (entry.is_directory() && holds_rank_files(entry.path())) {
-      folders.push_back(entry.path());
+  for (auto& path : list_folder(run)) {
+    if (is_folder_of_results(path)) {
+      folders.push_back(std::move(path));
     }
   }
-  std::sort(folders.begin(), folders.end());
   return folders;
 }
 

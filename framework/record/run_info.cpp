@@ -9,6 +9,58 @@
 #include "framework/record/hdf5.hpp"
 
 namespace dovetail {
+namespace {
+
+// launch/collect_environment.sh has the same three lists; a test compares what both take. Results
+// are passed on, and launchers keep credentials in the environment (SLURM_JWT), so theirs are named
+// one by one. Settings of libraries are too many for that.
+constexpr std::array<std::string_view, 5> kRecordedPrefixes = {
+    "OMP_", "MKL_", "NCCL_", "CUDA_", "DOVETAIL_"};
+
+constexpr std::array<std::string_view, 10> kSecretWords = {
+    "TOKEN", "JWT", "KEY", "SECRET", "PASSW", "CREDENTIAL", "AUTH", "COOKIE", "SESSION", "CERT"};
+
+constexpr std::array<std::string_view, 38> kRecordedVariables = {
+    "LD_LIBRARY_PATH",
+    "NVIDIA_VISIBLE_DEVICES",
+    "UCX_TLS",
+    "UCX_NET_DEVICES",
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_NUM_NODES",
+    "SLURM_NNODES",
+    "SLURM_NODEID",
+    "SLURM_NTASKS",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_STEP_ID",
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_CPUS_ON_NODE",
+    "SLURM_CPU_BIND",
+    "SLURM_MEM_PER_NODE",
+    "SLURM_GPUS_ON_NODE",
+    "SLURM_GPUS_PER_NODE",
+    "SLURM_GPUS_PER_TASK",
+    "SLURM_JOB_PARTITION",
+    "SLURM_MPI_TYPE",
+    "PMIX_RANK",
+    "PMI_RANK",
+    "PMI_SIZE",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "OMPI_MCA_mpi_yield_when_idle",
+    "OMPI_MCA_btl",
+    "OMPI_MCA_pml",
+    "OMPI_MCA_btl_vader_single_copy_mechanism",
+    "OMPI_MCA_smsc",
+    "OMPI_MCA_hwloc_base_binding_policy"};
+
+}  // namespace
 
 std::string cpu_name() {
   std::ifstream file("/proc/cpuinfo");
@@ -33,15 +85,22 @@ std::vector<std::pair<std::string, std::string>> build_facts() {
   };
 }
 
+bool is_recorded_variable(std::string_view name) {
+  const auto starts = [name](std::string_view prefix) { return name.starts_with(prefix); };
+  const auto holds = [name](std::string_view word) { return name.find(word) != name.npos; };
+  if (std::any_of(kSecretWords.begin(), kSecretWords.end(), holds)) {
+    return false;
+  }
+  return std::any_of(kRecordedPrefixes.begin(), kRecordedPrefixes.end(), starts) ||
+         std::find(kRecordedVariables.begin(), kRecordedVariables.end(), name) !=
+             kRecordedVariables.end();
+}
+
 std::string relevant_environment() {
-  constexpr std::array<std::string_view, 8> prefixes = {
-      "OMP_", "OMPI_MCA_", "MKL_", "NCCL_", "CUDA_", "SLURM_", "DOVETAIL_", "LD_LIBRARY_PATH="};
   std::vector<std::string> lines;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view line(*entry);
-    if (std::any_of(prefixes.begin(), prefixes.end(), [line](std::string_view prefix) {
-          return line.starts_with(prefix);
-        })) {
+    if (is_recorded_variable(line.substr(0, line.find('=')))) {
       lines.emplace_back(line);
     }
   }

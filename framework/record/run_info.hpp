@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,8 +19,10 @@ std::vector<std::pair<std::string, std::string>> build_facts();
 /// The model of this machine's CPU, or "unknown".
 std::string cpu_name();
 
-/// The variables of this process's environment that can change a result (OMP_*, OMPI_*, MKL_*,
-/// NCCL_*, CUDA_*, SLURM_*, DOVETAIL_*), as "NAME=value" lines, sorted.
+/// Whether a variable goes into result files: it can change a result, and cannot be a secret. Pure.
+bool is_recorded_variable(std::string_view name);
+
+/// The variables of this process's environment that are recorded, as "NAME=value" lines, sorted.
 std::string relevant_environment();
 
 /// The words joined by blanks, quoted where a shell needs it.

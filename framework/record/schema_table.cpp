@@ -114,7 +114,7 @@ std::vector<AttributeRow> make_file_rows() {
        optional},
       {"/", attribute::kComputeThreadsFrom, text,
        "What decided that: `OMP_NUM_THREADS`, the rank's part of the host's CPUs (`affinity`) or "
-       "of a container's CPU time (`quota`).",
+       "of a container's CPU time (`quota`), or `SLURM_CPUS_PER_TASK` where that is less.",
        nullptr, optional},
       {"/", attribute::kOverlapHindrances, text,
        "`none`, or the variables that take overlap away from GPU ranks.", nullptr, optional},

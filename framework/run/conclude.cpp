@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/compare/compare.hpp"
 #include "framework/compare/summary.hpp"
 #include "framework/compare/verify.hpp"
@@ -19,6 +20,7 @@
 #include "framework/record/trace.hpp"
 #include "framework/record/view.hpp"
 #include "framework/run/last_lines.hpp"
+#include "framework/run/resumed_run.hpp"
 
 namespace dovetail {
 namespace {
@@ -30,7 +32,7 @@ CompareMode compare_mode(VerifyMode mode) {
 /// Whether the policy was asked to stop before its end, or never began for that reason.
 bool was_stopped(const std::filesystem::path& folder) {
   const auto file = folder / rank_file_name(0);
-  return !std::filesystem::exists(file) || RankFile(file).status() == RunStatus::stopped;
+  return !path_exists(file) || RankFile(file).status() == RunStatus::stopped;
 }
 
 /// Against the baseline, or the reference with the policy's own experts where there is one. Nothing
@@ -46,7 +48,7 @@ std::optional<VerifyReport> verify_policy(const VerifyConfig& config,
     return std::nullopt;
   }
   const auto reference = folder / kReferenceFolder;
-  const bool has_reference = std::filesystem::exists(reference);
+  const bool has_reference = path_exists(reference);
   if (has_reference && was_stopped(reference)) {
     return std::nullopt;
   }
@@ -95,12 +97,14 @@ PolicyOutcome conclude_policy(const Experiment& experiment,
 int conclude_on_first_rank(const Experiment& experiment,
                            const std::filesystem::path& run_folder,
                            const PolicyLoopResult& policies,
-                           const std::string& program) {
+                           const RunOptions& options,
+                           int num_ranks,
+                           bool is_sweep) {
   const bool stopped = policies.stopped;
   std::vector<PolicyOutcome> outcomes;
   int exit_code = kExitDone;
   for (const auto& policy : experiment.policies) {
-    if (stopped && !std::filesystem::exists(run_folder / policy.name / rank_file_name(0))) {
+    if (stopped && !path_exists(run_folder / policy.name / rank_file_name(0))) {
       outcomes.push_back({.name = policy.name,
                           .verification = std::nullopt,
                           .iterations = std::nullopt,
@@ -119,8 +123,11 @@ int conclude_on_first_rank(const Experiment& experiment,
     }
   }
   std::vector<std::string> next;
-  if (!program.empty()) {
-    next = next_steps(experiment, run_folder, outcomes, program);
+  if (!is_sweep) {
+    next = next_steps(experiment, run_folder, outcomes, options.program);
+    if (stopped) {
+      next.push_back(how_to_resume(options, run_folder, num_ranks));
+    }
   }
   print_last_lines(std::cout, experiment, run_folder, outcomes, next);
   const bool is_short = std::any_of(
@@ -133,13 +140,19 @@ int conclude_on_first_rank(const Experiment& experiment,
 int conclude(const RunContext& context,
              const std::filesystem::path& run_folder,
              const PolicyLoopResult& policies,
-             const std::string& program) {
+             const RunOptions& options,
+             bool is_sweep) {
   const auto wait = patient(context.ranks.wait);
   std::array<std::int64_t, 1> exit_code = {kExitDone};
   all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);  // all files are closed
   run_on_all_ranks(context.ranks.groups.world, wait, [&] {
     if (context.is_first_rank()) {
-      exit_code[0] = conclude_on_first_rank(context.experiment, run_folder, policies, program);
+      exit_code[0] = conclude_on_first_rank(context.experiment,
+                                            run_folder,
+                                            policies,
+                                            options,
+                                            context.ranks.grid.world_size,
+                                            is_sweep);
     }
   });
   all_reduce(context.ranks.groups.world, exit_code, Reduction::max, wait);

@@ -4,11 +4,13 @@
 #include <array>
 #include <sstream>
 #include <system_error>
-#include <tuple>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
+#include "framework/base/text.hpp"
 #include "framework/config/dump.hpp"
 #include "framework/record/reader.hpp"
 #include "framework/record/run_folder.hpp"
@@ -31,19 +33,41 @@ std::string chosen_variables(const std::string& environment) {
   return chosen;
 }
 
-/// Whether the file has all that `spec` says of versions, execution and environment.
-bool has_attributes(const RankFile& file, const RankFileSpec& spec) {
+/// "host is a, here b", or empty.
+std::string differs(const std::string& name, const std::string& recorded, const std::string& own) {
+  return recorded == own ? "" : name + " is " + printable(recorded) + ", here " + printable(own);
+}
+
+std::string text_of(const hdf5::AttributeValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    return *text;
+  }
+  const auto* number = std::get_if<std::int64_t>(&value);
+  return number != nullptr ? std::to_string(*number) : std::to_string(std::get<double>(value));
+}
+
+/// What `spec` says otherwise of versions, execution or environment; empty = nothing.
+std::string find_attribute_difference(const RankFile& file, const RankFileSpec& spec) {
   const auto recorded = file.attributes();
-  return std::all_of(spec.attributes.begin(), spec.attributes.end(), [&](const auto& own) {
+  for (const auto& own : spec.attributes) {
     if (own.name == attribute::kArgv) {
-      return true;
+      continue;
     }
     if (own.name == attribute::kEnvironment) {
-      return chosen_variables(file.text(own.name)) ==
-             chosen_variables(std::get<std::string>(own.value));
+      if (chosen_variables(file.text(own.name)) !=
+          chosen_variables(std::get<std::string>(own.value))) {
+        return "variables of the environment are others";
+      }
+      continue;
     }
-    return std::find(recorded.begin(), recorded.end(), own) != recorded.end();
-  });
+    const auto same = std::find_if(
+        recorded.begin(), recorded.end(), [&](const auto& one) { return one.name == own.name; });
+    if (same == recorded.end() || !(*same == own)) {
+      return differs(
+          own.name, same == recorded.end() ? "nothing" : text_of(same->value), text_of(own.value));
+    }
+  }
+  return "";
 }
 
 void link_file(const fs::path& from, const fs::path& to) {
@@ -111,31 +135,41 @@ std::vector<std::map<std::string, std::size_t>> find_unchanged(
   return unchanged;
 }
 
-bool is_measured_alike(const fs::path& rank_file, const RankFileSpec& spec) {
+std::string find_measured_difference(const fs::path& rank_file, const RankFileSpec& spec) {
   try {
     const RankFile file(rank_file);
-    const auto place = std::tuple(file.text(attribute::kHost),
-                                  file.text(attribute::kDevice),
-                                  file.text(attribute::kWeightsDigest),
-                                  file.text(attribute::kInputsDigest),
-                                  file.world_size());
-    return file.status() == RunStatus::complete && file.schedules() == spec.schedules &&
-           place == std::tuple(spec.host,
-                               spec.device,
-                               spec.weights_digest,
-                               spec.inputs_digest,
-                               spec.world_size) &&
-           has_attributes(file, spec);
-  } catch (const InputError&) {
-    return false;
+    if (file.status() != RunStatus::complete) {
+      return "status is " + std::string(to_string(file.status()));
+    }
+    for (const auto& [name, own] : {std::pair(attribute::kHost, spec.host),
+                                    std::pair(attribute::kDevice, spec.device),
+                                    std::pair(attribute::kWeightsDigest, spec.weights_digest),
+                                    std::pair(attribute::kInputsDigest, spec.inputs_digest)}) {
+      if (const auto found = differs(name, file.text(name), own); !found.empty()) {
+        return found;
+      }
+    }
+    if (file.world_size() != spec.world_size) {
+      return differs(attribute::kWorldSize,
+                     std::to_string(file.world_size()),
+                     std::to_string(spec.world_size));
+    }
+    const auto found = find_attribute_difference(file, spec);
+    return !found.empty() || file.schedules() == spec.schedules ? found : "schedules are others";
+  } catch (const InputError& error) {
+    return error.what();
   }
+}
+
+bool is_measured_alike(const fs::path& rank_file, const RankFileSpec& spec) {
+  return find_measured_difference(rank_file, spec).empty();
 }
 
 void link_rank_files(const fs::path& from, const fs::path& to) {
   for (const auto& [rank, file] : list_rank_files(from)) {
     link_file(file, to / rank_file_name(rank));
   }
-  if (fs::exists(from / kReferenceFolder)) {
+  if (path_exists(from / kReferenceFolder)) {
     link_rank_files(from / kReferenceFolder, create_policy_folder(to, kReferenceFolder));
   }
 }

@@ -46,6 +46,11 @@ std::map<std::string, std::vector<std::size_t>> points_that_measure(
 std::vector<std::map<std::string, std::size_t>> find_unchanged(
     const std::vector<Experiment>& points);
 
+/// How a rank file differs from what a file of `spec` would be: "host is a, here b"; empty where it
+/// was measured alike, see is_measured_alike.
+std::string find_measured_difference(const std::filesystem::path& rank_file,
+                                     const RankFileSpec& spec);
+
 /// Whether a rank file was written on the same host and device, by the same versions, under the
 /// same variables of the environment, from the same weights, inputs and schedules as a file of
 /// `spec` would be. False for a file that cannot be read.

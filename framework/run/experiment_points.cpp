@@ -5,9 +5,9 @@
 #include <utility>
 #include <variant>
 
-#include "framework/base/cpu_share.hpp"
 #include "framework/base/error.hpp"
 #include "framework/base/registry.hpp"
+#include "framework/base/task_threads.hpp"
 #include "framework/base/text.hpp"
 #include "framework/config/load.hpp"
 #include "framework/config/validate_fault.hpp"
@@ -108,7 +108,7 @@ ExperimentPoints agree_on_points(const MpiSession& session,
   std::optional<ExperimentPoints> agreed;
   run_on_all_ranks(world, wait, [&] {
     // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing writes the environment
-    static_cast<void>(compute_threads(std::getenv("OMP_NUM_THREADS"), session.cpus()));
+    static_cast<void>(threads_of_task(std::getenv, session.cpus()));
     agreed = read_points(text, options, session.world_size(), capabilities);
   });
   return std::move(*agreed);

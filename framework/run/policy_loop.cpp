@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/base/file_system.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/plan/rounds.hpp"
 #include "framework/record/run_folder.hpp"
@@ -49,6 +50,9 @@ class PolicyLoop {
       } else if (const auto chosen = taken_.recorded_choice(policy)) {
         keep(*chosen);
       }
+    }
+    for (const auto& one : measured_) {
+      taken_.make_folder(one.choice.policy.name);
     }
     if (!measured_.empty()) {
       maker_.agree_on_contexts();
@@ -239,22 +243,21 @@ class PolicyLoop {
     });
     const auto& resolved = setup_.policies[static_cast<std::size_t>(baseline - policies.begin())];
     for (const auto& other : others) {
-      const auto folder = setup_.folder / other.policy;
+      const auto folder = setup_.folder / other.policy / kReferenceFolder;
+      replay(other);
+      const PolicyChoice choice = {
+          run, reference.policies.front(), resolved, folder, other.policy + " (reference)", given_};
+      if (taken_.keeps_reference(folder, [&] { return maker_.spec_of(choice); })) {
+        continue;
+      }
+      taken_.make_folder(std::filesystem::path(other.policy) / kReferenceFolder);
       run_on_all_ranks(run.ranks.groups.world, run.ranks.wait, [&] {
-        if (run.is_first_rank()) {
-          create_policy_folder(folder, kReferenceFolder);
+        if (run.is_first_rank() && !path_exists(folder)) {
+          create_policy_folder(folder.parent_path(), kReferenceFolder);
         }
       });
-      replay(other);
       measured_.clear();
-      measured_.push_back({{run,
-                            reference.policies.front(),
-                            resolved,
-                            folder / kReferenceFolder,
-                            other.policy + " (reference)",
-                            given_},
-                           {},
-                           nullptr});
+      measured_.push_back({choice, {}, nullptr});
       run_rounds();
       if (stopped_) {
         return;

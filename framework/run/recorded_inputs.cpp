@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 #include <variant>
 
@@ -96,6 +97,16 @@ class TokenPlaces {
   std::vector<std::size_t> tokens_;  ///< by rank
 };
 
+/// Of one token: an exchange sends its row once to each rank, with a weight for each expert.
+void check_distinct(const RankFile& file, const char* dataset, std::span<const std::int32_t> ids) {
+  for (auto id = ids.begin(); id != ids.end(); ++id) {
+    if (*id >= 0 && std::find(ids.begin(), id, *id) != id) {
+      throw InputError(file.path().string() + ": " + dataset + " gives a token expert " +
+                       std::to_string(*id) + " twice; the experts of a token are different ones");
+    }
+  }
+}
+
 void check_expert_ids(const RankFile& file,
                       const char* dataset,
                       const std::vector<std::int32_t>& ids,
@@ -110,6 +121,7 @@ void check_expert_ids(const RankFile& file,
   const auto k = static_cast<std::size_t>(dims.top_k);
   const int group_size = dims.num_experts / dims.expert_groups.num_groups;
   for (std::size_t first = 0; first + k <= ids.size(); first += k) {
+    check_distinct(file, dataset, std::span(ids).subspan(first, k));
     std::set<std::int32_t> groups;
     for (std::size_t i = first; i < first + k && ids[i] >= 0; ++i) {
       groups.insert(ids[i] / group_size);

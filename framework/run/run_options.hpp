@@ -17,9 +17,10 @@ struct RunOptions {
   std::vector<std::string> policies;      ///< run only these and the baseline; empty = all
   std::vector<FaultKind> allowed_faults;  ///< data faults that the run may have
   std::optional<std::size_t> point;       ///< only this one of a sweep, beside others; needs `out`
-  std::string out;                     ///< result folder; empty = results/<experiment>-<UTC time>
-  std::string command_line;            ///< of the process, for the record
-  std::string program;                 ///< how it was started, for commands that are proposed
+  std::string out;           ///< result folder; empty = results/<experiment>-<UTC time>
+  std::string resume;        ///< folder of an earlier start of the same run or sweep, which goes on
+  std::string command_line;  ///< of the process, for the record
+  std::string program;       ///< how it was started, for commands that are proposed
   std::vector<EarlierPolicy> earlier;  ///< of a point of a sweep: what need not be measured again
 };
 

@@ -9,6 +9,7 @@
 
 #include "framework/mpi/collectives.hpp"
 #include "framework/mpi/groups.hpp"
+#include "framework/run/resumed_run.hpp"
 #include "framework/run/set_up.hpp"
 #include "framework/run/sweep_records.hpp"
 
@@ -48,7 +49,18 @@ class PointLoop {
     }
   }
 
-  int run_only() { return run(0, options_); }
+  int run_only() {
+    std::array<std::int64_t, 1> done = {-1};
+    on_first_rank([&] {
+      if (!options_.resume.empty()) {
+        done[0] = exit_code_of_complete_run(
+                      options_.resume, points_.points.front(), session_.world_size())
+                      .value_or(-1);
+      }
+    });
+    all_reduce(world_, done, Reduction::max, wait_);
+    return done[0] >= 0 ? static_cast<int>(done[0]) : run(0, options_);
+  }
 
   /// Beside other processes that run other points of the sweep.
   int run_one_point(std::size_t point) {
@@ -62,7 +74,11 @@ class PointLoop {
 
   int run_sweep() {
     on_first_rank([&] {
-      records_.emplace(points_, options_.out, session_.world_size());
+      if (!options_.resume.empty()) {
+        require_begun_sweep(options_.resume);
+      }
+      records_.emplace(
+          points_, options_.resume.empty() ? options_.out : options_.resume, session_.world_size());
       print_what_is_there();
     });
     int exit_code = kExitDone;
@@ -112,6 +128,7 @@ class PointLoop {
     const auto description = points_.sweep.describe(point);
     auto options = options_;
     options.out.clear();
+    options.resume.clear();
     on_first_rank([&] {
       if (const auto folder = records_->begin(point)) {
         options.out = folder->string();

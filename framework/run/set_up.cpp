@@ -12,6 +12,7 @@
 #include "framework/mpi/collectives.hpp"
 #include "framework/plan/grid.hpp"
 #include "framework/plan/request_trace.hpp"
+#include "framework/run/resumed_run.hpp"
 #include "framework/step/broadcast_source.hpp"
 #include "framework/step/torch_dtype.hpp"
 
@@ -122,6 +123,11 @@ RunFolder make_run_folder(const RunContext& context, const RunOptions& options) 
   std::string path;
   run_on_all_ranks(ranks.groups.world, ranks.wait, [&] {
     if (!ranks.is_first()) {
+      return;
+    }
+    if (!options.resume.empty()) {
+      folder = open_earlier_run(options.resume, context.experiment, ranks.grid.world_size);
+      path = options.resume;
       return;
     }
     folder = open_run_folder(

@@ -37,9 +37,10 @@ std::unique_ptr<Model> load_model(const RunContext& context,
                                   const Architecture& architecture,
                                   RankDevice& device);
 
-/// Rank 0 makes the result folder, for this run alone, and writes experiment.yaml into it; all
-/// ranks return its path. Collective over the world. Throws AgreedError where the folder exists and
-/// is not empty, or another run writes into it.
+/// Rank 0 makes the result folder, for this run alone, and writes experiment.yaml into it, or takes
+/// up that of an earlier start; all ranks return its path. Collective over the world. Throws
+/// AgreedError where the folder exists and is not empty, is not of an earlier start, or another run
+/// writes into it.
 RunFolder make_run_folder(const RunContext& context, const RunOptions& options);
 
 /// Digests that identify a run's weights and inputs whatever the grid, as hexadecimal text.

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/text.hpp"
 #include "framework/base/text_file.hpp"
 #include "framework/run/set_up.hpp"
@@ -33,7 +34,7 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
                      kExperimentFileName +
                      " differs); name a folder that is absent or empty, or that of this sweep");
   }
-  if (!fs::exists(folder / kSweepFileName)) {
+  if (!path_exists(folder / kSweepFileName)) {
     return;
   }
   const auto world_size = read_sweep_result(folder).world_size;
@@ -46,19 +47,15 @@ void check_folder(const fs::path& folder, const Sweep& sweep, int num_ranks) {
 
 /// A folder into which several processes write, made by the first of them; locked.
 FolderLock join_folder(const ExperimentPoints& points, const fs::path& out, int num_ranks) {
-  std::error_code error;
-  fs::create_directories(out, error);
-  if (error) {
-    throw InputError(out.string() + ": cannot be made: " + error.message());
-  }
-  const bool is_begun = fs::exists(out / kExperimentFileName);
+  make_folders(out);
+  const bool is_begun = path_exists(out / kExperimentFileName);
   if (!is_begun && !is_unused(out)) {
     throw InputError(out.string() +
                      ": holds something else than a sweep; name a folder that is "
                      "absent or empty, or that of this sweep");
   }
   FolderLock lock(out, lock_file, kPatienceForTables);
-  if (fs::exists(out / kExperimentFileName)) {
+  if (path_exists(out / kExperimentFileName)) {
     check_folder(out, points.sweep, num_ranks);
   } else {
     write_file_atomically(out / kExperimentFileName, sweep_text(points.sweep));
@@ -68,7 +65,7 @@ FolderLock join_folder(const ExperimentPoints& points, const fs::path& out, int 
 
 RunFolder open_folder(const ExperimentPoints& points, const std::string& out, int num_ranks) {
   const Sweep& sweep = points.sweep;
-  if (!out.empty() && fs::exists(fs::path(out) / kExperimentFileName)) {
+  if (!out.empty() && path_exists(fs::path(out) / kExperimentFileName)) {
     RunFolder folder = {out, FolderLock(out)};
     check_folder(out, sweep, num_ranks);
     return folder;
@@ -80,6 +77,13 @@ RunFolder open_folder(const ExperimentPoints& points, const std::string& out, in
 }
 
 }  // namespace
+
+void require_begun_sweep(const fs::path& folder) {
+  if (!path_exists(folder / kSweepFileName)) {
+    throw InputError(folder.string() + ": no sweep has begun there (it has no " +
+                     std::string(kSweepFileName) + "); name a new folder with --out");
+  }
+}
 
 SweepRecords::SweepRecords(const ExperimentPoints& points,
                            const std::string& out,
@@ -119,12 +123,12 @@ std::optional<FolderLock> SweepRecords::lock_tables() const {
 void SweepRecords::read_points() {
   for (std::size_t point = 0; point < points_.points.size(); ++point) {
     auto& own = result_.points[point];
-    for (int retry = 0; fs::exists(folder_ / folder_name(point, retry)); ++retry) {
+    for (int retry = 0; path_exists(folder_ / folder_name(point, retry)); ++retry) {
       own.folder = folder_name(point, retry);
     }
     take_over(point);
   }
-  if (use_ == SweepUse::one_point && fs::exists(folder_ / kSweepFileName)) {
+  if (use_ == SweepUse::one_point && path_exists(folder_ / kSweepFileName)) {
     keep_what_others_said();
   }
 }
@@ -180,7 +184,7 @@ std::optional<fs::path> SweepRecords::begin(std::size_t point) {
   }
   int retry = 0;
   // An empty folder is what a run leaves that was killed at once; nothing is lost by using it.
-  while (fs::exists(folder_ / folder_name(point, retry)) &&
+  while (path_exists(folder_ / folder_name(point, retry)) &&
          !is_unused(folder_ / folder_name(point, retry))) {
     ++retry;
   }

@@ -22,6 +22,9 @@ enum class SweepUse {
   one_point    ///< processes with a point each, at the same time; a lock keeps their tables apart
 };
 
+/// Throws InputError unless a sweep has begun in the folder.
+void require_begun_sweep(const std::filesystem::path& folder);
+
 /// Of rank 0. Nothing that a run has written is ever
 /// overwritten, moved or removed: a point that has to run again gets a folder of its own,
 /// point-0003.retry1, and the tables take each point's last folder.

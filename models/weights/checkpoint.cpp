@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 #include "framework/base/json_reader.hpp"
 #include "framework/base/strict_json.hpp"
 #include "framework/base/text.hpp"
@@ -32,22 +33,14 @@ constexpr const char* kIndexFile = "model.safetensors.index.json";
 // small beside any model.
 constexpr std::int64_t kPieceBytes = 4 << 20;
 
-bool is_file(const std::string& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
 /// Names of the folder's files of that kind, in order.
 std::vector<std::string> safetensors_files(const std::string& folder) {
   std::vector<std::string> names;
-  std::error_code ignored;
-  for (fs::directory_iterator entry(folder, ignored); entry != fs::directory_iterator();
-       entry.increment(ignored)) {
-    if (entry->path().extension() == ".safetensors") {
-      names.push_back(printable(entry->path().filename().string(), kMaxLongQuoteBytes));
+  for (const auto& path : list_folder(folder)) {
+    if (path.extension() == ".safetensors") {
+      names.push_back(printable(path.filename().string(), kMaxLongQuoteBytes));
     }
   }
-  std::sort(names.begin(), names.end());
   return names;
 }
 
@@ -67,19 +60,18 @@ void check_shard_name(const std::string& name, const std::string& tensor, const 
 }  // namespace
 
 CheckpointSource::CheckpointSource(std::string folder) : folder_(std::move(folder)) {
-  std::error_code ignored;
-  if (!fs::is_directory(folder_, ignored)) {
+  if (!is_folder(folder_)) {
     throw InputError(folder_, 0, 0, "no such checkpoint folder" + working_folder_note(folder_));
   }
   const std::string single = folder_ + "/" + kSingleFile;
   const std::string index = folder_ + "/" + kIndexFile;
-  if (is_file(single)) {
+  if (is_plain_file(single)) {
     auto file = std::make_unique<SafetensorsFile>(single);
     for (const auto& item : file->tensors()) {
       file_names_.emplace(item.first, kSingleFile);
     }
     files_.emplace(kSingleFile, std::move(file));
-  } else if (is_file(index)) {
+  } else if (is_plain_file(index)) {
     read_index(index);
   } else {
     const auto found = safetensors_files(folder_);
@@ -115,7 +107,7 @@ void CheckpointSource::read_index(const std::string& index_path) {
     }
     const auto shard = item.value().get<std::string>();
     check_shard_name(shard, item.key(), index_path);
-    if (shards.insert(shard).second && !is_file(folder_ + "/" + shard)) {
+    if (shards.insert(shard).second && !is_plain_file(folder_ + "/" + shard)) {
       throw InputError(index_path,
                        0,
                        0,
@@ -133,7 +125,8 @@ bool CheckpointSource::has(const std::string& name) const {
 const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
   const auto name = file_names_.find(tensor);
   if (name == file_names_.end()) {
-    const bool both = is_file(folder_ + "/" + kSingleFile) && is_file(folder_ + "/" + kIndexFile);
+    const bool both =
+        is_plain_file(folder_ + "/" + kSingleFile) && is_plain_file(folder_ + "/" + kIndexFile);
     throw InputError(folder_,
                      0,
                      0,

@@ -7,11 +7,12 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/base/error.hpp"
+#include "framework/base/file_system.hpp"
 
 namespace dovetail {
 
 void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors) {
-  if (std::filesystem::exists(path)) {
+  if (path_exists(path)) {
     throw InputError(path, 0, 0, "exists; a checkpoint is never overwritten");
   }
   nlohmann::json header = nlohmann::json::object();

@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 import unittest
 
+import check_file_system
 import check_files
 import check_includes
 import check_mutations
@@ -40,6 +41,13 @@ class Twins(unittest.TestCase):
         self.assertEqual(len(found), len(wanted), found)
         for one, text in zip(found, wanted):
             self.assertIn(text, one)
+
+    def test_a_call_of_the_file_system_that_throws(self):
+        source = "std::error_code error;\nfs::remove(a, error);\nif (fs::exists(fs::path(a) / \"b\")) {\n"
+        self.expect(check_file_system, {"framework/run/a.cpp": source, "framework/base/file_system.cpp": source}, "framework/run/a.cpp:3: exists throws")
+        self.expect(check_file_system, {"models/a.cpp": "file.exists(a);\nif (is_directory(path)) {\n"}, "models/a.cpp:2: is_directory throws")
+        self.expect(check_file_system, {"launch/a.cpp": "for (const auto& entry : fs::directory_iterator(a, error)) {\n  entry.is_directory();\n"},
+                    "launch/a.cpp:1: for", "launch/a.cpp:2: entry.is_directory()")
 
     def test_an_include_that_runs_up(self):
         self.expect(check_includes, {"framework/base/up.hpp": '\n#include "framework/cuda/event.hpp"\n'},

@@ -115,6 +115,37 @@ class Kills(CliTest):
         print(f"{self.KILLS - self.KILLS // 2} kills of runs, seed {SEED}: {self.hits}", file=sys.stderr)
         self.assertGreater(self.hits["in the iterations"], 0)
 
+    def outputs_of_run(self):
+        found = []
+        for path in sorted(self.out.glob("*/rank-*.h5")):
+            with h5py.File(path) as file:
+                found.append((path.parent.name, path.name, file.attrs["status"], np.asarray(file["output/hidden"][:]).tobytes()))
+        return found
+
+    def test_resumed_runs(self):
+        """Killed up to three times, then it ends as an undisturbed run, and no file that a policy had left is gone."""
+        path = self.write(self.EXPERIMENT)
+        arguments = ("--set", "execution.iterations=150", "--set", "execution.rounds=1")
+        self.assertEqual(execute(self.command(path, *arguments), limit_s=100).code, 0)
+        undisturbed = self.outputs_of_run()
+        self.assertEqual(len(undisturbed), 2 * self.RANKS)
+        resume = [*MPIRUN, "-np", str(self.RANKS), BIN, "run", str(path), *arguments, "--resume", str(self.out)]
+        kills = self.KILLS // 2
+        while kills > 0:
+            shutil.rmtree(self.out)
+            for _ in range(min(kills, self.random.randint(1, 3))):
+                begun = (self.out / "experiment.yaml").exists()
+                seen = self.start_and_kill(resume if begun else self.command(path, *arguments), RUNNING_S)
+                self.assert_whole({path: steps for path, steps in seen.items() if path.exists()})  # not those that have just moved
+                kills -= 1
+            left = {path.read_bytes() for path in self.out.rglob("rank-*.h5")}
+            begun = (self.out / "experiment.yaml").exists()
+            outcome = execute(resume if begun else self.command(path, *arguments), limit_s=100)
+            self.assertEqual(outcome.code, 0, str(outcome) + f" seed {SEED}")
+            self.assertEqual(self.outputs_of_run(), undisturbed, f"seed {SEED}")
+            self.assertLessEqual(left, {path.read_bytes() for path in self.out.rglob("rank-*.h5")}, f"a file is gone, seed {SEED}")
+            self.assertEqual(dovetail("compare", self.out).code, 0)
+
     def test_sweeps(self):
         path = self.write(self.EXPERIMENT + "sweep:\n  workload.seed: [1, 2, 3]\n", "sweep.yaml")
         arguments = ("--set", "execution.iterations=150", "--set", "verify.mode=none")

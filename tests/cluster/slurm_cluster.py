@@ -41,7 +41,8 @@ MpiDefault=none
 KillWait=5
 OverTimeLimit=0
 InactiveLimit=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 Gres=gpu:2 State=UNKNOWN
 PartitionName=test Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
 
@@ -76,7 +77,7 @@ def processes_with(text):
 
 
 class SlurmCluster:
-    """With `cpus` CPU slots, however many the machine has."""
+    """With 8 CPUs and two GPUs, whatever the machine has."""
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="dovetail-slurm-"))
@@ -99,6 +100,7 @@ class SlurmCluster:
         (self.folder / "slurm.conf").write_text(
             CONFIGURATION.format(folder=self.folder, host=socket.gethostname().split(".")[0], controller_port=controller_port, node_port=node_port))
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+        (self.folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")  # two GPUs, as far as Slurm looks
         self._daemon("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.folder}/munge.socket", f"--pid-file={self.folder}/munged.pid",
                      f"--seed-file={self.folder}/munged.seed", f"--log-file={self.folder}/munged.log")
         self._wait_for("munged's socket", lambda: (self.folder / "munge.socket").exists())

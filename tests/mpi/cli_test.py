@@ -450,6 +450,44 @@ class BadInput(SmallTest):
     def test_place_in_the_file(self):
         self.refuse(r"experiment.yaml:4:\d+: ", text=SMALL.replace("expert_parallel", "expert_paralel"))
 
+    def test_what_cannot_be_looked_at_is_refused_with_path_and_reason(self):
+        loop = self.folder / "loop"
+        loop.symlink_to(loop)
+        long = self.folder / ("x" * 300)
+        file = self.write("x", "file")
+        path = self.experiment(ep=1)
+        sets = lambda text: ["--ranks", "1", "--set", text]
+        for bad, reason in ((loop, "Too many levels of symbolic links"), (loop / "sequential", "Too many levels of symbolic links"), (long, "File name too long")):
+            for arguments in (["verify", bad, bad], ["compare", bad], ["check", path, *sets(f"workload.routing={{replay: {bad}}}")],
+                              ["check", path, *sets(f"model.weights={{checkpoint: {bad}}}")], ["run", path, "--out", bad],
+                              ["run", path, "--set", f"workload.routing={{replay: {bad}}}", "--out", self.folder / "run"]):
+                with self.subTest(bad=bad.name[:9], arguments=arguments[:1]):
+                    outcome = dovetail(*arguments)
+                    self.assertEqual(outcome.code, 2, str(outcome))
+                    self.assertRegex(outcome.err, rf"(?s){re.escape(str(bad))}[^\n]*: [^\n]*{reason}")
+        outcome = dovetail("run", path, "--out", file / "below")
+        self.assertEqual(outcome.code, 2, str(outcome))
+        self.assertIn(f"{file / 'below'}: cannot be made: Not a directory", outcome.err)
+
+    def test_a_closed_folder_is_not_said_to_be_absent(self):
+        """As nobody, since permissions do not hold for root."""
+        if os.getuid() != 0 or not shutil.which("setpriv"):
+            self.skipTest("needs root and setpriv")
+        closed = self.folder / "closed"
+        (closed / "inside").mkdir(parents=True)
+        closed.chmod(0)
+        self.folder.chmod(0o755)
+        path = self.experiment(ep=1)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if execute([*nobody, "test", "-x", BIN]).code != 0:
+            self.skipTest("the executable cannot be run by others")
+        for arguments in (["verify", closed / "inside", closed / "inside"], ["compare", closed / "inside"], ["compare", closed],
+                          ["check", path, "--ranks", "1", "--set", f"model.weights={{checkpoint: {closed / 'inside'}}}"]):
+            with self.subTest(arguments=arguments):
+                outcome = execute([*nobody, BIN, *map(str, arguments)])
+                self.assertEqual(outcome.code, 2, str(outcome))
+                self.assertRegex(outcome.err, f"{closed}.*: .*Permission denied")
+
     def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(self):
         pipe = self.folder / "pipe.json"
         os.mkfifo(pipe)

@@ -134,8 +134,7 @@ class Faults(Faulty):
                 self.assertRegex(outcome.err, rf"policy {name}: rank 1, ubatch 1, layer 2, phase {fault['phase']}: .* must follow")
 
 
-class EndedInAGroup(CliTest):
-    """A rank that throws, stalls or is killed in one group of experts: the group is named, and all ranks end in time."""
+class GroupEnds(CliTest):
     LIMIT_S = 20  # start, warm-up, the time-out of 3 s, the end
 
     def end(self, fault, code, **options):
@@ -149,12 +148,26 @@ class EndedInAGroup(CliTest):
         report = run / "cut" / "failure.json"
         return outcome.err, json.loads(report.read_text()) if report.exists() else None
 
+    def expect_exception(self, fault, place):
+        err, report = self.end(fault, 3)
+        self.assertEqual(len(re.findall(rf"policy cut: rank 1, {place}: injected fault", err)), 1, err)
+        self.assertEqual(report["cause"], "error")
+
+
+class ExceptionInAGroup(GroupEnds):
+    """One of the cases of EndedInAGroup, which takes minutes."""
+
+    def test_it_is_named_and_all_ranks_end(self):
+        self.expect_exception(*endings("exception")[0])
+
+
+class EndedInAGroup(GroupEnds):
+    """A rank that throws, stalls or is killed in one group of experts: the group is named, and all ranks end in time."""
+
     def test_an_exception(self):
         for fault, place in endings("exception"):
             with self.subTest(place=place):
-                err, report = self.end(fault, 3)
-                self.assertEqual(len(re.findall(rf"policy cut: rank 1, {place}: injected fault", err)), 1, err)
-                self.assertEqual(report["cause"], "error")
+                self.expect_exception(fault, place)
 
     def test_a_stalled_rank(self):
         for fault, place in endings("hang"):

@@ -4,14 +4,17 @@
 launch_test.py [unittest arguments]
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
+import h5py
+
 import cli
-from cli import BIN, TOP, CliTest, execute
+from cli import BIN, TOP, CliTest, dovetail, execute
 
 MPIRUN = """#!/bin/sh
 if [ "$1" = --version ]; then echo "mpirun (Open MPI) {version}"; exit; fi
@@ -121,6 +124,30 @@ class LaunchScripts(CliTest):
         empty = execute([str(TOP / "launch/collect_environment.sh")], environment={"DOVETAIL_BIN": "/nowhere"})
         self.assertEqual(empty.code, 0, str(empty))
         self.assertIn("/nowhere is not there", empty.out)
+
+    def test_no_secret_goes_into_results_or_reports(self):
+        """Both take the same variables of the environment."""
+        secrets = {name: "sesame-4711" for name in ("SLURM_JWT", "MY_TOKEN", "NCCL_API_KEY", "OMPI_MCA_orte_precondition_transports", "DOVETAIL_PASSWORD", "CUDA_SECRET")}
+        taken = {"SLURM_CPU_BIND": "quiet", "NCCL_DEBUG": "WARN", "MKL_CBWR": "COMPATIBLE", "UCX_TLS": "tcp", "DOVETAIL_START_LIMIT_S": "50"}
+        outcome = dovetail("run", "experiments/quickstart.yaml", "--out", self.folder / "run", "--policy", "sequential", "--set", "parallel.expert_parallel=1",
+                           environment={**secrets, **taken})
+        self.assertEqual(outcome.code, 0, str(outcome))
+        files = [path for path in (self.folder / "run").rglob("*") if path.is_file()]
+        self.assertGreater(len(files), 3)
+        self.assertEqual([path.name for path in files if b"sesame" in path.read_bytes()], [])
+        with h5py.File(self.folder / "run/sequential/rank-00000.h5") as file:
+            recorded = file.attrs["environment"].decode().splitlines()
+        report = execute([str(TOP / "launch/collect_environment.sh")], environment={**secrets, **taken, "DOVETAIL_BIN": "/nowhere"}).out
+        self.assertNotIn("sesame", report)
+        for name, value in taken.items():
+            self.assertIn(f"{name}={value}", recorded)
+            self.assertIn(f"\n{name}={value}\n", report)
+        source = (TOP / "framework/record/run_info.cpp").read_text()
+        script = (TOP / "launch/collect_environment.sh").read_text()
+        for name, listed in (("kRecordedPrefixes", re.search(r"prefixes='(.*?)'", script)[1].split("|")),
+                             ("kSecretWords", re.search(r"secrets='(.*?)'", script)[1].split("|")),
+                             ("kRecordedVariables", re.search(r"names=\((.*?)\)", script, re.DOTALL)[1].split())):
+            self.assertEqual(re.findall('"(.*?)"', re.search(name + r" = \{(.*?)\};", source, re.DOTALL)[1]), listed, name)
 
 
 if __name__ == "__main__":

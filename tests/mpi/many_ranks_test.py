@@ -3,10 +3,12 @@
 
 many_ranks_test.py [unittest arguments]; cli.py has the environment. With DOVETAIL_LONG_TESTS=1 the result has 1100 ranks.
 """
+import importlib.util
 import json
 import os
 import shlex
 import shutil
+import sys
 import unittest
 
 import h5py
@@ -66,11 +68,31 @@ class ManyRanks(CliTest):
         self.assertEqual(compared.code, 0, str(compared))
         self.assertEqual([one["status"] for one in json.loads(compared.out)["policies"]], ["complete", "complete"])
         print(f"{RANKS} ranks: verify {outcome.seconds:.1f} s, compare {compared.seconds:.1f} s")
+        self.draw_report(run)
         # One value of one rank in the middle.
         with h5py.File(run / "dual_batch" / "rank-00200.h5", "r+") as file:
             file["output/hidden"][0, 0] += 1
         outcome = self.limited("verify", run / "sequential", run / "dual_batch", "--format", "json")
         self.assertEqual(outcome.code, 4, str(outcome))
+
+    def draw_report(self, run):
+        """launch/report.py and dovetail_results.py, which need no view.h5."""
+        missing = [name for name in ("matplotlib", "pandas", "jinja2") if importlib.util.find_spec(name) is None]
+        if missing:
+            print("no report: not installed: " + ", ".join(missing))
+            return
+        for policy in ("sequential", "dual_batch"):
+            summary = json.loads((run / policy / "summary.json").read_text())
+            (run / policy / "summary.json").write_text(json.dumps({**summary, "world_size": RANKS}))
+            (run / policy / "view.h5").unlink()
+        reported = execute(["bash", "-c", "ulimit -n 256; exec " + shlex.join([sys.executable, "-B", str(TOP / "launch/report.py"), str(run)])], limit_s=200)
+        self.assertEqual(reported.code, 0, str(reported))
+        self.assertIn(f"{RANKS} ranks", (run / "report.html").read_text())
+        count = f"import dovetail_results; print(dovetail_results.load({str(run)!r}).steps().groupby('policy')['rank'].nunique().to_dict())"
+        counted = execute(["bash", "-c", "ulimit -n 256; exec " + shlex.join([sys.executable, "-B", "-c", count])], limit_s=200,
+                          environment={"PYTHONPATH": str(TOP / "launch")})
+        self.assertEqual(counted.out.strip(), str({"dual_batch": RANKS, "sequential": RANKS}), str(counted))
+        print(f"{RANKS} ranks: report {reported.seconds:.1f} s")
 
     def test_plans_of_256_and_320_ranks(self):
         config = json.loads((TOP / "models/configs/deepseek-v3.json").read_text())

@@ -536,12 +536,23 @@ class Ends(SweepTest):
         self.assertIn("none.json", self.read()["points"][1]["problem"])
 
 
-class RefusedSweeps(SweepTest):
+class RefusingSweeps(SweepTest):
     def refuse(self, expected, path, *arguments, **options):
         outcome = self.run_sweep(path, *arguments, code=2, **options)
         said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
         self.assertEqual(len([line for line in said if re.search(expected, line)]), 1, f"want once: {expected}\n{outcome}")
 
+
+class RefusedSweep(RefusingSweeps):
+    """One of the cases of RefusedSweeps, which takes minutes."""
+
+    def test_a_bad_point_before_the_first_one_runs(self):
+        self.refuse(r"unknown exchange 'pigeon'.*\(point 1 of the sweep \(execution.exchange = pigeon\)\)",
+                    self.file("  execution.exchange: [gather, pigeon]\n"))
+        self.assertFalse(self.out.exists())
+
+
+class RefusedSweeps(RefusingSweeps):
     def test_any_bad_point_before_the_first_one_runs(self):
         for expected, axes in (
             (r"sweep.yaml:13:35: workload.requests.count: expected a whole number.*point 2 of the sweep",

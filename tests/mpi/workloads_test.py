@@ -192,6 +192,14 @@ class Inputs(Workload):
             file["route/expert_ids"][1, 3, 0] = 16
         _, outcome = self.run_workload("expert", workload + replay, code=2)
         self.assertRegex(outcome.err, "rank-00001.h5: /route/expert_ids holds expert 16; the model has experts 0 to 15")
+        with h5py.File(first / "sequential" / "rank-00001.h5", "r+") as file:
+            file["route/expert_ids"][1, 3, 0] = file["route/expert_ids"][1, 3, 1]
+        _, outcome = self.run_workload("twice", workload + replay, code=2)
+        refusal = r"rank-00001.h5: /route/expert_ids gives a token expert \d+ twice; the experts of a token are different ones"
+        self.assertRegex(outcome.err, refusal)
+        checked = dovetail("check", self.folder / "twice.yaml", "--ranks", 2)
+        self.assertEqual(checked.code, 2, str(checked))
+        self.assertRegex(checked.err, refusal)
 
 
 class Variants(Workload):

@@ -3,6 +3,7 @@
 
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 #include <gtest/gtest.h>
 
@@ -32,6 +33,17 @@ TEST(FailureText, NamesTheStageWhereMemoryRanOut) {
             "out of memory while loading the model: Tried to allocate 20.00 MiB. GPU 0 has");
   EXPECT_EQ(failure_text(std::length_error("vector")), "vector");
   set_stage("");
+}
+
+TEST(FailureText, AThreadThatCannotBeMadeIsNamed) {
+  set_stage("starting");
+  const std::system_error refusal(std::make_error_code(std::errc::resource_unavailable_try_again));
+  EXPECT_EQ(failure_text(refusal),
+            "a thread cannot be made while starting: Resource temporarily unavailable; what may be "
+            "used up: processes (ulimit -u, a container's pids.max), memory (ulimit -v)");
+  set_stage("");
+  const std::system_error other(std::make_error_code(std::errc::permission_denied));
+  EXPECT_EQ(failure_text(other), "Permission denied");
 }
 
 }  // namespace

@@ -180,6 +180,19 @@ TEST(RankFile, ForeignFilesAreRefused) {
             path.string() + ": /: attribute 'schema_version' is missing");
 }
 
+TEST(RankFile, WhatGoesOnBehindItsEndIsRefusedAtOnce) {
+  TempFolder folder;
+  const auto path = folder.path() / "rank-00000.h5";
+  test::write_full_file(path, full_spec());
+  const auto size = std::filesystem::file_size(path);
+  std::filesystem::resize_file(path, size + (std::uintmax_t{1} << 37));  // a hole: no disk is used
+  EXPECT_EQ(input_error_of([&] { RankFile file(path); }),
+            path.string() + ": the file goes on for 137438953472 bytes behind its end, byte " +
+                std::to_string(size) + "; something else was written into it");
+  std::filesystem::resize_file(path, size);
+  EXPECT_EQ(input_error_of([&] { RankFile file(path); }), "");
+}
+
 TEST(RankFile, APipeIsRefusedAtOnce) {
   TempFolder folder;
   const auto path = folder.path() / "rank-00000.h5";

@@ -1,7 +1,9 @@
 // view.h5: every rank's data at its place, fill elsewhere, also after the folder has moved.
 #include "framework/record/view.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <sys/resource.h>
 
 #include <gtest/gtest.h>
 
@@ -161,6 +163,56 @@ TEST(View, UnreadableRankIsNamedAndFilled) {
   EXPECT_EQ(std::get<std::vector<std::string>>(view.read_table("/ranks")[1].values),
             (std::vector<std::string>{"complete", "unreadable"}));
   EXPECT_EQ(read_integers(view, path::kDispatchWireBytes)[1], -1);
+}
+
+/// The limit of open files as long as this lives.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t files) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit small = {files, before_.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &small);
+  }
+
+  ~FileLimit() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+  FileLimit(const FileLimit&) = delete;
+  FileLimit& operator=(const FileLimit&) = delete;
+  FileLimit(FileLimit&&) = delete;
+  FileLimit& operator=(FileLimit&&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+/// As results/README.md says, and how it tells to find out. Making the view needs few open files.
+TEST(View, ShowsFillValuesOfRanksBeyondTheLimitOfOpenFiles) {
+  constexpr int kRanks = 150;
+  TempFolder folder;
+  for (int rank = 0; rank < kRanks; ++rank) {
+    test::write_full_file(folder.path() / rank_file_name(rank), full_spec(rank, kRanks));
+  }
+  const auto shown = [](const hdf5::File& view) {
+    const auto ids = read_integers(view, path::kInputIds);
+    const auto width = std::ssize(ids) / kRanks;
+    int ranks = 0;
+    for (int rank = 0; rank < kRanks; ++rank) {
+      ranks += ids[static_cast<std::size_t>(rank * width)] != -1 ? 1 : 0;
+    }
+    return ranks;
+  };
+  const FileLimit small(100);
+  const auto path = write_view(folder.path()).string();
+  {
+    const auto view = hdf5::File::open(path, hdf5::Access::read);
+    EXPECT_GT(shown(view), 20);
+    EXPECT_LT(shown(view), 100);
+    const auto table = view.read_table("/ranks");
+    const auto& statuses = std::get<std::vector<std::string>>(table.at(1).values);
+    EXPECT_EQ(std::count(statuses.begin(), statuses.end(), "complete"), kRanks);
+  }
+  const FileLimit large(400);
+  EXPECT_EQ(shown(hdf5::File::open(path, hdf5::Access::read)), kRanks);
 }
 
 TEST(View, RanksThatContradictAreRefusedAndLeaveNoView) {

@@ -53,9 +53,10 @@ class RecordedRun {
               int world_size,
               std::int64_t top_k = kTopK,
               std::int64_t hidden = kHidden,
-              std::int32_t first_expert = 0) {
+              std::int32_t first_expert = 0,
+              bool is_one_expert = false) {
     for (int rank = 0; rank < world_size; ++rank) {
-      write(experiment, world_size, rank, top_k, hidden, first_expert);
+      write(experiment, world_size, rank, top_k, hidden, first_expert, is_one_expert);
     }
   }
 
@@ -69,7 +70,8 @@ class RecordedRun {
              int rank,
              std::int64_t top_k,
              std::int64_t hidden,
-             std::int32_t first_expert) {
+             std::int32_t first_expert,
+             bool is_one_expert) {
     std::vector<std::int64_t> requests;
     std::vector<std::int64_t> positions;
     for (const auto& step : workload_of(experiment, world_size, rank).steps) {
@@ -93,7 +95,8 @@ class RecordedRun {
     for (std::int64_t layer = 0; layer < kLayers; ++layer) {
       for (std::size_t i = 0; i < requests.size(); ++i) {
         for (int k = 0; k < top_k; ++k) {
-          ids.push_back(first_expert + expert_of(layer, requests[i], positions[i], k));
+          ids.push_back(first_expert +
+                        expert_of(layer, requests[i], positions[i], is_one_expert ? 0 : k));
         }
       }
     }
@@ -164,6 +167,13 @@ TEST(ReadRouting, RefusesWhatDoesNotFit) {
               read_routing(many.path(), all.steps, kStepRouting, model->shape(), model->dims());
             }),
             many.file(0) + ": /route/expert_ids holds expert 8; the model has experts 0 to 7");
+  const RecordedRun twice(experiment, 1, kTopK, kHidden, 0, true);
+  EXPECT_EQ(testing::input_error_of([&] {
+              read_routing(twice.path(), all.steps, kStepRouting, model->shape(), model->dims());
+            }),
+            twice.file(0) +
+                ": /route/expert_ids gives a token expert 0 twice; the experts of a "
+                "token are different ones");
 }
 
 TEST(ReadRouting, RefusesAnUnfinishedRun) {

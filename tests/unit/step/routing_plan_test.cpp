@@ -242,6 +242,27 @@ TEST(RoutingPlan, RowsLeaveWithTheirFirstGroupAndComeBackWithTheirLast) {
   }
 }
 
+/// As above, of worlds in which most ranks exchange nothing; expectations of three ranks take long
+/// enough.
+TEST(RoutingPlan, HoldsForHundredsOfRanks) {
+  const auto seed = std::random_device{}();
+  std::mt19937_64 random(seed);
+  for (const int ranks : {129, 256, 320}) {
+    for (const int num_groups : {1, 3}) {
+      SCOPED_TRACE(std::to_string(ranks) + " ranks, " + std::to_string(num_groups) +
+                   " groups, seed " + std::to_string(seed));
+      const auto made = make_case(random, ranks, num_groups, RowSelection::needed);
+      auto plans = make_plans(made);
+      for (const int rank : {0, ranks / 2, ranks - 1}) {
+        auto& plan = plans[static_cast<std::size_t>(rank)];
+        expect_sends(made, plan, rank);
+        complete_plan(plan);
+        expect_arrivals(made, plan, rank);
+      }
+    }
+  }
+}
+
 /// Otherwise rows of one group would be taken for those of another.
 TEST(RoutingPlan, RowsOfOtherGroupsThanTheMetadataSaysAreRefused) {
   Case made = {.shape = {.ep_size = 1, .num_experts = 4, .top_k = 2, .hidden = 2},
