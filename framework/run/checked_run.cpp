@@ -130,6 +130,7 @@ CheckedRun check_run(const Experiment& experiment,
     run.planned_steps.push_back(
         plan_steps(policy, run.policies.back(), experiment.workload.phase, reduced));
   }
+  check_step_faults(experiment, run.policies, *run.architecture);
   check_checkpoint(run, models);
   check_recorded_inputs(experiment, run.workloads, run.architecture->shape(), dims);
   return run;
