@@ -21,6 +21,7 @@
 #include "framework/step/cuda/graph_bench.hpp"
 #include "launch/bench_rows.hpp"
 #include "launch/commands.hpp"
+#include "launch/start_ranks.hpp"
 #include "models/layers/cuda/attention_bench.hpp"
 #include "models/layers/cuda/partition_works.hpp"
 #include "models/weights/load_bench.hpp"
@@ -60,24 +61,24 @@ template <class Run>
 Json on_all_ranks(const BenchOptions& options, const Run& run) {
   auto exchange = options.exchange;
   exchange.device = parse<DeviceKind>(options.device).value_or(DeviceKind::automatic);
-  std::optional<AgreedError> problem;
+  std::string problem;
   Json results;
-  {
-    const MpiSession session(nullptr, nullptr);
-    const bool prints = session.rank().value == 0;
+  const int code = start_ranks([&](const StartedRank& rank) {
+    rank.start.done();
+    const bool prints = rank.session.rank().value == 0;
     try {
-      const auto bench = run(session, exchange);
+      const auto bench = run(rank.session, exchange);
       results = prints ? to_json(bench) : Json();
+      return kExitDone;
     } catch (const InputError& error) {  // on all ranks
-      problem.emplace(error.exit_code(), prints ? error.what() : "");
+      problem = prints ? error.what() : "";
+      return error.exit_code();
     } catch (const AgreedError& error) {
-      problem.emplace(error);
+      problem = error.what();
+      return error.exit_code();
     }
-  }
-  if (problem) {
-    throw AgreedError(*problem);
-  }
-  return results;
+  });
+  return code == kExitDone ? results : throw AgreedError(code, problem);
 }
 
 Json exchange_bench(const BenchOptions& options) {

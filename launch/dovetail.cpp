@@ -1,5 +1,6 @@
 // dovetail: the executable. `run` is here and reads as the way of the data; the other subcommands
 // are in commands.hpp.
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +9,7 @@
 #include <malloc.h>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <unistd.h>
 #include <vector>
 
@@ -18,9 +20,8 @@
 #include "framework/base/task_threads.hpp"
 #include "framework/mpi/clock.hpp"
 #include "framework/mpi/collectives.hpp"
-#include "framework/mpi/launcher.hpp"
-#include "framework/mpi/start_limit.hpp"
 #include "framework/run/capabilities.hpp"
+#include "framework/run/check_fault.hpp"
 #include "framework/run/choose_device.hpp"
 #include "framework/run/conclude.hpp"
 #include "framework/run/fabric.hpp"
@@ -34,7 +35,7 @@
 #include "framework/run/run_points.hpp"
 #include "framework/run/set_up.hpp"
 #include "launch/command_line.hpp"
-#include "launch/early_start.hpp"
+#include "launch/start_ranks.hpp"
 #include "models/registry.hpp"
 
 namespace dovetail {
@@ -98,6 +99,10 @@ int run_stages(const RunContext& context, const RunOptions& options, const Proce
                                     .workload = workload,
                                     .given = given,
                                     .folder = folder.path});
+  if (!result.stopped) {
+    run_on_all_ranks(
+        ranks.groups.world, ranks.wait, [&] { require_faults_happened(context.experiment); });
+  }
   set_stage("verifying the outputs");
   return conclude(context, folder.path, result, options, process.is_sweep);
 }
@@ -134,10 +139,8 @@ int run_point(const RunContext& context, const RunOptions& options, const Proces
 }
 
 /// Owns what lives as long as the process's work, in order of creation. Throws AgreedError only.
-int run_on_ranks(const MpiSession& session,
-                 const SignalWatch& signals,
-                 StartLimit& start,
-                 const RunOptions& options) {
+int run_on_ranks(const StartedRank& rank, const RunOptions& options) {
+  const auto& session = rank.session;
   const auto catalog = model_catalog();
   const auto capabilities = build_capabilities(catalog.architectures.names());
   const auto points = agree_on_points(session, options, capabilities);
@@ -155,10 +158,11 @@ int run_on_ranks(const MpiSession& session,
     log_line("warning: " + ignored);
   }
   // NOLINTEND(concurrency-mt-unsafe)
-  return run_points(session, signals, points, options, [&](const auto& context, const auto& own) {
-    start.done();  // all communicators are there; from now on every wait has its own bound
-    return run_point(context, own, process);
-  });
+  return run_points(
+      session, rank.signals, points, options, [&](const auto& context, const auto& own) {
+        rank.start.done();  // all communicators are there: from now on every wait has its own bound
+        return run_point(context, own, process);
+      });
 }
 
 /// In front of MPI, on the first process of a launcher that ends the others with it.
@@ -170,49 +174,59 @@ void refuse_before_start(const std::optional<StartedProcesses>& started,
   }
 }
 
-int run_command(int argc, char** argv, const RunOptions& options) {
-  const bool is_first = is_first_process();
-  // NOLINTBEGIN(concurrency-mt-unsafe): no threads yet
-  const auto started = find_started_processes(std::getenv);
-  if (const auto missing = find_missing_pmi(std::getenv)) {
-    if (is_first) {
-      log_line(*missing);
+int run_command(const RunOptions& options) {
+  const auto work = [&](const StartedRank& rank) {
+    try {
+      return run_on_ranks(rank, options);
+    } catch (const AgreedError& error) {
+      if (rank.session.rank().value == 0) {
+        log_line(error.what());
+      }
+      return error.exit_code();
     }
-    return kExitBadInput;
+  };
+  return start_ranks(work, [&](const auto& started) { refuse_before_start(started, options); });
+}
+
+/// Whoever reads the output must not take a part of it for all. A code that says something else
+/// stays.
+int check_output(int exit_code) {
+  errno = 0;
+  std::cout.flush();
+  const bool is_written = std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (is_written) {
+    return exit_code;
   }
-  // NOLINTEND(concurrency-mt-unsafe)
-  refuse_before_start(started, options);
-  const SignalWatch signals;
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing writes the environment
-  StartLimit start(read_start_limit(std::getenv(kStartLimitVariable)), process_number(std::getenv));
-  std::optional<GoAhead> go_ahead;
-  if (is_first) {
-    go_ahead.emplace();
-  }
-  const MpiSession session(&argc, &argv);
-  go_ahead.reset();
-  set_log_rank(session.rank().value);
-  if (const auto lost = find_lost_ranks(started, session.world_size())) {
-    if (is_first) {
-      log_line(*lost);
-    }
-    return kExitBadInput;
-  }
-  try {
-    return run_on_ranks(session, signals, start, options);
-  } catch (const AgreedError& error) {
-    if (session.rank().value == 0) {
-      log_line(error.what());
-    }
-    return error.exit_code();
-  }
+  log_line("the output cannot be written" +
+           (errno == 0 ? std::string() : ": " + std::generic_category().message(errno)));
+  return exit_code == kExitDone ? kExitRunFailure : exit_code;
 }
 
 /// All is done and closed: what LibTorch's destructors do would cost each rank a tenth of a second.
 [[noreturn]] void end_run(int exit_code) {
-  std::cout.flush();
+  exit_code = check_output(exit_code);
   std::fflush(nullptr);
   _exit(exit_code);
+}
+
+int run_any_command(int argc, char** argv) {
+  try {
+    int exit_code = 0;
+    const auto line = parse_command_line(argc, argv, exit_code);
+    if (!line) {
+      return exit_code;
+    }
+    if (line->command == "run") {
+      end_run(run_command(line->run));
+    }
+    return run_other_command(*line);
+  } catch (const Error& error) {
+    log_line(error.what());
+    return error.exit_code();
+  } catch (const std::exception& error) {
+    log_line(failure_text(error));
+    return kExitRunFailure;
+  }
 }
 
 }  // namespace
@@ -222,21 +236,5 @@ int main(int argc, char** argv) {
   // A write beyond `ulimit -f` then fails, and the file is named, instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);  // NOLINT(cert-err33-c): cannot fail for this signal
   dovetail::keep_freed_memory();
-  try {
-    int exit_code = 0;
-    const auto line = dovetail::parse_command_line(argc, argv, exit_code);
-    if (!line) {
-      return exit_code;
-    }
-    if (line->command == "run") {
-      dovetail::end_run(dovetail::run_command(argc, argv, line->run));
-    }
-    return dovetail::run_other_command(*line);
-  } catch (const dovetail::Error& error) {
-    dovetail::log_line(error.what());
-    return error.exit_code();
-  } catch (const std::exception& error) {
-    dovetail::log_line(dovetail::failure_text(error));
-    return dovetail::kExitRunFailure;
-  }
+  return dovetail::check_output(dovetail::run_any_command(argc, argv));
 }

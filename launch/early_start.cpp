@@ -2,6 +2,7 @@
 // of a core in each process.
 #include "launch/early_start.hpp"
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
@@ -29,10 +30,18 @@ int number_of(char** environment, const char* name) {
   return value == nullptr ? -1 : std::atoi(value);  // NOLINT(cert-err34-c): 0 delays nothing
 }
 
-void let_first_rank_go_ahead(int argc, char** argv, char** environment) {
+/// A request to stop that comes before SignalWatch is there would end the process in silence: it
+/// stays pending for it. SIGTERM and SIGINT ask for the end that they bring by themselves.
+void keep_stop_request() {
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGUSR1);
+  sigprocmask(SIG_BLOCK, &stop, nullptr);
+}
+
+void let_first_rank_go_ahead(char** environment) {
   cpu_set_t cores;
-  if (argc < 2 || std::strcmp(argv[1], "run") != 0 ||
-      sched_getaffinity(0, sizeof cores, &cores) != 0) {
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) {
     return;
   }
   const GoAheadFile file(value_of(environment, GoAheadFile::kFolderVariable),
@@ -48,9 +57,16 @@ void let_first_rank_go_ahead(int argc, char** argv, char** environment) {
   }
 }
 
+void start_early(int argc, char** argv, char** environment) {
+  if (argc >= 2 && std::strcmp(argv[1], "run") == 0) {
+    keep_stop_request();
+    let_first_rank_go_ahead(environment);
+  }
+}
+
 // The dynamic linker calls what is in this section before any constructor.
 __attribute__((section(".preinit_array"),
-               used)) void (*const kEarlyStart)(int, char**, char**) = let_first_rank_go_ahead;
+               used)) void (*const kEarlyStart)(int, char**, char**) = start_early;
 
 }  // namespace
 

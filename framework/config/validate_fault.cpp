@@ -57,6 +57,7 @@ class FaultValidator {
     if (is_data_fault(fault_.kind)) {
       check_data_fault();
     } else {
+      check_iteration();
       check_in_graphs();
     }
   }
@@ -119,6 +120,23 @@ class FaultValidator {
                  policy->name + " are those behind its warm-up; allowed: " + std::to_string(first) +
                  " to " + std::to_string(last));
       }
+    }
+  }
+
+  /// Of a fault that results say nothing of: any iteration that a policy has.
+  void check_iteration() const {
+    const auto& record = loaded_.experiment.record;
+    const int profiled = record.timing == TimingDetail::ops ? record.profiled_iterations : 0;
+    int last = 0;
+    for (const PolicyConfig* policy : policies_) {
+      const auto& execution = policy->execution;
+      last = std::max(last, execution.warmup + execution.iterations + profiled - 1);
+    }
+    if (fault_.iteration > last) {
+      fail("iteration",
+           std::to_string(fault_.iteration) +
+               ", and warm-up, timed and profiled iterations end with " + std::to_string(last) +
+               "; allowed: " + std::to_string(kContextIteration) + " to " + std::to_string(last));
     }
   }
 

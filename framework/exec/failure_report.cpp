@@ -5,19 +5,11 @@
 #include <cstdio>
 #include <string_view>
 
-#include <nlohmann/json.hpp>
-
 #include "framework/base/error.hpp"
 #include "framework/plan/phase.hpp"
 #include "framework/plan/schedule.hpp"
 
 namespace dovetail {
-
-template <>
-struct EnumNames<LateKind> {
-  static constexpr std::array<std::string_view, 4> kTable = {
-      "no_answer", "computes", "stuck", "outside_of_ops"};
-};
 
 namespace {
 
@@ -99,7 +91,15 @@ std::string how_it_is_busy(const OpenOp& op) {
                              : "computes since " + seconds(op.open_ns) + where;
 }
 
+/// It waits for a call on a file, and for nothing else.
+bool is_in_file(const RankState& state) {
+  return state.file_ns > 0 && state.main_waits == 0;
+}
+
 std::string stand_of(const RankState& state) {
+  if (state.gone != 0) {
+    return "is gone";
+  }
   if (state.answered == 0) {
     return "does not answer";
   }
@@ -108,6 +108,10 @@ std::string stand_of(const RankState& state) {
   }
   if (const auto* op = waiting_op(state)) {
     return "waits since " + seconds(op->open_ns) + " in " + place_of(*op) + " " + lane_of(*op);
+  }
+  if (is_in_file(state)) {
+    return "is in a call on the file " + std::string(text_of(state.file)) + " since " +
+           seconds(state.file_ns) + ", at " + activity_of(state);
   }
   return state.main_waits != 0
              ? "waits for the others since " + seconds(state.main_ns) + ", at " + activity_of(state)
@@ -152,6 +156,15 @@ std::vector<LateRank> find_late(std::span<const RankState> states) {
   if (!late.empty()) {
     return late;
   }
+  constexpr std::int64_t long_call_ns = 1'000'000'000;
+  for (const auto& state : states) {
+    if (is_in_file(state) && state.file_ns > long_call_ns) {
+      late.push_back({.rank = state.rank, .kind = LateKind::in_file, .op = {}});
+    }
+  }
+  if (!late.empty()) {
+    return late;
+  }
   for (const auto& state : states) {
     if (is_outside_of_ops(state)) {
       late.push_back({.rank = state.rank, .kind = LateKind::outside_of_ops, .op = {}});
@@ -163,7 +176,13 @@ std::vector<LateRank> find_late(std::span<const RankState> states) {
 
 std::string describe_late(const LateRank& late, std::span<const RankState> states) {
   const std::string name = "rank " + std::to_string(late.rank);
+  const auto& state = states[static_cast<std::size_t>(late.rank)];
   switch (late.kind) {
+    case LateKind::gone:
+      return name + " on host " + std::string(text_of(state.host)) +
+             " is gone: killed, perhaps by the out-of-memory killer, or crashed";
+    case LateKind::in_file:
+      return name + " is late: it " + stand_of(state) + "; the file system does not answer";
     case LateKind::no_answer:
       return name + " does not answer: it is stopped or dead, or its host is lost" +
              (late.has_op ? "; the others wait for it in " + place_of(late.op) : std::string());
@@ -175,11 +194,10 @@ std::string describe_late(const LateRank& late, std::span<const RankState> state
     case LateKind::outside_of_ops:
       break;
   }
-  const auto& state = states[static_cast<std::size_t>(late.rank)];
   return name + " is late: it " + stand_of(state);
 }
 
-std::string describe_timeout(const FailureReport& report, std::span<const RankState> states) {
+std::string describe_late(const FailureReport& report, std::span<const RankState> states) {
   if (report.late.empty()) {
     return "the ranks wait for one another in vain";
   }
@@ -193,21 +211,29 @@ std::string describe_timeout(const FailureReport& report, std::span<const RankSt
              : text + "; and " + std::to_string(report.late.size() - most) + " more ranks";
 }
 
-nlohmann::json op_to_json(const OpenOp& op) {
-  return {{"lane", to_string(static_cast<Lane>(op.lane))},
-          {"ubatch", op.ubatch},
-          {"layer", op.layer},
-          {"phase", to_string(phase_of(op))},
-          {"group", op.group},
-          {"open_s", static_cast<double>(op.open_ns) / 1e9},
-          {"waits", op.waits != 0},
-          {"cpu_percent", op.cpu_percent}};
+/// Whatever the others say is a consequence of that: they are ended with it.
+FailureReport report_of_gone(std::span<const RankState> states) {
+  FailureReport report;
+  for (const auto& state : states) {
+    if (state.gone != 0) {
+      report.late.push_back({.rank = state.rank, .kind = LateKind::gone, .op = {}});
+    } else {
+      report.ranks.push_back("rank " + std::to_string(state.rank) + " " + stand_of(state));
+    }
+  }
+  report.is_gone = !report.late.empty();
+  report.headline = describe_late(report, states);
+  return report;
 }
 
 }  // namespace
 
 FailureReport make_failure_report(std::span<const RankState> states) {
-  FailureReport report;
+  auto report = report_of_gone(states);
+  if (report.is_gone) {
+    return report;
+  }
+  report = {};
   const RankState* cause = nullptr;
   for (const auto& state : states) {
     const bool is_better = cause == nullptr || (cause->timed_out != 0 && state.timed_out == 0);
@@ -218,7 +244,7 @@ FailureReport make_failure_report(std::span<const RankState> states) {
   report.is_timeout = cause != nullptr && cause->timed_out != 0;
   if (report.is_timeout) {
     report.late = find_late(states);
-    report.headline = describe_timeout(report, states);
+    report.headline = describe_late(report, states);
   } else {
     report.headline = cause == nullptr ? "a rank has failed" : message_of(*cause);
     if (cause != nullptr && !text_of(cause->activity).empty()) {
@@ -236,37 +262,6 @@ FailureReport make_failure_report(std::span<const RankState> states) {
     report.ranks.push_back(std::move(line));
   }
   return report;
-}
-
-std::string to_json_text(const FailureReport& report, std::span<const RankState> states) {
-  auto late = nlohmann::json::array();
-  for (const auto& one : report.late) {
-    late.push_back({{"rank", one.rank},
-                    {"kind", to_string(one.kind)},
-                    {"op", one.has_op ? op_to_json(one.op) : nlohmann::json()}});
-  }
-  auto ranks = nlohmann::json::array();
-  for (const auto& state : states) {
-    auto ops = nlohmann::json::array();
-    for (const auto& op : open_ops(state)) {
-      ops.push_back(op_to_json(op));
-    }
-    ranks.push_back({{"rank", state.rank},
-                     {"answered", state.answered != 0},
-                     {"exit_code", state.exit_code},
-                     {"message", message_of(state)},
-                     {"activity", text_of(state.activity)},
-                     {"iteration", state.iteration},
-                     {"step", state.step},
-                     {"waits", state.main_waits != 0},
-                     {"open_ops", std::move(ops)}});
-  }
-  const nlohmann::json document = {{"cause", report.is_timeout ? "timeout" : "error"},
-                                   {"headline", report.headline},
-                                   {"late", std::move(late)},
-                                   {"ranks", std::move(ranks)}};
-  // A message may have been cut inside of a letter.
-  return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 std::string to_text(const FailureReport& report, std::size_t max_ranks) {

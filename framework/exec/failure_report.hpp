@@ -14,10 +14,12 @@ inline constexpr const char* kFailureReportName = "failure.json";
 
 /// Why a rank is held to be what the others wait for.
 enum class LateKind {
+  gone,            ///< its process has ended without a word
   no_answer,       ///< stopped or dead, or its host is lost
   computes,        ///< in an op that uses its core: slow, not stuck
   stuck,           ///< in an op that uses no core and waits for nobody
-  outside_of_ops,  ///< between ops, such as writing results
+  in_file,         ///< between ops, in a call on a file that does not return
+  outside_of_ops,  ///< between ops, such as preparing a step
 };
 
 struct LateRank {
@@ -29,6 +31,7 @@ struct LateRank {
 
 struct FailureReport {
   bool is_timeout = false;         ///< ranks only say that they waited in vain
+  bool is_gone = false;            ///< ranks are not there any more: `late` has them
   std::vector<LateRank> late;      ///< of a time-out; empty: the ranks wait for one another
   std::string headline;            ///< one line
   std::vector<std::string> ranks;  ///< a line each, of those that the headline does not cover

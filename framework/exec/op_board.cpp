@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "framework/base/clock.hpp"
+#include "framework/base/file_work.hpp"
 
 namespace dovetail {
 namespace {
@@ -48,6 +49,10 @@ void copy_text(std::array<char, kSize>& to, std::string_view text) {
 
 void RankState::set_message(std::string_view text) {
   copy_text(message, text);
+}
+
+void RankState::set_host(std::string_view text) {
+  copy_text(host, text);
 }
 
 OpBoard::~OpBoard() {
@@ -119,7 +124,21 @@ RankState OpBoard::look() const {
   state.iteration = iteration_;
   state.step = step_;
   copy_text(state.activity, activity_.load());
+  if (const auto work = oldest_file_work()) {
+    copy_text(state.file, work->file);
+    state.file_ns = now - work->begun_ns;
+  }
   return state;
+}
+
+std::int64_t OpBoard::last_activity_ns() const {
+  std::int64_t last = std::max(main_.begun_ns.load(), main_.waited_ns.load());
+  for (const auto& lane : slots_) {
+    for (const auto& slot : lane) {
+      last = std::max({last, slot.begun_ns.load(), slot.ended_ns.load(), slot.waited_ns.load()});
+    }
+  }
+  return last;
 }
 
 void OpBoard::measure_cpu_use(RankState& state) const {

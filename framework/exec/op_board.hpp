@@ -39,6 +39,10 @@ class OpBoard {
   /// A picture of all. Any thread. What is written meanwhile may be in it in part.
   RankState look() const;
 
+  /// When an op was last begun or ended, a wait said that it lasts or the main thread began an
+  /// activity; 0 = never. Any thread.
+  std::int64_t last_activity_ns() const;
+
   /// Fills in what share of a core the threads of open ops that do not wait have used over some
   /// 100 ms, for those that are open for more than a second. Blocks for that time.
   void measure_cpu_use(RankState& state) const;

@@ -33,14 +33,19 @@ struct RankState {
   std::int32_t main_waits = 0;  ///< 1 = the main thread waits for others, outside of ops
   std::int32_t iteration = -1;  ///< warm-up counted; -1 = of none
   std::int32_t step = -1;
+  std::int32_t gone = 0;  ///< 1 = its process has ended without a word; so say the others
   std::int32_t num_open_ops = 0;
   std::array<OpenOp, kMaxOpenOps> open_ops = {};
   std::int64_t main_ns = 0;            ///< since the main thread began its activity
+  std::int64_t file_ns = 0;            ///< since the open call on `file` was begun; 0 = none is
   std::array<char, 48> activity = {};  ///< of the main thread: "a timed step"
+  std::array<char, 64> host = {};      ///< of a rank that is gone; empty = not known
+  std::array<char, 256> file = {};     ///< that a thread reads or writes
   std::array<char, 896> message = {};  ///< of its own failure
 
   /// Cut where it is too long.
   void set_message(std::string_view text);
+  void set_host(std::string_view text);
 };
 
 }  // namespace dovetail

@@ -1,5 +1,6 @@
 #include "framework/exec/runner.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -25,6 +26,9 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
       : executor(step_executor),
         options(runner_options),
         baton(runner_options.timeout, runner_options.baton_spin()) {}
+
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kTimeToPark{500};  ///< of threads after a standstill
 
   /// One ubatch's thread. `asked` and `done` count steps: main raises asked, the thread follows.
   struct Worker {
@@ -59,11 +63,11 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
 
   /// Keeps the first error. One that says only that nothing moved gives way to what the thread
   /// that did not move then reports.
-  void record_error(bool standstill) noexcept {
+  void record_error(const std::exception_ptr& error, bool standstill) noexcept {
     {
       const std::lock_guard<std::mutex> lock(error_mutex);
       if (!first_error || (is_standstill && !standstill)) {
-        first_error = std::current_exception();
+        first_error = error;
         is_standstill = standstill;
       }
     }
@@ -134,7 +138,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
       try {
         rethrow_named(enqueuing);
       } catch (...) {
-        record_error(waiting);
+        record_error(std::current_exception(), waiting);
       }
     }
   }
@@ -155,41 +159,42 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
   }
 
   bool all_parked() const {
-    for (const Worker& worker : workers) {
-      if (worker.done.load() != worker.asked.load()) {
-        return false;
-      }
-    }
-    return true;
+    return std::all_of(workers.begin(), workers.end(), [](const Worker& worker) {
+      return worker.done.load() == worker.asked.load();
+    });
   }
 
-  bool wait_parked() {
-    return main_parker.wait(
-        [this] { return all_parked(); }, 0, std::chrono::steady_clock::now() + options.timeout);
+  bool wait_parked(std::chrono::milliseconds time) {
+    return main_parker.wait([this] { return all_parked(); }, 0, Clock::now() + time);
   }
 
-  /// Waits for the threads as long as ops are passed on. On a standstill records a TimeoutError,
-  /// poisons the baton and gives the threads one more time-out to park.
+  /// Waits for the threads as long as ops are passed on: `timeout` counts from the last one.
   void wait_for_step() {
+    const auto look = options.timeout / 16 + std::chrono::milliseconds{1};
     int seen = baton.position();
-    while (!wait_parked()) {
+    auto deadline = Clock::now() + options.timeout;
+    while (!wait_parked(look)) {
       const int now = baton.position();
       if (now != seen && now != Baton::kPoisoned) {
         seen = now;
-        continue;
+        deadline = Clock::now() + options.timeout;
       }
-      if (now != Baton::kPoisoned) {
-        const std::string at = now < num_ops() ? describe_op(now, op(now)) : "the last op";
-        try {
-          throw TimeoutError("no progress for " + std::to_string(options.timeout.count()) +
-                             " ms; the baton is held for " + at);
-        } catch (...) {
-          record_error(true);
-        }
+      if (Clock::now() >= deadline) {
+        end_standstill(now);
+        return;
       }
-      threads_stuck = !wait_parked();
-      return;
     }
+  }
+
+  /// Gives the threads a moment to park: what the one says that did not move comes about now, too.
+  void end_standstill(int at) {
+    if (at != Baton::kPoisoned) {
+      const TimeoutError error("no progress for " + std::to_string(options.timeout.count()) +
+                               " ms; the baton is held for " +
+                               (at < num_ops() ? describe_op(at, op(at)) : "the last op"));
+      record_error(std::make_exception_ptr(error), true);
+    }
+    threads_stuck = !wait_parked(std::min(options.timeout, kTimeToPark));
   }
 
   void start_threads(int num_threads) {
@@ -257,7 +262,7 @@ struct Runner::Impl : std::enable_shared_from_this<Impl> {
     if (!threads_stuck) {
       return;
     }
-    if (!wait_parked()) {
+    if (!wait_parked(options.timeout)) {
       throw TimeoutError("a ubatch thread is still inside an op of an earlier step");
     }
     threads_stuck = false;
@@ -270,20 +275,14 @@ Runner::Runner(Executor& executor, RunnerOptions options)
 
 Runner::~Runner() {
   impl_->stop.store(true);
-  if (impl_->threads_stuck && !impl_->wait_parked()) {
+  const bool leaves_behind = impl_->threads_stuck && !impl_->wait_parked(impl_->options.timeout);
+  if (leaves_behind) {
     log_line("a ubatch thread is still inside an op; its thread is left behind");
-    for (auto& worker : impl_->workers) {
-      if (worker.thread.joinable()) {
-        worker.parker.wake();
-        worker.thread.detach();
-      }
-    }
-    return;
   }
   for (auto& worker : impl_->workers) {
     if (worker.thread.joinable()) {
       worker.parker.wake();
-      worker.thread.join();
+      leaves_behind ? worker.thread.detach() : worker.thread.join();
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <exception>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "framework/base/log.hpp"
 #include "framework/mpi/abort.hpp"
@@ -16,6 +17,8 @@ namespace {
 
 constexpr std::chrono::seconds kWaitForAcknowledgements{2};
 constexpr std::chrono::seconds kWaitForAbort{3};
+// Of a standstill: waits say more about it, and expire first.
+constexpr std::chrono::milliseconds kBehindWaits{1000};
 
 /// Whether the exception, or one that it was made from, says that a wait was in vain.
 bool is_timeout(const std::exception& error) {
@@ -50,11 +53,15 @@ PeerFailure::PeerFailure(Rank rank, int job_exit_code)
       rank_(rank),
       job_exit_code_(job_exit_code) {}
 
-FailureChannel::FailureChannel(const MpiComm& control)
+FailureChannel::FailureChannel(const MpiComm& control, const SignalWatch* signals)
     : comm_(control.raw()),
       rank_(control.rank()),
-      acknowledged_(static_cast<std::size_t>(control.size()), false) {
+      signals_(signals),
+      processes_(control),
+      acknowledged_(static_cast<std::size_t>(control.size()), false),
+      heard_(acknowledged_) {
   acknowledged_[static_cast<std::size_t>(rank_)] = true;
+  heard_[static_cast<std::size_t>(rank_)] = true;
   watch_ = std::thread([this] { watch(); });
 }
 
@@ -70,6 +77,11 @@ FailureChannel::~FailureChannel() {
 void FailureChannel::set_report_folder(std::filesystem::path folder) {
   const std::lock_guard lock(mutex_);
   report_folder_ = std::move(folder);
+}
+
+void FailureChannel::set_run(std::optional<std::chrono::milliseconds> timeout) {
+  has_run_ = timeout.has_value();
+  standstill_.set_limit(timeout ? std::optional(*timeout + kBehindWaits) : std::nullopt);
 }
 
 void FailureChannel::report(int exit_code, std::string_view message) noexcept {
@@ -88,9 +100,6 @@ void FailureChannel::report_as(int tag,
     return;
   }
   const bool own = !message.empty() && !thrown_for_peer_;
-  if (own && tag == kInterruptTag && rank_ == 0) {
-    print_once(message, interrupt_advice_);
-  }
   try {
     const std::lock_guard lock(mutex_);
     note_failure(rank_, exit_code);
@@ -101,18 +110,36 @@ void FailureChannel::report_as(int tag,
         own_state_.set_message(message);
       }
       wants_report_ = wants_report_ || tag == kFailureTag;
-      sent_code_ = exit_code;
-      told_ = true;
-      for (int peer = 0; peer < static_cast<int>(acknowledged_.size()); ++peer) {
-        if (peer != rank_) {
-          send(peer, tag, &sent_code_, sizeof sent_code_);
-        }
+      if (tag == kInterruptTag) {
+        note_interrupt(rank_);
+        settle_interrupt();
+      } else {
+        tell_all(tag, exit_code);
       }
     }
   } catch (const std::exception& error) {
     log_line(error.what());  // the abort in end() tells the peers
   }
   wake_watch_.notify_all();
+}
+
+// This rank has failed: says so to the peers, once; a failure also behind an interrupt. With mutex_
+// held.
+void FailureChannel::tell_all(int tag, int exit_code) {
+  const bool is_failure = tag == kFailureTag;
+  if (told_ && (!is_failure || told_failure_)) {
+    return;
+  }
+  if (!told_) {
+    sent_code_ = exit_code;
+  }
+  told_ = true;
+  told_failure_ = is_failure;
+  for (int peer = 0; peer < static_cast<int>(acknowledged_.size()); ++peer) {
+    if (peer != rank_) {
+      send(peer, tag, &sent_code_, sizeof sent_code_);
+    }
+  }
 }
 
 void FailureChannel::print_once(std::string_view message, std::string_view advice) noexcept {
@@ -126,6 +153,7 @@ void FailureChannel::print_once(std::string_view message, std::string_view advic
 
 void FailureChannel::poll() {
   OpBoard::note_wait();
+  standstill_.note_wait();
   if (failed_rank_.load() < 0) {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (lock.owns_lock()) {
@@ -149,16 +177,16 @@ void FailureChannel::end() noexcept {
     auto deadline = Clock::now() + kWaitForAbort;
     {
       const std::lock_guard lock(mutex_);
-      must_report = told_ && wants_report_;
-      own_message = own_state_.message.data();
       if (told_) {
         deadline = Clock::now() + kWaitForAcknowledgements;
       }
     }
-    while (!(exchange_acknowledgements() && (!must_report || report_printed_)) &&
-           Clock::now() < deadline) {
+    while (!may_end() && Clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
+    const std::lock_guard lock(mutex_);
+    must_report = told_ && wants_report_;
+    own_message = own_state_.message.data();
   } catch (const std::exception& error) {
     log_line(error.what());
   }
@@ -166,6 +194,15 @@ void FailureChannel::end() noexcept {
     print_once(own_message);
   }
   abort_world(exit_code_);
+}
+
+// Whether the others have flushed, and all is said.
+bool FailureChannel::may_end() {
+  const std::lock_guard lock(mutex_);
+  settle_interrupt();
+  const bool is_said =
+      wants_report_ ? !told_ || report_printed_ : interrupted_rank_ < 0 || is_settled_;
+  return exchange_acknowledgements() && is_said;
 }
 
 // The first failure that this rank knows of is the one that it ends for, and where it stands then
@@ -182,7 +219,8 @@ void FailureChannel::note_failure(int rank, int exit_code) {
 
 // With mutex_ held.
 void FailureChannel::take_messages() {
-  for (const int tag : {kFailureTag, kInterruptTag, kAcknowledgeTag, kStateTag, kReportedTag}) {
+  for (const int tag :
+       {kFailureTag, kInterruptTag, kGoneTag, kAcknowledgeTag, kStateTag, kReportedTag, kHereTag}) {
     for (;;) {
       int found = 0;
       MPI_Message message = MPI_MESSAGE_NULL;
@@ -191,31 +229,44 @@ void FailureChannel::take_messages() {
       if (found == 0) {
         break;
       }
+      heard_[static_cast<std::size_t>(status.MPI_SOURCE)] = true;
       if (tag == kStateTag) {
         take_state(message);
         continue;
       }
-      int exit_code = 0;
-      DOVETAIL_MPI(MPI_Mrecv(&exit_code, sizeof exit_code, MPI_BYTE, &message, MPI_STATUS_IGNORE));
-      const int source = status.MPI_SOURCE;
-      if (tag == kAcknowledgeTag) {
-        acknowledged_[static_cast<std::size_t>(source)] = true;
-        continue;
-      }
-      if (tag == kReportedTag) {
-        report_printed_ = true;
-        continue;
-      }
-      failed_peers_.push_back(source);
-      told_by_.push_back(source);
-      note_failure(source, exit_code);
-      wants_report_ = wants_report_ || tag == kFailureTag;
-      if (tag == kInterruptTag && rank_ == 0) {
-        print_once("rank " + std::to_string(source) + " was interrupted by a signal",
-                   interrupt_advice_);
-      }
+      int number = 0;
+      DOVETAIL_MPI(MPI_Mrecv(&number, sizeof number, MPI_BYTE, &message, MPI_STATUS_IGNORE));
+      take_message(tag, status.MPI_SOURCE, number);
     }
   }
+}
+
+// With mutex_ held.
+void FailureChannel::take_message(int tag, int source, int number) {
+  switch (tag) {
+    case kAcknowledgeTag:
+      acknowledged_[static_cast<std::size_t>(source)] = true;
+      return;
+    case kReportedTag:
+      report_printed_ = true;
+      return;
+    case kHereTag:
+      return;
+    case kGoneTag:
+      failed_peers_.push_back(source);
+      note_gone(number);
+      return;
+    case kInterruptTag:
+      asked_by_.push_back(source);
+      note_interrupt(source);
+      break;
+    default:
+      wants_report_ = true;
+      break;
+  }
+  failed_peers_.push_back(source);
+  told_by_.push_back(source);
+  note_failure(source, number);
 }
 
 // With mutex_ held.
@@ -233,9 +284,8 @@ void FailureChannel::send(int peer, int tag, const void* data, int bytes) {
 }
 
 // One round after the flush: tells failed peers that we have flushed. True when this rank has
-// failed itself and all others have flushed.
+// failed itself and all others have flushed. With mutex_ held.
 bool FailureChannel::exchange_acknowledgements() {
-  const std::lock_guard lock(mutex_);
   take_messages();
   for (const int peer : failed_peers_) {
     send(peer, kAcknowledgeTag, &sent_code_, sizeof sent_code_);

@@ -33,10 +33,18 @@ SignalWatch::~SignalWatch() {
   pthread_sigmask(SIG_SETMASK, &previous_mask_, nullptr);
 }
 
+std::string SignalWatch::describe_interrupt() const {
+  const int signal = interrupt_signal_;
+  if (signal == 0) {
+    return "";
+  }
+  return std::string("interrupted by ") + name_of(signal) +
+         (signal == SIGTERM ? ", which mpirun sends at Ctrl-C, too" : "");
+}
+
 void SignalWatch::poll() const {
-  if (const int signal = interrupt_signal_; signal != 0) {
-    throw Interrupted(std::string("interrupted by ") + name_of(signal) +
-                      (signal == SIGTERM ? ", which mpirun sends at Ctrl-C, too" : ""));
+  if (interrupt_requested()) {
+    throw Interrupted(describe_interrupt());
   }
 }
 

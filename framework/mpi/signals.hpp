@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "framework/base/error.hpp"
@@ -36,6 +37,9 @@ class SignalWatch {
 
   /// SIGTERM or SIGINT came. Any thread.
   bool interrupt_requested() const noexcept { return interrupt_signal_ != 0; }
+
+  /// "interrupted by SIGINT"; empty unless interrupt_requested(). Any thread.
+  std::string describe_interrupt() const;
 
   /// Throws Interrupted, naming the signal, once interrupt_requested(). Any thread; one atomic
   /// load.

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "framework/base/file_work.hpp"
 #include "framework/record/hdf5.hpp"
 
 namespace dovetail::hdf5::detail {
@@ -73,4 +74,5 @@ struct HdfMemory {
 /// Calls `function(...)` and throws Hdf5Error with `where` and HDF5's reason if it fails.
 #define DOVETAIL_HDF5(where, function, ...)    \
   (::dovetail::hdf5::detail::silence_errors(), \
+   ::dovetail::FileWork((where)),              \
    ::dovetail::hdf5::detail::check(function(__VA_ARGS__), #function, (where)))

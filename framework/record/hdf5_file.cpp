@@ -73,6 +73,7 @@ void File::close() {
                     handle_.get(),
                     H5F_OBJ_LOCAL | H5F_OBJ_DATASET | H5F_OBJ_GROUP | H5F_OBJ_ATTR);
   DOVETAIL_CHECK(num_open == 0, path_ + ": close with open datasets");
+  const FileWork work(path_);
   detail::check(handle_.close(), "H5Fclose", path_);
 }
 

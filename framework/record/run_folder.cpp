@@ -12,6 +12,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/file_system.hpp"
+#include "framework/base/file_work.hpp"
 #include "framework/base/working_folder.hpp"
 #include "framework/record/unfinished_file.hpp"
 
@@ -184,6 +185,7 @@ std::vector<fs::path> list_policy_folders(const fs::path& run) {
 }
 
 void write_file_atomically(const fs::path& path, const std::string& text) {
+  const FileWork work(path.native());
   UnfinishedFile unfinished(unfinished_name(path));
   errno = 0;
   std::ofstream stream(unfinished.path(), std::ios::binary | std::ios::trunc);

@@ -22,12 +22,13 @@ const FaultConfig* data_fault_of(const Experiment& experiment, const PolicyConfi
 
 class FaultCheck {
  public:
-  FaultCheck(const FaultConfig& fault, const PolicyConfig& policy)
+  /// `policy`: empty = of several.
+  FaultCheck(const FaultConfig& fault, const std::string& policy)
       : fault_(fault), policy_(policy) {}
 
   [[noreturn]] void fail(const std::string& key, const std::string& problem) const {
     throw InputError("fault." + key + ": " + problem + " (" + std::string(to_string(fault_.kind)) +
-                     " in policy " + policy_.name + ")");
+                     (policy_.empty() ? "" : " in policy " + policy_) + ")");
   }
 
   /// Of a number from 0 to end - 1.
@@ -42,11 +43,15 @@ class FaultCheck {
     }
   }
 
-  void check_model(const ModelShape& shape, const ModelDims& dims) const {
+  void check_layer(const ModelShape& shape) const {
     check_below("layer", fault_.layer, shape.num_layers(), "the model");
     if (fault_.layer >= 0) {
       check_phase(shape.layers[static_cast<std::size_t>(fault_.layer)]);
     }
+  }
+
+  void check_model(const ModelShape& shape, const ModelDims& dims) const {
+    check_layer(shape);
     const bool is_of_choice =
         fault_.kind == FaultKind::wrong_expert || fault_.kind == FaultKind::dropped_weight;
     if (is_of_choice) {
@@ -93,6 +98,24 @@ class FaultCheck {
     fail("phase", problem + "; allowed: " + allowed(schedule, on_gpu));
   }
 
+  /// Of a fault in any op: one of the schedules has the op.
+  void check_op(const std::vector<const Schedule*>& schedules) const {
+    int num_ubatches = 0;
+    int num_groups = 0;
+    for (const auto* schedule : schedules) {
+      if (std::any_of(schedule->ops.begin(), schedule->ops.end(), [&](const Op& op) {
+            return is_at(op);
+          })) {
+        return;
+      }
+      num_ubatches = std::max(num_ubatches, schedule->num_ubatches);
+      num_groups = std::max(num_groups, schedule->num_groups);
+    }
+    check_below("ubatch", fault_.ubatch, num_ubatches, "the policy");
+    check_below("group", fault_.group, num_groups, "the phase");
+    fail("phase", "there is no " + place() + "; allowed: what `dovetail plan` lists");
+  }
+
   void check_token(std::int64_t num_tokens) const {
     const bool is_of_token = fault_.kind != FaultKind::skipped_wait &&
                              fault_.kind != FaultKind::stale_buffer &&
@@ -109,6 +132,11 @@ class FaultCheck {
   }
 
  private:
+  bool is_at(const Op& op) const {
+    return op.ubatch == fault_.ubatch && op.layer == fault_.layer &&
+           to_string(op.phase) == fault_.phase && group_index(op) == fault_.group;
+  }
+
   std::string place() const {
     return fault_.phase + " of layer " + std::to_string(fault_.layer) + " of ubatch " +
            std::to_string(fault_.ubatch);
@@ -124,7 +152,8 @@ class FaultCheck {
     }
     const auto possible = fault_phases(fault_.kind);
     std::erase_if(phases, [&](const auto& phase) {
-      return std::find(possible.begin(), possible.end(), phase) == possible.end();
+      return is_data_fault(fault_.kind) &&
+             std::find(possible.begin(), possible.end(), phase) == possible.end();
     });
     fail("phase",
          fault_.phase + ", which layer " + std::to_string(fault_.layer) +
@@ -159,7 +188,7 @@ class FaultCheck {
   }
 
   const FaultConfig& fault_;
-  const PolicyConfig& policy_;
+  const std::string policy_;
 };
 
 }  // namespace
@@ -172,7 +201,7 @@ void check_fault(const Experiment& experiment,
   if (fault == nullptr) {
     return;
   }
-  const FaultCheck check(*fault, policy);
+  const FaultCheck check(*fault, policy.name);
   check.check_model(architecture.shape(), architecture.dims());
   check.check_grid(experiment.parallel.expert_parallel);
   check.check_schedule(resolved.schedules.own, resolved.execution.on_gpu());
@@ -187,10 +216,39 @@ void check_fault_token(const Experiment& experiment,
   if (fault == nullptr || rank.value != fault->rank) {
     return;
   }
-  const FaultCheck check(*fault, policy);
+  const FaultCheck check(*fault, policy.name);
   for (const auto& cuts :
        cut_steps(workload.steps, resolved.split, resolved.schedules.own.num_ubatches)) {
     check.check_token(cuts.split[static_cast<std::size_t>(fault->ubatch)].num_tokens);
+  }
+}
+
+void check_step_faults(const Experiment& experiment,
+                       std::span<const ResolvedPolicy> resolved,
+                       const Architecture& architecture) {
+  for (const auto& fault : experiment.faults) {
+    if (is_data_fault(fault.kind) || fault.kind == FaultKind::veto) {
+      continue;
+    }
+    const FaultCheck check(fault, fault.policy);
+    check.check_layer(architecture.shape());
+    std::vector<const Schedule*> schedules;
+    for (std::size_t i = 0; i < resolved.size(); ++i) {
+      if (fault_of(experiment, experiment.policies[i].name) == &fault) {
+        schedules.push_back(&resolved[i].schedules.own);
+        schedules.push_back(&resolved[i].schedules.plain);
+      }
+    }
+    check.check_op(schedules);
+  }
+}
+
+void require_faults_happened(const Experiment& experiment) {
+  for (const auto& fault : experiment.faults) {
+    if (ends_run(fault.kind)) {
+      throw RunError("the fault has not happened: " + describe(fault) +
+                     "; its steps may have run without ubatches, or have no such op");
+    }
   }
 }
 

@@ -133,6 +133,7 @@ CheckedRun check_run(const Experiment& experiment,
                                         reduced,
                                         fault != nullptr && fault->kind == FaultKind::veto));
   }
+  check_step_faults(experiment, run.policies, *run.architecture);
   check_checkpoint(run, models);
   check_recorded_inputs(experiment, run.workloads, run.architecture->shape(), dims);
   return run;

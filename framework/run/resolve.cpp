@@ -241,6 +241,7 @@ std::vector<ResolvedPolicy> resolve_policies(const RunContext& context,
       check_fault(experiment, policy, policies.back(), architecture);
       check_fault_token(experiment, policy, policies.back(), workload, ranks.rank());
     }
+    check_step_faults(experiment, policies, architecture);
   });
   for (std::size_t i = 0; i < policies.size(); ++i) {
     const auto& policy = experiment.policies[i];

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -19,10 +20,10 @@ namespace {
 /// What all points of one expert_parallel share; made once. Immovable.
 struct SharedGroups {
   /// Collective over the world. Blocks inside MPI: start-up only.
-  SharedGroups(const MpiSession& session, int expert_parallel)
+  SharedGroups(const MpiSession& session, const SignalWatch& signals, int expert_parallel)
       : grid(make_grid(session.world_size(), expert_parallel)),
         groups(make_rank_groups(session, grid)),
-        failures(groups.control) {}
+        failures(groups.control, &signals) {}
 
   RankGrid grid;
   RankGroups groups;
@@ -45,7 +46,8 @@ class PointLoop {
         world_(session.world()) {
     // Communicators are made before the first point: making them blocks inside MPI.
     for (const auto& point : points.points) {
-      shared_.try_emplace(point.parallel.expert_parallel, session, point.parallel.expert_parallel);
+      const int size = point.parallel.expert_parallel;
+      shared_.try_emplace(size, session, signals, size);
     }
   }
 
@@ -114,14 +116,22 @@ class PointLoop {
   int run(std::size_t point, const RunOptions& options) {
     const auto& own = points_.points[point];
     auto& shared = shared_.at(own.parallel.expert_parallel);
-    return run_point_({.ranks = {.session = session_,
-                                 .grid = shared.grid,
-                                 .groups = shared.groups,
-                                 .wait = make_wait_policy(own, shared.failures, signals_)},
-                       .signals = signals_,
-                       .failures = shared.failures,
-                       .experiment = own},
-                      options);
+    int timeout_s = own.execution.timeout_s;
+    for (const auto& policy : own.policies) {
+      timeout_s = std::max(timeout_s, policy.execution.timeout_s);
+    }
+    shared.failures.set_run(std::chrono::seconds(timeout_s));
+    const int code =
+        run_point_({.ranks = {.session = session_,
+                              .grid = shared.grid,
+                              .groups = shared.groups,
+                              .wait = make_wait_policy(own, shared.failures, signals_)},
+                    .signals = signals_,
+                    .failures = shared.failures,
+                    .experiment = own},
+                   options);
+    shared.failures.set_run(std::nullopt);
+    return code;
   }
 
   int run_unless_done(std::size_t point) {

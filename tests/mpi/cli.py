@@ -50,6 +50,18 @@ def mpirun_apart(folders, *arguments, **options):
     return execute(MPIRUN + [word for rank in ranks for word in [":", *rank]][1:], **options)
 
 
+def ranks_of(process):
+    """Process numbers of what mpirun has started, in their order."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rsplit(")", 1)[1].split()[1]) == process.pid:
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
 def exchanges_on(device):
     """The exchanges that this build has for "CPU" or "GPU": {name: what is said of it there}."""
     told = json.loads(dovetail("info", "--format", "json").out)["exchanges"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cli import BIN, MPIRUN, TOP, CliTest, dovetail, exchanges_on, execute, mpirun
+from cli import BIN, MPIRUN, TOP, CliTest, dovetail, exchanges_on, execute, mpirun, ranks_of
 
 PHASES = ["embed", "attention", "route", "dispatch", "experts", "shared_experts", "combine", "output"]
 
@@ -299,26 +299,114 @@ class Failures(SmallTest):
         self.assertRegex(outcome.err, "rank 0, ubatch 0, layer 0, phase dispatch: .*not done within 4000 ms.*ep rank 1")
         self.assertLess(outcome.seconds, 20)
 
-    def test_a_killed_rank_ends_the_run(self):
-        outcome = self.fail(2, "{kind: kill, rank: 1, ubatch: 0, layer: 1, phase: experts, iteration: 2}", 137)
-        self.assertLess(outcome.seconds, 20)
+    def test_a_killed_rank_is_named_and_ends_the_run(self):
+        for ranks, killed in ((2, 0), (4, 0), (4, 2), (2, 1)):
+            with self.subTest(ranks=ranks, killed=killed):
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+                outcome = self.fail(ranks, f"{{kind: kill, rank: {killed}, ubatch: 0, layer: 1, phase: experts, iteration: 2}}", 137)
+                self.assertLess(outcome.seconds, 20)
+                said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+                self.assertEqual(len(said), 1, str(outcome))
+                reporter = 1 if killed == 0 else 0
+                self.assertRegex(said[0], rf"^dovetail\[rank {reporter}\]: rank {killed} on host \S+ is gone: killed, perhaps by the out-of-memory killer, or crashed$")
+                report = json.loads((self.folder / "run" / "sequential" / "failure.json").read_text())
+                self.assertEqual((report["cause"], [(one["rank"], one["kind"]) for one in report["late"]]), ("gone", [(killed, "gone")]), report)
+                self.assertIn(f"report: {self.folder}/run/sequential/failure.json", outcome.err)
         with h5py.File(self.folder / "run" / "sequential" / "rank-00001.h5") as file:
             self.assertEqual(file.attrs["status"], b"running")
             self.assertGreater(file["timing/step_ns"][0, 0], 0)  # the finished iteration is there
             self.assertEqual(file["timing/step_ns"][1, 0], -1)
 
-    def stop_with(self, name, policy="sequential"):
-        path = self.experiment()
-        arguments = ["run", path, "--out", self.folder / "run", "--policy", policy, "--set", "execution.iterations=100000",
+    def test_a_killed_mpirun_ends_the_run(self):
+        # In silence: what ranks say goes through mpirun.
+        child, _ = self.start_run("sequential")
+        ranks = ranks_of(child)
+        self.assertEqual(len(ranks), 2)
+        child.kill()
+        child.communicate(timeout=30)
+        self.await_end(ranks)
+        self.assertEqual(self.statuses("sequential"), ["running", "running"])
+
+    def test_a_stop_is_not_lost_while_ranks_start(self):
+        # The ranks' libraries take a while to load, and the handler comes behind them.
+        child = self.start_command("sequential")
+        told = set()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and len(told) < 2 and child.poll() is None:
+            for pid in ranks_of(child):
+                if pid not in told and self.blocks(pid, signal.SIGUSR1):
+                    os.kill(pid, signal.SIGUSR1)
+                    told.add(pid)
+        out, err = child.communicate(timeout=60)
+        self.assertEqual(child.returncode, 5, out + err)
+        self.assertIn("stopped on request", out)
+
+    def test_a_stop_is_not_lost_while_a_rank_waits_for_the_first(self):
+        waits = {"OMPI_COMM_WORLD_SIZE": "4096", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "4095", "OMPI_COMM_WORLD_LOCAL_SIZE": "4096"}
+        child = subprocess.Popen([BIN, "run", str(self.experiment()), "--out", str(self.folder / "run")], cwd=TOP, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, env={**os.environ, **waits})
+        self.addCleanup(child.kill)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self.blocks(child.pid, signal.SIGUSR1):
+            time.sleep(0.01)
+        self.assertEqual(self.threads(child.pid), 1)  # none of its own yet: it still waits in front of main
+        child.send_signal(signal.SIGUSR1)
+        out, err = child.communicate(timeout=60)
+        self.assertNotEqual(child.returncode, -signal.SIGUSR1, out + err)
+
+    @staticmethod
+    def status_of(pid, key):
+        try:
+            return re.search(rf"(?m)^{key}:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
+        except (OSError, TypeError):
+            return "0"
+
+    def blocks(self, pid, name):
+        return int(self.status_of(pid, "SigBlk"), 16) >> (name - 1) & 1 == 1
+
+    def threads(self, pid):
+        return int(self.status_of(pid, "Threads"))
+
+    def test_output_that_cannot_be_written(self):
+        run = self.folder / "run"
+        outcome = dovetail("run", self.experiment(ep=1), "--out", run, "--set", "parallel.expert_parallel=1")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        policy = run / "sequential"
+        for command in (["compare", run], ["verify", policy, policy], ["check", "experiments/quickstart.yaml", "--ranks", 2, "--format", "json"], ["info"],
+                        ["--help"], ["run", self.experiment(ep=1), "--out", self.folder / "again", "--set", "parallel.expert_parallel=1"]):
+            with self.subTest(command=command):
+                with open("/dev/full", "w") as full:
+                    process = subprocess.run([BIN, *map(str, command)], cwd=TOP, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+                self.assertEqual(process.returncode, 3, process.stderr)
+                self.assertRegex(process.stderr, r"(?m)^dovetail.*: the output cannot be written")
+
+    def await_end(self, pids):
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
+            time.sleep(0.02)
+        self.assertFalse([pid for pid in pids if Path(f"/proc/{pid}").exists()])
+
+    def start_command(self, policy):
+        arguments = ["run", self.experiment(), "--out", self.folder / "run", "--policy", policy, "--set", "execution.iterations=100000",
                      "--set", "execution.rounds=1"]
-        child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, *map(str, arguments)], cwd=TOP, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen([*MPIRUN, "-np", "2", BIN, *map(str, arguments)], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def start_run(self, policy):
+        """Amid its iterations."""
+        child = self.start_command(policy)
         file = self.folder / "run" / "sequential" / "rank-00001.h5"
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and not self.has_finished_iterations(file):
             time.sleep(0.05)
+        return child, ranks_of(child)
+
+    def stop_with(self, name, policy="sequential"):
+        child, ranks = self.start_run(policy)
+        begin = time.monotonic()
         child.send_signal(name)
         out, err = child.communicate(timeout=30)
+        self.await_end(ranks)
+        self.stopped_in_s = time.monotonic() - begin
         return child.returncode, out, err
 
     @staticmethod
@@ -387,9 +475,21 @@ class Failures(SmallTest):
         self.assertEqual(verify.code, 2, str(verify))
         self.assertIn("status stopped (asked to stop after", verify.out + verify.err)
 
-    def test_sigterm_leaves_what_was_recorded(self):
-        code, out, err = self.stop_with(signal.SIGTERM)
+    def test_interrupts_leave_what_was_recorded(self):
+        for name in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=name):
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+                self.assert_interrupted(name)
+
+    def assert_interrupted(self, name):
+        code, out, err = self.stop_with(name)
         self.assertNotEqual(code, 0, out + err)
+        # A rank has 0.4 s to flush; the rest is mpirun's, and the machine's where it is busy.
+        self.assertLess(self.stopped_in_s, 3, out + err)
+        said = [line for line in err.splitlines() if line.startswith("dovetail")]
+        self.assertEqual(len(said), 1, err)
+        self.assertRegex(said[0], r"interrupted by (SIGTERM|a signal)")
+        self.assertFalse((self.folder / "run" / "sequential" / "failure.json").exists())
         with h5py.File(self.folder / "run" / "sequential" / "rank-00000.h5") as file:
             self.assertIn(file.attrs["status"], (b"failed", b"running"))
             self.assertGreater(file["timing/step_ns"][2, 0], 0)
@@ -599,6 +699,20 @@ class Tools(SmallTest):
         info = json.loads(dovetail("info", "--format", "json").out)
         self.assertIn("qwen3_moe", info["architectures"])
         self.assertIn("ragged", info["exchanges"])
+
+    def test_a_bench_of_ranks_that_mpi_does_not_know_of_is_refused(self):
+        small = ["bench", "exchange", "--device", "cpu", "--tokens", "3", "--hidden", "64", "--experts", "8", "--top-k", "2"]
+        for variables, code, said in (
+                ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, 2, "Slurm has started 2 processes (SLURM_NTASKS), but MPI knows of 1 rank"),
+                ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, 2, ""),  # the first process speaks for all
+                ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, 2, "MPI has no way to find them (no PMIX_RANK)"),
+                ({"OMPI_COMM_WORLD_SIZE": "4"}, 2, "Open MPI's mpirun has started 4 processes"),
+                ({"DOVETAIL_START_LIMIT_S": "soon"}, 2, "DOVETAIL_START_LIMIT_S: 'soon'")):
+            with self.subTest(variables=variables):
+                outcome = dovetail(*small, environment=variables)
+                self.assertEqual(outcome.code, code, str(outcome))
+                self.assertIn(said, outcome.err)
+                self.assertEqual(outcome.out, "")
 
     def test_bench_exchange_measures_and_checks(self):
         routings = ["balanced", "one_sided", "empty"]

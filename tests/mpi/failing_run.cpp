@@ -72,11 +72,23 @@ void two_ranks_throw(const Run& run) {
   }
 }
 
+void kill_this_rank(const Run& /*run*/) {
+  announce();
+  ::raise(SIGKILL);
+}
+
 void one_rank_is_killed(const Run& run) {
-  on_rank(run, 1, [](const Run&) {
-    announce();
-    ::raise(SIGKILL);
-  });
+  on_rank(run, 1, kill_this_rank);
+}
+
+void the_first_rank_is_killed(const Run& run) {
+  on_rank(run, 0, kill_this_rank);
+}
+
+// Nobody polls, so the listening thread has to say it.
+void killed_while_peers_compute(const Run& run) {
+  on_rank(run, 1, kill_this_rank);
+  compute_for_ever();
 }
 
 void one_rank_exits(const Run& run) {
@@ -177,6 +189,8 @@ const std::map<std::string, Fault>& faults() {
       {"one_rank_throws", one_rank_throws},
       {"two_ranks_throw", two_ranks_throw},
       {"one_rank_is_killed", one_rank_is_killed},
+      {"the_first_rank_is_killed", the_first_rank_is_killed},
+      {"killed_while_peers_compute", killed_while_peers_compute},
       {"one_rank_exits", one_rank_exits},
       {"a_peer_is_stuck", a_peer_is_stuck},
       {"a_peer_is_stopped", a_peer_is_stopped},
@@ -208,11 +222,12 @@ int run_and_fail(int argc, char** argv) {
   const MpiSession session(&argc, &argv);
   set_log_rank(session.rank().value);
   const RankGroups groups = make_rank_groups(session, {session.world_size(), session.world_size()});
-  FailureChannel channel(groups.control);
+  FailureChannel channel(groups.control, &signals);
   WaitPolicy policy;
   if (name == "the_others_time_out") {
     policy.timeout = std::chrono::milliseconds(1000);
   }
+  channel.set_run(policy.timeout);
   policy.on_poll = [&] {
     signals.poll();
     channel.poll();

@@ -223,6 +223,34 @@ class FaultInput(Faulty):
             with self.subTest(fault=fault):
                 self.refuse(fault, expected)
 
+    def test_places_of_faults_in_ops(self):
+        for fault, expected in (
+                ({"layer": 77}, r"fault.layer: 77, and the model has 4; allowed: 0 to 3 \(exception\)"),
+                ({"ubatch": 5}, r"fault.ubatch: 5, and the policy has 2; allowed: 0 to 1"),
+                ({"group": 1}, r"fault.group: 1, and the phase has 1; allowed: 0 to 0"),
+                ({"phase": "mlp"}, r"fault.phase: mlp, which layer 0 does not have; allowed: attention, "),
+                ({"layer": -1}, r"fault.phase: there is no experts of layer -1 of ubatch 0"),
+                ({"iteration": 300}, r"fault.iteration: 300, and warm-up, timed and profiled iterations end with 6; allowed: -1 to 6"),
+                ({"rank": 2}, r"fault.rank: rank 2 in a world of 2 ranks"),
+                ({"ubatch": 1, "policy": "sequential"}, r"fault.ubatch: 1, and the policy has 1; .*\(exception in policy sequential\)")):
+            for command in ("check", "run"):
+                with self.subTest(fault=fault, command=command):
+                    whole = {"kind": "exception", "rank": 1, **fault}
+                    arguments = ["experiments/quickstart.yaml", "--set", f"fault={json.dumps(whole)}", "--set", "execution={warmup: 2, iterations: 2}",
+                                 "--set", "record.profiled_iterations=3"]
+                    outcome = (dovetail("check", *arguments, "--ranks", 2) if command == "check" else
+                               mpirun(2, "run", *arguments, "--out", self.folder / "refused"))
+                    self.assertEqual(outcome.code, 2, str(outcome))
+                    self.assertRegex(outcome.err, expected)
+                    self.assertFalse((self.folder / "refused").exists())
+
+    def test_a_fault_whose_step_runs_without_ubatches_has_not_happened(self):
+        outcome = mpirun(2, "run", "experiments/quickstart.yaml", "--out", self.folder / "run", "--set", "fault={kind: exception, rank: 1, ubatch: 1}",
+                         "--set", "policies=[{name: sequential}, {name: dual_batch, ubatches: 2, thresholds: {prefill: 100000, decode: 100000}}]")
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertIn("the fault has not happened: exception at rank 1, ubatch 1, layer 0, phase experts, iteration 0", outcome.err)
+        self.assertNotIn("verified", outcome.out)
+
     def test_a_group_of_one_rank_exchanges_nothing(self):
         planted = {"wrong": {"kind": "stale_buffer", "phase": "dispatch", "layer": 2, "rank": 0}}
         path = self.write(experiment(self.folder, planted))

@@ -9,13 +9,14 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import unittest
 from pathlib import Path
 
 import h5py
 
-from cli import MPIRUN, BIN, TOP, CliTest, mpirun
+from cli import MPIRUN, BIN, TOP, CliTest, mpirun, ranks_of
 
 TIMEOUT_S = 3
 EXPERIMENT = """
@@ -31,17 +32,6 @@ record: {outputs: [hidden], timing: steps}
 PLACE = "ubatch 1, layer 2, phase {}"
 
 
-def ranks_of(process):
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            if int(path.read_text().rsplit(")", 1)[1].split()[1]) == process.pid:
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return sorted(found)
-
-
 def rank_number(pid):
     return int(re.search(rb"OMPI_COMM_WORLD_RANK=(\d+)", Path(f"/proc/{pid}/environ").read_bytes())[1])
 
@@ -50,6 +40,13 @@ class WatchdogCase(CliTest):
     def write_experiment(self, ranks, iterations=2):
         return self.write(EXPERIMENT % {"ranks": ranks, "iterations": iterations, "timeout": TIMEOUT_S})
 
+    def has_steps(self, run=None):
+        try:
+            with h5py.File((run or self.folder / "run") / "dual_batch" / "rank-00000.h5") as file:
+                return file["timing/step_ns"][2, 0] > 0
+        except OSError:
+            return False
+
     def report(self):
         return json.loads((self.folder / "run" / "dual_batch" / "failure.json").read_text())
 
@@ -57,11 +54,11 @@ class WatchdogCase(CliTest):
         said = [line for line in text.splitlines() if line.startswith("dovetail")]
         self.assertEqual(len([line for line in said if "is late" in line or "injected" in line or "does not answer" in line]), 1, text)
 
-    def run_and_fail(self, ranks, kind, phase, late, iteration=2, limit_s=60):
+    def run_and_fail(self, ranks, kind, phase, late, iteration=2, limit_s=60, *arguments):
         path = self.write_experiment(ranks)
         fault = f"fault={{kind: {kind}, rank: {late}, ubatch: 1, layer: 2, phase: {phase}, iteration: {iteration}}}"
         begin = time.monotonic()
-        outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", "--set", fault, limit_s=limit_s)
+        outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", "--set", fault, *arguments, limit_s=limit_s)
         self.assertEqual(outcome.code, 3, str(outcome))
         self.assert_one_report(outcome.err)
         self.assertNotIn("does not answer", outcome.err)
@@ -91,6 +88,15 @@ class Watchdog(WatchdogCase):
         self.assertRegex(err, r"rank 2 is late: it is stuck since \d\.\d s in " + PLACE.format("dispatch") + r" \(comm lane\)")
         for rank in (0, 1, 3):
             self.assertRegex(err, rf"  rank {rank} waits since \d\.\d s in " + PLACE.format("dispatch") + r" \(comm lane\)")
+
+    def test_a_hang_that_nobody_waits_for_takes_one_timeout(self):
+        for hand_off, most_s in (("threads", TIMEOUT_S + 1), ("inline", TIMEOUT_S + 2)):  # inline, no thread waits
+            with self.subTest(hand_off=hand_off):
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+                err, report = self.run_and_fail(1, "hang", "experts", 0, 2, 60, "--set", f"execution.hand_off={hand_off}")
+                self.assert_late(report, 0, "experts", "stuck")
+                self.assertTrue(TIMEOUT_S <= report["late"][0]["op"]["open_s"] < most_s, report["late"])
+                self.assertRegex(err, r"rank 0 is late: it is stuck since \d\.\d s in " + PLACE.format("experts"))
 
     def test_a_slow_op_is_no_hang(self):
         err, report = self.run_and_fail(2, "slow", "attention", late=0, iteration=0)
@@ -136,13 +142,6 @@ class Watchdog(WatchdogCase):
 
 
 class Stopped(WatchdogCase):
-    def has_steps(self):
-        try:
-            with h5py.File(self.folder / "run" / "dual_batch" / "rank-00000.h5") as file:
-                return file["timing/step_ns"][2, 0] > 0
-        except OSError:
-            return False
-
     def stop(self, ranks, stopped):
         """Stops one rank amid its iterations; returns what was said, and the report."""
         path = self.write_experiment(ranks, iterations=100000)
@@ -172,6 +171,83 @@ class Stopped(WatchdogCase):
                 self.assertEqual([(one["rank"], one["kind"]) for one in report["late"]], [(stopped, "no_answer")], report)
                 self.assertIn(f"rank {stopped} does not answer: it is stopped or dead, or its host is lost", err)
                 self.assertEqual([one["answered"] for one in report["ranks"]], [rank != stopped for rank in range(ranks)])
+
+
+BLOCKING_WRITE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static void block(int file) {
+  char link[64], path[4096] = "";
+  snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+  if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, ".h5") && access(getenv("FROZEN"), F_OK) == 0)
+    for (;;) pause();
+}
+ssize_t pwrite64(int file, const void* data, size_t size, off64_t at) {
+  block(file);
+  return ((ssize_t (*)(int, const void*, size_t, off64_t))dlsym(RTLD_NEXT, "pwrite64"))(file, data, size, at);
+}
+ssize_t pwrite(int file, const void* data, size_t size, off_t at) { return pwrite64(file, data, size, at); }
+"""
+
+
+class Frozen(WatchdogCase):
+    """A file system that answers no more: no rank waits for another, all are in a call of the system."""
+
+    def freeze(self, freeze, out, environment=None):
+        path = self.write_experiment(2, iterations=100000)
+        child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(out)], cwd=TOP, stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
+        self.addCleanup(child.kill)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not self.has_steps(out):
+            time.sleep(0.05)
+        freeze()
+        return child, time.monotonic()
+
+    def assert_named(self, err, out):
+        self.assertRegex(err, r"(?m)^dovetail\[rank 0\]: rank \d is late: it is in a call on the file " + f"{out}/dual_batch/"
+                         + r"rank-0000\d\.h5\S* .*since \d\.\d s, at a timed step, iteration \d+.*the file system does not answer")
+        self.assertIn(f"no progress for {TIMEOUT_S + 1} s", err)
+        self.assertEqual(err.count("is late"), 1 + err.count("; rank 1 is late"), err)
+
+    @unittest.skipUnless(shutil.which("cc"), "no compiler for the write that blocks")
+    def test_a_write_that_never_returns(self):
+        source, library, frozen, out = (self.folder / name for name in ("block.c", "block.so", "frozen", "run"))
+        source.write_text(BLOCKING_WRITE)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        child, begin = self.freeze(frozen.touch, out, {"LD_PRELOAD": str(library), "FROZEN": str(frozen)})
+        _, err = child.communicate(timeout=60)
+        self.assertLess(time.monotonic() - begin, TIMEOUT_S + 7, err)
+        self.assertEqual(child.returncode, 3, err)
+        self.assert_named(err, out)
+        self.assertEqual(json.loads((out / "dual_batch" / "failure.json").read_text())["late"][0]["kind"], "in_file")
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("mkfs.ext4") and shutil.which("fsfreeze"), "mounts and freezes a file system")
+    def test_a_frozen_file_system(self):
+        image, disk = self.folder / "image", self.folder / "disk"
+        disk.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(64 << 20)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        if subprocess.run(["mount", "-o", "loop", image, disk], capture_output=True).returncode != 0:
+            self.skipTest("no loop device can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", disk], check=True)
+        self.addCleanup(subprocess.run, ["fsfreeze", "--unfreeze", disk], capture_output=True)
+        said = []
+        child, _ = self.freeze(lambda: subprocess.run(["fsfreeze", "--freeze", disk], check=True), disk / "run")
+        reader = threading.Thread(target=lambda: said.extend(child.stderr), daemon=True)
+        reader.start()
+        time.sleep(TIMEOUT_S + 5)  # the bound
+        before = list(said)
+        time.sleep(3)  # a call that cannot be interrupted keeps its process until the file system answers
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        self.assertNotEqual(child.wait(timeout=10), 0)
+        self.assert_named("".join(before), disk / "run")
+        self.assertIn("failure.json could not be written", "".join(before))
 
 
 if __name__ == "__main__":

@@ -108,6 +108,10 @@ TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
     EXPECT_NE(what.find(": " + message), std::string::npos) << fault << "\n" << what;
   }
   EXPECT_EQ(error_with_fault(flipped + ", iteration: 11}"), "");
+  EXPECT_EQ(error_with_fault("{kind: exception, rank: 1, iteration: 11}"), "");
+  EXPECT_NE(error_with_fault("{kind: hang, rank: 1, iteration: 300}")
+                .find("fault.iteration: 300, and warm-up, timed and profiled iterations end with"),
+            std::string::npos);
   EXPECT_EQ(error_with_fault("[" + timed + "}, {kind: hang, rank: 0, policy: sequential}]"), "");
 }
 

@@ -5,10 +5,12 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "framework/base/file_work.hpp"
 #include "framework/exec/op_board.hpp"
 
 namespace dovetail::test {
@@ -142,6 +144,39 @@ TEST(FailureReport, AnOpThatWasJustBegunIsNotLate) {
   EXPECT_EQ(report.late[0].op.phase, static_cast<int>(Phase::dispatch));
 }
 
+TEST(FailureReport, ARankThatIsGoneIsTheFindingWhateverTheOthersSay) {
+  auto interrupted = in_op(0, Phase::dispatch, 3, true);
+  interrupted.exit_code = 3;
+  interrupted.set_message("interrupted by SIGTERM");
+  RankState gone{.rank = 1, .gone = 1};
+  gone.set_host("node7");
+  const std::array states = {interrupted, gone, timed_out(at_rank(2))};
+  const auto report = make_failure_report(states);
+  EXPECT_TRUE(report.is_gone);
+  EXPECT_EQ(
+      to_text(report, 8),
+      "rank 1 on host node7 is gone: killed, perhaps by the out-of-memory killer, or crashed\n"
+      "  rank 0 waits since 4.0 s in ubatch 1, layer 3, phase dispatch (comm lane)\n"
+      "  rank 2 is outside of ops since 0.0 s, at the start");
+  const auto json = nlohmann::json::parse(to_json_text(report, states));
+  EXPECT_EQ(json.at("cause"), "gone");
+  EXPECT_EQ(json.at("late").at(0).at("kind"), "gone");
+}
+
+TEST(FailureReport, RanksInCallsOnFilesAreNamedWithTheFiles) {
+  std::array states = {timed_out(at_rank(0)), timed_out(at_rank(1))};
+  for (auto& state : states) {
+    state.file_ns = 5000 * kMillisecond;
+    state.file = {"/disk/rank.h5"};
+  }
+  const std::string stand =
+      " is late: it is in a call on the file /disk/rank.h5 since 5.0 s, at the start; the file "
+      "system does not answer";
+  EXPECT_EQ(make_failure_report(states).headline, "rank 0" + stand + "; rank 1" + stand);
+  states[0].file_ns = 10 * kMillisecond;  // as any call is for a while
+  EXPECT_EQ(make_failure_report(states).headline, "rank 1" + stand);
+}
+
 TEST(FailureReport, ARankOutsideOfOpsIsLateWhereTheOthersWait) {
   auto writes = at_rank(1);
   writes.main_ns = 9000 * kMillisecond;
@@ -207,6 +242,41 @@ TEST(OpBoard, ShowsOpsThatWereBegunAndNotEnded) {
 }
 
 // Who waits outside of ops is the main thread, and a new activity has not waited yet.
+TEST(OpBoard, ShowsTheFileCallThatIsOpenForLongest) {
+  OpBoard board;
+  EXPECT_EQ(board.look().file_ns, 0);
+  const std::string first = "/disk/first";
+  const std::string second = "/disk/second";
+  {
+    const FileWork outer(first);
+    const FileWork inner(second);
+    EXPECT_EQ(std::string(board.look().file.data()), first);
+    EXPECT_GT(board.look().file_ns, 0);
+  }
+  EXPECT_EQ(board.look().file_ns, 0);
+  const FileWork later(second);
+  EXPECT_EQ(std::string(board.look().file.data()), second);
+}
+
+TEST(OpBoard, KnowsItsLastActivity) {
+  OpBoard board;
+  EXPECT_EQ(board.last_activity_ns(), 0);
+  const Op op{.layer = 1, .ubatch = 0, .phase = Phase::experts, .lane = Lane::compute};
+  auto is_later = [&, last = std::int64_t{0}]() mutable {
+    const auto before = std::exchange(last, board.last_activity_ns());
+    return last > before;
+  };
+  board.set_activity("a timed step", 0, 0);
+  EXPECT_TRUE(is_later());
+  board.begin(op);
+  EXPECT_TRUE(is_later());
+  EXPECT_FALSE(is_later());
+  OpBoard::note_wait();
+  EXPECT_TRUE(is_later());
+  board.end(op);
+  EXPECT_TRUE(is_later());
+}
+
 TEST(OpBoard, WaitsOfTheMainThread) {
   OpBoard board;
   board.set_activity("a timed step", 4, 1);

@@ -222,6 +222,25 @@ TEST(Hang, OfAnyOpIsBoundedAndNamedAndTheRunnerIsUsedAgain) {
   }
 }
 
+TEST(Hang, EndsWithinOneTimeoutOfTheLastOp) {
+  constexpr std::chrono::milliseconds timeout{2000};
+  const auto schedule =
+      policies().at("dual_batch").make_schedule({{{kShared}}, WorkPhase::prefill, 2});
+  HostExecutor executor({timeout, {}, {}, true});
+  Runner runner(executor, options_of(HandOff::threads, timeout));
+  Hang hang;
+  RecordingBody body(schedule);
+  body.hook = [&](const Op& op) {
+    if (same(op, schedule.ops[2])) {
+      hang.wait();
+    }
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THROW(runner.run(schedule, body), TimeoutError);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2 * timeout);
+  hang.release();
+}
+
 /// What a thread that is left behind may touch to the end of the process.
 struct LeftBehind {
   Schedule schedule = policies().at("dual_batch").make_schedule({{{kMoe}}, WorkPhase::prefill, 2});
