@@ -9,14 +9,15 @@ namespace {
 
 /// transformers does not normalise the weights of this architecture, whatever norm_topk_prob says.
 void read_router(const HfConfig& file, MoeDecoderConfig& config) {
-  if (file.boolean_or("norm_topk_prob", false)) {
+  if (file.boolean("norm_topk_prob")) {
     file.fail("norm_topk_prob",
               "is true, which is not built for this architecture; allowed: false");
   }
   if (file.string_or("scoring_func", "softmax") != "softmax") {
     file.fail("scoring_func", "must be softmax");
   }
-  const std::string method = file.string_or("topk_method", "greedy");
+  config.router.is_float32 = true;
+  const std::string method = file.string("topk_method");
   if (method == "group_limited_greedy") {
     read_expert_groups(file, GroupScore::best, config);
   } else if (method == "greedy") {  // the groups do not matter then
@@ -30,15 +31,14 @@ void read_router(const HfConfig& file, MoeDecoderConfig& config) {
 }  // namespace
 
 MoeDecoderConfig read_deepseek_v2_config(const std::string& path) {
-  const HfConfig file = HfConfig::read(path);
-  check_kind(file, {"deepseek_v2"});
+  const HfConfig file = read_file_of(path, {"deepseek_v2"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_latent_attention(file, config);
   config.latent->rotates_pairs = true;
   read_routed_experts(file, config);
   read_router(file, config);
-  read_dense_first_layers(file, 0, config);
+  read_dense_first_layers(file, config);
   refuse_other_keys(file);
   return config;
 }

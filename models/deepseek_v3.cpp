@@ -7,15 +7,14 @@
 namespace dovetail {
 
 MoeDecoderConfig read_deepseek_v3_config(const std::string& path) {
-  const HfConfig file = HfConfig::read(path);
-  check_kind(file, {"deepseek_v3", "kimi_k2"});
+  const HfConfig file = read_file_of(path, {"deepseek_v3", "kimi_k2"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_latent_attention(file, config);
-  config.latent->rotates_pairs = file.boolean_or("rope_interleave", true);
+  config.latent->rotates_pairs = file.boolean("rope_interleave");
   read_routed_experts(file, config);
   read_sigmoid_router(file, config);
-  read_dense_first_layers(file, 3, config);
+  read_dense_first_layers(file, config);
   refuse_other_keys(file);
   return config;
 }

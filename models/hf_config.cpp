@@ -32,6 +32,22 @@ HfConfig HfConfig::read(const std::string& path) {
 HfConfig::HfConfig(std::string path, std::string prefix, Json values)
     : path_(std::move(path)), prefix_(std::move(prefix)), values_(std::move(values)) {}
 
+void HfConfig::complete(std::span<const AbsentKey> keys) {
+  for (const AbsentKey& each : keys) {
+    const std::string key(each.key);
+    const bool is_there = values_.contains(key);
+    if (is_there && !values_[key].is_null()) {
+      continue;
+    }
+    const std::string_view meaning = is_there ? each.null : each.missing;
+    if (!meaning.empty()) {
+      values_[key] = Json::parse(meaning);
+    } else if (is_there) {
+      fail(key, "is null, which says nothing here; allowed: a value, or to leave the key out");
+    }
+  }
+}
+
 void HfConfig::fail(const std::string& key, const std::string& message) const {
   throw InputError(path_, 0, 0, quoted(prefix_ + key) + " " + message);
 }

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -18,15 +20,26 @@ struct IntRange {
   std::int64_t max = std::int64_t{1} << 30;
 };
 
+/// What a file means that does not have a key, and one that has null under it.
+struct AbsentKey {
+  std::string_view key;
+  std::string_view missing;  ///< JSON; empty = nothing: whoever reads the key knows or refuses
+  std::string_view null;     ///< JSON, where "null" is as good as missing a value; empty = refused
+};
+
 /// A JSON object of a config.json (the file itself, or an object inside it). It keeps in mind which
 /// keys it was asked for, so that what nobody has read can be refused (hf_config_keys.hpp). A key
-/// whose value is null counts as absent. For one thread.
+/// whose value is null counts as absent, unless complete() was told otherwise. For one thread.
 class HfConfig {
  public:
   /// Throws InputError where the file cannot be read or is larger than 16 MiB, is not JSON (with
   /// line and column), repeats a key, or is not an object. Infinity and NaN, which Python writes
   /// and JSON does not have, are taken as strings: an error where a number is read.
   static HfConfig read(const std::string& path);
+
+  /// Gives these keys the values that they stand for where the file does not. Throws InputError for
+  /// a null that is refused.
+  void complete(std::span<const AbsentKey> keys);
 
   const std::string& path() const { return path_; }
 

@@ -31,8 +31,7 @@ std::string name_of_transformers_4(std::string name) {
 }  // namespace
 
 MoeDecoderConfig read_mixtral_config(const std::string& path) {
-  const HfConfig file = HfConfig::read(path);
-  check_kind(file, {"mixtral"});
+  const HfConfig file = read_file_of(path, {"mixtral"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);

@@ -18,16 +18,15 @@ void read_shared_expert(const HfConfig& file, MoeDecoderConfig& config) {
 }  // namespace
 
 MoeDecoderConfig read_qwen2_moe_config(const std::string& path) {
-  const HfConfig file = HfConfig::read(path);
-  check_kind(file, {"qwen2_moe"});
+  const HfConfig file = read_file_of(path, {"qwen2_moe"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
-  config.qkv_bias = file.boolean_or("qkv_bias", true);
+  config.qkv_bias = file.boolean("qkv_bias");
   config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
   config.moe_intermediate_size = file.integer("moe_intermediate_size");
-  config.router.normalize = file.boolean_or("norm_topk_prob", false);
+  config.router.normalize = file.boolean("norm_topk_prob");
   read_shared_expert(file, config);
   read_layers(file, config);
   refuse_sliding_windows(file);

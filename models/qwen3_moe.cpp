@@ -15,29 +15,21 @@ void check_norms(const HfConfig& file) {
   }
 }
 
-/// Our extension, with DeepSeek's meaning: one shared feed-forward of n_shared_experts *
-/// moe_intermediate_size beside the experts of each MoE layer.
-void read_shared_experts(const HfConfig& file, MoeDecoderConfig& config) {
-  config.shared_intermediate_size = config.moe_intermediate_size *
-                                    file.integer_or("n_shared_experts", 0, {.min = 0, .max = 1024});
-}
-
 }  // namespace
 
 MoeDecoderConfig read_qwen3_moe_config(const std::string& path) {
-  const HfConfig file = HfConfig::read(path);
-  check_kind(file, {"qwen3_moe"});
+  const HfConfig file = read_file_of(path, {"qwen3_moe"});
   MoeDecoderConfig config;
   read_sizes(file, config);
   read_attention(file, config);
   config.has_qk_norm = true;
-  config.qkv_bias = file.boolean_or("attention_bias", false);
+  config.qkv_bias = file.boolean("attention_bias");
   config.output_bias = config.qkv_bias;
   config.rope = read_rope(file, config.head_dim);
   read_experts(file, config);
   config.moe_intermediate_size = file.integer("moe_intermediate_size");
   config.router.normalize = file.boolean("norm_topk_prob");
-  read_shared_experts(file, config);
+  read_shared_experts(file, config);  // our extension, with the meaning of DeepSeek's
   read_layers(file, config);
   check_norms(file);
   refuse_sliding_windows(file);

@@ -124,8 +124,10 @@ struct Tokens {
   }
 };
 
-Tokens tokens_of(const TraceRequest& line) {
-  return {std::max<std::int64_t>(1, line.length), line.context_length};
+/// A line of a decode phase may give the tokens of several steps, of which each computes one.
+Tokens tokens_of(WorkPhase phase, const TraceRequest& line) {
+  const bool is_one = phase == WorkPhase::decode || line.length == 0;
+  return {is_one ? 1 : line.length, line.context_length};
 }
 
 /// Ranks by what they hold so far; finds the one that takes the next request in log n steps.
@@ -183,13 +185,14 @@ class TracePlan {
 
   PlannedRequest next(const TraceRequest& line) {
     check(line);
-    const int rank = line.rank ? *line.rank : loads_.least_loaded_with(tokens_of(line));
+    const int rank =
+        line.rank ? *line.rank : loads_.least_loaded_with(tokens_of(config_.phase, line));
     if (rank < 0) {
       fail(line, "no rank takes it: every workload.rank_scale is 0; allowed: one above 0");
     }
-    loads_.add(rank, tokens_of(line));
+    loads_.add(rank, tokens_of(config_.phase, line));
     return {.rank = rank,
-            .length = tokens_of(line).step,
+            .length = tokens_of(config_.phase, line).step,
             .context_length = line.context_length,
             .trace = &line};
   }
@@ -200,9 +203,12 @@ class TracePlan {
   }
 
   void check(const TraceRequest& line) const {
-    if (config_.phase == WorkPhase::decode && line.length > 1) {
+    const bool has_ids = !line.input_ids.empty();
+    if (config_.phase == WorkPhase::decode && line.length > (has_ids ? config_.steps : 1)) {
       fail(line,
-           counted(line.length, "token") + " in the phase decode; allowed: a length of 1, or none");
+           counted(line.length, "token") +
+               " in the phase decode; allowed: a length of 1, or none, " +
+               "or input_ids of at most workload.steps = " + std::to_string(config_.steps));
     }
     if (config_.phase != WorkPhase::decode && line.length == 0) {
       fail(line,

@@ -23,7 +23,8 @@ struct TraceRequest {
   std::int64_t length = 0;              ///< tokens computed in a step; 0 = not stated (decode only)
   std::int64_t context_length = 0;      ///< tokens in the KV cache before the first step
   std::optional<int> rank;              ///< the rank that holds it; otherwise the least loaded one
-  std::vector<std::int64_t> input_ids;  ///< tokens of the first step; empty = seeded
+  std::vector<std::int64_t> input_ids;  ///< tokens of the first step, in the phase decode of the
+                                        ///< first steps; those after them are seeded
   std::vector<std::int64_t> context_ids;  ///< tokens of the context; empty = seeded
   int line = 0;                           ///< in the file, from 1
 };

@@ -87,6 +87,11 @@ bool BroadcastSource::has(const std::string& name) const {
   return share("weights: has '" + name + "'", [&] { return inner_->has(name) ? 1 : 0; }) != 0;
 }
 
+bool BroadcastSource::is_stored(const std::string& name) const {
+  return share("weights: stores '" + name + "'", [&] { return inner_->is_stored(name) ? 1 : 0; }) !=
+         0;
+}
+
 void BroadcastSource::read(const WeightRequest& request) {
   const RequestedElements wanted = check_request(request);
   const bool on_gpu = request.destination.is_cuda();

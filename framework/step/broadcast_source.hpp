@@ -17,9 +17,9 @@ namespace dovetail {
 /// one shape and type.
 using DeviceBroadcast = std::function<void(at::Tensor&)>;
 
-/// Decorates the source of dp_rank 0. has() and read() are collective over the dp group, in the
-/// same order and with the same arguments on all of its ranks. Where the inner source throws, or
-/// what it enqueued on rank 0's GPU fails, all ranks throw before any data moves: rank 0 the
+/// Decorates the source of dp_rank 0. All questions and read() are collective over the dp group, in
+/// the same order and with the same arguments on all of its ranks. Where the inner source throws,
+/// or what it enqueued on rank 0's GPU fails, all ranks throw before any data moves: rank 0 the
 /// original, the others an InputError (or RunError) of the same text. All waits are bounded by the
 /// wait policy, whose timeout must cover rank 0's reading of the largest tensor. For one thread.
 class BroadcastSource final : public WeightSource {
@@ -33,6 +33,7 @@ class BroadcastSource final : public WeightSource {
                   DeviceBroadcast device_broadcast = {});
 
   bool has(const std::string& name) const override;
+  bool is_stored(const std::string& name) const override;
   void read(const WeightRequest& request) override;
 
   /// Whether the last call that threw has thrown on all ranks of the group, so that none of them

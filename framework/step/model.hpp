@@ -93,7 +93,7 @@ struct UbatchState {
   at::Tensor moe_input;   ///< [T, H] normed input of router, experts and shared experts
   at::Tensor expert_ids;  ///< [T, k] int64
   at::Tensor weights;     ///< [T, k] float32
-  at::Tensor router_logits;  ///< [T, experts] activation dtype
+  at::Tensor router_logits;  ///< [T, experts] activation dtype, or float32
   at::Tensor router_scores;  ///< [T, experts] float32: what the router chooses by; undefined where
                              ///< that is router_logits
   at::Tensor natural_ids;    ///< [T, k] int64: the router's choice; expert_ids where not replayed

@@ -22,6 +22,8 @@ struct WeightRequest {
   at::Tensor destination;  ///< contiguous, on the model's device, activation dtype; shape = whole
                            ///< shape but for dimension 0. On the meta device nothing is read: all
                            ///< else is checked
+  std::vector<std::string> also_sought =
+      {};  ///< names that it might have had instead; for messages
 };
 
 /// A request in elements of the whole row-major tensor.
@@ -51,6 +53,9 @@ class WeightSource {
   /// Whether a tensor of that name can be read (a seeded source has every name of transformers 4:
   /// one tensor per expert).
   virtual bool has(const std::string& name) const = 0;
+
+  /// Whether a file holds a tensor of that name; a source that makes what it is asked for has none.
+  virtual bool is_stored(const std::string& /*name*/) const { return false; }
 
   /// Reads, converts and writes; on a GPU in the order of its current stream. Throws InputError
   /// naming file and tensor where it is missing, has another shape or an unknown dtype.

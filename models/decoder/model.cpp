@@ -118,7 +118,10 @@ void MoeDecoderModel::route(int layer, UbatchState& state, const at::Tensor& rep
   const MoeDecoderLayerWeights& weights = moe_layer_weights(layer);
   state.moe_input =
       rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
-  state.router_logits = project(state.moe_input, weights.router, at::Tensor(), numerics_);
+  const auto wide =
+      config_.router.is_float32 && !state.moe_input.is_cuda() ? at::kFloat : dims_.dtype;
+  state.router_logits =
+      project(state.moe_input.to(wide), weights.router.to(wide), at::Tensor(), numerics_);
   const Routing routing = route_tokens(state.router_logits,
                                        weights.router_bias,
                                        replay_ids,

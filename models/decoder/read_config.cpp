@@ -6,6 +6,7 @@
 
 #include "framework/base/registry.hpp"
 #include "framework/base/text.hpp"
+#include "models/decoder/absent_keys.hpp"
 #include "models/decoder/read_rope.hpp"
 #include "models/weights/block_scaled.hpp"
 
@@ -52,11 +53,18 @@ void read_quantization(const HfConfig& file) {
   check_text(quantization, "quant_method", "fp8");
   check_text(quantization, "fmt", "e4m3");
   check_text(quantization, "activation_scheme", "dynamic");
+  if (const auto factors = quantization.string_or("scale_fmt", "float");
+      factors != "float" && factors != "ue8m0") {
+    quantization.fail("scale_fmt", "is '" + printable(factors) + "'; allowed: float, ue8m0");
+  }
   const auto block = quantization.integers_or_empty("weight_block_size", {});
   if (block != std::vector<std::int64_t>{kScaleBlock, kScaleBlock}) {
     quantization.fail("weight_block_size", "must be [128, 128]");
   }
+  // What the tensors are is read from them, and they always become products of the run's dtype.
   quantization.has("modules_to_not_convert");
+  quantization.has("ignored_layers");
+  quantization.boolean_or("dequantize", false);
   if (const auto others = quantization.keys_not_asked(); !others.empty()) {
     quantization.fail(printable(others.front()),
                       "is not known, so it might change what is computed");
@@ -74,21 +82,22 @@ double yarn_scale(const RopeParameters& rope) {
 
 }  // namespace
 
-void check_kind(const HfConfig& file, const std::vector<std::string>& model_types) {
+HfConfig read_file_of(const std::string& path, const std::vector<std::string>& model_types) {
+  HfConfig file = HfConfig::read(path);
   const std::string own = file.string("model_type");
   if (std::find(model_types.begin(), model_types.end(), own) == model_types.end()) {
     file.fail("model_type", "is '" + printable(own) + "'; allowed: " + join_names(model_types));
   }
-  if (file.string_or("hidden_act", "silu") != "silu") {
-    file.fail("hidden_act", "is '" + printable(file.string("hidden_act")) + "'; allowed: silu");
-  }
+  file.complete(absent_keys(model_types.front()));
+  check_text(file, "hidden_act", "silu");
+  return file;
 }
 
 void read_sizes(const HfConfig& file, MoeDecoderConfig& config) {
   config.vocab_size = file.integer("vocab_size");
   config.hidden_size = file.integer("hidden_size");
   config.rms_norm_eps = file.positive_number("rms_norm_eps");
-  config.tie_word_embeddings = file.boolean_or("tie_word_embeddings", false);
+  config.tie_word_embeddings = file.boolean("tie_word_embeddings");
   read_quantization(file);
   config.published_dtype = file.string_or("torch_dtype", file.string_or("dtype", ""));
 }
@@ -140,7 +149,7 @@ void read_latent_attention(const HfConfig& file, MoeDecoderConfig& config) {
   config.head_dim = dims.qk_rope_head_dim;
   config.rope = read_rope(file, config.head_dim);
   dims.softmax_scale = yarn_scale(config.rope) / std::sqrt(static_cast<double>(dims.query_size()));
-  config.qkv_bias = file.boolean_or("attention_bias", false);
+  config.qkv_bias = file.boolean("attention_bias");
   config.output_bias = config.qkv_bias;
   config.latent = dims;
 }
@@ -160,16 +169,19 @@ void read_routed_experts(const HfConfig& file, MoeDecoderConfig& config) {
   config.num_experts = file.integer("n_routed_experts", {.max = 1 << 20});
   config.router.top_k = file.integer("num_experts_per_tok", {.max = config.num_experts});
   config.moe_intermediate_size = file.integer("moe_intermediate_size");
-  config.router.scale =
-      file.has("routed_scaling_factor") ? file.positive_number("routed_scaling_factor") : 1.0;
-  config.shared_intermediate_size = config.moe_intermediate_size *
-                                    file.integer_or("n_shared_experts", 0, {.min = 0, .max = 1024});
+  config.router.scale = file.positive_number("routed_scaling_factor");
+  read_shared_experts(file, config);
+}
+
+void read_shared_experts(const HfConfig& file, MoeDecoderConfig& config) {
+  config.shared_intermediate_size =
+      config.moe_intermediate_size * file.integer("n_shared_experts", {.min = 0, .max = 1024});
 }
 
 void read_expert_groups(const HfConfig& file, GroupScore score, MoeDecoderConfig& config) {
-  const std::int64_t groups = file.integer_or("n_group", 1, {.max = config.num_experts});
+  const std::int64_t groups = file.integer("n_group", {.max = config.num_experts});
   check_divides(file, "n_group", groups, "n_routed_experts", config.num_experts);
-  const std::int64_t chosen = file.integer_or("topk_group", groups, {.max = groups});
+  const std::int64_t chosen = file.integer("topk_group", {.max = groups});
   const std::int64_t size = config.num_experts / groups;
   if (score == GroupScore::sum_of_two && chosen < groups && size < 2) {
     file.fail("n_group", "makes groups of one expert; allowed: groups of two and more");
@@ -189,15 +201,15 @@ void read_sigmoid_router(const HfConfig& file, MoeDecoderConfig& config) {
   check_text(file, "scoring_func", "sigmoid");
   check_text(file, "topk_method", "noaux_tc");
   config.router.score = RouterScore::sigmoid;
-  config.router.normalize = file.boolean_or("norm_topk_prob", true);
+  config.router.is_float32 = true;
+  config.router.normalize = file.boolean("norm_topk_prob");
   config.has_router_bias = true;
   read_expert_groups(file, GroupScore::sum_of_two, config);
 }
 
-void read_dense_first_layers(const HfConfig& file, std::int64_t missing, MoeDecoderConfig& config) {
+void read_dense_first_layers(const HfConfig& file, MoeDecoderConfig& config) {
   read_layer_types(file, config);
-  const auto dense =
-      file.integer_or("first_k_dense_replace", missing, {.min = 0, .max = kMaxLayers});
+  const auto dense = file.integer("first_k_dense_replace", {.min = 0, .max = kMaxLayers});
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     config.is_moe_layer.push_back(layer >= dense);
   }
@@ -224,7 +236,7 @@ void read_layer_types(const HfConfig& file, MoeDecoderConfig& config) {
 // A layer is dense if it is listed, or if its number counted from 1 is no multiple of the step.
 void read_layers(const HfConfig& file, MoeDecoderConfig& config) {
   read_layer_types(file, config);
-  const std::int64_t step = file.integer_or("decoder_sparse_step", 1);
+  const std::int64_t step = file.integer("decoder_sparse_step");
   // As in transformers, the list may name layers that a file was cut to leave out.
   const auto dense = file.integers_or_empty("mlp_only_layers", {.min = 0, .max = kMaxLayers});
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -239,7 +251,7 @@ void read_layers(const HfConfig& file, MoeDecoderConfig& config) {
 }
 
 void refuse_sliding_windows(const HfConfig& file) {
-  if (file.boolean_or("use_sliding_window", false)) {
+  if (file.boolean("use_sliding_window")) {
     file.fail("use_sliding_window", "is true; sliding windows are not built yet; allowed: false");
   }
   file.has("sliding_window");

@@ -12,8 +12,9 @@
 
 namespace dovetail {
 
-/// model_type must be one of these, hidden_act silu.
-void check_kind(const HfConfig& file, const std::vector<std::string>& model_types);
+/// The file, in which the keys that it may leave out have the values of the first of these
+/// architectures (absent_keys.hpp). model_type must be one of them, hidden_act silu.
+HfConfig read_file_of(const std::string& path, const std::vector<std::string>& model_types);
 
 /// Vocabulary, hidden size, epsilon, tied embeddings, dtype of the published weights.
 void read_sizes(const HfConfig& file, MoeDecoderConfig& config);
@@ -31,6 +32,9 @@ void read_experts(const HfConfig& file, MoeDecoderConfig& config);
 /// routed_scaling_factor, and the shared experts.
 void read_routed_experts(const HfConfig& file, MoeDecoderConfig& config);
 
+/// n_shared_experts of moe_intermediate_size.
+void read_shared_experts(const HfConfig& file, MoeDecoderConfig& config);
+
 /// n_group and topk_group, which the routers of some models need. Needs the experts.
 void read_expert_groups(const HfConfig& file, GroupScore score, MoeDecoderConfig& config);
 
@@ -38,8 +42,8 @@ void read_expert_groups(const HfConfig& file, GroupScore score, MoeDecoderConfig
 /// by the sum of their two best, norm_topk_prob. Needs the experts.
 void read_sigmoid_router(const HfConfig& file, MoeDecoderConfig& config);
 
-/// The first first_k_dense_replace layers are dense; `missing` where the file does not say.
-void read_dense_first_layers(const HfConfig& file, std::int64_t missing, MoeDecoderConfig& config);
+/// The first first_k_dense_replace layers are dense.
+void read_dense_first_layers(const HfConfig& file, MoeDecoderConfig& config);
 
 /// Number and types of the layers, of which full_attention alone is built.
 void read_layer_types(const HfConfig& file, MoeDecoderConfig& config);

@@ -21,10 +21,19 @@ class RenamedWeights final : public WeightSource {
     return source_.has(older_name_(name)) || source_.has(name);
   }
 
+  bool is_stored(const std::string& name) const override {
+    return source_.is_stored(older_name_(name)) || source_.is_stored(name);
+  }
+
   void read(const WeightRequest& request) override {
-    WeightRequest renamed = request;
-    renamed.name = older_name_(request.name);
-    source_.read(source_.has(renamed.name) ? renamed : request);
+    WeightRequest sought = request;
+    const std::string older = older_name_(request.name);
+    if (older != request.name && source_.has(older)) {
+      sought.name = older;
+    } else if (older != request.name) {
+      sought.also_sought.push_back(older);
+    }
+    source_.read(sought);
   }
 
  private:

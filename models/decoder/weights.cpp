@@ -5,6 +5,8 @@
 #include <utility>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/equal.h>
 
 #include "models/weights/expert_weights.hpp"
 
@@ -160,10 +162,26 @@ void visit_layer(const MoeDecoderConfig& config,
   }
 }
 
-/// Whether one tensor of the rank is both: a last stage behind another reads tied embeddings as its
-/// lm_head.
-bool lm_head_is_embedding(const MoeDecoderConfig& config) {
-  return config.tie_word_embeddings && config.is_first_stage();
+/// Names, and an lm_head of its own, by which of two tied matrices are stored.
+void tie_what_is_stored(const WeightSource& source, MoeDecoderWeights& weights) {
+  if (!source.is_stored(kLmHeadName)) {
+    return;
+  }
+  weights.lm_head_name = kLmHeadName;
+  if (!source.is_stored(kEmbeddingName)) {
+    weights.embedding_name = kLmHeadName;
+  } else if (weights.lm_head.defined() && weights.embedding.defined()) {
+    weights.lm_head = at::empty_like(weights.embedding);
+  }
+}
+
+/// Gives back the second of two equal matrices; on the meta device none is known to be equal.
+void tie_what_is_equal(MoeDecoderWeights& weights) {
+  if (weights.lm_head.defined() && weights.embedding.defined() && !weights.embedding.is_meta() &&
+      at::equal(weights.embedding, weights.lm_head)) {
+    weights.lm_head = weights.embedding;
+    weights.lm_head_name = weights.embedding_name;
+  }
 }
 
 }  // namespace
@@ -207,9 +225,13 @@ MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config,
   }
   if (config.is_last_stage()) {
     weights.final_norm = at::empty({hidden}, options);
-    weights.lm_head = lm_head_is_embedding(config)
+    // A last stage behind another reads tied embeddings as its lm_head.
+    weights.lm_head = config.tie_word_embeddings && config.is_first_stage()
                           ? weights.embedding
                           : at::empty({config.vocab_size, hidden}, options);
+  }
+  if (config.tie_word_embeddings) {
+    weights.lm_head_name = weights.embedding_name;
   }
   return weights;
 }
@@ -217,9 +239,8 @@ MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config,
 void visit_decoder(const MoeDecoderConfig& config,
                    const MoeDecoderWeights& weights,
                    const MoeDecoderVisitor& visitor) {
-  const std::string embedding = "model.embed_tokens.weight";
   if (config.is_first_stage()) {
-    visitor.replicated(MoeDecoderPart::embedding, embedding, weights.embedding);
+    visitor.replicated(MoeDecoderPart::embedding, weights.embedding_name, weights.embedding);
   }
   int number = config.stage().first;
   for (const MoeDecoderLayerWeights& layer : weights.layers) {
@@ -230,10 +251,8 @@ void visit_decoder(const MoeDecoderConfig& config,
     return;
   }
   visitor.replicated(MoeDecoderPart::norms, "model.norm.weight", weights.final_norm);
-  if (!lm_head_is_embedding(config)) {
-    visitor.replicated(MoeDecoderPart::lm_head,
-                       config.tie_word_embeddings ? embedding : "lm_head.weight",
-                       weights.lm_head);
+  if (!weights.lm_head.is_same(weights.embedding)) {
+    visitor.replicated(MoeDecoderPart::lm_head, weights.lm_head_name, weights.lm_head);
   }
 }
 
@@ -241,6 +260,9 @@ MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
                                WeightSource& source,
                                const ModelPlacement& placement) {
   MoeDecoderWeights weights = allocate_decoder(config, placement);
+  if (config.tie_word_embeddings) {
+    tie_what_is_stored(source, weights);
+  }
   const auto num_experts = static_cast<int>(config.num_experts);
   const int first_expert = num_experts / placement.ep_size * placement.ep_rank;
   visit_decoder(
@@ -257,6 +279,9 @@ MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
            [&](const std::string& prefix, const ExpertWeights& experts) {
              read_experts(source, prefix, first_expert, num_experts, experts.gate_up, experts.down);
            }});
+  if (config.tie_word_embeddings) {
+    tie_what_is_equal(weights);
+  }
   return weights;
 }
 

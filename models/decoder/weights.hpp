@@ -30,12 +30,18 @@ struct MoeDecoderLayerWeights {
   MlpWeights mlp;                           ///< dense layers
 };
 
+/// The names of the two matrices that may be tied.
+inline constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
+inline constexpr const char* kLmHeadName = "lm_head.weight";
+
 struct MoeDecoderWeights {
   at::Tensor embedding;                        ///< [vocabulary, H]; of the first stage
   std::vector<MoeDecoderLayerWeights> layers;  ///< of the stage
   at::Tensor final_norm;                       ///< [H]; of the last stage, as the next
   at::Tensor lm_head;  ///< [vocabulary, H]; the embedding itself where the two are tied and the
                        ///< stage is the first, too
+  std::string embedding_name = kEmbeddingName;  ///< under which the two were read
+  std::string lm_head_name = kLmHeadName;
 };
 
 /// Parts of the memory estimate, in the order in which they are reported.
@@ -60,14 +66,17 @@ struct MoeDecoderVisitor {
   std::function<void(const std::string& prefix, const ExpertWeights& experts)> experts;
 };
 
-/// Tensors of one rank, values not set. On the meta device they cost no memory.
+/// Tensors of one rank, values not set, tied as the config says. On the meta device they cost no
+/// memory.
 MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config, const ModelPlacement& placement);
 
 void visit_decoder(const MoeDecoderConfig& config,
                    const MoeDecoderWeights& weights,
                    const MoeDecoderVisitor& visitor);
 
-/// Reads every parameter of the rank once, in the visitor's order.
+/// Reads every parameter of the rank once, in the visitor's order. Where the config ties embedding
+/// and lm_head, what is stored decides, as in transformers (tie_weights of modeling_utils.py): of
+/// one alone both are made, and two are tied only if they are equal.
 MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
                                WeightSource& source,
                                const ModelPlacement& placement);

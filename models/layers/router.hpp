@@ -18,8 +18,9 @@ struct RouterRule {
   std::int64_t top_k = 0;
   RouterScore score = RouterScore::softmax;  ///< of all experts' logits
   ExpertGroups groups;
-  bool normalize = false;  ///< a token's weights are made to add up to 1
-  double scale = 1;        ///< that weights are multiplied with then (routed_scaling_factor)
+  bool normalize = false;   ///< a token's weights are made to add up to 1
+  double scale = 1;         ///< that weights are multiplied with then (routed_scaling_factor)
+  bool is_float32 = false;  ///< the product that gives the logits, whatever the dtype; on CPU ranks
 };
 
 struct Routing {

@@ -43,6 +43,13 @@ float float8_value(std::uint8_t bits) {
   return values[bits];
 }
 
+float exponent8_value(std::uint8_t bits) {
+  constexpr std::uint8_t nan = 255;
+  constexpr int bias = 127;
+  return bits == nan ? std::numeric_limits<float>::quiet_NaN()
+                     : std::ldexp(1.0F, static_cast<int>(bits) - bias);
+}
+
 void convert_block_scaled(std::span<const std::byte> source,
                           std::int64_t first,
                           const BlockScales& scales,
@@ -58,10 +65,9 @@ void convert_block_scaled(std::span<const std::byte> source,
     const std::int64_t run_end =
         std::min((column / kScaleBlock + 1) * kScaleBlock, scales.columns) - column;
     const std::int64_t count = std::min(run_end, end - at);
-    const std::int64_t block =
-        (row - scales.first_row) / kScaleBlock * blocks + column / kScaleBlock;
-    DOVETAIL_CHECK(row >= scales.first_row && block < std::ssize(scales.values),
-                   "a row without scales");
+    const std::int64_t block_row = scales.block_row(row) - scales.first_block_row;
+    const std::int64_t block = block_row * blocks + column / kScaleBlock;
+    DOVETAIL_CHECK(block_row >= 0 && block < std::ssize(scales.values), "a row without scales");
     const float scale = scales.values[static_cast<std::size_t>(block)];
     for (std::int64_t i = 0; i < count; ++i) {
       const auto bits =

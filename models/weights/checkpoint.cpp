@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "framework/base/text_file.hpp"
 #include "framework/base/working_folder.hpp"
 #include "models/weights/convert.hpp"
+#include "models/weights/nearest_name.hpp"
 
 #ifdef DOVETAIL_WITH_CUDA
 #include "models/weights/cuda/staged_upload.hpp"
@@ -119,22 +121,35 @@ void CheckpointSource::read_index(const std::string& index_path) {
 }
 
 bool CheckpointSource::has(const std::string& name) const {
-  return file_names_.count(name) != 0;
+  return file_names_.contains(stored_name(name));
+}
+
+/// The name in the files, where there is such a tensor.
+std::string CheckpointSource::stored_name(const std::string& name) const {
+  constexpr std::string_view base = "model.";
+  return !file_names_.contains(name) && name.starts_with(base) ? name.substr(base.size()) : name;
+}
+
+/// Says that a tensor has none of these names.
+void CheckpointSource::fail_without(std::vector<std::string> names) const {
+  const bool both = is_plain_file(folder_ + "/" + kSingleFile) && is_plain_file(folder_ + "/" + kIndexFile);
+  std::string message = "no tensor '" + names.front() + "' in this checkpoint";
+  for (std::size_t i = 1; i < names.size(); ++i) {
+    message += (i == 1 ? ", nor '" : " or '") + names[i] + "'";
+  }
+  throw InputError(folder_,
+                   0,
+                   0,
+                   message + "; the nearest name is " + nearest_name(file_names_, names) +
+                       (both ? std::string(": ") + kSingleFile + " is read, and " + kIndexFile +
+                                   " beside it is not"
+                             : ""));
 }
 
 const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
-  const auto name = file_names_.find(tensor);
+  const auto name = file_names_.find(stored_name(tensor));
   if (name == file_names_.end()) {
-    const bool both =
-        is_plain_file(folder_ + "/" + kSingleFile) && is_plain_file(folder_ + "/" + kIndexFile);
-    throw InputError(folder_,
-                     0,
-                     0,
-                     "no tensor '" + tensor + "' in this checkpoint; the nearest name is " +
-                         nearest_name(tensor) +
-                         (both ? std::string(": ") + kSingleFile + " is read, and " + kIndexFile +
-                                     " beside it is not"
-                               : ""));
+    fail_without({tensor});
   }
   std::unique_ptr<SafetensorsFile>& file = files_[name->second];
   if (file == nullptr) {
@@ -149,27 +164,11 @@ const SafetensorsFile& CheckpointSource::file_of(const std::string& tensor) {
   return *file;
 }
 
-/// The name that shares most with `name` at both ends, quoted.
-std::string CheckpointSource::nearest_name(const std::string& name) const {
-  std::string nearest;
-  std::ptrdiff_t most = -1;
-  for (const auto& [other, file] : file_names_) {
-    const auto begin = std::mismatch(name.begin(), name.end(), other.begin(), other.end());
-    const auto end = std::mismatch(name.rbegin(), name.rend(), other.rbegin(), other.rend());
-    const auto shared = (begin.first - name.begin()) + (end.first - name.rbegin());
-    if (shared > most) {
-      most = shared;
-      nearest = other;
-    }
-  }
-  return nearest.empty() ? "none: it holds no tensors" : quoted_tensor(nearest);
-}
-
 /// Throws InputError unless it is there and has this shape.
 const StoredTensor& CheckpointSource::stored_tensor(const std::string& name,
                                                     const std::vector<std::int64_t>& shape) {
   const SafetensorsFile& file = file_of(name);
-  const auto found = file.tensors().find(name);
+  const auto found = file.tensors().find(stored_name(name));
   if (found == file.tensors().end()) {
     throw InputError(
         file.path(),
@@ -189,27 +188,38 @@ const StoredTensor& CheckpointSource::stored_tensor(const std::string& name,
 
 /// Of the rows that the request asks for; on the meta device only checked.
 BlockScales CheckpointSource::read_scales(const WeightRequest& request) {
-  const std::int64_t columns = request.shape.at(1);
-  const std::int64_t blocks = num_scale_blocks(columns);
+  const bool is_stacked = request.shape.size() == 3;
+  BlockScales scales = {.rows = request.shape.at(is_stacked ? 1 : 0),
+                        .columns = request.shape.back()};
+  const std::int64_t blocks = num_scale_blocks(scales.columns);
+  std::vector<std::int64_t> shape = {num_scale_blocks(scales.rows), blocks};
+  if (is_stacked) {
+    shape.insert(shape.begin(), request.shape.front());
+  }
   const std::string name = scales_name(request.name);
-  const StoredTensor& tensor = stored_tensor(name, {num_scale_blocks(request.shape.at(0)), blocks});
+  const StoredTensor& tensor = stored_tensor(name, shape);
   const SafetensorsFile& file = file_of(name);
-  const DType from = readable_dtype(tensor, name, file.path());
-  BlockScales scales = {
-      .columns = columns, .first_row = request.first_row / kScaleBlock * kScaleBlock, .values = {}};
+  const bool is_exponent = tensor.dtype == kExponent8;
+  const DType from = is_exponent ? DType::float32 : readable_dtype(tensor, name, file.path());
   if (request.destination.is_meta() || request.destination.numel() == 0) {
     return scales;
   }
-  const std::int64_t last_row = request.first_row + request.destination.size(0) - 1;
-  const std::int64_t first = scales.first_row / kScaleBlock * blocks;
-  const std::int64_t count = (last_row / kScaleBlock + 1) * blocks - first;
+  const std::int64_t rows_of_one = is_stacked ? scales.rows : 1;
+  scales.first_block_row = scales.block_row(request.first_row * rows_of_one);
+  const std::int64_t end_row = (request.first_row + request.destination.size(0)) * rows_of_one;
+  const std::int64_t first = scales.first_block_row * blocks;
+  const std::int64_t count = (scales.block_row(end_row - 1) + 1) * blocks - first;
   scales.values.resize(static_cast<std::size_t>(count));
-  const auto size = static_cast<std::int64_t>(size_of(from));
-  convert_elements(file.data(tensor).data() + first * size,
-                   from,
-                   reinterpret_cast<std::byte*>(scales.values.data()),
-                   DType::float32,
-                   count);
+  const std::int64_t size = is_exponent ? 1 : static_cast<std::int64_t>(size_of(from));
+  const std::byte* const stored = file.data(tensor).data() + first * size;
+  if (is_exponent) {
+    std::transform(stored, stored + count, scales.values.begin(), [](std::byte bits) {
+      return exponent8_value(std::to_integer<std::uint8_t>(bits));
+    });
+  } else {
+    convert_elements(
+        stored, from, reinterpret_cast<std::byte*>(scales.values.data()), DType::float32, count);
+  }
   bytes_read_ += count * size;
   return scales;
 }
@@ -219,7 +229,7 @@ CheckpointSource::Stored CheckpointSource::find_stored(const WeightRequest& requ
   Stored stored;
   stored.tensor = &stored_tensor(request.name, request.shape);
   stored.file = &file_of(request.name);
-  if (stored.tensor->dtype == kFloat8 && request.shape.size() == 2 &&
+  if (stored.tensor->dtype == kFloat8 && (request.shape.size() == 2 || request.shape.size() == 3) &&
       has(scales_name(request.name))) {
     stored.element_bytes = 1;
     stored.convert = [scales = read_scales(request), to = wanted.dtype](
@@ -241,6 +251,11 @@ CheckpointSource::Stored CheckpointSource::find_stored(const WeightRequest& requ
 
 void CheckpointSource::read(const WeightRequest& request) {
   const RequestedElements wanted = check_request(request);
+  if (!has(request.name)) {
+    std::vector<std::string> names = {request.name};
+    names.insert(names.end(), request.also_sought.begin(), request.also_sought.end());
+    fail_without(names);
+  }
   const Stored stored = find_stored(request, wanted);
   if (request.destination.is_meta()) {
     return;

@@ -22,7 +22,8 @@ class StagedUpload;
 /// mapped when a tensor of it is first read, so a rank maps only what it owns; values are converted
 /// from the mapping straight into the destination, in pieces whose pages are given back at once: no
 /// memory is needed beside the destinations (for those on a GPU: two pinned pieces). Names are as
-/// in the files. For one thread.
+/// in the files, or have "model." before these, which checkpoints of a base model leave out. For
+/// one thread.
 class CheckpointSource final : public WeightSource {
  public:
   /// Reads the index, or maps the single file. Throws InputError naming file and place: no such
@@ -36,7 +37,10 @@ class CheckpointSource final : public WeightSource {
 
   bool has(const std::string& name) const override;
 
-  /// Source types F32, F16, BF16, and F8_E4M3 of matrices with scales (block_scaled.hpp);
+  bool is_stored(const std::string& name) const override { return has(name); }
+
+  /// Source types F32, F16, BF16, and F8_E4M3 of matrices with scales (block_scaled.hpp), also of
+  /// those that are stacked;
   /// destination types float32, float16, bfloat16. The destination is complete when this returns,
   /// on a GPU, too.
   void read(const WeightRequest& request) override;
@@ -58,7 +62,8 @@ class CheckpointSource final : public WeightSource {
   };
 
   void read_index(const std::string& index_path);
-  std::string nearest_name(const std::string& name) const;
+  std::string stored_name(const std::string& name) const;
+  [[noreturn]] void fail_without(std::vector<std::string> names) const;
   const StoredTensor& stored_tensor(const std::string& name,
                                     const std::vector<std::int64_t>& shape);
   Stored find_stored(const WeightRequest& request, const RequestedElements& wanted);

@@ -1,5 +1,7 @@
 #include "models/weights/expert_weights.hpp"
 
+#include <vector>
+
 #include "framework/base/check.hpp"
 
 namespace dovetail {
@@ -33,18 +35,14 @@ void read_experts(WeightSource& source,
         {prefix + ".experts.down_proj", {num_experts, hidden, intermediate}, first_expert, down});
     return;
   }
-  const std::string first = expert_weight_name(prefix, first_expert, "gate_proj");
-  if (!source.has(first)) {
-    throw InputError("weights of " + prefix + ": neither '" + stacked + "' nor '" + first +
-                     "' is among them");
-  }
   for (std::int64_t i = 0; i < num_local; ++i) {
     const int expert = first_expert + static_cast<int>(i);
     const at::Tensor rows = gate_up.select(0, i);
     source.read({expert_weight_name(prefix, expert, "gate_proj"),
                  {intermediate, hidden},
                  0,
-                 rows.narrow(0, 0, intermediate)});
+                 rows.narrow(0, 0, intermediate),
+                 i == 0 ? std::vector{stacked} : std::vector<std::string>{}});
     source.read({expert_weight_name(prefix, expert, "up_proj"),
                  {intermediate, hidden},
                  0,

@@ -16,7 +16,7 @@ std::string expert_weight_name(const std::string& prefix, int expert, const char
 /// Layouts: transformers 4, one tensor per expert and projection: gate_proj and up_proj [I, H],
 /// down_proj [H, I]; transformers 5, stacked: "<prefix>.experts.gate_up_proj" [E, 2I, H] and
 /// "<prefix>.experts.down_proj" [E, H, I] (modeling_qwen3_moe.py and conversion_mapping.py of
-/// transformers 5.17). Throws InputError where neither is there.
+/// transformers 5.17). Throws what the source throws where neither is there.
 void read_experts(WeightSource& source,
                   const std::string& prefix,
                   int first_expert,

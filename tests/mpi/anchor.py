@@ -1,5 +1,10 @@
-"""Runs the requests of the fixtures, as prefills, chunks or decode steps, and compares every row with what transformers computed."""
+"""Runs the requests of the fixtures, as prefills, chunks or decode steps, and compares every row with what transformers computed.
+
+The phase "steps" decodes the tokens that transformers decoded one by one behind each prompt, in as many steps of one run; in "decode" all but one token of
+a request are its context.
+"""
 import json
+from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -11,7 +16,7 @@ EXPERIMENT = """
 experiment: anchor
 model: {architecture: %(architecture)s, config: %(folder)s/config.json, weights: {checkpoint: %(folder)s}}
 parallel: {expert_parallel: %(ranks)d}
-workload: {phase: %(phase)s, requests: {file: %(trace)s}}
+workload: {phase: %(phase)s, requests: {file: %(trace)s}, steps: %(steps)d}
 execution: {device: %(device)s, dtype: %(dtype)s, warmup: 1, iterations: 2, timeout_s: 60}
 policies:
   - {name: sequential}
@@ -21,6 +26,10 @@ policies:
   - {name: staged, stages: prefill, ubatches: 2}
 %(policies)srecord: {outputs: [hidden, logits, logits_all], timing: steps}
 """
+# For CPU ranks: on GPUs one exchange alone knows groups.
+MORE_POLICIES = """  - {name: shared_expert}
+  - {name: expert_groups, groups: %(groups)d}
+"""
 # Fixtures whose inputs are token ids, with the numbers of ranks that divide their experts.
 FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dense-sharded": (1, 2), "all-experts-half": (1, 3), "yarn-nested": (1, 2),
             "mixtral-linear": (1, 3), "mixtral-yarn-stacked": (1, 2, 3), "qwen2-moe-llama3": (1, 2, 3), "qwen2-moe-odd": (1, 3),
@@ -29,9 +38,13 @@ FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dens
 FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3", "deepseek-v2-groups", "deepseek-v3-groups", "glm4-moe-norms")  # one of each architecture
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
 BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
-ROUNDS_MORE = ("deepseek-", "kimi-", "glm4-")  # their experts' weights are multiplied, and their routers round too, where transformers' do not: up to 2.4e-2
+ROUNDS_MORE = ("deepseek-", "kimi-", "glm4-")  # their experts' weights are multiplied, and on GPUs their routers round too, where transformers' do not: up to 2.4e-2
 BOUND_OF_MORE = {"float32": FP32_BOUND, "bfloat16": 3e-2}
 MOST_OTHER_ROWS = {"float32": 0.0, "bfloat16": 0.1}
+
+
+# `first`: the position from which on tokens are computed; logits [position], those of the context before `first` may be anything.
+Request = namedtuple("Request", "ids first hidden logits")
 
 
 def read_safetensors(path):
@@ -55,52 +68,70 @@ def context_length(phase, length, index):
     return list(contexts.values())[index % 3] if phase == "mixed" else contexts[phase]
 
 
+def requests_in_one_step(folder, phase):
+    expected = read_safetensors(folder / "expected.safetensors")
+    ends = np.cumsum(expected["lengths"])
+    parts = [[expected[key][end - length:end] for key in ("input_ids", "hidden", "logits")] for end, length in zip(ends, expected["lengths"])]
+    return [Request(ids, context_length(phase, len(ids), index), hidden, logits) for index, (ids, hidden, logits) in enumerate(parts)]
+
+
+def requests_in_many_steps(folder):
+    """Behind their prompts; transformers' logits are of the prompt's last token and of each step's."""
+    decoded = read_safetensors(folder / "decode.safetensors")
+    steps = len(decoded["logits"]) // len(decoded["lengths"]) - 1
+    requests, end = [], 0
+    for index, length in enumerate(decoded["lengths"]):
+        begin, end = end, end + length + steps
+        last = decoded["logits"][index * (steps + 1):(index + 1) * (steps + 1)]
+        logits = np.concatenate([np.full((length - 1, last.shape[1]), np.nan, np.float32), last])
+        requests.append(Request(decoded["input_ids"][begin:end], int(length), decoded["hidden"][begin:end], logits))
+    return requests, steps
+
+
 class AnchorTest(CliTest):
     DEVICE = "cpu"
-    POLICIES = ""  # further ones
+    POLICIES = ""  # further ones, which may hold fields
     PAGE_SIZE = 4  # of one policy
     MOST_RANKS = 3
     JOBS = 1  # runs at a time
 
     def run_fixture(self, name, ranks, phase, dtype, *arguments):
-        """Runs the requests of a fixture; returns the folder and transformers' requests: (ids, hidden, logits)."""
+        """Runs the requests of a fixture; returns the folder and transformers' requests."""
         folder = TOP / "tests" / "fixtures" / name
-        expected = read_safetensors(folder / "expected.safetensors")
-        ends = np.cumsum(expected["lengths"])
-        requests = [tuple(expected[key][end - length:end] for key in ("input_ids", "hidden", "logits"))
-                    for end, length in zip(ends, expected["lengths"])]
+        requests, steps = requests_in_many_steps(folder) if phase == "steps" else (requests_in_one_step(folder, phase), 1)
         lines = []
-        for index, (ids, _, _) in enumerate(requests):
-            first = context_length(phase, len(ids), index)
-            context = {"context_ids": ids[:first].tolist()} if first else {}
-            lines.append(json.dumps({"input_ids": ids[first:].tolist(), "rank": index % ranks, **context}))
+        for index, request in enumerate(requests):
+            context = {"context_ids": request.ids[:request.first].tolist()} if request.first else {}
+            lines.append(json.dumps({"input_ids": request.ids[request.first:].tolist(), "rank": index % ranks, **context}))
         run_name = f"{name}-{ranks}-{phase}-{dtype}"
         trace = self.write("\n".join(lines) + "\n", f"{run_name}.jsonl")
-        architecture = json.loads((folder / "config.json").read_text())["model_type"]
-        fields = {"folder": folder, "architecture": architecture, "ranks": ranks, "trace": trace, "device": self.DEVICE, "dtype": dtype, "policies": self.POLICIES,
-                  "page_size": self.PAGE_SIZE,
-                  "phase": phase if phase in ("decode", "mixed") else "prefill"}
+        config = json.loads((folder / "config.json").read_text())
+        experts = next(config[key] for key in ("num_experts", "num_local_experts", "n_routed_experts") if key in config)
+        fields = {"folder": folder, "architecture": config["model_type"], "ranks": ranks, "trace": trace, "device": self.DEVICE, "dtype": dtype,
+                  "policies": self.POLICIES % {"groups": min(2, experts // ranks)} if "%" in self.POLICIES else self.POLICIES,
+                  "page_size": self.PAGE_SIZE, "steps": steps, "phase": {"decode": "decode", "steps": "decode", "mixed": "mixed"}.get(phase, "prefill")}
         run, _ = self.run_experiment(ranks, self.write(EXPERIMENT % fields, f"{run_name}.yaml"), run_name, *arguments)
         return run, requests
 
     def check_policy(self, name, folder, requests, phase, dtype):
         """Each token's rows are those of transformers, and not those of its neighbour. Returns the errors of all rows."""
-        errors, num_tokens = [], 0
+        errors, computed, ends = [], [], []
         for path in sorted(folder.glob("rank-*.h5")):
             with h5py.File(path) as file:
                 hidden, logits = file["output/hidden"][:], file["output/logits_all"][:]
-                tokens = list(zip(file["input/request_id"][:], file["input/positions"][:], file["input/input_ids"][:]))
-                for row, (request, position, token) in enumerate(tokens):
-                    ids, wanted_hidden, wanted_logits = requests[request]
-                    self.assertEqual(token, ids[position], f"{path}: request {request}, position {position}")
-                    errors.append(max(row_error(hidden[row], wanted_hidden[position]), row_error(logits[row], wanted_logits[position])))
+                for row, (request, position, token) in enumerate(zip(file["input/request_id"][:], file["input/positions"][:], file["input/input_ids"][:])):
+                    wanted = requests[request]
+                    self.assertEqual(token, wanted.ids[position], f"{path}: request {request}, position {position}")
+                    errors.append(max(row_error(hidden[row], wanted.hidden[position]), row_error(logits[row], wanted.logits[position])))
                     if position > 0:
-                        self.assertGreater(row_error(hidden[row], wanted_hidden[position - 1]), (100 if dtype == "float32" else 3) * BOUND[dtype])
+                        self.assertGreater(row_error(hidden[row], wanted.hidden[position - 1]), (100 if dtype == "float32" else 3) * BOUND[dtype])
+                    computed.append((request, position))
                 for row, (request, position) in enumerate(zip(file["input/requests"][:], file["input/request_position"][:])):
-                    self.assertEqual(position, len(requests[request][0]) - 1)
-                    errors.append(row_error(file["output/logits"][row], requests[request][2][position]))
-                num_tokens += len(tokens)
-        self.assertEqual(num_tokens, sum(len(ids) - context_length(phase, len(ids), index) for index, (ids, _, _) in enumerate(requests)))
+                    errors.append(row_error(file["output/logits"][row], requests[request].logits[position]))
+                    ends.append((request, position))
+        tokens = [(index, position) for index, request in enumerate(requests) for position in range(request.first, len(request.ids))]
+        self.assertEqual(sorted(computed), tokens)
+        self.assertEqual(sorted(ends), tokens if phase == "steps" else [(index, len(request.ids) - 1) for index, request in enumerate(requests)])
         bound = (BOUND_OF_MORE if name.startswith(ROUNDS_MORE) else BOUND)[dtype]
         beyond = sum(not error < bound for error in errors)
         self.assertLessEqual(beyond, MOST_OTHER_ROWS[dtype] * len(errors), f"{folder}: of {len(errors)} rows, worst {max(errors):.3g}")

@@ -6,7 +6,7 @@ anchor_test.py [unittest arguments]
 import os
 import unittest
 
-from anchor import AnchorTest
+from anchor import MORE_POLICIES, AnchorTest
 
 
 LONG = bool(os.environ.get("DOVETAIL_LONG_TESTS"))
@@ -14,6 +14,8 @@ MOST_RANKS_ONLY = {} if LONG else {"first_grid": -1}  # that grids compute what 
 
 
 class Anchor(AnchorTest):
+    POLICIES = MORE_POLICIES
+
     def test_prefills(self):
         self.check_runs("prefill", **MOST_RANKS_ONLY)
 
@@ -25,13 +27,19 @@ class Anchor(AnchorTest):
         self.check_runs("chunk")
 
     def test_decode_steps(self):
-        self.check_runs("decode", first_grid=-1)
+        self.check_runs("steps", first_grid=-1)
+
+    @unittest.skipUnless(LONG, "long, and mixed batches have such steps as well: DOVETAIL_LONG_TESTS=1")
+    def test_decode_steps_behind_contexts(self):
+        self.check_runs("decode")
 
     def test_faults_of_all_policies_are_noticed(self):
         self.check_that_common_faults_are_noticed()
 
 
 class AnchorInBfloat16(AnchorTest):
+    POLICIES = MORE_POLICIES
+
     def test_prefills_and_decode_steps(self):
         for phase in ("prefill", "decode") if LONG else ("decode",):
             self.check_runs(phase, "bfloat16", first_grid=-1)

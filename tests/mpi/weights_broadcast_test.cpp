@@ -33,6 +33,8 @@ class WatchedSource final : public WeightSource {
  public:
   bool has(const std::string& name) const override { return inner_.has(name); }
 
+  bool is_stored(const std::string& name) const override { return name == "stored.weight"; }
+
   void read(const WeightRequest& request) override {
     ++reads;
     if (request.name == "bad.input.weight") {
@@ -93,6 +95,8 @@ TEST_F(Broadcast, MoreThanOneChunk) {
 TEST_F(Broadcast, HasIsRankZerosAnswer) {
   EXPECT_TRUE(source_.has("a.weight"));
   EXPECT_FALSE(source_.has("mlp.experts.gate_up_proj"));
+  EXPECT_TRUE(source_.is_stored("stored.weight"));
+  EXPECT_FALSE(source_.is_stored("a.weight"));
 }
 
 TEST_F(Broadcast, ExpertsByWayOfHas) {

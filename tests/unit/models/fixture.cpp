@@ -22,6 +22,8 @@ class ChangedSource final : public WeightSource {
 
   bool has(const std::string& name) const override { return source_.has(name); }
 
+  bool is_stored(const std::string& name) const override { return source_.is_stored(name); }
+
   void read(const WeightRequest& request) override {
     source_.read(request);
     if (change_) {

@@ -174,6 +174,12 @@ const BadValue kBadValues[] = {
      R"({"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e5m2"})",
      "allowed: e4m3"},
     {"quantization_config",
+     R"({"quant_method": "fp8", "weight_block_size": [128, 128], "scale_fmt": "e5m3"})",
+     "allowed: float, ue8m0"},
+    {"quantization_config",
+     R"({"quant_method": "fp8", "weight_block_size": [128, 128], "dequantize": 1})",
+     "true, false"},
+    {"quantization_config",
      R"({"quant_method": "fp8", "weight_block_size": [128, 128], "more": 1})",
      "not known"},
     {"qkv_bias", "true", "allowed: false"},
@@ -262,6 +268,21 @@ TEST(Qwen3MoeConfig, SpellingsOfBothGenerations) {
       {"rope_type", "default"}, {"mrope_section", {2, 2, 1}}, {"mrope_interleaved", true}};
   EXPECT_EQ(read(older).rope.mrope.section, (std::array<std::int64_t, 3>{2, 2, 1}));
   EXPECT_TRUE(read(older).rope.mrope.interleaved);
+}
+
+/// As published models and transformers write it: none of it changes what is computed here.
+TEST(Qwen3MoeConfig, SpellingsOfQuantization) {
+  for (const char* const more :
+       {"",
+        R"(, "scale_fmt": "ue8m0")",
+        R"(, "scale_fmt": "float", "dequantize": false)",
+        R"(, "dequantize": true, "ignored_layers": ["lm_head"])",
+        R"(, "modules_to_not_convert": null, "modules_to_convert": null)",
+        R"(, "fmt": "e4m3", "activation_scheme": "dynamic", "modules_to_not_convert": ["gate"])"}) {
+    const std::string quantization =
+        R"({"quant_method": "fp8", "weight_block_size": [128, 128])" + std::string(more) + "}";
+    EXPECT_NO_THROW(read(with({"quantization_config", quantization, ""}))) << more;
+  }
 }
 
 TEST(Qwen3MoeConfig, SpellingsOfRotaryScaling) {

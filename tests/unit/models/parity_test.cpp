@@ -2,14 +2,19 @@
 // them in float32 (tests/fixtures/make_fixtures.py).
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
+#include "framework/base/scratch_folder.hpp"
 #include "tests/unit/models/fixture.hpp"
 #include "tests/unit/models/serial_step.hpp"
 
@@ -166,6 +171,62 @@ INSTANTIATE_TEST_SUITE_P(Fixtures,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+/// The fixture with a config.json in which NAME.json replaces some keys.
+class Variant {
+ public:
+  Variant(const std::string& fixture, const std::string& name)
+      : fixture_(load_fixture(fixture, name)), original_(fixture_) {
+    auto config = nlohmann::json::parse(std::ifstream(fixture_.folder + "/config.json"));
+    config.update(nlohmann::json::parse(std::ifstream(fixture_.folder + "/" + name + ".json")));
+    std::filesystem::copy(fixture_.folder + "/model.safetensors", folder_.path());
+    std::ofstream(folder_.path() / "config.json") << config.dump();
+    fixture_.folder = folder_.path();
+  }
+
+  /// Of logits, under its own config, or under the fixture's.
+  double error(bool is_own) const {
+    const Fixture& fixture = is_own ? fixture_ : original_;
+    const SerialResult result =
+        run_step(make_models(fixture, 1, at::kFloat), whole_step(fixture.requests));
+    return relative_error(result.logits, fixture.logits);
+  }
+
+ private:
+  ScratchFolder folder_;
+  Fixture fixture_;
+  Fixture original_;
+};
+
+/// rms_norm_eps is not that of latents' norms; rotary embeddings of a part of each head are scaled.
+TEST(ParityVariants, AreThoseOfTransformers) {
+  for (const auto& [fixture, name] : {std::pair("deepseek-v2-groups", "epsilon"),
+                                      {"deepseek-v3-groups", "epsilon"},
+                                      {"glm4-moe-norms", "yarn"},
+                                      {"glm4-moe-biases", "linear"}}) {
+    const Variant variant(fixture, name);
+    EXPECT_LT(variant.error(true), kTolerance) << fixture << " " << name;
+    EXPECT_GT(variant.error(false), 10 * kTolerance) << fixture << " " << name;
+  }
+}
+
+/// As in transformers, the routers of some models round nothing in reduced precision.
+TEST(ParityRouters, OfDeepseekAndGlmAreComputedInFloat32) {
+  for (const auto& [name, is_float32] : {std::pair("deepseek-v2-groups", true),
+                                         {"deepseek-v3-groups", true},
+                                         {"kimi-k2-tiny", true},
+                                         {"glm4-moe-biases", true},
+                                         {"qwen2-moe-llama3", false},
+                                         {"mixtral-linear", false}}) {
+    const Fixture fixture = load_fixture(name);
+    const SerialResult result =
+        run_step(make_models(fixture, 1, at::kBFloat16), whole_step(fixture.requests));
+    const at::Tensor& logits = result.router_logits.back();
+    EXPECT_EQ(logits.scalar_type(), is_float32 ? at::kFloat : at::kBFloat16) << name;
+    const at::Tensor wide = logits.to(at::kFloat);
+    EXPECT_EQ(at::equal(wide, wide.to(at::kBFloat16).to(at::kFloat)), !is_float32) << name;
+  }
+}
 
 TEST(ParityNegative, SwappedTokensAreSeen) {
   const Fixture fixture = load_fixture("odd-heads-stacked");

@@ -23,11 +23,22 @@ namespace {
 
 using Json = nlohmann::json;
 
-RopeParameters read(const Json& config, std::int64_t head_dim) {
+/// What turns, and how.
+struct Setting {
+  std::int64_t rotary_dim = 0;
+  RopeParameters rope;
+};
+
+Setting read(const Json& config, std::int64_t head_dim) {
   const ScratchFolder folder;
   const std::string path = folder.path() / "config.json";
   std::ofstream(path) << config.dump();
-  return read_rope(HfConfig::read(path), head_dim);
+  const HfConfig file = HfConfig::read(path);
+  if (config.dump().find("partial_rotary_factor") == std::string::npos) {
+    return {head_dim, read_rope(file, head_dim)};
+  }
+  const std::int64_t rotary_dim = read_rotary_dim(file, head_dim, 1);
+  return {rotary_dim, read_rope(file, rotary_dim, PartialRotary::read)};
 }
 
 /// Largest relative difference of an element.
@@ -45,27 +56,29 @@ double difference(const at::Tensor& values, const Json& wanted) {
 TEST(RotaryFrequencies, AreThoseOfTransformers) {
   const Json settings =
       Json::parse(std::ifstream(DOVETAIL_SOURCE_DIR "/tests/fixtures/rotary_frequencies.json"));
-  ASSERT_GE(settings.size(), 80U);
+  ASSERT_GE(settings.size(), 100U);
   std::map<RopeType, int> seen;
+  std::map<RopeType, int> seen_of_a_part;
   double worst = 0;
   int scaled = 0;
   for (const Json& setting : settings) {
     const auto head_dim = setting.at("head_dim").get<std::int64_t>();
-    const RopeParameters rope = read(setting.at("config"), head_dim);
-    const RotaryFrequencies frequencies = rotary_frequencies(rope, head_dim);
+    const auto [rotary_dim, rope] = read(setting.at("config"), head_dim);
+    const RotaryFrequencies frequencies = rotary_frequencies(rope, rotary_dim);
     const double error = difference(frequencies.values, setting.at("frequencies"));
     EXPECT_LT(error, 2e-7) << setting.dump();
     EXPECT_DOUBLE_EQ(frequencies.attention_factor, setting.at("attention_factor").get<double>())
         << setting.dump();
     worst = std::max(worst, error);
-    const RotaryFrequencies plain = rotary_frequencies({.theta = rope.theta}, head_dim);
+    const RotaryFrequencies plain = rotary_frequencies({.theta = rope.theta}, rotary_dim);
     scaled += difference(plain.values, setting.at("frequencies")) > 1e-3 ? 1 : 0;
-    ++seen[rope.type];
+    ++(rotary_dim == head_dim ? seen : seen_of_a_part)[rope.type];
   }
   std::printf("%zu settings, worst relative error %.2e\n", settings.size(), worst);
   for (const RopeType type :
        {RopeType::linear, RopeType::dynamic, RopeType::yarn, RopeType::llama3}) {
     EXPECT_GE(seen[type], 5);
+    EXPECT_GE(seen_of_a_part[type], 3);
   }
   EXPECT_GT(scaled, 40) << "the comparison sees no scaling";
 }

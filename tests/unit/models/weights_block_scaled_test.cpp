@@ -6,11 +6,14 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/pow.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
 #include <c10/util/Float8_e4m3fn.h>
+#include <c10/util/Float8_e8m0fnu.h>
 #include <gtest/gtest.h>
 
 #include "models/weights/block_scaled.hpp"
@@ -53,6 +56,20 @@ TEST(BlockScaled, EveryValueIsThatOfTheType) {
     }
   }
   EXPECT_EQ(num_nan, 2);
+}
+
+TEST(BlockScaled, FactorsOfEightBitsArePowersOfTwo) {
+  for (int bits = 0; bits < 256; ++bits) {
+    const c10::Float8_e8m0fnu wanted(static_cast<std::uint8_t>(bits),
+                                     c10::Float8_e8m0fnu::from_bits());
+    const float value = exponent8_value(static_cast<std::uint8_t>(bits));
+    if (bits == 255) {
+      EXPECT_TRUE(std::isnan(value) && std::isnan(static_cast<float>(wanted)));
+    } else {
+      EXPECT_EQ(value, static_cast<float>(wanted)) << bits;
+      EXPECT_EQ(std::log2(static_cast<double>(value)), bits - 127);
+    }
+  }
 }
 
 /// A matrix of whole and ragged blocks, with its factors in one file.
@@ -127,9 +144,42 @@ TEST(BlockScaled, RowsTakeTheirOwnFactors) {
   }
 }
 
+/// Stacked matrices are what each of them is alone, whichever of them are read.
+TEST(BlockScaled, StackedMatricesHaveFactorsOfTheirOwn) {
+  at::manual_seed(8);
+  constexpr std::int64_t matrices = 5;
+  for (const auto& [rows, columns] : {std::pair(128, 128), {130, 257}, {257, 40}, {7, 130}}) {
+    const at::Tensor bytes = random_bytes(matrices * rows, columns).view({matrices, rows, columns});
+    const at::Tensor exponents = at::randint(
+        100, 150, {matrices, num_scale_blocks(rows), num_scale_blocks(columns)}, at::kByte);
+    const ScratchFolder stack;
+    write_safetensors(
+        stack / "model.safetensors",
+        std::vector{stored("a", "F8_E4M3", bytes), stored("a_scale_inv", "F8_E8M0", exponents)});
+    CheckpointSource source(stack.path());
+    for (const auto& [first, count] : {std::pair(0, 5), {1, 2}, {4, 1}, {3, 0}}) {
+      const at::Tensor got = at::full({count, rows, columns}, std::nan(""));
+      source.read({"a", {matrices, rows, columns}, first, got});
+      for (std::int64_t i = 0; i < count; ++i) {
+        const ScratchFolder apart;
+        const at::Tensor one = bytes[first + i].contiguous();
+        const at::Tensor factors =
+            at::pow(2, exponents[first + i].to(at::kFloat) - 127).contiguous();
+        write_safetensors(
+            apart / "model.safetensors",
+            std::vector{stored("b", "F8_E4M3", one), stored("b_scale_inv", "F32", factors)});
+        CheckpointSource alone(apart.path());
+        const at::Tensor wanted = at::empty({rows, columns});
+        alone.read({"b", {rows, columns}, 0, wanted});
+        EXPECT_TRUE(at::equal(got[i], wanted)) << rows << " x " << columns << ", " << first + i;
+      }
+    }
+  }
+}
+
 /// Its twin: the factor of a neighbouring block is another value.
 TEST(BlockScaled, AnotherBlocksFactorIsSeen) {
-  BlockScales scales = {.columns = 256, .first_row = 128, .values = {2.0F, 3.0F}};
+  BlockScales scales = {.rows = 512, .columns = 256, .first_block_row = 1, .values = {2.0F, 3.0F}};
   const std::byte one{0x38};
   float value = 0;
   const auto at = [&](std::int64_t index) {
@@ -142,6 +192,12 @@ TEST(BlockScaled, AnotherBlocksFactorIsSeen) {
   EXPECT_EQ(at(255 * 256 + 255), 3.0F);
   EXPECT_THROW(at(256 * 256), ContractError);
   EXPECT_THROW(at(127 * 256 + 255), ContractError);
+  // Matrices of 130 rows: the second one's first row has a block of its own.
+  scales = {.rows = 130, .columns = 1, .first_block_row = 0, .values = {2.0F, 3.0F, 4.0F}};
+  EXPECT_EQ(at(127), 2.0F);
+  EXPECT_EQ(at(129), 3.0F);
+  EXPECT_EQ(at(130), 4.0F);
+  EXPECT_EQ(at(130 + 127), 4.0F);
 }
 
 TEST(BlockScaled, LargerThanAPiece) {
@@ -166,7 +222,9 @@ TEST(BlockScaled, WhatCannotBeReadIsNamed) {
                                 stored("wrong.weight", "F8_E4M3", bytes),
                                 stored("wrong.weight_scale_inv", "F32", at::rand({1, 1})),
                                 stored("stacked", "F8_E4M3", stacked),
-                                stored("stacked_scale_inv", "F32", at::rand({2, 1, 1}))});
+                                stored("stacked_scale_inv", "F32", at::rand({2, 1})),
+                                stored("vector", "F8_E4M3", stacked.view({24})),
+                                stored("vector_scale_inv", "F32", at::rand({1}))});
   CheckpointSource source(folder.path());
   const auto message = [&](const char* name, const std::vector<std::int64_t>& shape, bool on_meta) {
     const auto options = at::TensorOptions().device(on_meta ? at::kMeta : at::kCPU);
@@ -178,7 +236,10 @@ TEST(BlockScaled, WhatCannotBeReadIsNamed) {
     EXPECT_NE(message("wrong.weight", {130, 4}, on_meta)
                   .find("'wrong.weight_scale_inv' has shape [1, 1]; the model needs [2, 1]"),
               std::string::npos);
-    EXPECT_NE(message("stacked", {2, 3, 4}, on_meta).find("cannot be read"), std::string::npos);
+    EXPECT_NE(message("stacked", {2, 3, 4}, on_meta)
+                  .find("'stacked_scale_inv' has shape [2, 1]; the model needs [2, 1, 1]"),
+              std::string::npos);
+    EXPECT_NE(message("vector", {24}, on_meta).find("cannot be read"), std::string::npos);
   }
   EXPECT_EQ(source.bytes_read(), 0);
   EXPECT_NE(

@@ -57,6 +57,30 @@ TEST(Workload, TracesGiveIdsOfTheFirstStepAndRanks) {
   EXPECT_NE(all_ranks(config, 1, &other).digest, all_ranks(config, 1, &free_trace).digest);
 }
 
+/// A step computes one token of each; what is not given is seeded.
+TEST(Workload, DecodeStepsTakeTheirTokensFromATrace) {
+  const auto trace = trace_of(
+      "{\"input_ids\": [5, 6, 7], \"context_ids\": [8, 9]}\n{\"input_ids\": [3], "
+      "\"context_length\": 1}");
+  auto config = traced(WorkPhase::decode);
+  config.steps = 3;
+  const auto workload = make_workload(config, &trace, kVocabulary, 1, Rank(0));
+  ASSERT_EQ(workload.steps.size(), 3U);
+  for (int step = 0; step < 3; ++step) {
+    const auto& of_step = workload.steps[static_cast<std::size_t>(step)];
+    EXPECT_EQ(of_step.batch.requests[0].query_length, 1);
+    EXPECT_EQ(of_step.batch.requests[0].context_length, 2 + step);
+    EXPECT_EQ(of_step.input_ids.at(0), 5 + step);
+    EXPECT_EQ(of_step.input_ids.size(), 2U);
+  }
+  EXPECT_EQ(workload.steps[0].input_ids.at(1), 3);
+  EXPECT_EQ(workload.kv_tokens.at(0), 2 + 3);
+  const auto other = trace_of(
+      "{\"input_ids\": [5, 6, 8], \"context_ids\": [8, 9]}\n{\"input_ids\": [3], "
+      "\"context_length\": 1}");
+  EXPECT_NE(make_workload(config, &other, kVocabulary, 1, Rank(0)).digest, workload.digest);
+}
+
 TEST(Workload, TracedRequestsGoToTheLeastLoadedRank) {
   std::string lines;
   for (int i = 0; i < 12; ++i) {
@@ -171,8 +195,14 @@ TEST(Workload, RulesOfATrace) {
   const auto decode = traced(WorkPhase::decode);
   EXPECT_EQ(error(decode, good + "{\"context_length\": 2}\n{}\n{\"input_ids\": [4]}", 2), "");
   EXPECT_EQ(error(decode, good + "{\"length\": 2}", 2),
-            "trace.jsonl:2: 2 tokens in the phase decode; allowed: a length of 1, or none");
+            "trace.jsonl:2: 2 tokens in the phase decode; allowed: a length of 1, or none, or "
+            "input_ids of at most workload.steps = 1");
   EXPECT_NE(error(decode, good + "{\"input_ids\": [4, 4]}", 2), "");
+  auto steps = decode;
+  steps.steps = 2;
+  EXPECT_EQ(error(steps, good + "{\"input_ids\": [4, 4]}", 2), "");
+  EXPECT_NE(error(steps, good + "{\"input_ids\": [4, 4, 4]}", 2), "");
+  EXPECT_NE(error(steps, good + "{\"length\": 2}", 2), "");
   auto embeds = traced();
   embeds.inputs.kind = InputKind::embeds;
   EXPECT_EQ(error(embeds, good, 2), "");
