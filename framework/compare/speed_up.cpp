@@ -1,6 +1,7 @@
 // How sure step times and speed-ups of policies are.
 #include <filesystem>
 
+#include "framework/base/file_system.hpp"
 #include "framework/compare/policy_result.hpp"
 #include "framework/compare/round_intervals.hpp"
 
@@ -13,7 +14,7 @@ bool are_of_one_run(const PolicyResult& one, const PolicyResult& other) {
     return one.rounds_began_ns == other.rounds_began_ns;
   }
   const auto run = [](const PolicyResult& result) {
-    return std::filesystem::weakly_canonical(result.folder).parent_path();
+    return real_path_of(result.folder).parent_path();
   };
   return run(one) == run(other);
 }

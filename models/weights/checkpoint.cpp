@@ -132,7 +132,8 @@ std::string CheckpointSource::stored_name(const std::string& name) const {
 
 /// Says that a tensor has none of these names.
 void CheckpointSource::fail_without(std::vector<std::string> names) const {
-  const bool both = is_plain_file(folder_ + "/" + kSingleFile) && is_plain_file(folder_ + "/" + kIndexFile);
+  const bool both =
+      is_plain_file(folder_ + "/" + kSingleFile) && is_plain_file(folder_ + "/" + kIndexFile);
   std::string message = "no tensor '" + names.front() + "' in this checkpoint";
   for (std::size_t i = 1; i < names.size(); ++i) {
     message += (i == 1 ? ", nor '" : " or '") + names[i] + "'";
