@@ -230,6 +230,11 @@ Json another(const Json& value) {
   return value.is_number() ? Json(value.get<double>() * 2) : Json("another");
 }
 
+/// The name in messages of keys that have several.
+std::string spelled(const std::string& key) {
+  return key == "rope_parameters" ? "rope_theta" : key == "num_local_experts" ? "num_experts" : key;
+}
+
 class AbsentKeys : public testing::TestWithParam<std::string> {};
 
 TEST_P(AbsentKeys, TakeTheDefaultOfTransformersOrAreRefused) {
@@ -243,8 +248,7 @@ TEST_P(AbsentKeys, TakeTheDefaultOfTransformersOrAreRefused) {
     file.erase(key);
     const Outcome outcome = outcome_of(each, file);
     if (each.refused.contains(key)) {
-      const std::string named = key == "rope_parameters" ? "rope_theta" : key;
-      EXPECT_NE(outcome.message.find("key '" + named + "' is missing"), std::string::npos)
+      EXPECT_NE(outcome.message.find("key '" + spelled(key) + "' is missing"), std::string::npos)
           << key << ": " << outcome.message;
     } else {
       EXPECT_EQ(outcome.message, "") << key;
@@ -292,7 +296,7 @@ TEST_P(AbsentKeys, NullIsWhatTransformersTakesItFor) {
     if (key == "q_lora_rank") {
       EXPECT_EQ(outcome.contents.at("latent").at("q_lora_rank"), 0);
     } else if (!is_taken || !each.nulls.at(key)) {
-      EXPECT_NE(outcome.message.find("key '" + key + "' is "), std::string::npos)
+      EXPECT_NE(outcome.message.find("key '" + spelled(key) + "' is "), std::string::npos)
           << key << ": " << outcome.message;
     } else {
       file[key] = *each.nulls.at(key);

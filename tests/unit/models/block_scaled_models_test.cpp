@@ -76,7 +76,8 @@ Quantized quantize(const at::Tensor& matrix, bool powers_of_two) {
     }
   }
   if (powers_of_two) {
-    result.factors = result.factors.to(at::kFloat8_e8m0fnu);
+    constexpr int bias = 127;
+    result.factors = (result.factors.log2() + bias).round().to(at::kByte).view(at::kFloat8_e8m0fnu);
   }
   return result;
 }
@@ -129,7 +130,17 @@ Checkpoints quantize_all(const Tensors& tensors, bool powers_of_two) {
       for (const Quantized& part : parts) {
         all.push_back(part.*member);
       }
-      return tensor.dim() == 3 ? at::stack(all) : all.front();
+      if (tensor.dim() < 3) {
+        return all.front();
+      }
+      const at::ScalarType type = all.front().scalar_type();
+      if (all.front().element_size() > 1) {
+        return at::stack(all);
+      }
+      for (at::Tensor& each : all) {
+        each = each.view(at::kByte);
+      }
+      return at::stack(all).view(type);
     };
     result.quantized[name] = join(&Quantized::values);
     result.quantized[scales_name(name)] = join(&Quantized::factors);
@@ -207,11 +218,12 @@ TEST_P(BlockScaledModel, AnotherFactorIsSeen) {
   const std::string name = GetParam().is_stacked
                                ? "model.layers.1.mlp.experts.down_proj_scale_inv"
                                : "model.layers.1.mlp.experts.3.down_proj.weight_scale_inv";
-  at::Tensor& factors = both.quantized.at(name);
-  const at::ScalarType type = factors.scalar_type();
-  at::Tensor wide = factors.to(at::kFloat);
-  wide.view({-1})[-1].mul_(4);  // of the last, ragged block
-  factors = wide.to(type);
+  const at::Tensor last = both.quantized.at(name).view({-1}).slice(0, -1);  // of a ragged block
+  if (GetParam().powers_of_two) {
+    last.view(at::kByte).add_(2);
+  } else {
+    last.mul_(4);
+  }
   write_checkpoint(wrong.path(), quantized_config(), both.quantized);
   EXPECT_FALSE(
       at::equal(logits_of(right.path(), 1, at::kFloat), logits_of(wrong.path(), 1, at::kFloat)));

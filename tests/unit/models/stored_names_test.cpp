@@ -8,8 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "models/decoder/architecture.hpp"
-#include "models/deepseek_v3.hpp"
-#include "models/mixtral.hpp"
 #include "models/qwen3_moe.hpp"
 #include "models/weights/checkpoint.hpp"
 #include "tests/support/input_error.hpp"
@@ -194,7 +192,7 @@ TEST(MissingExperts, AreLookedForUnderEveryName) {
         std::string("'model.layers.1.mlp.experts.gate_up_proj'"),
         "'" + wanted + "'",
         std::string("the nearest name is tensor "
-                    "'model.layers.1.block_sparse_moe.experts.1.w1.weight'")}) {
+                    "'model.layers.0.block_sparse_moe.experts.0.w1.weight'")}) {
     EXPECT_NE(message.find(part), std::string::npos) << part << ": " << message;
   }
 }
