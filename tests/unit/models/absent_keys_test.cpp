@@ -201,7 +201,7 @@ Outcome outcome_of(const ArchitectureCase& each, const Json& file) {
   }
 }
 
-Json defaults_of(const std::string& architecture) {
+const Json& defaults_of(const std::string& architecture) {
   static const Json all =
       Json::parse(std::ifstream(DOVETAIL_SOURCE_DIR "/tests/fixtures/config_defaults.json"));
   return all.at(architecture);
