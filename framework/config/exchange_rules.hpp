@@ -1,4 +1,4 @@
-// What `execution.exchange` may be besides a name.
+// What `execution.exchange` may be besides a name, and `execution.exchange_table`.
 #pragma once
 
 #include <string_view>

@@ -65,6 +65,8 @@ struct ExecutionConfig {
   std::optional<std::vector<std::int64_t>> graph_sizes;
   HandOff hand_off = HandOff::threads;
   std::string exchange = "auto";
+  std::string exchange_table = "none";  ///< by whose times `auto` chooses, where they are of this
+                                        ///< run; "none" = by topology
   /// On a GPU the SMs that the exchange may use; nothing = `auto`: schedule_sms() in
   /// framework/plan.
   std::optional<int> comm_sms;
@@ -122,6 +124,15 @@ struct ExecutionConfig {
               "and `symmetric`. `dovetail info` lists all exchanges. A file of `dovetail bench "
               "exchange`: the fastest of those that `auto` may take, by what was measured.")
         .holds("`auto`, the name of an exchange or the path of a table of times (`*.json`)");
+    keys.text("exchange_table",
+              &E::exchange_table,
+              "text",
+              "The table by which `exchange: auto` chooses, as `dovetail bench exchange` has "
+              "printed it. Where it is of another machine, model or number of ranks, or has no "
+              "row for the policy, `auto` chooses by topology and says so.")
+        .holds("`none` or the path of a table of times (`*.json`)")
+        .default_is("`none`")
+        .dumped_if([](const E& execution) { return execution.exchange_table != "none"; });
     keys.coded(
         "comm_sms",
         read_comm_sms,

@@ -114,6 +114,12 @@ class Validator {
     if (!is_exchange_table(execution.exchange)) {
       check_name(path + ".exchange", "exchange", execution.exchange, built, unbuilt);
     }
+    if (execution.exchange_table != "none" && !is_exchange_table(execution.exchange_table)) {
+      fail(path + ".exchange_table",
+           "'" + printable(execution.exchange_table) +
+               "' is no table of times; allowed: none, or the path of a *.json that bench exchange "
+               "has printed");
+    }
     if (execution.cache_tokens % execution.page_size != 0) {
       fail(path + ".cache_tokens",
            counted(execution.cache_tokens, "token") +

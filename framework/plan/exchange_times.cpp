@@ -32,16 +32,16 @@ void read_row(const json& row, const std::string& place, std::vector<ExchangeTim
                    "comm_sms",
                    "routing",
                    "mode",
+                   "prepare_us",
                    "dispatch_us",
+                   "arrange_us",
+                   "reduce_us",
                    "combine_us",
+                   "finish_us",
                    "wrong_words"},
                   {"groups",
                    "first_dispatch_us",
                    "first_combine_us",
-                   "prepare_us",
-                   "arrange_us",
-                   "reduce_us",
-                   "finish_us",
                    "host_us",
                    "dispatch_mb",
                    "dispatch_gbs",
@@ -72,7 +72,8 @@ void read_row(const json& row, const std::string& place, std::vector<ExchangeTim
                        .is_graph = mode == "graph",
                        .comm_sms = whole("comm_sms", 0),
                        .tokens = whole("tokens", 1),
-                       .us = us("dispatch_us") + us("combine_us"),
+                       .us = us("prepare_us") + us("dispatch_us") + us("arrange_us") +
+                             us("reduce_us") + us("combine_us") + us("finish_us"),
                        .num_groups = row.contains("groups") ? whole("groups", 1) : 1};
   if (text("routing") == "balanced") {
     rows.push_back(std::move(time));

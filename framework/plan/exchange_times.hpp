@@ -1,5 +1,5 @@
 // A table of what exchanges take on a machine, as `dovetail bench exchange --format json` prints
-// it: `exchange: FILE.json` chooses by it.
+// it: `exchange: FILE.json` chooses by it, and `auto` where there is an `exchange_table`.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace dovetail {
 
-inline constexpr int kExchangeTimesVersion = 1;
+inline constexpr int kExchangeTimesVersion = 2;
 
 /// Where and for what exchanges were timed. "" and 0: not known, and then not compared.
 struct ExchangeTimesSetting {
@@ -24,7 +24,8 @@ struct ExchangeTimesSetting {
   std::int64_t top_k = 0;
 };
 
-/// Dispatch and combine of one exchange, medians of the slowest rank, with balanced routing.
+/// All calls of one exchange of a layer, from prepare to finish, medians of the slowest rank, with
+/// balanced routing: what an exchange saves on the wire another lane may have to pay.
 struct ExchangeTime {
   std::string exchange;
   bool is_graph = false;

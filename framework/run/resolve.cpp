@@ -9,74 +9,20 @@
 #include "framework/base/text.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/comm/exchange/sum_order.hpp"
-#include "framework/config/exchange_rules.hpp"
 #include "framework/config/schedule_rules.hpp"
 #include "framework/config/validate_execution.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/mpi/collectives.hpp"
-#include "framework/plan/exchange_times.hpp"
 #include "framework/plan/kv_pages.hpp"
-#include "framework/plan/planned_requests.hpp"
 #include "framework/plan/schedule_sms.hpp"
 #include "framework/plan/split.hpp"
 #include "framework/plan/step_time_setting.hpp"
 #include "framework/run/check_fault.hpp"
+#include "framework/run/resolve_exchange.hpp"
 
 namespace dovetail {
 namespace {
-
-/// Tokens of a step on the rank that has most.
-std::int64_t most_step_tokens(const WorkloadConfig& workload, int world_size) {
-  std::optional<RequestTrace> trace;
-  if (const auto* file = std::get_if<RequestFile>(&workload.requests.front())) {
-    trace = read_request_trace(file->path);
-  }
-  std::vector<std::int64_t> tokens(static_cast<std::size_t>(world_size), 0);
-  for (const auto& request : plan_requests(workload, trace ? &*trace : nullptr, world_size)) {
-    tokens[static_cast<std::size_t>(request.rank)] += request.length;
-  }
-  return *std::max_element(tokens.begin(), tokens.end());
-}
-
-/// By the table of times that stands in place of a name.
-ExchangeChoice choose_by_times(const Experiment& experiment,
-                               const PolicyConfig& policy,
-                               const Architecture& architecture,
-                               const ResolvedPlace& place) {
-  const auto& execution = policy.execution;
-  const auto& dims = architecture.dims();
-  const bool on_gpu = place.device == DeviceKind::cuda;
-  const auto times = read_exchange_times(execution.exchange);
-  const int ranks = experiment.parallel.expert_parallel;
-  const bool is_known = on_gpu && place.device_name != kUnknownGpu;
-  check_exchange_setting(times,
-                         {.device = !on_gpu    ? "CPU"
-                                    : is_known ? place.device_name
-                                               : "",
-                          .nccl = !on_gpu    ? "none"
-                                  : is_known ? loaded_nccl()
-                                             : "",
-                          .dtype = std::string(to_string(execution.dtype)),
-                          .ranks = ranks,
-                          .ranks_per_host = std::min(ranks, place.ranks_per_host),
-                          .hidden = dims.hidden,
-                          .experts = dims.num_experts,
-                          .top_k = dims.top_k});
-  const int ubatches = std::max(1, policy.ubatches);
-  const auto schedule = make_own_schedule(policy, architecture.shape(), experiment.workload.phase);
-  const ExchangeUse use = {
-      .tokens = (most_step_tokens(experiment.workload, place.world_size) + ubatches - 1) / ubatches,
-      .comm_sms = on_gpu ? schedule_sms(execution.comm_sms, schedule) : 0,
-      .is_graph = on_gpu && execution.graph == GraphMode::full,
-      .num_groups = schedule.num_groups};
-  return fastest_exchange(exchange_us(times, use),
-                          execution.exchange + ", " + counted(use.tokens, "token"),
-                          on_gpu,
-                          execution.graph,
-                          schedule.num_groups,
-                          place.gpus_apart);
-}
 
 ResolvedExecution resolve_execution(const Experiment& experiment,
                                     const PolicyConfig& policy,
@@ -84,9 +30,7 @@ ResolvedExecution resolve_execution(const Experiment& experiment,
                                     const ResolvedPlace& place) {
   const auto& execution = policy.execution;
   const bool on_gpu = place.device == DeviceKind::cuda;
-  auto exchange = is_exchange_table(execution.exchange)
-                      ? choose_by_times(experiment, policy, architecture, place)
-                      : choose_exchange(execution.exchange, on_gpu, place.gpus_apart);
+  auto exchange = resolve_exchange(experiment, policy, architecture, place);
   ResolvedExecution resolved;
   resolved.device = place.device;
   resolved.device_name = place.device_name;
@@ -250,13 +194,12 @@ std::vector<ResolvedPolicy> resolve_policies(const RunContext& context,
                           "policy " + policy.name + ": ranks read different contents of " +
                               describe_files(experiment, policy),
                           ranks.wait);
-    if (is_exchange_table(policy.execution.exchange)) {
+    if (const auto table = exchange_table_of(policy.execution); !table.empty()) {
       Fnv1a exchange;
       exchange.add_bytes(policies[i].execution.exchange);
       require_equal_digests(ranks.groups.world,
                             exchange.value(),
-                            "policy " + policy.name + ": ranks read different contents of " +
-                                policy.execution.exchange,
+                            "policy " + policy.name + ": ranks read different contents of " + table,
                             ranks.wait);
     }
     if (!policies[i].execution.on_gpu()) {

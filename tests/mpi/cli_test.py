@@ -798,6 +798,12 @@ class Tools(SmallTest):
             resolved = json.loads(file.attrs["resolved_execution"])
         self.assertEqual(resolved["exchange"], "ragged")
         self.assertRegex(resolved["exchange_reason"], r"^auto by .*, \d+ tokens: ragged \d+ us; gather \d+ us$")
+        slow = json.loads(json.dumps(told))  # the faster dispatch, and rows that take long to arrange
+        for row in slow["rows"]:
+            row["dispatch_us"], row["arrange_us"] = (1.0, 5000.0) if row["exchange"] == "gather" else (1000.0, row["arrange_us"])
+        all_calls = self.write(json.dumps(slow), "all_calls.json")
+        self.assertIn("exchange ragged: auto by ", dovetail("check", *arguments[:-2], "--ranks", 2, "--set", f"execution.exchange={all_calls}").out)
+        self.assert_auto_reads(told, arguments)
         table.write_text(json.dumps({**told, "device": "H100"}))
         refused = dovetail("check", *arguments[:-2], "--ranks", 2, *by)
         self.assertEqual(refused.code, 2, str(refused))
@@ -806,6 +812,30 @@ class Tools(SmallTest):
         refused = mpirun(2, "run", *arguments, *by, "--out", self.folder / "refused")
         self.assertEqual(refused.code, 2, str(refused))
         self.assertIn("ranks_per_host: measured with 1, this run has 2", refused.err)
+
+    def assert_auto_reads(self, told, arguments):
+        """`auto` chooses by its table, and by topology where the table is of another run; the record has both."""
+        for row in told["rows"]:
+            row["dispatch_us"] = 1.0 if row["exchange"] == "gather" else 1000.0
+        table = self.write(json.dumps(told), "of_auto.json")
+        by = ["--set", f"execution.exchange_table={table}"]
+        check = ["check", *arguments[:-2], "--ranks", 2]
+        self.assertIn(f"exchange gather: auto by {table}, ", dovetail(*check, *by).out)
+        named = dovetail(*check, *by, "--set", "execution.exchange=ragged").out
+        self.assertIn("; exchange ragged; ", named)
+        self.assertNotIn("auto by", named)
+        outcome = mpirun(2, "run", *arguments, *by, "--out", self.folder / "by_auto")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        with h5py.File(self.folder / "by_auto" / "dual_batch" / "rank-00001.h5") as file:
+            self.assertEqual(json.loads(file.attrs["resolved_execution"])["exchange"], "gather")
+            self.assertIn(f"exchange_table: {table}", file["config"][()].decode())
+        table.write_text(json.dumps({**told, "device": "H100"}))
+        self.assertRegex(dovetail(*check, *by).out, "exchange ragged: auto: on host ranks .*; not by the table: .*device: measured with H100, this run has CPU")
+        table.write_text("{}")
+        self.assertEqual(dovetail(*check, *by).code, 2)
+        no_table = dovetail(*check, "--set", "execution.exchange_table=gather")
+        self.assertEqual(no_table.code, 2)
+        self.assertIn("execution.exchange_table: 'gather' is no table of times", no_table.err)
 
     def test_info_lists_the_keys(self):
         keys = {key["key"]: key for key in json.loads(dovetail("info", "--keys", "--format", "json").out)}

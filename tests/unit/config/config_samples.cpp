@@ -128,6 +128,7 @@ class Draw {
                        : std::optional(std::vector<std::int64_t>{whole(1, 9), whole(10, 999)}),
             .hand_off = choice<HandOff>(),
             .exchange = text(),
+            .exchange_table = coin() ? "none" : text(),
             .comm_sms = coin() ? std::nullopt : std::optional(small(1, 1024)),
             .sm_partition = choice<SmPartitionKind>(),
             .padded_capacity = number(1e-3, 1.0),
