@@ -66,6 +66,12 @@ std::vector<fs::path> list_folder(const fs::path& folder) {
 
 bool is_same_file(const fs::path& a, const fs::path& b) {
   std::error_code error;
+  for (const auto& path :
+       {a, b}) {  // where one of the two is there, some libraries say `different`
+    if (!path_exists(path)) {
+      fail(path, "cannot be looked at", std::make_error_code(std::errc::no_such_file_or_directory));
+    }
+  }
   const bool is_same = fs::equivalent(a, b, error);
   if (error) {
     fail(a, ("cannot be compared with " + b.string()).c_str(), error);

@@ -221,18 +221,17 @@ std::vector<std::string> read_texts(const Json& json, const char* key) {
 
 SweepPointResult read_sweep_point(const fs::path& folder, const Experiment& experiment) {
   SweepPointResult point;
+  point.status = SweepPointStatus::incomplete;
   try {
     if (!path_exists(folder)) {
-      return point;
+      return {};
     }
-    point.status = SweepPointStatus::incomplete;
     point.problem = read_run(folder, experiment, point);
   } catch (const InputError& error) {
     point.problem = error.what();
   } catch (const Json::exception& error) {
     point.problem = (folder / kSummaryFileName).string() + ": " + error.what();
   } catch (const std::exception& error) {
-    point.status = SweepPointStatus::incomplete;
     point.problem = folder.string() + ": " + error.what();
   }
   add_speed_ups(experiment, point.policies);

@@ -136,7 +136,7 @@ class LaunchScripts(CliTest):
         self.assertGreater(len(files), 3)
         self.assertEqual([path.name for path in files if b"sesame" in path.read_bytes()], [])
         with h5py.File(self.folder / "run/sequential/rank-00000.h5") as file:
-            recorded = file.attrs["environment"].decode().splitlines()
+            recorded = file.attrs["environment"].splitlines()
         report = execute([str(TOP / "launch/collect_environment.sh")], environment={**secrets, **taken, "DOVETAIL_BIN": "/nowhere"}).out
         self.assertNotIn("sesame", report)
         for name, value in taken.items():

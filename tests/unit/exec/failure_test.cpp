@@ -222,25 +222,6 @@ TEST(Hang, OfAnyOpIsBoundedAndNamedAndTheRunnerIsUsedAgain) {
   }
 }
 
-TEST(Hang, EndsWithinOneTimeoutOfTheLastOp) {
-  constexpr std::chrono::milliseconds timeout{2000};
-  const auto schedule =
-      policies().at("dual_batch").make_schedule({{{kShared}}, WorkPhase::prefill, 2});
-  HostExecutor executor({timeout, {}, {}, true});
-  Runner runner(executor, options_of(HandOff::threads, timeout));
-  Hang hang;
-  RecordingBody body(schedule);
-  body.hook = [&](const Op& op) {
-    if (same(op, schedule.ops[2])) {
-      hang.wait();
-    }
-  };
-  const auto begin = std::chrono::steady_clock::now();
-  EXPECT_THROW(runner.run(schedule, body), TimeoutError);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2 * timeout);
-  hang.release();
-}
-
 /// What a thread that is left behind may touch to the end of the process.
 struct LeftBehind {
   Schedule schedule = policies().at("dual_batch").make_schedule({{{kMoe}}, WorkPhase::prefill, 2});
@@ -249,6 +230,24 @@ struct LeftBehind {
   RecordingBody body{schedule};
   std::unique_ptr<HostExecutor> executor;
 };
+
+/// Three waits in a row, each of a time-out, would be found by the wall's clock.
+TEST(Hang, EndsWithinOneTimeoutOfTheLastOp) {
+  static const auto left = std::make_unique<LeftBehind>();
+  constexpr std::chrono::milliseconds timeout{2000};
+  left->executor = std::make_unique<HostExecutor>(HostExecutorOptions{timeout, {}, {}, true});
+  left->body.hook = [](const Op& op) {
+    if (same(op, left->schedule.ops[2])) {
+      left->hang.wait();
+      throw RunError("released");
+    }
+  };
+  Runner runner(*left->executor, options_of(HandOff::threads, timeout));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THROW(runner.run(left->schedule, left->body), TimeoutError);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2 * timeout);
+  left->hang.release();
+}
 
 TEST(Hang, RunnerAndExecutorLeaveAStuckThreadBehind) {
   static std::vector<std::unique_ptr<LeftBehind>> kept;
