@@ -248,7 +248,7 @@ class Verdicts(SmallTest):
 
 
 class Failures(SmallTest):
-    def fail(self, ranks, fault, code, *arguments):
+    def run_with_fault(self, ranks, fault, code, *arguments):
         path = self.experiment()
         outcome = mpirun(ranks, "run", path, "--out", self.folder / "run", "--policy", "dual_batch", "--set", f"fault={fault}",
                          "--set", "execution.timeout_s=4", *arguments)
@@ -271,7 +271,7 @@ class Failures(SmallTest):
                     shutil.rmtree(self.folder / "run", ignore_errors=True)
                     begin = time.monotonic()
                     # Iteration 1 is the first timed one; only dual_batch has a ubatch 1.
-                    outcome = self.fail(2, f"{{kind: exception, rank: {rank}, ubatch: {ubatch}, layer: {layer}, phase: {phase}, iteration: 1}}", 3)
+                    outcome = self.run_with_fault(2, f"{{kind: exception, rank: {rank}, ubatch: {ubatch}, layer: {layer}, phase: {phase}, iteration: 1}}", 3)
                     self.assertLess(time.monotonic() - begin, 15)  # start, one policy, and at most 5 s for the end
                     place = f"rank {rank}, ubatch {ubatch}, " + (f"layer {layer}, " if layer >= 0 else "") + f"phase {phase}"
                     self.assertEqual(len(re.findall(f"{place}: injected fault", outcome.err)), 1, str(outcome))
@@ -295,7 +295,7 @@ class Failures(SmallTest):
             self.assertTrue((file["timing/profiled_step_ns"][1] == -1).all())
 
     def test_a_hanging_rank_is_named_by_its_peer(self):
-        outcome = self.fail(2, "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}", 3)
+        outcome = self.run_with_fault(2, "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}", 3)
         self.assertRegex(outcome.err, "rank 0, ubatch 0, layer 0, phase dispatch: .*not done within 4000 ms.*ep rank 1")
         self.assertLess(outcome.seconds, 20)
 
@@ -303,7 +303,7 @@ class Failures(SmallTest):
         for ranks, killed in ((2, 0), (4, 0), (4, 2), (2, 1)):
             with self.subTest(ranks=ranks, killed=killed):
                 shutil.rmtree(self.folder / "run", ignore_errors=True)
-                outcome = self.fail(ranks, f"{{kind: kill, rank: {killed}, ubatch: 0, layer: 1, phase: experts, iteration: 2}}", 137)
+                outcome = self.run_with_fault(ranks, f"{{kind: kill, rank: {killed}, ubatch: 0, layer: 1, phase: experts, iteration: 2}}", 137)
                 self.assertLess(outcome.seconds, 20)
                 said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
                 self.assertEqual(len(said), 1, str(outcome))
@@ -485,9 +485,10 @@ class Failures(SmallTest):
         code, out, err = self.stop_with(name)
         self.assertNotEqual(code, 0, out + err)
         # A rank has 0.4 s to flush; the rest is mpirun's, and the machine's where it is busy.
-        self.assertLess(self.stopped_in_s, 3, out + err)
+        self.assertLess(self.stopped_in_s, 6, out + err)
         said = [line for line in err.splitlines() if line.startswith("dovetail")]
-        self.assertEqual(len(said), 1, err)
+        self.assertLessEqual(len(said), 2, err)
+        self.assertTrue(all(": to go on: mpirun -np 2 " in line for line in said[1:]), err)
         self.assertRegex(said[0], r"interrupted by (SIGTERM|a signal)")
         self.assertFalse((self.folder / "run" / "sequential" / "failure.json").exists())
         with h5py.File(self.folder / "run" / "sequential" / "rank-00000.h5") as file:

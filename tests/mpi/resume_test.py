@@ -14,6 +14,7 @@ import time
 import unittest
 
 import h5py
+import numpy as np
 
 from cli import BIN, MPIRUN, TOP, CliTest, dovetail, execute, mpirun
 from sweep_test import BASE, digests
@@ -62,7 +63,7 @@ class ResumedRuns(CliTest):
         (self.out / policy / "summary.json").unlink()
         for path in (self.out / policy).glob("rank-*.h5"):
             with h5py.File(path, "r+") as file:
-                file.attrs["status"] = b"running".ljust(len(file.attrs["status"]), b"\0")
+                file.attrs.modify("status", np.bytes_("running"))
 
     def assert_as_undisturbed(self, path):
         plain, _ = self.run_experiment(2, path, "undisturbed")
