@@ -158,7 +158,7 @@ class ExceptionInAGroup(GroupEnds):
     """One of the cases of EndedInAGroup, which takes minutes."""
 
     def test_it_is_named_and_all_ranks_end(self):
-        self.expect_exception(*endings("exception")[0])
+        self.expect_exception(*next(endings("exception")))
 
 
 class EndedInAGroup(GroupEnds):
