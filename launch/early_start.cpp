@@ -36,7 +36,7 @@ void keep_stop_request() {
   sigset_t stop;
   sigemptyset(&stop);
   sigaddset(&stop, SIGUSR1);
-  sigprocmask(SIG_BLOCK, &stop, nullptr);
+  sigprocmask(SIG_BLOCK, &stop, nullptr);  // NOLINT(concurrency-mt-unsafe): there is one thread
 }
 
 void let_first_rank_go_ahead(char** environment) {

@@ -16,7 +16,7 @@ std::string_view text_of(const char* value) {
 
 ComputeThreads threads_of_task(const VariableReader& variable, const CpuShare& share) {
   const char* chosen = variable("OMP_NUM_THREADS");
-  const auto threads = compute_threads(chosen, share);
+  auto threads = compute_threads(chosen, share);
   if (!text_of(chosen).empty()) {
     return threads;
   }

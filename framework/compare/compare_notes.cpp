@@ -240,8 +240,8 @@ std::string chance_line(std::size_t num_comparisons) {
   if (num_comparisons < 2) {
     return "";
   }
-  constexpr double kOutside = 0.05;
-  const double expected = kOutside * static_cast<double>(num_comparisons);
+  constexpr double outside = 0.05;
+  const double expected = outside * static_cast<double>(num_comparisons);
   return std::to_string(num_comparisons) +
          " comparisons, each right in 95 of 100 runs: were all policies equally fast, " +
          (expected < 1 ? "one false difference in " + format_fixed(1 / expected, 1) + " such runs"

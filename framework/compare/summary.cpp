@@ -64,6 +64,23 @@ PolicyMetrics metrics_of_baseline(const PolicyComparison& own) {
   return *metrics_of(own.result, &*own.metrics);
 }
 
+void add_comparison(const PolicyComparison& own, bool has_baseline, Json& json) {
+  if (has_baseline) {
+    json["speed_up"] = json_number(own.speed_up);
+    json["speed_up_interval"] = interval_json(own.speed_up_interval);
+    if (own.basis) {
+      json["speed_up_basis"] = to_string(*own.basis);
+    }
+    if (own.counts) {
+      json["speed_up_counts"] = *own.counts;
+    }
+  }
+  const CompareReport alone = {
+      .baseline = own.baseline, .has_several_runs = false, .policies = {own}};
+  json["notes"] = notes_of(alone, false);
+  json["flags"] = flag_names(flags_of(own));
+}
+
 }  // namespace
 
 Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOptions& options) {
@@ -134,20 +151,7 @@ Json policy_summary(const std::filesystem::path& policy_dir, const SummaryOption
     add_times(result, json);
   }
   json["host_share"] = json_number(result.host_share);
-  if (!options.baseline_dir.empty()) {
-    json["speed_up"] = json_number(own.speed_up);
-    json["speed_up_interval"] = interval_json(own.speed_up_interval);
-    if (own.basis) {
-      json["speed_up_basis"] = to_string(*own.basis);
-    }
-    if (own.counts) {
-      json["speed_up_counts"] = *own.counts;
-    }
-  }
-  const CompareReport alone = {
-      .baseline = own.baseline, .has_several_runs = false, .policies = {own}};
-  json["notes"] = notes_of(alone, false);
-  json["flags"] = flag_names(flags_of(own));
+  add_comparison(own, !options.baseline_dir.empty(), json);
   if (own.metrics.has_value()) {
     const bool is_baseline =
         !options.baseline_dir.empty() && is_same_file(policy_dir, options.baseline_dir);

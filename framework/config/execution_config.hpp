@@ -117,6 +117,14 @@ struct ExecutionConfig {
     keys.one_of("hand_off",
                 &E::hand_off,
                 "`threads`: one thread per ubatch. `inline`: one thread walks the schedule.");
+    list_exchange_keys(keys);
+  }
+
+ private:
+  /// Of the exchange, of waits and of the cache.
+  template <class Keys>
+  static void list_exchange_keys(Keys& keys) {
+    using E = ExecutionConfig;
     keys.text("exchange",
               &E::exchange,
               "text",
@@ -170,7 +178,6 @@ struct ExecutionConfig {
              "bytes / rate, where bytes are the larger of what the rank sends and receives.");
   }
 
- private:
   static void read_comm_sms(const MapReader& map, ExecutionConfig& execution);
   static std::string write_comm_sms(const ExecutionConfig& execution);
 

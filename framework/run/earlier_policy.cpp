@@ -145,7 +145,7 @@ std::string find_measured_difference(const fs::path& rank_file, const RankFileSp
                                     std::pair(attribute::kDevice, spec.device),
                                     std::pair(attribute::kWeightsDigest, spec.weights_digest),
                                     std::pair(attribute::kInputsDigest, spec.inputs_digest)}) {
-      if (const auto found = differs(name, file.text(name), own); !found.empty()) {
+      if (auto found = differs(name, file.text(name), own); !found.empty()) {
         return found;
       }
     }

@@ -297,6 +297,7 @@ std::vector<MemoryPart> memory_of_decoder(const MoeDecoderConfig& config,
       {"shared experts", Phase::shared_experts},
       {"dense layers", Phase::mlp},
       {"lm_head", std::nullopt}};  // where logits are asked for; the embedding, where they are tied
+  parts.reserve(names.size());
   for (const auto& [name, phase] : names) {
     parts.push_back({name, 0, phase});
   }

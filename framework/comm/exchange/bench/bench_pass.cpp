@@ -95,7 +95,7 @@ const at::Tensor& BenchPass::multiply(int group, const ExpertRows& arranged) {
   at::bucketize_out(
       own.experts, own.positions, arranged.offsets, /*out_int32=*/true, /*right=*/true);
   own.experts.add_(shape_.ep_rank * shape_.experts_per_rank() + arranged.first_expert);
-  own.factors.copy_(to_bench_factors_(own.experts).unsqueeze(1));
+  own.factors.copy_(write_bench_factors(own.experts).unsqueeze(1));
   at::mul_out(own.rows, rows, own.factors);
   return own.rows;
 }

@@ -33,7 +33,7 @@ std::vector<BenchSpan> bench_spans(int num_groups);
 enum class BenchExperts {
   none,    ///< their rows are taken for what they return, which costs nothing: for clocks. Where
            ///< experts are cut and groups share the memory of their rows, the sums are wrong
-  factors  ///< they multiply their rows by to_bench_factors_
+  factors  ///< they multiply their rows by write_bench_factors
 };
 
 /// Passes over one ubatch. `exchange` and `shape` outlive it.

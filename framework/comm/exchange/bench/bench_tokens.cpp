@@ -27,7 +27,7 @@ BenchTokens make_bench_tokens(BenchRouting routing,
   return made;
 }
 
-at::Tensor& to_bench_factors_(at::Tensor& expert_ids) {
+at::Tensor& write_bench_factors(at::Tensor& expert_ids) {
   return expert_ids.bitwise_and_(1).add_(1);
 }
 
@@ -39,7 +39,7 @@ std::int64_t count_wrong(const BenchTokens& in, const at::Tensor& output, bool s
   auto weights = in.weights * in.expert_ids.ge(0);
   if (scaled) {
     auto factors = at::Tensor(in.expert_ids.clone());
-    weights = weights * to_bench_factors_(factors);
+    weights = weights * write_bench_factors(factors);
   }
   const auto wanted =
       (in.hidden.to(at::kFloat) * weights.sum(1, /*keepdim=*/true)).to(output.scalar_type());

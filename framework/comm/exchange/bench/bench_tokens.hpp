@@ -30,7 +30,7 @@ BenchTokens make_bench_tokens(BenchRouting routing,
                               at::Device device);
 
 /// Writes what these experts multiply their rows by in place of their numbers: 1 or 2.
-at::Tensor& to_bench_factors_(at::Tensor& expert_ids);
+at::Tensor& write_bench_factors(at::Tensor& expert_ids);
 
 /// Elements of finish's `output` that are not as they should be: where experts multiply their rows
 /// by their factors, or, not `scaled`, return them.
