@@ -117,13 +117,14 @@ def kind_rows(series):
     return rows
 
 
-def judged(speed_up, interval):
-    """What a speed-up shows. Without an interval: nothing but the number."""
+def judged(summary):
+    """What a speed-up shows, as compare claims it: over fewer than 3 rounds, or between runs, nothing but the number."""
+    speed_up, counts = summary.get("speed_up"), summary.get("speed_up_counts")
     if speed_up is None:
         return "no times"
-    if not interval:
-        return "no interval"
-    return "faster" if interval[0] > 1 else "slower" if interval[1] < 1 else "no difference shown"
+    if counts is None:
+        return "nothing claimed"
+    return "no difference shown" if not counts else "faster" if speed_up > 1 else "slower"
 
 
 def break_even(folder):
@@ -143,7 +144,7 @@ def break_even(folder):
             if policy.name == baseline:
                 continue
             summary = policy.summary
-            cell = {"speed_up": summary.get("speed_up"), "judged": judged(summary.get("speed_up"), summary.get("speed_up_interval")),
+            cell = {"speed_up": summary.get("speed_up"), "judged": judged(summary),
                     "interval": summary.get("speed_up_interval"), "form": speed_up_form(summary.get("speed_up_interval"))}
             tables.setdefault(policy.name, {}).setdefault(tuple(values[:-1]), {})[values[-1]] = cell
     across = list(dict.fromkeys(text_of_value(point["values"][keys[-1]]) for point in sweep["points"]))

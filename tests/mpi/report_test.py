@@ -144,6 +144,16 @@ class Reports(unittest.TestCase):
         expected = [next(f"{policy['speed_up']:.2f}" for policy in point["policies"] if policy["policy"] == "dual_batch") for point in points]
         self.assertEqual([cell.split()[-1] for row in rows for cell in row[1:]], expected)
 
+    def test_the_map_claims_what_compare_claims(self):
+        folder = self.folder / "claims"
+        shutil.copytree(self.sweep_folder, folder)
+        cases = ((None, 1.7, [1.5, 2], "?"), (True, 1.7, [1.5, 2], "+"), (False, 1.1, [0.9, 1.2], "="), (True, 0.6, [0.5, 0.7], "-"))
+        for point, (counts, speed_up, interval, _) in enumerate(cases):
+            path = folder / f"point-{point:04}/dual_batch/summary.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "speed_up": speed_up, "speed_up_counts": counts, "speed_up_interval": interval}))
+        rows = self.page(folder).tables["break_even"][1:]
+        self.assertEqual([cell.split()[0] for row in rows for cell in row[1:]], [sign for *_, sign in cases])
+
     def test_what_is_wrong_stands_first(self):
         flipped = "fault={kind: flipped_element, rank: 1, phase: attention, iteration: 11}"
         throwing = "fault={kind: exception, rank: 1, phase: attention, iteration: 3}"
