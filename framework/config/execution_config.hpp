@@ -155,8 +155,7 @@ struct ExecutionConfig {
         &E::sm_partition,
         "On a GPU, in steps whose exchange may run beside compute: `soft`: the exchange has "
         "the higher priority on SMs that all share. `hard`: `comm_sms` SMs are the "
-        "exchange's alone, 8 at least; needs `bfloat16`. See SMs of the exchange in "
-        "experiments/README.md.");
+        "exchange's alone, 8 at least. See SMs of the exchange in experiments/README.md.");
     keys.number(
         "padded_capacity",
         &E::padded_capacity,

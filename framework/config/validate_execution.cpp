@@ -73,14 +73,9 @@ Problem find_graph_problem(const ExecutionConfig& execution, const ExchangeCapab
   return std::nullopt;
 }
 
-/// In float32 a batch-invariant run on two H200s was not verified; why is not known.
 Problem find_partition_problem(const ExecutionConfig& execution) {
   if (execution.sm_partition == SmPartitionKind::soft) {
     return std::nullopt;
-  }
-  if (execution.dtype == DType::float32) {
-    return ConfigProblem{"sm_partition",
-                         "hard with dtype float32; allowed: soft, or dtype bfloat16"};
   }
   if (const auto sms = execution.comm_sms; sms && *sms < kLeastPartitionSms) {
     return ConfigProblem{"sm_partition",

@@ -9,6 +9,9 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
+#include "framework/base/check.hpp"
+#include "models/layers/cuda/layers.hpp"
+
 namespace dovetail {
 namespace {
 
@@ -53,12 +56,17 @@ at::Tensor in_whole_blocks(const at::Tensor& x) {
 void for_each_tile(at::Device device,
                    std::int64_t count,
                    const std::function<void(std::int64_t)>& compute) {
-  if (!device.is_cpu()) {
-    for (std::int64_t i = 0; i < count; ++i) {
-      compute(i);
+  if constexpr (gpu::kIsBuilt) {
+    if (device.is_cuda()) {
+      gpu::on_all_sms([&] {
+        for (std::int64_t i = 0; i < count; ++i) {
+          compute(i);
+        }
+      });
+      return;
     }
-    return;
   }
+  DOVETAIL_CHECK(device.is_cpu(), "tiles of another device");
   at::parallel_for(0, count, 1, [&](std::int64_t begin, std::int64_t end) {
     const c10::InferenceMode inference;  // a worker does not inherit the caller's
     // Libraries stay in one thread inside a parallel region; one call, or one thread, opens none.

@@ -287,27 +287,24 @@ TEST(BatchInvariantGpu, Float32Products) {
   }
 }
 
-/// Not promised: such runs refuse a hard partition. What is printed says whether they would have
-/// to.
-TEST(BatchInvariantGpu, Float32ProductsOnAPartOfTheDeviceAreTold) {
+/// Both kinds of partition, apart and together, for which a library may choose other kernels.
+TEST(BatchInvariantGpu, Float32ProductsOnAPartOfTheDevice) {
   DOVETAIL_REQUIRE_GPU();
   at::globalContext().setAllowTF32CuBLAS(false);
   for (const int comm_sms : {8, 32}) {
     const GreenPartition green(comm_sms);
     for (const ProductSize& size : kAlignedAndNot) {
+      SCOPED_TRACE(testing::Message()
+                   << size.in << " -> " << size.out << ", " << comm_sms << " SMs left out");
       const at::Tensor weight = random_weight(size, at::kFloat);
       const at::Tensor x = random_rows({kRows, size.in}, at::kFloat);
       const auto product = [&] { return project(x, weight, {}, kInvariant); };
       const at::Tensor all_sms = product();
-      const at::Tensor on_part = on_compute_stream(green, product);
-      const at::Tensor exact = at::mm(x.to(at::kDouble), weight.to(at::kDouble).t());
-      EXPECT_EQ(difference(on_part, exact, 1e-4, 1e-4), "");
-      std::printf("float32, %lld -> %lld, %d SMs left out: %lld of %lld elements differ\n",
-                  static_cast<long long>(size.in),
-                  static_cast<long long>(size.out),
-                  comm_sms,
-                  static_cast<long long>(count_different_bits(on_part, all_sms)),
-                  static_cast<long long>(all_sms.numel()));
+      EXPECT_EQ(count_different_bits(on_compute_stream(green, product), all_sms), 0);
+      const SmPartition soft(comm_sms);
+      EXPECT_EQ(count_different_bits(product(), all_sms), 0);
+      EXPECT_EQ(count_different_bits(on_compute_stream(green, product), all_sms), 0);
+      EXPECT_EQ(SmPartition::left_out(), comm_sms) << "behind the products";
     }
   }
 }

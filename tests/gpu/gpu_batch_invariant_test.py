@@ -26,12 +26,12 @@ GRAPHS = """
   - {name: full, schedule: sequential, exchange: padded, graph: full, comm_sms: 16}
   - {name: dual_pieces, schedule: dual_batch, ubatches: 2, split: {sizes: [5, 3]}, exchange: ragged, graph: piecewise, hand_off: inline}
   - {name: dual_full, schedule: dual_batch, ubatches: 2, exchange: gather, graph: full, comm_sms: 32}
-  - {name: hard_full, schedule: dual_batch, ubatches: 2, graph: full, sm_partition: hard}
-  - {name: hard, schedule: dual_batch, ubatches: 2, comm_sms: 16, sm_partition: hard}"""
+  - {name: hard_full, schedule: dual_batch, ubatches: 2, graph: full, sm_partition: hard}"""
 EAGER = """
   - {name: three, schedule: dual_batch, ubatches: 3, split: balanced, exchange: ragged, page_size: 32}
   - {name: staged, ubatches: 2, stages: decode, exchange: padded, hand_off: inline}
-  - {name: shared_expert, exchange: padded, comm_sms: 4}"""
+  - {name: shared_expert, exchange: padded, comm_sms: 4}
+  - {name: hard, schedule: dual_batch, ubatches: 2, comm_sms: 16, sm_partition: hard}"""
 
 
 WORKLOADS = {

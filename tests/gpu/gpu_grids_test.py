@@ -43,8 +43,9 @@ STEPS = {
     "chunked": (TINY, "phase: prefill, requests: {count: 3, length: 11, context_length: 21}, steps: 2", []),
     "vetoed": (TINY, "phase: prefill, requests: {count: 4, length: 24}, variants: 2", [f"policies.{name}.thresholds={{prefill: 1000000}}" for name in ("dual", "dual_full")]),
 }
-# The first layers, which record their hidden states, and the others, which take them.
+# The first layers, which record their hidden states, and the others, which take them: of a context that is drawn, since none can be computed before them.
 STAGES = ([0, 2], [2, 4])
+STAGED = {"prefill": WORKLOADS["prefill"], "decode": lambda ranks: WORKLOADS["decode"](ranks) + ", context: random"}
 
 
 def text_of(model, ep, workload):
@@ -140,8 +141,8 @@ class GpuFullGraphs(GpuTest):
                 self.verify(run / "sequential", run / "dual_full", "bitwise")
 
     def test_stages_equal_the_whole(self):
-        for phase in ("prefill", "decode"):
-            workload = WORKLOADS[phase](RANKS)
+        for phase, workload_of in STAGED.items():
+            workload = workload_of(RANKS)
             whole = self.run_full(f"{phase}-whole", TINY, workload, ["record.outputs=[hidden]"])
             first = self.run_full(f"{phase}-first", TINY, workload, stage(0))
             for policy in POLICIES:

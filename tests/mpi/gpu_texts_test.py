@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gpu"))
 from cli import CliTest, dovetail, execute, mpirun  # noqa: E402
 from gpu_batch_invariant_test import WORKLOADS  # noqa: E402
 from gpu_cases import LIMIT_S, TINY, GpuTest  # noqa: E402
-from gpu_grids_test import CHECKPOINT, STEPS, WHOLE_CHECKPOINT, Grids, assert_same_rows, replica_folders, replicas_command, stage, text_of, words  # noqa: E402
+from gpu_grids_test import CHECKPOINT, STAGED, STEPS, WHOLE_CHECKPOINT, Grids, assert_same_rows, replica_folders, replicas_command, stage, text_of, words  # noqa: E402
 from gpu_hosts_test import OnHosts  # noqa: E402
 
 
@@ -62,13 +62,16 @@ class GridTexts(Grids, CliTest):
                 self.verify(run / "sequential", run / "dual_full", "bitwise")
 
     def test_stages(self):
-        workload = WORKLOADS["prefill"](2)
-        whole = self.run_on_cpu(2, text_of(TINY, 2, workload), "whole", *words(["record.outputs=[hidden]"]))
-        first = self.run_on_cpu(2, text_of(TINY, 2, workload), "first", *words(stage(0)))
-        second = self.run_on_cpu(2, text_of(TINY, 2, workload), "second", *words(stage(1, first / "dual_full")))
-        assert_same_rows(self, whole / "sequential", second / "dual_full")
-        with self.assertRaises(AssertionError):  # what the first stage alone makes is something else
-            assert_same_rows(self, whole / "sequential", first / "dual_full")
+        for phase, workload_of in STAGED.items():
+            workload = workload_of(2)
+            with self.subTest(phase=phase):
+                whole = self.run_on_cpu(2, text_of(TINY, 2, workload), f"{phase}-whole", *words(["record.outputs=[hidden]"]))
+                first = self.run_on_cpu(2, text_of(TINY, 2, workload), f"{phase}-first", *words(stage(0)))
+                second = self.run_on_cpu(2, text_of(TINY, 2, workload), f"{phase}-second", *words(stage(1, first / "dual_full")))
+                assert_same_rows(self, whole / "sequential", second / "dual_full")
+                with self.assertRaises(AssertionError):  # what the first stage alone makes is something else
+                    assert_same_rows(self, whole / "sequential", first / "dual_full")
+
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ bool is_aligned(const at::Tensor& x) {
 
 }  // namespace
 
+void on_all_sms(const std::function<void()>& run) {
+  const SmPartition all_sms(0);
+  run();
+}
+
 bool can_norm(const at::Tensor& x, const at::Tensor& weight) {
   const std::int64_t size = x.size(-1);
   return is_aligned(x) && is_aligned(weight) && weight.scalar_type() == x.scalar_type() &&

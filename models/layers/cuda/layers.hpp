@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include <ATen/core/Tensor.h>
 
@@ -26,6 +27,10 @@ inline constexpr bool kIsBuilt = false;
 inline bool serves(const at::Tensor& x) {
   return kIsBuilt && x.is_cuda() && x.scalar_type() == at::kBFloat16;
 }
+
+/// Calls `run` in a scope in which a library counts all SMs: it may choose a kernel that sums in
+/// another order by how many SMs there are.
+void on_all_sms(const std::function<void()>& run);
 
 /// Whether rms_norm can take x [..., D]: contiguous, aligned to 16 bytes, D a multiple of 8 and at
 /// most 16384.
