@@ -149,10 +149,19 @@ at::Tensor DataFault::changed_rows(const at::Tensor& rows) {
   return choose(changed, rows);
 }
 
-void DataFault::keep_received(const Op& op, Exchange& exchange) {
+void DataFault::change_received(const Op& op, Exchange& exchange) {
   if (fault_.kind != FaultKind::stale_buffer || !acts()) {
     return;
   }
+  // Not at the head of the fault's own op: a peer may have written to the buffers by then.
+  if (op.ubatch == fault_.ubatch && op.phase == phase_ && op.layer < fault_.layer) {
+    keep_received(op, exchange);
+  } else if (is_at(op)) {
+    restore_received(op, exchange);
+  }
+}
+
+void DataFault::keep_received(const Op& op, Exchange& exchange) {
   received_.clear();
   for (const at::Tensor& rows :
        exchange.buffers().received_rows(op.ubatch, op.phase, std::nullopt)) {
@@ -160,13 +169,15 @@ void DataFault::keep_received(const Op& op, Exchange& exchange) {
   }
 }
 
-/// Only the part of the op's group, beside which others may be read. A buffer that has grown
-/// meanwhile is new memory, which holds zeros.
+/// Only the part of the op's group, beside which others may be read. A buffer that no layer has
+/// used before, or that has grown meanwhile, is new memory, which holds zeros.
 void DataFault::restore_received(const Op& op, Exchange& exchange) {
-  if (fault_.kind != FaultKind::stale_buffer || !acts()) {
-    return;
-  }
   const auto whole = exchange.buffers().received_rows(op.ubatch, op.phase, std::nullopt);
+  if (received_.empty()) {
+    for (const at::Tensor& rows : whole) {
+      received_.push_back(at::zeros({0}, rows.options()));
+    }
+  }
   DOVETAIL_CHECK_EQ(whole.size(), received_.size());
   for (const at::Tensor& rows :
        exchange.buffers().received_rows(op.ubatch, op.phase, group_index(op))) {

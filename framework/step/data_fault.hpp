@@ -83,17 +83,20 @@ class DataFault {
   /// flipped_element and, of combined rows, swapped_tokens: rows [T, H] as the op leaves them.
   at::Tensor changed_rows(const at::Tensor& rows);
 
-  /// stale_buffer: around dispatch and combine.
-  void keep_received(const Op& op, Exchange& exchange);
-  void restore_received(const Op& op, Exchange& exchange);
+  // Behind every dispatch and combine.
 
-  /// early_reuse: behind every dispatch and combine.
+  /// stale_buffer: what the same op of the layer before has received is there again.
+  void change_received(const Op& op, Exchange& exchange);
+
+  /// early_reuse.
   void reuse_received(const Op& op, Exchange& exchange);
 
  private:
   bool acts() const { return is_active_ || is_capturing_ || active_.is_cuda(); }
 
   void note_acted();
+  void keep_received(const Op& op, Exchange& exchange);
+  void restore_received(const Op& op, Exchange& exchange);
   at::Tensor choose(const at::Tensor& changed, const at::Tensor& right) const;
   std::int64_t place_of_choice(std::int64_t top_k) const;
 
@@ -103,7 +106,7 @@ class DataFault {
   bool is_active_ = false;
   bool is_capturing_ = false;
   std::atomic<bool> has_acted_{false};
-  std::vector<at::Tensor> received_;  ///< what the buffers held before the exchange
+  std::vector<at::Tensor> received_;  ///< what the buffers held behind the layer before
   std::function<void()> delay_;
   // Of the step, where the fault is one of waits.
   std::optional<Op> reader_;

@@ -204,19 +204,13 @@ void ModelStep::exchange(const Op& op, DataFault* fault) {
   if (pass_ == PassKind::comm_only) {
     exchange_.plans().adopt(op.ubatch, kept_route(op).plan);
   }
-  const bool is_here = fault != nullptr && fault->is_at(op);
-  if (is_here) {
-    fault->keep_received(op, exchange_);
-  }
   if (op.phase == Phase::dispatch) {
     exchange_.dispatch(op.ubatch, group_index(op));
   } else {
     exchange_.combine(op.ubatch, group_index(op));
   }
-  if (is_here) {
-    fault->restore_received(op, exchange_);
-  }
   if (fault != nullptr) {
+    fault->change_received(op, exchange_);
     fault->reuse_received(op, exchange_);
   }
 }

@@ -59,25 +59,29 @@ class Buffers final : public Exchange, private ExchangePlans, private HostBuffer
   TrafficMeter meter_;
 };
 
-TEST(DataFault, KeepsWhatABufferHeld) {
+/// A peer may write what it sends as soon as the layer before has used the buffer.
+TEST(DataFault, KeepsWhatTheLayerBeforeReceived) {
   constexpr float nan = std::numeric_limits<float>::quiet_NaN();
-  const Op op = {1, 0, Phase::dispatch, Lane::comm, {}};
   for (const bool is_active : {true, false}) {
     Buffers exchange;
     Planted planted(config(FaultKind::stale_buffer, "dispatch"), is_active);
-    const auto receive = [&](int rows, float value) {
-      planted.data().keep_received(op, exchange);
+    const auto receive = [&](int layer, Phase phase, int rows, float value) {
       if (rows > exchange.dispatched[0].size(0)) {
         exchange.dispatched[0] = at::zeros({rows, 2});
       }
       exchange.dispatched[0].narrow(0, 0, rows).fill_(value);
-      planted.data().restore_received(op, exchange);
+      planted.data().change_received({layer, 0, phase, Lane::comm, {}}, exchange);
+      return exchange.dispatched[0].flatten().clone();
     };
-    receive(3, 1);  // into new memory
-    EXPECT_TRUE(exchange.dispatched[0].equal(at::full({3, 2}, is_active ? 0 : 1, at::kFloat)));
-    exchange.dispatched[0].fill_(nan);
-    receive(2, 2);
-    EXPECT_EQ(at::isnan(exchange.dispatched[0]).sum().item<int>(), is_active ? 6 : 2);
+    receive(0, Phase::combine, 3, nan);  // another buffer's
+    EXPECT_TRUE(receive(1, Phase::dispatch, 3, 1).equal(at::full({6}, is_active ? 0 : 1.F)))
+        << "of the first layer";
+    receive(0, Phase::dispatch, 3, 2);
+    receive(0, Phase::dispatch, 2, 3);
+    const at::Tensor seen = receive(1, Phase::dispatch, 3, 4);
+    const at::Tensor stale = at::tensor(std::vector<float>{3, 3, 3, 3, 2, 2});
+    EXPECT_TRUE(seen.equal(is_active ? stale : at::full({6}, 4.F))) << seen;
+    EXPECT_TRUE(receive(2, Phase::dispatch, 3, 5).equal(at::full({6}, 5.F)));
     EXPECT_EQ(planted.data().has_acted(), is_active);
   }
 }
