@@ -53,7 +53,7 @@ struct VerifyConfig {
 struct RecordConfig {
   std::vector<RecordedOutput> outputs = {RecordedOutput::hidden, RecordedOutput::logits};
   TimingDetail timing = TimingDetail::steps;
-  int profiled_iterations = 3;  ///< with timing ops: iterations behind timed ones
+  int profiled_iterations = 4;  ///< with timing ops: iterations behind timed ones
 
   /// True if `output` is among the outputs.
   bool has(RecordedOutput output) const {

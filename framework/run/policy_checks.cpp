@@ -25,7 +25,9 @@ void PolicyChecks::profile(int first, int end) {
   for (int i = first; i < end; ++i) {
     const int variant = i % setup_.workload.num_variants;
     for (int step = 0; step < num_steps(); ++step) {
-      profiled_step({variant, step, behind_timed + i, i * num_steps() + step});
+      const int seen = i / setup_.workload.num_variants;  // of the variant
+      profiled_step({variant, step, behind_timed + i, i * num_steps() + step},
+                    /*is_recorded_first=*/(variant + seen) % 2 != 0);
       if (step + 1 < num_steps()) {
         // The pass without the exchange has left other keys and values behind than later steps
         // must read.
@@ -39,11 +41,18 @@ void PolicyChecks::profile(int first, int end) {
 /// that is not recorded comes first, and keeps what the passes that leave something out need. The
 /// pass of the exchange alone comes last: it leaves cores idle and caches cold, and the pass behind
 /// it would be slower than the timed steps that it is to explain. The step without times of ops is
-/// straight before the one with them, so that they differ by the recording and little else.
-void PolicyChecks::profiled_step(const Place& place) {
+/// beside the one with them, in turn before and behind it: a later step may be slower whatever it
+/// records (a GPU gets warm), so that they differ by the recording and little else.
+void PolicyChecks::profiled_step(const Place& place, bool is_recorded_first) {
   steps_.take({.step = step_of(place.variant, place.step), .keep_plans = true}, kNoIteration);
-  profiled_pass(place, ProfilePass::unrecorded);
-  if (profiled_pass(place, ProfilePass::full).enqueues_kernels) {
+  if (!is_recorded_first) {
+    profiled_pass(place, ProfilePass::unrecorded);
+  }
+  const bool enqueues_kernels = profiled_pass(place, ProfilePass::full).enqueues_kernels;
+  if (is_recorded_first) {
+    profiled_pass(place, ProfilePass::unrecorded);
+  }
+  if (enqueues_kernels) {
     profiled_pass(place, ProfilePass::full_gated, true);
   }
   const auto alone = profiled_pass(place, ProfilePass::compute_only);

@@ -39,7 +39,7 @@ class PolicyChecks {
     int index = 0;      ///< in the file
   };
 
-  void profiled_step(const Place& place);
+  void profiled_step(const Place& place, bool is_recorded_first);
   StepReport profiled_pass(const Place& place, ProfilePass pass, bool is_gated = false);
 
   const PolicyRunSetup& setup_;

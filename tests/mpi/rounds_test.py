@@ -73,6 +73,9 @@ class Rounds(CliTest):
                     began = [starts[rounds == each].min() for each in range(3)]
                     full = file["timing/profiled_step_ns"][::2, 0, 0]  # of two steps the first
                     self.assertEqual(np.bincount(np.searchsorted(began, full) - 1, minlength=3).tolist(), shares, name)
+                    # What only its place in a profiled step makes slower must not be taken for what the times of ops cost.
+                    unrecorded = file["timing/further_step_ns"][::2, 2, 0]
+                    self.assertEqual((full < unrecorded).tolist(), [(i % 2 + i // 2) % 2 == 1 for i in range(profiled)], name)  # in turn for each of two variants
                     if name != "sequential":
                         self.assertEqual(json.loads((run / name / "summary.json").read_text())["verification"]["verdict"], "verified")
 
