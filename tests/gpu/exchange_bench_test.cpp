@@ -1,5 +1,5 @@
-// What `dovetail bench exchange` calls right and wrong on GPUs: ceilings that move nothing, a store
-// that nobody answers, and graphs whose experts stay where they were.
+// What `dovetail bench exchange` calls right and wrong on GPUs: ceilings that move nothing, stores
+// and loads that nobody answers, and graphs whose experts stay where they were.
 #include <chrono>
 
 #include <c10/core/InferenceMode.h>
@@ -51,11 +51,13 @@ TEST(ExchangeBenchGpu, EachCeilingIsBelievedForWhatItMovedItself) {
   come();  // nobody's memory goes while a peer may still use it
 }
 
-TEST(ExchangeBenchGpu, AStoreThatNobodyAnswersIsToldOf) {
+class ExchangeBenchUnanswered : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(ExchangeBenchUnanswered, IsToldOf) {
   DOVETAIL_REQUIRE_GPU();
   const auto device = make_gpu_bench_device(session(), {.timeout = std::chrono::seconds(3)});
   for (const auto& ceiling : device->ceilings(kBlockBytes, kBenchSms)) {
-    if (ceiling.name != "(put)" || world_size() == 1) {
+    if (ceiling.name != GetParam() || world_size() == 1) {
       continue;
     }
     if (session().rank().value == 0) {
@@ -69,6 +71,11 @@ TEST(ExchangeBenchGpu, AStoreThatNobodyAnswersIsToldOf) {
   }
   meet(*device);
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels,
+                         ExchangeBenchUnanswered,
+                         ::testing::Values("(put)", "(get)"),
+                         [](const auto& each) { return each.param.substr(1, 3); });
 
 class ExchangeBenchGraph : public ::testing::TestWithParam<std::string> {};
 

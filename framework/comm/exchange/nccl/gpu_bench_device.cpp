@@ -1,5 +1,5 @@
-// GPU ranks: events on the stream, graphs, and the ceilings of NCCL, of the copy engines and of a
-// kernel that stores.
+// GPU ranks: events on the stream, graphs, and the ceilings of NCCL, of the copy engines and of
+// kernels that store or load.
 #include <chrono>
 #include <map>
 #include <optional>
@@ -85,10 +85,12 @@ class GpuRun final : public BenchRun {
   GraphExec exec_;
 };
 
-/// Memory of the peers, the flags of kernels that store there, and the streams of copies.
+/// Memory of the peers (what arrives, what is sent), the flags of kernels that store and load
+/// there, and the streams of copies.
 struct DirectPaths {
   DirectPaths(NcclComm& comm, std::int64_t block_bytes, const WaitPolicy& wait)
-      : flags_begin(comm.size() * align_block(block_bytes)),
+      : send_begin(comm.size() * block_bytes),
+        flags_begin(2 * send_begin),
         memory(comm, flags_begin + FlagLayout{comm.size()}.bytes(), wait),
         words(
             at::zeros({kMostPushCtas + 1}, at::TensorOptions().dtype(at::kInt).device(at::kCUDA))),
@@ -96,6 +98,7 @@ struct DirectPaths {
                          at::TensorOptions().dtype(at::kByte).device(at::kCUDA))),
         copies(comm.size() - 1) {}
 
+  std::int64_t send_begin;
   std::int64_t flags_begin;
   SymmetricMemory memory;
   at::Tensor words;  ///< rounds, and "gave up"
@@ -103,7 +106,7 @@ struct DirectPaths {
   CopyStreams copies;
 };
 
-/// Throws where a kernel that stores has given up.
+/// Throws where a kernel that stores or loads has given up.
 void check_put(const DirectPaths& paths) {
   DeviceStatus status;
   check_cuda(
@@ -111,7 +114,7 @@ void check_put(const DirectPaths& paths) {
       "the status of a ceiling");
   const int gave_up = paths.words[kMostPushCtas].item<int>();
   if (gave_up != 0 || static_cast<DeviceFinding>(status.finding) != DeviceFinding::none) {
-    throw RunError("bench exchange: (put) gave up a wait for rank " +
+    throw RunError("bench exchange: (put) or (get) gave up a wait for rank " +
                    std::to_string(status.destination));
   }
 }
@@ -161,10 +164,13 @@ class GpuBenchDevice final : public BenchDevice {
       return all;  // no rank can reach the others' memory
     }
     auto pattern = make_pattern(world_.rank(), world_.size(), block, device());
-    const auto sent = pattern.send;
-    pattern.receive = paths->memory.view(0, world_.size() * block)
-                          .view(at::kInt)
-                          .view({world_.size(), block / 4});
+    const auto blocks_at = [&](std::int64_t begin) {
+      return paths->memory.view(begin, world_.size() * block)
+          .view(at::kInt)
+          .view({world_.size(), block / 4});
+    };
+    pattern.send = blocks_at(paths->send_begin).copy_(pattern.send);
+    pattern.receive = blocks_at(0);
     // All of them write to the same memory: each clears it before it is believed.
     const auto add = [&](const char* name, int sms, std::function<void()> move) {
       all.push_back({.name = name,
@@ -175,7 +181,12 @@ class GpuBenchDevice final : public BenchDevice {
                      .wrong_words = [paths, pattern] { return pattern.wrong_words(); }});
     };
     for (const int sms : comm_sms) {
-      add("(put)", sms, [this, paths, pattern, block, sms] { put(*paths, pattern, block, sms); });
+      add("(put)", sms, [this, paths, pattern, block, sms] {
+        launch_push(direct(*paths, pattern, block, sms), sms, stream_.stream());
+      });
+      add("(get)", sms, [this, paths, pattern, block, sms] {
+        launch_pull(direct(*paths, pattern, block, sms), sms, stream_.stream());
+      });
     }
     add("(copy engines)", 0, [this, paths, pattern, block] { copy(*paths, pattern, block); });
     return all;
@@ -234,7 +245,11 @@ class GpuBenchDevice final : public BenchDevice {
             .wrong_words = [pattern] { return pattern.wrong_words(); }};
   }
 
-  void put(const DirectPaths& paths, const BenchPattern& pattern, std::int64_t block, int sms) {
+  /// What a kernel needs that moves one block to, or from, each peer.
+  PushArgs direct(const DirectPaths& paths,
+                  const BenchPattern& pattern,
+                  std::int64_t block,
+                  int sms) {
     auto* words = static_cast<std::int32_t*>(paths.words.mutable_data_ptr());
     const std::chrono::nanoseconds timeout = wait_.timeout;
     PushArgs args = {.ep_size = world_.size(),
@@ -245,13 +260,14 @@ class GpuBenchDevice final : public BenchDevice {
                      .rows_in = {.ends = words},
                      .peers = paths.memory.peers(),
                      .flags_begin = paths.flags_begin,
+                     .pull_begin = paths.send_begin,
                      .rounds = reinterpret_cast<std::uint32_t*>(words),
                      .timeout_ns = static_cast<std::uint64_t>(timeout.count()),
                      .abort_word = comm(sms).abort_word(),
                      .gave_up = reinterpret_cast<std::uint32_t*>(words) + kMostPushCtas,
                      .status = static_cast<DeviceStatus*>(paths.status.mutable_data_ptr())};
     args.parts[0] = {.fixed_bytes = block};
-    launch_push(args, sms, stream_.stream());
+    return args;
   }
 
   void copy(const DirectPaths& paths, const BenchPattern& pattern, std::int64_t block) {

@@ -155,6 +155,13 @@ __device__ void push_block(const PushArgs& args, int peer) {
   }
 }
 
+/// Block ep_rank of the peer's, which lies where that rank would send from.
+__device__ void pull_block(const PushArgs& args, int peer) {
+  const auto* from = args.peers[peer] + args.pull_begin + args.ep_rank * args.block_bytes;
+  auto* to = args.peers[args.ep_rank] + args.receive_begin + peer * args.block_bytes;
+  copy_share(from, to, args.parts[0].fixed_bytes);
+}
+
 __device__ void count_bytes(const PushArgs& args) {
   const int step = static_cast<int>(threadIdx.x) + 1;
   if (blockIdx.x != 0 || step >= args.ep_size) {
@@ -172,6 +179,8 @@ __device__ void count_bytes(const PushArgs& args) {
   atomicAdd(args.combines ? &status.combine_received : &status.dispatch_received, received);
 }
 
+/// kPulls: fetches the blocks in place of storing them.
+template <bool kPulls>
 __global__ void __launch_bounds__(kThreads, 1) push_kernel(const __grid_constant__ PushArgs args) {
   const int step = static_cast<int>(threadIdx.x) + 1;
   const auto round = args.rounds[blockIdx.x];
@@ -184,14 +193,15 @@ __global__ void __launch_bounds__(kThreads, 1) push_kernel(const __grid_constant
     // What this rank has read of its own memory was read by kernels that have ended.
     if (step < args.ep_size) {
       const int peer = peer_of(args, step);
-      store_relaxed(flag_at(args, peer, args.ep_rank), has_begun);
+      kPulls ? store_release(flag_at(args, peer, args.ep_rank), has_begun)
+             : store_relaxed(flag_at(args, peer, args.ep_rank), has_begun);
     }
     if (!hear_from_all(args, has_begun)) {
       return;
     }
   }
   for (int s = 1; s < args.ep_size; ++s) {
-    push_block(args, peer_of(args, s));
+    kPulls ? pull_block(args, peer_of(args, s)) : push_block(args, peer_of(args, s));
   }
   __syncthreads();
   if (step < args.ep_size) {
@@ -207,9 +217,7 @@ __global__ void __launch_bounds__(kThreads, 1) push_kernel(const __grid_constant
   }
 }
 
-}  // namespace
-
-void launch_push(const PushArgs& args, int ctas, cudaStream_t stream) {
+void launch(void (*kernel)(PushArgs), const PushArgs& args, int ctas, cudaStream_t stream) {
   DOVETAIL_CHECK(ctas >= 1 && ctas <= kMostPushCtas, std::to_string(ctas) + " CTAs");
   DOVETAIL_CHECK(args.ep_size <= kThreads, std::to_string(args.ep_size) + " ranks");
   // In the domain of its own its release waits for its own stores, not for those of the compute
@@ -223,7 +231,18 @@ void launch_push(const PushArgs& args, int ctas, cudaStream_t stream) {
   config.stream = stream;
   config.attrs = &domain;
   config.numAttrs = 1;
-  check_cuda(cudaLaunchKernelEx(&config, push_kernel, args), "launch of the exchange's push");
+  check_cuda(cudaLaunchKernelEx(&config, kernel, args), "launch of the exchange's push");
+}
+
+}  // namespace
+
+void launch_push(const PushArgs& args, int ctas, cudaStream_t stream) {
+  launch(push_kernel</*kPulls=*/false>, args, ctas, stream);
+}
+
+void launch_pull(const PushArgs& args, int ctas, cudaStream_t stream) {
+  DOVETAIL_CHECK(args.awaits_peers_first, "a pull of what may not be there yet");
+  launch(push_kernel</*kPulls=*/true>, args, ctas, stream);
 }
 
 }  // namespace dovetail

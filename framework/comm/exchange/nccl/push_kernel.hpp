@@ -47,6 +47,7 @@ struct PushArgs {
   std::byte* const* peers = nullptr;  ///< [R] start of the symmetric memory of each rank
   std::int64_t receive_begin = 0;     ///< of [R] blocks, in the symmetric memory
   std::int64_t flags_begin = 0;       ///< FlagLayout, in the symmetric memory
+  std::int64_t pull_begin = 0;        ///< of a pull: of [R] blocks there, in place of `send`
   std::uint32_t* rounds = nullptr;    ///< [kMostPushCtas] that have ended; of this rank alone
   bool awaits_peers_first = true;     ///< nothing is stored before the peers' kernels have begun
   bool combines = false;              ///< for what is counted and found
@@ -64,5 +65,10 @@ struct PushArgs {
 /// Enqueues on `stream`; may be captured. ctas: 1 to kMostPushCtas, equal on all ranks; at most 512
 /// ranks.
 void launch_push(const PushArgs& args, int ctas, cudaStream_t stream);
+
+/// Loads blocks of parts[0].fixed_bytes from the peers, whose memory has them since before their
+/// kernels began, and ends when all peers have loaded theirs. A ceiling to hold a push against; all
+/// else as above.
+void launch_pull(const PushArgs& args, int ctas, cudaStream_t stream);
 
 }  // namespace dovetail
