@@ -108,6 +108,7 @@ Json to_json(const PolicyMetrics& metrics) {
       {"unexplained_by_phase_ns", metrics.unexplained_by_phase_ns},
       {"measured_ns", terms.measured},
       {"profiled_ns", terms.profiled},
+      {"recording_error_ns", json_number(terms.recording_error)},
       {"unrecorded_ns", terms.recording ? Json(terms.unrecorded) : Json(nullptr)},
       {"ideal_ns", metrics.ideal_ns},
       {"moving_ns", metrics.moving_ns},

@@ -84,8 +84,22 @@ std::string large_terms(const CompareReport& report, Flag flag, Term term, Remar
   return join_names(large);
 }
 
-std::optional<double> positive(double term) {
-  return term > 0 ? std::optional(term) : std::nullopt;
+/// Whether profiled steps were slower than those beside them by more than the error of that.
+bool is_slowed(const Decomposition& terms) {
+  return -*terms.recording > terms.recording_error.value_or(0);
+}
+
+/// What recording adds, of the policies where that is known (`is_known`), or of the others.
+std::string recordings(const CompareReport& report, bool is_known) {
+  const auto added = [is_known](const Decomposition& terms) {
+    return is_slowed(terms) == is_known ? std::optional(-*terms.recording) : std::nullopt;
+  };
+  const auto error = [](const PolicyMetrics& metrics) {
+    const auto& terms = metrics.decomposition;
+    const auto share = terms.recording_error.value_or(0) / terms.measured;
+    return terms.recording_error ? ", +- " + format_percent(share) : "";
+  };
+  return large_terms(report, Flag::recording, added, error);
 }
 
 /// The phase that most of the unexplained is of.
@@ -110,17 +124,11 @@ void add_term_lines(const CompareReport& report, Lines& lines) {
                main_phase),
            ": so much longer (below 0: shorter) ops neither beside nor behind an exchange take "
            "than in the compute-only pass");
-  const auto added = [](const auto& terms) { return positive(-*terms.recording); };
-  const auto saved = [](const auto& terms) { return positive(*terms.recording); };
+  add_line(lines, "Recording adds ", recordings(report, true), " to profiled steps");
   add_line(lines,
-           "Recording adds ",
-           large_terms(report, Flag::recording, added, nothing),
-           " to profiled steps");
-  add_line(lines,
-           "Not slowed by recording: the steps without times of ops beside the profiled ones were "
-           "slower by ",
-           large_terms(report, Flag::recording, saved, nothing),
-           ", which is noise; the terms are no surer than that");
+           "What recording adds is lost in noise: ",
+           recordings(report, false),
+           "; the terms are no surer than that");
   add_line(lines,
            "The p50 differs by ",
            large_terms(

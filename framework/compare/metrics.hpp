@@ -169,7 +169,8 @@ struct Decomposition {
   double hand_off = 0;
   double launch = 0;
   double other_idle = 0;
-  std::optional<double> recording;  ///< mostly negative: what recording has added, taken off
+  std::optional<double> recording;        ///< mostly negative: what recording has added, taken off
+  std::optional<double> recording_error;  ///< half its 95 % interval; nothing: of one step
   double timed_vs_profiled = 0;
   double unexplained = 0;  ///< measured minus all of the above
   double measured = 0;     ///< p50 of the timed iterations, of their mean step

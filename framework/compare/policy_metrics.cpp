@@ -1,9 +1,12 @@
 // From the accounting of single ranks and steps to the metrics of a policy.
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <numeric>
 
 #include "framework/base/check.hpp"
 #include "framework/compare/metrics.hpp"
+#include "framework/compare/round_intervals.hpp"
 
 namespace dovetail {
 namespace {
@@ -94,11 +97,27 @@ void divide(Decomposition& sum, double count) {
   }
 }
 
+/// Student's, of the mean of the steps' own.
+std::optional<double> error_of_mean(const std::vector<double>& values) {
+  if (values.size() < 2) {
+    return std::nullopt;
+  }
+  const auto count = static_cast<double>(values.size());
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
+  double squares = 0;
+  for (const double value : values) {
+    squares += (value - mean) * (value - mean);
+  }
+  return t_quantile(values.size() - 1) * std::sqrt(squares / (count - 1) / count);
+}
+
 /// What is known only where all profiled steps know it, and the terms against the timed steps.
+/// `recordings`: of each step, or empty.
 void finish(const std::vector<StepProfile>& profiles,
             double measured_ns,
-            bool knows_unrecorded,
+            const std::vector<double>& recordings,
             PolicyMetrics& metrics) {
+  const bool knows_unrecorded = !recordings.empty();
   auto& terms = metrics.decomposition;
   const bool knows_all = std::all_of(profiles.begin(), profiles.end(), [](const auto& profile) {
     return profile.knows_all_passes;
@@ -112,6 +131,7 @@ void finish(const std::vector<StepProfile>& profiles,
   terms.measured = measured_ns;
   if (knows_unrecorded) {
     terms.recording = terms.unrecorded - terms.profiled;
+    terms.recording_error = error_of_mean(recordings);
   } else {
     terms.unrecorded = 0;
   }
@@ -190,6 +210,7 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   metrics.decomposition.launch_gaps = 0;
   RankMetrics pooled;
   bool knows_unrecorded = true;
+  std::vector<double> recordings;
   metrics.mean_of_rank.resize(num_ranks);
   for (const StepProfile& profile : profiles) {
     DOVETAIL_CHECK_EQ(profile.ranks.size(), num_ranks);
@@ -203,6 +224,7 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
     }
     metrics.ideal_ns += static_cast<double>(ideal_of(ranks));
     metrics.decomposition.unrecorded += static_cast<double>(unrecorded_ns);
+    recordings.push_back(static_cast<double>(unrecorded_ns - slowest_ns));
     for (std::size_t rank = 0; rank < num_ranks; ++rank) {
       add(pooled, ranks[rank]);
       add(metrics.mean_of_rank[rank], ranks[rank]);
@@ -226,7 +248,10 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   if (has_baseline) {
     compare_to(*baseline, metrics);
   }
-  finish(profiles, measured_ns, knows_unrecorded, metrics);
+  if (!knows_unrecorded) {
+    recordings.clear();
+  }
+  finish(profiles, measured_ns, recordings, metrics);
   metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
   metrics.moving_ns = static_cast<double>(pooled.moving_ns) / samples;
   metrics.waiting_bounds_ns = {static_cast<double>(pooled.least_waiting_ns) / samples,

@@ -147,6 +147,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "= whole", "", "ms", "", "The whole step.", "p50 + agreement + preparation"},
       {in, "ideal", "metrics.ideal_ns", "ms", "largest of all ranks; mean over the profiled steps", "The shortest that a step could be if the baseline's exchange and compute overlapped fully and cost each other nothing. One for all policies of a baseline. It holds for the graph mode and the exchange of the baseline: a policy with others may be faster, and a note says so.", "of the baseline: max over ranks of max(compute, moving of the comm-only pass)"},
       {in, "", "metrics.unexplained_by_phase_ns.*", "ns", mean, "What ops neither beside nor behind an exchange take longer than in the compute-only pass, by phase.", ""},
+      {in, "", "metrics.recording_error_ns", "ns", slow, "Half of the 95 % interval of `recording`, by the spread over the profiled steps. null: of one step.", ""},
       {in, "", "metrics.unrecorded_ns", "ns", slow, "The steps without times of ops beside the profiled ones.", ""},
       {in, "", "metrics.gated_ops.held", "count", "all, profiled steps", "The ops that were held back until they were enqueued whole, so that their launch gaps are known.", ""},
       {in, "", "metrics.gated_ops.not_held", "count", "all, profiled steps", "The ops that took longer to enqueue than they are held back: their launch gaps stay in `compute`.", ""},

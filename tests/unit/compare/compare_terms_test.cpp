@@ -144,12 +144,17 @@ TEST_F(Compare, ANoteSaysWhereATermIsLarge) {
               is_large)
         << share;
     EXPECT_EQ(says("Recording adds 1.3 % of the p50 (a_dual) to profiled"), share > 0.03) << share;
-    EXPECT_EQ(says("profiled ones were slower by 1.3 % of the p50 (a_dual), which is noise"),
-              share < -0.03)
+    EXPECT_EQ(says("lost in noise: -1.3 % of the p50 (a_dual); "), share < -0.03)
         << share << ": nothing is saved by it";
     EXPECT_EQ(has_flag(policy, Flag::recording), is_large) << share;
     EXPECT_EQ(says("The p50 differs by "), is_large) << share;
   }
+  terms.recording_error = 0.01 * terms.measured;
+  terms.recording = -0.02 * terms.measured;
+  EXPECT_TRUE(says("Recording adds 2.0 % of the p50 (a_dual, +- 1.0 %) to profiled"));
+  terms.recording_error = 0.03 * terms.measured;
+  EXPECT_TRUE(says("lost in noise: 2.0 % of the p50 (a_dual, +- 3.0 %); "));
+  EXPECT_FALSE(says("Recording adds "));
   EXPECT_FALSE(says("Launch gaps of"));
   metrics.num_held = 7;
   metrics.num_not_held = 2;

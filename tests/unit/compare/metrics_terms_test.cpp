@@ -1,7 +1,9 @@
 // The terms that passes of their own measure: split tax at equal SMs, SMs left out, launch gaps,
 // recording.
+#include <cmath>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -51,6 +53,20 @@ TEST(PolicyMetrics, SplitTaxSmsLaunchGapsAndRecordingAreTermsOfTheirOwn) {
   EXPECT_DOUBLE_EQ(*metrics.split_tax_factor, 60.0 / 50);
   EXPECT_EQ(metrics.unexplained_by_phase_ns, (std::map<std::string, double>{{"attention", 3}}))
       << "the only op beside which nothing runs";
+}
+
+/// Over steps: -1, 3 and 1 have the mean 1, and the error 4.303 x 2 / sqrt(3).
+TEST(PolicyMetrics, WhatRecordingAddsHasAnError) {
+  std::vector<StepProfile> steps(3, with_all_passes());
+  for (const std::size_t rank : {0, 1}) {
+    steps[1].ranks[rank].unrecorded = {3000, 3103};
+    steps[2].ranks[rank].unrecorded = {3000, 3101};
+  }
+  const Decomposition terms = policy_metrics(steps, 105).decomposition;
+  EXPECT_DOUBLE_EQ(*terms.recording, 1);
+  ASSERT_TRUE(terms.recording_error.has_value());
+  EXPECT_NEAR(*terms.recording_error, 4.3027 * 2 / std::sqrt(3.0), 1e-3);
+  EXPECT_FALSE(policy_metrics({steps[0]}, 105).decomposition.recording_error.has_value());
 }
 
 /// An older file does not say whether there was anything to measure: not known, and not 0.
