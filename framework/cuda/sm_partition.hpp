@@ -9,13 +9,14 @@ namespace dovetail {
 
 /// Scope in which kernels count `comm_sms` SMs less than the current device has: LibTorch's GEMMs
 /// (those by cuBLASLt, and the grouped ones) and own kernels whose blocks walk over their work
-/// (swiglu). All others have a block for each tile or row and come in waves over all SMs, attention
-/// among them: the exchange's kernels get in between two of their blocks, since their stream has
-/// the higher priority. How attention cuts keys into splits decides bits, so it is by the device's
-/// SMs and not by this scope; for the same reason libraries that compute the tiles of
-/// `batch_invariant` (models/layers/tiles.hpp) leave out none. Process-wide, baked into what is captured inside. Scopes may be
-/// nested; the inner one's number counts alone, and the end of a scope, by an exception too, brings
-/// back what was there before. 0 = kernels take all SMs. Immovable.
+/// (swiglu, decode over latents). All others have a block for each tile or row and come in waves
+/// over all SMs, other attention among them: the exchange's kernels get in between two of their
+/// blocks, since their stream has the higher priority. How attention cuts keys into splits decides
+/// bits, so it is by the device's SMs and not by this scope; for the same reason libraries that
+/// compute the tiles of `batch_invariant` (models/layers/tiles.hpp) leave out none. Process-wide,
+/// baked into what is captured inside. Scopes may be nested; the inner one's number counts alone,
+/// and the end of a scope, by an exception too, brings back what was there before. 0 = kernels take
+/// all SMs. Immovable.
 class SmPartition {
  public:
   /// Throws InputError unless 0 <= comm_sms < the device's SMs, RunError without a device.

@@ -156,6 +156,46 @@ TEST_F(KernelGrids, Activations) {
       resident);
 }
 
+TEST_F(KernelGrids, DecodeOverLatents) {
+  constexpr std::int64_t requests = 192;
+  constexpr std::int64_t heads = 128;
+  constexpr std::int64_t length = 64;
+  const auto int32 = bf16().dtype(at::kInt);
+  const at::Tensor queries = at::randn({requests, heads, gpu::kLatentKeyDim}, bf16());
+  const at::Tensor latents = at::randn({requests, length, gpu::kLatentKeyDim}, bf16());
+  const at::Tensor starts = at::arange(requests + 1, int32);
+  const at::Tensor lengths = at::full({requests}, length, int32);
+  expect_honours(
+      "decode over latents",
+      [&] {
+        at::Tensor result = at::empty({requests, heads, gpu::kLatentValueDim}, bf16());
+        gpu::launch_latent_decode(
+            {.queries = {.latent = queries.const_data_ptr(),
+                         .latent_token_stride = queries.stride(0),
+                         .latent_head_stride = queries.stride(1),
+                         .rope = queries.narrow(2, gpu::kLatentValueDim, 64).const_data_ptr(),
+                         .rope_token_stride = queries.stride(0),
+                         .rope_head_stride = queries.stride(1)},
+             .result = result.mutable_data_ptr(),
+             .result_token_stride = result.stride(0),
+             .result_head_stride = result.stride(1),
+             .tokens = requests,
+             .heads = heads,
+             .latents = latents.const_data_ptr(),
+             .page_size = length,
+             .segments = {.query_starts = starts.const_data_ptr<std::int32_t>(),
+                          .key_lengths = lengths.const_data_ptr<std::int32_t>(),
+                          .block_tables = starts.const_data_ptr<std::int32_t>(),
+                          .table_stride = 1,
+                          .count = requests},
+             .scale = 0.06F,
+             .num_sms = SmPartition::sms_to_compute()},
+            c10::cuda::getCurrentCUDAStream());
+        return result;
+      },
+      1);
+}
+
 gpu::AttentionRows rows_of(const at::Tensor& x) {
   return {.data = x.const_data_ptr(), .token_stride = x.stride(0), .head_stride = x.stride(1)};
 }

@@ -1,6 +1,7 @@
 // The kernels of latent attention against double precision: decode over paged latents, and prefill
 // with keys of 192 and values of 128 dims. What a kernel may not read is NaN.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -13,12 +14,14 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/einsum.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tensor.h>
 #include <c10/cuda/CUDAStream.h>
 #include <gtest/gtest.h>
 
+#include "framework/cuda/num_sms.hpp"
 #include "framework/plan/kv_pages.hpp"
 #include "models/layers/cuda/kernels.hpp"
 #include "tests/gpu/gpu_test.hpp"
@@ -138,7 +141,10 @@ DecodeCase make_decode_case(std::vector<std::int64_t> lengths,
 }
 
 /// [rows, heads, 512]; it lies behind another stride than the kernel's own.
-at::Tensor run_decode(const DecodeCase& x, DecodeSplit split_by, int splits) {
+at::Tensor run_decode(const DecodeCase& x,
+                      DecodeSplit split_by,
+                      int splits,
+                      int sms_to_fill = num_sms()) {
   const std::int64_t rows = x.queries.size(0);
   const auto options = x.queries.options();
   at::Tensor result = at::full({x.heads, rows, kLatentValueDim}, kNan, options).transpose(0, 1);
@@ -163,7 +169,8 @@ at::Tensor run_decode(const DecodeCase& x, DecodeSplit split_by, int splits) {
                    .count = x.tables.size(0)},
       .scale = kScale,
       .split_by = split_by,
-      .splits = splits};
+      .splits = splits,
+      .num_sms = sms_to_fill};
   const at::Tensor partial =
       at::full({latent_decode_partial_floats(arguments)}, kNan, options.dtype(at::kFloat));
   arguments.partial = partial.mutable_data_ptr<float>();
@@ -174,9 +181,10 @@ at::Tensor run_decode(const DecodeCase& x, DecodeSplit split_by, int splits) {
 
 at::Tensor exact_of(const DecodeCase& x, std::size_t request, std::int64_t left_out = 0) {
   const at::Tensor& all = x.keys[request];
-  const at::Tensor keys =
-      all.narrow(0, 0, all.size(0) - left_out).unsqueeze(1).expand({-1, x.heads, -1});
-  return exact(x.queries.narrow(0, x.rows[request], 1), keys, keys.narrow(2, 0, kLatentValueDim));
+  const at::Tensor keys = all.narrow(0, 0, all.size(0) - left_out).to(at::kDouble);
+  const at::Tensor queries = x.queries.select(0, x.rows[request]).to(at::kDouble);
+  const at::Tensor shares = at::softmax(at::mm(queries, keys.t()) * double{kScale}, -1);
+  return at::mm(shares, keys.narrow(1, 0, kLatentValueDim)).unsqueeze(0);
 }
 
 const std::vector<std::int64_t> kLengths = {1, 2, 63, 64, 65, 128, 129, 700, 1000, 5000};
@@ -269,6 +277,70 @@ TEST(LatentDecode, HasTheSameBitsAtAnyTimeAndForPagesOfAnySize) {
       }
     }
   }
+}
+
+/// Blocks walk over parts: one, many, of very uneven lengths, with empty ones between. Whoever
+/// computes a part, and what was before it, must not matter.
+TEST(LatentDecode, BlocksWalkOverManyParts) {
+  DOVETAIL_REQUIRE_GPU();
+  std::mt19937_64 random(next_seed());
+  std::vector<std::int64_t> lengths;
+  std::vector<std::size_t> without_query;
+  for (std::size_t i = 0; i < 300; ++i) {
+    const std::uint64_t most = i % 7 == 0 ? 3000 : (i % 3 == 0 ? 64 : 500);
+    lengths.push_back(1 + static_cast<std::int64_t>(random() % most));
+    if (random() % 5 == 0) {
+      without_query.push_back(i);
+    }
+  }
+  for (const std::int64_t heads : {64, 128}) {
+    const DecodeCase x = make_decode_case(lengths, heads, 70, random, 64, without_query);
+    std::vector<at::Tensor> wanted;
+    for (std::size_t request = 0; request < lengths.size(); ++request) {
+      wanted.push_back(x.rows[request] < 0 ? at::Tensor() : exact_of(x, request));
+    }
+    for (const int splits : {1, 3, 0}) {
+      const DecodeSplit split_by = splits == 0 ? DecodeSplit::length : DecodeSplit::launch;
+      const int most_splits = splits == 0 ? decode_splits_by_length(3000) : splits;
+      const at::Tensor got = run_decode(x, split_by, most_splits);
+      for (std::size_t request = 0; request < lengths.size(); ++request) {
+        if (x.rows[request] >= 0) {
+          EXPECT_LE(row_error(got.narrow(0, x.rows[request], 1), wanted[request]), kBound)
+              << heads << " heads, splits " << splits << ", request " << request;
+        }
+      }
+      EXPECT_TRUE((got.narrow(0, got.size(0) - 70, 70) == 0).all().item<bool>()) << "padding rows";
+      for (const int sms : {num_sms(), num_sms() - 32, 7, 1}) {
+        EXPECT_EQ(bitwise_difference(run_decode(x, split_by, most_splits, sms), got), "")
+            << heads << " heads, splits " << splits << ", " << sms << " SMs";
+      }
+    }
+  }
+}
+
+/// Of eight blocks, each first takes a long part or a short one. As many parts follow; where those
+/// that had a long one took a long one again, this would last twice as long as the first parts.
+TEST(LatentDecode, ABlockWithMuchToDoTakesAShortPart) {
+  DOVETAIL_REQUIRE_GPU();
+  constexpr int sms = 8;
+  std::mt19937_64 random(next_seed());
+  const std::vector<std::int64_t> first = {8192, 64, 8192, 64, 8192, 64, 8192, 64};
+  std::vector<std::int64_t> twice = first;
+  twice.insert(twice.end(), first.begin(), first.end());
+  const auto milliseconds = [&](const std::vector<std::int64_t>& lengths) {
+    const DecodeCase x = make_decode_case(lengths, 16, 0, random, 64);
+    std::vector<double> samples;
+    for (int i = 0; i < 9; ++i) {
+      const auto begin = std::chrono::steady_clock::now();
+      run_decode(x, DecodeSplit::launch, 1, sms);
+      const std::chrono::duration<double, std::milli> took =
+          std::chrono::steady_clock::now() - begin;
+      samples.push_back(took.count());
+    }
+    std::sort(samples.begin(), samples.end());
+    return samples[samples.size() / 2];
+  };
+  EXPECT_LT(milliseconds(twice), 1.5 * milliseconds(first));
 }
 
 struct PrefillCase {

@@ -201,7 +201,8 @@ class AttentionBench {
                      .table_stride = pages_a_request,
                      .count = requests},
         .scale = kScale,
-        .splits = gpu::latent_decode_splits(requests, heads, length, num_sms())};
+        .splits = gpu::latent_decode_splits(requests, heads, length, num_sms()),
+        .num_sms = num_sms()};
     const at::Tensor partial =
         at::empty({gpu::latent_decode_partial_floats(arguments)}, bf16_on_gpu().dtype(at::kFloat));
     arguments.partial = partial.mutable_data_ptr<float>();

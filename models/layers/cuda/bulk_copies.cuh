@@ -76,6 +76,24 @@ __device__ __forceinline__ void begin_box(unsigned char* to,
   }
 }
 
+/// The same of one plane of a matrix of three dimensions, for this block only.
+__device__ __forceinline__ void begin_box_of_plane(unsigned char* to,
+                                                   const CUtensorMap& from,
+                                                   int column,
+                                                   int row,
+                                                   int plane,
+                                                   SharedBarrier& there) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
+      "l"(&from),
+      "r"(column),
+      "r"(row),
+      "r"(plane),
+      "r"(shared_address(&there.state))
+      : "memory");
+}
+
 /// Fetches the description of a matrix, so that the first box need not wait for it.
 __device__ __forceinline__ void prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

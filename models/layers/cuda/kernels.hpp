@@ -213,6 +213,10 @@ struct LatentDecodeArguments {
   float scale = 0;  ///< of the scores
   DecodeSplit split_by = DecodeSplit::launch;
   int splits = 1;  ///< for `length`: at least decode_splits_by_length of the longest segment
+  /// That blocks may fill, which stay and walk over their work; the bits do not depend on it.
+  /// (Pages whose size neither divides 64 nor is a multiple of it, or is below 8: a block for each
+  /// part.)
+  int num_sms = 0;
   /// For more than one split: latent_decode_partial_floats(...) floats.
   float* partial = nullptr;
 };

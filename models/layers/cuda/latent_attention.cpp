@@ -11,6 +11,7 @@
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/num_sms.hpp"
+#include "framework/cuda/sm_partition.hpp"
 #include "models/layers/cuda/kernels.hpp"
 #include "models/layers/cuda/layers.hpp"
 #include "models/layers/cuda/segments.hpp"
@@ -73,7 +74,8 @@ at::Tensor decode(const Context& context, const at::Tensor& queries) {
                                      .latents = context.cache.const_data_ptr(),
                                      .page_size = context.page_size(),
                                      .segments = context.segments,
-                                     .scale = context.scale()};
+                                     .scale = context.scale(),
+                                     .num_sms = SmPartition::sms_to_compute()};
   const std::int64_t max_key_length = context.inputs.on_device.max_key_length;
   if (context.numerics == Numerics::batch_invariant) {
     arguments.split_by = DecodeSplit::length;

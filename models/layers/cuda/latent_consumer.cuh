@@ -12,7 +12,7 @@
 
 namespace dovetail::gpu::latent {
 
-/// Rows behind the part's last key = 0, once the tile is there; of the warpgroup that computes its
+/// A tile's rows behind its `keys` = 0, once the tile is there; of the warpgroup that computes its
 /// scores. A box may hold what is no key, or have been left out.
 __device__ __noinline__ void zero_keys_behind(Shared& shared, int tile, int keys, int warpgroup) {
   const int vectors = (kTileKeys - keys) * 8;
@@ -44,41 +44,15 @@ __device__ __noinline__ void zero_keys_behind(Shared& shared, int tile, int keys
 template <Copies kCopies>
 class Consumer {
  public:
-  __device__ Consumer(const Call& x, const Part& part, Shared& shared, int warpgroup)
-      : x_(x),
-        shared_(shared),
-        warpgroup_(warpgroup),
-        row_(row_of_thread()),
-        keys_(part.num_keys()),
-        tiles_(part.num_tiles()) {
-    load_queries(x, part, shared);
-    own_queries_.load(x, part, warpgroup * kHalfSlabs + kSharedHalfSlabs);
-    other_queries_.load(x, part, (1 - warpgroup) * kHalfSlabs + kSharedHalfSlabs);
-    rest_queries_.load(x, part, kValueSlabs);
-    meet_other();
-  }
+  __device__ Consumer(const Call& x, Shared& shared, int warpgroup)
+      : x_(x), shared_(shared), warpgroup_(warpgroup), row_(row_of_thread()) {}
 
+  /// All parts of the block, one after another.
   __device__ __forceinline__ void run() {
-    if (warpgroup_ == 0) {
-      begin_scores(0);
-      await_products<0>();
-      pin(scores_);
-      give_shares</*kFirst=*/true>(0);
+    for (load_query_slabs(0); has_query_; ++number_) {
+      attend();
+      shared_.parts.leave(number_);
     }
-    int tile = 2 - warpgroup_;
-    for (; tile < tiles_; tile += 2) {
-      begin_scores(tile);
-      take_shares(tile - 1);
-      await_products<1>();
-      pin(scores_);
-      give_shares</*kFirst=*/false>(tile);
-    }
-    if (tile == tiles_) {
-      take_shares(tile - 1);
-      await_products<0>();
-      pin(sums_.values);
-    }
-    store();
   }
 
  private:
@@ -89,8 +63,62 @@ class Consumer {
            static_cast<int>(threadIdx.x) % kWarpSize / 4;
   }
 
-  __device__ static void meet_other() {
-    asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
+  __device__ __forceinline__ void attend() {
+    const Part& part = shared_.parts.await(number_);
+    const int first = end_;
+    // The compiler sees that they are the same in all lanes: products need that.
+    keys_ = first * kTileKeys + __shfl_sync(kAllLanes, part.num_keys(), 0);
+    end_ = (keys_ + kTileKeys - 1) / kTileKeys;
+    running_ = {};
+    sums_ = {};
+    shared_.queries_there.wait(number_);
+    if (warpgroup_ == 0) {
+      begin_scores(first);
+      await_products<0>();
+      pin(scores_);
+      free_queries_behind(first);
+      give_shares</*kFirst=*/true>(first);
+    } else if (first + 1 == end_) {
+      free_queries_behind(first);
+    }
+    int tile = first + 2 - warpgroup_;
+    for (; tile < end_; tile += 2) {
+      begin_scores(tile);
+      take_shares(tile - 1);
+      await_products<1>();
+      pin(scores_);
+      free_queries_behind(tile);
+      give_shares</*kFirst=*/false>(tile);
+    }
+    load_query_slabs(number_ + 1);
+    if (tile == end_) {
+      take_shares(tile - 1);
+      await_products<0>();
+      pin(sums_.values);
+      free(shared_.values_used[(2 * tile - 1) % kSlots]);
+    }
+    store();
+  }
+
+  /// Of the number-th part, if there is one: the slabs that are held in registers.
+  __device__ __forceinline__ void load_query_slabs(int number) {
+    const Part& part = shared_.parts.await(number);
+    has_query_ = __shfl_sync(kAllLanes, part.row, 0) >= 0;
+    if (has_query_) {
+      own_queries_.load(x_, part, warpgroup_ * kHalfSlabs + kSharedHalfSlabs);
+      other_queries_.load(x_, part, (1 - warpgroup_) * kHalfSlabs + kSharedHalfSlabs);
+      rest_queries_.load(x_, part, kValueSlabs);
+    }
+  }
+
+  /// The next part's queries may come where these scores were the part's last of this warpgroup.
+  __device__ __forceinline__ void free_queries_behind(int tile) {
+    if (tile + 2 >= end_) {
+      __syncwarp();
+      if (threadIdx.x % kWarpSize == 0) {
+        shared_.queries_used.arrive();
+      }
+    }
   }
 
   /// What the copy engine filled may be filled again, by either block.
@@ -180,7 +208,7 @@ class Consumer {
       }
       await_products<0>();
       pin(sums_.values);
-      free(shared_.values_used[half_of_tile(tile - 1, warpgroup_) % kSlots]);
+      free(shared_.values_used[(2 * tile - 1) % kSlots]);
     }
     store_shares(shares_, shared_.shares);
     if (threadIdx.x % 4 == 0) {
@@ -216,18 +244,25 @@ class Consumer {
 
   /// The results, or what joining the splits needs.
   __device__ __forceinline__ void store() {
-    const Part& part = shared_.part;
+    const Part& part = shared_.parts.await(number_);
     const bool writes = threadIdx.x % 4 == 0;
+    float(&totals)[2][kHeads] = shared_.totals[number_ % 2];
     const float own[2] = {running_.all(0), running_.all(1)};
     if (writes) {
-      shared_.totals[warpgroup_][row_] = own[0];
-      shared_.totals[warpgroup_][row_ + 8] = own[1];
+      totals[warpgroup_][row_] = own[0];
+      totals[warpgroup_][row_ + 8] = own[1];
     }
-    meet_other();
-    const float all[2] = {shared_.totals[0][row_] + shared_.totals[1][row_],
-                          shared_.totals[0][row_ + 8] + shared_.totals[1][row_ + 8]};
-    sums_.store(x_, part, warpgroup_, 1 / all[0], 1 / all[1]);
-    if (x_.splits > 1 && warpgroup_ == 0 && writes) {
+    // Behind this the other has also done with this part's shares.
+    shared_.totals_there.arrive();
+    shared_.totals_there.wait(number_);
+    const float all[2] = {totals[0][row_] + totals[1][row_],
+                          totals[0][row_ + 8] + totals[1][row_ + 8]};
+    if (x_.splits == 1) {
+      sums_.store(x_, part, warpgroup_, {1 / all[0], 1 / all[1]});
+      return;
+    }
+    sums_.store_partial(x_, part, warpgroup_);
+    if (warpgroup_ == 0 && writes) {
       const std::int64_t place = part.place(x_);
 #pragma unroll
       for (int of_pair = 0; of_pair < 2; ++of_pair) {
@@ -242,8 +277,10 @@ class Consumer {
   Shared& shared_;
   const int warpgroup_;
   const int row_;
-  const int keys_;
-  const int tiles_;
+  int number_ = 0;  // of the part
+  bool has_query_ = false;
+  int keys_ = 0;  // of this part and of all tiles before, had they as many as fit
+  int end_ = 0;   // of this part's tiles
   HalfSums sums_;
   LazyShares running_;
   float scores_[32];

@@ -5,8 +5,11 @@
 
 #include "models/layers/cuda/bulk_copies.cuh"
 #include "models/layers/cuda/latent_decode.cuh"
+#include "models/layers/cuda/latent_schedule.cuh"
 
 namespace dovetail::gpu::latent {
+
+inline constexpr int kSchedulingWarp = 3;  // of the warpgroup that does not multiply
 
 /// The slot of the key at `place` of a part.
 __device__ __forceinline__ int slot_of(const Call& x, const Part& part, int place) {
@@ -23,65 +26,82 @@ __device__ __forceinline__ int box_slot(const Call& x, const Part& part, int til
   return place < kTileKeys && key < part.num_keys() ? slot_of(x, part, key) : 0;
 }
 
-/// Copies boxes of tiles, as far as there are keys; of one warp, one lane of which begins copies.
+/// Copies boxes of the tiles of all parts, as far as there are keys; of one warp, one lane of which
+/// begins copies.
 template <bool kForTwins>
 class BoxLoader {
  public:
   static constexpr int kSlabsOfWarp = 2;
 
-  __device__ BoxLoader(const Call& x, const Part& part)
-      : x_(x), part_(part), rank_(kForTwins ? static_cast<int>(twin_rank()) : 0) {}
+  __device__ BoxLoader(const Call& x, Shared& shared)
+      : x_(x), shared_(shared), rank_(kForTwins ? static_cast<int>(twin_rank()) : 0) {}
 
-  /// kSlabsOfWarp slabs of each half of the values of all tiles, from `first` on.
-  __device__ __forceinline__ void copy_values(Shared& shared, int first) {
-    const int halves = 2 * part_.num_tiles();
-    next_slots_ = box_slot(x_, part_, 0);
-    for (int half = 0; half < halves; ++half) {
-      const int slot = half % kSlots;
-      if (half % 2 == 0) {
-        look_up(half / 2);
+  /// kSlabsOfWarp slabs of each half of the values, from `first` on.
+  __device__ __forceinline__ void copy_values(int first) {
+    for_tiles([&](int tile, int first_tile, int keys) {
+#pragma unroll 1
+      for (int half = 2 * tile; half < 2 * tile + 2; ++half) {
+        const int slot = half % kSlots;
+        if (half >= kSlots) {
+          shared_.values_used[slot].wait(half / kSlots - 1);
+        }
+        const int side = summing_warpgroup(half, first_tile);
+        begin<kSlabsOfWarp>(keys,
+                            shared_.values[slot] + first * kSlabBytes,
+                            side * kHalfDim + first * kSlabColumns,
+                            shared_.values_there[slot] + first,
+                            /*copying_twin=*/side);
       }
-      if (half >= kSlots) {
-        shared.values_used[slot].wait(half / kSlots - 1);
-      }
-      const int side = summing_warpgroup(half);
-      begin<kSlabsOfWarp>(half / 2,
-                          shared.values[slot] + first * kSlabBytes,
-                          side * kHalfDim + first * kSlabColumns,
-                          shared.values_there[slot] + first,
-                          /*copying_twin=*/side);
-    }
+    });
   }
 
-  /// The rest of the keys of all tiles.
-  __device__ __forceinline__ void copy_rest(Shared& shared) {
-    const int tiles = part_.num_tiles();
-    next_slots_ = box_slot(x_, part_, 0);
-    for (int tile = 0; tile < tiles; ++tile) {
-      look_up(tile);
+  /// The rest of the keys.
+  __device__ __forceinline__ void copy_rest() {
+    for_tiles([&](int tile, int /*first_tile*/, int keys) {
       if (tile > 0) {
-        shared.rest_used.wait(tile - 1);
+        shared_.rest_used.wait(tile - 1);
       }
-      begin<1>(tile,
-               shared.rest,
+      begin<1>(keys,
+               shared_.rest,
                kLatentValueDim,
-               &shared.rest_there[tile % 2],
+               &shared_.rest_there[tile % 2],
                /*copying_twin=*/tile % 2);
-    }
+    });
   }
 
  private:
-  /// A tile ahead, so that nothing waits for the block table.
-  __device__ __forceinline__ void look_up(int tile) {
-    slots_ = next_slots_;
-    next_slots_ = box_slot(x_, part_, tile + 1);
+  /// work(tile, the first one of its part, keys of the tile) for all tiles of all parts.
+  template <class Work>
+  __device__ __forceinline__ void for_tiles(Work work) {
+    int first_tile = 0;
+    next_slots_ = first_slots(0);
+    for (int number = 0;; ++number) {
+      const Part& part = shared_.parts.await(number);
+      if (part.row < 0) {
+        return;
+      }
+      const int tiles = part.num_tiles();
+#pragma unroll 1
+      for (int tile = 0; tile < tiles; ++tile) {
+        // A tile ahead, so that nothing waits for the block table.
+        slots_ = next_slots_;
+        next_slots_ = tile + 1 < tiles ? box_slot(x_, part, tile + 1) : first_slots(number + 1);
+        work(first_tile + tile, first_tile, min(part.num_keys() - tile * kTileKeys, kTileKeys));
+      }
+      first_tile += tiles;
+      shared_.parts.leave(number);
+    }
+  }
+
+  __device__ __forceinline__ int first_slots(int number) const {
+    const Part& part = shared_.parts.await(number);
+    return part.row < 0 ? 0 : box_slot(x_, part, 0);
   }
 
   /// Both blocks of a cluster await the bytes that one of them copies for both.
   template <int kSlabs>
   __device__ __forceinline__ void begin(
-      int tile, unsigned char* to, int column, SharedBarrier* there, int copying_twin) const {
-    const int keys = min(part_.num_keys() - tile * kTileKeys, kTileKeys);
+      int keys, unsigned char* to, int column, SharedBarrier* there, int copying_twin) const {
     const int boxes = (keys + x_.box_keys - 1) / x_.box_keys;
     const bool elected = threadIdx.x % kWarpSize == 0;
     if (elected) {
@@ -94,6 +114,7 @@ class BoxLoader {
       return;
     }
     const std::uint64_t policy = evict_first();
+#pragma unroll 1
     for (int box = 0; box < boxes; ++box) {
       const int row = __shfl_sync(kAllLanes, slots_, box);
       if (elected) {
@@ -111,19 +132,21 @@ class BoxLoader {
   }
 
   const Call& x_;
-  const Part& part_;
+  Shared& shared_;
   const int rank_;
   int slots_;
   int next_slots_;
 };
 
-/// Copies the keys of all tiles; of one warpgroup. Eight lanes take 128 bytes of a key at once.
+/// Copies the keys of all tiles of the block's only part, if it has one; of one warpgroup. Eight
+/// lanes take 128 bytes of a key at once.
 class RowLoader {
  public:
-  __device__ RowLoader(const Call& x, const Part& part) : x_(x), part_(part) {}
+  __device__ RowLoader(const Call& x, Shared& shared)
+      : x_(x), shared_(shared), part_(shared.parts.await(0)) {}
 
-  __device__ __forceinline__ void copy(Shared& shared) {
-    const int tiles = part_.num_tiles();
+  __device__ __forceinline__ void copy() {
+    const int tiles = part_.row < 0 ? 0 : part_.num_tiles();
     for (int tile = 0; tile < tiles; ++tile) {
       look_up(tile);
 #pragma unroll
@@ -131,15 +154,16 @@ class RowLoader {
         const int half = 2 * tile + i;
         const int slot = half % kSlots;
         if (half >= kSlots) {
-          shared.values_used[slot].wait(half / kSlots - 1);
+          shared_.values_used[slot].wait(half / kSlots - 1);
         }
-        begin<kHalfSlabs>(
-            shared.values[slot], summing_warpgroup(half) * kHalfDim, shared.values_there[slot]);
+        begin<kHalfSlabs>(shared_.values[slot],
+                          summing_warpgroup(half, 0) * kHalfDim,
+                          shared_.values_there[slot]);
       }
       if (tile > 0) {
-        shared.rest_used.wait(tile - 1);
+        shared_.rest_used.wait(tile - 1);
       }
-      begin<1>(shared.rest, kLatentValueDim, &shared.rest_there[tile % 2]);
+      begin<1>(shared_.rest, kLatentValueDim, &shared_.rest_there[tile % 2]);
     }
     await_copies<0>();
   }
@@ -181,24 +205,36 @@ class RowLoader {
   }
 
   const Call& x_;
+  Shared& shared_;
   const Part& part_;
   int slots_[kRowsOfThread];
 };
 
+/// What the warpgroup does that does not multiply.
 template <Copies kCopies>
-__device__ __forceinline__ void copy_ahead(const Call& x, const Part& part, Shared& shared) {
+__device__ __forceinline__ void copy_ahead(const Call& x, Shared& shared) {
+  const int warp =
+      __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize, 0);
+  const bool schedules = warp == kSchedulingWarp;
+  Schedule schedule(x, shared);
+  if (schedules) {
+    schedule.run();
+  }
   if constexpr (kCopies == Copies::rows) {
-    RowLoader(x, part).copy(shared);
-  } else {
-    const int warp =
-        __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize, 0);
-    BoxLoader<kCopies == Copies::twin_boxes> loader(x, part);
-    constexpr int warps = kHalfSlabs / BoxLoader<false>::kSlabsOfWarp;
+    RowLoader(x, shared).copy();  // by all warps, so a block has one part
+  } else if (!schedules) {
+    BoxLoader<kCopies == Copies::twin_boxes> loader(x, shared);
+    constexpr int slabs = BoxLoader<false>::kSlabsOfWarp;
+    constexpr int warps = kHalfSlabs / slabs;
+    static_assert(warps < kSchedulingWarp);
     if (warp < warps) {
-      loader.copy_values(shared, warp * BoxLoader<false>::kSlabsOfWarp);
-    } else if (warp == warps) {
-      loader.copy_rest(shared);
+      loader.copy_values(warp * slabs);
+    } else {
+      loader.copy_rest();
     }
+  }
+  if (schedules) {
+    schedule.zero_padding_rows();
   }
 }
 

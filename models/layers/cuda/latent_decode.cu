@@ -1,12 +1,13 @@
 // Attention of one query a segment over paged latents (multi-head latent attention, absorbed:
 // DeepSeek-V2, arXiv:2405.04434, section 2.1). All heads read the same key, whose first dims are
 // the value as well, so a block takes 64 heads of a segment and a part (split) of the keys, and
-// keeps its tiles of 64 keys in shared memory for both products.
+// keeps its tiles of 64 keys in shared memory for both products. Blocks stay and walk over parts:
+// the next part's keys and queries come while the last results are stored.
 //
-// Three warpgroups: one copies keys ahead; two take turns in multiplying a tile's keys with the
-// queries and turning scores into shares, and each sums its half of the values with the shares of
-// all tiles. So the tensor cores have something to do beside a softmax. (Turns as in FlashMLA,
-// github.com/deepseek-ai/FlashMLA.)
+// Three warpgroups: one copies keys ahead, and has a warp that says which part is next; two take
+// turns in multiplying a tile's keys with the queries and turning scores into shares, and each sums
+// its half of the values with the shares of all tiles. So the tensor cores have something to do
+// beside a softmax. (Turns as in FlashMLA, github.com/deepseek-ai/FlashMLA.)
 //
 // A copy takes about as long as the products of a tile, and two tiles are all that shared memory
 // holds: half tiles become free one by one, at once when their sums are done. The two blocks of 128
@@ -28,26 +29,6 @@ using namespace latent;  // NOLINT(google-build-using-namespace)
 
 namespace {
 
-/// Loads that do not wait for one another: nothing else can be done meanwhile.
-__device__ __forceinline__ Part part_of(const Call& x) {
-  const DeviceSegments& segments = x.segments;
-  Part part = {};
-  part.first_head = static_cast<int>(blockIdx.x) * kHeads;
-  part.num_heads = min(kHeads, x.heads - part.first_head);
-  part.segment = static_cast<int>(blockIdx.y);
-  part.split = static_cast<int>(blockIdx.z);
-  const int place = min(part.segment, max(static_cast<int>(segments.count) - 1, 0));
-  const int first = __ldg(segments.query_starts + place);
-  const int last = __ldg(segments.query_starts + place + (segments.count > 0 ? 1 : 0));
-  const int length = segments.count > 0 ? __ldg(segments.key_lengths + place) : 0;
-  part.padding_row = __ldg(segments.query_starts + segments.count) + part.segment;
-  part.row = part.segment < segments.count && last > first ? first : -1;
-  const int share = split_keys(length, x.splits, x.split_by_length, kTileKeys);
-  part.begin = part.split * share;
-  part.end = min(length, part.begin + share);
-  return part;
-}
-
 template <Copies kCopies>
 __device__ void init_barriers(Shared& shared) {
   constexpr int warps = kWarpgroup / kWarpSize;
@@ -64,6 +45,13 @@ __device__ void init_barriers(Shared& shared) {
     shared.rest_there[parity].init(copies);
     shared.shares_there[parity].init(kWarpgroup);
   }
+  shared.totals_there.init(kConsumers);
+  shared.queries_there.init(1);
+  shared.queries_used.init(kConsumers / kWarpSize);
+  for (int part = 0; part < PartQueue::kParts; ++part) {
+    shared.parts.there[part].init(1);
+    shared.parts.used[part].init(kThreads - kWarpSize);
+  }
   publish_barriers();
 }
 
@@ -71,24 +59,11 @@ template <Copies kCopies>
 __global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_constant__ Call x) {
   extern __shared__ unsigned char memory[];
   Shared& shared = *reinterpret_cast<Shared*>(memory);
-  if (kCopies != Copies::rows && threadIdx.x == 0) {
-    prefetch(x.boxes);
-  }
-  const Part part = part_of(x);
-  if (part.padding_row < x.tokens && part.split == 0) {
-    zero_padding_row(x, part);
-  }
-  if (part.row < 0) {
-    return;  // no segment, or an empty one
-  }
-  if (part.num_keys() <= 0) {  // the split has none
-    for (int i = static_cast<int>(threadIdx.x); i < part.num_heads; i += kThreads) {
-      x.partial_stats[part.place(x) + i] = {-kInfinity, 0};
-    }
-    return;
-  }
   if (threadIdx.x == 0) {
-    shared.part = part;
+    prefetch(x.latent_queries);
+    if (kCopies != Copies::rows) {
+      prefetch(x.boxes);
+    }
     init_barriers<kCopies>(shared);
   }
   if constexpr (kCopies == Copies::twin_boxes) {
@@ -99,10 +74,10 @@ __global__ void __launch_bounds__(kThreads, 1) attend_to_latents(const __grid_co
   const int warpgroup = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kWarpgroup, 0);
   if (warpgroup == 2) {
     give_registers<kCopyRegisters>();
-    copy_ahead<kCopies>(x, part, shared);
+    copy_ahead<kCopies>(x, shared);
   } else {
     take_registers<kProductRegisters>();
-    Consumer<kCopies>(x, part, shared, warpgroup).run();
+    Consumer<kCopies>(x, shared, warpgroup).run();
   }
   if constexpr (kCopies == Copies::twin_boxes) {
     meet_twin();
@@ -119,7 +94,7 @@ std::int64_t partial_sums(const LatentDecodeArguments& x) {
 }
 
 void check(const LatentDecodeArguments& x) {
-  DOVETAIL_CHECK(x.heads >= 1 && x.page_size >= 1, "latent decode: sizes");
+  DOVETAIL_CHECK(x.heads >= 1 && x.page_size >= 1 && x.num_sms >= 1, "latent decode: sizes");
   DOVETAIL_CHECK(x.splits >= 1 && (x.splits == 1 || x.partial != nullptr), "latent decode: splits");
   DOVETAIL_CHECK(std::max(x.segments.count, x.tokens) <= 65535, "latent decode: segments");
   for (const std::int64_t stride : {x.queries.latent_token_stride,
@@ -143,23 +118,35 @@ int box_keys(std::int64_t page_size) {
              : 0;
 }
 
-/// Of a slab's columns and `keys` slots, for the copy engine.
-CUtensorMap boxes_of(const void* latents, int keys) {
+/// Planes of rows, which are no further columns than a slab at once.
+struct BoxedMatrix {
+  const void* data = nullptr;
+  std::int64_t columns = 0;
+  std::int64_t rows = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t planes = 1;
+  std::int64_t plane_stride = 0;  // not for one plane
+  int box_rows = 0;
+};
+
+/// For the copy engine: boxes of a slab's columns and box_rows rows.
+CUtensorMap boxes_of(const BoxedMatrix& x) {
   static const auto encode =
       driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled", 12000);
   DOVETAIL_CHECK(encode != nullptr, "latent decode: the driver has no tensor maps");
-  constexpr cuuint64_t slots = cuuint64_t{1} << 31;  // block tables name those that are there
-  const cuuint64_t sizes[2] = {kLatentKeyDim, slots};
-  const cuuint64_t row_bytes[1] = {kLatentKeyDim * sizeof(bf16)};
-  const cuuint32_t box[2] = {kSlabColumns, static_cast<cuuint32_t>(keys)};
-  const cuuint32_t steps[2] = {1, 1};
+  const auto unsign = [](std::int64_t value) { return static_cast<cuuint64_t>(value); };
+  const cuuint64_t sizes[3] = {unsign(x.columns), unsign(x.rows), unsign(x.planes)};
+  const cuuint64_t bytes[2] = {unsign(x.row_stride) * sizeof(bf16),
+                               unsign(x.plane_stride) * sizeof(bf16)};
+  const cuuint32_t box[3] = {kSlabColumns, static_cast<cuuint32_t>(x.box_rows), 1};
+  const cuuint32_t steps[3] = {1, 1, 1};
   CUtensorMap map = {};
   const CUresult status = encode(&map,
                                  CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                                 2,
-                                 const_cast<void*>(latents),
+                                 x.plane_stride == 0 ? 2 : 3,
+                                 const_cast<void*>(x.data),
                                  sizes,
-                                 row_bytes,
+                                 bytes,
                                  box,
                                  steps,
                                  CU_TENSOR_MAP_INTERLEAVE_NONE,
@@ -190,13 +177,24 @@ void launch(const Call& x, const dim3& grid, cudaStream_t stream) {
              "launch of attend_to_latents");
 }
 
-void launch(Call& x, const dim3& grid, cudaStream_t stream) {
+/// Blocks of key-by-key copies have one part each; others walk over as many as they must.
+void launch(Call& x, std::int64_t units, int num_sms, cudaStream_t stream) {
+  dim3 grid(static_cast<unsigned>(head_blocks(x.heads)),
+            static_cast<unsigned>(units),
+            static_cast<unsigned>(x.splits));
   x.box_keys = box_keys(x.page_size);
   if (x.box_keys == 0) {
     launch<Copies::rows>(x, grid, stream);
     return;
   }
-  x.boxes = boxes_of(x.latents, x.box_keys);
+  const std::int64_t places = std::max<std::int64_t>(num_sms / head_blocks(x.heads), 1);
+  grid.y = static_cast<unsigned>(std::min({units * x.splits, places, std::int64_t{kMaxWalkers}}));
+  grid.z = 1;
+  x.boxes = boxes_of({.data = x.latents,
+                      .columns = kLatentKeyDim,
+                      .rows = std::int64_t{1} << 31,  // block tables name those that are there
+                      .row_stride = kLatentKeyDim,
+                      .box_rows = x.box_keys});
   if (grid.x % kTwins == 0) {
     launch<Copies::twin_boxes>(x, grid, stream);
   } else {
@@ -242,6 +240,13 @@ void launch_latent_decode(const LatentDecodeArguments& arguments, cudaStream_t s
   constexpr float log2_of_e = 1.4426950408889634F;
   Call x = {
       .boxes = {},
+      .latent_queries = boxes_of({.data = arguments.queries.latent,
+                                  .columns = kLatentValueDim,
+                                  .rows = arguments.heads,
+                                  .row_stride = arguments.queries.latent_head_stride,
+                                  .planes = std::max<std::int64_t>(arguments.tokens, 1),
+                                  .plane_stride = arguments.queries.latent_token_stride,
+                                  .box_rows = kHeads}),
       .box_keys = 0,
       .queries = arguments.queries,
       .result = static_cast<bf16*>(arguments.result),
@@ -259,10 +264,7 @@ void launch_latent_decode(const LatentDecodeArguments& arguments, cudaStream_t s
       .splits = arguments.splits,
       .split_by_length = arguments.split_by == DecodeSplit::length,
       .scale_log2 = arguments.scale * log2_of_e};
-  const dim3 grid(static_cast<unsigned>(head_blocks(arguments.heads)),
-                  static_cast<unsigned>(units),
-                  static_cast<unsigned>(x.splits));
-  launch(x, grid, stream);
+  launch(x, units, arguments.num_sms, stream);
   if (x.splits > 1 && arguments.segments.count > 0) {
     launch_join_splits({.result = x.result,
                         .token_stride = x.result_token_stride,

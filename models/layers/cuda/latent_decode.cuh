@@ -1,5 +1,5 @@
-// What the blocks of decode over latents (latent_decode.cu) are made of: their shared memory, and
-// their queries.
+// What the blocks of decode over latents (latent_decode.cu) are made of: their shared memory, the
+// parts they work on, and queries.
 #pragma once
 
 #include <cstdint>
@@ -39,19 +39,17 @@ enum class Copies : std::uint8_t {
 };
 
 /// The values of a tile come in two halves; first comes that which the warpgroup sums that computes
-/// the tile's scores, warpgroup `tile % 2`. Halves of all tiles count on.
-__device__ __forceinline__ int half_of_tile(int tile, int warpgroup) {
-  return 2 * tile + (tile + warpgroup) % 2;
-}
-
-/// The warpgroup that sums a half: 0 for the left dims.
-__device__ __forceinline__ int summing_warpgroup(int half) {
-  return (half + half / 2) % 2;
+/// the tile's scores: warpgroup 0 for a part's first tile, and then in turns. Tiles and halves
+/// count on over the parts of a block, since barriers' phases do. This is the warpgroup that sums a
+/// half of the part that begins with tile `first`: 0 for the left dims.
+__device__ __forceinline__ int summing_warpgroup(int half, int first) {
+  return (half + half / 2 - first) & 1;
 }
 
 struct Call {
-  CUtensorMap boxes;  // of the latents; not for Copies::rows
-  int box_keys;       // rows of a box; a tile has kTileKeys / box_keys boxes
+  CUtensorMap boxes;           // of the latents; not for Copies::rows
+  CUtensorMap latent_queries;  // a slab of a block's heads is a box; a token is a plane
+  int box_keys;                // rows of a box of latents; a tile has kTileKeys / box_keys boxes
   LatentQueries queries;
   bf16* result;
   std::int64_t result_token_stride;
@@ -66,6 +64,9 @@ struct Call {
   int splits;
   bool split_by_length;
   float scale_log2;  // of the scores, for powers of 2
+
+  /// One for each segment and split, segments in a row.
+  __device__ int num_parts() const { return static_cast<int>(segments.count) * splits; }
 };
 
 /// What a block works on.
@@ -74,17 +75,13 @@ struct Part {
   int split;
   int first_head;
   int num_heads;
-  int padding_row;  // that this block clears, if there is such a row
-  int row;          // of the query; < 0 = none
-  int begin;        // first key
+  int row;    // of the query; < 0 = none
+  int begin;  // first key
   int end;
 
   __device__ int num_keys() const { return end - begin; }
 
-  /// The same in all lanes, and the compiler sees it: products need that.
-  __device__ int num_tiles() const {
-    return __shfl_sync(kAllLanes, (num_keys() + kTileKeys - 1) / kTileKeys, 0);
-  }
+  __device__ int num_tiles() const { return (num_keys() + kTileKeys - 1) / kTileKeys; }
 
   /// Of the first head in partial_stats.
   __device__ std::int64_t place(const Call& x) const {
@@ -92,81 +89,93 @@ struct Part {
   }
 };
 
+/// What a block works on one after another.
+struct PartQueue {
+  static constexpr int kParts = 4;
+
+  Part parts[kParts];
+  SharedBarrier there[kParts];
+  SharedBarrier used[kParts];  // by all threads but those of the scheduling warp
+
+  /// The number-th part, once it is known; one without a query is behind the last.
+  const __device__ __forceinline__ Part& await(int number) {
+    there[number % kParts].wait(number / kParts);
+    return parts[number % kParts];
+  }
+
+  __device__ __forceinline__ void leave(int number) { used[number % kParts].arrive(); }
+};
+
+/// Walkers are the clusters (or single blocks) over which parts are distributed, where those stay.
+inline constexpr int kMaxWalkers = 144;
+
+/// How the parts of a round are distributed.
+struct Balance {
+  int load[kMaxWalkers];              // of each walker, before the round
+  std::uint16_t cost[kMaxWalkers];    // of the round's parts
+  std::uint8_t by_cost[kMaxWalkers];  // the round's parts, the cheapest first
+};
+
 struct alignas(kAtomBytes) Shared {
   unsigned char queries[2][kSharedHalfSlabs * kSlabBytes];  // of each half
   unsigned char values[kSlots][kHalfBytes];                 // half h in slot h % kSlots
   unsigned char rest[kSlabBytes];                           // of a tile's keys
   unsigned char shares[kSlabBytes];                         // of a tile, for the other warpgroup
-  float largest[2][kHeads];  // what shares of even and odd tiles are relative to
-  float totals[2][kHeads];   // of each warpgroup's shares
+  float largest[2][kHeads];    // what shares of even and odd tiles are relative to
+  float totals[2][2][kHeads];  // of even and odd parts: of each warpgroup's shares
   SharedBarrier values_there[kSlots][kHalfSlabs];
   SharedBarrier values_used[kSlots];
   SharedBarrier rest_there[2];  // of even and odd tiles
   SharedBarrier rest_used;
   SharedBarrier shares_there[2];  // of even and odd tiles
-  Part part;                      // for the end, so that it need not be held in registers
+  SharedBarrier totals_there;     // of both warpgroups, of a part
+  SharedBarrier queries_there;
+  SharedBarrier queries_used;
+  PartQueue parts;
+  Balance balance;
 };
 
 static_assert(sizeof(Shared) <= 227 * 1024);
 
-/// Zeros for rows behind the segments.
-__device__ inline void zero_padding_row(const Call& x, const Part& part) {
-  constexpr int vectors = kLatentValueDim / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < part.num_heads * vectors; i += kThreads) {
-    store_vector<8>(x.result + part.padding_row * x.result_token_stride +
-                        (part.first_head + i / vectors) * x.result_head_stride + i % vectors * 8,
-                    Bf16Vector<8>{});
-  }
-}
-
-/// Where a query's 8 dims from chunk * 8 lie.
-__device__ __forceinline__ auto query_chunk(const Call& x, const Part& part, int head, int chunk)
+/// Where a slab of a head's query begins.
+__device__ __forceinline__ auto query_slab(const Call& x, const Part& part, int head, int slab)
     -> const bf16* {
   const std::int64_t of_head = part.first_head + head;
-  return chunk < kValueSlabs * 8
+  return slab < kValueSlabs
              ? static_cast<const bf16*>(x.queries.latent) +
                    part.row * x.queries.latent_token_stride +
-                   of_head * x.queries.latent_head_stride + chunk * 8
+                   of_head * x.queries.latent_head_stride + slab * kSlabColumns
              : static_cast<const bf16*>(x.queries.rope) + part.row * x.queries.rope_token_stride +
-                   of_head * x.queries.rope_head_stride + (chunk - kValueSlabs * 8) * 8;
+                   of_head * x.queries.rope_head_stride;
 }
 
-/// The queries that lie in shared memory; by the warpgroups that multiply. Heads that are not there
-/// become zeros.
-__device__ inline void load_queries(const Call& x, const Part& part, Shared& shared) {
-  constexpr int chunks_of_half = kSharedHalfSlabs * 8;
-#pragma unroll 8
-  for (int i = static_cast<int>(threadIdx.x); i < kHeads * 2 * chunks_of_half; i += kConsumers) {
-    const int head = i / (2 * chunks_of_half);
-    const int half = i / chunks_of_half % 2;
-    const int chunk = i % chunks_of_half;
-    uint4 word = {0, 0, 0, 0};
-    if (head < part.num_heads) {
-      word = __ldg(reinterpret_cast<const uint4*>(
-          query_chunk(x, part, head, half * kHalfSlabs * 8 + chunk)));
-    }
-    *reinterpret_cast<uint4*>(shared.queries[half] + chunk / 8 * kSlabBytes +
-                              swizzled(head, chunk % 8)) = word;
-  }
-  publish_to_products();
-}
-
-/// A slab of the queries as an operand in registers.
+/// A slab of the queries as an operand in registers. Heads that are not there become zeros.
 struct QuerySlab {
   unsigned values[kSteps][4];
 
+  /// Begins, where the compiler would load right before the first use.
   __device__ __forceinline__ void load(const Call& x, const Part& part, int slab) {
     const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
     const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
+    for (int i = 0; i < 2; ++i) {
+      const int head = warp * 16 + lane / 4 + 8 * i;
+      const bool exists = head < part.num_heads;
+      const bf16* const from = query_slab(x, part, exists ? head : 0, slab) + lane % 4 * 2;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int head = warp * 16 + lane / 4 + 8 * (i % 2);
-        const bf16* const from =
-            query_chunk(x, part, head, slab * 8 + 2 * step + i / 2) + lane % 4 * 2;
-        values[step][i] =
-            head < part.num_heads ? __ldg(reinterpret_cast<const unsigned*>(from)) : 0;
+      for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          asm volatile(
+              "{\n"
+              ".reg .pred p;\n"
+              "setp.ne.b32 p, %2, 0;\n"
+              "mov.b32 %0, 0;\n"
+              "@p ld.global.nc.b32 %0, [%1];\n"
+              "}\n"
+              : "=&r"(values[step][i + 2 * j])
+              : "l"(from + step * 16 + j * 8), "r"(static_cast<int>(exists)));
+        }
       }
     }
   }

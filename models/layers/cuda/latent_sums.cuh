@@ -46,32 +46,72 @@ struct HalfSums {
     return column_major_operand(half, step * 2 * kAtomBytes, kSlabBytes);
   }
 
-  /// `low` and `high`: what rows g and g + 8 are multiplied by.
-  __device__ __forceinline__ void store(
-      const Call& x, const Part& part, int half, float low, float high) const {
-    const int warp = static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  /// The results; `factors`: what rows g and g + 8 are multiplied by.
+  __device__ __forceinline__ void store(const Call& x,
+                                        const Part& part,
+                                        int half,
+                                        const float (&factors)[2]) const {
+    const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
     for (int of_pair = 0; of_pair < 2; ++of_pair) {
-      const int head = warp * 16 + lane / 4 + 8 * of_pair;
-      if (head >= part.num_heads) {
-        continue;
-      }
-      const float factor = of_pair == 0 ? low : high;
-      const std::int64_t place = part.place(x) + head;
-      bf16* const row = x.result + part.row * x.result_token_stride +
-                        (part.first_head + head) * x.result_head_stride;
+      const int head = head_of(of_pair);
+      bf16* const to = x.result + part.row * x.result_token_stride +
+                       (part.first_head + head) * x.result_head_stride + half * kHalfDim + t * 8;
 #pragma unroll
-      for (int i = 0; i < 32; ++i) {
-        const int dim = half * kHalfDim + i * 8 + lane % 4 * 2;
-        const float* const pair = values + i * 4 + 2 * of_pair;
-        if (x.splits == 1) {
-          *reinterpret_cast<__nv_bfloat162*>(row + dim) =
-              __floats2bfloat162_rn(pair[0] * factor, pair[1] * factor);
-        } else {
-          *reinterpret_cast<float2*>(x.partial + place * kLatentValueDim + dim) = {pair[0],
-                                                                                   pair[1]};
+      for (int i = 0; i < kHalfDim / 32; ++i) {
+        unsigned words[4];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float* const pair = values + (4 * i + j) * 4 + 2 * of_pair;
+          const __nv_bfloat162 rounded =
+              __floats2bfloat162_rn(pair[0] * factors[of_pair], pair[1] * factors[of_pair]);
+          words[j] = *reinterpret_cast<const unsigned*>(&rounded);
         }
+        transpose(words);
+        if (head < part.num_heads) {
+          *reinterpret_cast<uint4*>(to + i * 32) = {words[0], words[1], words[2], words[3]};
+        }
+      }
+    }
+  }
+
+  /// For joining the splits.
+  __device__ __forceinline__ void store_partial(const Call& x, const Part& part, int half) const {
+#pragma unroll
+    for (int of_pair = 0; of_pair < 2; ++of_pair) {
+      const int head = head_of(of_pair);
+      float* const to = x.partial + (part.place(x) + head) * kLatentValueDim + half * kHalfDim +
+                        threadIdx.x % 4 * 2;
+      if (head < part.num_heads) {
+#pragma unroll
+        for (int i = 0; i < kHalfDim / 8; ++i) {
+          const float* const pair = values + i * 4 + 2 * of_pair;
+          *reinterpret_cast<float2*>(to + i * 8) = {pair[0], pair[1]};
+        }
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ static int head_of(int of_pair) {
+    return static_cast<int>(threadIdx.x) % kWarpgroup / kWarpSize * 16 +
+           static_cast<int>(threadIdx.x) % kWarpSize / 4 + 8 * of_pair;
+  }
+
+  /// Word j of lane t of four to lane j, as word t: a lane has 16 neighbouring bytes of a row then,
+  /// and stores them at once.
+  __device__ __forceinline__ static void transpose(unsigned (&words)[4]) {
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+      const bool upper = (threadIdx.x & static_cast<unsigned>(step)) != 0;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int low = step == 1 ? 2 * i : i;
+        unsigned& kept_below = words[low];
+        unsigned& kept_above = words[low + step];
+        const unsigned got = __shfl_xor_sync(kAllLanes, upper ? kept_below : kept_above, step);
+        kept_below = upper ? got : kept_below;
+        kept_above = upper ? kept_above : got;
       }
     }
   }
