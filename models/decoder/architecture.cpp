@@ -108,6 +108,7 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .top_k = static_cast<int>(config.router.top_k),
           .expert_groups = config.router.groups,
           .has_router_scores = config.router.score == RouterScore::sigmoid,
+          .has_float32_router = config.router.is_float32,
           .dtype = at::kFloat,
           .first_layer = config.stage().first,
           .is_first_stage = config.is_first_stage(),
