@@ -11,6 +11,7 @@
 #include "framework/base/text.hpp"
 #include "models/decoder/model.hpp"
 #include "models/decoder/renamed_weights.hpp"
+#include "models/decoder/tied_weights.hpp"
 #include "models/decoder/weights.hpp"
 #include "models/layers/cuda/layers.hpp"
 
@@ -178,6 +179,16 @@ std::vector<MemoryPart> MoeDecoderArchitecture::weight_memory(
     const ModelPlacement& placement) const {
   check_placement(config_, placement);
   return memory_of_decoder(config_, allocate_decoder(config_, without_memory(placement)));
+}
+
+std::vector<MemoryPart> MoeDecoderArchitecture::untied_memory(
+    WeightSource& weights, const ModelPlacement& placement) const {
+  RenamedWeights renamed(weights, config_.older_name);
+  if (!keeps_both_tied(config_, config_.older_name ? renamed : weights, placement.dtype)) {
+    return {};
+  }
+  const auto element = static_cast<std::int64_t>(c10::elementSize(placement.dtype));
+  return {{kLmHeadPart, config_.vocab_size * config_.hidden_size * element}};
 }
 
 void MoeDecoderArchitecture::check_weights(WeightSource& weights,
