@@ -44,7 +44,8 @@ struct Gap {
 /// What rounding explains: each logit may move by bounds.element of its size (itself, or the rms of
 /// the row), a score by as much as its sigmoid then does, and by its own rounding in float32; two
 /// of them move independently: sqrt(2) times the larger. A group's score moves as its best expert's
-/// does, or as two independent ones do.
+/// does, or as two independent ones do. The bounds are of the activations' dtype also where logits
+/// are computed in float32, since the rows that they come of were rounded to it.
 Gap gap_between(const RouterChoice& policy,
                 const RouterChoice& baseline,
                 const ExpertGroups& groups,

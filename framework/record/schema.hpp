@@ -155,11 +155,11 @@ struct RankFileSpec {
 
   std::int64_t route_layers = 0;  ///< MoE layers whose routing is recorded; 0 = no /route
   std::int64_t route_top_k = 0;
-  std::int64_t route_experts = 0;  ///< logits of a token
-  DType route_dtype = DType::float32;
-  bool has_router_scores = false;   ///< routers choose by scores, recorded beside the logits
-  bool has_given_routing = false;   ///< the natural experts are recorded beside the given ones
-  std::int64_t context_tokens = 0;  ///< whose routing is recorded; 0 = no /context_route
+  std::int64_t route_experts = 0;      ///< logits of a token
+  DType route_dtype = DType::float32;  ///< of the logits
+  bool has_router_scores = false;      ///< routers choose by scores, recorded beside the logits
+  bool has_given_routing = false;      ///< the natural experts are recorded beside the given ones
+  std::int64_t context_tokens = 0;     ///< whose routing is recorded; 0 = no /context_route
   bool has_given_context_routing = false;
 
   std::int64_t traffic_layers = 1;  ///< rows of tokens_per_expert: layers of the model (stage)

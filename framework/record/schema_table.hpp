@@ -273,7 +273,9 @@ inline constexpr auto kDatasetRows = [] {
       {path::kExpertIds, int32, {route_layer, token, top_k}, "", 2,
        "The experts of each token.", left_out, with_routing},
       {path::kRouterLogits, own, {route_layer, token, route_expert}, "", 4,
-       "The router's logits of all experts.", left_out, with_routing},
+       "The router's logits of all experts: float32 where it computes in that, else of the activations' "
+       "dtype.",
+       left_out, with_routing},
       {path::kRouterScores, float32, {route_layer, token, route_expert}, "", 4,
        "Where the router does not choose by its logits: what it chooses by, the sigmoid of each and "
        "the expert's bias.",

@@ -43,7 +43,7 @@ ModelPlacement placement_of(const CheckedRun& run, int ep_rank) {
 }
 
 /// Opens a checkpoint as a run does and looks for the weights of each rank. Seeded weights fit.
-void check_checkpoint(const CheckedRun& run, const ModelCatalog& models) {
+void check_checkpoint(CheckedRun& run, const ModelCatalog& models) {
   const auto& weights = run.experiment.model.weights;
   if (!std::holds_alternative<CheckpointWeights>(weights)) {
     return;
@@ -52,6 +52,7 @@ void check_checkpoint(const CheckedRun& run, const ModelCatalog& models) {
   for (int ep_rank = 0; ep_rank < run.grid.expert_parallel; ++ep_rank) {
     run.architecture->check_weights(*source, placement_of(run, ep_rank));
   }
+  run.untied_memory = run.architecture->untied_memory(*source, placement_of(run, 0));
 }
 
 bool can_run_on(DeviceKind device, const Experiment& experiment, const Capabilities& capabilities) {

@@ -24,9 +24,10 @@ struct CheckedRun {
   RankGrid grid;
   ResolvedPlace place;
   std::unique_ptr<Architecture> architecture;
-  std::vector<RankWorkload> workloads;   ///< of each rank
-  std::int64_t max_context_tokens = 0;   ///< of any rank's forward pass that fills a context
-  std::vector<ResolvedPolicy> policies;  ///< in the experiment's order
+  std::vector<MemoryPart> untied_memory;  ///< of each rank; Architecture::untied_memory
+  std::vector<RankWorkload> workloads;    ///< of each rank
+  std::int64_t max_context_tokens = 0;    ///< of any rank's forward pass that fills a context
+  std::vector<ResolvedPolicy> policies;   ///< in the experiment's order
   std::vector<std::vector<PlannedSteps>> planned_steps;  ///< of each policy
   std::vector<std::vector<StepSize>> step_sizes;         ///< of each policy
 };

@@ -211,12 +211,18 @@ std::int64_t most_output_bytes(
 
 std::vector<MemoryPart> memory_of_weights(const CheckedRun& run, int rank, int expert_parallel) {
   const RankGrid grid = {.world_size = run.grid.world_size, .expert_parallel = expert_parallel};
-  return run.architecture->weight_memory({.ep_size = expert_parallel,
-                                          .ep_rank = grid.ep_rank(Rank(rank)).value,
-                                          .dtype = to_torch(run.experiment.execution.dtype),
-                                          .device = run.place.device == DeviceKind::cuda
-                                                        ? at::Device(at::kCUDA, 0)
-                                                        : at::Device(at::kCPU)});
+  auto parts = run.architecture->weight_memory({.ep_size = expert_parallel,
+                                                .ep_rank = grid.ep_rank(Rank(rank)).value,
+                                                .dtype = to_torch(run.experiment.execution.dtype),
+                                                .device = run.place.device == DeviceKind::cuda
+                                                              ? at::Device(at::kCUDA, 0)
+                                                              : at::Device(at::kCPU)});
+  for (auto& part : parts) {
+    for (const auto& untied : run.untied_memory) {
+      part.bytes += part.name == untied.name ? untied.bytes : 0;
+    }
+  }
+  return parts;
 }
 
 std::vector<MemoryPart> memory_of_steps(const CheckedRun& run,

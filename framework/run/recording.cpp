@@ -139,7 +139,7 @@ RankFileSpec rank_file_spec(const RunContext& context,
     spec.route_layers = model.shape().num_layers();
     spec.route_top_k = dims.top_k;
     spec.route_experts = dims.num_experts;
-    spec.route_dtype = from_torch(dims.dtype);
+    spec.route_dtype = from_torch(dims.router_dtype());
     spec.has_router_scores = dims.has_router_scores;
     spec.has_given_routing = !given.expert_ids.empty();
     spec.context_tokens = count_rows(workload.context_steps).first;

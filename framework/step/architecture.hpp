@@ -55,8 +55,16 @@ class Architecture {
   virtual std::string config_dtype() const { return ""; }
 
   /// Weights of one rank by part (embedding, attention, router, experts, shared experts, dense
-  /// layers, lm_head): exactly what make_model allocates.
+  /// layers, lm_head): exactly what make_model allocates, but for untied_memory.
   virtual std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const = 0;
+
+  /// What make_model keeps beside that, by the same parts, since a checkpoint stores two matrices
+  /// that the config ties, and they differ. Reads the values of these alone, up to the first
+  /// difference. Throws InputError as make_model does.
+  virtual std::vector<MemoryPart> untied_memory(WeightSource& /*weights*/,
+                                                const ModelPlacement& /*placement*/) const {
+    return {};
+  }
 
   /// Throws what make_model would throw because of names, shapes and dtypes of the weights that the
   /// rank owns. Takes memory for no weight and reads no values.

@@ -93,7 +93,7 @@ struct UbatchState {
   at::Tensor moe_input;   ///< [T, H] normed input of router, experts and shared experts
   at::Tensor expert_ids;  ///< [T, k] int64
   at::Tensor weights;     ///< [T, k] float32
-  at::Tensor router_logits;  ///< [T, experts] activation dtype, or float32
+  at::Tensor router_logits;  ///< [T, experts] of ModelDims::router_dtype
   at::Tensor router_scores;  ///< [T, experts] float32: what the router chooses by; undefined where
                              ///< that is router_logits
   at::Tensor natural_ids;    ///< [T, k] int64: the router's choice; expert_ids where not replayed
@@ -123,7 +123,8 @@ struct ModelDims {
   int num_experts = 0;
   int top_k = 0;
   ExpertGroups expert_groups;
-  bool has_router_scores = false;  ///< routers choose by other numbers than their logits
+  bool has_router_scores = false;   ///< routers choose by other numbers than their logits
+  bool has_float32_router = false;  ///< routers' logits are float32, whatever the dtype
   at::ScalarType dtype = at::kFloat;
   int first_layer = 0;         ///< the model's own number of the stage's layer 0
   bool is_first_stage = true;  ///< looks up input_ids; others read embeds
@@ -139,6 +140,9 @@ struct ModelDims {
   std::int64_t cached_elements() const {
     return std::ssize(KvCache::parts_of(caches_latents)) * kv_heads * head_dim;
   }
+
+  /// Of routers' logits.
+  at::ScalarType router_dtype() const { return has_float32_router ? at::kFloat : dtype; }
 };
 
 /// Contents of the parameters as numbers that do not depend on the grid: sums (mod 2^64) over

@@ -120,7 +120,8 @@ StepOutputs make_step_outputs(const StepInputs& inputs,
   }
   if (selection.routing) {
     outputs.expert_ids = at::empty({num_layers, tokens, dims.top_k}, options.dtype(at::kInt));
-    outputs.router_logits = at::empty({num_layers, tokens, dims.num_experts}, options);
+    outputs.router_logits =
+        at::empty({num_layers, tokens, dims.num_experts}, options.dtype(dims.router_dtype()));
     if (dims.has_router_scores) {
       outputs.router_scores = at::empty_like(outputs.router_logits, options.dtype(at::kFloat));
     }

@@ -45,7 +45,8 @@ struct StepOutputs {
   std::vector<at::Tensor> layers;  ///< [tokens, hidden] after each layer
   at::Tensor expert_ids;           ///< [layers, tokens, k] int32, -1 in dense layers
   at::Tensor natural_ids;          ///< the same: the router's own choice, where others are replayed
-  at::Tensor router_logits;  ///< [layers, tokens, experts] activation dtype, NaN in dense layers
+  at::Tensor router_logits;  ///< [layers, tokens, experts] of ModelDims::router_dtype, NaN in dense
+                             ///< layers
   at::Tensor router_scores;  ///< the same in float32, where the model chooses by such
 
   /// Sets all to NaN or -1, so that what a step does not write is seen.

@@ -11,6 +11,7 @@
 #include "framework/base/text.hpp"
 #include "models/decoder/model.hpp"
 #include "models/decoder/renamed_weights.hpp"
+#include "models/decoder/tied_weights.hpp"
 #include "models/decoder/weights.hpp"
 #include "models/layers/cuda/layers.hpp"
 
@@ -108,6 +109,7 @@ ModelDims dims_of(const MoeDecoderConfig& config) {
           .top_k = static_cast<int>(config.router.top_k),
           .expert_groups = config.router.groups,
           .has_router_scores = config.router.score == RouterScore::sigmoid,
+          .has_float32_router = config.router.is_float32,
           .dtype = at::kFloat,
           .first_layer = config.stage().first,
           .is_first_stage = config.is_first_stage(),
@@ -177,6 +179,16 @@ std::vector<MemoryPart> MoeDecoderArchitecture::weight_memory(
     const ModelPlacement& placement) const {
   check_placement(config_, placement);
   return memory_of_decoder(config_, allocate_decoder(config_, without_memory(placement)));
+}
+
+std::vector<MemoryPart> MoeDecoderArchitecture::untied_memory(
+    WeightSource& weights, const ModelPlacement& placement) const {
+  RenamedWeights renamed(weights, config_.older_name);
+  if (!keeps_both_tied(config_, config_.older_name ? renamed : weights, placement.dtype)) {
+    return {};
+  }
+  const auto element = static_cast<std::int64_t>(c10::elementSize(placement.dtype));
+  return {{kLmHeadPart, config_.vocab_size * config_.hidden_size * element}};
 }
 
 void MoeDecoderArchitecture::check_weights(WeightSource& weights,

@@ -24,6 +24,8 @@ class MoeDecoderArchitecture final : public Architecture {
   std::string config_dtype() const override { return config_.published_dtype; }
 
   std::vector<MemoryPart> weight_memory(const ModelPlacement& placement) const override;
+  std::vector<MemoryPart> untied_memory(WeightSource& weights,
+                                        const ModelPlacement& placement) const override;
   void check_weights(WeightSource& weights, const ModelPlacement& placement) const override;
   std::unique_ptr<Model> make_model(WeightSource& weights,
                                     const ModelPlacement& placement) const override;

@@ -118,16 +118,16 @@ void MoeDecoderModel::route(int layer, UbatchState& state, const at::Tensor& rep
   const MoeDecoderLayerWeights& weights = moe_layer_weights(layer);
   state.moe_input =
       rms_norm(state.hidden, weights.post_attention_norm, config_.rms_norm_eps, numerics_);
-  const auto wide =
-      config_.router.is_float32 && !state.moe_input.is_cuda() ? at::kFloat : dims_.dtype;
-  state.router_logits =
-      project(state.moe_input.to(wide), weights.router.to(wide), at::Tensor(), numerics_);
+  state.router_logits = dims_.has_float32_router
+                            ? project_to_float32(state.moe_input, weights.router, numerics_)
+                            : project(state.moe_input, weights.router, at::Tensor(), numerics_);
   const Routing routing = route_tokens(state.router_logits,
                                        weights.router_bias,
                                        replay_ids,
                                        state.inputs.slot_mapping,
                                        config_.router,
-                                       numerics_);
+                                       numerics_,
+                                       dims_.dtype);
   state.expert_ids = routing.expert_ids;
   state.weights = routing.weights;
   state.natural_ids = routing.natural_ids;

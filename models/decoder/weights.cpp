@@ -5,9 +5,8 @@
 #include <utility>
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/equal.h>
 
+#include "models/decoder/tied_weights.hpp"
 #include "models/weights/expert_weights.hpp"
 
 namespace dovetail {
@@ -162,28 +161,6 @@ void visit_layer(const MoeDecoderConfig& config,
   }
 }
 
-/// Names, and an lm_head of its own, by which of two tied matrices are stored.
-void tie_what_is_stored(const WeightSource& source, MoeDecoderWeights& weights) {
-  if (!source.is_stored(kLmHeadName)) {
-    return;
-  }
-  weights.lm_head_name = kLmHeadName;
-  if (!source.is_stored(kEmbeddingName)) {
-    weights.embedding_name = kLmHeadName;
-  } else if (weights.lm_head.defined() && weights.embedding.defined()) {
-    weights.lm_head = at::empty_like(weights.embedding);
-  }
-}
-
-/// Gives back the second of two equal matrices; on the meta device none is known to be equal.
-void tie_what_is_equal(MoeDecoderWeights& weights) {
-  if (weights.lm_head.defined() && weights.embedding.defined() && !weights.embedding.is_meta() &&
-      at::equal(weights.embedding, weights.lm_head)) {
-    weights.lm_head = weights.embedding;
-    weights.lm_head_name = weights.embedding_name;
-  }
-}
-
 }  // namespace
 
 MoeDecoderWeights allocate_decoder(const MoeDecoderConfig& config,
@@ -296,7 +273,8 @@ std::vector<MemoryPart> memory_of_decoder(const MoeDecoderConfig& config,
       {"experts", Phase::experts},
       {"shared experts", Phase::shared_experts},
       {"dense layers", Phase::mlp},
-      {"lm_head", std::nullopt}};  // where logits are asked for; the embedding, where they are tied
+      {kLmHeadPart,
+       std::nullopt}};  // where logits are asked for; the embedding, where they are tied
   parts.reserve(names.size());
   for (const auto& [name, phase] : names) {
     parts.push_back({name, 0, phase});

@@ -56,6 +56,9 @@ enum class MoeDecoderPart {
   lm_head
 };
 
+/// Its name.
+inline constexpr const char* kLmHeadPart = "lm_head";
+
 /// Receives every parameter of the stage once, in the order of the checkpoint's layers, under the
 /// model's own layer numbers. Tensors are contiguous views that cover the rank's weights exactly.
 struct MoeDecoderVisitor {
@@ -75,8 +78,7 @@ void visit_decoder(const MoeDecoderConfig& config,
                    const MoeDecoderVisitor& visitor);
 
 /// Reads every parameter of the rank once, in the visitor's order. Where the config ties embedding
-/// and lm_head, what is stored decides, as in transformers (tie_weights of modeling_utils.py): of
-/// one alone both are made, and two are tied only if they are equal.
+/// and lm_head, what is stored decides (tied_weights.hpp).
 MoeDecoderWeights read_decoder(const MoeDecoderConfig& config,
                                WeightSource& source,
                                const ModelPlacement& placement);

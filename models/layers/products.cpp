@@ -108,4 +108,13 @@ at::Tensor project(const at::Tensor& x,
   return result;
 }
 
+at::Tensor project_to_float32(const at::Tensor& x, const at::Tensor& weight, Numerics numerics) {
+  if constexpr (gpu::kIsBuilt) {
+    if (gpu::serves(x)) {
+      return gpu::project_to_float32(x, weight, numerics);
+    }
+  }
+  return project(x.to(at::kFloat), weight.to(at::kFloat), at::Tensor(), numerics);
+}
+
 }  // namespace dovetail

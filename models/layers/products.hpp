@@ -18,6 +18,12 @@ at::Tensor project(const at::Tensor& x,
                    const at::Tensor& bias,
                    Numerics numerics);
 
+/// x [R, in] weight [out, in]^T -> [R, out] float32, new; one dtype, that of `project`'s operands.
+/// Nothing is rounded to that dtype: products of bfloat16 are exact in float32, and so are their
+/// sums but for its own rounding. Of float32 operands it is `project`.
+/// batch_invariant: as in `project`; in bfloat16 on a GPU by calls of one number of rows: slow.
+at::Tensor project_to_float32(const at::Tensor& x, const at::Tensor& weight, Numerics numerics);
+
 /// One product of several that have nothing to do with one another.
 struct RowProduct {
   at::Tensor x;       ///< [R, in], R >= 0

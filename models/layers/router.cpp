@@ -145,9 +145,10 @@ Routing route_tokens(const at::Tensor& logits,
                      const at::Tensor& replay_ids,
                      const at::Tensor& slot_mapping,
                      const RouterRule& rule,
-                     Numerics numerics) {
+                     Numerics numerics,
+                     std::optional<at::ScalarType> run_dtype) {
   if constexpr (gpu::kIsBuilt) {
-    if (gpu::serves(logits) && gpu::can_route(logits, rule)) {
+    if (run_dtype.value_or(logits.scalar_type()) == at::kBFloat16 && gpu::can_route(logits, rule)) {
       return gpu::route(logits, bias, replay_ids, slot_mapping, rule);
     }
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include <ATen/core/Tensor.h>
 
@@ -20,7 +21,7 @@ struct RouterRule {
   ExpertGroups groups;
   bool normalize = false;   ///< a token's weights are made to add up to 1
   double scale = 1;         ///< that weights are multiplied with then (routed_scaling_factor)
-  bool is_float32 = false;  ///< the product that gives the logits, whatever the dtype; on CPU ranks
+  bool is_float32 = false;  ///< the product that gives the logits, whatever the run's dtype
 };
 
 struct Routing {
@@ -51,12 +52,14 @@ Routing route_replayed(const at::Tensor& logits,
                        Numerics numerics = Numerics::fast);
 
 /// The routing of a ubatch: of `replay_ids` [T, k] where defined, else the k best. Padding rows
-/// (slot_mapping [T] < 0) have ids -1, and any finite weights.
+/// (slot_mapping [T] < 0) have ids -1, and any finite weights. `run_dtype`: of the run, where its
+/// logits have another one; what computes a ubatch on a GPU goes by it (gpu::serves).
 Routing route_tokens(const at::Tensor& logits,
                      const at::Tensor& bias,
                      const at::Tensor& replay_ids,
                      const at::Tensor& slot_mapping,
                      const RouterRule& rule,
-                     Numerics numerics = Numerics::fast);
+                     Numerics numerics = Numerics::fast,
+                     std::optional<at::ScalarType> run_dtype = std::nullopt);
 
 }  // namespace dovetail

@@ -135,6 +135,48 @@ TEST(BatchInvariantGpu, Products) {
   }
 }
 
+// Routers of DeepSeek V2 and V3, Kimi and GLM-4.5, and one whose rows are no whole number of 16
+// bytes.
+const std::vector<ProductSize> kRouters = {
+    {2048, 64}, {5120, 160}, {7168, 256}, {7168, 384}, {4096, 128}, {100, 36}};
+
+TEST(BatchInvariantGpu, Float32Routers) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const ProductSize& size : kRouters) {
+    SCOPED_TRACE(testing::Message() << size.in << " -> " << size.out);
+    const at::Tensor weight = random_weight(size, at::kBFloat16);
+    const at::Tensor x = random_rows({kRows, size.in}, at::kBFloat16);
+    const RowOperation operation = [&](const at::Tensor& rows) {
+      return project_to_float32(rows, weight, kInvariant);
+    };
+    EXPECT_EQ(count_changed_bits(operation, x), 0);
+    const at::Tensor all_sms = operation(x);
+    const at::Tensor exact = at::mm(x.to(at::kDouble), weight.to(at::kDouble).t());
+    EXPECT_EQ(difference(all_sms, exact, 1e-4, 1e-4), "");
+    for (const int comm_sms : {8, 32}) {
+      const SmPartition partition(comm_sms);
+      EXPECT_EQ(count_different_bits(operation(x), all_sms), 0) << comm_sms << " SMs left out";
+    }
+    // The kernel that chooses by such logits has a warp for each of them.
+    const auto routed = [](const at::Tensor& logits) {
+      const at::Tensor slots = at::full({logits.size(0)}, 1, logits.options().dtype(at::kLong));
+      return route_tokens(logits,
+                          {},
+                          at::Tensor(),
+                          slots,
+                          {.top_k = 6, .normalize = true},
+                          kInvariant,
+                          at::kBFloat16);
+    };
+    EXPECT_EQ(
+        count_changed_bits([&](const at::Tensor& rows) { return routed(rows).weights; }, all_sms),
+        0);
+    EXPECT_EQ(count_changed_bits([&](const at::Tensor& rows) { return routed(rows).expert_ids; },
+                                 all_sms),
+              0);
+  }
+}
+
 /// On SMs that the stream has for itself.
 at::Tensor on_compute_stream(const GreenPartition& partition,
                              const std::function<at::Tensor()>& run) {
@@ -178,6 +220,21 @@ TEST(BatchInvariantGpu, ProductsOnAPartOfTheDevice) {
               << "as lanes of a hard partition run";
         }
       }
+    }
+  }
+}
+
+TEST(BatchInvariantGpu, Float32RoutersOnAPartOfTheDevice) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const int comm_sms : {8, 32}) {
+    const GreenPartition green(comm_sms);
+    for (const ProductSize& size : kRouters) {
+      const at::Tensor weight = random_weight(size, at::kBFloat16);
+      const at::Tensor x = random_rows({kRows, size.in}, at::kBFloat16);
+      const auto product = [&] { return project_to_float32(x, weight, kInvariant); };
+      const at::Tensor all_sms = product();
+      EXPECT_EQ(count_different_bits(on_compute_stream(green, product), all_sms), 0)
+          << size.in << " -> " << size.out << ", " << comm_sms << " SMs left out";
     }
   }
 }

@@ -137,6 +137,13 @@ TEST_F(KernelGrids, Products) {
       "product", [&] { return at::linear(x, weight); }, 1);
 }
 
+TEST_F(KernelGrids, ProductsToFloat32) {
+  const at::Tensor x = at::randn({8192, 2048}, bf16());
+  const at::Tensor weight = at::randn({5120, 2048}, bf16());
+  expect_honours(
+      "product to float32", [&] { return gpu::project_to_float32(x, weight, Numerics::fast); }, 1);
+}
+
 TEST_F(KernelGrids, GroupedProducts) {
   constexpr std::int64_t experts = 16;
   const at::Tensor x = at::randn({experts * 512, 2048}, bf16());

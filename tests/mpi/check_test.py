@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""What `dovetail check` says of published models: their parameters, the GPUs that hold them, and what the phases of a step cost.
+"""What `dovetail check` says of published models: their parameters, the GPUs that hold them, and what the phases of a step cost; and of matrices that are
+tied, or are not.
 
 check_test.py [unittest arguments]
 """
 import json
 import math
+import shutil
 import unittest
 
+import numpy as np
+
+from anchor import read_safetensors
 from cli import TOP, CliTest, dovetail
 
 
@@ -115,6 +120,38 @@ class Published(CliTest):
         for policy in report["memory_fit"]["policies"]:
             self.assertIsNone(policy["fits_with_expert_parallel"], policy)
             self.assertTrue(policy["text"].endswith(" GiB, and would not with expert_parallel up to 4"), policy)
+
+
+class TiedMatrices(CliTest):
+    WEIGHTS = ("embedding", "norms", "attention", "router", "experts", "shared experts", "dense layers", "lm_head")
+
+    def checkpoint(self, name, factor):
+        """A fixture whose config ties embedding and lm_head, with an lm_head beside the embedding: that times `factor`."""
+        folder = self.folder / name
+        shutil.copytree(TOP / "tests/fixtures/tied-dense-sharded", folder)
+        embedding = read_safetensors(folder / "model-00001-of-00007.safetensors")["model.embed_tokens.weight"]
+        data = (embedding * np.float32(factor)).tobytes()
+        header = json.dumps({"lm_head.weight": {"dtype": "F32", "shape": embedding.shape, "data_offsets": [0, len(data)]}}).encode()
+        (folder / "lm_head.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        index["weight_map"]["lm_head.weight"] = "lm_head.safetensors"
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        return folder, len(data)
+
+    def test_two_that_differ_are_counted_both(self):
+        """As a run keeps them; stored_names_test.cpp compares with what is in memory then."""
+        weights = []
+        for name, factor in (("equal", 1), ("different", 2)):
+            folder, size = self.checkpoint(name, factor)
+            model = f"{{architecture: qwen3_moe, config: {folder / 'config.json'}, weights: {{checkpoint: {folder}}}}}"
+            outcome = dovetail("check", "experiments/quickstart.yaml", "--ranks", 2, "--device", "cpu", "--format", "json", "--set", f"model={model}",
+                               "--set", "parallel.expert_parallel=2")
+            self.assertEqual(outcome.code, 0, str(outcome))
+            weights.append([{part: memory[part] for part in self.WEIGHTS} for memory in json.loads(outcome.out)["memory_bytes_by_rank"]])
+        for equal, different in zip(*weights):
+            self.assertEqual(equal["lm_head"], 0)
+            self.assertEqual(equal["embedding"], size)
+            self.assertEqual(different, {**equal, "lm_head": size})
 
 
 if __name__ == "__main__":

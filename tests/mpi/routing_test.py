@@ -159,6 +159,44 @@ class MultipliedWeights(RoutingTest):
         self.assertEqual([("amplified by experts' weights" in report["rule"]["reason"]) for report in (amplified, plain)], [True, False])
 
 
+class Float32Routers(RoutingTest):
+    """Routers that compute in float32 in a run of bfloat16: what is recorded of them is what they chose by."""
+    SOFTMAX = {**GROUPED, "model_type": "deepseek_v2", "topk_method": "group_limited_greedy"}
+
+    def check_choices(self, file, folder):
+        """Logits that bfloat16 could not hold; the experts are the best by them, in two of four groups, and scores are their sigmoids."""
+        logits = file[folder + "/logits"][1:]
+        self.assertEqual(logits.dtype, np.float32)
+        self.assertGreater((logits.view(np.uint32) & 0xffff != 0).mean(), 0.9)
+        deciding = logits
+        if folder + "/scores" in file:
+            deciding = file[folder + "/scores"][1:]
+            bias = deciding.astype(np.float64) - 1 / (1 + np.exp(-logits.astype(np.float64)))
+            self.assertLess(np.abs(bias - bias[:, :1]).max(), 1e-6, "one bias for all tokens of a layer")
+        chosen = folder + ("/natural_expert_ids" if folder + "/natural_expert_ids" in file else "/expert_ids")
+        for token, ids in zip(deciding.reshape(-1, 16), file[chosen][1:].reshape(-1, 4)):
+            allowed = np.isin(np.arange(16) // 4, ids // 4)
+            best = np.argsort(-np.where(allowed, token, -np.inf), kind="stable")[:4]
+            self.assertEqual(best.tolist(), ids.tolist())
+
+    def test_recorded_logits_are_what_decided(self):
+        for name, model in (("sigmoid", GROUPED), ("softmax", self.SOFTMAX)):
+            with self.subTest(name):
+                self.MODEL = model
+                # Other numerics: the two policies differ in bits, in the contexts as well.
+                run, outcome = self.run_routing(name, "phase: decode, requests: {context_lengths: [70, 33, 90]}, steps: 2", verify="replay", option=", numerics: batch_invariant")
+                self.assertIn("verdict verified (routing replayed", outcome.out)
+                logits = []
+                for policy in ("whole", "dual"):
+                    for path in sorted((run / policy).glob("rank-*.h5")):
+                        with h5py.File(path) as file:
+                            self.check_choices(file, "route")
+                            self.check_choices(file, "context_route")
+                            logits.append(file["context_route/logits"][1:])
+                self.assertEqual(len(logits), 4)
+                self.assertGreater((logits[0] != logits[2]).sum(), 0, "both policies have the same bits: the test shows nothing")
+
+
 class GroupedRouting(RoutingTest):
     """Biased sigmoids, experts of two of four groups, and a cache of latents."""
     MODEL = GROUPED

@@ -257,7 +257,8 @@ inline constexpr std::int64_t kMaxRoutedChoices = 32;
 inline constexpr std::int64_t kMaxRoutedGroups = 32;
 
 struct RouterArguments {
-  const void* logits = nullptr;            ///< [tokens, experts]
+  const void* logits = nullptr;  ///< [tokens, experts] bf16 or float
+  bool has_float32_logits = false;
   const std::int64_t* slots = nullptr;     ///< [tokens]; < 0 = padding: ids -1
   const std::int64_t* replayed = nullptr;  ///< [tokens, k], or null = choose
   std::int64_t* expert_ids = nullptr;      ///< [tokens, k]

@@ -4,11 +4,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "models/layers/cuda/kernels.hpp"
+#include "models/layers/tiles.hpp"
 
 namespace dovetail::gpu {
 namespace {
@@ -74,7 +76,9 @@ at::Tensor rotary_table(const at::Tensor& positions,
 }
 
 bool can_route(const at::Tensor& logits, const RouterRule& rule) {
-  return logits.is_contiguous() && logits.size(1) <= kMaxRoutedExperts &&
+  const at::ScalarType dtype = logits.scalar_type();
+  return logits.is_cuda() && (dtype == at::kBFloat16 || dtype == at::kFloat) &&
+         logits.is_contiguous() && logits.size(1) <= kMaxRoutedExperts &&
          rule.top_k <= kMaxRoutedChoices && rule.groups.num_groups <= kMaxRoutedGroups;
 }
 
@@ -105,6 +109,7 @@ Routing route(const at::Tensor& logits,
       .scores = sigmoid ? at::empty(logits.sizes(), options.dtype(at::kFloat)) : at::Tensor()};
   launch_router(
       {.logits = logits.const_data_ptr(),
+       .has_float32_logits = logits.scalar_type() == at::kFloat,
        .slots = slot_mapping.const_data_ptr<std::int64_t>(),
        .replayed = replay_ids.defined() ? replay_ids.const_data_ptr<std::int64_t>() : nullptr,
        .expert_ids = routing.expert_ids.mutable_data_ptr<std::int64_t>(),
@@ -138,6 +143,20 @@ at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tens
   const at::Tensor end = at::full({1}, rows, x.options().dtype(at::kInt));
   at::Tensor result = at::_grouped_mm(x, weight.unsqueeze(0).transpose(1, 2), end);
   return bias.defined() ? result.add_(bias) : result;
+}
+
+at::Tensor project_to_float32(const at::Tensor& x, const at::Tensor& weight, Numerics numerics) {
+  if (x.size(0) == 0) {
+    return at::empty({0, weight.size(0)}, x.options().dtype(at::kFloat));
+  }
+  const auto multiply = [&](const at::Tensor& rows) {
+    return at::mm(rows, weight.t(), at::kFloat);
+  };
+  if (numerics == Numerics::fast) {
+    return multiply(x);
+  }
+  const SmPartition all_sms(0);
+  return by_row_blocks(x, multiply);
 }
 
 at::Tensor run_experts(const ExpertWeights& weights, const ExpertRows& rows) {

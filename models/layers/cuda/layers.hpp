@@ -87,8 +87,13 @@ bool can_project(const at::Tensor& x, const at::Tensor& weight);
 /// must not split a sum.
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-/// Whether route can choose among logits [T, experts]: contiguous, at most 1024 experts, 32 choices
-/// and 32 groups.
+/// x and weight are read in bfloat16, no copy in float32 is made.
+/// batch_invariant: in blocks of rows of one size (tiles.hpp), all SMs counted: a library may cut
+/// its sums by the SMs that it may take.
+at::Tensor project_to_float32(const at::Tensor& x, const at::Tensor& weight, Numerics numerics);
+
+/// Whether route can choose among logits [T, experts]: bfloat16 or float32 on a GPU, contiguous, at
+/// most 1024 experts, 32 choices and 32 groups.
 bool can_route(const at::Tensor& logits, const RouterRule& rule);
 
 Routing route(const at::Tensor& logits,

@@ -11,8 +11,10 @@ namespace {
 
 constexpr int kThreads = 128;
 
+/// Logit: bf16 or float.
+template <class Logit>
 struct Router {
-  const bf16* logits;
+  const Logit* logits;
   const float* bias;  // of sigmoid scores, where they are chosen by
   float* scores;      // of sigmoid scores, with the bias
   const std::int64_t* slots;
@@ -53,6 +55,14 @@ __device__ __forceinline__ Best best_lane(unsigned order) {
   return {best, static_cast<unsigned>(__ffs(static_cast<int>(lanes)) - 1)};
 }
 
+__device__ __forceinline__ float in_float(bf16 logit) {
+  return __bfloat162float(logit);
+}
+
+__device__ __forceinline__ float in_float(float logit) {
+  return logit;
+}
+
 __device__ __forceinline__ float sigmoid(float x) {
   return 1 / (1 + expf(-x));
 }
@@ -64,8 +74,9 @@ struct TokenScores {
   float values[kPerLane];
   unsigned orders[kPerLane];  // 0 = taken, left out, or no such expert
 
-  __device__ void load(const Router& x, std::int64_t token, int lane) {
-    const bf16* const logits = x.logits + token * x.experts;
+  template <class Logit>
+  __device__ void load(const Router<Logit>& x, std::int64_t token, int lane) {
+    const Logit* const logits = x.logits + token * x.experts;
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int expert = i * kWarpSize + lane;
@@ -74,7 +85,7 @@ struct TokenScores {
       if (expert >= x.experts) {
         continue;
       }
-      values[i] = __bfloat162float(logits[expert]);
+      values[i] = in_float(logits[expert]);
       if (x.sigmoid) {
         values[i] = sigmoid(values[i]) + (x.bias == nullptr ? 0 : x.bias[expert]);
         x.scores[token * x.experts + expert] = values[i];
@@ -84,7 +95,8 @@ struct TokenScores {
   }
 
   /// Leaves out all experts but those of the best groups.
-  __device__ void keep_best_groups(const Router& x, int lane) {
+  template <class Logit>
+  __device__ void keep_best_groups(const Router<Logit>& x, int lane) {
     const int group_size = x.experts / x.num_groups;
     unsigned own = 0;  // lane g: the order of group g's score
     for (int group = 0; group < x.num_groups; ++group) {
@@ -107,7 +119,8 @@ struct TokenScores {
   }
 
   /// The best score of a group, or the sum of its two best; the same in all lanes.
-  __device__ float group_score(const Router& x, int group, int group_size, int lane) const {
+  template <class Logit>
+  __device__ float group_score(const Router<Logit>& x, int group, int group_size, int lane) const {
     float first = -kInfinity;
     float second = -kInfinity;
 #pragma unroll
@@ -169,15 +182,15 @@ struct TokenScores {
   }
 };
 
-template <int kPerLane>
-__global__ void __launch_bounds__(kThreads) route(const Router x) {
+template <class Logit, int kPerLane>
+__global__ void __launch_bounds__(kThreads) route(const Router<Logit> x) {
   const std::int64_t token =
       static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarpSize) + threadIdx.x / kWarpSize;
   if (token >= x.tokens) {
     return;  // the whole warp
   }
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const bf16* const logits = x.logits + token * x.experts;
+  const Logit* const logits = x.logits + token * x.experts;
   TokenScores<kPerLane> all;
   all.load(x, token, lane);
   const float2 sums = x.sigmoid ? float2{0, 1} : all.softmax_sums();
@@ -195,7 +208,7 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
   // A replayed id may be -1 = padding; nothing outside the row is ever read.
   const auto readable =
       static_cast<int>(max(std::int64_t{0}, min(chosen, static_cast<std::int64_t>(x.experts) - 1)));
-  const float logit = __bfloat162float(logits[readable]);
+  const float logit = in_float(logits[readable]);
   float weight = x.sigmoid ? sigmoid(logit) : expf(logit - sums.x) / sums.y;
   weight = lane < x.k ? weight : 0;
   if (x.normalize) {
@@ -212,12 +225,46 @@ __global__ void __launch_bounds__(kThreads) route(const Router x) {
   }
 }
 
-template <int kPerLane>
-void launch(const Router& x, cudaStream_t stream) {
+template <int kPerLane, class Logit>
+void launch(const Router<Logit>& x, cudaStream_t stream) {
   constexpr std::int64_t tokens_per_block = kThreads / kWarpSize;
   const std::int64_t blocks = (x.tokens + tokens_per_block - 1) / tokens_per_block;
-  route<kPerLane><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(x);
+  route<Logit, kPerLane><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(x);
   check_cuda(cudaGetLastError(), "launch of route");
+}
+
+template <class Logit>
+void launch_with_logits(const RouterArguments& arguments, cudaStream_t stream) {
+  const Router<Logit> x = {.logits = static_cast<const Logit*>(arguments.logits),
+                           .bias = arguments.bias,
+                           .scores = arguments.scores,
+                           .slots = arguments.slots,
+                           .replayed = arguments.replayed,
+                           .expert_ids = arguments.expert_ids,
+                           .weights = arguments.weights,
+                           .natural_ids = arguments.natural_ids,
+                           .tokens = arguments.tokens,
+                           .experts = static_cast<int>(arguments.experts),
+                           .k = static_cast<int>(arguments.k),
+                           .num_groups = static_cast<int>(arguments.num_groups),
+                           .num_chosen_groups = static_cast<int>(arguments.num_chosen_groups),
+                           .group_sum_of_two = arguments.group_sum_of_two,
+                           .sigmoid = arguments.sigmoid,
+                           .normalize = arguments.normalize,
+                           .scale = arguments.scale};
+  if (x.experts <= 1 * kWarpSize) {
+    launch<1>(x, stream);
+  } else if (x.experts <= 2 * kWarpSize) {
+    launch<2>(x, stream);
+  } else if (x.experts <= 4 * kWarpSize) {
+    launch<4>(x, stream);
+  } else if (x.experts <= 8 * kWarpSize) {
+    launch<8>(x, stream);
+  } else if (x.experts <= 16 * kWarpSize) {
+    launch<16>(x, stream);
+  } else {
+    launch<32>(x, stream);
+  }
 }
 
 }  // namespace
@@ -239,35 +286,10 @@ void launch_router(const RouterArguments& arguments, cudaStream_t stream) {
   if (arguments.tokens == 0) {
     return;
   }
-  const Router x = {.logits = static_cast<const bf16*>(arguments.logits),
-                    .bias = arguments.bias,
-                    .scores = arguments.scores,
-                    .slots = arguments.slots,
-                    .replayed = arguments.replayed,
-                    .expert_ids = arguments.expert_ids,
-                    .weights = arguments.weights,
-                    .natural_ids = arguments.natural_ids,
-                    .tokens = arguments.tokens,
-                    .experts = static_cast<int>(arguments.experts),
-                    .k = static_cast<int>(arguments.k),
-                    .num_groups = static_cast<int>(arguments.num_groups),
-                    .num_chosen_groups = static_cast<int>(arguments.num_chosen_groups),
-                    .group_sum_of_two = arguments.group_sum_of_two,
-                    .sigmoid = arguments.sigmoid,
-                    .normalize = arguments.normalize,
-                    .scale = arguments.scale};
-  if (x.experts <= 1 * kWarpSize) {
-    launch<1>(x, stream);
-  } else if (x.experts <= 2 * kWarpSize) {
-    launch<2>(x, stream);
-  } else if (x.experts <= 4 * kWarpSize) {
-    launch<4>(x, stream);
-  } else if (x.experts <= 8 * kWarpSize) {
-    launch<8>(x, stream);
-  } else if (x.experts <= 16 * kWarpSize) {
-    launch<16>(x, stream);
+  if (arguments.has_float32_logits) {
+    launch_with_logits<float>(arguments, stream);
   } else {
-    launch<32>(x, stream);
+    launch_with_logits<bf16>(arguments, stream);
   }
 }
 

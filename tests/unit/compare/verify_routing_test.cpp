@@ -137,6 +137,36 @@ TEST_F(Verify, NearTieIsCountedAndWhatItTouchesIsExcluded) {
   }
 }
 
+/// A router in float32 reads rows that were rounded to bfloat16, so its logits are as far apart as
+/// these make them.
+TEST_F(Verify, LogitsInFloat32AreJudgedByTheActivationsDtype) {
+  const auto report = [&](const char* dtype, float logit) {
+    const auto in_dtype = [&](SyntheticRun& run) {
+      for (SyntheticRank& rank : run.ranks) {
+        rank.dtype = dtype;
+      }
+    };
+    return verify(
+        [&](SyntheticRun& run) {
+          in_dtype(run);
+          flip_expert(run, 1, 2, 5);
+          SyntheticRank& rank = run.rank_of(2);
+          rank.router_logits.at(routed_row(rank, 1, 2, 5) * SyntheticRun::kExperts + 7) = logit;
+        },
+        CompareMode::tolerance,
+        3,
+        in_dtype);
+  };
+  const VerifyReport near = report("bfloat16", 2.02F);
+  EXPECT_EQ(near.verdict, Verdict::verified) << to_text(near);
+  EXPECT_EQ(near.routing->num_different, 1);
+  for (const auto& [dtype, logit] : {std::pair("float32", 2.02F), {"bfloat16", 2.5F}}) {
+    const VerifyReport far = report(dtype, logit);
+    EXPECT_TRUE(names(far, {"routing: layer 1, rank 1, request 2, position 5"}));
+    EXPECT_EQ(far.routing->num_mismatches, 2) << "the logit, and the choice";
+  }
+}
+
 TEST_F(Verify, TooManyExcludedTokensAreNoVerdict) {
   const VerifyReport report = verify([](SyntheticRun& run) { flip_expert(run, 1, 2, 4); });
   EXPECT_EQ(report.verdict, Verdict::mismatch);

@@ -181,6 +181,28 @@ TEST_P(BatchInvariant, NormRotationAndGates) {
             tolerance(GetParam()));
 }
 
+TEST_P(BatchInvariant, ProductsInFloat32RoundNothing) {
+  for (const auto& [in, out] :
+       {std::pair<std::int64_t, std::int64_t>{48, 24}, {3000, 8}, {129, 257}}) {
+    SCOPED_TRACE(testing::Message() << in << " -> " << out << ", seed " << seed_);
+    const at::Tensor x = random_rows({150, in});
+    const at::Tensor weight =
+        (at::randn({out, in}) / std::sqrt(static_cast<double>(in))).to(GetParam());
+    const RowOperation operation = [&](const at::Tensor& rows) {
+      return project_to_float32(rows, weight, kInvariant);
+    };
+    expect_invariant(operation, x, "product in float32");
+    const at::Tensor exact = at::mm(x.to(at::kDouble), weight.to(at::kDouble).t());
+    for (const Numerics numerics : {Numerics::fast, kInvariant}) {
+      const at::Tensor got = project_to_float32(x, weight, numerics);
+      EXPECT_EQ(got.scalar_type(), at::kFloat);
+      EXPECT_LT(error_of(got, exact), tolerance(at::kFloat));
+      const at::Tensor rounded = project(x, weight, {}, numerics);
+      EXPECT_EQ(count_different_bits(rounded.to(at::kFloat), got) == 0, GetParam() == at::kFloat);
+    }
+  }
+}
+
 TEST_P(BatchInvariant, Router) {
   for (const std::int64_t experts : {8, 37, 128}) {
     const at::Tensor logits = random_rows({120, experts});

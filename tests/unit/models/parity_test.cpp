@@ -219,10 +219,11 @@ TEST(ParityRouters, OfDeepseekAndGlmAreComputedInFloat32) {
                                          {"qwen2-moe-llama3", false},
                                          {"mixtral-linear", false}}) {
     const Fixture fixture = load_fixture(name);
-    const SerialResult result =
-        run_step(make_models(fixture, 1, at::kBFloat16), whole_step(fixture.requests));
+    const auto models = make_models(fixture, 1, at::kBFloat16);
+    const SerialResult result = run_step(models, whole_step(fixture.requests));
     const at::Tensor& logits = result.router_logits.back();
     EXPECT_EQ(logits.scalar_type(), is_float32 ? at::kFloat : at::kBFloat16) << name;
+    EXPECT_EQ(models.front()->dims().router_dtype(), logits.scalar_type()) << name;
     const at::Tensor wide = logits.to(at::kFloat);
     EXPECT_EQ(at::equal(wide, wide.to(at::kBFloat16).to(at::kFloat)), !is_float32) << name;
   }

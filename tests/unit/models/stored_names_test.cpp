@@ -5,6 +5,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/equal.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
 #include "models/decoder/architecture.hpp"
@@ -69,6 +70,20 @@ std::int64_t weight_bytes(const Fixture& fixture) {
   return make_models(fixture, 1, at::kFloat).front()->weight_bytes();
 }
 
+/// The same before any weight is in memory.
+std::int64_t planned_bytes(const Fixture& fixture) {
+  CheckpointSource source(fixture.folder);
+  const auto architecture = architecture_of(fixture);
+  std::int64_t bytes = 0;
+  for (const auto& parts :
+       {architecture->weight_memory({}), architecture->untied_memory(source, {})}) {
+    for (const MemoryPart& part : parts) {
+      bytes += part.bytes;
+    }
+  }
+  return bytes;
+}
+
 TEST(TiedWeights, AnLmHeadAloneIsTheEmbeddingToo) {
   Copy copy("tied-dense-sharded");
   ASSERT_FALSE(copy.tensors().contains(kLmHead));
@@ -76,6 +91,7 @@ TEST(TiedWeights, AnLmHeadAloneIsTheEmbeddingToo) {
   const Fixture fixture = copy.written();
   check(fixture);
   EXPECT_TRUE(at::equal(Copy::logits_of(fixture), copy.logits_of_the_fixture()));
+  EXPECT_EQ(planned_bytes(fixture), weight_bytes(fixture));
 }
 
 TEST(TiedWeights, TwoEqualOnesAreOne) {
@@ -86,6 +102,24 @@ TEST(TiedWeights, TwoEqualOnesAreOne) {
   check(fixture);
   EXPECT_TRUE(at::equal(Copy::logits_of(fixture), copy.logits_of_the_fixture()));
   EXPECT_EQ(weight_bytes(fixture), bytes);
+  EXPECT_EQ(planned_bytes(fixture), bytes);
+}
+
+/// More rows than are compared at once.
+TEST(TiedWeights, ADifferenceInTheLastRowIsCounted) {
+  constexpr std::int64_t rows = 2500;
+  const auto bytes_with = [&](double last) {
+    Copy copy("tied-dense-sharded");
+    const std::int64_t hidden = copy.tensors().at(kEmbedding).size(1);
+    copy.config()["vocab_size"] = rows;
+    copy.tensors()[kEmbedding] = at::zeros({rows, hidden}, at::kFloat);
+    copy.tensors()[kLmHead] = copy.tensors().at(kEmbedding).clone();
+    copy.tensors()[kLmHead][rows - 1][hidden - 1] = last;
+    const Fixture fixture = copy.written();
+    EXPECT_EQ(planned_bytes(fixture), weight_bytes(fixture));
+    return planned_bytes(fixture);
+  };
+  EXPECT_EQ(bytes_with(1), bytes_with(0) + rows * 32 * 4);
 }
 
 /// Logits of twice the matrix are twice the logits, to the bit.
@@ -99,6 +133,7 @@ TEST(TiedWeights, TwoDifferentOnesAreNotTied) {
   EXPECT_TRUE(at::equal(Copy::logits_of(fixture), tied * 2));
   EXPECT_EQ(weight_bytes(fixture),
             bytes + static_cast<std::int64_t>(copy.tensors().at(kLmHead).nbytes()));
+  EXPECT_EQ(planned_bytes(fixture), weight_bytes(fixture));
 }
 
 TEST(TiedWeights, StagesTakeWhatIsStored) {

@@ -167,6 +167,25 @@ TEST(StepInputs, WorkloadsThatDoNotFitAreContractErrors) {
                ContractError);
 }
 
+TEST(StepOutputs, RouterLogitsHaveTheRoutersDtype) {
+  const Requests requests = {{.id = 0, .query_length = 2, .context_length = 0}};
+  const auto inputs =
+      make_step_inputs(workload_of(requests), pages_for(requests, 1, 1), {}, at::kCPU);
+  for (const bool is_float32 : {false, true}) {
+    const ModelDims dims = {.hidden = 4,
+                            .vocabulary = 5,
+                            .num_experts = 3,
+                            .top_k = 2,
+                            .has_float32_router = is_float32,
+                            .dtype = at::kBFloat16};
+    const auto outputs =
+        make_step_outputs(inputs, dims, 3, {.layers = true, .routing = true}, at::kCPU);
+    EXPECT_EQ(outputs.router_logits.scalar_type(), is_float32 ? at::kFloat : at::kBFloat16);
+    EXPECT_EQ(outputs.hidden.scalar_type(), at::kBFloat16);
+    EXPECT_EQ(outputs.layers[1].scalar_type(), at::kBFloat16);
+  }
+}
+
 TEST(StepOutputs, PoisonMarksEverything) {
   const Requests requests = {{.id = 0, .query_length = 2, .context_length = 0}};
   const auto inputs =
