@@ -50,6 +50,7 @@ class CudaDriver final : public StepDriver {
   PaddedShape padded_shape() const;
   void forget_memory() const;
   void poll();
+  bool end_own_waits() noexcept;
   void cancel_comm() noexcept;
   StepBounds frame_bounds(StepBounds agreed, WorkPhase phase) const;
   void use_batch(const StepBounds& bounds);
