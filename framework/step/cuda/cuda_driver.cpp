@@ -131,6 +131,7 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
 
 void CudaDriver::run(OpTimes* times) {
   if (captured_ != nullptr) {
+    act_where_graphs_are_launched();
     runner_.replay(*captured_->step, times, pass_.is_gated);
     exchange_->meter().add(captured_->traffic);
     report_.graph = graphs_.mode();

@@ -1,11 +1,39 @@
-// What CudaDriver does where a step fails.
+// What CudaDriver does where a step fails, and where one is made to fail.
 #include <exception>
 #include <thread>
 #include <vector>
 
+#include "framework/exec/op_failure.hpp"
 #include "framework/step/cuda/cuda_driver.hpp"
 
 namespace dovetail {
+
+/// A fault at an op that a graph holds: no host code of the op runs where the graph is replayed.
+void CudaDriver::act_where_graphs_are_launched() const {
+  if (setup_.fault == nullptr) {
+    return;
+  }
+  const auto& step = *captured_->step;
+  for (int piece = 0; piece < step.num_pieces(); ++piece) {
+    for (int i = step.ops_of(piece).first; i < step.ops_of(piece).end; ++i) {
+      const Op& op = step.schedule().ops[static_cast<std::size_t>(i)];
+      if (!runs_in(step.pass(), op.phase)) {
+        continue;
+      }
+      if (setup_.board != nullptr) {
+        setup_.board->begin(op);
+      }
+      try {
+        setup_.fault->before(op);
+      } catch (...) {
+        rethrow_from_op(op);
+      }
+      if (setup_.board != nullptr) {
+        setup_.board->end(op);
+      }
+    }
+  }
+}
 
 void CudaDriver::poll() {
   setup_.ranks.wait.on_poll();
