@@ -40,6 +40,9 @@ class Ending(GpuTest):
 
     def begin(self, name, *arguments, graph="none", exchange="gather", iterations=100000, timeout_s=TIMEOUT_S):
         """Starts two ranks; what they say is kept with the time at which it was said."""
+        if getattr(self, "child", None) is not None and self.child.poll() is None:  # of a case that has failed: the GPUs are needed
+            self.child.kill()
+            self.child.wait(timeout=30)
         path = self.write(EXPERIMENT % {"model": TINY, "graph": graph, "exchange": exchange, "iterations": iterations, "timeout": timeout_s}, f"{name}.yaml")
         self.run_folder = self.folder / name
         self.child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(self.run_folder), *map(str, arguments)], cwd=TOP,
@@ -152,7 +155,7 @@ check(cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(free.value - int(
 print(f"{free.value} bytes were free, {sys.argv[2]} are left", flush=True)
 sys.stdin.read()
 """
-LEFT_BYTES = 2 << 30  # for a context, libraries and communicators
+LEFT_BYTES = 3 << 30  # a context, libraries and communicators find room
 
 
 class GpuOutOfMemory(Ending):
@@ -178,15 +181,15 @@ class GpuOutOfMemory(Ending):
         self.assertNotIn("verdict", self.text())
 
     def test_a_model_that_does_not_fit(self):
-        # 12 layers are some 15 GB, half of them on each rank.
+        # Some 6 GB on each rank: 8 layers, of which a rank has half of the experts, and the embeddings.
         self.assert_ends("model", r"rank 1\b.*out of memory while loading the model: " + self.ASKED_FOR, "--set",
-                         "model.config=models/configs/qwen3-30b-a3b.json", "--set", "model.layers=12")
+                         "model.config=models/configs/qwen3-30b-a3b.json", "--set", "model.layers=8")
 
     def test_a_step_that_does_not_fit(self):
-        # A million tokens a rank: a gibibyte for each buffer of rows.
+        # Two million tokens a rank: half a gibibyte for each tensor of them, four times as much for those of their experts.
         for graph, exchange in (("none", "gather"), ("full", "gather"), ("none", "symmetric")):
             with self.subTest(graph=graph, exchange=exchange):
-                self.assert_ends(f"step-{graph}-{exchange}", r"rank 1\b.*" + self.ASKED_FOR, "--set", "workload.requests={count: 512, length: 2000}",
+                self.assert_ends(f"step-{graph}-{exchange}", r"rank 1\b.*" + self.ASKED_FOR, "--set", "workload.requests={count: 1024, length: 2000}",
                                  graph=graph, exchange=exchange)
 
 
