@@ -20,10 +20,12 @@ if(NOT GTest_FOUND)
   add_subdirectory(${googletest_sources} ${CMAKE_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
 endif()
 
-if(NOT DOVETAIL_CORE_ONLY)
-  find_package(CLI11 REQUIRED)
+if(DOVETAIL_WITH_RANKS)
   set(MPI_CXX_SKIP_MPICXX ON) # the deprecated C++ bindings
   find_package(MPI REQUIRED COMPONENTS CXX)
+endif()
+if(NOT DOVETAIL_CORE_ONLY)
+  find_package(CLI11 REQUIRED)
   include(torch)
 endif()
 

@@ -12,6 +12,7 @@
 
 #include "framework/base/text.hpp"
 #include "framework/cuda/nccl_version.hpp"
+#include "framework/cuda/nvml.hpp"
 #endif
 
 namespace dovetail {
@@ -57,19 +58,23 @@ std::vector<VisibleGpu> visible_gpus() {
   return gpus;
 }
 
-std::vector<std::string> reachable_gpus(int ordinal) {
-  std::vector<std::string> reached;
+GpuReach reach_of_gpu(int ordinal) {
   const auto gpus = visible_gpus();
+  const auto& own = gpus.at(static_cast<std::size_t>(ordinal));
+  GpuWays seen;
   for (int device = 0; device < static_cast<int>(gpus.size()); ++device) {
     int can = device == ordinal ? 1 : 0;
     if (can == 0 && cudaDeviceCanAccessPeer(&can, ordinal, device) != cudaSuccess) {
       can = 0;
     }
-    if (can != 0) {
-      reached.push_back(gpus[static_cast<std::size_t>(device)].uuid);
-    }
+    seen.reaches[gpus[static_cast<std::size_t>(device)].uuid] = can != 0;
   }
-  return reached;
+  if (own.is_slice) {
+    return merge_ways(own.uuid, seen, {.reaches = {}, .problem = "it is a slice of a card (MIG)"});
+  }
+  // NVML takes some 10 ms, and tells nothing new where CUDA shows all GPUs.
+  const bool sees_all = num_installed_gpus() == static_cast<int>(gpus.size());
+  return merge_ways(own.uuid, seen, sees_all ? GpuWays{} : ways_by_nvml(own.uuid));
 }
 
 std::string cuda_problem() {
@@ -100,7 +105,7 @@ std::vector<VisibleGpu> visible_gpus() {
   return {};
 }
 
-std::vector<std::string> reachable_gpus(int /*ordinal*/) {
+GpuReach reach_of_gpu(int /*ordinal*/) {
   return {};
 }
 

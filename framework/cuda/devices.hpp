@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "framework/cuda/gpu_reach.hpp"
+
 namespace dovetail {
 
 struct VisibleGpu {
@@ -20,8 +22,9 @@ struct VisibleGpu {
 /// means no GPUs.
 std::vector<VisibleGpu> visible_gpus();
 
-/// The uuids of those that this process sees whose memory GPU `ordinal` can map, itself included.
-std::vector<std::string> reachable_gpus(int ordinal);
+/// Whose memory GPU `ordinal` can map, of the GPUs that this process sees and of those of its host
+/// that it does not: a launcher may show each rank its own only.
+GpuReach reach_of_gpu(int ordinal);
 
 /// What CUDA says where it finds no GPU, or that this build has no CUDA; empty = it finds some.
 std::string cuda_problem();

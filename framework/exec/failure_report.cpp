@@ -211,6 +211,17 @@ std::string describe_late(const FailureReport& report, std::span<const RankState
              : text + "; and " + std::to_string(report.late.size() - most) + " more ranks";
 }
 
+/// The rank in front, where the message does not have it: rank 0 prints that of any rank.
+std::string whose_message(const RankState& state) {
+  const auto name = "rank " + std::to_string(state.rank);
+  const auto message = message_of(state);
+  const auto at = message.find(name);
+  const auto end = at + name.size();
+  const bool has_it = at != std::string_view::npos &&
+                      (end == message.size() || message[end] < '0' || message[end] > '9');
+  return has_it ? std::string(message) : name + ": " + std::string(message);
+}
+
 /// Whatever the others say is a consequence of that: they are ended with it.
 FailureReport report_of_gone(std::span<const RankState> states) {
   FailureReport report;
@@ -246,7 +257,7 @@ FailureReport make_failure_report(std::span<const RankState> states) {
     report.late = find_late(states);
     report.headline = describe_late(report, states);
   } else {
-    report.headline = cause == nullptr ? "a rank has failed" : message_of(*cause);
+    report.headline = cause == nullptr ? "a rank has failed" : whose_message(*cause);
     if (cause != nullptr && !text_of(cause->activity).empty()) {
       report.headline += " (at " + activity_of(*cause) + ")";
     }

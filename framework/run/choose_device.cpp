@@ -6,6 +6,7 @@
 
 #include "framework/base/error.hpp"
 #include "framework/base/log.hpp"
+#include "framework/base/text.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/mpi/collectives.hpp"
 #include "framework/run/assign_gpus.hpp"
@@ -101,11 +102,14 @@ std::string find_what_is_apart(const Ranks& ranks, int ordinal, Fabric fabric) {
     return why;
   }
   const auto& world = ranks.groups.world;
+  const auto reach = reach_of_gpu(ordinal);
   const RankReach own = {
       .host = ranks.session.host(),
       .uuid = visible_gpus().at(static_cast<std::size_t>(ordinal)).uuid,
-      .reached = reachable_gpus(ordinal),
-      .forbidden = what_forbids_sharing(std::getenv)};  // NOLINT(concurrency-mt-unsafe)
+      .reached = reach.reached,
+      .forbidden = what_forbids_sharing(std::getenv),  // NOLINT(concurrency-mt-unsafe)
+      .apart = reach.apart,
+      .unseen = printable(reach.unseen, std::string::npos)};
   const auto texts = gather_texts(world, reach_text(own), ranks.wait);
   std::string why;
   run_on_all_ranks(world, ranks.wait, [&] {

@@ -8,15 +8,22 @@
 namespace dovetail {
 namespace {
 
+bool has(const std::vector<std::string>& uuids, const std::string& uuid) {
+  return std::find(uuids.begin(), uuids.end(), uuid) != uuids.end();
+}
+
 std::string no_way(const std::vector<RankReach>& ranks, std::size_t a, std::size_t b) {
   const auto& from = ranks[a];
   const auto& to = ranks[b];
-  if (from.host == to.host &&
-      std::find(from.reached.begin(), from.reached.end(), to.uuid) == from.reached.end()) {
-    return "rank " + std::to_string(a) + " does not see a way to the GPU of rank " +
+  if (from.host != to.host || has(from.reached, to.uuid)) {
+    return "";
+  }
+  if (has(from.apart, to.uuid)) {
+    return "the GPU of rank " + std::to_string(a) + " does not reach the memory of that of rank " +
            std::to_string(b);
   }
-  return "";
+  return "rank " + std::to_string(a) + " cannot see whether its GPU reaches that of rank " +
+         std::to_string(b) + ": " + from.unseen;
 }
 
 std::string apart(const std::vector<RankReach>& ranks, std::size_t a, std::size_t b) {
@@ -83,9 +90,12 @@ std::string what_forbids_sharing(const std::function<const char*(const char*)>& 
 }
 
 std::string reach_text(const RankReach& reach) {
-  std::string text = reach.host + "\n" + reach.uuid + "\n" + reach.forbidden;
+  std::string text = reach.host + "\n" + reach.uuid + "\n" + reach.forbidden + "\n" + reach.unseen;
   for (const auto& uuid : reach.reached) {
-    text += "\n" + uuid;
+    text += "\n+" + uuid;
+  }
+  for (const auto& uuid : reach.apart) {
+    text += "\n-" + uuid;
   }
   return text;
 }
@@ -96,8 +106,9 @@ RankReach parse_reach(const std::string& text) {
   std::getline(lines, reach.host);
   std::getline(lines, reach.uuid);
   std::getline(lines, reach.forbidden);
-  for (std::string uuid; std::getline(lines, uuid);) {
-    reach.reached.push_back(uuid);
+  std::getline(lines, reach.unseen);
+  for (std::string line; std::getline(lines, line);) {
+    (line.front() == '+' ? reach.reached : reach.apart).push_back(line.substr(1));
   }
   return reach;
 }

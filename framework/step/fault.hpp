@@ -38,7 +38,8 @@ class InjectedFault {
   }
 
   /// Throws, kills the process, or stays for an hour (far beyond every time-out), asleep or
-  /// computing, as the fault says. In the op's thread.
+  /// computing, as the fault says. In the op's thread; of an op that a graph holds, in the thread
+  /// that launches the graph.
   void before(const Op& op) const;
 
   /// Null unless it is a data fault of this rank.

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mpi"))
 from cli import BIN, MPIRUN, TOP, CliTest, dovetail, execute, ranks_of  # noqa: E402
-from sweep_test import BASE, digests  # noqa: E402
+from sweep_case import BASE, digests  # noqa: E402
 
 SEED = int(os.environ.get("DOVETAIL_SEED", time.time_ns() % 10**6))
 RUNNING_S = 2.5  # of a run's life: start, set-up, iterations

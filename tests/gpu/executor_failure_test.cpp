@@ -102,6 +102,34 @@ TEST(CudaExecutor, AHangingOpTimesOutIsNamedAndCancelled) {
   }
 }
 
+/// With a communicator goes the memory that own kernels use.
+TEST(CudaExecutor, OwnKernelsEndBeforeCommunicatorsGo) {
+  DOVETAIL_REQUIRE_GPU();
+  const Schedule schedule = dual_batch();
+  MarkerStep body(schedule);
+  cudaStream_t lane = nullptr;
+  std::vector<std::string> calls;
+  auto options = own_gpu(std::chrono::milliseconds(300));
+  options.end_own_waits = [&] {
+    calls.emplace_back(cudaStreamQuery(lane) == cudaErrorNotReady ? "end waits" : "idle too soon");
+    static_cast<void>(cudaGetLastError());
+    body.raise_flag();
+    return true;
+  };
+  options.cancel_comm = [&] {
+    calls.emplace_back(cudaStreamQuery(lane) == cudaSuccess ? "cancel" : "cancel while busy");
+  };
+  CudaStepRunner runner(options, walk_by(HandOff::inline_walk));
+  lane = runner.compute_stream();
+  runner.run_eager(schedule, body, PassKind::full, nullptr);  // loads kernels
+  body.awaiting_op = first_comm_op(schedule);
+  body.await_ns = 15'000'000'000;
+  body.reset(1);
+  EXPECT_THROW(runner.run_eager(schedule, body, PassKind::full, nullptr), TimeoutError);
+  EXPECT_EQ(calls, (std::vector<std::string>{"end waits", "cancel"}));
+  EXPECT_EQ(body.missed(), 0);
+}
+
 TEST(CudaExecutor, OnPollEndsAWait) {
   DOVETAIL_REQUIRE_GPU();
   const Schedule schedule = dual_batch();

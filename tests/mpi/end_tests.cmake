@@ -66,6 +66,10 @@ add_failing_run_test(wait_for_signals --within 50 --signal "ready for signals" U
 add_end_test(mpi_failure.interrupted_mpirun RANKS 4 TARGET mpi_failing_run ARGUMENTS wait_for_signals EXPECT --signal "ready for signals" TERM
              --from "ready for signals" --within 5 --exit nonzero --count "interrupted" 1 --count "flushed" 4)
 
+if(DOVETAIL_CORE_ONLY)
+  return()
+endif()
+
 # Two replicas load a model: a failure that one has alone, and one that both know of.
 add_executable(mpi_failing_load failing_load.cpp)
 target_link_libraries(mpi_failing_load PRIVATE dovetail_run_test)

@@ -13,7 +13,7 @@ import termios
 import unittest
 
 from cli import BIN, TOP, dovetail
-from sweep_test import BASE, SweepTest
+from sweep_case import BASE, SweepTest
 
 
 def lines_of(report):

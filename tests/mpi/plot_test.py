@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from cli import BIN, MPIRUN, TOP, execute
-from sweep_test import BASE, LINK
+from sweep_case import BASE, LINK
 
 PLOT = TOP / "launch" / "plot.py"
 sys.path.insert(0, str(PLOT.parent))

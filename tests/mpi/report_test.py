@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 
 from cli import BIN, MPIRUN, TOP, execute
-from sweep_test import BASE
+from sweep_case import BASE
 
 REPORT = TOP / "launch" / "report.py"
 MISSING = [name for name in ("matplotlib", "pandas", "jinja2") if importlib.util.find_spec(name) is None]

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from cli import BIN, MPIRUN, TOP, CliTest, dovetail, execute, mpirun
-from sweep_test import BASE, digests
+from sweep_case import BASE, digests
 from routing_test import RoutingTest
 from watchdog_test import ranks_of
 

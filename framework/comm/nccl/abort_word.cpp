@@ -28,11 +28,15 @@ const std::uint32_t* AbortWord::get() {
   return word_;
 }
 
-void AbortWord::raise() noexcept {
-  if (auto* word = word_.load()) {
-    std::atomic_ref(*word).store(1);
+bool AbortWord::raise() noexcept {
+  auto* word = word_.load();
+  if (word == nullptr) {
+    return false;
+  }
+  if (std::atomic_ref(*word).exchange(1) == 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
+  return true;
 }
 
 }  // namespace dovetail

@@ -21,9 +21,9 @@ class AbortWord {
   /// Made by the first call, by one thread at a time. Throws RunError.
   const std::uint32_t* get();
 
-  /// Any thread. Returns when kernels that look every few microseconds have seen it; at once where
-  /// nobody has asked for the word.
-  void raise() noexcept;
+  /// Any thread. Returns when kernels that look every few microseconds have seen it; at once, and
+  /// false, where nobody has asked for the word.
+  bool raise() noexcept;
 
  private:
   std::atomic<std::uint32_t*> word_{nullptr};

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -16,9 +15,9 @@
 #include "framework/base/log.hpp"
 #include "framework/comm/nccl/abort_word.hpp"
 #include "framework/comm/nccl/poll.hpp"
+#include "framework/comm/nccl/unique_id.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/nccl_version.hpp"
-#include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
 namespace {
@@ -29,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kLongestFinalize{10'000};
 
 // An abort reaches kernels at once, but returns only when no graph refers to the communicator.
-constexpr std::chrono::milliseconds kLongestAbort{2'000};
+constexpr std::chrono::milliseconds kLongestAbort{1'000};
 
 bool is_failure(ncclResult_t result) {
   return result != ncclSuccess && result != ncclInProgress;
@@ -47,24 +46,6 @@ std::string error_text(ncclResult_t result, ncclComm_t comm) {
 void check_library_once() {
   static std::once_flag checked;
   std::call_once(checked, [] { check_nccl(find_nccl()); });
-}
-
-ncclUniqueId exchange_id(const MpiComm& ranks, const WaitPolicy& wait) {
-  ncclUniqueId id{};
-  std::string bytes;
-  if (ranks.rank() == 0) {
-    const auto result = ncclGetUniqueId(&id);
-    // An empty text tells the others that there is no id.
-    if (result == ncclSuccess) {
-      bytes.assign(id.internal, sizeof id.internal);
-    }
-  }
-  broadcast_text(ranks, bytes, wait);
-  if (bytes.size() != sizeof id.internal) {
-    throw RunError("rank 0 of the NCCL communicator could not make a unique id");
-  }
-  std::memcpy(id.internal, bytes.data(), sizeof id.internal);
-  return id;
 }
 
 }  // namespace
@@ -308,6 +289,14 @@ bool NcclComm::has_failed() const {
 
 const std::uint32_t* NcclComm::abort_word() {
   return state_->abort_word.get();
+}
+
+bool NcclComm::end_own_waits() noexcept {
+  if (!state_) {
+    return false;
+  }
+  state_->failed = true;
+  return state_->abort_word.raise();
 }
 
 void NcclComm::abort() noexcept {

@@ -85,9 +85,16 @@ class NcclComm {
   /// where that has failed.
   const std::uint32_t* abort_word();
 
-  /// Makes pending transfers give up, in kernels too; later calls throw RunError. Returns within
-  /// some seconds, also where graphs that refer to the communicator are alive (NCCL waits for their
-  /// end, in a thread of its own then). Any thread.
+  /// Ahead of abort(), where kernels on several communicators use memory that is registered with
+  /// one: tells own kernels to give up, and leaves NCCL's alone. Later calls throw RunError. False
+  /// where nobody has asked for the abort word. Any thread; returns within some 10 ms.
+  bool end_own_waits() noexcept;
+
+  /// Makes pending transfers give up, in kernels too. Memory that is registered with the
+  /// communicator, and the peers' as this rank maps it, goes with it: no own kernel may use them
+  /// any more; later calls throw RunError. Returns within some seconds, also where graphs that
+  /// refer to the communicator are alive (NCCL waits for their end, in a thread of its own then).
+  /// Any thread.
   void abort() noexcept;
 
  private:

@@ -74,6 +74,7 @@ CudaDriver::CudaDriver(const StepSetup& setup)
       runner_({.device = setup.device.device().index(),
                .timeout = setup.ranks.wait.timeout,
                .on_poll = [this] { poll(); },
+               .end_own_waits = [this] { return end_own_waits(); },
                .cancel_comm = [this] { cancel_comm(); },
                .change_edges = edge_change(setup.fault),
                .partition = find_partition(setup),
@@ -130,6 +131,7 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
 
 void CudaDriver::run(OpTimes* times) {
   if (captured_ != nullptr) {
+    act_where_graphs_are_launched();
     runner_.replay(*captured_->step, times, pass_.is_gated);
     exchange_->meter().add(captured_->traffic);
     report_.graph = graphs_.mode();
@@ -252,19 +254,6 @@ void CudaDriver::forget_memory() const {
   at::cuda::clearCublasWorkspaces();
   c10::cuda::CUDACachingAllocator::emptyCache();
   c10::cuda::CUDACachingAllocator::resetPeakStats(setup_.device.device().index());
-}
-
-void CudaDriver::poll() {
-  setup_.ranks.wait.on_poll();
-  for (const auto& [comm_sms, comm] : comms_) {
-    comm->check_async();
-  }
-}
-
-void CudaDriver::cancel_comm() noexcept {
-  for (const auto& [comm_sms, comm] : comms_) {
-    comm->abort();
-  }
 }
 
 /// A bound of one query a request makes attention take its kernel for decode, and another kernel

@@ -50,7 +50,9 @@ class CudaDriver final : public StepDriver {
   PaddedShape padded_shape() const;
   void forget_memory() const;
   void poll();
+  bool end_own_waits() noexcept;
   void cancel_comm() noexcept;
+  void act_where_graphs_are_launched() const;
   StepBounds frame_bounds(StepBounds agreed, WorkPhase phase) const;
   void use_batch(const StepBounds& bounds);
   void make_buffers(const AgreedStep& agreed);

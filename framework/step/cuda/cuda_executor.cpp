@@ -24,9 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kPollInterval = std::chrono::milliseconds(1);
 constexpr auto kSleep = std::chrono::microseconds(20);
-
-/// What was enqueued before a failure mostly ends by itself; only then exchanges are cancelled.
-constexpr auto kGrace = std::chrono::seconds(2);
+constexpr auto kGrace = std::chrono::seconds(2);  ///< in which what needs no cancelling mostly ends
 
 c10::cuda::CUDAStream make_stream(bool high_priority, c10::DeviceIndex device) {
   bind_device(device);
@@ -283,6 +281,9 @@ void CudaExecutor::abort_step() noexcept {
   try {
     if (!gave_up_ && wait_idle(kGrace)) {
       return;
+    }
+    if (options_.end_own_waits && options_.end_own_waits()) {
+      wait_idle(kGrace);
     }
     if (options_.cancel_comm) {
       options_.cancel_comm();

@@ -28,8 +28,12 @@ struct CudaExecutorOptions {
   /// About once a millisecond in waits; throws to end the wait (peer failure, NCCL's asynchronous
   /// errors). Main thread; must not touch the streams. May be empty.
   std::function<void()> on_poll;
-  /// When a step is aborted with work pending: makes pending exchanges give up (aborts the
-  /// communicator). Main thread; must not throw; may be empty.
+  /// When a step is aborted with work pending: tells own kernels that wait for peers to give up.
+  /// True = some may have waited; then the lanes get some time to end before cancel_comm, with
+  /// which the memory goes that those kernels use. Main thread; must not throw; may be empty.
+  std::function<bool()> end_own_waits;
+  /// Behind that: makes pending exchanges give up (aborts the communicators). Main thread; must not
+  /// throw; may be empty.
   std::function<void()> cancel_comm;
   /// Called at the beginning of a step with the edges of its pass, also of a captured one: a fault
   /// that is injected may change which ops wait. Main thread. May be empty.

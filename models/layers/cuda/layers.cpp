@@ -155,7 +155,6 @@ at::Tensor project_to_float32(const at::Tensor& x, const at::Tensor& weight, Num
   if (numerics == Numerics::fast) {
     return multiply(x);
   }
-  const SmPartition all_sms(0);
   return by_row_blocks(x, multiply);
 }
 

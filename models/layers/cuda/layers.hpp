@@ -88,8 +88,7 @@ bool can_project(const at::Tensor& x, const at::Tensor& weight);
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// x and weight are read in bfloat16, no copy in float32 is made.
-/// batch_invariant: in blocks of rows of one size (tiles.hpp), all SMs counted: a library may cut
-/// its sums by the SMs that it may take.
+/// batch_invariant: in blocks of rows of one size (tiles.hpp).
 at::Tensor project_to_float32(const at::Tensor& x, const at::Tensor& weight, Numerics numerics);
 
 /// Whether route can choose among logits [T, experts]: bfloat16 or float32 on a GPU, contiguous, at

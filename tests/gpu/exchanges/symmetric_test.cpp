@@ -282,6 +282,40 @@ TEST_P(SharedMemory, AnAbortEndsTheWait) {
   on_any_rank(false);
 }
 
+/// The memory is registered with the first communicator, the kernels look at the second one's word.
+TEST_P(SharedMemory, KernelsEndBeforeAnotherCommunicatorTakesTheirMemory) {
+  DOVETAIL_REQUIRE_GPU();
+  if (group_.size == 1) {
+    GTEST_SKIP() << "one rank waits for none";
+  }
+  NcclComm first(session().world(), {.max_ctas = kTestCommSms, .name = "of the memory"}, {});
+  NcclComm second(session().world(), {.max_ctas = kTestCommSms, .name = "of the step"}, {});
+  const auto shape = group_.shape(4, 3);
+  const auto exchange =
+      make_exchange(GetParam(),
+                    /*on_gpu=*/true,
+                    shape,
+                    {.nccl_comms = {{kTestCommSms - 1, &first}, {kTestCommSms, &second}},
+                     .wait = {.timeout = std::chrono::seconds(60)},
+                     .world_rank = group_.rank});
+  begin(*exchange, 1);
+  const auto in = on_gpu(to_tensors(batch(shape, 0), group_.rank));
+  check_cuda(cudaDeviceSynchronize(), "inputs");
+  if (group_.rank == 0) {
+    exchange->prepare(0, in);
+    exchange->dispatch(0, 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_FALSE(first.end_own_waits());
+    EXPECT_TRUE(second.end_own_waits());
+    check_cuda(cudaDeviceSynchronize(), "kernels that were told to give up");
+  }
+  first.abort();
+  second.abort();
+  check_cuda(cudaDeviceSynchronize(), "kernels that had ended");
+  EXPECT_THROW(second.check_async(), RunError);
+  on_any_rank(false);
+}
+
 INSTANTIATE_TEST_SUITE_P(Groups, ExactWire, ::testing::Values(1, 2, 4));
 INSTANTIATE_TEST_SUITE_P(BackEnds,
                          SharedMemory,

@@ -63,6 +63,22 @@ TEST(FailureReport, AnExceptionIsTheHeadlineAndTheOthersAreListed) {
   EXPECT_EQ(to_text(report, 1).substr(to_text(report, 1).rfind('\n')), "\n  and 1 more ranks");
 }
 
+/// Rank 0 prints what rank 1 has to say, such as that its GPU has no memory left.
+TEST(FailureReport, TheRankIsNamedWhereItsMessageDoesNot) {
+  auto failed = at_rank(1);
+  failed.exit_code = 3;
+  for (const auto& [message, headline] : {
+           std::pair{"policy p: out of memory: Tried to allocate 2.00 GiB",
+                     "rank 1: policy p: out of memory: Tried to allocate 2.00 GiB"},
+           std::pair{"policy p: rank 1, layer 3, expert 2: no room",
+                     "policy p: rank 1, layer 3, expert 2: no room"},
+           std::pair{"nothing came from rank 11", "rank 1: nothing came from rank 11"},
+       }) {
+    failed.set_message(message);
+    EXPECT_EQ(make_failure_report(std::array{at_rank(0), failed}).headline, headline);
+  }
+}
+
 TEST(FailureReport, AnOpThatComputesIsToldFromOneThatIsStuck) {
   for (const int percent : {0, 1, 97}) {
     const std::array states = {timed_out(in_op(0, Phase::dispatch, 2, true)),

@@ -128,8 +128,8 @@ TEST(Fabric, IsOneInAProcess) {
 
 TEST(Fabric, OfNvlinkNeedsAWayBetweenGpusOfAHost) {
   std::vector<RankReach> ranks = {
-      {"a", "0", {"0", "1"}, ""}, {"a", "1", {"1"}, ""}, {"b", "2", {"2"}, ""}};
-  EXPECT_EQ(why_no_way(ranks, 3), "rank 1 does not see a way to the GPU of rank 0");
+      {"a", "0", {"0", "1"}, ""}, {"a", "1", {"1"}, "", {"0"}}, {"b", "2", {"2"}, ""}};
+  EXPECT_EQ(why_no_way(ranks, 3), "the GPU of rank 1 does not reach the memory of that of rank 0");
   ranks[1].reached = {"0", "1"};
   EXPECT_EQ(why_no_way(ranks, 3), "") << "hosts may be apart";
   EXPECT_EQ(why_apart(ranks, 3), "ranks 0 and 2 are on hosts a and b");

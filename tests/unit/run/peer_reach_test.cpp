@@ -39,13 +39,21 @@ TEST(PeerReach, GroupsMayBeOnSeveralHosts) {
 TEST(PeerReach, OneWayThatIsMissingIsNamed) {
   auto ranks = host_of("a", 4);
   ranks[3].reached = {ranks[2].uuid, ranks[3].uuid};
+  ranks[3].apart = {ranks[0].uuid, ranks[1].uuid};
   EXPECT_EQ(why_apart(ranks, 2), "");
-  EXPECT_EQ(why_apart(ranks, 4), "rank 3 does not see a way to the GPU of rank 0");
-  // A launcher shows each rank its own GPU only.
+  EXPECT_EQ(why_apart(ranks, 4), "the GPU of rank 3 does not reach the memory of that of rank 0");
+}
+
+/// A launcher shows each rank its own GPU only.
+TEST(PeerReach, AGpuThatNobodySeesIsNoGpuWithoutAWay) {
+  auto ranks = host_of("a", 2);
   for (auto& rank : ranks) {
     rank.reached = {rank.uuid};
+    rank.unseen = "NVML is not there";
   }
-  EXPECT_EQ(why_apart(ranks, 2), "rank 0 does not see a way to the GPU of rank 1");
+  EXPECT_EQ(why_apart(ranks, 2),
+            "rank 0 cannot see whether its GPU reaches that of rank 1: NVML is not there");
+  EXPECT_EQ(why_no_way(ranks, 2), why_apart(ranks, 2));
   EXPECT_EQ(why_apart(ranks, 1), "") << "there is nobody to reach";
 }
 
@@ -74,12 +82,20 @@ TEST(PeerReach, VariablesForbidIt) {
 TEST(PeerReach, TextsComeBack) {
   for (const auto& reach :
        {RankReach{.host = "a", .uuid = "u", .reached = {"u", "v"}, .forbidden = "X=1"},
+        RankReach{.host = "a",
+        .uuid = "u",
+        .reached = {"u"},
+        .forbidden = "",
+        .apart = {"v", "w"},
+        .unseen = "no NVML"},
         RankReach{.host = "a", .uuid = "u", .reached = {}, .forbidden = ""}}) {
     const auto back = parse_reach(reach_text(reach));
     EXPECT_EQ(back.host, reach.host);
     EXPECT_EQ(back.uuid, reach.uuid);
     EXPECT_EQ(back.reached, reach.reached);
     EXPECT_EQ(back.forbidden, reach.forbidden);
+    EXPECT_EQ(back.apart, reach.apart);
+    EXPECT_EQ(back.unseen, reach.unseen);
   }
 }
 

@@ -70,7 +70,7 @@ SymmetricMemory::SymmetricMemory(NcclComm& comm, std::int64_t bytes, const WaitP
               raw, data_, static_cast<std::size_t>(bytes), &window_, NCCL_WIN_COLL_SYMMETRIC);
         },
         wait,
-        "sharing symmetric memory");
+        "sharing symmetric memory of " + std::to_string(bytes) + " bytes");
     DOVETAIL_CHECK(window_ != nullptr, "NCCL has registered no window");
     peers_ = at::empty({comm.size()}, at::TensorOptions().dtype(at::kLong).device(this_device()));
     launch_read_peers(window_,
