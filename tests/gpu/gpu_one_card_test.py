@@ -22,7 +22,7 @@ policies:
   - {{name: sequential}}
   - {{name: dual_batch, ubatches: 2}}
 verify: {{baseline: sequential, mode: tolerance, routing: replay}}
-record: {{outputs: [hidden], timing: steps}}
+record: {{outputs: [hidden, routing], timing: steps}}
 """
 # As a launcher does for each task.
 WRAPPER = """#!/bin/sh

@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks <= 4 ? 4 : 2) attend(const D
     const float3 joined = of_block.joined(head_of_tile, dim);
     if (x.splits == 1) {
       x.result[(row * x.heads + first_head) * x.head_dim + i] =
-          __float2bfloat16_rn(joined.z / joined.y);
+          __float2bfloat16_rn(joined.z * factor_of(joined.y));
       continue;
     }
     const std::int64_t place =
@@ -97,7 +97,8 @@ void check(const DecodeArguments& x) {
   DOVETAIL_CHECK(x.cache.head_dim % kVector == 0 && x.cache.head_dim <= 256, "decode: head_dim");
   DOVETAIL_CHECK(x.heads % x.cache.kv_heads == 0, "decode: heads of a kv head");
   DOVETAIL_CHECK(x.query_stride % kVector == 0, "decode: alignment of the queries");
-  DOVETAIL_CHECK(x.splits >= 1 && (x.splits == 1 || x.partial != nullptr), "decode: splits");
+  DOVETAIL_CHECK(x.splits >= 1 && (x.splits == 1 || x.segments.count == 0 || x.partial != nullptr),
+                 "decode: splits");
   DOVETAIL_CHECK(x.cache.kv_heads * head_tiles_of(x.heads / x.cache.kv_heads) <= 65535,
                  "decode: number of heads");
 }

@@ -20,6 +20,12 @@ __device__ __forceinline__ int split_keys(int length, int splits, bool by_length
   return by_length ? max(even, kMinSplitKeys) : even;
 }
 
+/// What a sum of shares times values is multiplied by. The one way to a result: a row has the same
+/// bits whether its keys alone, or others' of the batch too, are in one split.
+__device__ __forceinline__ float factor_of(float total) {
+  return 1 / total;
+}
+
 struct JoinSplitsCall {
   bf16* result = nullptr;  ///< `dim` neighbours for each token and head
   std::int64_t token_stride = 0;
@@ -34,8 +40,8 @@ struct JoinSplitsCall {
   int splits = 0;
 };
 
-/// result = the sums of all splits over the sums of all shares, rounded once, for the first row of
-/// each segment that is not empty. Enqueues; RunError where the launch fails.
+/// result = the sums of all splits times factor_of the sums of all shares, rounded once, for the
+/// first row of each segment that is not empty. Enqueues; RunError where the launch fails.
 void launch_join_splits(const JoinSplitsCall& call, cudaStream_t stream);
 
 }  // namespace dovetail::gpu

@@ -27,6 +27,7 @@ __global__ void __launch_bounds__(kThreads) join_splits(const JoinSplitsCall x) 
     const float2 stats = x.partial_stats[first + split * step];
     total += stats.x == -kInfinity ? 0 : exp2f(stats.x - best) * stats.y;
   }
+  const float factor = factor_of(total);
   for (int dim = static_cast<int>(threadIdx.x) % kWarpSize; dim < x.dim; dim += kWarpSize) {
     float sum = 0;
     for (int split = 0; split < x.splits; ++split) {
@@ -36,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) join_splits(const JoinSplitsCall x) 
         sum += exp2f(largest - best) * x.partial[place * x.dim + dim];
       }
     }
-    x.result[row * x.token_stride + head * x.head_stride + dim] = __float2bfloat16_rn(sum / total);
+    x.result[row * x.token_stride + head * x.head_stride + dim] = __float2bfloat16_rn(sum * factor);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "models/layers/cuda/bulk_copies.cuh"
+#include "models/layers/cuda/decode_splits.cuh"
 #include "models/layers/cuda/latent_copies.cuh"
 #include "models/layers/cuda/latent_decode.cuh"
 #include "models/layers/cuda/latent_sums.cuh"
@@ -258,7 +259,7 @@ class Consumer {
     const float all[2] = {totals[0][row_] + totals[1][row_],
                           totals[0][row_ + 8] + totals[1][row_ + 8]};
     if (x_.splits == 1) {
-      sums_.store(x_, part, warpgroup_, {1 / all[0], 1 / all[1]});
+      sums_.store(x_, part, warpgroup_, {factor_of(all[0]), factor_of(all[1])});
       return;
     }
     sums_.store_partial(x_, part, warpgroup_);

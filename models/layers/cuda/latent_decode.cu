@@ -95,7 +95,8 @@ std::int64_t partial_sums(const LatentDecodeArguments& x) {
 
 void check(const LatentDecodeArguments& x) {
   DOVETAIL_CHECK(x.heads >= 1 && x.page_size >= 1 && x.num_sms >= 1, "latent decode: sizes");
-  DOVETAIL_CHECK(x.splits >= 1 && (x.splits == 1 || x.partial != nullptr), "latent decode: splits");
+  DOVETAIL_CHECK(x.splits >= 1 && (x.splits == 1 || x.segments.count == 0 || x.partial != nullptr),
+                 "latent decode: splits");
   DOVETAIL_CHECK(std::max(x.segments.count, x.tokens) <= 65535, "latent decode: segments");
   for (const std::int64_t stride : {x.queries.latent_token_stride,
                                     x.queries.latent_head_stride,

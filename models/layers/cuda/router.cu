@@ -281,11 +281,11 @@ void launch_router(const RouterArguments& arguments, cudaStream_t stream) {
           arguments.experts % arguments.num_groups == 0 && arguments.num_chosen_groups >= 1 &&
           arguments.num_chosen_groups * (arguments.experts / arguments.num_groups) >= arguments.k,
       "router: groups");
+  if (arguments.tokens == 0) {
+    return;  // memory for nothing is null
+  }
   DOVETAIL_CHECK(arguments.sigmoid ? arguments.scores != nullptr : arguments.bias == nullptr,
                  "router: scores");
-  if (arguments.tokens == 0) {
-    return;
-  }
   if (arguments.has_float32_logits) {
     launch_with_logits<float>(arguments, stream);
   } else {
