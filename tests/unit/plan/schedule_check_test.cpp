@@ -381,31 +381,34 @@ TEST(ScheduleCheck, RefusesExchangesThatLanesDoNotOrder) {
 }
 
 TEST(ScheduleDigest, IsEqualForEqualSchedulesOnly) {
+  const std::vector<std::function<void(Op&)>> changes = {
+      [](Op& op) { ++op.layer; },
+      [](Op& op) { ++op.ubatch; },
+      [](Op& op) { op.phase = op.phase == Phase::mlp ? Phase::embed : Phase::mlp; },
+      [](Op& op) { op.lane = op.lane == Lane::comm ? Lane::compute : Lane::comm; },
+      [](Op& op) { op.waits.push_back(7); }};
   std::set<std::uint64_t> digests;
   int count = 0;
   for (const auto& layers : testing::layer_mixes()) {
     for (const auto& schedule : testing::all_policy_schedules(layers)) {
-      const Schedule copy = schedule;
-      EXPECT_EQ(schedule_digest(copy), schedule_digest(schedule));
-      digests.insert(schedule_digest(schedule));
+      const std::uint64_t digest = schedule_digest(schedule);
+      digests.insert(digest);
       ++count;
+      Schedule changed = schedule;
+      EXPECT_EQ(schedule_digest(changed), digest);
+      if (testing::kSanitized && schedule.ops.size() > 60) {
+        continue;
+      }
       for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-        for (const auto& change : std::vector<std::function<void(Op&)>>{
-                 [](Op& op) { ++op.layer; },
-                 [](Op& op) { ++op.ubatch; },
-                 [](Op& op) { op.phase = op.phase == Phase::mlp ? Phase::embed : Phase::mlp; },
-                 [](Op& op) { op.lane = op.lane == Lane::comm ? Lane::compute : Lane::comm; },
-                 [](Op& op) { op.waits.push_back(7); }}) {
-          Schedule mutant = schedule;
-          change(mutant.ops[i]);
-          if (!(mutant == schedule)) {
-            EXPECT_NE(schedule_digest(mutant), schedule_digest(schedule));
-          }
+        for (const auto& change : changes) {
+          change(changed.ops[i]);
+          EXPECT_NE(schedule_digest(changed), digest) << schedule.name << ", op " << i;
+          changed.ops[i] = schedule.ops[i];
         }
         if (schedule.num_groups > 1) {
-          Schedule mutant = schedule;
-          ++mutant.ops[i].group;
-          EXPECT_NE(schedule_digest(mutant), schedule_digest(schedule));
+          ++changed.ops[i].group;
+          EXPECT_NE(schedule_digest(changed), digest) << schedule.name << ", group of op " << i;
+          changed.ops[i] = schedule.ops[i];
         }
       }
     }
