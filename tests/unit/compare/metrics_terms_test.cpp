@@ -58,7 +58,7 @@ TEST(PolicyMetrics, SplitTaxSmsLaunchGapsAndRecordingAreTermsOfTheirOwn) {
 /// Over steps: -1, 3 and 1 have the mean 1, and the error 4.303 x 2 / sqrt(3).
 TEST(PolicyMetrics, WhatRecordingAddsHasAnError) {
   std::vector<StepProfile> steps(3, with_all_passes());
-  for (const std::size_t rank : {0, 1}) {
+  for (const std::size_t rank : {std::size_t{0}, std::size_t{1}}) {
     steps[1].ranks[rank].unrecorded = {3000, 3103};
     steps[2].ranks[rank].unrecorded = {3000, 3101};
   }

@@ -231,7 +231,7 @@ TEST_P(BatchInvariant, Router) {
 }
 
 TEST_P(BatchInvariant, DenseLayers) {
-  const MlpWeights weights = {.gate_up = (at::randn({2 * 56, 44}) / 6).to(GetParam()),
+  const MlpWeights weights = {.gate_up = (at::randn({std::int64_t{2} * 56, 44}) / 6).to(GetParam()),
                               .down = (at::randn({44, 56}) / 7).to(GetParam())};
   const at::Tensor x = random_rows({77, 44});
   const RowOperation mlp = [&](const at::Tensor& rows) {

@@ -11,10 +11,12 @@ namespace {
 /// `count` ranks of one host, each with a GPU of its own that reaches all.
 std::vector<RankReach> host_of(const std::string& host, int count) {
   std::vector<std::string> uuids;
+  uuids.reserve(static_cast<std::size_t>(count));
   for (int rank = 0; rank < count; ++rank) {
     uuids.push_back(host + "-gpu-" + std::to_string(rank));
   }
   std::vector<RankReach> ranks;
+  ranks.reserve(uuids.size());
   for (const auto& uuid : uuids) {
     ranks.push_back({.host = host, .uuid = uuid, .reached = uuids, .forbidden = ""});
   }
