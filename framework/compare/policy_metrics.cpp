@@ -1,8 +1,7 @@
 // From the accounting of single ranks and steps to the metrics of a policy.
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <numeric>
+#include <span>
 
 #include "framework/base/check.hpp"
 #include "framework/compare/metrics.hpp"
@@ -97,25 +96,11 @@ void divide(Decomposition& sum, double count) {
   }
 }
 
-/// Student's, of the mean of the steps' own.
-std::optional<double> error_of_mean(const std::vector<double>& values) {
-  if (values.size() < 2) {
-    return std::nullopt;
-  }
-  const auto count = static_cast<double>(values.size());
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / count;
-  double squares = 0;
-  for (const double value : values) {
-    squares += (value - mean) * (value - mean);
-  }
-  return t_quantile(values.size() - 1) * std::sqrt(squares / (count - 1) / count);
-}
-
 /// What is known only where all profiled steps know it, and the terms against the timed steps.
 /// `recordings`: of each step, or empty.
 void finish(const std::vector<StepProfile>& profiles,
             double measured_ns,
-            const std::vector<double>& recordings,
+            std::span<const double> recordings,
             PolicyMetrics& metrics) {
   const bool knows_unrecorded = !recordings.empty();
   auto& terms = metrics.decomposition;
@@ -248,10 +233,7 @@ PolicyMetrics policy_metrics(const std::vector<StepProfile>& profiles,
   if (has_baseline) {
     compare_to(*baseline, metrics);
   }
-  if (!knows_unrecorded) {
-    recordings.clear();
-  }
-  finish(profiles, measured_ns, recordings, metrics);
+  finish(profiles, measured_ns, knows_unrecorded ? recordings : std::vector<double>(), metrics);
   metrics.waiting_ns = static_cast<double>(pooled.waiting_ns) / samples;
   metrics.moving_ns = static_cast<double>(pooled.moving_ns) / samples;
   metrics.waiting_bounds_ns = {static_cast<double>(pooled.least_waiting_ns) / samples,

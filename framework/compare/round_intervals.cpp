@@ -62,6 +62,14 @@ double t_quantile(std::size_t degrees) {
          z * ((((79 * z2 + 776) * z2 + 1482) * z2 - 1920) * z2 - 945) / (92160 * v * v * v * v);
 }
 
+std::optional<double> error_of_mean(std::span<const double> values) {
+  if (values.size() < 2) {
+    return std::nullopt;
+  }
+  const auto moments = moments_of(values);
+  return t_quantile(values.size() - 1) * std::sqrt(moments.variance / moments.count);
+}
+
 std::optional<Estimate> estimate_over_rounds(std::span<const double> rounds) {
   if (rounds.size() < kLeastRounds) {
     return std::nullopt;

@@ -38,6 +38,10 @@ struct EnumNames<SpeedUpBasis> {
 /// What 97.5 of 100 draws of Student's t with that many degrees of freedom (at least 1) are below.
 double t_quantile(std::size_t degrees);
 
+/// Half of the 95 % interval of the mean, by Student's t; of either sign. Nothing of fewer than
+/// two. Pure.
+std::optional<double> error_of_mean(std::span<const double> values);
+
 /// A ratio or a time, with the interval that holds what more rounds would come to in 95 of 100
 /// measurements like this one.
 struct Estimate {

@@ -47,6 +47,14 @@ class GpuTest(CliTest):
         self.assertTrue(paths, f"{policy} has no rank files")
         return paths
 
+    def attributes(self, policy, name):
+        """Of the rank files, as texts."""
+        found = []
+        for path in self.files(policy):
+            with h5py.File(path) as file:
+                found.append(str(file.attrs[name]))
+        return found
+
     def assert_steps(self, policy, graph, ubatched):
         """All timed steps of all ranks ran in that graph mode, on a GPU, in ubatches or not."""
         for path in self.files(policy):

@@ -8,8 +8,6 @@ import json
 import os
 import unittest
 
-import h5py
-
 from gpu_batch_invariant_test import EAGER, EXPERIMENT, GRAPHS, SEQUENTIAL, WORKLOADS
 from gpu_cases import BIN, GPUS, LIMIT_S, MPIRUN, TINY, GpuTest, execute
 
@@ -35,13 +33,6 @@ class OnHosts(GpuTest):
         outcome = execute(command, limit_s=2 * LIMIT_S)
         self.assertEqual(outcome.code, code, f"{text}\n{arguments}\n{outcome}")
         return self.folder / name, outcome
-
-    def attributes(self, policy, name):
-        found = []
-        for path in self.files(policy):
-            with h5py.File(path) as file:
-                found.append(str(file.attrs[name]))
-        return found
 
 
 class GpuTwoHosts(OnHosts):

@@ -8,8 +8,6 @@ import os
 import subprocess
 import unittest
 
-import h5py
-
 from gpu_cases import BIN, LIMIT_S, MPIRUN, TINY, GpuTest, execute
 
 EXPERIMENT = f"""
@@ -56,13 +54,6 @@ class GpuOneCardEach(GpuTest):
                           environment=environment)
         self.assertEqual(outcome.code, code, f"CUDA_VISIBLE_DEVICES {visible}\n{outcome}")
         return self.folder / name, outcome
-
-    def attributes(self, policy, name):
-        found = []
-        for path in self.files(policy):
-            with h5py.File(path) as file:
-                found.append(str(file.attrs[name]))
-        return found
 
     def test_they_share_memory(self):
         for kind, visible in zip(("number", "uuid"), cards()):

@@ -17,7 +17,7 @@ from gpu_hosts_test import OnHosts  # noqa: E402
 
 
 class GridTexts(Grids, CliTest):
-    attributes = OnHosts.attributes
+    attributes = GpuTest.attributes
     files = GpuTest.files
     verify = GpuTest.verify
 

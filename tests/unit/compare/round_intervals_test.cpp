@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 #include <random>
+#include <span>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -54,6 +55,14 @@ TEST(RoundIntervals, AreTheTextbooks) {
   ASSERT_TRUE(unpaired);
   EXPECT_NEAR(unpaired->value, 1, 1e-12);
   EXPECT_NEAR(std::log(unpaired->interval.high), 2.77645 * std::sqrt(2.0 / 3.0), 1e-4);
+}
+
+/// Of -1, 3 and 1: the mean 1, deviations 2, 2 and 0, and a quantile of 4.3027.
+TEST(RoundIntervals, AMeanOfAnySignHasAnError) {
+  const std::vector<double> values = {-1, 3, 1};
+  EXPECT_NEAR(error_of_mean(values).value(), 4.3027 * 2 / std::sqrt(3.0), 1e-3);
+  EXPECT_FALSE(error_of_mean(std::span(values).first(1)).has_value());
+  EXPECT_FALSE(error_of_mean({}).has_value());
 }
 
 TEST(RoundIntervals, NeedThreeRoundsOfPositiveTimes) {
