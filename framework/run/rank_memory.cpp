@@ -85,8 +85,25 @@ std::int64_t given_bytes(const CheckedRun& run, const RankWorkload& workload) {
   return tokens * bytes_a_token;
 }
 
-/// Of all steps.
-std::int64_t output_elements(const CheckedRun& run, const RankWorkload& workload) {
+/// What a token's experts take in all layers where a policy keeps them: ids, the router's own where
+/// others are given, logits and scores (StepOutputs).
+std::int64_t routing_bytes_a_token(const CheckedRun& run) {
+  const auto& dims = run.architecture->dims();
+  const bool is_given = !std::holds_alternative<NaturalRouting>(run.experiment.workload.routing) ||
+                        replays_baseline(run.experiment);
+  const std::int64_t ids = (is_given ? 2 : 1) * std::int64_t{dims.top_k} *
+                           static_cast<std::int64_t>(at::elementSize(at::kInt));
+  const auto float32 = static_cast<std::int64_t>(at::elementSize(at::kFloat));
+  const auto logit = dims.has_float32_router
+                         ? float32
+                         : static_cast<std::int64_t>(size_of(run.experiment.execution.dtype));
+  const std::int64_t scores =
+      dims.num_experts * (logit + (dims.has_router_scores ? float32 : 0));
+  return std::int64_t{run.architecture->shape().num_layers()} * (ids + scores);
+}
+
+/// Of all steps of a policy.
+std::int64_t output_bytes(const CheckedRun& run, const RankWorkload& workload) {
   const auto& dims = run.architecture->dims();
   const auto& record = run.experiment.record;
   std::int64_t tokens = 0;
@@ -96,16 +113,21 @@ std::int64_t output_elements(const CheckedRun& run, const RankWorkload& workload
     requests += std::ssize(step.batch.requests);
   }
   std::int64_t elements = tokens * dims.hidden;
-  if (record.has(RecordedOutput::logits)) {
+  if (record.has(RecordedOutput::logits) && dims.is_last_stage) {
     elements += requests * dims.vocabulary;
   }
-  if (record.has(RecordedOutput::logits_all)) {
+  if (record.has(RecordedOutput::logits_all) && dims.is_last_stage) {
     elements += tokens * dims.vocabulary;
   }
   if (record.has(RecordedOutput::layers)) {
     elements += std::int64_t{run.architecture->shape().num_layers()} * tokens * dims.hidden;
   }
-  return elements;
+  std::int64_t bytes =
+      elements * static_cast<std::int64_t>(size_of(run.experiment.execution.dtype));
+  if (record.has(RecordedOutput::routing) || replays_baseline(run.experiment)) {
+    bytes += tokens * routing_bytes_a_token(run);
+  }
+  return bytes;
 }
 
 /// Of one rank in one policy, in the worst routing.
@@ -255,7 +277,7 @@ std::vector<MemoryPart> memory_of_steps(const CheckedRun& run,
           {"exchange buffers (worst case)", of_exchange.buffers},
           {"experts' outputs (worst case)", of_exchange.expert_outputs},
           {"given inputs", given_bytes(run, own)},
-          {"outputs", num_outputs * output_elements(run, own) * element}};
+          {"outputs", num_outputs * output_bytes(run, own)}};
 }
 
 std::vector<MemoryPart> rank_memory(const CheckedRun& run, int rank) {

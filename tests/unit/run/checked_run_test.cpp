@@ -98,6 +98,22 @@ TEST(CheckedRun, CountsGivenRouting) {
   EXPECT_EQ(memory_of(run, 0).at("given inputs"), 27 * 2 * 2 * 8) << "int64 [layer, token, k]";
 }
 
+TEST(CheckedRun, CountsRecordedRoutingAmongOutputs) {
+  const auto outputs = [](const std::string& more) {
+    return memory_of(check("execution: {device: cpu}\n" + more + kPolicies, 1), 0).at("outputs");
+  };
+  const std::string workload = "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n";
+  const auto plain = outputs(workload + "record: {outputs: [hidden]}\n");
+  // Of two layers: int32 ids of two experts, float32 logits of the fake model's experts.
+  const std::int64_t ids = 27 * 2 * 2 * 4;
+  const std::int64_t logits = 27 * 2 * 8 * 4;
+  EXPECT_EQ(outputs(workload + "record: {outputs: [hidden, routing]}\n"), plain + ids + logits);
+  const std::string replayed =
+      "record: {outputs: [hidden]}\nverify: {baseline: sequential, mode: tolerance, routing: replay}\n";
+  EXPECT_EQ(outputs(workload + replayed), plain + 2 * ids + logits)
+      << "the router's own choice beside the one that is given";
+}
+
 TEST(CheckedRun, RefusesWhatARunWouldRefuse) {
   const auto refusal = [](const std::string& more, int num_ranks) {
     return testing::input_error_of([&] {
