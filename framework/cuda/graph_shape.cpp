@@ -1,6 +1,8 @@
 #include "framework/cuda/graph_shape.hpp"
 
+#include <cstddef>
 #include <cstring>
+#include <functional>
 
 #include <cudaTypedefs.h>
 
@@ -75,6 +77,16 @@ std::string name_by_driver(cudaGraphNode_t node) {
   const auto status = parameters.func != nullptr ? function_name(&name, parameters.func)
                                                  : kernel_name(&name, parameters.kern);
   return status == CUDA_SUCCESS && name != nullptr ? name : "";
+}
+
+CUDA_KERNEL_NODE_PARAMS_v2 launch_of(const GraphNode& node) {
+  const auto parameters_of =
+      driver_function<PFN_cuGraphKernelNodeGetParams_v12000>("cuGraphKernelNodeGetParams", 12000);
+  CUDA_KERNEL_NODE_PARAMS_v2 parameters{};
+  if (parameters_of == nullptr || parameters_of(node.handle, &parameters) != CUDA_SUCCESS) {
+    throw RunError("the driver does not say the launch of a kernel node: " + node.function);
+  }
+  return parameters;
 }
 
 std::string function_name(cudaGraphNode_t node) {
@@ -159,12 +171,7 @@ GraphShape inspect(cudaGraph_t graph) {
 }
 
 KernelGrid grid_of(const GraphNode& node) {
-  const auto parameters_of =
-      driver_function<PFN_cuGraphKernelNodeGetParams_v12000>("cuGraphKernelNodeGetParams", 12000);
-  CUDA_KERNEL_NODE_PARAMS_v2 parameters{};
-  if (parameters_of == nullptr || parameters_of(node.handle, &parameters) != CUDA_SUCCESS) {
-    throw RunError("the driver does not say the grid of a kernel node: " + node.function);
-  }
+  const CUDA_KERNEL_NODE_PARAMS_v2 parameters = launch_of(node);
   return {.blocks = std::int64_t{parameters.gridDimX} * parameters.gridDimY * parameters.gridDimZ,
           .threads =
               static_cast<int>(parameters.blockDimX * parameters.blockDimY * parameters.blockDimZ),
@@ -179,6 +186,35 @@ std::int32_t first_kernel_argument(const GraphNode& node) {
   std::int32_t value = 0;
   std::memcpy(&value, parameters.kernelParams[0], sizeof(value));
   return value;
+}
+
+bool has_argument_within(const GraphNode& node, const void* begin, const void* end) {
+  const auto of_function =
+      driver_function<PFN_cuFuncGetParamInfo_v12040>("cuFuncGetParamInfo", 12040);
+  const auto of_kernel =
+      driver_function<PFN_cuKernelGetParamInfo_v12040>("cuKernelGetParamInfo", 12040);
+  if (of_function == nullptr || of_kernel == nullptr) {
+    throw RunError("the driver does not say the arguments of kernels");
+  }
+  const CUDA_KERNEL_NODE_PARAMS_v2 launch = launch_of(node);
+  std::size_t offset = 0;
+  std::size_t size = 0;
+  for (std::size_t i = 0; launch.kernelParams != nullptr; ++i) {
+    const auto status = launch.func != nullptr ? of_function(launch.func, i, &offset, &size)
+                                               : of_kernel(launch.kern, i, &offset, &size);
+    if (status != CUDA_SUCCESS) {
+      break;  // there are no more
+    }
+    const std::byte* address = nullptr;
+    if (size == sizeof(address)) {
+      std::memcpy(&address, launch.kernelParams[i], sizeof(address));
+      if (std::less_equal<>()(static_cast<const std::byte*>(begin), address) &&
+          std::less<>()(address, static_cast<const std::byte*>(end))) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 }  // namespace dovetail

@@ -58,4 +58,8 @@ KernelGrid grid_of(const GraphNode& node);
 /// The first argument of a kernel node. Only for kernels whose first parameter is a 32-bit integer.
 std::int32_t first_kernel_argument(const GraphNode& node);
 
+/// Whether an argument of a kernel node is an address in [begin, end); of any kernel. Throws
+/// RunError for other nodes.
+bool has_argument_within(const GraphNode& node, const void* begin, const void* end);
+
 }  // namespace dovetail

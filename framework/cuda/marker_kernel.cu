@@ -2,6 +2,7 @@
 
 #include "framework/base/hash.hpp"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/time_stamp.cuh"
 
 namespace dovetail {
 namespace {
@@ -9,9 +10,7 @@ namespace {
 constexpr int kSpreadThreads = 128;
 
 __device__ std::int64_t device_ns() {
-  std::int64_t now = 0;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-  return now;
+  return static_cast<std::int64_t>(global_timer_ns());
 }
 
 __device__ void await_flag(const MarkerBoard& board, std::int64_t await_ns) {
@@ -29,7 +28,9 @@ __global__ void marker_kernel(std::int32_t op,
                               MarkerBoard board,
                               std::int64_t spin_ns,
                               MarkerFlag flag,
-                              std::int64_t await_ns) {
+                              std::int64_t await_ns,
+                              std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   const volatile std::uint64_t* values = board.values;
   std::uint64_t value = combine_hash(*board.seed, static_cast<std::uint64_t>(op));
   for (std::int32_t i = board.inputs_begin[op]; i < board.inputs_begin[op + 1]; ++i) {
@@ -60,7 +61,9 @@ __global__ void marker_spread_kernel(std::int32_t op,
 __global__ void marker_sum_kernel(std::int32_t op,
                                   const std::uint64_t* scratch,
                                   int count,
-                                  std::uint64_t* sums) {
+                                  std::uint64_t* sums,
+                                  std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   std::uint64_t sum = 0;
   for (int i = 0; i < count; ++i) {
     sum += scratch[i];
@@ -75,8 +78,9 @@ void launch_marker(int op,
                    std::int64_t spin_ns,
                    MarkerFlag flag,
                    std::int64_t await_ns,
-                   cudaStream_t stream) {
-  marker_kernel<<<1, 1, 0, stream>>>(op, board, spin_ns, flag, await_ns);
+                   cudaStream_t stream,
+                   std::uint64_t* time_stamp) {
+  marker_kernel<<<1, 1, 0, stream>>>(op, board, spin_ns, flag, await_ns, time_stamp);
   check_cuda(cudaGetLastError(), "launch of marker");
 }
 
@@ -86,9 +90,13 @@ void launch_marker_spread(
   check_cuda(cudaGetLastError(), "launch of marker_spread");
 }
 
-void launch_marker_sum(
-    int op, const std::uint64_t* scratch, int count, std::uint64_t* sums, cudaStream_t stream) {
-  marker_sum_kernel<<<1, 1, 0, stream>>>(op, scratch, count, sums);
+void launch_marker_sum(int op,
+                       const std::uint64_t* scratch,
+                       int count,
+                       std::uint64_t* sums,
+                       cudaStream_t stream,
+                       std::uint64_t* time_stamp) {
+  marker_sum_kernel<<<1, 1, 0, stream>>>(op, scratch, count, sums, time_stamp);
   check_cuda(cudaGetLastError(), "launch of marker_sum");
 }
 

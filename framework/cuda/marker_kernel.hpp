@@ -26,20 +26,26 @@ enum class MarkerFlag : std::int32_t { none = 0, raise = 1, await = 2 };
 /// One thread: reads the values of the op's inputs, spins for `spin_ns` so that whoever does not
 /// wait for it reads too early, then writes the combined hash of seed, op and inputs in their order
 /// (base/hash.hpp) and takes a ticket. With `await` it waits for the flag at most `await_ns`.
+/// `time_stamp`: a word that its caller has taken (time_stamp.hpp), written first; null = none.
 /// Asynchronous on `stream`.
 void launch_marker(int op,
                    const MarkerBoard& board,
                    std::int64_t spin_ns,
                    MarkerFlag flag,
                    std::int64_t await_ns,
-                   cudaStream_t stream);
+                   cudaStream_t stream,
+                   std::uint64_t* time_stamp = nullptr);
 
 /// Writes values[op] + i to scratch[i] for i in [0, count), one block; count > 0.
 void launch_marker_spread(
     int op, const MarkerBoard& board, std::uint64_t* scratch, int count, cudaStream_t stream);
 
-/// Writes the sum of scratch[0..count) (mod 2^64) to sums[op]; one thread.
-void launch_marker_sum(
-    int op, const std::uint64_t* scratch, int count, std::uint64_t* sums, cudaStream_t stream);
+/// Writes the sum of scratch[0..count) (mod 2^64) to sums[op]; one thread. `time_stamp` as above.
+void launch_marker_sum(int op,
+                       const std::uint64_t* scratch,
+                       int count,
+                       std::uint64_t* sums,
+                       cudaStream_t stream,
+                       std::uint64_t* time_stamp = nullptr);
 
 }  // namespace dovetail

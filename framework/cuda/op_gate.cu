@@ -4,25 +4,20 @@
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/global_timer.cuh"
 
 namespace dovetail {
 namespace {
 
 enum GateState : std::uint32_t { closed = 0, open = 1, given_up = 2 };
 
-__device__ std::int64_t device_ns() {
-  std::int64_t now = 0;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-  return now;
-}
-
 /// One thread. Waits until the host has opened the gate, or for the bound.
 __global__ void op_gate_kernel(volatile std::uint32_t* opened,
                                volatile std::uint32_t* seen,
-                               std::int64_t bound_ns) {
-  const std::int64_t deadline = device_ns() + bound_ns;
+                               std::uint64_t bound_ns) {
+  const std::uint64_t deadline = global_timer_ns() + bound_ns;
   while (*opened == closed) {
-    if (device_ns() > deadline) {
+    if (global_timer_ns() > deadline) {
       *seen = given_up;
       return;
     }
@@ -87,7 +82,7 @@ void OpGate::hold(int index, cudaStream_t stream) {
   check_cuda(cudaHostGetDevicePointer(reinterpret_cast<void**>(&on_device), words_, 0),
              "the device's address of op gates");
   op_gate_kernel<<<1, 1, 0, stream>>>(
-      &on_device[index].opened, &on_device[index].seen, bound_.count());
+      &on_device[index].opened, &on_device[index].seen, static_cast<std::uint64_t>(bound_.count()));
   check_cuda(cudaGetLastError(), "launch of op_gate");
 }
 

@@ -7,12 +7,15 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "framework/cuda/event.hpp"
 #include "framework/exec/graph_pieces.hpp"
+#include "framework/exec/lane_edges.hpp"
+#include "framework/exec/op_followers.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/graph_orders.hpp"
 #include "tests/gpu/marker_step.hpp"
@@ -26,6 +29,7 @@ using test::first_of;
 using test::graph_errors;
 using test::MarkerStep;
 using test::own_gpu;
+using test::TimeStampUse;
 using test::walk_by;
 
 std::unique_ptr<CapturedStep> capture(CudaStepRunner& runner,
@@ -48,19 +52,26 @@ Schedule make(const std::string& policy, int num_ubatches, int num_groups = 1) {
                                               .num_groups = num_groups});
 }
 
-/// The end of each op, and the start of those that nothing comes before: the start of any other op
-/// is the end of what it waits for.
-int num_time_stamps(const Schedule& schedule) {
+/// The end of each op but of those that another one follows with a time stamp, and the start of
+/// those that nothing comes before: the start of any other op is the end of what it waits for.
+int num_event_nodes(const Schedule& schedule, bool has_time_stamps) {
   int count = static_cast<int>(schedule.ops.size());
   std::set<Lane> begun;
   for (const Op& op : schedule.ops) {
     count += begun.insert(op.lane).second && op.waits.empty() ? 1 : 0;
   }
+  if (has_time_stamps) {
+    LaneEdges edges;
+    find_lane_edges(schedule, PassKind::full, edges);
+    for (const int followed : find_followed(schedule, PassKind::full, edges)) {
+      count -= followed >= 0 ? 1 : 0;
+    }
+  }
   return count;
 }
 
-/// Kernels that wait for a time stamp: it would cost the step its time.
-int num_waiting_for_stamps(const GraphShape& shape) {
+/// Kernels that wait for an event node: it would cost the step its time.
+int num_waiting_for_events(const GraphShape& shape) {
   const auto reach = shape.reachability();
   const int num_nodes = static_cast<int>(shape.nodes.size());
   int count = 0;
@@ -78,6 +89,10 @@ int num_waiting_for_stamps(const GraphShape& shape) {
   return count;
 }
 
+/// Whether the graph has times of ops, and by what.
+constexpr std::pair<bool, TimeStampUse> kTimings[] = {
+    {false, TimeStampUse::write}, {true, TimeStampUse::leave}, {true, TimeStampUse::write}};
+
 TEST(GraphStructure, FullGraphsHaveTheOrdersOfTheSchedule) {
   DOVETAIL_REQUIRE_GPU();
   const auto seed = testing::fresh_seed();
@@ -87,7 +102,8 @@ TEST(GraphStructure, FullGraphsHaveTheOrdersOfTheSchedule) {
     CudaStepRunner runner(own_gpu(), walk_by(hand_off));
     for (const auto& schedule : test::marker_schedules(6, random)) {
       MarkerStep body(schedule);
-      for (const bool instrumented : {false, true}) {
+      for (const auto& [instrumented, time_stamps] : kTimings) {
+        body.time_stamps = time_stamps;
         const auto step = capture(runner, schedule, body, GraphMode::full, instrumented);
         ASSERT_EQ(step->num_pieces(), 1);
         const auto shape = inspect(step->graph(0).raw());
@@ -95,10 +111,11 @@ TEST(GraphStructure, FullGraphsHaveTheOrdersOfTheSchedule) {
         EXPECT_TRUE(errors.empty())
             << schedule.name << ", " << schedule.num_ubatches << " ubatches, "
             << to_string(hand_off) << ": " << first_of(errors);
-        const int num_events = instrumented ? num_time_stamps(schedule) : 0;
+        const int num_events =
+            instrumented ? num_event_nodes(schedule, time_stamps == TimeStampUse::write) : 0;
         auto counts = shape.count_by_type();
         EXPECT_EQ(counts["event record"], num_events);
-        EXPECT_EQ(num_waiting_for_stamps(shape), 0) << schedule.name;
+        EXPECT_EQ(num_waiting_for_events(shape), 0) << schedule.name;
         EXPECT_EQ(counts["kernel"] + num_events, step->num_nodes()) << "nodes of another type";
       }
     }

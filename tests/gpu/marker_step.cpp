@@ -11,6 +11,7 @@
 #include "framework/base/hash.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/graph_shape.hpp"
+#include "framework/cuda/time_stamp.hpp"
 #include "framework/exec/executor.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/graph_orders.hpp"
@@ -121,8 +122,14 @@ void MarkerStep::run(const Op& op) {
   } else if (index == awaiting_op) {
     flag = MarkerFlag::await;
   }
-  launch_marker(
-      index, board(), op.lane == Lane::comm ? comm_spin_ns_ : spin_ns_, flag, await_ns, stream);
+  auto* stamp = time_stamps == TimeStampUse::leave ? nullptr : take_time_stamp(stream);
+  launch_marker(index,
+                board(),
+                op.lane == Lane::comm ? comm_spin_ns_ : spin_ns_,
+                flag,
+                await_ns,
+                stream,
+                time_stamps == TimeStampUse::write ? stamp : nullptr);
   if (num_kernels(op) > 1) {
     const auto scratch = make(kScratch, at::kLong);
     auto* data = static_cast<std::uint64_t*>(scratch.data_ptr());

@@ -20,6 +20,13 @@
 
 namespace dovetail::test {
 
+/// What the first kernel of an op does with a time stamp that is offered to it.
+enum class TimeStampUse {
+  leave,
+  write,
+  forget  ///< its launcher takes it, but the kernel does not write it
+};
+
 /// Every op writes a number made of the seed and the numbers of all ops that must come before it:
 /// its waits and the op before it on its lane. Compute ops that are no exchange also pass the
 /// number through a tensor of the caching allocator.
@@ -41,6 +48,7 @@ class MarkerStep final : public StepBody {
   int raising_op = -1;                         ///< raises the flag that awaiting_op waits for
   int awaiting_op = -1;
   std::int64_t await_ns = 2'000'000'000;
+  TimeStampUse time_stamps = TimeStampUse::leave;
 
   void run(const Op& op) override;
 

@@ -243,16 +243,16 @@ StepOutputs ModelGraphCase::run_eager(int batch) {
   return outputs_of(batch);
 }
 
-std::unique_ptr<CapturedStep> ModelGraphCase::capture() {
+std::unique_ptr<CapturedStep> ModelGraphCase::capture(bool instrumented) {
   load(0);
   watch_->forget();
   const SmPartition partition(comm_sms());
-  return runner_->capture(schedule_, *watch_, PassKind::full, GraphMode::full, false);
+  return runner_->capture(schedule_, *watch_, PassKind::full, GraphMode::full, instrumented);
 }
 
-StepOutputs ModelGraphCase::replay(CapturedStep& step, int batch) {
+StepOutputs ModelGraphCase::replay(CapturedStep& step, int batch, OpTimes* times) {
   load(batch);
-  runner_->replay(step, nullptr);
+  runner_->replay(step, times);
   return outputs_of(batch);
 }
 

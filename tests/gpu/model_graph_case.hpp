@@ -44,10 +44,10 @@ class ModelGraphCase {
 
   /// Of batch 0 or 1: hidden [tokens, H] and logits [requests, vocabulary].
   StepOutputs run_eager(int batch);
-  StepOutputs replay(CapturedStep& step, int batch);
+  StepOutputs replay(CapturedStep& step, int batch, OpTimes* times = nullptr);
 
   /// With batch 0 in place; two eager runs must have come before. Local but for its errors.
-  std::unique_ptr<CapturedStep> capture();
+  std::unique_ptr<CapturedStep> capture(bool instrumented = false);
 
   /// What it has seen is of the last capture; its `before` is called ahead of each op.
   NodeWatch& watch() { return *watch_; }
@@ -57,6 +57,8 @@ class ModelGraphCase {
   const StepBounds& bounds() const { return padded_->bounds(); }
 
   const CudaStepRunner& runner() const { return *runner_; }
+
+  const std::string& exchange_kind() const { return setting_.exchange; }
 
   bool has_peers() const { return group_.size > 1; }
 

@@ -50,10 +50,11 @@ void expect_same(const StepOutputs& got, const StepOutputs& wanted, const std::s
 }
 
 /// Null on all ranks where a rank has failed.
-std::unique_ptr<CapturedStep> capture_on_all_ranks(ModelGraphCase& made) {
+std::unique_ptr<CapturedStep> capture_on_all_ranks(ModelGraphCase& made,
+                                                   bool instrumented = false) {
   std::unique_ptr<CapturedStep> step;
   try {
-    step = made.capture();
+    step = made.capture(instrumented);
   } catch (const std::exception& error) {
     ADD_FAILURE() << "capture: " << error.what();
   }
@@ -223,6 +224,87 @@ TEST_P(ModelGraph, KernelsHaveTheOrdersOfTheSchedule) {
     expect_no_overlap(schedule, kernels);
   } else if (made.has_peers()) {
     expect_overlap(schedule, kernels);
+  }
+}
+
+/// What an op that follows another one must begin with.
+OpHead head_of(const Op& op, const ModelGraphCase& made) {
+  switch (op.phase) {
+    case Phase::embed:
+    case Phase::shared_experts:
+      return OpHead::other;  // a library's kernel
+    case Phase::dispatch:
+    case Phase::combine:
+      return !made.has_peers()                     ? OpHead::empty
+             : made.exchange_kind() == "symmetric" ? OpHead::stamped
+                                                   : OpHead::other;
+    default:
+      return OpHead::stamped;
+  }
+}
+
+/// Of the kernels of an op exactly one writes its time stamp, and none of them comes before it.
+std::string error_of_stamp(const StepKernels& kernels, std::size_t op, const StepEvents& events) {
+  const auto* word = events.stamps.word(op);
+  const auto orders = kernels.shape.reachability();
+  std::vector<int> writers;
+  for (std::size_t node = 0; node < kernels.shape.nodes.size(); ++node) {
+    if (kernels.shape.nodes[node].type == cudaGraphNodeTypeKernel &&
+        has_argument_within(kernels.shape.nodes[node], word, word + 1)) {
+      writers.push_back(static_cast<int>(node));
+    }
+  }
+  if (writers.size() != (events.heads[op] == OpHead::stamped ? 1 : 0)) {
+    return std::to_string(writers.size()) + " kernels write its time stamp";
+  }
+  for (const int writer : writers) {
+    bool is_of_op = false;
+    for (const int kernel : kernels.of_op[op]) {
+      is_of_op = is_of_op || kernel == writer;
+      if (kernel != writer && !orders.reaches(writer, kernel)) {
+        return "a kernel does not wait for the one that writes its time stamp";
+      }
+    }
+    if (!is_of_op) {
+      return "a kernel of another op writes its time stamp";
+    }
+  }
+  return "";
+}
+
+TEST_P(ModelGraph, OpsBeginWithTheTimeStampsOfTheirFirstKernels) {
+  DOVETAIL_REQUIRE_GPU();
+  ModelGraphCase made(GetParam());
+  const auto& ops = made.schedule().ops;
+  const auto eager = warm_up(made);
+  const auto step = capture_on_all_ranks(made, /*instrumented=*/true);
+  ASSERT_NE(step, nullptr);
+  const auto kernels = kernels_of(*step, made.watch());
+  const auto errors = structure_errors(made.schedule(), kernels, made.has_peers());
+  EXPECT_TRUE(errors.empty()) << some_of(errors);
+  const StepEvents& events = step->events();
+  int num_events = 0;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const auto name = describe_op(static_cast<int>(i), ops[i]);
+    EXPECT_EQ(events.heads[i], events.followed[i] >= 0 ? head_of(ops[i], made) : OpHead::other)
+        << name;
+    EXPECT_EQ(error_of_stamp(kernels, i, events), "") << name;
+    num_events += (events.has_start(i) ? 1 : 0) + (events.has_end_event(i) ? 1 : 0);
+  }
+  EXPECT_EQ(kernels.shape.count_by_type()["event record"], num_events);
+  if (GetParam().policy == "sequential" && GetParam().exchange == "symmetric") {
+    // Begin and end of the step, and what is before the shared experts.
+    EXPECT_EQ(num_events, 3);
+  }
+  for (const int batch : {0, 1, 0}) {
+    OpTimes times;
+    expect_same(made.replay(*step, batch, &times),
+                eager.at(static_cast<std::size_t>(batch)),
+                "replay with times, batch " + std::to_string(batch));
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      EXPECT_GE(times.end_ns[i], times.start_ns[i]);
+      EXPECT_GT(times.start_ns[i], 0);
+    }
   }
 }
 

@@ -63,6 +63,9 @@ class CapturedStep {
   /// The ops of a piece; of a full graph all of them.
   const GraphPiece& ops_of(int piece) const { return at(piece).ops; }
 
+  /// What its times are made of, to look at.
+  const StepEvents& events() const { return events_; }
+
   /// The template of a piece, to look at.
   const Graph& graph(int piece) const { return at(piece).graph; }
 

@@ -59,8 +59,7 @@ CudaExecutor::CudaExecutor(CudaExecutorOptions options)
                : std::optional(Lanes{.compute = options_.partition->compute_stream(),
                                      .comm = options_.partition->comm_stream()})),
       finished_(Event::Kind::order),
-      stamp_streams_({make_stream(false, options_.device), make_stream(false, options_.device)}),
-      beside_(Event::Kind::order) {}
+      graph_times_(options_.device) {}
 
 void CudaExecutor::enter_thread(int ubatch) {
   DOVETAIL_CHECK(
@@ -85,8 +84,10 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   times_ = times;
   next_index_ = 0;
   gave_up_ = false;
-  has_stamps_ = {};
-  timed_ = flow_.timed || times != nullptr;
+  graph_times_.begin_step();
+  // Elsewhere the host may be late between two ops, and a piece may end there.
+  const auto timing = flow_.capturing && !flow_.in_pieces ? StepTiming::shared : StepTiming::whole;
+  timing_ = flow_.timed || times != nullptr ? timing : StepTiming::none;
   find_lane_edges(schedule, pass, edges_);
   if (options_.change_edges) {
     options_.change_edges(schedule, pass, edges_);
@@ -94,8 +95,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   if (!flow_.capturing) {
     witness_exchanges();
   }
-  // Elsewhere the host may be late between two ops, and a piece may end there.
-  events().prepare(edges_, timed_, /*shares_starts=*/flow_.capturing && !flow_.in_pieces);
+  events().prepare(schedule, pass, edges_, timing_, compute_stream());
   if (flow_.gate != nullptr) {
     flow_.gate->begin_step(static_cast<int>(schedule.ops.size()));
   }
@@ -117,31 +117,18 @@ void CudaExecutor::witness_exchanges() {
 }
 
 bool CudaExecutor::is_timed(std::size_t index) const {
-  return timed_ && (flow_.times_itself.empty() || flow_.times_itself[index] == 0);
+  return timing_ != StepTiming::none &&
+         (flow_.times_itself.empty() || flow_.times_itself[index] == 0);
 }
 
 /// In a capture the event must be a node of the graph, to be recorded by each replay.
-void CudaExecutor::mark(const Event& event, cudaStream_t stream) {
-  if (flow_.capturing && !flow_.in_pieces) {
-    const std::size_t lane = stream == comm_stream().stream() ? 1 : 0;
-    beside_.record(stream);
-    beside_.hold(stamp_streams_[lane]);
-    event.record_external(stamp_streams_[lane]);
-    has_stamps_[lane] = true;
+void CudaExecutor::mark(const Event& event, Lane lane, cudaStream_t stream) {
+  if (timing_ == StepTiming::shared) {
+    graph_times_.add_event(lane, event, stream);
   } else if (flow_.capturing) {
     event.record_external(stream);
   } else {
     event.record(stream);
-  }
-}
-
-/// A capture ends on the compute stream only.
-void CudaExecutor::join_time_stamps() {
-  for (std::size_t lane = 0; lane < stamp_streams_.size(); ++lane) {
-    if (std::exchange(has_stamps_[lane], false)) {
-      beside_.record(stamp_streams_[lane]);
-      beside_.hold(compute_stream());
-    }
   }
 }
 
@@ -159,7 +146,8 @@ void CudaExecutor::enqueue(int index) {
   const bool has_edges = !flow_.in_pieces;
   const bool timed = is_timed(i);
   auto* gate = timed && !is_exchange(op.phase) ? flow_.gate : nullptr;
-  const bool records = has_edges && edges_.records[i] != 0;
+  const bool shares_times = timing_ == StepTiming::shared;
+  const bool records = has_edges && (edges_.records[i] != 0 || shares_times);
   try {
     const auto& stream = stream_of(op);
     if (has_edges && edges_.wait_for[i] >= 0) {
@@ -170,17 +158,21 @@ void CudaExecutor::enqueue(int index) {
       gate->hold(index, stream);
     }
     if (timed && step_events.has_start(i)) {
-      mark(step_events.start[i], stream);
+      mark(step_events.start[i], op.lane, stream);
     }
     if (options_.board != nullptr) {
       options_.board->begin(op);
     }
-    body_->run(op);
+    if (shares_times) {
+      GraphTimes::run(*body_, op, i, step_events, stream);
+    } else {
+      body_->run(op);
+    }
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
-    if (timed) {
-      mark(step_events.end[i], stream);
+    if (timed && !shares_times) {
+      mark(step_events.end[i], op.lane, stream);
     }
     if (records) {
       step_events.done[i].record(stream);
@@ -199,7 +191,10 @@ void CudaExecutor::end_step() {
     events().join.record(comm_stream());
     events().join.hold(compute_stream());
   }
-  join_time_stamps();
+  if (timing_ == StepTiming::shared) {
+    graph_times_.add_ends(*schedule_, pass_, events());
+    graph_times_.join(compute_stream());
+  }
   if (flow_.capturing) {
     return;
   }
@@ -300,19 +295,11 @@ void CudaExecutor::abort_step() noexcept {
 
 void CudaExecutor::read_times(const Schedule& schedule,
                               PassKind pass,
-                              const StepEvents& events,
+                              StepEvents& events,
                               OpTimes& times) {
   const std::int64_t begin_ns = now_ns();
   align_clock(compute_stream(), alignment_);
-  std::int64_t earliest_ns = alignment_.base_ns;
-  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (runs_in(pass, schedule.ops[i].phase)) {
-      times.start_ns[i] = events.start_ns(i, alignment_, times.end_ns);
-      times.end_ns[i] = alignment_.host_ns(events.end[i]);
-      earliest_ns = std::min(earliest_ns, times.start_ns[i]);
-    }
-  }
-  alignment_.widen_error(earliest_ns);
+  events.read(schedule, pass, compute_stream(), alignment_, times);
   times.reading_ns = now_ns() - begin_ns;
 }
 

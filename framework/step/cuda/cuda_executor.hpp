@@ -2,7 +2,6 @@
 // are events between them, and an op's body only enqueues.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -18,6 +17,7 @@
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_board.hpp"
+#include "framework/step/cuda/graph_times.hpp"
 #include "framework/step/cuda/step_events.hpp"
 
 namespace dovetail {
@@ -103,11 +103,8 @@ class CudaExecutor final : public Executor {
   void wait_until_done(const std::string& what, const std::function<std::string()>& where = {});
 
   /// Fills start_ns and end_ns of the ops that `pass` runs. The streams must be idle, the events
-  /// recorded; aligns the clock first. Says how long that took.
-  void read_times(const Schedule& schedule,
-                  PassKind pass,
-                  const StepEvents& events,
-                  OpTimes& times);
+  /// recorded; aligns the clock first. Says how long that took. Throws as StepEvents::read does.
+  void read_times(const Schedule& schedule, PassKind pass, StepEvents& events, OpTimes& times);
 
   /// Of the last read_times.
   const ClockAlignment& clock_alignment() const { return alignment_; }
@@ -127,8 +124,7 @@ class CudaExecutor final : public Executor {
     return op.lane == Lane::comm ? comm_stream() : compute_stream();
   }
 
-  void mark(const Event& event, cudaStream_t stream);
-  void join_time_stamps();
+  void mark(const Event& event, Lane lane, cudaStream_t stream);
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
 
@@ -144,11 +140,7 @@ class CudaExecutor final : public Executor {
   bool is_cut_ = false;
   StepEvents own_events_;
   Event finished_;
-  /// Of each lane, in the capture of a full graph: time stamps hang beside the lane's kernels, so
-  /// that nothing waits for them.
-  std::array<c10::cuda::CUDAStream, 2> stamp_streams_;
-  std::array<bool, 2> has_stamps_ = {};  ///< the streams are part of the capture
-  Event beside_;
+  GraphTimes graph_times_;  ///< in the capture of a full graph
   ClockAlignment alignment_;
   Flow flow_;
   std::int64_t enqueued_at_ns_ = 0;
@@ -161,7 +153,7 @@ class CudaExecutor final : public Executor {
   OpTimes* times_ = nullptr;
   LaneEdges edges_;
   int next_index_ = 0;  ///< of the op that enqueue expects; handed on with the baton
-  bool timed_ = false;
+  StepTiming timing_ = StepTiming::none;
 };
 
 }  // namespace dovetail

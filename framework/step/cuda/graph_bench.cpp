@@ -16,6 +16,7 @@
 #include "framework/base/text.hpp"
 #include "framework/cuda/devices.hpp"
 #include "framework/cuda/marker_kernel.hpp"
+#include "framework/cuda/time_stamp.hpp"
 #include "framework/plan/policy.hpp"
 #include "framework/step/cuda/step_runner.hpp"
 
@@ -33,10 +34,15 @@ class TinyKernels final : public StepBody {
 
   static int num_kernels(const Op& op) { return is_exchange(op.phase) ? 1 : kKernelsPerComputeOp; }
 
+  /// Whether its kernels write time stamps that are offered.
+  bool takes_time_stamps = false;
+
   void run(const Op& op) override {
     auto* data = static_cast<std::uint64_t*>(memory_.data_ptr());
+    const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
     for (int i = 0; i < num_kernels(op); ++i) {
-      launch_marker_sum(0, data + 1, 1, data, c10::cuda::getCurrentCUDAStream());
+      auto* stamp = takes_time_stamps ? take_time_stamp(stream) : nullptr;
+      launch_marker_sum(0, data + 1, 1, data, stream, stamp);
     }
   }
 
@@ -112,31 +118,41 @@ class ScheduleBench {
     add(what + ", to its end", "ns per kernel", divided(std::move(samples.step_ns), num_kernels_));
   }
 
-  /// What start and end of each op cost: the same graph with and without them, in turn.
+  /// What start and end of each op cost: the same graph without them, with events, and with time
+  /// stamps in place of events where ops can write them; in turn.
   void add_recording() {
-    const auto plain =
-        runner_.capture(schedule_, body_, PassKind::full, GraphMode::full, /*instrumented=*/false);
-    const auto timed =
-        runner_.capture(schedule_, body_, PassKind::full, GraphMode::full, /*instrumented=*/true);
-    std::vector<double> added_ns;
-    std::vector<double> share;
+    const auto capture_full = [&](bool instrumented, bool takes_time_stamps) {
+      body_.takes_time_stamps = takes_time_stamps;
+      return runner_.capture(schedule_, body_, PassKind::full, GraphMode::full, instrumented);
+    };
+    const std::array steps = {
+        capture_full(false, false), capture_full(true, false), capture_full(true, true)};
+    std::array<std::vector<double>, 3> step_ns;
     for (int i = -num_samples_ / 10; i < num_samples_; ++i) {
-      std::array<double, 2> step_ns{};
-      for (std::size_t which = 0; which < 2; ++which) {
+      for (std::size_t which = 0; which < steps.size(); ++which) {
         const std::int64_t start = now_ns();
-        runner_.replay(which == 0 ? *plain : *timed, nullptr);
-        step_ns[which] = static_cast<double>(now_ns() - start);
-      }
-      if (i >= 0) {
-        added_ns.push_back(step_ns[1] - step_ns[0]);
-        share.push_back(100 * (step_ns[1] / step_ns[0] - 1));
+        runner_.replay(*steps[which], nullptr);
+        const auto elapsed_ns = static_cast<double>(now_ns() - start);
+        if (i >= 0) {
+          step_ns[which].push_back(elapsed_ns);
+        }
       }
     }
-    const int num_events = timed->num_nodes() - plain->num_nodes();
-    const std::string what = "times of ops recorded, " + counted(num_events, "event") + " for " +
-                             counted(std::ssize(schedule_.ops), "op");
-    add(what + ", added to a step", "ns per event", divided(std::move(added_ns), num_events));
-    add(what + ", added to a step", "%", std::move(share));
+    const int num_ops = static_cast<int>(schedule_.ops.size());
+    for (std::size_t which = 1; which < steps.size(); ++which) {
+      const int num_events = steps[which]->num_nodes() - steps[0]->num_nodes();
+      const std::string what = "times of " + counted(num_ops, "op") + " recorded by " +
+                               (which == 2 ? "time stamps and " : "") +
+                               counted(num_events, "event") + ", added to a step";
+      std::vector<double> added_ns;
+      std::vector<double> share;
+      for (std::size_t i = 0; i < step_ns[0].size(); ++i) {
+        added_ns.push_back(step_ns[which][i] - step_ns[0][i]);
+        share.push_back(100 * (step_ns[which][i] / step_ns[0][i] - 1));
+      }
+      add(what, "ns per op", divided(std::move(added_ns), num_ops));
+      add(what, "%", std::move(share));
+    }
   }
 
   std::unique_ptr<CapturedStep> capture(GraphMode mode) {

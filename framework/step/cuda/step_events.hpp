@@ -8,36 +8,82 @@
 
 #include "framework/cuda/clock_alignment.hpp"
 #include "framework/cuda/event.hpp"
+#include "framework/cuda/time_stamp_words.hpp"
 #include "framework/exec/lane_edges.hpp"
+#include "framework/exec/op_followers.hpp"
+#include "framework/exec/op_starts.hpp"
 
 namespace dovetail {
+
+/// What of a step's times is made for it.
+enum class StepTiming {
+  none,
+  /// Start and end of each op.
+  whole,
+  /// In a graph, where the host is not late and an op starts as soon as what it has to wait for has
+  /// ended: only the end, and where an op follows another one (find_followed) a time stamp at its
+  /// start in place of that.
+  shared
+};
 
 /// Kept and reused from step to step in the eager flow; every capture has a set of its own, because
 /// an event must not serve a capture and the eager flow at once.
 struct StepEvents {
-  std::vector<Event> done;   ///< [ops]: empty where nobody waits for the op
+  /// [ops]: empty where nobody waits for the op; where times are shared it marks the end of each.
+  std::vector<Event> done;
   std::vector<Event> end;    ///< [ops] timing events; may be empty unless timed
   std::vector<Event> start;  ///< likewise; empty where the ends of other ops say it, too
   /// [ops] the op before it on its lane and the one that it waits for, -1 = none: where there are
   /// some, the later end of them is the op's start. An event costs time.
-  std::vector<std::array<int, 2>> starts_behind;
+  OpsBefore starts_behind;
   Event fork;
   Event join;
 
-  /// Makes what is missing. Not in a capture's way: creating events is allowed there, but slow.
-  /// `shares_starts`: an op starts as soon as what it has to wait for has ended, as in a graph.
-  void prepare(const LaneEdges& edges, bool timed, bool shares_starts);
+  // Where times are shared, else empty; [ops].
+  std::vector<int> followed;    ///< find_followed
+  std::vector<OpHead> heads;    ///< of the ops that follow one, from the capture
+  std::vector<EndSource> ends;  ///< find_ends
+  TimeStampWords stamps;        ///< at the start of ops whose head is stamped
+
+  /// Makes what is missing. Not in a capture's way: creating events is allowed there, but slow, and
+  /// words must be there before. `stream`: see TimeStampWords.
+  void prepare(const Schedule& schedule,
+               PassKind pass,
+               const LaneEdges& edges,
+               StepTiming timing,
+               cudaStream_t stream);
 
   /// Whether the op's start is an event of its own.
   bool has_start(std::size_t op) const { return starts_behind[op] == kNobody; }
 
-  /// Host time of a timed op's start; `end_ns` [ops] holds that of the ends of the ops before it.
-  std::int64_t start_ns(std::size_t op,
-                        const ClockAlignment& clock,
-                        const std::vector<std::int64_t>& end_ns) const;
+  /// Whether the end of the op is an event; where times are shared, once `ends` is there.
+  bool has_end_event(std::size_t op) const {
+    return ends.empty() || ends[op] == EndSource{.op = static_cast<int>(op)};
+  }
+
+  /// Ahead of a replay on `stream`: where it is timed, no time stamp of an earlier one is left.
+  void begin_replay(cudaStream_t stream, bool timed);
+
+  /// Fills start_ns and end_ns of the ops that `pass` runs, which have ended; by the host's clock,
+  /// by which align_clock has put the events. Looks at time stamps through `stream`, which is idle,
+  /// and leaves them cleared. Adds to the clock's error what these add; it is at least what an
+  /// event's and a time stamp's time contradict each other by (fill_starts). RunError where a time
+  /// stamp has not been written, or lies outside of the replay.
+  void read(const Schedule& schedule,
+            PassKind pass,
+            cudaStream_t stream,
+            ClockAlignment& clock,
+            OpTimes& times);
 
  private:
   static constexpr std::array<int, 2> kNobody = {-1, -1};
+
+  std::vector<std::int64_t> read_stamps(const Schedule& schedule,
+                                        cudaStream_t stream,
+                                        ClockAlignment& clock);
+
+  bool stamps_are_clear_ = false;
+  std::int64_t replayed_at_ns_ = 0;  ///< the last replay began then
 };
 
 }  // namespace dovetail

@@ -148,8 +148,12 @@ std::unique_ptr<CapturedStep> CudaStepRunner::capture(
 void CudaStepRunner::capture_full(CapturedStep& step) {
   LaneEdges edges;
   find_lane_edges(step.schedule_, step.pass_, edges);
-  // Ahead of the capture: events are slow to make.
-  step.events_.prepare(edges, step.instrumented_, /*shares_starts=*/true);
+  // Ahead of the capture: events are slow to make, and words cannot be made there.
+  step.events_.prepare(step.schedule_,
+                       step.pass_,
+                       edges,
+                       step.instrumented_ ? StepTiming::shared : StepTiming::none,
+                       compute_stream());
   const FlowScope flow(executor_,
                        {.capturing = true, .events = &step.events_, .timed = step.instrumented_});
   StreamCapture capture(compute_stream(), comm_stream());
@@ -187,12 +191,13 @@ void CudaStepRunner::instantiate(CapturedStep& step) {
 }
 
 void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
-  const std::int64_t start = now_ns();
   last_enqueued_kernels_ = false;
   if (times != nullptr) {
     times->reset(step.schedule_.ops.size());
   }
   try {
+    step.events_.begin_replay(compute_stream(), times != nullptr);
+    const std::int64_t start = now_ns();
     step.pieces_.front().exec.launch(compute_stream());
     executor_.wait_until_done("the replayed step (schedule " + step.schedule_.name + ", " +
                               counted(std::ssize(step.schedule_.ops), "op") + ")");

@@ -40,9 +40,9 @@ class CudaStepRunner {
 
   /// Captures the step; local, and nothing runs. `full`: one graph, enqueued by the runner's
   /// threads or inline. `piecewise`: a graph for each of graph_pieces(), enqueued in this thread,
-  /// without what is between them. `instrumented` adds events for `times` of a replay: in a full
-  /// graph at the end of each op, beside the kernels, so that none waits for them; in pieces around
-  /// each captured op. Allocations come from a pool shared with this runner's other graphs and keep
+  /// without what is between them. `instrumented` adds what `times` of a replay are made of: in a
+  /// full graph time stamps and events (GraphTimes), in pieces events around each captured op.
+  /// Allocations come from a pool shared with this runner's other graphs and keep
   /// their addresses. Two eager runs of the same step on this runner must have come before: threads
   /// and handles exist then, and what is made on first use. Throws as an eager run does, or
   /// RunError where the body did what a capture forbids; then all is as before and a capture can be

@@ -1,6 +1,8 @@
 // A short row is normed by one warp, a long one by a block; each row is read once, into registers.
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/time_stamp.cuh"
+#include "framework/cuda/time_stamp.hpp"
 #include "models/layers/cuda/bf16.cuh"
 #include "models/layers/cuda/kernels.hpp"
 
@@ -52,8 +54,14 @@ struct RowPart {
 };
 
 /// size <= 256: a warp a row.
-__global__ void __launch_bounds__(kThreads) norm_short_rows(
-    bf16* result, const bf16* x, const bf16* weight, float epsilon, std::int64_t rows, int size) {
+__global__ void __launch_bounds__(kThreads) norm_short_rows(bf16* result,
+                                                            const bf16* x,
+                                                            const bf16* weight,
+                                                            float epsilon,
+                                                            std::int64_t rows,
+                                                            int size,
+                                                            std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const std::int64_t row =
       static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarpSize) + threadIdx.x / kWarpSize;
@@ -69,8 +77,13 @@ __global__ void __launch_bounds__(kThreads) norm_short_rows(
 
 /// A block a row.
 template <int kVectors>
-__global__ void __launch_bounds__(kThreads)
-    norm_long_rows(bf16* result, const bf16* x, const bf16* weight, float epsilon, int size) {
+__global__ void __launch_bounds__(kThreads) norm_long_rows(bf16* result,
+                                                           const bf16* x,
+                                                           const bf16* weight,
+                                                           float epsilon,
+                                                           int size,
+                                                           std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   __shared__ float of_warp[kThreads / kWarpSize];
   const std::int64_t row = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
@@ -109,19 +122,20 @@ void launch_rms_norm(void* result,
   const auto* factors = static_cast<const bf16*>(weight);
   const int length = static_cast<int>(size);
   const auto blocks = static_cast<unsigned>(rows);
+  auto* stamp = take_time_stamp(stream);
   constexpr std::int64_t per_vector = kThreads * kVector;  // elements if each thread holds one
   if (size <= kWarpSize * kVector) {
     constexpr unsigned rows_per_block = kThreads / kWarpSize;
     norm_short_rows<<<(blocks + rows_per_block - 1) / rows_per_block, kThreads, 0, stream>>>(
-        to, from, factors, epsilon, rows, length);
+        to, from, factors, epsilon, rows, length, stamp);
   } else if (size <= per_vector) {
-    norm_long_rows<1><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
+    norm_long_rows<1><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length, stamp);
   } else if (size <= 2 * per_vector) {
-    norm_long_rows<2><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
+    norm_long_rows<2><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length, stamp);
   } else if (size <= 4 * per_vector) {
-    norm_long_rows<4><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
+    norm_long_rows<4><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length, stamp);
   } else {
-    norm_long_rows<8><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length);
+    norm_long_rows<8><<<blocks, kThreads, 0, stream>>>(to, from, factors, epsilon, length, stamp);
   }
   check_cuda(cudaGetLastError(), "launch of rms_norm");
 }

@@ -2,7 +2,6 @@
 #include "framework/exec/lane_edges.hpp"
 
 #include <algorithm>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -10,41 +9,16 @@
 #include <gtest/gtest.h>
 
 #include "framework/exec/graph_pieces.hpp"
+#include "tests/unit/exec/lane_orders.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
 namespace {
 
-using Orders = std::vector<std::vector<bool>>;  // [ops][ops]: which ones come before each
-
-/// All orders that lane order and the given waits imply, among the ops of `pass`.
-Orders orders_of(const Schedule& schedule,
-                 PassKind pass,
-                 const std::vector<std::vector<int>>& waits) {
-  Orders before(schedule.ops.size(), std::vector<bool>(schedule.ops.size()));
-  std::vector<int> last = {-1, -1};
-  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (!runs_in(pass, schedule.ops[i].phase)) {
-      continue;
-    }
-    const auto add = [&](int waited_for) {
-      const auto op = static_cast<std::size_t>(waited_for);
-      before[i][op] = true;
-      for (std::size_t earlier = 0; earlier < op; ++earlier) {
-        before[i][earlier] = before[i][earlier] || before[op][earlier];
-      }
-    };
-    int& lane_last = last[static_cast<std::size_t>(schedule.ops[i].lane)];
-    if (lane_last >= 0) {
-      add(lane_last);
-    }
-    lane_last = static_cast<int>(i);
-    for (const int wait : waits[i]) {
-      add(wait);
-    }
-  }
-  return before;
-}
+using testing::kPasses;
+using testing::Orders;
+using testing::orders_of;
+using testing::waits_of;
 
 /// What a pass must keep: the orders of the whole schedule among the ops that it runs.
 Orders orders_to_keep(const Schedule& schedule, PassKind pass) {
@@ -62,38 +36,10 @@ Orders orders_to_keep(const Schedule& schedule, PassKind pass) {
   return orders;
 }
 
-/// The waits that are left of a schedule: one entry an op.
-std::vector<std::vector<int>> waits_of(const LaneEdges& edges) {
-  std::vector<std::vector<int>> waits(edges.wait_for.size());
-  for (std::size_t i = 0; i < waits.size(); ++i) {
-    if (edges.wait_for[i] >= 0) {
-      waits[i] = {edges.wait_for[i]};
-    }
-  }
-  return waits;
-}
-
-std::vector<Schedule> schedules() {
-  std::mt19937_64 random(testing::fresh_seed());
-  std::vector<Schedule> all;
-  for (const auto& layers : testing::layer_mixes()) {
-    for (auto& schedule : testing::all_policy_schedules(layers)) {
-      all.push_back(std::move(schedule));
-    }
-  }
-  for (int i = 0; i < 200; ++i) {
-    all.push_back(testing::random_schedule(random));
-    all.push_back(testing::random_lean_schedule(random));
-  }
-  return all;
-}
-
-constexpr PassKind kPasses[] = {PassKind::full, PassKind::compute_only, PassKind::comm_only};
-
 TEST(LaneEdges, KeepEveryOrderAndAddNone) {
   int num_left_out = 0;
   int num_added = 0;
-  for (const auto& schedule : schedules()) {
+  for (const auto& schedule : testing::many_schedules()) {
     for (const PassKind pass : kPasses) {
       LaneEdges edges;
       find_lane_edges(schedule, pass, edges);
@@ -120,7 +66,7 @@ TEST(LaneEdges, KeepEveryOrderAndAddNone) {
 
 TEST(LaneEdges, NameTheOpBeforeEachOnItsLane) {
   int num_behind_left_out = 0;
-  for (const auto& schedule : schedules()) {
+  for (const auto& schedule : testing::many_schedules()) {
     for (const PassKind pass : kPasses) {
       LaneEdges edges;
       find_lane_edges(schedule, pass, edges);
@@ -163,7 +109,7 @@ TEST(LaneEdges, OneEdgeLessIsNoticed) {
 }
 
 TEST(GraphPieces, CoverWhatIsCapturedAndNoMore) {
-  for (const auto& schedule : schedules()) {
+  for (const auto& schedule : testing::many_schedules()) {
     for (const PassKind pass : kPasses) {
       LaneEdges edges;
       find_lane_edges(schedule, pass, edges);

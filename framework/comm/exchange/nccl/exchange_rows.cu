@@ -1,6 +1,8 @@
 // What arrives in a device exchange, ordered by expert.
 #include "framework/comm/exchange/nccl/exchange_device.cuh"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/time_stamp.cuh"
+#include "framework/cuda/time_stamp.hpp"
 
 namespace dovetail {
 namespace {
@@ -15,7 +17,9 @@ using device::kScanThreads;
 using device::kWarp;
 
 // One CTA: first row of each (expert of the group, source), and the ends of these experts.
-__global__ void __launch_bounds__(kScanThreads) offsets_kernel(ArrangeArgs args) {
+__global__ void __launch_bounds__(kScanThreads)
+    offsets_kernel(ArrangeArgs args, std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   __shared__ int sums[kWarp];
   const auto& arrivals = args.arrivals;
   const std::int64_t ranks = arrivals.ep_size;
@@ -101,7 +105,7 @@ __global__ void __launch_bounds__(kRowThreads) copy_kernel(ArrangeArgs args) {
 }  // namespace
 
 void launch_arrange(const ArrangeArgs& args, cudaStream_t stream) {
-  offsets_kernel<<<1, kScanThreads, 0, stream>>>(args);
+  offsets_kernel<<<1, kScanThreads, 0, stream>>>(args, take_time_stamp(stream));
   check_cuda(cudaGetLastError(), "launch of the exchange's offsets");
   const auto grid = grid_of(args.arrivals);
   if (args.arrivals.block.row_bytes % 16 == 0 && is_aligned(args.rows)) {

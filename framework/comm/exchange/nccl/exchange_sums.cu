@@ -6,6 +6,8 @@
 #include "framework/comm/exchange/expert_tree.hpp"
 #include "framework/comm/exchange/nccl/exchange_device.cuh"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/time_stamp.cuh"
+#include "framework/cuda/time_stamp.hpp"
 
 namespace dovetail {
 namespace {
@@ -201,7 +203,9 @@ __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
 
 // A CTA takes a token, and adds the partial sums of its ranks.
 template <class Number, int N, template <class, int> class Sum, bool kTree>
-__global__ void __launch_bounds__(kRowThreads) finish_kernel(FinishArgs args) {
+__global__ void __launch_bounds__(kRowThreads)
+    finish_kernel(FinishArgs args, std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   using T = typename Number::Stored;
   __shared__ Unit<T, N> nodes[kTree ? kTreeLevels : 1][kRowThreads];
   const auto units = args.block.row_bytes / static_cast<std::int64_t>(sizeof(T) * N);
@@ -249,10 +253,11 @@ void reduce_in_units(const ReduceArgs& args, cudaStream_t stream) {
 template <class Number, int N>
 void finish_in_units(const FinishArgs& args, cudaStream_t stream) {
   const auto grid = static_cast<unsigned>(num_ctas(args.num_tokens, kMostCtas));
+  auto* stamp = take_time_stamp(stream);
   if (args.order == SumOrder::by_expert) {
-    finish_kernel<Number, N, SharedTreeSum, true><<<grid, kRowThreads, 0, stream>>>(args);
+    finish_kernel<Number, N, SharedTreeSum, true><<<grid, kRowThreads, 0, stream>>>(args, stamp);
   } else {
-    finish_kernel<Number, N, PlainSum, false><<<grid, kRowThreads, 0, stream>>>(args);
+    finish_kernel<Number, N, PlainSum, false><<<grid, kRowThreads, 0, stream>>>(args, stamp);
   }
 }
 

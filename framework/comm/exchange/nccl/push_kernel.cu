@@ -2,6 +2,8 @@
 
 #include "framework/base/check.hpp"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/time_stamp.cuh"
+#include "framework/cuda/time_stamp.hpp"
 
 namespace dovetail {
 namespace {
@@ -23,12 +25,6 @@ __device__ std::uint32_t load_acquire(const std::uint32_t* at) {
   std::uint32_t value = 0;
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
   return value;
-}
-
-__device__ std::uint64_t clock_ns() {
-  std::uint64_t now = 0;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-  return now;
 }
 
 struct RowRange {
@@ -78,7 +74,7 @@ __device__ bool hear_from(const PushArgs& args, int peer, std::uint32_t value) {
     if (polls % kPollsPerLook != 0) {
       continue;
     }
-    const auto now = clock_ns();
+    const auto now = global_timer_ns();
     begin = begin == 0 ? now : begin;
     if (load_acquire(args.gave_up) != 0) {
       return false;
@@ -181,7 +177,9 @@ __device__ void count_bytes(const PushArgs& args) {
 
 /// kPulls: fetches the blocks in place of storing them.
 template <bool kPulls>
-__global__ void __launch_bounds__(kThreads, 1) push_kernel(const __grid_constant__ PushArgs args) {
+__global__ void __launch_bounds__(kThreads, 1)
+    push_kernel(const __grid_constant__ PushArgs args, std::uint64_t* time_stamp) {
+  write_time_stamp(time_stamp);
   const int step = static_cast<int>(threadIdx.x) + 1;
   const auto round = args.rounds[blockIdx.x];
   const auto has_begun = 2 * round + 1;
@@ -217,7 +215,10 @@ __global__ void __launch_bounds__(kThreads, 1) push_kernel(const __grid_constant
   }
 }
 
-void launch(void (*kernel)(PushArgs), const PushArgs& args, int ctas, cudaStream_t stream) {
+void launch(void (*kernel)(PushArgs, std::uint64_t*),
+            const PushArgs& args,
+            int ctas,
+            cudaStream_t stream) {
   DOVETAIL_CHECK(ctas >= 1 && ctas <= kMostPushCtas, std::to_string(ctas) + " CTAs");
   DOVETAIL_CHECK(args.ep_size <= kThreads, std::to_string(args.ep_size) + " ranks");
   // In the domain of its own its release waits for its own stores, not for those of the compute
@@ -231,7 +232,8 @@ void launch(void (*kernel)(PushArgs), const PushArgs& args, int ctas, cudaStream
   config.stream = stream;
   config.attrs = &domain;
   config.numAttrs = 1;
-  check_cuda(cudaLaunchKernelEx(&config, kernel, args), "launch of the exchange's push");
+  check_cuda(cudaLaunchKernelEx(&config, kernel, args, take_time_stamp(stream)),
+             "launch of the exchange's push");
 }
 
 }  // namespace

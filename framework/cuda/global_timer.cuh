@@ -1,0 +1,15 @@
+// The clock that all kernels of a GPU read.
+#pragma once
+
+#include <cstdint>
+
+namespace dovetail {
+
+/// Nanoseconds; equal on all SMs of the device. How often it moves on is up to the device.
+__device__ inline std::uint64_t global_timer_ns() {
+  std::uint64_t now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
+}  // namespace dovetail

@@ -1,0 +1,51 @@
+// How the times of ops get into a full graph that is being captured.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include <c10/cuda/CUDAStream.h>
+
+#include "framework/cuda/event.hpp"
+#include "framework/exec/step_body.hpp"
+#include "framework/plan/schedule.hpp"
+#include "framework/step/cuda/step_events.hpp"
+
+namespace dovetail {
+
+/// By time stamps that kernels write (time_stamp.hpp), at the start of ops that follow another one
+/// (op_followers.hpp) and begin with such a kernel. Where there is none by nodes that record an
+/// event: they hang beside the kernels of their lane, so that nothing waits for them, but the fork
+/// to one costs its lane about 1 us. Main thread, but for run.
+class GraphTimes {
+ public:
+  explicit GraphTimes(c10::DeviceIndex device);
+
+  /// Ahead of each capture: forgets one that has failed.
+  void begin_step() { has_nodes_ = {}; }
+
+  /// Adds a node that records `event`, which is of this graph alone, once what `stream` has been
+  /// given is done. By the thread that holds the baton.
+  void add_event(Lane lane, const Event& event, cudaStream_t stream);
+
+  /// Runs the op in the thread that holds the baton, and keeps in events.heads what it begins with.
+  /// `stream`, of its lane, waits for what the op waits for.
+  static void run(
+      StepBody& body, const Op& op, std::size_t index, StepEvents& events, cudaStream_t stream);
+
+  /// Behind all ops, whose ends events.done marks: finds what tells these ends, and adds nodes
+  /// where that is an event.
+  void add_ends(const Schedule& schedule, PassKind pass, StepEvents& events);
+
+  /// Makes `stream` wait for all nodes: a capture ends on one stream only.
+  void join(cudaStream_t stream);
+
+ private:
+  void add_event_behind(Lane lane, const Event& event, const Event& behind);
+
+  std::array<c10::cuda::CUDAStream, 2> streams_;  ///< of the nodes beside each lane
+  std::array<bool, 2> has_nodes_ = {};            ///< the streams are part of the capture
+  Event mark_;
+};
+
+}  // namespace dovetail

@@ -1,0 +1,341 @@
+// Time stamps that kernels of a graph write: who gets one, what they say, and that a missing one is
+// no time.
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <c10/cuda/CUDAStream.h>
+#include <gtest/gtest.h>
+
+#include "framework/base/clock.hpp"
+#include "framework/base/error.hpp"
+#include "framework/base/order_statistics.hpp"
+#include "framework/cuda/check.hpp"
+#include "framework/cuda/clock_alignment.hpp"
+#include "framework/cuda/stream_capture.hpp"
+#include "framework/cuda/time_stamp.hpp"
+#include "framework/cuda/timer_look.hpp"
+#include "framework/plan/policy.hpp"
+#include "tests/gpu/capture_support.hpp"
+#include "tests/gpu/graph_orders.hpp"
+#include "tests/gpu/runner_options.hpp"
+#include "tests/unit/plan/random_schedule.hpp"
+
+namespace dovetail {
+namespace {
+
+using test::dual_batch;
+using test::MarkerStep;
+using test::own_gpu;
+using test::TimeStampUse;
+using test::walk_by;
+using test::warm_up;
+
+/// Two streams in one capture, which is thrown away.
+struct Captured {
+  Captured() {
+    launch_timer_look(scratch.word(0), stream);  // which CUDA loads at its first launch
+    capture.emplace(stream, other);
+    fork.record(stream);
+    fork.hold(other);
+  }
+
+  const c10::cuda::CUDAStream stream = c10::cuda::getStreamFromPool();
+  const c10::cuda::CUDAStream other = c10::cuda::getStreamFromPool();
+  const TimeStampWords words{1, stream};
+  const TimeStampWords scratch{1, stream};
+  const Event fork{Event::Kind::order};
+  std::optional<StreamCapture> capture;
+};
+
+TEST(TimeStamp, IsOfTheFirstKernelOfTheStreamOnly) {
+  DOVETAIL_REQUIRE_GPU();
+  const Captured captured;
+  {
+    const TimeStampOffer offer(captured.words.word(0), captured.stream);
+    EXPECT_TRUE(offer.is_untouched());
+    EXPECT_EQ(take_time_stamp(captured.other), nullptr) << "of another stream";
+    std::thread([&] {
+      EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "of another thread";
+    }).join();
+    launch_timer_look(captured.scratch.word(0), captured.other);
+    EXPECT_TRUE(offer.is_untouched()) << "by work of another stream";
+    EXPECT_FALSE(offer.is_taken());
+    EXPECT_EQ(take_time_stamp(captured.stream), captured.words.word(0));
+    EXPECT_TRUE(offer.is_taken());
+    EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "a second time";
+    launch_timer_look(captured.words.word(0), captured.stream);
+    EXPECT_FALSE(offer.is_untouched());
+  }
+  EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "without an offer";
+}
+
+/// What a library has enqueued does not say so; the capture does.
+TEST(TimeStamp, IsNotOfAKernelBehindOtherWork) {
+  DOVETAIL_REQUIRE_GPU();
+  const Captured captured;
+  {
+    const TimeStampOffer offer(captured.words.word(0), captured.stream);
+    captured.scratch.clear(captured.stream);
+    EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "behind a memset";
+    EXPECT_FALSE(offer.is_untouched());
+  }
+  {
+    const TimeStampOffer offer(captured.words.word(0), captured.stream);
+    launch_timer_look(captured.scratch.word(0), captured.other);
+    captured.fork.record(captured.other);
+    captured.fork.hold(captured.stream);
+    EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "behind work of another stream";
+  }
+}
+
+TEST(TimeStamp, IsOfCapturesOnly) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto stream = c10::cuda::getStreamFromPool();
+  const TimeStampWords words(1, stream);
+  const TimeStampOffer offer(words.word(0), stream);
+  EXPECT_EQ(take_time_stamp(stream), nullptr);
+  EXPECT_FALSE(offer.is_untouched());
+}
+
+TEST(TimeStamp, WordsAreClearedAndRead) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto stream = c10::cuda::getStreamFromPool();
+  const TimeStampWords words(3, stream);
+  EXPECT_EQ(words.read(stream), std::vector<std::uint64_t>(3, 0));
+  launch_timer_look(words.word(1), stream);
+  const auto read = words.read(stream);
+  EXPECT_EQ(read[0], 0U);
+  EXPECT_GT(read[1], 0U);
+  EXPECT_EQ(read[2], 0U);
+  words.clear(stream);
+  EXPECT_EQ(words.read(stream), std::vector<std::uint64_t>(3, 0));
+  EXPECT_THROW(static_cast<void>(words.word(3)), ContractError);
+}
+
+TEST(TimeStamp, IsPutOnTheHostsClock) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto stream = c10::cuda::getStreamFromPool();
+  const TimeStampWords words(1, stream);
+  ClockAlignment alignment;
+  EXPECT_THROW(align_time_stamps(stream, alignment), ContractError) << "before the events";
+  for (int i = 0; i < 3; ++i) {
+    const std::int64_t before_ns = now_ns();
+    launch_timer_look(words.word(0), stream);
+    const auto written = words.read(stream).front();
+    const std::int64_t after_ns = now_ns();
+    align_clock(stream, alignment);
+    const auto of_events_ns = alignment.error_ns;
+    align_time_stamps(stream, alignment);
+    EXPECT_GT(alignment.error_ns, of_events_ns);
+    EXPECT_GE(alignment.host_ns_of_stamp(written), before_ns - alignment.error_ns);
+    EXPECT_LE(alignment.host_ns_of_stamp(written), after_ns + alignment.error_ns);
+    EXPECT_EQ(alignment.host_ns_of_stamp(written + 70), alignment.host_ns_of_stamp(written) + 70);
+  }
+}
+
+Schedule make(const std::string& policy, int num_ubatches, int num_groups = 1) {
+  const ModelShape model{{testing::kMoe, testing::kDense, testing::kShared}};
+  return policies().at(policy).make_schedule({.model = model,
+                                              .phase = WorkPhase::decode,
+                                              .num_ubatches = num_ubatches,
+                                              .num_groups = num_groups});
+}
+
+std::vector<Schedule> schedules() {
+  return {make("sequential", 1),
+          make("shared_expert", 1),
+          make("dual_batch", 2),
+          make("staged", 2),
+          make("expert_groups", 1, 2)};
+}
+
+int num_event_nodes(const CapturedStep& step) {
+  return inspect(step.graph(0).raw()).count_by_type()["event record"];
+}
+
+/// Of a step whose ops all begin with a kernel that writes time stamps.
+TEST(TimeStampsOfSteps, LeaveAChainTwoEvents) {
+  DOVETAIL_REQUIRE_GPU();
+  const Schedule schedule = make("sequential", 1);
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
+  MarkerStep body(schedule);
+  warm_up(runner, schedule, body);
+  const auto capture = [&](TimeStampUse use) {
+    body.time_stamps = use;
+    return runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+  };
+  EXPECT_EQ(num_event_nodes(*capture(TimeStampUse::write)), 2) << "begin and end of the step";
+  EXPECT_EQ(num_event_nodes(*capture(TimeStampUse::leave)),
+            static_cast<int>(schedule.ops.size()) + 1);
+}
+
+/// The kernel that writes the start of an op is the first one of this op, and no other is.
+TEST(TimeStampsOfSteps, AreOfTheFirstKernelOfTheOp) {
+  DOVETAIL_REQUIRE_GPU();
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
+  for (const auto& schedule : schedules()) {
+    MarkerStep body(schedule);
+    body.time_stamps = TimeStampUse::write;
+    warm_up(runner, schedule, body);
+    const auto step = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+    const auto shape = inspect(step->graph(0).raw());
+    EXPECT_TRUE(test::graph_errors(schedule, PassKind::full, shape).empty()) << schedule.name;
+    const StepEvents& events = step->events();
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      EXPECT_EQ(events.heads[i] == OpHead::stamped, events.followed[i] >= 0);
+      std::vector<int> writers;
+      const auto* word = events.stamps.word(i);
+      for (const auto& node : shape.nodes) {
+        if (node.type == cudaGraphNodeTypeKernel && has_argument_within(node, word, word + 1)) {
+          writers.push_back(first_kernel_argument(node));
+          EXPECT_EQ(node.function.find("spread"), std::string::npos) << "a later kernel of the op";
+        }
+      }
+      const std::vector<int> wanted(events.followed[i] >= 0 ? 1 : 0, static_cast<int>(i));
+      EXPECT_EQ(writers, wanted) << describe_op(static_cast<int>(i), schedule.ops[i]);
+    }
+  }
+}
+
+/// Ends and starts of all ops of a replay, held against the schedule.
+void expect_ordered(const Schedule& schedule,
+                    const OpTimes& times,
+                    std::int64_t before_ns,
+                    std::int64_t after_ns) {
+  std::vector<std::int64_t> end_of_lane(2, before_ns);
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    const Op& op = schedule.ops[i];
+    const auto name = describe_op(static_cast<int>(i), op) + " of " + schedule.name;
+    auto& last_ns = end_of_lane[static_cast<std::size_t>(op.lane)];
+    EXPECT_GE(times.start_ns[i], last_ns) << name << " before its lane has come to it";
+    EXPECT_GE(times.end_ns[i], times.start_ns[i]) << name;
+    EXPECT_LE(times.end_ns[i], after_ns) << name;
+    for (const int wait : op.waits) {
+      EXPECT_GE(times.start_ns[i], times.end_ns[static_cast<std::size_t>(wait)])
+          << name << " before op " << wait;
+    }
+    last_ns = times.end_ns[i];
+  }
+}
+
+TEST(TimeStampsOfSteps, AreWithinTheReplayAndInOrder) {
+  DOVETAIL_REQUIRE_GPU();
+  auto random = test::make_random();
+  for (const HandOff hand_off : test::kHandOffs) {
+    CudaStepRunner runner(own_gpu(), walk_by(hand_off));
+    for (const auto& schedule : schedules()) {
+      MarkerStep body(schedule, 20'000, 20'000);
+      body.time_stamps = TimeStampUse::write;
+      warm_up(runner, schedule, body);
+      const auto step = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        // Also replays without times write stamps: those must not be taken for the next ones.
+        test::expect_right(runner, body, *step, random, schedule.name);
+        OpTimes times;
+        const auto before_ns = now_ns();
+        runner.replay(*step, &times);
+        const auto after_ns = now_ns() - times.reading_ns;
+        const auto error_ns = runner.clock_alignment().error_ns;
+        expect_ordered(schedule, times, before_ns - error_ns, after_ns + error_ns);
+      }
+    }
+  }
+}
+
+/// [ops] of the schedule: median time over some replays, and the largest error of the clocks.
+struct Medians {
+  std::vector<double> ns;
+  double error_ns = 0;
+};
+
+Medians medians_of(CudaStepRunner& runner, CapturedStep& step) {
+  constexpr int kReplays = 21;
+  const std::size_t num_ops = step.schedule().ops.size();
+  std::vector<std::vector<double>> all(num_ops);
+  Medians medians;
+  for (int repeat = 0; repeat < kReplays; ++repeat) {
+    OpTimes times;
+    runner.replay(step, &times);
+    for (std::size_t i = 0; i < num_ops; ++i) {
+      all[i].push_back(static_cast<double>(times.end_ns[i] - times.start_ns[i]));
+    }
+    medians.error_ns =
+        std::max(medians.error_ns, static_cast<double>(runner.clock_alignment().error_ns));
+  }
+  for (auto& values : all) {
+    medians.ns.push_back(median(values));
+  }
+  return medians;
+}
+
+TEST(TimeStampsOfSteps, AgreeWithEvents) {
+  DOVETAIL_REQUIRE_GPU();
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::inline_walk));
+  for (const auto& schedule : schedules()) {
+    MarkerStep body(schedule, 50'000, 80'000);
+    warm_up(runner, schedule, body);
+    const auto with_events = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+    body.time_stamps = TimeStampUse::write;
+    const auto with_stamps = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+    const auto by_events = medians_of(runner, *with_events);
+    const auto by_stamps = medians_of(runner, *with_stamps);
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      EXPECT_NEAR(by_stamps.ns[i], by_events.ns[i], by_stamps.error_ns + 5'000)
+          << describe_op(static_cast<int>(i), schedule.ops[i]) << " of " << schedule.name;
+    }
+  }
+}
+
+TEST(TimeStampsOfSteps, LeaveTheResultsAsTheyAre) {
+  DOVETAIL_REQUIRE_GPU();
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
+  for (const auto& schedule : schedules()) {
+    MarkerStep body(schedule);
+    body.time_stamps = TimeStampUse::write;
+    warm_up(runner, schedule, body);
+    std::vector<std::vector<std::uint64_t>> numbers;
+    for (const bool instrumented : {false, true}) {
+      const auto step =
+          runner.capture(schedule, body, PassKind::full, GraphMode::full, instrumented);
+      OpTimes times;
+      body.reset(7);
+      runner.replay(*step, instrumented ? &times : nullptr);
+      EXPECT_TRUE(body.errors(7).empty()) << test::first_of(body.errors(7));
+      numbers.push_back(body.numbers());
+    }
+    EXPECT_EQ(numbers[0], numbers[1]) << schedule.name;
+  }
+}
+
+/// The twin: a kernel whose launcher took a stamp does not write it.
+TEST(TimeStampsOfSteps, ThatAreNotWrittenAreAnError) {
+  DOVETAIL_REQUIRE_GPU();
+  auto random = test::make_random();
+  const Schedule schedule = make("sequential", 1);
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
+  MarkerStep body(schedule);
+  warm_up(runner, schedule, body);
+  body.time_stamps = TimeStampUse::forget;
+  const auto step = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+  test::expect_right(runner, body, *step, random, "without times");
+  OpTimes times;
+  try {
+    runner.replay(*step, &times);
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const RunError& error) {
+    EXPECT_NE(std::string(error.what()).find("has not been written"), std::string::npos)
+        << error.what();
+  }
+  body.time_stamps = TimeStampUse::write;
+  const auto good = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+  runner.replay(*good, &times);
+  EXPECT_GT(times.end_ns.back(), 0);
+}
+
+}  // namespace
+}  // namespace dovetail
