@@ -14,10 +14,12 @@ namespace dovetail {
 /// itself.
 using OpsBefore = std::vector<std::array<int, 2>>;
 
-/// Fills start_ns of the ops of `pass` from the end_ns of the ops that they start behind. Where two
-/// ends are of different clocks an op may seem to end before that: it counts as one that takes no
-/// time then. Returns the most that an end and a start contradict each other by, in ns; 0 = none
-/// does.
+/// Fills start_ns of the ops of `pass` from the end_ns of the ops that they start behind. What
+/// takes the time of an end does so behind it, sometimes late (an event beside the lanes of a graph
+/// waits for the device's front end: up to 0.1 ms were seen), never early. So where a time is later
+/// than the end of what comes behind it, it is lowered to that: both were bounds, and this is the
+/// closer one. Returns the most that a time was lowered by, in ns: others may be as late without
+/// its being seen.
 std::int64_t fill_starts(const Schedule& schedule,
                          PassKind pass,
                          const OpsBefore& starts_behind,

@@ -6,7 +6,7 @@ gpu_models_test.py [unittest arguments]
 import json
 import unittest
 
-from gpu_cases import RANKS, GpuTest, lists
+from gpu_cases import RANKS, GpuTest, dovetail, lists
 from small_models import GLM4, MIXTRAL, QWEN2, V2, V3
 
 FP32_BOUND = 4e-6  # of a row, against the CPU: latents and their heads are long sums; verify allows twice as much
@@ -21,7 +21,7 @@ policies:
   - {name: sequential, exchange: gather}
 %(policies)s
 verify: {baseline: sequential, mode: %(mode)s, routing: %(verify_routing)s}
-record: {outputs: [hidden, logits, layers, routing], timing: steps}
+record: {outputs: [hidden, logits, layers, routing], timing: %(timing)s}
 """
 EAGER = """
   - {name: three, schedule: dual_batch, ubatches: 3, split: balanced, exchange: ragged, page_size: 32}
@@ -40,12 +40,13 @@ WORKLOADS = {
 
 
 class ModelTest(GpuTest):
-    def run_model(self, name, config, workload, device="cuda", dtype="bfloat16", numerics="fast", policies=EAGER, mode="tolerance", routing="natural"):
+    def run_model(self, name, config, workload, device="cuda", dtype="bfloat16", numerics="fast", policies=EAGER, mode="tolerance", routing="natural",
+                  ranks=RANKS, timing="steps"):
         path = self.write(json.dumps(config), f"{config['model_type']}.json")
-        fields = {"architecture": config["model_type"], "config": path, "ranks": RANKS, "workload": WORKLOADS[workload](RANKS), "routing": routing,
-                  "device": device, "dtype": dtype, "numerics": numerics, "policies": policies, "mode": mode,
+        fields = {"architecture": config["model_type"], "config": path, "ranks": ranks, "workload": WORKLOADS[workload](ranks), "routing": routing,
+                  "device": device, "dtype": dtype, "numerics": numerics, "policies": policies, "mode": mode, "timing": timing,
                   "verify_routing": "replay" if mode == "tolerance" and dtype == "bfloat16" and routing == "natural" else "natural"}
-        return self.run_on(RANKS, EXPERIMENT % fields, f"{name}-{config['model_type']}-{workload}-{dtype}")[0]
+        return self.run_on(ranks, EXPERIMENT % fields, f"{name}-{config['model_type']}-{workload}-{dtype}")[0]
 
     def check_against_the_cpu(self, config, workload):
         """Policies in bfloat16, eager and in graphs, with the CPU's experts."""
@@ -96,6 +97,27 @@ class GpuArchitectures(ModelTest):
             for workload in ("prefill", "decode", "mixed"):
                 with self.subTest(model=config["model_type"], workload=workload):
                     self.check_against_the_cpu(config, workload)
+
+
+class GpuOpTimes(ModelTest):
+    """Where one rank has nothing to exchange, ops without work stand beside others in a graph."""
+
+    POLICIES = """
+  - {name: full, schedule: sequential, graph: full}
+  - {name: shared_expert, graph: full}
+  - {name: dual, schedule: dual_batch, ubatches: 2, graph: full}
+  - {name: staged, ubatches: 2, stages: decode, graph: full}"""
+
+    def test_no_op_ends_before_it_starts(self):
+        for workload in ("prefill", "decode"):
+            for ranks in sorted({1, RANKS}):
+                with self.subTest(workload=workload, ranks=ranks):
+                    run = self.run_model(f"times-{ranks}", V2, workload, policies=self.POLICIES, ranks=ranks, timing="ops")
+                    told = dovetail("compare", run, "--format", "json")
+                    self.assertEqual(told.code, 0, str(told))
+                    for policy in json.loads(told.out)["policies"]:
+                        self.assertEqual(policy["status"], "complete", policy["name"])
+                        self.assertIsNotNone(policy["metrics"], policy["name"])
 
 
 if __name__ == "__main__":

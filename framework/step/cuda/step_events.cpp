@@ -126,13 +126,13 @@ void StepEvents::read(const Schedule& schedule,
       times.end_ns[i] = end_ns(i);
     }
   }
-  const std::int64_t apart_ns = fill_starts(schedule, pass, starts_behind, times);
+  const std::int64_t late_ns = fill_starts(schedule, pass, starts_behind, times);
   std::int64_t earliest_ns = clock.base_ns;
   for (const std::int64_t start_ns : times.start_ns) {
     earliest_ns = start_ns >= 0 ? std::min(earliest_ns, start_ns) : earliest_ns;
   }
   clock.widen_error(earliest_ns);
-  clock.error_ns = std::max(clock.error_ns, apart_ns);
+  clock.error_ns = std::max(clock.error_ns, late_ns);
 }
 
 }  // namespace dovetail

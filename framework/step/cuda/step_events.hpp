@@ -66,9 +66,9 @@ struct StepEvents {
 
   /// Fills start_ns and end_ns of the ops that `pass` runs, which have ended; by the host's clock,
   /// by which align_clock has put the events. Looks at time stamps through `stream`, which is idle,
-  /// and leaves them cleared. Adds to the clock's error what these add; it is at least what an
-  /// event's and a time stamp's time contradict each other by (fill_starts). RunError where a time
-  /// stamp has not been written, or lies outside of the replay.
+  /// and leaves them cleared. Adds to the clock's error what these add; it is at least what times
+  /// were seen to be late by (fill_starts). RunError where a time stamp has not been written, or
+  /// lies outside of the replay.
   void read(const Schedule& schedule,
             PassKind pass,
             cudaStream_t stream,

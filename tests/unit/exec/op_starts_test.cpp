@@ -42,12 +42,20 @@ TEST(OpStarts, AreTheLaterEnds) {
   EXPECT_EQ(times.start_ns.back(), 400);
 }
 
-/// The end of op 2 is 40 ns before its start, and what is behind it does not start before either.
-TEST(OpStarts, TellWhatContradictsThem) {
+/// The time of op 1's end was taken 40 ns late: op 2, which comes behind it, had ended by then.
+TEST(OpStarts, LowerEndsThatWereTakenLate) {
   auto times = times_of(100, {200, 300, 260, 290, 600});
   EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 40);
-  EXPECT_EQ(times.start_ns, (Times{100, 200, 300, 300, 300}));
-  EXPECT_EQ(times.end_ns, (Times{200, 300, 300, 300, 600}));
+  EXPECT_EQ(times.start_ns, (Times{100, 200, 260, 260, 290}));
+  EXPECT_EQ(times.end_ns, (Times{200, 260, 260, 290, 600}));
+}
+
+/// All the way: what is before an op whose end is lowered has ended by then, too.
+TEST(OpStarts, LowerEverythingBeforeAnEnd) {
+  auto times = times_of(100, {500, 450, 420, 430, 400});
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 100);
+  EXPECT_EQ(times.end_ns, (Times{400, 400, 400, 400, 400}));
+  EXPECT_EQ(times.start_ns, (Times{100, 400, 400, 400, 400}));
 }
 
 TEST(OpStarts, OfOpsThatAPassLeavesOutStayUnknown) {
@@ -59,11 +67,13 @@ TEST(OpStarts, OfOpsThatAPassLeavesOutStayUnknown) {
   EXPECT_EQ(times.end_ns, (Times{-1, -1, 450, -1, -1}));
 }
 
-/// An op with a start of its own: both times are of one clock, and nothing is changed.
-TEST(OpStarts, ThatAreKnownStay) {
-  auto times = times_of(250, {200, 300, 450, 400, 600});
+TEST(OpStarts, ThatAreKnownStayUnlessTheyWereTakenLate) {
+  auto times = times_of(150, {200, 300, 450, 400, 600});
   EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 0);
-  EXPECT_EQ(times.start_ns[0], 250);
+  EXPECT_EQ(times.start_ns[0], 150);
+  times = times_of(250, {200, 300, 450, 400, 600});
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 50);
+  EXPECT_EQ(times.start_ns[0], 200);
   EXPECT_EQ(times.end_ns[0], 200);
 }
 
