@@ -109,7 +109,8 @@ TEST(CheckedRun, CountsRecordedRoutingAmongOutputs) {
   const std::int64_t logits = 27 * 2 * 8 * 4;
   EXPECT_EQ(outputs(workload + "record: {outputs: [hidden, routing]}\n"), plain + ids + logits);
   const std::string replayed =
-      "record: {outputs: [hidden]}\nverify: {baseline: sequential, mode: tolerance, routing: replay}\n";
+      "record: {outputs: [hidden]}\nverify: {baseline: sequential, mode: tolerance, routing: "
+      "replay}\n";
   EXPECT_EQ(outputs(workload + replayed), plain + 2 * ids + logits)
       << "the router's own choice beside the one that is given";
 }
