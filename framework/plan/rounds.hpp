@@ -31,7 +31,7 @@ int num_rounds(int asked,
                int most_unasked = kMostRoundsUnasked);
 
 /// Likewise of a run: `execution` has what is the same in all policies. On GPUs, too, where each
-/// round costs an engine with its captures: intervals of one round do not know how rounds differ,
+/// round may cost an engine with its captures: intervals of one round do not know how rounds differ,
 /// and of 50 comparisons of equal policies on an H200 they claimed 8 differences. Pure.
 int rounds_of_run(const ExecutionConfig& execution, int variants, std::span<const int> iterations);
 
