@@ -111,7 +111,7 @@ class GpuEndOfKeptEngines(GpuTest):
     NEEDED = 2
 
     def fail(self, kind, policy):
-        text = text_of("prefill", 3, ranks=2).replace("timeout_s: 20", "timeout_s: 4")
+        text = text_of("prefill", 3, ranks=2).replace("timeout_s: 20", "timeout_s: 6")
         fault = f"fault={{kind: {kind}, policy: {policy}, rank: 1, ubatch: 1, layer: 1, phase: experts, iteration: 10}}"
         run, outcome = self.run_on(2, text, f"{kind}-{policy}", "--set", fault, code=3)
         self.assertLess(outcome.seconds, 60, str(outcome))
