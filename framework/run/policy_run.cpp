@@ -103,10 +103,15 @@ void PolicyRun::begin() {
   guarded([&] {
     hashes_ =
         std::make_unique<HashRecord>(setup_.workload, setup_.iteration, setup_.outputs, recorder_);
-    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
+    make_engine();
     engine_->fill_context();
     engine_->warm_up();
   });
+}
+
+void PolicyRun::make_engine() {
+  engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
+  ++engines_;
 }
 
 /// Where other policies have run since: warms up, so that nothing is timed that they have left.
@@ -118,8 +123,9 @@ void PolicyRun::enter() {
   int warmup = setup_.policy.execution.warmup;
   if (engine_) {
     warmup = std::min(kRoundWarmup, warmup);
+    engine_->begin_turn();
   } else {
-    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
+    make_engine();
   }
   engine_->warm_up_again(warmup, finished_);
 }
@@ -161,14 +167,20 @@ void PolicyRun::profile_round(int round) {
   }
 }
 
-void PolicyRun::leave(bool frees_engine) {
+std::optional<TurnMemory> PolicyRun::leave() {
+  std::optional<TurnMemory> memory;
   guarded([&] {
     hashes_->end_turn();
     has_left_ = true;
-    if (frees_engine) {
-      add(report_, engine_->report());
-      engine_.reset();
-    }
+    memory = engine_->end_turn();
+  });
+  return memory;
+}
+
+void PolicyRun::free_engine() {
+  guarded([&] {
+    add(report_, engine_->report());
+    engine_.reset();
   });
 }
 
@@ -199,6 +211,7 @@ void PolicyRun::conclude(bool stopped, bool is_enough) {
     recorder_.write(path::kMostRoundings, report_.most_roundings);
     recorder_.set_attribute(path::kTiming,
                             {attribute::kDeviceClockErrorNs, report_.device_clock_error_ns});
+    recorder_.set_attribute(path::kTiming, {attribute::kEngines, engines_});
     finish(setup_, recorder_, finished_, is_enough);
     engine_.reset();
   });
