@@ -79,15 +79,15 @@ void add_run(CLI::App& app, RunOptions& options) {
   command->add_option("--policy", options.policies, "run only these policies, and the baseline")
       ->allow_extra_args(false);
   std::map<std::string, FaultKind> faults;
-  for (const auto& name : data_fault_names()) {
+  for (const auto& name : silent_fault_names()) {
     faults[name] = *parse<FaultKind>(name);
   }
   command
       ->add_option("--allow-fault",
                    options.allowed_faults,
-                   "a kind of data fault that the experiment may inject into its results")
+                   "a kind of fault that the experiment may inject into its results or times")
       ->transform(CLI::CheckedTransformer(faults))
-      ->option_text(join_names(data_fault_names(), "|"))
+      ->option_text(join_names(silent_fault_names(), "|"))
       ->allow_extra_args(false);
 }
 

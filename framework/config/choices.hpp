@@ -56,7 +56,8 @@ enum class UnchangedPolicies { measure_once, measure_again };
 
 /// What an injected fault does. The first six throw, never return, compute without an end, kill
 /// their process, vote against ubatching, or throw only while their step is captured, which the run
-/// survives. The others, from skipped_wait on, are data faults: the run goes on with wrong results.
+/// survives. delay makes an op longer in every step, and results stay right. The others, from
+/// skipped_wait on, are data faults: the run goes on with wrong results.
 enum class FaultKind {
   exception,
   hang,
@@ -64,6 +65,7 @@ enum class FaultKind {
   kill,
   veto,
   capture,
+  delay,
   skipped_wait,
   stale_buffer,
   early_reuse,
@@ -134,12 +136,13 @@ struct EnumNames<TimingDetail> {
 
 template <>
 struct EnumNames<FaultKind> {
-  static constexpr std::array<std::string_view, 15> kTable = {"exception",
+  static constexpr std::array<std::string_view, 16> kTable = {"exception",
                                                               "hang",
                                                               "slow",
                                                               "kill",
                                                               "veto",
                                                               "capture",
+                                                              "delay",
                                                               "skipped_wait",
                                                               "stale_buffer",
                                                               "early_reuse",

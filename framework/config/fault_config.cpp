@@ -17,10 +17,10 @@ std::string FaultConfig::write_policy(const FaultConfig& fault) {
   return write_value(fault.policy);
 }
 
-std::vector<std::string> data_fault_names() {
+std::vector<std::string> silent_fault_names() {
   std::vector<std::string> all;
   for (const auto name : names<FaultKind>()) {
-    if (is_data_fault(*parse<FaultKind>(name))) {
+    if (is_silent(*parse<FaultKind>(name))) {
       all.emplace_back(name);
     }
   }
@@ -52,6 +52,7 @@ std::vector<std::string> fault_phases(FaultKind kind) {
     case FaultKind::kill:
     case FaultKind::veto:
     case FaultKind::capture:
+    case FaultKind::delay:
       break;
   }
   return {};
@@ -65,6 +66,9 @@ std::string describe(const FaultConfig& fault) {
     text += fault.layer < 0 ? "" : ", layer " + std::to_string(fault.layer);
     text += ", phase " + fault.phase;
     text += fault.group > 0 ? ", group " + std::to_string(fault.group) : "";
+  }
+  if (kind == FaultKind::delay) {
+    return text + ", every step, " + std::to_string(fault.delay_us) + " us";
   }
   text += ", iteration " + std::to_string(fault.iteration);
   const bool is_of_a_token = is_data_fault(kind) && kind != FaultKind::skipped_wait &&

@@ -76,9 +76,11 @@ class KeyTable {
     return "{" + text + "}";
   }
 
-  std::string write_one_line(const S& value) const { return write_one_line(value, names()); }
+  std::string write_one_line(const S& value) const {
+    return write_one_line(value, dumped_names(value));
+  }
 
-  /// The keys that write_lines writes.
+  /// The keys that are written where nobody names others.
   std::vector<std::string_view> dumped_names(const S& value) const {
     std::vector<std::string_view> names;
     for (const KeyRow<S>& key : keys_) {

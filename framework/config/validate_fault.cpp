@@ -44,12 +44,13 @@ class FaultValidator {
       fail("phase",
            "unknown phase '" + printable(fault_.phase) + "'; known: " + join_names(phases));
     }
-    if (loaded_.experiment.execution.precision > 0) {
+    if (fault_.kind != FaultKind::delay && loaded_.experiment.execution.precision > 0) {
       fail("iteration",
            std::to_string(fault_.iteration) +
                ", before which execution.precision may end a policy; allowed: execution.precision "
                "0");
     }
+    check_delay();
     check_policies();
     if (fault_.iteration == kContextIteration) {
       check_in_context();
@@ -74,22 +75,50 @@ class FaultValidator {
   }
 
  private:
-  void check_policies() const {
-    if (!policies_.empty()) {
-      return;
-    }
+  bool is_given(const std::string& key) const { return loaded_.marks.count(path_ + "." + key) > 0; }
+
+  std::string policy_names() const {
     std::vector<std::string> names;
     for (const PolicyConfig& policy : loaded_.experiment.policies) {
       names.push_back(policy.name);
+    }
+    return join_names(names);
+  }
+
+  /// `delay` is the only kind that has delay_us, and has none of what says when or to which row.
+  void check_delay() const {
+    const bool is_delay = fault_.kind == FaultKind::delay;
+    if (is_given("delay_us") != is_delay) {
+      fail("delay_us",
+           is_delay
+               ? "delay needs it; allowed: 1 to 1000000"
+               : std::string(to_string(fault_.kind)) + " has none; allowed: with the kind delay");
+    }
+    if (!is_delay) {
+      return;
+    }
+    for (const char* key : {"iteration", "token", "choice", "element"}) {
+      if (is_given(key)) {
+        fail(key, "delay is of every step and of no row; allowed: leave it out");
+      }
+    }
+    if (fault_.policy.empty()) {
+      fail("policy",
+           "delay must name the policy whose steps it makes longer; allowed: " + policy_names());
+    }
+  }
+
+  void check_policies() const {
+    if (!policies_.empty()) {
+      return;
     }
     if (fault_.policy.empty()) {
       fail("policy",
            std::string(to_string(fault_.kind)) +
                " is left out of the baseline, and there is no other policy; allowed: " +
-               join_names(names));
+               policy_names());
     }
-    fail("policy",
-         "unknown policy '" + printable(fault_.policy) + "'; known: " + join_names(names));
+    fail("policy", "unknown policy '" + printable(fault_.policy) + "'; known: " + policy_names());
   }
 
   void check_data_fault() const {
@@ -196,10 +225,12 @@ class FaultValidator {
 
 [[noreturn]] void fail_not_allowed(const LoadedExperiment& loaded, std::size_t index) {
   const std::string path = path_of(loaded, index) + ".kind";
-  const std::string name(to_string(loaded.experiment.faults[index].kind));
+  const FaultKind kind = loaded.experiment.faults[index].kind;
+  const std::string name(to_string(kind));
   fail_at(find_mark(loaded, path),
-          path + ": " + name +
-              " makes results wrong in silence; allowed: only where the command line says "
+          path + ": " + name + " makes " +
+              (is_data_fault(kind) ? "results wrong" : "steps longer") +
+              " in silence; allowed: only where the command line says "
               "--allow-fault " +
               name);
 }
@@ -228,7 +259,7 @@ void check_allowed_faults(const LoadedExperiment& loaded, const std::vector<Faul
   const auto& faults = loaded.experiment.faults;
   for (std::size_t i = 0; i < faults.size(); ++i) {
     const FaultKind kind = faults[i].kind;
-    if (is_data_fault(kind) && std::find(allowed.begin(), allowed.end(), kind) == allowed.end()) {
+    if (is_silent(kind) && std::find(allowed.begin(), allowed.end(), kind) == allowed.end()) {
       fail_not_allowed(loaded, i);
     }
   }

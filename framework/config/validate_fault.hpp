@@ -15,8 +15,8 @@ void check_faults(const LoadedExperiment& loaded,
                   const Capabilities& capabilities,
                   std::optional<int> num_ranks);
 
-/// Throws InputError for a data fault whose kind is not in `allowed`: it makes results wrong in
-/// silence, so whoever starts the run must have asked for it.
+/// Throws InputError for a silent fault (is_silent) whose kind is not in `allowed`: whoever starts
+/// the run must have asked for it.
 void check_allowed_faults(const LoadedExperiment& loaded, const std::vector<FaultKind>& allowed);
 
 }  // namespace dovetail

@@ -12,4 +12,11 @@ __device__ inline std::uint64_t global_timer_ns() {
   return now;
 }
 
+/// Keeps the calling thread busy until so much time has passed.
+__device__ inline void spin_for(std::uint64_t ns) {
+  const std::uint64_t start = global_timer_ns();
+  while (global_timer_ns() - start < ns) {
+  }
+}
+
 }  // namespace dovetail

@@ -36,9 +36,7 @@ __global__ void marker_kernel(std::int32_t op,
   for (std::int32_t i = board.inputs_begin[op]; i < board.inputs_begin[op + 1]; ++i) {
     value = combine_hash(value, values[board.inputs[i]]);
   }
-  const std::int64_t end = device_ns() + spin_ns;
-  while (device_ns() < end) {
-  }
+  spin_for(static_cast<std::uint64_t>(spin_ns));
   if (flag == MarkerFlag::raise) {
     atomicExch(board.flag, 1);
   } else if (flag == MarkerFlag::await) {

@@ -25,8 +25,8 @@ void check_fault_token(const Experiment& experiment,
                        const RankWorkload& workload,
                        Rank rank);
 
-/// Throws InputError where a fault in an op (exception, hang, slow, kill, capture) names one that
-/// no policy in which it is to happen has. `resolved`: of the experiment's policies, in their
+/// Throws InputError where a fault in an op (exception, hang, slow, kill, capture, delay) names one
+/// that no policy in which it is to happen has. `resolved`: of the experiment's policies, in their
 /// order. Local; equal on all ranks.
 void check_step_faults(const Experiment& experiment,
                        std::span<const ResolvedPolicy> resolved,

@@ -48,8 +48,8 @@ void require_started_ranks(const Sweep& sweep, int num_ranks, const RunOptions& 
 
 /// The experiment of a point: validated, with the policies that the point has chosen and the
 /// baseline; the baseline first where others take its routing; with `execution.control` a second
-/// copy of it last. `allowed_faults`: the data faults
-/// that it may have; nothing = any, where nothing is run. Pure. Throws InputError.
+/// copy of it last. `allowed_faults`: the silent
+/// faults that it may have; nothing = any, where nothing is run. Pure. Throws InputError.
 Experiment point_experiment(const Sweep& sweep,
                             std::size_t point,
                             int num_ranks,

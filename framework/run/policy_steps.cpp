@@ -74,6 +74,9 @@ AgreedStep PolicySteps::prepare(const StepPass& pass, int iteration) {
                     .graph_cache_digest = driver_->graph_cache_digest()});
   const auto agreed = agree_on_step(
       agree(ranks_.groups.agreement, message, ranks_.wait), rule_, schedules_, cuts_.at(step));
+  if (fault_) {
+    fault_->check_step(agreed.schedule);
+  }
   const auto agreed_ns = now_ns();
   driver_->prepare(agreed, pass);
   const auto prepared_ns = now_ns();

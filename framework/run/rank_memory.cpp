@@ -97,8 +97,7 @@ std::int64_t routing_bytes_a_token(const CheckedRun& run) {
   const auto logit = dims.has_float32_router
                          ? float32
                          : static_cast<std::int64_t>(size_of(run.experiment.execution.dtype));
-  const std::int64_t scores =
-      dims.num_experts * (logit + (dims.has_router_scores ? float32 : 0));
+  const std::int64_t scores = dims.num_experts * (logit + (dims.has_router_scores ? float32 : 0));
   return std::int64_t{run.architecture->shape().num_layers()} * (ids + scores);
 }
 

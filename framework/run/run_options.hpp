@@ -15,7 +15,7 @@ struct RunOptions {
   std::string file;                       ///< the experiment file
   std::vector<std::string> overrides;     ///< "key.path=value"
   std::vector<std::string> policies;      ///< run only these and the baseline; empty = all
-  std::vector<FaultKind> allowed_faults;  ///< data faults that the run may have
+  std::vector<FaultKind> allowed_faults;  ///< silent faults that the run may have
   std::optional<std::size_t> point;       ///< only this one of a sweep, beside others; needs `out`
   std::string out;           ///< result folder; empty = results/<experiment>-<UTC time>
   std::string resume;        ///< folder of an earlier start of the same run or sweep, which goes on

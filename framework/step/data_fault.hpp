@@ -4,8 +4,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -46,9 +48,9 @@ class DataFault {
   /// Whether the ops from now on are captured.
   void set_capturing(bool is_capturing) { is_capturing_ = is_capturing; }
 
-  /// What keeps the op back that skipped_wait does not wait for, at its head. Unset, on the CPU: a
-  /// wait for the end of the op that starts too early.
-  void set_delay(std::function<void()> delay) { delay_ = std::move(delay); }
+  /// What keeps the op back that skipped_wait does not wait for, at its head: as of InjectedFault.
+  /// Unset, on the CPU: a wait for the end of the op that starts too early.
+  void set_delay(std::function<void(std::chrono::nanoseconds)> delay) { delay_ = std::move(delay); }
 
   /// Whether the fault has happened, or is part of a captured step.
   bool has_acted() const { return has_acted_; }
@@ -107,7 +109,7 @@ class DataFault {
   bool is_capturing_ = false;
   std::atomic<bool> has_acted_{false};
   std::vector<at::Tensor> received_;  ///< what the buffers held behind the layer before
-  std::function<void()> delay_;
+  std::function<void(std::chrono::nanoseconds)> delay_;
   // Of the step, where the fault is one of waits.
   std::optional<Op> reader_;
   std::optional<Op> other_;

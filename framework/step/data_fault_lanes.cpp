@@ -12,6 +12,9 @@ namespace {
 /// A reader that never comes, because the step has failed elsewhere, is not waited for any longer.
 constexpr auto kLongestDelay = std::chrono::seconds(5);
 
+/// On a device: longer than it takes to run, and to enqueue on a busy host, the ops that follow.
+constexpr auto kDeviceDelay = std::chrono::milliseconds(200);
+
 bool is_same(const Op& op, const std::optional<Op>& other) {
   return other && is_same_op(op, *other);
 }
@@ -93,7 +96,7 @@ void DataFault::before(const Op& op) {
     return;
   }
   if (delay_) {
-    delay_();
+    delay_(kDeviceDelay);
     return;
   }
   const auto deadline = std::chrono::steady_clock::now() + kLongestDelay;

@@ -1,9 +1,11 @@
 #include "framework/step/fault.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "framework/base/error.hpp"
 
@@ -26,6 +28,9 @@ InjectedFault::InjectedFault(const FaultConfig& fault, Rank rank, at::Device dev
 }
 
 void InjectedFault::set_iteration(int iteration) {
+  if (fault_.kind == FaultKind::delay) {
+    return;
+  }
   // Where no request has a context, no step begins in kContextIteration.
   const bool was_due = iteration_ == fault_.iteration ||
                        (iteration_ == kNever && fault_.iteration == kContextIteration);
@@ -48,10 +53,41 @@ void InjectedFault::set_capturing(bool is_capturing) {
   }
 }
 
+bool InjectedFault::is_at(const Op& op) const {
+  return op.ubatch == fault_.ubatch && op.layer == fault_.layer &&
+         to_string(op.phase) == fault_.phase && group_index(op) == fault_.group;
+}
+
+void InjectedFault::set_delay(std::function<void(std::chrono::nanoseconds)> delay) {
+  if (data_) {
+    data_->set_delay(delay);
+  }
+  delay_ = std::move(delay);
+}
+
+void InjectedFault::check_step(const Schedule& schedule) const {
+  const auto& ops = schedule.ops;
+  if (is_here_ && fault_.kind == FaultKind::delay &&
+      std::none_of(ops.begin(), ops.end(), [this](const Op& op) { return is_at(op); })) {
+    throw RunError("the fault has not happened in a step of the schedule " + schedule.name + ": " +
+                   describe(fault_) + "; a step without ubatches may have no such op");
+  }
+}
+
+void InjectedFault::delay(const Op& op) const {
+  if (!is_here_ || fault_.kind != FaultKind::delay || !is_at(op)) {
+    return;
+  }
+  const auto time = std::chrono::microseconds(fault_.delay_us);
+  if (delay_) {
+    delay_(time);
+  } else {
+    compute_for(time);
+  }
+}
+
 void InjectedFault::before(const Op& op) const {
-  if (!is_here_ || iteration_ != fault_.iteration || op.ubatch != fault_.ubatch ||
-      op.layer != fault_.layer || to_string(op.phase) != fault_.phase ||
-      group_index(op) != fault_.group) {
+  if (!is_here_ || iteration_ != fault_.iteration || !is_at(op)) {
     return;
   }
   switch (fault_.kind) {
@@ -67,6 +103,7 @@ void InjectedFault::before(const Op& op) const {
       std::raise(SIGKILL);
       break;
     case FaultKind::veto:
+    case FaultKind::delay:
     case FaultKind::skipped_wait:
     case FaultKind::stale_buffer:
     case FaultKind::early_reuse:

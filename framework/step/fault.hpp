@@ -1,7 +1,8 @@
-// Fault injection: makes one op of one rank fail, or its results wrong, in the way that an
+// Fault injection: makes one op of one rank fail, late, or its results wrong, in the way that an
 // experiment asks for, so that failure paths and checks can be tried.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 
@@ -14,7 +15,7 @@
 namespace dovetail {
 
 /// Acts at the configured op in the configured iteration, on the configured rank; otherwise does
-/// nothing.
+/// nothing. A delay acts in every step, whatever its iteration and pass, as a slower kernel would.
 class InjectedFault {
  public:
   static constexpr int kNever = -2;
@@ -32,6 +33,14 @@ class InjectedFault {
   /// Whether the ops from now on are captured.
   void set_capturing(bool is_capturing);
 
+  /// What keeps an op back: of a device, it enqueues that on the current stream. Unset, on the CPU:
+  /// the op's thread computes for as long. Before the first step.
+  void set_delay(std::function<void(std::chrono::nanoseconds)> delay);
+
+  /// Throws RunError where this rank's delay has no op in the step's schedule: what is in some
+  /// steps only makes no difference of a known size. Between steps.
+  void check_step(const Schedule& schedule) const;
+
   /// Whether this rank votes against ubatching in this iteration.
   bool vetoes() const {
     return is_here_ && fault_.kind == FaultKind::veto && iteration_ == fault_.iteration;
@@ -42,14 +51,24 @@ class InjectedFault {
   /// that launches the graph.
   void before(const Op& op) const;
 
+  /// At the head of an op that runs or is captured, in its thread, behind before(): keeps it back.
+  /// A replay has what was captured.
+  void delay(const Op& op) const;
+
+  /// Whether it can be of the steps that fill the contexts.
+  bool may_be_in_contexts() const { return !is_silent(fault_.kind); }
+
   /// Null unless it is a data fault of this rank.
   DataFault* data() { return data_ ? &*data_ : nullptr; }
 
  private:
+  bool is_at(const Op& op) const;
+
   FaultConfig fault_;
   bool is_here_ = false;
   int iteration_ = kNever;
   bool is_capturing_ = false;
+  std::function<void(std::chrono::nanoseconds)> delay_;
   std::optional<DataFault> data_;
 };
 

@@ -66,6 +66,7 @@ void ModelStep::run(const Op& op) {
   const c10::InferenceMode inference;
   if (fault_ != nullptr) {
     fault_->before(op);
+    fault_->delay(op);
   }
   auto* fault = data_fault();
   if (fault == nullptr) {

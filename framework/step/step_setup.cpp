@@ -15,7 +15,7 @@ ExchangeShape exchange_shape(const StepSetup& setup, int num_ubatches) {
 }
 
 InjectedFault* begin_context_fault(const StepSetup& setup) {
-  if (setup.fault == nullptr || setup.fault->data() != nullptr) {
+  if (setup.fault == nullptr || !setup.fault->may_be_in_contexts()) {
     return nullptr;
   }
   setup.fault->set_iteration(kContextIteration);

@@ -34,8 +34,8 @@ struct StepSetup {
   bool poisons_received = false;  ///< what the exchange has received is NaN before every full pass
 };
 
-/// The fault of the steps that fill the contexts, which begin; null = none. A data fault is of
-/// timed steps only.
+/// The fault of the steps that fill the contexts, which begin; null = none. A silent fault is of
+/// the policy's own steps only.
 InjectedFault* begin_context_fault(const StepSetup& setup);
 
 /// Of an exchange over the ep group for the model's layers.

@@ -1,16 +1,18 @@
 #include "framework/step/cuda/cuda_driver.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <string>
 #include <utility>
 
-#include <ATen/cuda/Sleep.h>
+#include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/check.hpp"
 #include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/comm/exchange/received_poison.hpp"
+#include "framework/cuda/delay_kernel.hpp"
 #include "framework/cuda/sm_partition.hpp"
 #include "framework/mpi/agree.hpp"
 #include "framework/plan/split.hpp"
@@ -80,10 +82,10 @@ CudaDriver::CudaDriver(const StepSetup& setup)
                .board = setup.board},
               runner_options(setup)),
       graphs_(setup_, *exchange_, body_, runner_) {
-  if (setup.fault != nullptr && setup.fault->data() != nullptr) {
-    // Longer than it takes to run, and to enqueue on a busy host, the ops that follow: some 200 ms.
-    constexpr std::int64_t delay_cycles = 400'000'000;
-    setup.fault->data()->set_delay([] { at::cuda::sleep(delay_cycles); });
+  if (setup.fault != nullptr) {
+    setup.fault->set_delay([](std::chrono::nanoseconds time) {
+      launch_delay(time, c10::cuda::getCurrentCUDAStream());
+    });
   }
   memory_.own_workspaces({runner_.compute_stream(), runner_.comm_stream()});
 }

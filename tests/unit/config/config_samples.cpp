@@ -168,16 +168,21 @@ class Draw {
   }
 
   FaultConfig fault() {
-    return {.kind = choice<FaultKind>(),
-            .rank = small(0, 1'000'000),
-            .ubatch = small(0, 7),
-            .layer = small(-1, 60),
-            .phase = text(),
-            .iteration = small(0, 2'000'000),
-            .token = small(0, 1'000'000'000),
-            .choice = small(-1, 1'000'000),
-            .element = small(-1, 1'000'000),
-            .policy = coin() ? text() : ""};
+    FaultConfig result = {.kind = choice<FaultKind>(),
+                          .rank = small(0, 1'000'000),
+                          .ubatch = small(0, 7),
+                          .layer = small(-1, 60),
+                          .phase = text(),
+                          .policy = coin() ? text() : ""};
+    if (result.kind == FaultKind::delay) {
+      result.delay_us = small(1, 1'000'000);
+      return result;
+    }
+    result.iteration = small(0, 2'000'000);
+    result.token = small(0, 1'000'000'000);
+    result.choice = small(-1, 1'000'000);
+    result.element = small(-1, 1'000'000);
+    return result;
   }
 
  private:

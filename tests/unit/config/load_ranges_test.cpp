@@ -194,6 +194,14 @@ TEST(LoadErrors, OutOfRange) {
        "fault: {kind: kill, rank: 0, layer: -2}\nrecord:",
        "16:37",
        "fault.layer: expected a whole number from -1"},
+      {"record:",
+       "fault: {kind: delay, rank: 0, delay_us: 0}\nrecord:",
+       "16:41",
+       "fault.delay_us: expected a whole number from 1 to 1000000"},
+      {"record:",
+       "fault: {kind: delay, rank: 0, delay_us: 1000001}\nrecord:",
+       "16:41",
+       "fault.delay_us: expected a whole number from 1 to 1000000"},
   });
 }
 

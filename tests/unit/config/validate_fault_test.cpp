@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/config/dump.hpp"
 #include "tests/unit/config/validate_cases.hpp"
 
 namespace dovetail {
@@ -119,6 +120,68 @@ TEST(Validate, DataFaultsNamePlacesInWhichTheyCanAct) {
   EXPECT_EQ(error_with_fault("[" + timed + "}, {kind: hang, rank: 0, policy: sequential}]"), "");
 }
 
+TEST(Validate, DelaysAreOfEveryStepOfAPolicyThatTheyName) {
+  const std::string delay = "{kind: delay, rank: 1";
+  const std::string whole = delay + ", delay_us: 250, policy: dual_batch";
+  EXPECT_EQ(error_with_fault(whole + "}"), "");
+  EXPECT_EQ(error_with_fault(delay + ", delay_us: 1000000, policy: sequential, phase: embed, "
+                                     "layer: -1}"),
+            "");
+  EXPECT_EQ(error_with_fault("[" + whole + "}, " + delay + ", delay_us: 1, policy: sequential}]"),
+            "");
+
+  struct Case {
+    std::string fault, message;
+  };
+
+  const std::vector<Case> bad = {
+      {delay + ", policy: dual_batch}", "fault.delay_us: delay needs it; allowed: 1 to 1000000"},
+      {"{kind: hang, rank: 1, delay_us: 250}",
+       "fault.delay_us: hang has none; allowed: with the kind delay"},
+      {"{kind: stale_kv, rank: 1, phase: attention, iteration: 2, delay_us: 250}",
+       "fault.delay_us: stale_kv has none; allowed: with the kind delay"},
+      {delay + ", delay_us: 250}",
+       "fault.policy: delay must name the policy whose steps it makes longer; allowed: sequential, "
+       "dual_batch"},
+      {delay + ", delay_us: 250, policy: other}",
+       "fault.policy: unknown policy 'other'; known: sequential, dual_batch"},
+      {whole + ", iteration: 0}",
+       "fault.iteration: delay is of every step and of no row; allowed: leave it out"},
+      {whole + ", token: 0}", "fault.token: delay is of every step"},
+      {whole + ", choice: -1}", "fault.choice: delay is of every step"},
+      {whole + ", element: -1}", "fault.element: delay is of every step"},
+      {"[" + whole + "}, {kind: veto, rank: 0, policy: dual_batch}]",
+       "fault[1].policy: policy dual_batch has another fault already; allowed: one"},
+      {"[{kind: veto, rank: 0, policy: sequential}, " + whole + ", token: 0}]",
+       "fault[1].token: delay is of every step"},
+  };
+  for (const auto& [fault, message] : bad) {
+    const std::string what = error_with_fault(fault);
+    EXPECT_TRUE(what.starts_with("bad.yaml:16:")) << fault << "\n" << what;
+    EXPECT_NE(what.find(": " + message), std::string::npos) << fault << "\n" << what;
+  }
+  EXPECT_EQ(describe({.kind = FaultKind::delay,
+                      .rank = 1,
+                      .ubatch = 1,
+                      .layer = 3,
+                      .policy = "dual_batch",
+                      .delay_us = 250}),
+            "delay at rank 1, ubatch 1, layer 3, phase experts, every step, 250 us");
+}
+
+/// What is refused where it is stated is not stated by a dump, alone or in a list.
+TEST(Validate, DelaysAreDumpedAsTheyMayBeStated) {
+  const std::string delay = "{kind: delay, rank: 1, delay_us: 250, policy: dual_batch}";
+  for (const std::string& faults :
+       {delay, "[" + delay + ", {kind: veto, rank: 0, policy: sequential}]"}) {
+    const auto loaded =
+        parse_experiment(replaced(kSmall, "record:", "fault: " + faults + "\nrecord:"), "x");
+    const std::string dumped = dump(loaded.experiment);
+    EXPECT_EQ(error_of(dumped, 2), "") << dumped;
+    EXPECT_EQ(parse_experiment(dumped, "dump").experiment, loaded.experiment) << dumped;
+  }
+}
+
 TEST(Validate, DataFaultsAreLeftOutOfTheBaseline) {
   const FaultConfig fault = {.kind = FaultKind::stale_kv};
   EXPECT_FALSE(hits(fault, "base", "base"));
@@ -130,28 +193,27 @@ TEST(Validate, DataFaultsAreLeftOutOfTheBaseline) {
   EXPECT_FALSE(hits(of_base, "other", "base"));
 }
 
-TEST(Validate, DataFaultsAreAllowedByName) {
+TEST(Validate, SilentFaultsAreAllowedByName) {
   const auto error_with = [](const std::string& fault, const std::vector<FaultKind>& allowed) {
     const auto loaded =
         parse_experiment(replaced(kSmall, "record:", "fault: " + fault + "\nrecord:"), "x.yaml");
     return testing::input_error_of([&] { check_allowed_faults(loaded, allowed); });
   };
-  for (const auto& name : data_fault_names()) {
+  for (const auto& name : silent_fault_names()) {
     const FaultKind kind = *parse<FaultKind>(name);
     const std::string fault = "{rank: 1, kind: " + name + "}";
     EXPECT_EQ(error_with(fault, {FaultKind::hang, kind}), "");
+    std::string refusal = "x.yaml:16:24: fault.kind: " + name;
+    refusal += kind == FaultKind::delay ? " makes steps longer" : " makes results wrong";
+    refusal += " in silence; allowed: only where the command line says --allow-fault " + name;
     for (const std::vector<FaultKind>& others :
          {std::vector<FaultKind>{},
           {FaultKind::hang,
            kind == FaultKind::stale_kv ? FaultKind::wrong_expert : FaultKind::stale_kv}}) {
-      EXPECT_EQ(error_with(fault, others),
-                "x.yaml:16:24: fault.kind: " + name +
-                    " makes results wrong in silence; allowed: only where the command line says "
-                    "--allow-fault " +
-                    name);
+      EXPECT_EQ(error_with(fault, others), refusal);
     }
   }
-  EXPECT_EQ(data_fault_names().size(), 9U);
+  EXPECT_EQ(silent_fault_names().size(), 10U);
   EXPECT_EQ(error_with("{rank: 1, kind: hang}", {}), "");
   EXPECT_TRUE(error_with("[{rank: 1, kind: hang}, {rank: 1, kind: stale_kv}]", {})
                   .starts_with("x.yaml:16:48: fault[1].kind: stale_kv"));
@@ -168,6 +230,12 @@ TEST(Validate, AFaultThatAnEarlyEndMayForestallIsRefused) {
   EXPECT_NE(with("0.1").find("fault.iteration: 0, before which execution.precision may end"),
             std::string::npos)
       << with("0.1");
+  EXPECT_EQ(error_of(kSmall,
+                     2,
+                     host_capabilities(),
+                     {"execution.precision=0.1",
+                      "fault={kind: delay, rank: 1, delay_us: 1, policy: dual_batch}"}),
+            "");
 }
 
 }  // namespace
