@@ -1,5 +1,7 @@
 #include "framework/cuda/stream_capture.hpp"
 
+#include <cstddef>
+
 #include "framework/base/log.hpp"
 #include "framework/cuda/check.hpp"
 
@@ -16,6 +18,28 @@ cudaStreamCaptureStatus capture_status(cudaStream_t stream) {
 
 bool is_capturing(cudaStream_t stream) {
   return capture_status(stream) != cudaStreamCaptureStatusNone;
+}
+
+bool find_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t>& nodes) {
+  auto status = cudaStreamCaptureStatusNone;
+  unsigned long long id = 0;
+  cudaGraph_t graph = nullptr;
+  const cudaGraphNode_t* last = nullptr;
+  const cudaGraphEdgeData* edges = nullptr;
+  std::size_t count = 0;
+  check_cuda(cudaStreamGetCaptureInfo(stream, &status, &id, &graph, &last, &edges, &count),
+             "look at a capture");
+  if (status != cudaStreamCaptureStatusActive) {
+    return false;
+  }
+  nodes.assign(last, last + count);
+  return true;
+}
+
+void set_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t> nodes) {
+  check_cuda(cudaStreamUpdateCaptureDependencies(
+                 stream, nodes.data(), nullptr, nodes.size(), cudaStreamSetCaptureDependencies),
+             "change what a capture waits for");
 }
 
 StreamCapture::StreamCapture(cudaStream_t origin, cudaStream_t forked)

@@ -1,6 +1,8 @@
 // A stream capture as a scope: however it is left, both streams leave the capture.
 #pragma once
 
+#include <vector>
+
 #include <cuda_runtime_api.h>
 
 #include "framework/cuda/graph.hpp"
@@ -37,5 +39,13 @@ class StreamCapture {
 
 /// True if `stream` takes part in a capture, valid or not.
 bool is_capturing(cudaStream_t stream);
+
+/// Whether `stream` takes part in a valid capture; then `nodes` are those that the next work on it
+/// will wait for.
+bool find_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t>& nodes);
+
+/// Makes the next work on `stream`, which takes part in a valid capture, wait for `nodes` of its
+/// graph and nothing else.
+void set_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t> nodes);
 
 }  // namespace dovetail

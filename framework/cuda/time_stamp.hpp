@@ -26,9 +26,6 @@ class TimeStampOffer {
 
   bool is_taken() const { return is_taken_; }
 
-  /// Whether the capture of the stream is where it was: nothing has been enqueued there.
-  bool is_untouched() const;
-
  private:
   friend std::uint64_t* take_time_stamp(cudaStream_t stream);
 

@@ -10,18 +10,12 @@
 
 namespace dovetail {
 
-/// [ops] the op that each op of the pass follows at once; -1 = none. At most one op follows
-/// another.
-///
-/// Op j follows op i where nothing but the end of i can hold j back: each op that j must come after
-/// is i, or comes before i. An op of the comm lane follows none where a compute op may run beside
-/// it: its first kernel may have to wait for SMs, and this wait is part of the op, not of the one
-/// before. (Ops of the comm lane leave most SMs free, so a compute op beside them begins at once.)
-///
-/// `edges` are those of the schedule and the pass, as the graph has them.
+/// [ops] the op that each op of the pass follows at once where no op is empty; -1 = none
+/// (OpPredecessors::followed_by). At most one op follows another. `edges` are those of the schedule
+/// and the pass, as the graph has them.
 std::vector<int> find_followed(const Schedule& schedule, PassKind pass, const LaneEdges& edges);
 
-/// What is at the beginning of an op that follows another one.
+/// What is at the beginning of an op.
 enum class OpHead {
   other,    ///< does not say when the op begins
   stamped,  ///< a kernel that writes a time stamp
@@ -29,16 +23,22 @@ enum class OpHead {
 };
 
 /// What says when an op has ended.
+enum class EndKind {
+  none,   ///< the pass leaves the op out
+  event,  ///< an event at its end
+  stamp,  ///< the time stamp at the beginning of the op that follows
+  start   ///< its own start: it is empty
+};
+
 struct EndSource {
-  int op = -1;                     ///< -1 = the pass leaves the op out
-  bool is_start_of_other = false;  ///< the time stamp at the beginning of `op`, which follows; else
-                                   ///< an event at the end of `op`: of this op, or of one that
-                                   ///< follows and is empty
+  EndKind kind = EndKind::none;
+  int op = -1;  ///< of a stamp: the op that follows
 
   friend bool operator==(const EndSource&, const EndSource&) = default;
 };
 
-/// [ops] for `followed` as above and `heads` [ops] of the ops that follow one.
+/// [ops] `followed`: as above, with the empty ops left out; `heads` [ops] says which these are, and
+/// of ops that follow one what they begin with.
 std::vector<EndSource> find_ends(const Schedule& schedule,
                                  PassKind pass,
                                  const std::vector<int>& followed,

@@ -26,30 +26,39 @@ std::int64_t most_lowered(const std::vector<std::int64_t>& before,
 std::int64_t fill_starts(const Schedule& schedule,
                          PassKind pass,
                          const OpsBefore& starts_behind,
+                         const std::vector<EndSource>& ends,
                          OpTimes& times) {
   auto& start_ns = times.start_ns;
   auto& end_ns = times.end_ns;
   const auto taken_ends = end_ns;
-  const auto end_of = [&](int op) -> std::int64_t& { return end_ns[static_cast<std::size_t>(op)]; };
+  const auto runs = [&](std::size_t op) { return runs_in(pass, schedule.ops[op].phase); };
+  const auto is_empty = [&](std::size_t op) {
+    return !ends.empty() && ends[op].kind == EndKind::start;
+  };
+  // No empty op is among those that another one starts behind.
   for (std::size_t i = schedule.ops.size(); i-- > 0;) {
-    for (const int other : starts_behind[i]) {
-      if (other >= 0 && runs_in(pass, schedule.ops[i].phase)) {
-        lower(end_of(other), end_ns[i]);
+    if (runs(i) && !is_empty(i)) {
+      for (const int other : starts_behind[i]) {
+        lower(end_ns[static_cast<std::size_t>(other)], end_ns[i]);
       }
     }
   }
   auto most_ns = most_lowered(taken_ends, end_ns);
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    const auto& [before, wait_for] = starts_behind[i];
-    if (!runs_in(pass, schedule.ops[i].phase)) {
+    if (!runs(i)) {
       continue;
     }
-    if (before >= 0 || wait_for >= 0) {
-      start_ns[i] =
-          std::max(before < 0 ? -1 : end_of(before), wait_for < 0 ? -1 : end_of(wait_for));
-    } else {
+    if (starts_behind[i].empty()) {
       most_ns = std::max(most_ns, start_ns[i] - end_ns[i]);
       lower(start_ns[i], end_ns[i]);
+      continue;
+    }
+    start_ns[i] = -1;
+    for (const int other : starts_behind[i]) {
+      start_ns[i] = std::max(start_ns[i], end_ns[static_cast<std::size_t>(other)]);
+    }
+    if (is_empty(i)) {
+      end_ns[i] = start_ns[i];
     }
   }
   return most_ns;

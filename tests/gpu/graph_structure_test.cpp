@@ -2,6 +2,7 @@
 // asks for, and none that it does not.
 #include <algorithm>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <random>
 #include <set>
@@ -161,6 +162,40 @@ TEST(GraphStructure, OnlyOverlappingSchedulesLeaveOpsUnordered) {
     }
     EXPECT_EQ(num_unordered > 0, overlaps) << policy << ", " << num_ubatches << " ubatches";
     EXPECT_EQ(!test::overlapping_pairs(schedule).empty(), overlaps);
+  }
+}
+
+/// Without exchanges each schedule is one chain: no op waits for what is long done, and two events
+/// and the ops' own time stamps tell all times.
+TEST(GraphStructure, OfOneRankIsAChain) {
+  DOVETAIL_REQUIRE_GPU();
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
+  for (const auto& schedule : {make("sequential", 1),
+                               make("dual_batch", 2),
+                               make("staged", 2),
+                               make("expert_groups", 1, 4)}) {
+    MarkerStep body(schedule);
+    body.has_peers = false;
+    body.time_stamps = TimeStampUse::write;
+    for (const bool instrumented : {false, true}) {
+      const auto step = capture(runner, schedule, body, GraphMode::full, instrumented);
+      const auto shape = inspect(step->graph(0).raw());
+      std::map<int, int> num_before;
+      for (const auto& [from, to] : shape.edges) {
+        const auto is_kernel = [&](int node) {
+          return shape.nodes[static_cast<std::size_t>(node)].type == cudaGraphNodeTypeKernel;
+        };
+        num_before[to] += is_kernel(from) && is_kernel(to) ? 1 : 0;
+      }
+      int num_edges = 0;
+      for (const auto& [node, count] : num_before) {
+        EXPECT_LE(count, 1) << schedule.name;
+        num_edges += count;
+      }
+      auto counts = shape.count_by_type();
+      EXPECT_EQ(num_edges, counts["kernel"] - 1) << schedule.name;
+      EXPECT_EQ(counts["event record"], instrumented ? 2 : 0) << schedule.name;
+    }
   }
 }
 

@@ -115,6 +115,9 @@ void MarkerStep::run(const Op& op) {
   if (before) {
     before(index, op);
   }
+  if (!has_peers && is_exchange(op.phase)) {
+    return;
+  }
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
   auto flag = MarkerFlag::none;
   if (index == raising_op) {

@@ -86,7 +86,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   gave_up_ = false;
   graph_times_.begin_step();
   // Elsewhere the host may be late between two ops, and a piece may end there.
-  const auto timing = flow_.capturing && !flow_.in_pieces ? StepTiming::shared : StepTiming::whole;
+  const auto timing = is_full_graph() ? StepTiming::shared : StepTiming::whole;
   timing_ = flow_.timed || times != nullptr ? timing : StepTiming::none;
   find_lane_edges(schedule, pass, edges_);
   if (options_.change_edges) {
@@ -95,7 +95,10 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   if (!flow_.capturing) {
     witness_exchanges();
   }
-  events().prepare(schedule, pass, edges_, timing_, compute_stream());
+  events().prepare(edges_, timing_, compute_stream());
+  if (is_full_graph()) {
+    graph_order_.begin_step(schedule, pass, edges_);
+  }
   if (flow_.gate != nullptr) {
     flow_.gate->begin_step(static_cast<int>(schedule.ops.size()));
   }
@@ -132,6 +135,20 @@ void CudaExecutor::mark(const Event& event, Lane lane, cudaStream_t stream) {
   }
 }
 
+void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream) {
+  if (!is_full_graph()) {
+    body_->run(op);
+    return;
+  }
+  graph_order_.enter(index, stream);
+  if (timing_ == StepTiming::shared) {
+    GraphTimes::run(*body_, op, index, graph_order_.predecessors(), events(), stream);
+  } else {
+    body_->run(op);
+  }
+  graph_order_.leave(index, stream);
+}
+
 void CudaExecutor::enqueue(int index) {
   DOVETAIL_CHECK(index == next_index_ || (flow_.in_pieces && index > next_index_),
                  "op " + std::to_string(index) + " after op " + std::to_string(next_index_ - 1));
@@ -163,11 +180,7 @@ void CudaExecutor::enqueue(int index) {
     if (options_.board != nullptr) {
       options_.board->begin(op);
     }
-    if (shares_times) {
-      GraphTimes::run(*body_, op, i, step_events, stream);
-    } else {
-      body_->run(op);
-    }
+    run_body(op, i, stream);
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
@@ -192,7 +205,7 @@ void CudaExecutor::end_step() {
     events().join.hold(compute_stream());
   }
   if (timing_ == StepTiming::shared) {
-    graph_times_.add_ends(*schedule_, pass_, events());
+    graph_times_.add_ends(*schedule_, pass_, graph_order_.predecessors(), events());
     graph_times_.join(compute_stream());
   }
   if (flow_.capturing) {

@@ -17,6 +17,7 @@
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_board.hpp"
+#include "framework/step/cuda/graph_order.hpp"
 #include "framework/step/cuda/graph_times.hpp"
 #include "framework/step/cuda/step_events.hpp"
 
@@ -124,7 +125,10 @@ class CudaExecutor final : public Executor {
     return op.lane == Lane::comm ? comm_stream() : compute_stream();
   }
 
+  bool is_full_graph() const { return flow_.capturing && !flow_.in_pieces; }
+
   void mark(const Event& event, Lane lane, cudaStream_t stream);
+  void run_body(const Op& op, std::size_t index, cudaStream_t stream);
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
 
@@ -140,7 +144,9 @@ class CudaExecutor final : public Executor {
   bool is_cut_ = false;
   StepEvents own_events_;
   Event finished_;
-  GraphTimes graph_times_;  ///< in the capture of a full graph
+  // In the capture of a full graph.
+  GraphOrder graph_order_;
+  GraphTimes graph_times_;
   ClockAlignment alignment_;
   Flow flow_;
   std::int64_t enqueued_at_ns_ = 0;

@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "framework/cuda/time_stamp.hpp"
-#include "framework/exec/op_followers.hpp"
 
 namespace dovetail {
 
@@ -24,8 +23,14 @@ void GraphTimes::add_event_behind(Lane lane, const Event& event, const Event& be
   has_nodes_[index] = true;
 }
 
-void GraphTimes::run(
-    StepBody& body, const Op& op, std::size_t index, StepEvents& events, cudaStream_t stream) {
+void GraphTimes::run(StepBody& body,
+                     const Op& op,
+                     std::size_t index,
+                     const OpPredecessors& predecessors,
+                     StepEvents& events,
+                     cudaStream_t stream) {
+  events.starts_behind[index] = predecessors.of(index);
+  events.followed[index] = predecessors.followed_by(index);
   if (events.followed[index] < 0) {
     body.run(op);
     return;
@@ -34,16 +39,22 @@ void GraphTimes::run(
   body.run(op);
   if (offer.is_taken()) {
     events.heads[index] = OpHead::stamped;
-  } else if (offer.is_untouched()) {
-    events.heads[index] = OpHead::empty;
   }
 }
 
 /// Not earlier: whether an op's end needs an event is known once the op that follows it has run.
-void GraphTimes::add_ends(const Schedule& schedule, PassKind pass, StepEvents& events) {
+void GraphTimes::add_ends(const Schedule& schedule,
+                          PassKind pass,
+                          const OpPredecessors& predecessors,
+                          StepEvents& events) {
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (predecessors.is_empty(i)) {
+      events.heads[i] = OpHead::empty;
+    }
+  }
   events.ends = find_ends(schedule, pass, events.followed, events.heads);
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (runs_in(pass, schedule.ops[i].phase) && events.has_end_event(i)) {
+    if (events.has_end_event(i)) {
       add_event_behind(schedule.ops[i].lane, events.end[i], events.done[i]);
     }
   }

@@ -7,6 +7,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/cuda/event.hpp"
+#include "framework/exec/op_predecessors.hpp"
 #include "framework/exec/step_body.hpp"
 #include "framework/plan/schedule.hpp"
 #include "framework/step/cuda/step_events.hpp"
@@ -14,9 +15,9 @@
 namespace dovetail {
 
 /// By time stamps that kernels write (time_stamp.hpp), at the start of ops that follow another one
-/// (op_followers.hpp) and begin with such a kernel. Where there is none by nodes that record an
-/// event: they hang beside the kernels of their lane, so that nothing waits for them, but the fork
-/// to one costs its lane about 1 us. Main thread, but for run.
+/// (OpPredecessors) and begin with such a kernel. Empty ops need none. Where there is none by nodes
+/// that record an event: they hang beside the kernels of their lane, so that nothing waits for
+/// them, but the fork to one costs its lane about 1 us. Main thread, but for run.
 class GraphTimes {
  public:
   explicit GraphTimes(c10::DeviceIndex device);
@@ -28,14 +29,22 @@ class GraphTimes {
   /// given is done. By the thread that holds the baton.
   void add_event(Lane lane, const Event& event, cudaStream_t stream);
 
-  /// Runs the op in the thread that holds the baton, and keeps in events.heads what it begins with.
-  /// `stream`, of its lane, waits for what the op waits for.
-  static void run(
-      StepBody& body, const Op& op, std::size_t index, StepEvents& events, cudaStream_t stream);
+  /// Runs the op in the thread that holds the baton, and keeps what it starts behind and, if that
+  /// is one op, whether it begins with a time stamp. `stream`, of its lane, waits for what the op
+  /// waits for.
+  static void run(StepBody& body,
+                  const Op& op,
+                  std::size_t index,
+                  const OpPredecessors& predecessors,
+                  StepEvents& events,
+                  cudaStream_t stream);
 
   /// Behind all ops, whose ends events.done marks: finds what tells these ends, and adds nodes
   /// where that is an event.
-  void add_ends(const Schedule& schedule, PassKind pass, StepEvents& events);
+  void add_ends(const Schedule& schedule,
+                PassKind pass,
+                const OpPredecessors& predecessors,
+                StepEvents& events);
 
   /// Makes `stream` wait for all nodes: a capture ends on one stream only.
   void join(cudaStream_t stream);

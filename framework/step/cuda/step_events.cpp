@@ -24,11 +24,7 @@ void grow(std::vector<Event>& events, std::size_t size) {
 
 }  // namespace
 
-void StepEvents::prepare(const Schedule& schedule,
-                         PassKind pass,
-                         const LaneEdges& edges,
-                         StepTiming timing,
-                         cudaStream_t stream) {
+void StepEvents::prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t stream) {
   const std::size_t num_ops = edges.records.size();
   const bool is_shared = timing == StepTiming::shared;
   grow(done, num_ops);
@@ -40,10 +36,12 @@ void StepEvents::prepare(const Schedule& schedule,
   if (timing != StepTiming::none) {
     grow(start, num_ops);
     grow(end, num_ops);
-    starts_behind.assign(num_ops, kNobody);
+    starts_behind.assign(num_ops, {});
     for (std::size_t i = 0; i < num_ops; ++i) {
-      if (is_shared) {
-        starts_behind[i] = {edges.before[i], edges.wait_for[i]};
+      for (const int other : {edges.before[i], edges.wait_for[i]}) {
+        if (is_shared && other >= 0) {
+          starts_behind[i].push_back(other);
+        }
       }
       if (has_start(i)) {
         make_if_missing(start[i], Event::Kind::timing);
@@ -52,7 +50,7 @@ void StepEvents::prepare(const Schedule& schedule,
     }
   }
   if (is_shared) {
-    followed = find_followed(schedule, pass, edges);
+    followed.assign(num_ops, -1);
     heads.assign(num_ops, OpHead::other);
     ends.clear();
     if (stamps.count() < num_ops) {
@@ -116,9 +114,11 @@ void StepEvents::read(const Schedule& schedule,
                       OpTimes& times) {
   const auto stamps_ns = read_stamps(schedule, stream, clock);
   const auto end_ns = [&](std::size_t op) {
-    const EndSource source = ends.empty() ? EndSource{.op = static_cast<int>(op)} : ends[op];
-    const auto of = static_cast<std::size_t>(source.op);
-    return source.is_start_of_other ? stamps_ns[of] : clock.host_ns(end[of]);
+    if (has_end_event(op)) {
+      return clock.host_ns(end[op]);
+    }
+    const EndSource& source = ends[op];
+    return source.kind == EndKind::stamp ? stamps_ns[static_cast<std::size_t>(source.op)] : -1;
   };
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
@@ -126,7 +126,7 @@ void StepEvents::read(const Schedule& schedule,
       times.end_ns[i] = end_ns(i);
     }
   }
-  const std::int64_t late_ns = fill_starts(schedule, pass, starts_behind, times);
+  const std::int64_t late_ns = fill_starts(schedule, pass, starts_behind, ends, times);
   std::int64_t earliest_ns = clock.base_ns;
   for (const std::int64_t start_ns : times.start_ns) {
     earliest_ns = start_ns >= 0 ? std::min(earliest_ns, start_ns) : earliest_ns;

@@ -1,7 +1,6 @@
 // The events of one step: edges between the lanes and, when it is timed, start and end of each op.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -21,7 +20,7 @@ enum class StepTiming {
   /// Start and end of each op.
   whole,
   /// In a graph, where the host is not late and an op starts as soon as what it has to wait for has
-  /// ended: only the end, and where an op follows another one (find_followed) a time stamp at its
+  /// ended: only the end, and where an op follows another one (OpPredecessors) a time stamp at its
   /// start in place of that.
   shared
 };
@@ -33,32 +32,27 @@ struct StepEvents {
   std::vector<Event> done;
   std::vector<Event> end;    ///< [ops] timing events; may be empty unless timed
   std::vector<Event> start;  ///< likewise; empty where the ends of other ops say it, too
-  /// [ops] the op before it on its lane and the one that it waits for, -1 = none: where there are
-  /// some, the later end of them is the op's start. An event costs time.
+  /// [ops] whose latest end is the op's start, where times are shared: an event costs time.
   OpsBefore starts_behind;
   Event fork;
   Event join;
 
   // Where times are shared, else empty; [ops].
-  std::vector<int> followed;    ///< find_followed
-  std::vector<OpHead> heads;    ///< of the ops that follow one, from the capture
+  std::vector<int> followed;    ///< the op that each follows at once, from the capture
+  std::vector<OpHead> heads;    ///< from the capture; of ops that follow none: whether it is empty
   std::vector<EndSource> ends;  ///< find_ends
   TimeStampWords stamps;        ///< at the start of ops whose head is stamped
 
   /// Makes what is missing. Not in a capture's way: creating events is allowed there, but slow, and
   /// words must be there before. `stream`: see TimeStampWords.
-  void prepare(const Schedule& schedule,
-               PassKind pass,
-               const LaneEdges& edges,
-               StepTiming timing,
-               cudaStream_t stream);
+  void prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t stream);
 
   /// Whether the op's start is an event of its own.
-  bool has_start(std::size_t op) const { return starts_behind[op] == kNobody; }
+  bool has_start(std::size_t op) const { return starts_behind[op].empty(); }
 
   /// Whether the end of the op is an event; where times are shared, once `ends` is there.
   bool has_end_event(std::size_t op) const {
-    return ends.empty() || ends[op] == EndSource{.op = static_cast<int>(op)};
+    return ends.empty() || ends[op].kind == EndKind::event;
   }
 
   /// Ahead of a replay on `stream`: where it is timed, no time stamp of an earlier one is left.
@@ -76,8 +70,6 @@ struct StepEvents {
             OpTimes& times);
 
  private:
-  static constexpr std::array<int, 2> kNobody = {-1, -1};
-
   std::vector<std::int64_t> read_stamps(const Schedule& schedule,
                                         cudaStream_t stream,
                                         ClockAlignment& clock);

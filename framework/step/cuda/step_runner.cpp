@@ -149,11 +149,8 @@ void CudaStepRunner::capture_full(CapturedStep& step) {
   LaneEdges edges;
   find_lane_edges(step.schedule_, step.pass_, edges);
   // Ahead of the capture: events are slow to make, and words cannot be made there.
-  step.events_.prepare(step.schedule_,
-                       step.pass_,
-                       edges,
-                       step.instrumented_ ? StepTiming::shared : StepTiming::none,
-                       compute_stream());
+  step.events_.prepare(
+      edges, step.instrumented_ ? StepTiming::shared : StepTiming::none, compute_stream());
   const FlowScope flow(executor_,
                        {.capturing = true, .events = &step.events_, .timed = step.instrumented_});
   StreamCapture capture(compute_stream(), comm_stream());

@@ -2,6 +2,8 @@
 #include "framework/exec/op_followers.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <map>
 #include <random>
 #include <set>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/exec/op_predecessors.hpp"
 #include "tests/unit/exec/lane_orders.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
@@ -181,52 +184,118 @@ TEST(OpFollowers, OfASmallStepByHand) {
   EXPECT_EQ(followed(), (std::vector<int>{-1, 0, 1, 2, 3, 4}));
 }
 
-EndSource event_of(int op) {
-  return {.op = op, .is_start_of_other = false};
+/// What random ops enqueue nothing leave of the orders: what each op starts behind, by definition.
+std::vector<int> sources_of(const Orders& before,
+                            const std::vector<std::uint8_t>& is_empty,
+                            std::size_t op) {
+  std::vector<int> found;
+  for (std::size_t i = 0; i < op; ++i) {
+    if (!before[op][i] || is_empty[i] != 0) {
+      continue;
+    }
+    bool is_last = true;
+    for (std::size_t other = i + 1; other < op; ++other) {
+      is_last = is_last && !(before[op][other] && is_empty[other] == 0 && before[other][i]);
+    }
+    if (is_last) {
+      found.push_back(static_cast<int>(i));
+    }
+  }
+  return found;
 }
 
-EndSource start_of(int op) {
-  return {.op = op, .is_start_of_other = true};
+TEST(OpPredecessors, AreTheLastOpsThatAreNotEmpty) {
+  std::mt19937_64 random(testing::fresh_seed());
+  int num_two = 0;
+  int num_behind_empty = 0;
+  for (const auto& schedule : testing::many_schedules()) {
+    for (const PassKind pass : kPasses) {
+      const auto edges = edges_of(schedule, pass);
+      const Orders before = orders_of(schedule, pass, waits_of(edges));
+      OpPredecessors predecessors(schedule, pass, edges);
+      std::vector<std::uint8_t> is_empty(schedule.ops.size(), 0);
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        if (!runs_in(pass, schedule.ops[i].phase)) {
+          continue;
+        }
+        const auto wanted = sources_of(before, is_empty, i);
+        ASSERT_EQ(predecessors.of(i), wanted)
+            << describe_op(static_cast<int>(i), schedule.ops[i]) << " of " << schedule.name;
+        ASSERT_TRUE(predecessors.followed_by(i) < 0 ||
+                    wanted == std::vector{predecessors.followed_by(i)});
+        num_two += wanted.size() == 2 ? 1 : 0;
+        num_behind_empty += predecessors.has_empty(i) ? 1 : 0;
+        if (random() % 3 == 0) {
+          predecessors.set_empty(i);
+          ASSERT_EQ(predecessors.is_empty(i), !wanted.empty()) << "the first op stays";
+          is_empty[i] = wanted.empty() ? 0 : 1;
+        }
+      }
+    }
+  }
+  EXPECT_GT(num_two, 0);
+  EXPECT_GT(num_behind_empty, 0);
+}
+
+/// Exchanges of one rank: what is left of any schedule is a chain on the compute lane.
+TEST(OpPredecessors, OfOneRankAreAChain) {
+  for (const auto& schedule : testing::all_policy_schedules({testing::kMoe, testing::kShared})) {
+    OpPredecessors predecessors(schedule, PassKind::full, edges_of(schedule));
+    std::vector<int> wanted;
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      const auto found = predecessors.of(i);
+      if (schedule.ops[i].lane == Lane::comm) {
+        ASSERT_EQ(found.size(), 1U);
+        predecessors.set_empty(i);
+        continue;
+      }
+      ASSERT_EQ(found, wanted) << describe_op(static_cast<int>(i), schedule.ops[i]) << " of "
+                               << schedule.name;
+      wanted = {static_cast<int>(i)};
+    }
+  }
+}
+
+EndSource event() {
+  return {EndKind::event};
+}
+
+EndSource stamp_of(std::size_t op) {
+  return {EndKind::stamp, static_cast<int>(op)};
 }
 
 TEST(FindEnds, OfAChain) {
   const auto schedule = schedule_of("sequential");
-  const auto last = static_cast<int>(schedule.ops.size()) - 1;
-  const auto followed = find_followed(schedule, PassKind::full, edges_of(schedule));
-  std::vector<OpHead> heads(schedule.ops.size(), OpHead::stamped);
+  const auto num_ops = schedule.ops.size();
+  auto followed = find_followed(schedule, PassKind::full, edges_of(schedule));
+  std::vector<OpHead> heads(num_ops, OpHead::stamped);
   auto ends = find_ends(schedule, PassKind::full, followed, heads);
-  for (int i = 0; i < last; ++i) {
-    EXPECT_EQ(ends[static_cast<std::size_t>(i)], start_of(i + 1));
+  for (std::size_t i = 0; i + 1 < num_ops; ++i) {
+    EXPECT_EQ(ends[i], stamp_of(i + 1));
   }
-  EXPECT_EQ(ends.back(), event_of(last));
+  EXPECT_EQ(ends.back(), event());
 
-  heads.assign(heads.size(), OpHead::other);
-  ends = find_ends(schedule, PassKind::full, followed, heads);
-  for (int i = 0; i <= last; ++i) {
-    EXPECT_EQ(ends[static_cast<std::size_t>(i)], event_of(i));
-  }
+  heads.assign(num_ops, OpHead::other);
+  EXPECT_EQ(find_ends(schedule, PassKind::full, followed, heads),
+            std::vector<EndSource>(num_ops, event()));
 
-  // Empty ops end where the op before them does; so do two of them.
-  heads = std::vector<OpHead>(heads.size(), OpHead::stamped);
-  heads[3] = heads[4] = OpHead::empty;
-  heads[7] = OpHead::other;
-  heads[6] = OpHead::empty;
+  // Op 3 is empty, so op 4 follows op 2; behind op 4 comes a kernel that writes no time.
+  heads.assign(num_ops, OpHead::stamped);
+  heads[3] = OpHead::empty;
+  heads[5] = OpHead::other;
+  followed[4] = 2;
   ends = find_ends(schedule, PassKind::full, followed, heads);
-  EXPECT_EQ(ends[1], start_of(2));
-  EXPECT_EQ(ends[2], start_of(5));
-  EXPECT_EQ(ends[3], start_of(5));
-  EXPECT_EQ(ends[4], start_of(5));
-  EXPECT_EQ(ends[5], event_of(6)) << "of the empty op, behind which nothing tells the time";
-  EXPECT_EQ(ends[6], event_of(6));
-  EXPECT_EQ(ends[7], start_of(8));
+  EXPECT_EQ(ends[2], stamp_of(4));
+  EXPECT_EQ(ends[3], EndSource{EndKind::start});
+  EXPECT_EQ(ends[4], event());
+  EXPECT_EQ(ends[5], stamp_of(6));
 }
 
 /// Whatever ops begin with: an end is told by what comes right behind it, or by the op itself.
 TEST(FindEnds, AreToldByWhatComesRightBehind) {
   std::mt19937_64 random(testing::fresh_seed());
   constexpr OpHead any_head[] = {OpHead::other, OpHead::stamped, OpHead::empty};
-  int num_starts = 0;
-  int num_events = 0;
+  std::map<EndKind, int> counts;
   for (const auto& schedule : testing::many_schedules()) {
     for (const PassKind pass : kPasses) {
       const auto followed = find_followed(schedule, pass, edges_of(schedule, pass));
@@ -238,28 +307,19 @@ TEST(FindEnds, AreToldByWhatComesRightBehind) {
       for (std::size_t i = 0; i < ends.size(); ++i) {
         EndSource wanted;
         if (runs_in(pass, schedule.ops[i].phase)) {
-          wanted = event_of(static_cast<int>(i));
-          for (std::size_t next = i; wanted.op == static_cast<int>(next);) {
-            const auto found = std::find(followed.begin(), followed.end(), static_cast<int>(next));
-            next = static_cast<std::size_t>(found - followed.begin());
-            if (found == followed.end() || heads[next] == OpHead::other) {
-              break;
-            }
-            wanted = heads[next] == OpHead::empty ? event_of(static_cast<int>(next))
-                                                  : start_of(static_cast<int>(next));
-            if (wanted.is_start_of_other) {
-              break;
-            }
-          }
-          num_starts += wanted.is_start_of_other ? 1 : 0;
-          num_events += wanted.is_start_of_other ? 0 : 1;
+          const auto found = std::find(followed.begin(), followed.end(), static_cast<int>(i));
+          const auto next = static_cast<std::size_t>(found - followed.begin());
+          const bool is_stamped = found != followed.end() && heads[next] == OpHead::stamped;
+          wanted = is_stamped                  ? stamp_of(next)
+                   : heads[i] == OpHead::empty ? EndSource{EndKind::start}
+                                               : event();
         }
         ASSERT_EQ(ends[i], wanted) << describe_op(static_cast<int>(i), schedule.ops[i]);
+        ++counts[ends[i].kind];
       }
     }
   }
-  EXPECT_GT(num_starts, 0);
-  EXPECT_GT(num_events, 0);
+  EXPECT_EQ(counts.size(), 4U) << "some kind of end was not seen";
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ Schedule small_step() {
   return schedule;
 }
 
-const OpsBefore kBefore = {{-1, -1}, {0, -1}, {-1, 1}, {1, -1}, {3, 2}};
+const OpsBefore kBefore = {{}, {0}, {1}, {1}, {3, 2}};
 
 OpTimes times_of(std::int64_t first_start_ns, const Times& end_ns) {
   OpTimes times;
@@ -33,19 +33,19 @@ OpTimes times_of(std::int64_t first_start_ns, const Times& end_ns) {
 
 TEST(OpStarts, AreTheLaterEnds) {
   auto times = times_of(100, {200, 300, 450, 400, 600});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 0);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 0);
   EXPECT_EQ(times.start_ns, (Times{100, 200, 300, 300, 450}));
   EXPECT_EQ(times.end_ns, (Times{200, 300, 450, 400, 600}));
 
   times = times_of(100, {200, 300, 350, 400, 600});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 0);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 0);
   EXPECT_EQ(times.start_ns.back(), 400);
 }
 
 /// The time of op 1's end was taken 40 ns late: op 2, which comes behind it, had ended by then.
 TEST(OpStarts, LowerEndsThatWereTakenLate) {
   auto times = times_of(100, {200, 300, 260, 290, 600});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 40);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 40);
   EXPECT_EQ(times.start_ns, (Times{100, 200, 260, 260, 290}));
   EXPECT_EQ(times.end_ns, (Times{200, 260, 260, 290, 600}));
 }
@@ -53,7 +53,7 @@ TEST(OpStarts, LowerEndsThatWereTakenLate) {
 /// All the way: what is before an op whose end is lowered has ended by then, too.
 TEST(OpStarts, LowerEverythingBeforeAnEnd) {
   auto times = times_of(100, {500, 450, 420, 430, 400});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 100);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 100);
   EXPECT_EQ(times.end_ns, (Times{400, 400, 400, 400, 400}));
   EXPECT_EQ(times.start_ns, (Times{100, 400, 400, 400, 400}));
 }
@@ -61,20 +61,31 @@ TEST(OpStarts, LowerEverythingBeforeAnEnd) {
 TEST(OpStarts, OfOpsThatAPassLeavesOutStayUnknown) {
   auto times = times_of(-1, {-1, -1, 450, -1, -1});
   times.start_ns[2] = 400;
-  const OpsBefore alone(5, {-1, -1});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::comm_only, alone, times), 0);
+  const OpsBefore alone(5);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::comm_only, alone, {}, times), 0);
   EXPECT_EQ(times.start_ns, (Times{-1, -1, 400, -1, -1}));
   EXPECT_EQ(times.end_ns, (Times{-1, -1, 450, -1, -1}));
 }
 
 TEST(OpStarts, ThatAreKnownStayUnlessTheyWereTakenLate) {
   auto times = times_of(150, {200, 300, 450, 400, 600});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 0);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 0);
   EXPECT_EQ(times.start_ns[0], 150);
   times = times_of(250, {200, 300, 450, 400, 600});
-  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, times), 50);
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 50);
   EXPECT_EQ(times.start_ns[0], 200);
   EXPECT_EQ(times.end_ns[0], 200);
+}
+
+/// A dispatch of one rank: it ends as it starts, and no time of it can be wrong.
+TEST(OpStarts, OfEmptyOpsAreTheirEnds) {
+  std::vector<EndSource> ends(5, {EndKind::event});
+  ends[2] = {EndKind::start};
+  const OpsBefore before = {{}, {0}, {1}, {1}, {3}};
+  auto times = times_of(100, {200, 300, -1, 400, 600});
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, before, ends, times), 0);
+  EXPECT_EQ(times.start_ns, (Times{100, 200, 300, 300, 400}));
+  EXPECT_EQ(times.end_ns, (Times{200, 300, 300, 400, 600}));
 }
 
 }  // namespace
