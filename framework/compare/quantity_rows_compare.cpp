@@ -115,7 +115,7 @@ std::vector<Quantity> compare_quantities() {
       {in, "captures", "graphs.captures", "count", "rank 0; equal on all", "The CUDA graphs captured in all steps of the policy, warm-up included.", ""},
       {in, "replays", "graphs.replays", "count", "rank 0; equal on all", "The steps of the policy that ran as a replay.", ""},
       {in, "host share", "host_share", "%", "all, timed steps", "How much of a step the host needs to enqueue it. Near 100 % the GPU waits for the host.", "median of enqueue time / step time"},
-      {in, "peak [GiB]", "memory.peak_reserved_bytes", "GiB", "fullest rank", "The most that the allocator held of the device, less what engines of other policies held.", ""},
+      {in, "peak [GiB]", "memory.peak_reserved_bytes", "GiB", "fullest rank", "The most that the allocator held of the device.", ""},
       {in, "allocated", "memory.peak_allocated_bytes", "GiB", "fullest rank", "The most of it that tensors held.", ""},
       {in, "owned", "memory.owned_bytes", "GiB", "fullest rank", "What a rank owns for the whole run.", "weights + cache + exchange, of one rank"},
       {in, "weights", "memory.weights_bytes", "GiB", "fullest rank", "The weights of a rank.", ""},

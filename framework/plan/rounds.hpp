@@ -30,9 +30,9 @@ int num_rounds(int asked,
                std::span<const int> iterations,
                int most_unasked = kMostRoundsUnasked);
 
-/// Likewise of a run: `execution` has what is the same in all policies. On GPUs, too, where a round
-/// may cost an engine with its captures: intervals of one round do not know how rounds differ, and
-/// of 50 comparisons of equal policies on an H200 they claimed 8 differences. Pure.
+/// Likewise of a run: `execution` has what is the same in all policies. On GPUs, too, where each
+/// round costs an engine with its captures: intervals of one round do not know how rounds differ,
+/// and of 50 comparisons of equal policies on an H200 they claimed 8 differences. Pure.
 int rounds_of_run(const ExecutionConfig& execution, int variants, std::span<const int> iterations);
 
 /// Of each round the end of its iterations. Each has whole turns of the variants, as equally many

@@ -159,10 +159,6 @@ std::vector<AttributeRow> make_object_rows() {
        "How many timed iterations have run; -1 before the end. In a complete file fewer than there "
        "are rows where `execution.precision` was reached.",
        constant<-1>, optional},
-      {path::kTiming, attribute::kEngines, integer,
-       "How many engines (driver, threads, graphs) the policy had, one after the other: 1 where it "
-       "stayed alive between rounds; -1 before the end.",
-       constant<-1>, optional},
       {path::kTraffic, attribute::kFirstExpert, integer,
        "Global number of the rank's first expert.", field<&Spec::first_expert>},
       {kScheduleTable, attribute::kName, text, "Name of the schedule."},

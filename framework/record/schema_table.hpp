@@ -62,7 +62,6 @@ inline constexpr const char* kRoundSeed = "round_seed";
 inline constexpr const char* kRoundWarmup = "round_warmup";
 inline constexpr const char* kRoundsBeganNs = "rounds_began_ns";
 inline constexpr const char* kIterationsRun = "iterations_run";
-inline constexpr const char* kEngines = "engines";
 inline constexpr const char* kColumns = "columns";
 inline constexpr const char* kFirstExpert = "first_expert";
 inline constexpr const char* kName = "name";
@@ -246,7 +245,7 @@ inline constexpr auto kDatasetRows = [] {
       {path::kGraphEagerSteps, int64, {reason}, "", 3,
        "Steps that ran eagerly, by reason; the attribute `columns` names the reasons."},
       {path::kPeakReservedBytes, int64, {}, "bytes", 3,
-       "The most that the allocator held of the rank's device, less what others' engines held.", largest},
+       "The most that the allocator held of the rank's device.", largest},
       {path::kPeakAllocatedBytes, int64, {}, "bytes", 3,
        "The most of it that tensors held.", largest},
       {path::kWeightsBytes, int64, {}, "bytes", 3, "The rank's weights.", largest},

@@ -78,19 +78,14 @@ void PolicyMaker::agree_on_contexts() {
   has_contexts_ = steps[0] > 0;
 }
 
-/// A cache whose contexts were filled with other experts is another one. Null where there is none.
-PolicyMaker::Cache* PolicyMaker::find_cache(const PolicyChoice& choice) {
-  const auto found = std::find_if(caches_.begin(), caches_.end(), [&](const Cache& cache) {
-    return (cache.given == choice.given || !has_contexts_) &&
-           cache.iteration.suits(choice.policy.execution);
-  });
-  return found != caches_.end() ? &*found : nullptr;
-}
-
-/// `is_alone`: no other policy is active, and two caches need not fit.
+/// A cache whose contexts were filled with other experts is another one. `is_alone`: no other
+/// policy is active, and two caches need not fit.
 Iteration& PolicyMaker::cache_for(const PolicyChoice& choice, bool is_alone) {
   const auto& execution = choice.policy.execution;
-  if (auto* found = find_cache(choice)) {
+  const auto found = std::find_if(caches_.begin(), caches_.end(), [&](const Cache& cache) {
+    return (cache.given == choice.given || !has_contexts_) && cache.iteration.suits(execution);
+  });
+  if (found != caches_.end()) {
     return found->iteration;
   }
   if (is_alone) {

@@ -64,9 +64,6 @@ class PolicyMaker {
   /// Frees the caches. No policy is active.
   void drop_caches() { caches_.clear(); }
 
-  /// Whether make() would take a cache that is there.
-  bool has_cache_for(const PolicyChoice& choice) { return find_cache(choice) != nullptr; }
-
   RankFileSpec spec_of(const PolicyChoice& choice) const;
 
  private:
@@ -75,7 +72,6 @@ class PolicyMaker {
     Iteration iteration;
   };
 
-  Cache* find_cache(const PolicyChoice& choice);
   Iteration& cache_for(const PolicyChoice& choice, bool is_alone);
   void make_recorder(const PolicyChoice& choice,
                      const RecordedRounds& rounds,

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "framework/comm/exchange/exchange.hpp"
@@ -39,11 +38,6 @@ class PolicyEngine {
   /// What the timed iterations have left: outputs of the last one of each variant, traffic of the
   /// last one.
   void record_timed_iterations();
-
-  /// See StepDriver.
-  std::optional<TurnMemory> end_turn() { return steps_.driver().end_turn(); }
-
-  void begin_turn() { steps_.driver().begin_turn(); }
 
   /// Of all steps so far.
   DriverReport report() { return steps_.driver().report(); }

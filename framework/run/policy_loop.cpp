@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,12 +15,10 @@
 #include "framework/run/active_policy.hpp"
 #include "framework/run/experiment_points.hpp"
 #include "framework/run/given_inputs.hpp"
-#include "framework/run/kept_engines.hpp"
 #include "framework/run/recorded_inputs.hpp"
 #include "framework/run/reference_run.hpp"
 #include "framework/run/stop_rule.hpp"
 #include "framework/run/taken_policies.hpp"
-#include "framework/step/kv_cache.hpp"
 
 namespace dovetail {
 namespace {
@@ -90,7 +87,6 @@ class PolicyLoop {
     for (const auto& one : measured_) {
       iterations.push_back(one.choice.policy.execution.iterations);
     }
-    kept_.emplace(setup_.run.ranks, measured_.size());
     stop_.emplace(setup_.run, experiment.execution.precision, measured_.size());
     rounds_.count = rounds_of_run(experiment.execution, variants, iterations);
     rounds_.began_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -154,19 +150,9 @@ class PolicyLoop {
     if (!is_last && !stopped_) {
       run.profile_round(round);
     }
-    const auto bytes = cache_bytes(one.active->iteration->cache());
-    for (const auto freed : kept_->choose_freed(which, run.leave(), bytes, caches_to_make())) {
-      measured_[freed].active->run->free_engine();
-    }
-  }
-
-  /// At most, by the policies that have not begun.
-  std::int64_t caches_to_make() {
-    return std::count_if(measured_.begin(), measured_.end(), [&](const Measured& one) {
-      auto choice = one.choice;
-      choice.given = given_;
-      return !one.active && !maker_.has_cache_for(choice);
-    });
+    // On a GPU an engine that is alive holds exchange buffers and graphs, and what another one does
+    // with the libraries' workspaces would take theirs away.
+    run.leave(setup_.device.is_gpu());
   }
 
   /// The policy's iterations of the round.
@@ -285,7 +271,6 @@ class PolicyLoop {
   TakenPolicies taken_;
   RecordedRounds rounds_;
   std::optional<StopRule> stop_;
-  std::optional<KeptEngines> kept_;
   std::vector<Measured> measured_;
   std::vector<ChosenExperts> chosen_;
   bool stopped_ = false;

@@ -103,15 +103,10 @@ void PolicyRun::begin() {
   guarded([&] {
     hashes_ =
         std::make_unique<HashRecord>(setup_.workload, setup_.iteration, setup_.outputs, recorder_);
-    make_engine();
+    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
     engine_->fill_context();
     engine_->warm_up();
   });
-}
-
-void PolicyRun::make_engine() {
-  engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
-  ++engines_;
 }
 
 /// Where other policies have run since: warms up, so that nothing is timed that they have left.
@@ -123,9 +118,8 @@ void PolicyRun::enter() {
   int warmup = setup_.policy.execution.warmup;
   if (engine_) {
     warmup = std::min(kRoundWarmup, warmup);
-    engine_->begin_turn();
   } else {
-    make_engine();
+    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
   }
   engine_->warm_up_again(warmup, finished_);
 }
@@ -167,20 +161,14 @@ void PolicyRun::profile_round(int round) {
   }
 }
 
-std::optional<TurnMemory> PolicyRun::leave() {
-  std::optional<TurnMemory> memory;
+void PolicyRun::leave(bool frees_engine) {
   guarded([&] {
     hashes_->end_turn();
     has_left_ = true;
-    memory = engine_->end_turn();
-  });
-  return memory;
-}
-
-void PolicyRun::free_engine() {
-  guarded([&] {
-    add(report_, engine_->report());
-    engine_.reset();
+    if (frees_engine) {
+      add(report_, engine_->report());
+      engine_.reset();
+    }
   });
 }
 
@@ -211,7 +199,6 @@ void PolicyRun::conclude(bool stopped, bool is_enough) {
     recorder_.write(path::kMostRoundings, report_.most_roundings);
     recorder_.set_attribute(path::kTiming,
                             {attribute::kDeviceClockErrorNs, report_.device_clock_error_ns});
-    recorder_.set_attribute(path::kTiming, {attribute::kEngines, engines_});
     finish(setup_, recorder_, finished_, is_enough);
     engine_.reset();
   });

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,11 +48,9 @@ struct PolicyRound {
   int end = 0;    ///< of the iterations
 };
 
-/// Owns the policy's engine: driver, threads, graphs. It stays alive until conclude() or
-/// free_engine(); those of several policies may be alive, of which one runs at a time, and idle
-/// ones hold no waits that a failure would have to end. All calls are collective over the world,
-/// from the main thread. On a failure the recorder's file is marked failed, all ranks are told, and
-/// the process ends: threads of the step may be stuck, so nothing is unwound.
+/// Owns the policy's engine: driver, threads, graphs. All calls are collective over the world, from
+/// the main thread. On a failure the recorder's file is marked failed, all ranks are told, and the
+/// process ends: threads of the step may be stuck, so nothing is unwound.
 class PolicyRun {
  public:
   /// Starts nothing. `setup` is copied.
@@ -84,13 +81,9 @@ class PolicyRun {
   /// back outputs and cache. Nothing without `record.timing: ops`.
   void profile_round(int round);
 
-  /// Other policies may run before the next call. What the turn took of a GPU's memory; nothing on
-  /// the CPU.
-  std::optional<TurnMemory> leave();
-
-  /// Behind leave(), also where others have run since: the next call makes another engine and warms
-  /// it up in full.
-  void free_engine();
+  /// Other policies run before the next call. `frees_engine`: that call makes another and warms it
+  /// up in full.
+  void leave(bool frees_engine);
 
   /// Iterations whose result must be that of the timed ones, and the other profiled ones; records
   /// what is of all steps and finishes the file. Without the iterations where `stopped`; a policy
@@ -106,7 +99,6 @@ class PolicyRun {
   void guarded(Work work);
 
   void enter();
-  void make_engine();
 
   /// The profiled iterations that have not run, to before `end`.
   void profile_until(int end);
@@ -115,7 +107,6 @@ class PolicyRun {
   RankRecorder& recorder_;
   int finished_ = 0;  ///< timed iterations
   int profiled_ = 0;  ///< profiled ones
-  int engines_ = 0;   ///< that were made
   std::vector<std::int64_t> step_ns_;
   bool has_left_ = false;  ///< other policies may have run since
   DriverReport report_;    ///< of engines that are gone

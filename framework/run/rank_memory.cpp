@@ -266,8 +266,7 @@ std::vector<MemoryPart> memory_of_steps(const CheckedRun& run,
   const auto slots = live_cache_slots(run, own, first, last);
   for (std::size_t i = first; i < last; ++i) {
     const auto own_policy = exchange_memory(run, i, grid.expert_parallel, ep_rank);
-    // Between rounds GPU ranks give back a policy's buffers where those of others do not fit
-    // beside.
+    // Between rounds GPU ranks give back the buffers of the policy whose turn ends.
     of_exchange.buffers = keeps_buffers ? of_exchange.buffers + own_policy.buffers
                                         : std::max(of_exchange.buffers, own_policy.buffers);
     of_exchange.expert_outputs = std::max(of_exchange.expert_outputs, own_policy.expert_outputs);

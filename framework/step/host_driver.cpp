@@ -109,10 +109,6 @@ class HostDriver final : public StepDriver {
     context_fill_.reset();
   }
 
-  std::optional<TurnMemory> end_turn() override { return std::nullopt; }
-
-  void begin_turn() override {}
-
   std::uint64_t graph_cache_digest() const override { return 0; }
 
   DriverReport report() const override {

@@ -182,16 +182,6 @@ KvCache make_kv_cache(const KvPages& pages,
   return cache;
 }
 
-std::int64_t cache_bytes(const KvCache& cache) {
-  std::int64_t sum = 0;
-  for (const auto& part : cache.parts()) {
-    for (const at::Tensor& tensor : cache.*part.layers) {
-      sum += static_cast<std::int64_t>(tensor.nbytes());
-    }
-  }
-  return sum;
-}
-
 void poison_slots(KvCache& cache, const at::Tensor& slots) {
   for (const auto& part : cache.parts()) {
     for (at::Tensor& tensor : cache.*part.layers) {

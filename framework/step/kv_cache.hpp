@@ -17,9 +17,6 @@ KvCache make_kv_cache(const KvPages& pages,
                       int num_layers,
                       at::Device device);
 
-/// Of all layers and parts.
-std::int64_t cache_bytes(const KvCache& cache);
-
 /// Writes NaN to all parts of these slots (int64, on the cache's device), in all layers.
 void poison_slots(KvCache& cache, const at::Tensor& slots);
 

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 
 #include "framework/base/graph_counters.hpp"
@@ -16,7 +15,6 @@
 #include "framework/record/schema.hpp"
 #include "framework/step/step_inputs.hpp"
 #include "framework/step/step_setup.hpp"
-#include "framework/step/turn_memory.hpp"
 
 namespace dovetail {
 
@@ -83,11 +81,6 @@ class StepDriver {
   /// Runs a forward pass that fills a part of the KV cache's context. `outputs` belong to that
   /// context step, are poisoned, and outlive the driver. They get what they are made for.
   virtual void fill_context(int context_step, StepOutputs& outputs) = 0;
-
-  /// Between these two calls this driver does nothing: others of the device may be made, run and
-  /// go. A new driver is in its first turn. Nothing of the turn's memory is known on the CPU.
-  virtual std::optional<TurnMemory> end_turn() = 0;
-  virtual void begin_turn() = 0;
 
   /// Equal on all ranks as long as their graphs are; see agreement.hpp. 0 without graphs.
   virtual std::uint64_t graph_cache_digest() const = 0;

@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
-"""The experiments of tests/gpu/gpu_grids_test.py and gpu_rounds_test.py on CPU ranks, without graphs: what they say can be run, and what is demanded of them holds there.
+"""The experiments of tests/gpu/gpu_grids_test.py on CPU ranks, without graphs: what they say can be run, and what is demanded of them holds there.
 
 gpu_texts_test.py [unittest arguments]
 """
-import re
 import sys
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gpu"))
 
-import gpu_rounds_test  # noqa: E402
 from cli import CliTest, dovetail, execute, mpirun  # noqa: E402
 from gpu_batch_invariant_test import WORKLOADS  # noqa: E402
 from gpu_cases import LIMIT_S, TINY, GpuTest  # noqa: E402
@@ -74,27 +72,6 @@ class GridTexts(Grids, CliTest):
                 with self.assertRaises(AssertionError):  # what the first stage alone makes is something else
                     assert_same_rows(self, whole / "sequential", first / "dual_full")
 
-
-class RoundsTexts(gpu_rounds_test.Rounds, CliTest):
-    files = GpuTest.files
-
-    def run_on_cpu(self, workload, rounds, name):
-        text = gpu_rounds_test.text_of(workload, rounds, ranks=2)
-        outcome = dovetail("check", self.write(text, f"{name}-gpu.yaml"), "--ranks", 2)
-        self.assertEqual(outcome.code, 0, f"{text}\n{outcome}")
-        text = re.sub(r", (exchange: (gather|symmetric|padded)|graph: \w+|sm_partition: \w+)", "", text).replace("device: cuda", "device: cpu")
-        outcome = mpirun(2, "run", self.write(text, f"{name}.yaml"), "--out", self.folder / name, limit_s=LIMIT_S)
-        self.assertEqual(outcome.code, 0, f"{text}\n{outcome}")
-        return self.folder / name
-
-    def test_engines_that_stay_compute_as_alone(self):
-        for workload in gpu_rounds_test.WORKLOADS:
-            with self.subTest(workload):
-                alone = self.run_on_cpu(workload, 1, f"{workload}-alone")
-                rounds = self.run_on_cpu(workload, 3, f"{workload}-rounds")
-                self.check_bits(alone, rounds)
-                for policy in gpu_rounds_test.POLICIES:
-                    self.assertEqual(self.engines(rounds / policy), [1, 1], policy)
 
 
 if __name__ == "__main__":

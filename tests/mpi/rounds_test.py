@@ -47,7 +47,6 @@ class Rounds(CliTest):
             self.assertEqual(np.bincount(file["timing/round"][:]).tolist(), sizes)
             self.assertEqual(file["timing"].attrs["round_seed"], 5)
             self.assertEqual(file["timing"].attrs["round_warmup"], 1)
-            self.assertEqual(file["timing"].attrs["engines"], 1)
         self.assertEqual(len({file["timing"].attrs["rounds_began_ns"] for file in files.values()}), 1)
 
     def test_policies_take_turns_and_all_is_verified(self):

@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include <ATen/cuda/CUDAContextLight.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include "framework/base/check.hpp"
@@ -68,7 +70,6 @@ struct CudaDriver::ContextFill {
 
 CudaDriver::CudaDriver(const StepSetup& setup)
     : setup_(setup),
-      memory_(setup.device.gpu(), setup.device.device().index()),
       comms_(make_comms(setup)),
       exchange_(make_policy_exchange(setup.schedules.own.num_ubatches)),
       body_(setup.model, *exchange_, setup.iteration.cache(), setup.fault),
@@ -87,7 +88,7 @@ CudaDriver::CudaDriver(const StepSetup& setup)
       launch_delay(time, c10::cuda::getCurrentCUDAStream());
     });
   }
-  memory_.own_workspaces({runner_.compute_stream(), runner_.comm_stream()});
+  forget_memory();
 }
 
 CudaDriver::~CudaDriver() = default;
@@ -191,24 +192,32 @@ void CudaDriver::fill_context(int context_step, StepOutputs& outputs) {
   fill.exchange->buffers().check_step();
   fill.batch.store(outputs);
   setup_.device.gpu().wait("copy of the context's outputs");
-  const auto exchange_bytes = fill.exchange->buffers().bytes();
   context_fill_.reset();
-  memory_.end_filling(exchange_bytes);
+  forget_memory();
 }
 
 DriverReport CudaDriver::report() const {
-  return {.memory = memory_record(),
+  return {.memory = memory(),
           .graphs = graphs_.counters(),
           .device_clock_error_ns = clock_error_ns_,
           .most_roundings = body_.most_roundings()};
 }
 
-MemoryRecord CudaDriver::memory_record() const {
-  const auto peaks = memory_.peaks();
-  return {.peak_reserved = peaks.reserved,
-          .peak_allocated = peaks.allocated,
+MemoryRecord CudaDriver::memory() const {
+  const auto stats =
+      c10::cuda::CUDACachingAllocator::getDeviceStats(setup_.device.device().index());
+  const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto& cache = setup_.iteration.cache();
+  std::int64_t cache_bytes = 0;
+  for (const auto& part : cache.parts()) {
+    for (const auto& tensor : cache.*part.layers) {
+      cache_bytes += static_cast<std::int64_t>(tensor.nbytes());
+    }
+  }
+  return {.peak_reserved = stats.reserved_bytes.at(all).peak,
+          .peak_allocated = stats.allocated_bytes.at(all).peak,
           .weights = setup_.model.weight_bytes(),
-          .cache = cache_bytes(setup_.iteration.cache()),
+          .cache = cache_bytes,
           .exchange = exchange_->buffers().bytes()};
 }
 
@@ -238,6 +247,15 @@ PaddedShape CudaDriver::padded_shape() const {
           .is_mrope = steps.front().positions.dim() == 2,
           .replays_routing = !setup_.given.expert_ids.empty(),
           .selection = selection_of(setup_.outputs.front())};
+}
+
+/// Gives back what an earlier policy, or the context, has left behind, so that peaks are this
+/// policy's own.
+void CudaDriver::forget_memory() const {
+  setup_.device.gpu().wait("before memory is given back");
+  at::cuda::clearCublasWorkspaces();
+  c10::cuda::CUDACachingAllocator::emptyCache();
+  c10::cuda::CUDACachingAllocator::resetPeakStats(setup_.device.device().index());
 }
 
 /// A bound of one query a request makes attention take its kernel for decode, and another kernel

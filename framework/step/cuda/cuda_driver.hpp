@@ -3,13 +3,11 @@
 
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
-#include "framework/step/cuda/engine_memory.hpp"
 #include "framework/step/cuda/step_graphs.hpp"
 #include "framework/step/cuda/step_runner.hpp"
 #include "framework/step/model_step.hpp"
@@ -39,10 +37,6 @@ class CudaDriver final : public StepDriver {
   /// larger than a step's.
   void fill_context(int context_step, StepOutputs& outputs) override;
 
-  void begin_turn() override { memory_.begin_turn(); }
-
-  std::optional<TurnMemory> end_turn() override { return memory_.end_turn(); }
-
   std::uint64_t graph_cache_digest() const override { return graphs_.digest(); }
 
   DriverReport report() const override;
@@ -54,6 +48,7 @@ class CudaDriver final : public StepDriver {
 
   std::unique_ptr<Exchange> make_policy_exchange(int num_ubatches) const;
   PaddedShape padded_shape() const;
+  void forget_memory() const;
   void poll();
   bool end_own_waits() noexcept;
   void cancel_comm() noexcept;
@@ -61,10 +56,9 @@ class CudaDriver final : public StepDriver {
   StepBounds frame_bounds(StepBounds agreed, WorkPhase phase) const;
   void use_batch(const StepBounds& bounds);
   void make_buffers(const AgreedStep& agreed);
-  MemoryRecord memory_record() const;
+  MemoryRecord memory() const;
 
   const StepSetup setup_;
-  EngineMemory memory_;
   const std::map<int, NcclComm*>
       comms_;  ///< by SMs, kAllSms included; empty for a group of one rank
   std::unique_ptr<Exchange> exchange_;

@@ -11,7 +11,6 @@
 #include "framework/cuda/gpu_arithmetic.hpp"
 #include "framework/cuda/green_partition.hpp"
 #include "framework/step/cuda/cuda_driver.hpp"
-#include "framework/step/cuda/engine_memory.hpp"
 
 namespace dovetail {
 namespace {
@@ -53,8 +52,6 @@ class NcclGpuDevice final : public GpuDevice {
     }
   }
 
-  EngineLedger& engines() override { return engines_; }
-
   std::function<void(at::Tensor&)> broadcast_over_replicas() override {
     if (ranks_.grid.num_replicas() == 1) {
       return {};
@@ -76,7 +73,6 @@ class NcclGpuDevice final : public GpuDevice {
   std::map<int, NcclComm> ep_comms_;  ///< by comm_sms, kAllSms included
   std::optional<NcclComm> dp_comm_;
   std::map<int, GreenPartition> partitions_;  ///< by comm_sms
-  EngineLedger engines_;
 };
 
 }  // namespace

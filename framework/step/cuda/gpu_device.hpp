@@ -13,7 +13,6 @@
 namespace dovetail {
 
 class GreenPartition;
-struct EngineLedger;
 class NcclComm;
 
 class GpuDevice {
@@ -37,9 +36,6 @@ class GpuDevice {
   /// Waits for all that this process has enqueued: a wait for the device alone would leave out the
   /// streams of partitions. `what` is for the message. Throws RunError with the device's error.
   virtual void wait(const char* what) const = 0;
-
-  /// What the drivers that are alive hold: for themselves.
-  virtual EngineLedger& engines() = 0;
 
   /// See RankDevice.
   virtual std::function<void(at::Tensor&)> broadcast_over_replicas() = 0;

@@ -61,9 +61,9 @@ std::string name_shape(hid_t space) {
   return shape.empty() ? "" : " " + hdf5::to_string(shape);
 }
 
-/// Of version 5, as is the last column of schedules, and later.
-constexpr std::array<std::string_view, 5> kNewerAttributes = {
-    "round_seed", "round_warmup", "rounds_began_ns", "iterations_run", "engines"};
+/// Of version 5, as is the last column of schedules, and of version 6.
+constexpr std::array<std::string_view, 4> kNewerAttributes = {
+    "round_seed", "round_warmup", "rounds_began_ns", "iterations_run"};
 constexpr std::string_view kNewerColumn = ", group int32";
 
 std::string without_newer_columns(std::string text) {
