@@ -150,8 +150,9 @@ class PolicyLoop {
     if (!is_last && !stopped_) {
       run.profile_round(round);
     }
-    // On a GPU an engine that is alive holds exchange buffers and graphs, and what another one does
-    // with the libraries' workspaces would take theirs away.
+    // On a GPU an engine has a speed of its own, by where its memory lies, which may differ by 2
+    // per cent. Rounds average over it where each has an engine anew; of engines that stay alive
+    // they would find it again in each round, and call it a difference of the policies.
     run.leave(setup_.device.is_gpu());
   }
 

@@ -147,6 +147,9 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
     body_->run(op);
   }
   graph_order_.leave(index, stream);
+  if (timing_ == StepTiming::shared) {
+    graph_times_.leave(op, index, graph_order_.predecessors(), events(), stream);
+  }
 }
 
 void CudaExecutor::enqueue(int index) {
@@ -163,8 +166,7 @@ void CudaExecutor::enqueue(int index) {
   const bool has_edges = !flow_.in_pieces;
   const bool timed = is_timed(i);
   auto* gate = timed && !is_exchange(op.phase) ? flow_.gate : nullptr;
-  const bool shares_times = timing_ == StepTiming::shared;
-  const bool records = has_edges && (edges_.records[i] != 0 || shares_times);
+  const bool records = has_edges && edges_.records[i] != 0;
   try {
     const auto& stream = stream_of(op);
     if (has_edges && edges_.wait_for[i] >= 0) {
@@ -184,7 +186,7 @@ void CudaExecutor::enqueue(int index) {
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
-    if (timed && !shares_times) {
+    if (timed && timing_ != StepTiming::shared) {
       mark(step_events.end[i], op.lane, stream);
     }
     if (records) {
@@ -204,10 +206,7 @@ void CudaExecutor::end_step() {
     events().join.record(comm_stream());
     events().join.hold(compute_stream());
   }
-  if (timing_ == StepTiming::shared) {
-    graph_times_.add_ends(*schedule_, pass_, graph_order_.predecessors(), events());
-    graph_times_.join(compute_stream());
-  }
+  graph_times_.join(compute_stream());
   if (flow_.capturing) {
     return;
   }

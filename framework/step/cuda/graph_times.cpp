@@ -1,7 +1,11 @@
 #include "framework/step/cuda/graph_times.hpp"
 
 #include <utility>
+#include <vector>
 
+#include "framework/base/check.hpp"
+#include "framework/cuda/check.hpp"
+#include "framework/cuda/stream_capture.hpp"
 #include "framework/cuda/time_stamp.hpp"
 
 namespace dovetail {
@@ -11,16 +15,16 @@ GraphTimes::GraphTimes(c10::DeviceIndex device)
                 c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device)}),
       mark_(Event::Kind::order) {}
 
-void GraphTimes::add_event(Lane lane, const Event& event, cudaStream_t stream) {
-  mark_.record(stream);
-  add_event_behind(lane, event, mark_);
-}
-
-void GraphTimes::add_event_behind(Lane lane, const Event& event, const Event& behind) {
+cudaGraphNode_t GraphTimes::add_event(Lane lane, const Event& event, cudaStream_t stream) {
   const auto index = static_cast<std::size_t>(lane);
-  behind.hold(streams_[index]);
+  mark_.record(stream);
+  mark_.hold(streams_[index]);
   event.record_external(streams_[index]);
   has_nodes_[index] = true;
+  std::vector<cudaGraphNode_t> last;
+  DOVETAIL_CHECK(find_last_nodes(streams_[index], last) && last.size() == 1,
+                 "an event has not become a node of the graph");
+  return last.front();
 }
 
 void GraphTimes::run(StepBody& body,
@@ -42,20 +46,26 @@ void GraphTimes::run(StepBody& body,
   }
 }
 
-/// Not earlier: whether an op's end needs an event is known once the op that follows it has run.
-void GraphTimes::add_ends(const Schedule& schedule,
-                          PassKind pass,
-                          const OpPredecessors& predecessors,
-                          StepEvents& events) {
-  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (predecessors.is_empty(i)) {
-      events.heads[i] = OpHead::empty;
-    }
+void GraphTimes::leave(const Op& op,
+                       std::size_t index,
+                       const OpPredecessors& predecessors,
+                       StepEvents& events,
+                       cudaStream_t stream) {
+  if (predecessors.is_empty(index)) {
+    events.heads[index] = OpHead::empty;
+  } else {
+    events.end_nodes[index] = add_event(op.lane, events.end[index], stream);
   }
+}
+
+void GraphTimes::take_out_needless_events(const Schedule& schedule,
+                                          PassKind pass,
+                                          StepEvents& events) {
   events.ends = find_ends(schedule, pass, events.followed, events.heads);
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (events.has_end_event(i)) {
-      add_event_behind(schedule.ops[i].lane, events.end[i], events.done[i]);
+    auto* const node = std::exchange(events.end_nodes[i], nullptr);
+    if (node != nullptr && !events.has_end_event(i)) {
+      check_cuda(cudaGraphDestroyNode(node), "take an event out of a graph");
     }
   }
 }

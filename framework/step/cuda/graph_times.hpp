@@ -27,7 +27,7 @@ class GraphTimes {
 
   /// Adds a node that records `event`, which is of this graph alone, once what `stream` has been
   /// given is done. By the thread that holds the baton.
-  void add_event(Lane lane, const Event& event, cudaStream_t stream);
+  cudaGraphNode_t add_event(Lane lane, const Event& event, cudaStream_t stream);
 
   /// Runs the op in the thread that holds the baton, and keeps what it starts behind and, if that
   /// is one op, whether it begins with a time stamp. `stream`, of its lane, waits for what the op
@@ -39,19 +39,24 @@ class GraphTimes {
                   StepEvents& events,
                   cudaStream_t stream);
 
-  /// Behind all ops, whose ends events.done marks: finds what tells these ends, and adds nodes
-  /// where that is an event.
-  void add_ends(const Schedule& schedule,
-                PassKind pass,
-                const OpPredecessors& predecessors,
-                StepEvents& events);
+  /// Right behind that, with everything of the op on `stream`: adds an event at the op's end,
+  /// unless the op is empty.
+  void leave(const Op& op,
+             std::size_t index,
+             const OpPredecessors& predecessors,
+             StepEvents& events,
+             cudaStream_t stream);
+
+  /// Of a graph whose capture is over: takes out the events in whose place the op behind has turned
+  /// out to write a time stamp. To add, at the end, those that are needed will not do: a graph's
+  /// nodes are launched about in the order in which they were made, so these would wait for work
+  /// that has nothing to do with them.
+  static void take_out_needless_events(const Schedule& schedule, PassKind pass, StepEvents& events);
 
   /// Makes `stream` wait for all nodes: a capture ends on one stream only.
   void join(cudaStream_t stream);
 
  private:
-  void add_event_behind(Lane lane, const Event& event, const Event& behind);
-
   std::array<c10::cuda::CUDAStream, 2> streams_;  ///< of the nodes beside each lane
   std::array<bool, 2> has_nodes_ = {};            ///< the streams are part of the capture
   Event mark_;

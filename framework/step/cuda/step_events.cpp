@@ -29,7 +29,7 @@ void StepEvents::prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t
   const bool is_shared = timing == StepTiming::shared;
   grow(done, num_ops);
   for (std::size_t i = 0; i < num_ops; ++i) {
-    if (edges.records[i] != 0 || is_shared) {
+    if (edges.records[i] != 0) {
       make_if_missing(done[i], Event::Kind::order);
     }
   }
@@ -52,6 +52,7 @@ void StepEvents::prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t
   if (is_shared) {
     followed.assign(num_ops, -1);
     heads.assign(num_ops, OpHead::other);
+    end_nodes.assign(num_ops, nullptr);
     ends.clear();
     if (stamps.count() < num_ops) {
       stamps = TimeStampWords(num_ops, stream);

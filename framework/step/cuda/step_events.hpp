@@ -28,8 +28,7 @@ enum class StepTiming {
 /// Kept and reused from step to step in the eager flow; every capture has a set of its own, because
 /// an event must not serve a capture and the eager flow at once.
 struct StepEvents {
-  /// [ops]: empty where nobody waits for the op; where times are shared it marks the end of each.
-  std::vector<Event> done;
+  std::vector<Event> done;   ///< [ops]: empty where nobody waits for the op
   std::vector<Event> end;    ///< [ops] timing events; may be empty unless timed
   std::vector<Event> start;  ///< likewise; empty where the ends of other ops say it, too
   /// [ops] whose latest end is the op's start, where times are shared: an event costs time.
@@ -42,6 +41,7 @@ struct StepEvents {
   std::vector<OpHead> heads;    ///< from the capture; of ops that follow none: whether it is empty
   std::vector<EndSource> ends;  ///< find_ends
   TimeStampWords stamps;        ///< at the start of ops whose head is stamped
+  std::vector<cudaGraphNode_t> end_nodes;  ///< that record `end`; while the graph is made
 
   /// Makes what is missing. Not in a capture's way: creating events is allowed there, but slow, and
   /// words must be there before. `stream`: see TimeStampWords.

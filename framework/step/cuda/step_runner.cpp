@@ -158,6 +158,9 @@ void CudaStepRunner::capture_full(CapturedStep& step) {
   CapturedStep::Piece piece;
   piece.ops = {0, static_cast<int>(step.schedule_.ops.size())};
   piece.graph = capture.end();
+  if (step.instrumented_) {
+    GraphTimes::take_out_needless_events(step.schedule_, step.pass_, step.events_);
+  }
   step.pieces_.push_back(std::move(piece));
 }
 
