@@ -100,7 +100,8 @@ TEST(CheckedRun, CountsGivenRouting) {
 
 TEST(CheckedRun, CountsRecordedRoutingAmongOutputs) {
   const auto outputs = [](const std::string& more) {
-    return memory_of(check("execution: {device: cpu}\n" + more + kPolicies, 1), 0).at("outputs");
+    return memory_of(check("execution: {device: cpu, rounds: 1}\n" + more + kPolicies, 1), 0)
+        .at("outputs");
   };
   const std::string workload = "workload: {phase: prefill, requests: {lengths: [20, 7]}}\n";
   const auto plain = outputs(workload + "record: {outputs: [hidden]}\n");
