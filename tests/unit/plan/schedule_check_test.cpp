@@ -244,7 +244,7 @@ TEST(ScheduleCheck, JudgesEveryMutationAsTheOracleDoes) {
   for (const auto& layers : testing::layer_mixes()) {
     for (const auto& schedule : testing::all_policy_schedules(layers)) {
       const bool is_long = schedule.num_ubatches > 3 || schedule.ops.size() > 60;
-      if ((is_long && layers.size() > 1) || (testing::kSanitized && schedule.ops.size() > 24)) {
+      if ((is_long && layers.size() > 1) || (testing::kSanitized && schedule.ops.size() > 16)) {
         continue;  // the oracle is slow
       }
       ASSERT_TRUE(oracle_accepts(schedule)) << schedule.name;
