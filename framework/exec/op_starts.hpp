@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "framework/exec/op_followers.hpp"
+#include "framework/exec/op_ends.hpp"
 #include "framework/exec/op_times.hpp"
 #include "framework/plan/schedule.hpp"
 

@@ -16,7 +16,7 @@
 #include "framework/cuda/event.hpp"
 #include "framework/exec/graph_pieces.hpp"
 #include "framework/exec/lane_edges.hpp"
-#include "framework/exec/op_followers.hpp"
+#include "framework/exec/op_predecessors.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/graph_orders.hpp"
 #include "tests/gpu/marker_step.hpp"
@@ -64,8 +64,9 @@ int num_event_nodes(const Schedule& schedule, bool has_time_stamps) {
   if (has_time_stamps) {
     LaneEdges edges;
     find_lane_edges(schedule, PassKind::full, edges);
-    for (const int followed : find_followed(schedule, PassKind::full, edges)) {
-      count -= followed >= 0 ? 1 : 0;
+    const OpPredecessors predecessors(schedule, PassKind::full, edges);
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      count -= predecessors.followed_by(i) >= 0 ? 1 : 0;
     }
   }
   return count;

@@ -9,7 +9,7 @@
 #include "framework/cuda/event.hpp"
 #include "framework/cuda/time_stamp_words.hpp"
 #include "framework/exec/lane_edges.hpp"
-#include "framework/exec/op_followers.hpp"
+#include "framework/exec/op_ends.hpp"
 #include "framework/exec/op_starts.hpp"
 
 namespace dovetail {

@@ -3,6 +3,7 @@
 #include <random>
 #include <utility>
 
+#include "framework/exec/op_predecessors.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail::testing {
@@ -58,6 +59,17 @@ std::vector<Schedule> many_schedules() {
     all.push_back(random_lean_schedule(random));
   }
   return all;
+}
+
+std::vector<int> find_followed(const Schedule& schedule, PassKind pass, const LaneEdges& edges) {
+  const OpPredecessors predecessors(schedule, pass, edges);
+  std::vector<int> followed(schedule.ops.size(), -1);
+  for (std::size_t i = 0; i < followed.size(); ++i) {
+    if (runs_in(pass, schedule.ops[i].phase)) {
+      followed[i] = predecessors.followed_by(i);
+    }
+  }
+  return followed;
 }
 
 }  // namespace dovetail::testing

@@ -24,4 +24,7 @@ std::vector<Schedule> many_schedules();
 
 inline constexpr PassKind kPasses[] = {PassKind::full, PassKind::compute_only, PassKind::comm_only};
 
+/// [ops] OpPredecessors::followed_by where no op is empty; -1 = none, or not of the pass.
+std::vector<int> find_followed(const Schedule& schedule, PassKind pass, const LaneEdges& edges);
+
 }  // namespace dovetail::testing

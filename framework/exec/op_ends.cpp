@@ -1,19 +1,6 @@
-#include "framework/exec/op_followers.hpp"
-
-#include "framework/exec/op_predecessors.hpp"
+#include "framework/exec/op_ends.hpp"
 
 namespace dovetail {
-
-std::vector<int> find_followed(const Schedule& schedule, PassKind pass, const LaneEdges& edges) {
-  const OpPredecessors predecessors(schedule, pass, edges);
-  std::vector<int> followed(schedule.ops.size(), -1);
-  for (std::size_t i = 0; i < followed.size(); ++i) {
-    if (runs_in(pass, schedule.ops[i].phase)) {
-      followed[i] = predecessors.followed_by(i);
-    }
-  }
-  return followed;
-}
 
 std::vector<EndSource> find_ends(const Schedule& schedule,
                                  PassKind pass,

@@ -1,5 +1,5 @@
 // Which op's start is another op's end: found again from all orders, and what may not count as one.
-#include "framework/exec/op_followers.hpp"
+#include "framework/exec/op_predecessors.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include <gtest/gtest.h>
 
-#include "framework/exec/op_predecessors.hpp"
+#include "framework/exec/op_ends.hpp"
 #include "tests/support/sanitized.hpp"
 #include "tests/unit/exec/lane_orders.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
@@ -19,6 +19,7 @@
 namespace dovetail {
 namespace {
 
+using testing::find_followed;
 using testing::kPasses;
 using testing::Orders;
 using testing::orders_of;

@@ -1,19 +1,12 @@
-// Which op of a captured step begins as soon as another has ended, so that one time stamp tells
-// both.
+// What tells when the ops of a captured step have ended.
 #pragma once
 
 #include <vector>
 
 #include "framework/base/types.hpp"
-#include "framework/exec/lane_edges.hpp"
 #include "framework/plan/schedule.hpp"
 
 namespace dovetail {
-
-/// [ops] the op that each op of the pass follows at once where no op is empty; -1 = none
-/// (OpPredecessors::followed_by). At most one op follows another. `edges` are those of the schedule
-/// and the pass, as the graph has them.
-std::vector<int> find_followed(const Schedule& schedule, PassKind pass, const LaneEdges& edges);
 
 /// What is at the beginning of an op.
 enum class OpHead {
@@ -37,8 +30,8 @@ struct EndSource {
   friend bool operator==(const EndSource&, const EndSource&) = default;
 };
 
-/// [ops] `followed`: as above, with the empty ops left out; `heads` [ops] says which these are, and
-/// of ops that follow one what they begin with.
+/// [ops] `followed` [ops]: the op that each follows at once (OpPredecessors::followed_by), -1 =
+/// none. `heads` [ops]: which ops are empty, and what those that follow one begin with.
 std::vector<EndSource> find_ends(const Schedule& schedule,
                                  PassKind pass,
                                  const std::vector<int>& followed,
