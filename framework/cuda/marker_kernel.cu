@@ -60,13 +60,15 @@ __global__ void marker_sum_kernel(std::int32_t op,
                                   const std::uint64_t* scratch,
                                   int count,
                                   std::uint64_t* sums,
-                                  std::uint64_t* time_stamp) {
+                                  std::uint64_t* time_stamp,
+                                  std::uint64_t* end_stamp) {
   write_time_stamp(time_stamp);
   std::uint64_t sum = 0;
   for (int i = 0; i < count; ++i) {
     sum += scratch[i];
   }
   sums[op] = sum;
+  write_end_stamp(end_stamp);
 }
 
 }  // namespace
@@ -93,8 +95,9 @@ void launch_marker_sum(int op,
                        int count,
                        std::uint64_t* sums,
                        cudaStream_t stream,
-                       std::uint64_t* time_stamp) {
-  marker_sum_kernel<<<1, 1, 0, stream>>>(op, scratch, count, sums, time_stamp);
+                       std::uint64_t* time_stamp,
+                       std::uint64_t* end_stamp) {
+  marker_sum_kernel<<<1, 1, 0, stream>>>(op, scratch, count, sums, time_stamp, end_stamp);
   check_cuda(cudaGetLastError(), "launch of marker_sum");
 }
 

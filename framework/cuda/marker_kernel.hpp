@@ -40,12 +40,14 @@ void launch_marker(int op,
 void launch_marker_spread(
     int op, const MarkerBoard& board, std::uint64_t* scratch, int count, cudaStream_t stream);
 
-/// Writes the sum of scratch[0..count) (mod 2^64) to sums[op]; one thread. `time_stamp` as above.
+/// Writes the sum of scratch[0..count) (mod 2^64) to sums[op]; one thread. `time_stamp` as above;
+/// `end_stamp`: a word that its caller has taken, written last; null = none.
 void launch_marker_sum(int op,
                        const std::uint64_t* scratch,
                        int count,
                        std::uint64_t* sums,
                        cudaStream_t stream,
-                       std::uint64_t* time_stamp = nullptr);
+                       std::uint64_t* time_stamp = nullptr,
+                       std::uint64_t* end_stamp = nullptr);
 
 }  // namespace dovetail

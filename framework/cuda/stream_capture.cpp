@@ -1,5 +1,6 @@
 #include "framework/cuda/stream_capture.hpp"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "framework/base/log.hpp"
@@ -34,6 +35,20 @@ bool find_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t>& nodes) {
   }
   nodes.assign(last, last + count);
   return true;
+}
+
+bool waits_for(cudaGraphNode_t node, const std::vector<cudaGraphNode_t>& nodes) {
+  std::size_t count = 0;
+  check_cuda(cudaGraphNodeGetDependencies(node, nullptr, nullptr, &count),
+             "count what a node waits for");
+  if (count != nodes.size()) {
+    return false;
+  }
+  std::vector<cudaGraphNode_t> found(count);
+  std::vector<cudaGraphEdgeData> edges(count);
+  check_cuda(cudaGraphNodeGetDependencies(node, found.data(), edges.data(), &count),
+             "ask what a node waits for");
+  return std::is_permutation(found.begin(), found.end(), nodes.begin());
 }
 
 void set_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t> nodes) {

@@ -44,6 +44,9 @@ bool is_capturing(cudaStream_t stream);
 /// will wait for.
 bool find_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t>& nodes);
 
+/// Whether `node`, of a graph that is being captured, waits for just these nodes.
+bool waits_for(cudaGraphNode_t node, const std::vector<cudaGraphNode_t>& nodes);
+
 /// Makes the next work on `stream`, which takes part in a valid capture, wait for `nodes` of its
 /// graph and nothing else.
 void set_last_nodes(cudaStream_t stream, std::vector<cudaGraphNode_t> nodes);

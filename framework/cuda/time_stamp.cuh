@@ -16,4 +16,17 @@ __device__ inline void write_time_stamp(std::uint64_t* word) {
   }
 }
 
+/// At the end of a kernel, by all threads of each block: the latest block's time stays, since the
+/// clock never goes back. The end of the kernel itself, which its last writes have to wait for, is
+/// later, by less than 1 us. `word` is take_end_stamp()'s, or null: nothing is written.
+__device__ inline void write_end_stamp(std::uint64_t* word) {
+  if (word == nullptr) {
+    return;
+  }
+  __syncthreads();
+  if ((threadIdx.x | threadIdx.y | threadIdx.z) == 0) {
+    atomicMax(reinterpret_cast<unsigned long long*>(word), global_timer_ns());
+  }
+}
+
 }  // namespace dovetail

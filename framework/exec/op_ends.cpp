@@ -2,14 +2,27 @@
 
 namespace dovetail {
 
+namespace {
+
+/// Where no op that follows tells it.
+EndKind own_end(OpHead head, OpTail tail) {
+  if (head == OpHead::empty) {
+    return EndKind::start;
+  }
+  return tail == OpTail::stamped ? EndKind::own : EndKind::event;
+}
+
+}  // namespace
+
 std::vector<EndSource> find_ends(const Schedule& schedule,
                                  PassKind pass,
                                  const std::vector<int>& followed,
-                                 const std::vector<OpHead>& heads) {
+                                 const std::vector<OpHead>& heads,
+                                 const std::vector<OpTail>& tails) {
   std::vector<EndSource> ends(schedule.ops.size());
   for (std::size_t i = 0; i < ends.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
-      ends[i].kind = heads[i] == OpHead::empty ? EndKind::start : EndKind::event;
+      ends[i].kind = own_end(heads[i], tails[i]);
     }
   }
   for (std::size_t i = 0; i < ends.size(); ++i) {

@@ -171,6 +171,8 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
     state.moe_input = fault->changed_rows(state.moe_input);
     fault->change_routing(state, num_experts);
   }
+  // Ahead of the exchange, whose last kernel writes the time of the op's end.
+  keep_routing(op.layer, ubatch);
   if (pass_ == PassKind::compute_only) {
     // Without the wire the hidden states are not the real ones, so their routing would not be,
     // either. All else is as in the full pass, so that what takes longer there is the wire's doing.
@@ -182,7 +184,6 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
                                      .layer = op.layer,
                                      .num_groups = num_groups_},
                                     kept.plan);
-    keep_routing(op.layer, ubatch);
     return;
   }
   auto* fault = data_fault_at(op.layer, op.ubatch, Phase::dispatch);
@@ -197,7 +198,6 @@ void ModelStep::route(const Op& op, Ubatch& ubatch) {
   if (keep_plans_) {
     kept_route(op) = {exchange_.plans().plan(op.ubatch), expert_ids.clone(), state.weights.clone()};
   }
-  keep_routing(op.layer, ubatch);
 }
 
 /// `fault` may be null.

@@ -137,7 +137,14 @@ void MarkerStep::run(const Op& op) {
     const auto scratch = make(kScratch, at::kLong);
     auto* data = static_cast<std::uint64_t*>(scratch.data_ptr());
     launch_marker_spread(index, board(), data, kScratch, stream);
-    launch_marker_sum(index, data, kScratch, static_cast<std::uint64_t*>(sums_.data_ptr()), stream);
+    auto* end = end_stamps == TimeStampUse::leave ? nullptr : take_end_stamp(stream);
+    launch_marker_sum(index,
+                      data,
+                      kScratch,
+                      static_cast<std::uint64_t*>(sums_.data_ptr()),
+                      stream,
+                      nullptr,
+                      end_stamps == TimeStampUse::write ? end : nullptr);
   }
 }
 

@@ -49,6 +49,7 @@ class MarkerStep final : public StepBody {
   int awaiting_op = -1;
   std::int64_t await_ns = 2'000'000'000;
   TimeStampUse time_stamps = TimeStampUse::leave;
+  TimeStampUse end_stamps = TimeStampUse::leave;  ///< of the last kernel of compute ops
   bool has_peers = true;  ///< false: exchanges enqueue nothing, as those of one rank
 
   void run(const Op& op) override;

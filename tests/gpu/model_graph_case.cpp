@@ -199,7 +199,7 @@ PaddedShape ModelGraphCase::padded_shape() const {
   return {.dims = model_->dims(),
           .num_layers = model_->shape().num_layers(),
           .max_pages = batches_.front().inputs.block_tables.size(1),
-          .selection = {.logits = true}};
+          .selection = {.logits = true, .routing = true}};
 }
 
 /// SMs that GEMMs leave to transfers beside them, as in the program.

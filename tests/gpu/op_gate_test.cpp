@@ -36,7 +36,7 @@ void pause(std::int64_t ns) {
 /// does not get to the device before the kernel behind it.
 class LateHost final : public StepBody {
  public:
-  static constexpr std::int64_t kGapNs = 2'000'000;  // a busy host starts a kernel 0.1 ms late
+  static constexpr std::int64_t kGapNs = 1'000'000;  // below the bound of a gate (2 ms)
 
   void run(const Op&) override {
     auto* data = static_cast<std::uint64_t*>(memory_.data_ptr());

@@ -86,7 +86,7 @@ std::string error_of_pair(const std::vector<int>& first,
 }  // namespace
 
 NodeWatch::NodeWatch(const Schedule& schedule, StepBody& body)
-    : body_(body), nodes_(schedule.ops.size()) {
+    : body_(body), kernels_(schedule.ops.size()) {
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     const Op& op = schedule.ops[i];
     indices_[{op.layer, op.ubatch, op.group, op.phase}] = i;
@@ -94,8 +94,8 @@ NodeWatch::NodeWatch(const Schedule& schedule, StepBody& body)
 }
 
 void NodeWatch::forget() {
-  op_of_.clear();
-  nodes_.assign(nodes_.size(), {});
+  seen_.clear();
+  kernels_.assign(kernels_.size(), {});
 }
 
 void NodeWatch::run(const Op& op) {
@@ -118,8 +118,13 @@ void NodeWatch::take_new_nodes(std::size_t index) {
     check_cuda(cudaGraphGetNodes(graph, nodes.data(), &count), "list the nodes of a capture");
   }
   for (const auto node : nodes) {
-    if (op_of_.try_emplace(node, index).second) {
-      nodes_[index].push_back(node);
+    if (!seen_.insert(node).second) {
+      continue;
+    }
+    cudaGraphNodeType type{};
+    check_cuda(cudaGraphNodeGetType(node, &type), "ask for the type of a node");
+    if (type == cudaGraphNodeTypeKernel) {
+      kernels_[index].push_back(node);  // and, of the first op, a look at the clock ahead of it
     }
   }
 }
@@ -144,14 +149,15 @@ StepKernels kernels_of(const CapturedStep& step, const NodeWatch& watch) {
   std::map<cudaGraphNode_t, int> indices;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     indices[nodes[i].handle] = static_cast<int>(i);
-    kernels.num_kernels += nodes[i].type == cudaGraphNodeTypeKernel ? 1 : 0;
+    kernels.num_kernels +=
+        nodes[i].type == cudaGraphNodeTypeKernel && !is_timer_look(nodes[i]) ? 1 : 0;
   }
-  for (const auto& of_op : watch.nodes()) {
+  for (const auto& of_op : watch.kernels()) {
     auto& found = kernels.of_op.emplace_back();
     for (const auto handle : of_op) {
       const auto index = indices.find(handle);
-      DOVETAIL_CHECK(index != indices.end(), "a node that was captured is not in the graph");
-      if (nodes[static_cast<std::size_t>(index->second)].type == cudaGraphNodeTypeKernel) {
+      DOVETAIL_CHECK(index != indices.end(), "a kernel that was captured is not in the graph");
+      if (!is_timer_look(nodes[static_cast<std::size_t>(index->second)])) {
         found.push_back(index->second);
       }
     }

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -28,16 +29,16 @@ class NodeWatch final : public StepBody {
 
   void run(const Op& op) override;
 
-  /// [ops] of the last capture.
-  const std::vector<std::vector<cudaGraphNode_t>>& nodes() const { return nodes_; }
+  /// [ops]: kernels of the last capture. (Events may be taken out of a graph again.)
+  const std::vector<std::vector<cudaGraphNode_t>>& kernels() const { return kernels_; }
 
  private:
   void take_new_nodes(std::size_t index);
 
   StepBody& body_;
   std::map<std::tuple<int, int, int, Phase>, std::size_t> indices_;
-  std::map<cudaGraphNode_t, std::size_t> op_of_;
-  std::vector<std::vector<cudaGraphNode_t>> nodes_;
+  std::set<cudaGraphNode_t> seen_;
+  std::vector<std::vector<cudaGraphNode_t>> kernels_;
 };
 
 struct StepKernels {
@@ -49,8 +50,8 @@ struct StepKernels {
   std::vector<std::vector<std::string>> names() const;
 };
 
-/// Of a full graph whose capture `watch` has seen. ContractError where the graph lacks a node that
-/// was seen.
+/// Of a full graph whose capture `watch` has seen. ContractError where the graph lacks a
+/// kernel that was seen.
 StepKernels kernels_of(const CapturedStep& step, const NodeWatch& watch);
 
 /// What is wrong with the graph of a whole step, a sentence each: a kernel that no op has launched;

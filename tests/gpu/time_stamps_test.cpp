@@ -56,7 +56,7 @@ TEST(TimeStamp, IsOfTheFirstKernelOfTheStreamOnly) {
   DOVETAIL_REQUIRE_GPU();
   const Captured captured;
   {
-    const TimeStampOffer offer(captured.words.word(0), captured.stream);
+    const TimeStampOffer offer(captured.words.word(0), nullptr, captured.stream);
     EXPECT_EQ(take_time_stamp(captured.other), nullptr) << "of another stream";
     std::thread([&] {
       EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "of another thread";
@@ -76,12 +76,12 @@ TEST(TimeStamp, IsNotOfAKernelBehindOtherWork) {
   DOVETAIL_REQUIRE_GPU();
   const Captured captured;
   {
-    const TimeStampOffer offer(captured.words.word(0), captured.stream);
+    const TimeStampOffer offer(captured.words.word(0), nullptr, captured.stream);
     captured.scratch.clear(captured.stream);
     EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "behind a memset";
   }
   {
-    const TimeStampOffer offer(captured.words.word(0), captured.stream);
+    const TimeStampOffer offer(captured.words.word(0), nullptr, captured.stream);
     launch_timer_look(captured.scratch.word(0), captured.other);
     captured.fork.record(captured.other);
     captured.fork.hold(captured.stream);
@@ -93,8 +93,51 @@ TEST(TimeStamp, IsOfCapturesOnly) {
   DOVETAIL_REQUIRE_GPU();
   const auto stream = c10::cuda::getStreamFromPool();
   const TimeStampWords words(1, stream);
-  const TimeStampOffer offer(words.word(0), stream);
+  const TimeStampOffer offer(words.word(0), words.word(0), stream);
   EXPECT_EQ(take_time_stamp(stream), nullptr);
+  EXPECT_EQ(take_end_stamp(stream), nullptr);
+  EXPECT_FALSE(offer.tells_end());
+}
+
+/// The end is that of the last work on the stream, or it is not known.
+TEST(TimeStamp, OfAnEndIsOfTheLastKernelOnly) {
+  DOVETAIL_REQUIRE_GPU();
+  const Captured captured;
+  auto* const word = captured.words.word(0);
+  const auto launch = [&] { launch_timer_look(word, captured.stream); };
+  {
+    const TimeStampOffer offer(nullptr, word, captured.stream);
+    EXPECT_EQ(take_time_stamp(captured.stream), nullptr) << "the start was not offered";
+    EXPECT_FALSE(offer.tells_end()) << "nobody took it";
+    EXPECT_EQ(take_end_stamp(captured.other), nullptr) << "of another stream";
+    EXPECT_EQ(take_end_stamp(captured.stream), word);
+    EXPECT_FALSE(offer.tells_end()) << "nothing was launched";
+    launch();
+    EXPECT_TRUE(offer.tells_end());
+    launch_timer_look(captured.scratch.word(0), captured.stream);
+    EXPECT_FALSE(offer.tells_end()) << "other work came behind it";
+    EXPECT_EQ(take_end_stamp(captured.stream), word) << "each may be the last one";
+    launch();
+    EXPECT_TRUE(offer.tells_end());
+    captured.scratch.clear(captured.stream);
+    EXPECT_FALSE(offer.tells_end()) << "a memset came behind it";
+  }
+  {
+    const TimeStampOffer offer(nullptr, word, captured.stream);
+    EXPECT_EQ(take_end_stamp(captured.stream), word);
+    launch_timer_look(captured.scratch.word(0), captured.other);
+    captured.fork.record(captured.other);
+    captured.fork.hold(captured.stream);
+    launch();
+    EXPECT_FALSE(offer.tells_end()) << "it waits for another stream, too";
+  }
+  {
+    const TimeStampOffer offer(nullptr, nullptr, captured.stream);
+    EXPECT_EQ(take_end_stamp(captured.stream), nullptr) << "was not offered";
+    launch();
+    EXPECT_FALSE(offer.tells_end());
+  }
+  EXPECT_EQ(take_end_stamp(captured.stream), nullptr) << "without an offer";
 }
 
 TEST(TimeStamp, WordsAreClearedAndRead) {
@@ -153,20 +196,25 @@ int num_event_nodes(const CapturedStep& step) {
   return inspect(step.graph(0).raw()).count_by_type()["event record"];
 }
 
-/// Of a step whose ops all begin with a kernel that writes time stamps.
-TEST(TimeStampsOfSteps, LeaveAChainTwoEvents) {
+/// Of a step whose ops all begin with a kernel that writes time stamps, or all end with one.
+TEST(TimeStampsOfSteps, LeaveAChainNoEvents) {
   DOVETAIL_REQUIRE_GPU();
   const Schedule schedule = make("sequential", 1);
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
   MarkerStep body(schedule);
   warm_up(runner, schedule, body);
-  const auto capture = [&](TimeStampUse use) {
-    body.time_stamps = use;
-    return runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+  const auto num_events = [&](TimeStampUse starts, TimeStampUse ends) {
+    body.time_stamps = starts;
+    body.end_stamps = ends;
+    return num_event_nodes(*runner.capture(schedule, body, PassKind::full, GraphMode::full, true));
   };
-  EXPECT_EQ(num_event_nodes(*capture(TimeStampUse::write)), 2) << "begin and end of the step";
-  EXPECT_EQ(num_event_nodes(*capture(TimeStampUse::leave)),
-            static_cast<int>(schedule.ops.size()) + 1);
+  const auto& ops = schedule.ops;
+  const auto num_exchanges = static_cast<int>(
+      std::count_if(ops.begin(), ops.end(), [](const Op& op) { return is_exchange(op.phase); }));
+  EXPECT_EQ(num_events(TimeStampUse::write, TimeStampUse::leave), 0);
+  EXPECT_EQ(num_events(TimeStampUse::leave, TimeStampUse::write), num_exchanges);
+  EXPECT_EQ(num_events(TimeStampUse::leave, TimeStampUse::leave), static_cast<int>(ops.size()) - 1)
+      << "all but the end of the step";
 }
 
 /// The kernel that writes the start of an op is the first one of this op, and no other is.
@@ -184,9 +232,10 @@ TEST(TimeStampsOfSteps, AreOfTheFirstKernelOfTheOp) {
     for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
       EXPECT_EQ(events.heads[i] == OpHead::stamped, events.followed[i] >= 0);
       std::vector<int> writers;
-      const auto* word = events.stamps.word(i);
+      const auto* word = events.start_stamp(i);
       for (const auto& node : shape.nodes) {
-        if (node.type == cudaGraphNodeTypeKernel && has_argument_within(node, word, word + 1)) {
+        if (node.type == cudaGraphNodeTypeKernel && has_argument_within(node, word, word + 1) &&
+            !test::is_timer_look(node)) {
           writers.push_back(first_kernel_argument(node));
           EXPECT_EQ(node.function.find("spread"), std::string::npos) << "a later kernel of the op";
         }
@@ -275,13 +324,18 @@ TEST(TimeStampsOfSteps, AgreeWithEvents) {
     MarkerStep body(schedule, 50'000, 80'000);
     warm_up(runner, schedule, body);
     const auto with_events = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
-    body.time_stamps = TimeStampUse::write;
-    const auto with_stamps = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
     const auto by_events = medians_of(runner, *with_events);
-    const auto by_stamps = medians_of(runner, *with_stamps);
-    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-      EXPECT_NEAR(by_stamps.ns[i], by_events.ns[i], by_stamps.error_ns + 5'000)
-          << describe_op(static_cast<int>(i), schedule.ops[i]) << " of " << schedule.name;
+    for (const bool ends : {false, true}) {
+      body.time_stamps = ends ? TimeStampUse::leave : TimeStampUse::write;
+      body.end_stamps = ends ? TimeStampUse::write : TimeStampUse::leave;
+      const auto with_stamps =
+          runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+      const auto by_stamps = medians_of(runner, *with_stamps);
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        EXPECT_NEAR(by_stamps.ns[i], by_events.ns[i], by_stamps.error_ns + 5'000)
+            << describe_op(static_cast<int>(i), schedule.ops[i]) << " of " << schedule.name
+            << (ends ? ", ends" : ", starts");
+      }
     }
   }
 }
@@ -315,21 +369,27 @@ TEST(TimeStampsOfSteps, ThatAreNotWrittenAreAnError) {
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
   MarkerStep body(schedule);
   warm_up(runner, schedule, body);
-  body.time_stamps = TimeStampUse::forget;
-  const auto step = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
-  test::expect_right(runner, body, *step, random, "without times");
   OpTimes times;
-  try {
-    runner.replay(*step, &times);
-    ADD_FAILURE() << "nothing was thrown";
-  } catch (const RunError& error) {
-    EXPECT_NE(std::string(error.what()).find("has not been written"), std::string::npos)
-        << error.what();
+  for (const bool ends : {false, true}) {
+    auto& use = ends ? body.end_stamps : body.time_stamps;
+    use = TimeStampUse::forget;
+    const auto step = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+    test::expect_right(runner, body, *step, random, "without times");
+    try {
+      runner.replay(*step, &times);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const RunError& error) {
+      EXPECT_NE(std::string(error.what())
+                    .find(std::string("its ") + (ends ? "end" : "start") + " has not been written"),
+                std::string::npos)
+          << error.what();
+    }
+    use = TimeStampUse::write;
+    const auto good = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
+    runner.replay(*good, &times);
+    EXPECT_GT(times.end_ns.back(), 0);
+    use = TimeStampUse::leave;
   }
-  body.time_stamps = TimeStampUse::write;
-  const auto good = runner.capture(schedule, body, PassKind::full, GraphMode::full, true);
-  runner.replay(*good, &times);
-  EXPECT_GT(times.end_ns.back(), 0);
 }
 
 }  // namespace

@@ -84,7 +84,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   times_ = times;
   next_index_ = 0;
   gave_up_ = false;
-  graph_times_.begin_step();
+  graph_times_.begin_step(schedule, pass);
   // Elsewhere the host may be late between two ops, and a piece may end there.
   const auto timing = is_full_graph() ? StepTiming::shared : StepTiming::whole;
   timing_ = flow_.timed || times != nullptr ? timing : StepTiming::none;
@@ -125,10 +125,8 @@ bool CudaExecutor::is_timed(std::size_t index) const {
 }
 
 /// In a capture the event must be a node of the graph, to be recorded by each replay.
-void CudaExecutor::mark(const Event& event, Lane lane, cudaStream_t stream) {
-  if (timing_ == StepTiming::shared) {
-    graph_times_.add_event(lane, event, stream);
-  } else if (flow_.capturing) {
+void CudaExecutor::mark(const Event& event, cudaStream_t stream) const {
+  if (flow_.capturing) {
     event.record_external(stream);
   } else {
     event.record(stream);
@@ -139,6 +137,9 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
   if (!is_full_graph()) {
     body_->run(op);
     return;
+  }
+  if (timing_ == StepTiming::shared) {
+    GraphTimes::enter(index, events(), stream);
   }
   graph_order_.enter(index, stream);
   if (timing_ == StepTiming::shared) {
@@ -176,8 +177,8 @@ void CudaExecutor::enqueue(int index) {
     if (gate != nullptr) {
       gate->hold(index, stream);
     }
-    if (timed && step_events.has_start(i)) {
-      mark(step_events.start[i], op.lane, stream);
+    if (timed && timing_ != StepTiming::shared) {
+      mark(step_events.start[i], stream);
     }
     if (options_.board != nullptr) {
       options_.board->begin(op);
@@ -187,7 +188,7 @@ void CudaExecutor::enqueue(int index) {
       options_.board->end(op);
     }
     if (timed && timing_ != StepTiming::shared) {
-      mark(step_events.end[i], op.lane, stream);
+      mark(step_events.end[i], stream);
     }
     if (records) {
       step_events.done[i].record(stream);

@@ -127,7 +127,7 @@ class CudaExecutor final : public Executor {
 
   bool is_full_graph() const { return flow_.capturing && !flow_.in_pieces; }
 
-  void mark(const Event& event, Lane lane, cudaStream_t stream);
+  void mark(const Event& event, cudaStream_t stream) const;
   void run_body(const Op& op, std::size_t index, cudaStream_t stream);
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }

@@ -6,6 +6,7 @@
 
 #include "framework/base/clock.hpp"
 #include "framework/base/error.hpp"
+#include "framework/cuda/timer_look.hpp"
 
 namespace dovetail {
 namespace {
@@ -43,7 +44,7 @@ void StepEvents::prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t
           starts_behind[i].push_back(other);
         }
       }
-      if (has_start(i)) {
+      if (!is_shared) {
         make_if_missing(start[i], Event::Kind::timing);
       }
       make_if_missing(end[i], Event::Kind::timing);
@@ -52,10 +53,13 @@ void StepEvents::prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t
   if (is_shared) {
     followed.assign(num_ops, -1);
     heads.assign(num_ops, OpHead::other);
+    tails.assign(num_ops, OpTail::other);
     end_nodes.assign(num_ops, nullptr);
     ends.clear();
-    if (stamps.count() < num_ops) {
-      stamps = TimeStampWords(num_ops, stream);
+    if (stamps_.count() < 2 * num_ops) {
+      stamps_ = TimeStampWords(2 * num_ops, stream);
+      launch_timer_look(stamps_.word(0), stream);  // CUDA loads it at its first launch
+      stamps_.clear(stream);
       stamps_are_clear_ = true;
     }
   }
@@ -65,47 +69,53 @@ void StepEvents::prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t
 
 void StepEvents::begin_replay(cudaStream_t stream, bool timed) {
   if (timed && !stamps_are_clear_) {
-    stamps.clear(stream);
+    stamps_.clear(stream);
   }
   stamps_are_clear_ = false;
   replayed_at_ns_ = now_ns();
 }
 
-/// [ops] host times; -1 where there is no time stamp.
-std::vector<std::int64_t> StepEvents::read_stamps(const Schedule& schedule,
-                                                  cudaStream_t stream,
-                                                  ClockAlignment& clock) {
-  std::vector<std::int64_t> stamps_ns(schedule.ops.size(), -1);
-  if (std::none_of(
-          heads.begin(), heads.end(), [](OpHead head) { return head == OpHead::stamped; })) {
-    return stamps_ns;
+StepEvents::StampTimes StepEvents::read_stamps(const Schedule& schedule,
+                                               PassKind pass,
+                                               cudaStream_t stream,
+                                               ClockAlignment& clock) {
+  const std::size_t num_ops = schedule.ops.size();
+  StampTimes times{std::vector<std::int64_t>(num_ops, -1), std::vector<std::int64_t>(num_ops, -1)};
+  if (heads.empty()) {
+    return times;
   }
   align_time_stamps(stream, clock);
-  const auto words = stamps.read(stream);
+  const auto words = stamps_.read(stream);
   // No part of a later step.
-  stamps.clear(stream);
+  stamps_.clear(stream);
   stamps_are_clear_ = true;
   const std::int64_t read_at_ns = now_ns();
-  for (std::size_t i = 0; i < stamps_ns.size(); ++i) {
-    if (heads[i] != OpHead::stamped) {
-      continue;
-    }
-    const auto fail = [&](const std::string& what) {
-      throw RunError(describe_op(static_cast<int>(i), schedule.ops[i]) + ": its time stamp " +
-                     what);
+  const auto time_of = [&](std::uint64_t word, std::size_t op, const char* what) {
+    const auto fail = [&](const std::string& found) {
+      throw RunError(describe_op(static_cast<int>(op), schedule.ops[op]) +
+                     ": the time stamp of its " + what + " " + found);
     };
-    if (words[i] == 0) {
+    if (word == 0) {
       fail("has not been written");
     }
-    stamps_ns[i] = clock.host_ns_of_stamp(words[i]);
-    const std::int64_t too_early = replayed_at_ns_ - clock.error_ns - stamps_ns[i];
-    const std::int64_t too_late = stamps_ns[i] - clock.error_ns - read_at_ns;
+    const std::int64_t time_ns = clock.host_ns_of_stamp(word);
+    const std::int64_t too_early = replayed_at_ns_ - clock.error_ns - time_ns;
+    const std::int64_t too_late = time_ns - clock.error_ns - read_at_ns;
     if (too_early > 0 || too_late > 0) {
       fail("lies " + std::to_string(std::max(too_early, too_late)) +
            " ns outside of the replay; clocks agree to " + std::to_string(clock.error_ns) + " ns");
     }
+    return time_ns;
+  };
+  for (std::size_t i = 0; i < num_ops; ++i) {
+    if (heads[i] == OpHead::stamped || (runs_in(pass, schedule.ops[i].phase) && has_start(i))) {
+      times.start_ns[i] = time_of(words[i], i, "start");
+    }
+    if (ends[i].kind == EndKind::own) {
+      times.end_ns[i] = time_of(words[num_ops + i], i, "end");
+    }
   }
-  return stamps_ns;
+  return times;
 }
 
 void StepEvents::read(const Schedule& schedule,
@@ -113,17 +123,21 @@ void StepEvents::read(const Schedule& schedule,
                       cudaStream_t stream,
                       ClockAlignment& clock,
                       OpTimes& times) {
-  const auto stamps_ns = read_stamps(schedule, stream, clock);
+  const auto stamps = read_stamps(schedule, pass, stream, clock);
+  const bool is_shared = !heads.empty();
   const auto end_ns = [&](std::size_t op) {
     if (has_end_event(op)) {
       return clock.host_ns(end[op]);
     }
     const EndSource& source = ends[op];
-    return source.kind == EndKind::stamp ? stamps_ns[static_cast<std::size_t>(source.op)] : -1;
+    return source.kind == EndKind::stamp ? stamps.start_ns[static_cast<std::size_t>(source.op)]
+                                         : stamps.end_ns[op];
   };
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (runs_in(pass, schedule.ops[i].phase)) {
-      times.start_ns[i] = has_start(i) ? clock.host_ns(start[i]) : -1;
+      times.start_ns[i] = !has_start(i) ? -1
+                          : is_shared   ? stamps.start_ns[i]
+                                        : clock.host_ns(start[i]);
       times.end_ns[i] = end_ns(i);
     }
   }

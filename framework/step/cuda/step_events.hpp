@@ -20,8 +20,7 @@ enum class StepTiming {
   /// Start and end of each op.
   whole,
   /// In a graph, where the host is not late and an op starts as soon as what it has to wait for has
-  /// ended: only the end, and where an op follows another one (OpPredecessors) a time stamp at its
-  /// start in place of that.
+  /// ended: only the end, and time stamps in place of that where there are some (EndKind).
   shared
 };
 
@@ -30,7 +29,7 @@ enum class StepTiming {
 struct StepEvents {
   std::vector<Event> done;   ///< [ops]: empty where nobody waits for the op
   std::vector<Event> end;    ///< [ops] timing events; may be empty unless timed
-  std::vector<Event> start;  ///< likewise; empty where the ends of other ops say it, too
+  std::vector<Event> start;  ///< likewise; empty where times are shared
   /// [ops] whose latest end is the op's start, where times are shared: an event costs time.
   OpsBefore starts_behind;
   Event fork;
@@ -39,16 +38,21 @@ struct StepEvents {
   // Where times are shared, else empty; [ops].
   std::vector<int> followed;    ///< the op that each follows at once, from the capture
   std::vector<OpHead> heads;    ///< from the capture; of ops that follow none: whether it is empty
+  std::vector<OpTail> tails;    ///< from the capture
   std::vector<EndSource> ends;  ///< find_ends
-  TimeStampWords stamps;        ///< at the start of ops whose head is stamped
   std::vector<cudaGraphNode_t> end_nodes;  ///< that record `end`; while the graph is made
 
   /// Makes what is missing. Not in a capture's way: creating events is allowed there, but slow, and
   /// words must be there before. `stream`: see TimeStampWords.
   void prepare(const LaneEdges& edges, StepTiming timing, cudaStream_t stream);
 
-  /// Whether the op's start is an event of its own.
+  /// Whether the op's start has a time of its own: an event, or where times are shared a stamp.
   bool has_start(std::size_t op) const { return starts_behind[op].empty(); }
+
+  /// Where times are shared: the words for time stamps at an op's start and end.
+  std::uint64_t* start_stamp(std::size_t op) const { return stamps_.word(op); }
+
+  std::uint64_t* end_stamp(std::size_t op) const { return stamps_.word(heads.size() + op); }
 
   /// Whether the end of the op is an event; where times are shared, once `ends` is there.
   bool has_end_event(std::size_t op) const {
@@ -70,10 +74,18 @@ struct StepEvents {
             OpTimes& times);
 
  private:
-  std::vector<std::int64_t> read_stamps(const Schedule& schedule,
-                                        cudaStream_t stream,
-                                        ClockAlignment& clock);
+  /// Host times; -1 where there is no time stamp that a time is taken from.
+  struct StampTimes {
+    std::vector<std::int64_t> start_ns;
+    std::vector<std::int64_t> end_ns;
+  };
 
+  StampTimes read_stamps(const Schedule& schedule,
+                         PassKind pass,
+                         cudaStream_t stream,
+                         ClockAlignment& clock);
+
+  TimeStampWords stamps_;  ///< [2, ops]: at the start of ops and at their end
   bool stamps_are_clear_ = false;
   std::int64_t replayed_at_ns_ = 0;  ///< the last replay began then
 };

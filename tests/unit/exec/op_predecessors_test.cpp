@@ -265,6 +265,10 @@ EndSource event() {
   return {EndKind::event};
 }
 
+EndSource own() {
+  return {EndKind::own};
+}
+
 EndSource stamp_of(std::size_t op) {
   return {EndKind::stamp, static_cast<int>(op)};
 }
@@ -274,29 +278,38 @@ TEST(FindEnds, OfAChain) {
   const auto num_ops = schedule.ops.size();
   auto followed = find_followed(schedule, PassKind::full, edges_of(schedule));
   std::vector<OpHead> heads(num_ops, OpHead::stamped);
-  auto ends = find_ends(schedule, PassKind::full, followed, heads);
+  std::vector<OpTail> tails(num_ops, OpTail::other);
+  auto ends = find_ends(schedule, PassKind::full, followed, heads, tails);
   for (std::size_t i = 0; i + 1 < num_ops; ++i) {
     EXPECT_EQ(ends[i], stamp_of(i + 1));
   }
   EXPECT_EQ(ends.back(), event());
 
   heads.assign(num_ops, OpHead::other);
-  EXPECT_EQ(find_ends(schedule, PassKind::full, followed, heads),
+  EXPECT_EQ(find_ends(schedule, PassKind::full, followed, heads, tails),
             std::vector<EndSource>(num_ops, event()));
+  tails.assign(num_ops, OpTail::stamped);
+  EXPECT_EQ(find_ends(schedule, PassKind::full, followed, heads, tails),
+            std::vector<EndSource>(num_ops, own()));
+  tails.assign(num_ops, OpTail::other);
 
-  // Op 3 is empty, so op 4 follows op 2; behind op 4 comes a kernel that writes no time.
+  // Op 3 is empty, so op 4 follows op 2; behind op 4 comes a kernel that writes no time. Op 2
+  // writes its end, too, and the last one.
   heads.assign(num_ops, OpHead::stamped);
   heads[3] = OpHead::empty;
   heads[5] = OpHead::other;
   followed[4] = 2;
-  ends = find_ends(schedule, PassKind::full, followed, heads);
+  tails[2] = tails.back() = OpTail::stamped;
+  ends = find_ends(schedule, PassKind::full, followed, heads, tails);
   EXPECT_EQ(ends[2], stamp_of(4));
   EXPECT_EQ(ends[3], EndSource{EndKind::start});
   EXPECT_EQ(ends[4], event());
   EXPECT_EQ(ends[5], stamp_of(6));
+  EXPECT_EQ(ends.back(), own());
 }
 
-/// Whatever ops begin with: an end is told by what comes right behind it, or by the op itself.
+/// Whatever ops begin and end with: an end is told by what comes right behind it, or by the op
+/// itself.
 TEST(FindEnds, AreToldByWhatComesRightBehind) {
   std::mt19937_64 random(testing::fresh_seed());
   constexpr OpHead any_head[] = {OpHead::other, OpHead::stamped, OpHead::empty};
@@ -305,26 +318,29 @@ TEST(FindEnds, AreToldByWhatComesRightBehind) {
     for (const PassKind pass : kPasses) {
       const auto followed = find_followed(schedule, pass, edges_of(schedule, pass));
       std::vector<OpHead> heads;
+      std::vector<OpTail> tails;
       for (std::size_t i = 0; i < followed.size(); ++i) {
         heads.push_back(any_head[random() % std::size(any_head)]);
+        tails.push_back(random() % 2 == 0 ? OpTail::other : OpTail::stamped);
       }
-      const auto ends = find_ends(schedule, pass, followed, heads);
+      const auto ends = find_ends(schedule, pass, followed, heads, tails);
       for (std::size_t i = 0; i < ends.size(); ++i) {
         EndSource wanted;
         if (runs_in(pass, schedule.ops[i].phase)) {
           const auto found = std::find(followed.begin(), followed.end(), static_cast<int>(i));
           const auto next = static_cast<std::size_t>(found - followed.begin());
           const bool is_stamped = found != followed.end() && heads[next] == OpHead::stamped;
-          wanted = is_stamped                  ? stamp_of(next)
-                   : heads[i] == OpHead::empty ? EndSource{EndKind::start}
-                                               : event();
+          wanted = is_stamped                    ? stamp_of(next)
+                   : heads[i] == OpHead::empty   ? EndSource{EndKind::start}
+                   : tails[i] == OpTail::stamped ? own()
+                                                 : event();
         }
         ASSERT_EQ(ends[i], wanted) << describe_op(static_cast<int>(i), schedule.ops[i]);
         ++counts[ends[i].kind];
       }
     }
   }
-  EXPECT_EQ(counts.size(), 4U) << "some kind of end was not seen";
+  EXPECT_EQ(counts.size(), 5U) << "some kind of end was not seen";
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The sender's side of a device exchange: blocks from its tables.
 #include "framework/comm/exchange/nccl/exchange_device.cuh"
 #include "framework/cuda/check.hpp"
+#include "framework/cuda/time_stamp.cuh"
+#include "framework/cuda/time_stamp.hpp"
 
 namespace dovetail {
 namespace {
@@ -65,7 +67,8 @@ __device__ void pack_metadata(const PackArgs& args,
 
 // A CTA takes a token: reads its row once and writes it to every block that it is routed to.
 template <class Word>
-__global__ void __launch_bounds__(kRowThreads) pack_kernel(PackArgs args) {
+__global__ void __launch_bounds__(kRowThreads)
+    pack_kernel(PackArgs args, std::uint64_t* end_stamp) {
   const std::int64_t first = args.one_block ? args.ep_rank : 0;
   const std::int64_t last = args.one_block ? args.ep_rank + 1 : args.layout.ep_size;
   for (std::int64_t d = first + blockIdx.x; d < last; d += gridDim.x) {
@@ -91,6 +94,7 @@ __global__ void __launch_bounds__(kRowThreads) pack_kernel(PackArgs args) {
       }
     }
   }
+  write_end_stamp(end_stamp);
 }
 
 }  // namespace
@@ -98,10 +102,11 @@ __global__ void __launch_bounds__(kRowThreads) pack_kernel(PackArgs args) {
 void launch_pack(const PackArgs& args, cudaStream_t stream) {
   const auto most = args.num_tokens > args.layout.ep_size ? args.num_tokens : args.layout.ep_size;
   const auto ctas = static_cast<unsigned>(num_ctas(most, kMostCtas));
+  auto* stamp = take_end_stamp(stream);
   if (args.block.row_bytes % 16 == 0 && is_aligned(args.hidden)) {
-    pack_kernel<uint4><<<ctas, kRowThreads, 0, stream>>>(args);
+    pack_kernel<uint4><<<ctas, kRowThreads, 0, stream>>>(args, stamp);
   } else {
-    pack_kernel<std::uint16_t><<<ctas, kRowThreads, 0, stream>>>(args);
+    pack_kernel<std::uint16_t><<<ctas, kRowThreads, 0, stream>>>(args, stamp);
   }
   check_cuda(cudaGetLastError(), "launch of the exchange's pack");
 }

@@ -156,7 +156,8 @@ __device__ void collect_terms(const ReduceArgs& args,
 
 // A CTA takes an arrived row; a thread takes units of N elements of its partial sum.
 template <class Number, int N, template <class, int> class Sum, bool kTree>
-__global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
+__global__ void __launch_bounds__(kRowThreads)
+    reduce_kernel(ReduceArgs args, std::uint64_t* end_stamp) {
   using T = typename Number::Stored;
   __shared__ Terms terms;
   __shared__ Unit<T, N> nodes[kTree ? kTreeLevels : 1][kRowThreads];
@@ -199,6 +200,7 @@ __global__ void __launch_bounds__(kRowThreads) reduce_kernel(ReduceArgs args) {
     }
     __syncthreads();  // the next row writes terms
   }
+  write_end_stamp(end_stamp);
 }
 
 // A CTA takes a token, and adds the partial sums of its ranks.
@@ -243,10 +245,11 @@ __global__ void __launch_bounds__(kRowThreads)
 template <class Number, int N>
 void reduce_in_units(const ReduceArgs& args, cudaStream_t stream) {
   const auto grid = grid_of(args.arrivals);
+  auto* stamp = take_end_stamp(stream);
   if (args.order == SumOrder::by_expert) {
-    reduce_kernel<Number, N, SharedTreeSum, true><<<grid, kRowThreads, 0, stream>>>(args);
+    reduce_kernel<Number, N, SharedTreeSum, true><<<grid, kRowThreads, 0, stream>>>(args, stamp);
   } else {
-    reduce_kernel<Number, N, PlainSum, false><<<grid, kRowThreads, 0, stream>>>(args);
+    reduce_kernel<Number, N, PlainSum, false><<<grid, kRowThreads, 0, stream>>>(args, stamp);
   }
 }
 
