@@ -8,7 +8,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 export dovetail_cuda_headers=${CUDA_HOME:-/usr/local/cuda}/include
-all_headers=build/tests/boundaries/header_checks/together.cpp
+# The host build as it would be if each source were compiled for itself.
+database=build/lint/database
+all_headers=$database/tests/boundaries/header_checks/together.cpp
 
 check_format() { git ls-files -- '*.hpp' '*.cpp' '*.cu' '*.cuh' | xargs clang-format --dry-run --Werror; }
 
@@ -16,13 +18,14 @@ check_format() { git ls-files -- '*.hpp' '*.cpp' '*.cu' '*.cuh' | xargs clang-fo
 # than all other checks together.
 lint_file() {
   if [[ $2 != *.cu ]]; then
-    clang-tidy -p build --quiet "--checks=$1" "$2"
+    clang-tidy -p "$database" --quiet "--checks=$1" "$2"
   else
     clang-tidy --quiet "--checks=$1,-performance-unnecessary-value-param,-bugprone-implicit-widening-of-multiplication-result" "$2" -- -x cuda --cuda-host-only -nocudainc -nocudalib --cuda-path=/none \
       -Wno-unknown-cuda-version -std=c++20 -I. -isystem "$dovetail_cuda_headers" -include stdlib.h -include tests/support/cuda_language.cuh
   fi 2>/dev/null
 }
 export -f lint_file
+export database
 
 # lint_batch CHECKS JOINED SOURCES...: the joined source, which may clash within itself only; then its SOURCES alone have the word.
 lint_batch() {
@@ -45,7 +48,7 @@ files_to_lint() {
   [ ${#paths[@]} -eq 0 ] || git ls-files -- "${paths[@]}" | while read -r path; do
     case $path in
       *.cu) [ ! -e "$dovetail_cuda_headers/cuda_runtime_api.h" ] || echo "$path" ;;
-      *.cpp) ! grep -qF "\"file\": \"$PWD/$path\"" build/compile_commands.json || echo "$path" ;;
+      *.cpp) ! grep -qF "\"file\": \"$PWD/$path\"" "$database/compile_commands.json" || echo "$path" ;;
     esac
   done
 }
@@ -62,19 +65,27 @@ check_tidy_quickly() {
   local checks=$1 failed=0 files
   shift
   files=$(files_to_lint "$@")
-  rm -rf build/lint
-  sed -n "/^build/d; s|.*[.]cpp$|$PWD/&|p" <<<"$files" | python3 tests/lint_batches.py "$PWD/build/compile_commands.json" "$PWD/build/lint" |
+  rm -f build/lint/*.*
+  sed -n "/^build/d; s|.*[.]cpp$|$PWD/&|p" <<<"$files" | python3 tests/lint_batches.py "$PWD/$database/compile_commands.json" "$PWD/build/lint" |
     xargs -r -P "$(nproc)" -L 1 bash -c 'lint_batch "$@"' lint_batch "$checks" || failed=1
   sed -n '/^build/p; /[.]cu$/p' <<<"$files" | xargs -P "$(nproc)" -I '{}' bash -c 'lint_file "$1" "$2"' lint_file "$checks" '{}' || failed=1
   return $failed
+}
+
+make_database() {
+  local torch
+  torch=$(sed -n 's/^DOVETAIL_TORCH:PATH=//p' build/CMakeCache.txt) || { echo "tests/check_style.sh needs the host build: tests/run.sh" >&2; exit 2; }
+  mkdir -p build/lint
+  cmake --preset host -B "$database" -DDOVETAIL_JOIN_SOURCES=OFF "-DDOVETAIL_TORCH=$torch" >build/lint/configure.log 2>&1 ||
+    { cat build/lint/configure.log >&2; exit 2; }
 }
 
 mode=${1:-all}
 [ $# -eq 0 ] || shift
 case "$mode" in
   format) check_format ;;
-  tidy) check_tidy '' "$@" ;;
-  quick-tidy) check_tidy_quickly '-clang-analyzer-*' "$@" ;;
-  all) check_format && check_tidy '' ;;
+  tidy) make_database && check_tidy '' "$@" ;;
+  quick-tidy) make_database && check_tidy_quickly '-clang-analyzer-*' "$@" ;;
+  all) check_format && make_database && check_tidy '' ;;
   *) echo "usage: tests/check_style.sh [format | tidy [PATHS...] | quick-tidy [PATHS...]]" >&2; exit 2 ;;
 esac

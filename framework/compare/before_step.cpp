@@ -39,7 +39,7 @@ double over_ranks(const std::vector<RankTimes>& ranks, std::size_t step, int col
 }
 
 /// Nothing where no iteration is known whole.
-std::optional<double> median(const std::vector<double>& steps, std::size_t num_steps) {
+std::optional<double> median_step(const std::vector<double>& steps, std::size_t num_steps) {
   auto means = mean_steps(steps, num_steps);
   std::erase_if(means, [](double mean) { return std::isnan(mean); });
   return means.empty() ? std::nullopt : std::optional(statistics(std::move(means)).p50);
@@ -67,8 +67,8 @@ std::optional<BeforeTimes> read_before_times(const PolicyFolder& folder) {
     agreement.push_back(over_ranks(ranks, step, 0, false) + over_ranks(ranks, step, 2, false));
     preparation.push_back(over_ranks(ranks, step, 1, true));
   }
-  const auto agreement_ns = median(agreement, ranks.front().num_steps);
-  const auto preparation_ns = median(preparation, ranks.front().num_steps);
+  const auto agreement_ns = median_step(agreement, ranks.front().num_steps);
+  const auto preparation_ns = median_step(preparation, ranks.front().num_steps);
   if (!agreement_ns || !preparation_ns) {
     return std::nullopt;
   }

@@ -14,6 +14,11 @@ struct Interval {
   friend bool operator==(const Interval&, const Interval&) = default;
 };
 
+/// Whether it is one of an op that has run, and not the times (-1) of one that has not.
+inline bool ran(const Interval& op) {
+  return op.start_ns >= 0 && op.end_ns >= 0;
+}
+
 /// A set of time. Invariant: intervals are non-empty, ascending, and neither overlap nor touch.
 class IntervalSet {
  public:

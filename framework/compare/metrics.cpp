@@ -12,10 +12,6 @@
 namespace dovetail {
 namespace {
 
-bool ran(const Interval& op) {
-  return op.start_ns >= 0 && op.end_ns >= 0;
-}
-
 std::int64_t length(const Interval& interval) {
   return std::max<std::int64_t>(0, interval.end_ns - interval.start_ns);
 }

@@ -5,14 +5,6 @@
 #include <cstdint>
 
 namespace dovetail {
-namespace {
-
-bool ran(const Interval& op) {
-  return op.start_ns >= 0 && op.end_ns >= 0;
-}
-
-}  // namespace
-
 std::vector<NearExchange> near_exchange(const std::vector<bool>& is_exchange,
                                         const std::vector<Interval>& ops) {
   std::vector<std::size_t> compute;

@@ -11,10 +11,8 @@
 namespace dovetail {
 namespace {
 
-using nlohmann::json;
-
 /// Null where there is none that can be read.
-json read_summary(const std::filesystem::path& policy_folder) {
+nlohmann::json read_summary(const std::filesystem::path& policy_folder) {
   const auto file = (policy_folder / kSummaryFileName).string();
   try {
     return parse_strict_json(read_text_file(file, kSummaryText), {.file = file});
@@ -24,28 +22,28 @@ json read_summary(const std::filesystem::path& policy_folder) {
 }
 
 /// The member, or null where `object` is none or lacks it.
-json member(const json& object, const char* key) {
-  return object.is_object() && object.contains(key) ? object.at(key) : json();
+nlohmann::json member(const nlohmann::json& object, const char* key) {
+  return object.is_object() && object.contains(key) ? object.at(key) : nlohmann::json();
 }
 
 /// The first of a list of texts; empty where there is none.
-std::string first_text(const json& list) {
+std::string first_text(const nlohmann::json& list) {
   return list.is_array() && !list.empty() && list.front().is_string()
              ? list.front().get<std::string>()
              : std::string();
 }
 
-std::string text_of(const json& value) {
+std::string text_of(const nlohmann::json& value) {
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
 }  // namespace
 
 RecordedVerdict read_recorded_verdict(const std::filesystem::path& policy_folder) {
-  const json summary = read_summary(policy_folder);
+  const nlohmann::json summary = read_summary(policy_folder);
   RecordedVerdict verdict;
   const bool is_invalid = text_of(member(summary, "timings")) == "invalid";
-  const json verification = member(summary, "verification");
+  const nlohmann::json verification = member(summary, "verification");
   const auto not_finite = text_of(member(member(summary, "not_finite"), "text"));
   const auto mismatch = text_of(member(verification, "verdict")) == "mismatch"
                             ? first_text(member(verification, "problems"))
@@ -63,7 +61,8 @@ RecordedVerdict read_recorded_verdict(const std::filesystem::path& policy_folder
   if (!fault.empty() && fault != kNoFault) {
     verdict.remark += (verdict.remark.empty() ? "" : "; ") + ("no measurement: fault " + fault);
   }
-  if (const json point = member(summary, "measured_in_point"); point.is_number_unsigned()) {
+  if (const nlohmann::json point = member(summary, "measured_in_point");
+      point.is_number_unsigned()) {
     verdict.remark += (verdict.remark.empty() ? "" : "; ") + ("measured in point " + point.dump());
   }
   return verdict;

@@ -140,10 +140,10 @@ class ScheduleBench {
     }
     const int num_ops = static_cast<int>(schedule_.ops.size());
     for (std::size_t which = 1; which < steps.size(); ++which) {
-      const int num_events = steps[which]->num_nodes() - steps[0]->num_nodes();
+      const int num_added = steps[which]->num_nodes() - steps[0]->num_nodes();
       const std::string what = "times of " + counted(num_ops, "op") + " recorded by " +
-                               (which == 2 ? "time stamps and " : "") +
-                               counted(num_events, "event") + ", added to a step";
+                               (which == 2 ? "time stamps and " : "") + counted(num_added, "node") +
+                               " of their own, added to a step";
       std::vector<double> added_ns;
       std::vector<double> share;
       for (std::size_t i = 0; i < step_ns[0].size(); ++i) {
