@@ -63,6 +63,7 @@ template <class T>
 T max(T a, T b);
 template <class T>
 T atomicAdd(T* address, T value);
+unsigned long long atomicMax(unsigned long long* address, unsigned long long value);
 int atomicCAS(int* address, int compare, int value);
 int atomicExch(int* address, int value);
 void __syncwarp(unsigned mask = 0xffffffff);
