@@ -10,10 +10,13 @@ thread_local TimeStampOffer* offer_of_thread = nullptr;
 
 }  // namespace
 
-TimeStampOffer::TimeStampOffer(std::uint64_t* start, std::uint64_t* end, cudaStream_t stream)
-    : start_(start), end_(end), stream_(stream) {
+TimeStampOffer::TimeStampOffer(std::uint64_t* start,
+                               std::uint64_t* end,
+                               cudaStream_t stream,
+                               StampOrder order)
+    : start_(start), end_(end), stream_(stream), order_(order) {
   DOVETAIL_CHECK(offer_of_thread == nullptr, "a time stamp within another");
-  is_captured_ = find_last_nodes(stream, behind_);
+  is_captured_ = order == StampOrder::captured && find_last_nodes(stream, behind_);
   offer_of_thread = this;
 }
 
@@ -21,7 +24,19 @@ TimeStampOffer::~TimeStampOffer() {
   offer_of_thread = nullptr;
 }
 
+bool TimeStampOffer::is_for(cudaStream_t stream) const {
+  return stream == stream_ && (is_captured_ || order_ == StampOrder::unknown);
+}
+
+bool TimeStampOffer::is_where_it_was_made() const {
+  std::vector<cudaGraphNode_t> now;
+  return order_ == StampOrder::unknown || (find_last_nodes(stream_, now) && now == behind_);
+}
+
 bool TimeStampOffer::tells_end() const {
+  if (order_ == StampOrder::unknown) {
+    return end_is_taken_;
+  }
   std::vector<cudaGraphNode_t> last;
   return end_is_taken_ && find_last_nodes(stream_, last) && last.size() == 1 &&
          last != end_behind_ && waits_for(last.front(), end_behind_);
@@ -29,11 +44,13 @@ bool TimeStampOffer::tells_end() const {
 
 std::uint64_t* take_time_stamp(cudaStream_t stream) {
   TimeStampOffer* offer = offer_of_thread;
-  if (offer == nullptr || offer->is_taken_ || !offer->is_captured_ || stream != offer->stream_) {
+  if (offer == nullptr || !offer->is_for(stream)) {
     return nullptr;
   }
-  std::vector<cudaGraphNode_t> now;
-  if (!find_last_nodes(stream, now) || now != offer->behind_) {
+  if (offer->order_ == StampOrder::unknown) {
+    offer->end_is_taken_ = false;
+  }
+  if (offer->is_taken_ || !offer->is_where_it_was_made()) {
     return nullptr;
   }
   offer->is_taken_ = offer->start_ != nullptr;
@@ -42,8 +59,8 @@ std::uint64_t* take_time_stamp(cudaStream_t stream) {
 
 std::uint64_t* take_end_stamp(cudaStream_t stream) {
   TimeStampOffer* offer = offer_of_thread;
-  if (offer == nullptr || !offer->is_captured_ || stream != offer->stream_ ||
-      !find_last_nodes(stream, offer->end_behind_)) {
+  if (offer == nullptr || !offer->is_for(stream) ||
+      (offer->order_ == StampOrder::captured && !find_last_nodes(stream, offer->end_behind_))) {
     return nullptr;
   }
   offer->end_is_taken_ = offer->end_ != nullptr;

@@ -48,18 +48,14 @@ std::int64_t fill_starts(const Schedule& schedule,
     if (!runs(i)) {
       continue;
     }
-    if (starts_behind[i].empty()) {
-      most_ns = std::max(most_ns, start_ns[i] - end_ns[i]);
-      lower(start_ns[i], end_ns[i]);
-      continue;
-    }
-    start_ns[i] = -1;
     for (const int other : starts_behind[i]) {
       start_ns[i] = std::max(start_ns[i], end_ns[static_cast<std::size_t>(other)]);
     }
-    if (is_empty(i)) {
+    if (!starts_behind[i].empty() && is_empty(i)) {
       end_ns[i] = start_ns[i];
     }
+    most_ns = std::max(most_ns, start_ns[i] - end_ns[i]);
+    lower(start_ns[i], end_ns[i]);
   }
   return most_ns;
 }

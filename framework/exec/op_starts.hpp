@@ -10,12 +10,13 @@
 
 namespace dovetail {
 
-/// [ops] the ops whose latest end is the start of each (OpPredecessors::of). Without any the start
-/// is known by itself.
+/// [ops] the ops behind whose latest end each starts (OpPredecessors::of). Without any the start is
+/// known by itself.
 using OpsBefore = std::vector<std::vector<int>>;
 
 /// Fills start_ns of the ops of `pass` from the end_ns of the ops that they start behind, and
-/// end_ns of empty ones. `ends` [ops], or empty where no op is.
+/// end_ns of empty ones. Where start_ns has a time already, the op starts no earlier: the host came
+/// to enqueue it only then. `ends` [ops], or empty where no op is.
 ///
 /// What takes the time of an end does so behind it, sometimes late (an event beside the lanes of a
 /// graph waits for the device's front end: up to 0.1 ms were seen), never early. So where a time is

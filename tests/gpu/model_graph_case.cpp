@@ -236,10 +236,10 @@ StepOutputs ModelGraphCase::outputs_of(int batch) const {
   return outputs;
 }
 
-StepOutputs ModelGraphCase::run_eager(int batch) {
+StepOutputs ModelGraphCase::run_eager(int batch, OpTimes* times, bool gated) {
   load(batch);
   const SmPartition partition(comm_sms());
-  runner_->run_eager(schedule_, *watch_, PassKind::full, nullptr);
+  runner_->run_eager(schedule_, *watch_, PassKind::full, times, gated);
   return outputs_of(batch);
 }
 

@@ -43,7 +43,7 @@ class ModelGraphCase {
   static constexpr int kNumBatches = 2;
 
   /// Of batch 0 or 1: hidden [tokens, H] and logits [requests, vocabulary].
-  StepOutputs run_eager(int batch);
+  StepOutputs run_eager(int batch, OpTimes* times = nullptr, bool gated = false);
   StepOutputs replay(CapturedStep& step, int batch, OpTimes* times = nullptr);
 
   /// With batch 0 in place; two eager runs must have come before. Local but for its errors.

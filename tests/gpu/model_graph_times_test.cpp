@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/base/order_statistics.hpp"
 #include "tests/gpu/gpu_test.hpp"
 #include "tests/gpu/graph_orders.hpp"
 #include "tests/gpu/model_graph_checks.hpp"
@@ -32,10 +33,13 @@ OpHead head_of(const Op& op, const ModelGraphCase& made, bool follows) {
   }
 }
 
-/// What an op must end with. The last one is followed by a look at the clock, which says it, too.
-OpTail tail_of(const Op& op, bool is_last) {
-  const bool packs_or_reduces = op.phase == Phase::route || op.phase == Phase::experts;
-  return is_last || packs_or_reduces ? OpTail::stamped : OpTail::other;
+/// What an op must end with.
+OpTail tail_of(const Op& op, const ModelGraphCase& made) {
+  if (is_exchange(op.phase)) {
+    return made.has_peers() && made.exchange_kind() == "symmetric" ? OpTail::stamped
+                                                                   : OpTail::other;
+  }
+  return op.phase == Phase::route || op.phase == Phase::experts ? OpTail::stamped : OpTail::other;
 }
 
 enum class Side { start, end };
@@ -90,7 +94,7 @@ int num_events_of_chain(const ModelGraphCase& made) {
     if (head == OpHead::empty) {
       continue;
     }
-    count += head == OpHead::other && tail_of(ops[before], false) == OpTail::other ? 1 : 0;
+    count += head == OpHead::other && tail_of(ops[before], made) == OpTail::other ? 1 : 0;
     before = i;
   }
   return count;
@@ -111,7 +115,9 @@ TEST_P(ModelGraph, OpsBeginAndEndWithTheTimeStampsOfTheirKernels) {
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const auto name = describe_op(static_cast<int>(i), ops[i]);
     EXPECT_EQ(events.heads[i], head_of(ops[i], made, events.followed[i] >= 0)) << name;
-    EXPECT_EQ(events.tails[i], tail_of(ops[i], i + 1 == ops.size())) << name;
+    // A look at the clock follows the last one, and says its end, too.
+    EXPECT_EQ(events.tails[i], i + 1 == ops.size() ? OpTail::stamped : tail_of(ops[i], made))
+        << name;
     EXPECT_EQ(error_of_stamp(kernels, i, events, Side::start), "") << name;
     EXPECT_EQ(error_of_stamp(kernels, i, events, Side::end), "") << name;
     num_events += events.has_end_event(i) ? 1 : 0;
@@ -137,6 +143,39 @@ TEST_P(ModelGraph, OpsBeginAndEndWithTheTimeStampsOfTheirKernels) {
       EXPECT_GT(times.start_ns[i], 0);
     }
   }
+}
+
+/// As in graphs, where it is proven that these kernels are the first and the last ones of their
+/// ops.
+TEST_P(ModelGraph, EagerOpsTellTheirTimesByTheSameTimeStamps) {
+  DOVETAIL_REQUIRE_GPU();
+  ModelGraphCase made(GetParam());
+  const auto& ops = made.schedule().ops;
+  const auto eager = warm_up(made);
+  OpTimes times;
+  expect_same(made.run_eager(0, &times), eager.front(), "with times");
+  const StepEvents& events = made.runner().executor().eager_events();
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    const auto name = describe_op(static_cast<int>(i), ops[i]);
+    EXPECT_EQ(events.tails[i], tail_of(ops[i], made)) << name;
+    EXPECT_EQ(events.ends[i].kind == EndKind::own, events.tails[i] == OpTail::stamped) << name;
+    if (ops[i].phase == Phase::attention && ops[i].layer == 2 &&
+        GetParam().policy == "sequential") {
+      EXPECT_EQ(events.ends[i], (EndSource{EndKind::stamp, static_cast<int>(i) + 1})) << name;
+    }
+    if (events.heads[i] == OpHead::stamped) {
+      EXPECT_EQ(head_of(ops[i], made, true), OpHead::stamped) << name;
+    }
+    EXPECT_GE(times.end_ns[i], times.start_ns[i]) << name;
+    EXPECT_GT(times.start_ns[i], 0) << name;
+  }
+  std::vector<double> apart_ns;
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    static_cast<void>(made.run_eager(0, &times, /*gated=*/true));
+    apart_ns.push_back(static_cast<double>(events.most_apart_ns(times)));
+  }
+  EXPECT_GT(median(apart_ns), 0) << "no time was taken twice";
+  EXPECT_LT(median(apart_ns), 20'000);
 }
 
 }  // namespace

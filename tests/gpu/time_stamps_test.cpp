@@ -99,6 +99,38 @@ TEST(TimeStamp, IsOfCapturesOnly) {
   EXPECT_FALSE(offer.tells_end());
 }
 
+/// In an eager step only those that ask are seen.
+TEST(TimeStamp, IsOfThoseThatAskWhereTheOrderIsUnknown) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto stream = c10::cuda::getStreamFromPool();
+  const auto other = c10::cuda::getStreamFromPool();
+  const TimeStampWords words(2, stream);
+  auto* const start = words.word(0);
+  auto* const end = words.word(1);
+  {
+    const TimeStampOffer offer(start, end, stream, StampOrder::unknown);
+    EXPECT_EQ(take_time_stamp(other), nullptr) << "of another stream";
+    EXPECT_EQ(take_end_stamp(other), nullptr) << "of another stream";
+    EXPECT_FALSE(offer.tells_end()) << "nobody took it";
+    EXPECT_EQ(take_time_stamp(stream), start);
+    EXPECT_TRUE(offer.is_taken());
+    EXPECT_EQ(take_end_stamp(stream), end);
+    EXPECT_TRUE(offer.tells_end());
+    EXPECT_EQ(take_time_stamp(stream), nullptr) << "a second time";
+    EXPECT_FALSE(offer.tells_end()) << "other work came behind it";
+    EXPECT_EQ(take_end_stamp(stream), end) << "each may be the last one";
+    EXPECT_TRUE(offer.tells_end());
+  }
+  {
+    const TimeStampOffer offer(nullptr, nullptr, stream, StampOrder::unknown);
+    EXPECT_EQ(take_time_stamp(stream), nullptr) << "was not offered";
+    EXPECT_EQ(take_end_stamp(stream), nullptr) << "was not offered";
+    EXPECT_FALSE(offer.is_taken());
+    EXPECT_FALSE(offer.tells_end());
+  }
+  EXPECT_EQ(take_time_stamp(stream), nullptr) << "without an offer";
+}
+
 /// The end is that of the last work on the stream, or it is not known.
 TEST(TimeStamp, OfAnEndIsOfTheLastKernelOnly) {
   DOVETAIL_REQUIRE_GPU();

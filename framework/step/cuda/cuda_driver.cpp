@@ -120,6 +120,9 @@ void CudaDriver::prepare(const AgreedStep& agreed, const StepPass& pass) {
       poison_slots(setup_.iteration.cache(), inputs.slot_mapping);
     }
   }
+  if (pass.is_profiled && captured_ == nullptr) {
+    runner_.make_times(agreed.schedule);
+  }
   if (pass.pass == PassKind::full) {
     batch_->outputs().poison();
     if (setup_.poisons_received) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -10,36 +9,17 @@
 
 #include "framework/base/check.hpp"
 #include "framework/base/clock.hpp"
-#include "framework/base/log.hpp"
 #include "framework/cuda/check.hpp"
 #include "framework/cuda/device_binding.hpp"
 #include "framework/cuda/stream_capture.hpp"
 #include "framework/exec/op_failure.hpp"
-#include "framework/step/cuda/step_progress.hpp"
 
 namespace dovetail {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr auto kPollInterval = std::chrono::milliseconds(1);
-constexpr auto kSleep = std::chrono::microseconds(20);
-constexpr auto kGrace = std::chrono::seconds(2);  ///< in which what needs no cancelling mostly ends
-
 c10::cuda::CUDAStream make_stream(bool high_priority, c10::DeviceIndex device) {
   bind_device(device);
   return c10::cuda::getStreamFromPool(high_priority, device);
-}
-
-/// True once all work on the stream is done. Throws the device's error.
-bool is_idle(cudaStream_t stream) {
-  const cudaError_t status = cudaStreamQuery(stream);
-  if (status == cudaErrorNotReady) {
-    static_cast<void>(cudaGetLastError());  // CUDA remembers it for whoever looks next
-    return false;
-  }
-  check_cuda(status, "query a stream");
-  return true;
 }
 
 /// An error that CUDA still remembers would be taken for the next launch's.
@@ -86,7 +66,7 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   gave_up_ = false;
   graph_times_.begin_step(schedule, pass);
   // Elsewhere the host may be late between two ops, and a piece may end there.
-  const auto timing = is_full_graph() ? StepTiming::shared : StepTiming::whole;
+  const auto timing = is_full_graph() ? StepTiming::shared : StepTiming::eager;
   timing_ = flow_.timed || times != nullptr ? timing : StepTiming::none;
   find_lane_edges(schedule, pass, edges_);
   if (options_.change_edges) {
@@ -96,11 +76,18 @@ void CudaExecutor::begin_step(const Schedule& schedule,
     witness_exchanges();
   }
   events().prepare(edges_, timing_, compute_stream());
+  if (timing_ == StepTiming::eager) {
+    eager_times_.begin_step(schedule, edges_);
+  }
+  if (!flow_.capturing && (timing_ == StepTiming::eager || events().are_captured)) {
+    events().begin_step(compute_stream(), timing_ == StepTiming::eager);
+  }
   if (is_full_graph()) {
     graph_order_.begin_step(schedule, pass, edges_);
   }
   if (flow_.gate != nullptr) {
     flow_.gate->begin_step(static_cast<int>(schedule.ops.size()));
+    give_starts_behind_gate();
   }
   if (edges_.uses_comm && !flow_.in_pieces) {
     events().fork.record(compute_stream());
@@ -119,21 +106,45 @@ void CudaExecutor::witness_exchanges() {
   }
 }
 
-bool CudaExecutor::is_timed(std::size_t index) const {
-  return timing_ != StepTiming::none &&
-         (flow_.times_itself.empty() || flow_.times_itself[index] == 0);
+bool CudaExecutor::is_held_back(std::size_t index) const {
+  const Phase phase = schedule_->ops[index].phase;
+  return flow_.gate != nullptr && runs_in(pass_, phase) && !is_exchange(phase) && is_timed(index);
 }
 
-/// In a capture the event must be a node of the graph, to be recorded by each replay.
-void CudaExecutor::mark(const Event& event, cudaStream_t stream) const {
-  if (flow_.capturing) {
-    event.record_external(stream);
-  } else {
-    event.record(stream);
+/// The lane waits at a gate for the host, which is no part of the op behind it.
+void CudaExecutor::give_starts_behind_gate() {
+  for (std::size_t i = 0; i < schedule_->ops.size(); ++i) {
+    if (is_held_back(i)) {
+      events().give_start(i);
+    }
   }
 }
 
+/// The event that the other lane waits for, and the host where the op hangs; null = there is none.
+const Event* CudaExecutor::end_of(std::size_t index) {
+  return !flow_.in_pieces && edges_.records[index] != 0 ? &events().done[index] : nullptr;
+}
+
+/// Ahead of the body. The host comes to all ops of a piece at once.
+void CudaExecutor::note_begin(std::size_t index, cudaStream_t stream) {
+  auto& step_events = events();
+  if (timing_ != StepTiming::eager || flow_.capturing) {
+    return;
+  }
+  if (is_held_back(index)) {
+    step_events.start[index].record(stream);
+    return;
+  }
+  const auto first = is_in_piece(index) ? static_cast<std::size_t>(flow_.piece_of[index]) : index;
+  step_events.begun_ns[index] = first == index ? now_ns() : step_events.begun_ns[first];
+}
+
 void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream) {
+  if (timing_ == StepTiming::eager && is_timed(index)) {
+    const auto order = flow_.capturing ? StampOrder::captured : StampOrder::unknown;
+    eager_times_.run(*body_, op, index, order, events(), stream);
+    return;
+  }
   if (!is_full_graph()) {
     body_->run(op);
     return;
@@ -153,6 +164,25 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
   }
 }
 
+/// Right behind the body. An op that is held back has an event in any case, by which its time
+/// stamps are judged.
+void CudaExecutor::note_end(std::size_t index, StepEvents& events, cudaStream_t stream) {
+  if (timing_ != StepTiming::eager || !is_timed(index)) {
+    return;
+  }
+  const bool needs_event = eager_times_.leave(index, events);
+  if (is_held_back(index)) {
+    events.ends[index] = {EndKind::event};
+  } else if (!needs_event) {
+    return;
+  }
+  if (flow_.capturing) {
+    events.end[index].record_external(stream);  // in a capture, to be recorded by each replay
+  } else {
+    events.end[index].record(stream);
+  }
+}
+
 void CudaExecutor::enqueue(int index) {
   DOVETAIL_CHECK(index == next_index_ || (flow_.in_pieces && index > next_index_),
                  "op " + std::to_string(index) + " after op " + std::to_string(next_index_ - 1));
@@ -164,22 +194,18 @@ void CudaExecutor::enqueue(int index) {
   }
   // Looked up ahead of the body: a body that outlives its step must not look at the next one's.
   StepEvents& step_events = events();
-  const bool has_edges = !flow_.in_pieces;
-  const bool timed = is_timed(i);
-  auto* gate = timed && !is_exchange(op.phase) ? flow_.gate : nullptr;
-  const bool records = has_edges && edges_.records[i] != 0;
+  const Event* end = end_of(i);
+  auto* gate = is_held_back(i) ? flow_.gate : nullptr;
   try {
     const auto& stream = stream_of(op);
-    if (has_edges && edges_.wait_for[i] >= 0) {
-      step_events.done[static_cast<std::size_t>(edges_.wait_for[i])].hold(stream);
+    if (!flow_.in_pieces && edges_.wait_for[i] >= 0) {
+      end_of(static_cast<std::size_t>(edges_.wait_for[i]))->hold(stream);
     }
     const c10::cuda::CUDAStreamGuard guard(stream);
     if (gate != nullptr) {
       gate->hold(index, stream);
     }
-    if (timed && timing_ != StepTiming::shared) {
-      mark(step_events.start[i], stream);
-    }
+    note_begin(i, stream);
     if (options_.board != nullptr) {
       options_.board->begin(op);
     }
@@ -187,11 +213,9 @@ void CudaExecutor::enqueue(int index) {
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
-    if (timed && timing_ != StepTiming::shared) {
-      mark(step_events.end[i], stream);
-    }
-    if (records) {
-      step_events.done[i].record(stream);
+    note_end(i, step_events, stream);
+    if (end != nullptr) {
+      end->record(stream);
     }
     if (gate != nullptr) {
       gate->release(index);
@@ -215,94 +239,17 @@ void CudaExecutor::end_step() {
   if (times_ != nullptr) {
     read_times(*schedule_, pass_, events(), *times_);
     forget_ops_not_held(*times_);
+    alignment_.error_ns = std::max(alignment_.error_ns, events().most_apart_ns(*times_));
   }
 }
 
 /// A gate that gave up has let gaps into the op's time.
 void CudaExecutor::forget_ops_not_held(OpTimes& times) const {
   for (std::size_t i = 0; flow_.gate != nullptr && i < schedule_->ops.size(); ++i) {
-    const Phase phase = schedule_->ops[i].phase;
-    if (runs_in(pass_, phase) && !is_exchange(phase) && is_timed(i) &&
-        !flow_.gate->has_held(static_cast<int>(i))) {
+    if (is_held_back(i) && !flow_.gate->has_held(static_cast<int>(i))) {
       times.start_ns[i] = -1;
       times.end_ns[i] = -1;
     }
-  }
-}
-
-bool CudaExecutor::poll_until_done(Clock::time_point deadline) const {
-  const auto start = Clock::now();
-  auto next_poll = start + kPollInterval;
-  while (!finished_.is_done()) {
-    const auto now = Clock::now();
-    if (now >= deadline) {
-      return false;
-    }
-    if (now >= next_poll) {
-      if (options_.on_poll) {
-        options_.on_poll();
-      }
-      next_poll = Clock::now() + kPollInterval;
-    }
-    if (now - start > options_.spin) {
-      std::this_thread::sleep_for(kSleep);
-    }
-  }
-  return true;
-}
-
-void CudaExecutor::wait_until_done(const std::string& what,
-                                   const std::function<std::string()>& where) {
-  finished_.record(compute_stream());
-  enqueued_at_ns_ = now_ns();
-  gave_up_ = true;
-  if (!poll_until_done(Clock::now() + options_.timeout)) {
-    throw TimeoutError(what + " did not end within " + std::to_string(options_.timeout.count()) +
-                       " ms" + (where ? where() : std::string()));
-  }
-  gave_up_ = false;
-}
-
-std::string CudaExecutor::unfinished() {
-  return describe_progress(*schedule_, pass_, [this](std::size_t i) -> const Event* {
-    if (is_timed(i)) {
-      return &events().end[i];
-    }
-    return edges_.records[i] != 0 ? &events().done[i] : nullptr;
-  });
-}
-
-void CudaExecutor::abort_step() noexcept {
-  if (flow_.capturing) {
-    return;
-  }
-  const auto wait_idle = [this](Clock::duration limit) {
-    const auto deadline = Clock::now() + limit;
-    while (!is_idle(compute_stream()) || !is_idle(comm_stream())) {
-      if (Clock::now() >= deadline) {
-        return false;
-      }
-      std::this_thread::sleep_for(kSleep);
-    }
-    return true;
-  };
-  try {
-    if (!gave_up_ && wait_idle(kGrace)) {
-      return;
-    }
-    if (options_.end_own_waits && options_.end_own_waits()) {
-      wait_idle(kGrace);
-    }
-    if (options_.cancel_comm) {
-      options_.cancel_comm();
-    }
-    if (!wait_idle(options_.timeout)) {
-      log_line("the GPU is still busy after a failed step");
-    }
-  } catch (const std::exception& error) {
-    log_line(std::string("after a failed step: ") + error.what());
-  } catch (...) {
-    log_line("after a failed step: an exception that is no std::exception");
   }
 }
 

@@ -17,6 +17,7 @@
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_board.hpp"
+#include "framework/step/cuda/eager_times.hpp"
 #include "framework/step/cuda/graph_order.hpp"
 #include "framework/step/cuda/graph_times.hpp"
 #include "framework/step/cuda/step_events.hpp"
@@ -62,10 +63,11 @@ class CudaExecutor final : public Executor {
     bool capturing = false;        ///< both streams are in a capture: end_step only joins them
     bool in_pieces = false;        ///< of a capture: ops without the edges between them
     StepEvents* events = nullptr;  ///< null = the executor's own, of the eager flow
-    bool timed = false;            ///< record start and end of ops even without OpTimes
-    /// [ops] 1 = start and end of this op are recorded by a graph; empty = of no op
-    std::vector<std::uint8_t> times_itself = {};
-    OpGate* gate = nullptr;  ///< holds back ops that are no exchange and not recorded by a graph
+    bool timed = false;            ///< record the times of ops even without OpTimes
+    /// [ops] the first op of the piece, a graph, that runs this op and records its end; -1 = of
+    /// none; empty = no op is part of one
+    std::vector<int> piece_of = {};
+    OpGate* gate = nullptr;  ///< holds back ops that are no exchange and no part of a piece
   };
 
   /// Binds the calling thread, which is the main thread, to the device.
@@ -86,6 +88,14 @@ class CudaExecutor final : public Executor {
   void use_partition(bool is_cut) { is_cut_ = is_cut && cut_; }
 
   bool uses_partition() const { return is_cut_; }
+
+  /// Ahead of an eager step that is to have times: makes what takes long to make. Main thread.
+  void make_times(const Schedule& schedule) {
+    own_events_.make_times(schedule.ops.size(), compute_stream());
+  }
+
+  /// What the times of the last eager step are made of, to look at.
+  const StepEvents& eager_events() const { return own_events_; }
 
   /// Device, handles and workspaces for all streams. Throws ContractError in a capture: threads
   /// must have run an eager step before.
@@ -127,13 +137,24 @@ class CudaExecutor final : public Executor {
 
   bool is_full_graph() const { return flow_.capturing && !flow_.in_pieces; }
 
-  void mark(const Event& event, cudaStream_t stream) const;
+  bool is_in_piece(std::size_t index) const {
+    return !flow_.piece_of.empty() && flow_.piece_of[index] >= 0;
+  }
+
+  bool is_timed(std::size_t index) const {
+    return timing_ != StepTiming::none && !is_in_piece(index);
+  }
+
+  bool is_held_back(std::size_t index) const;
+  const Event* end_of(std::size_t index);
+  void note_begin(std::size_t index, cudaStream_t stream);
   void run_body(const Op& op, std::size_t index, cudaStream_t stream);
+  void note_end(std::size_t index, StepEvents& events, cudaStream_t stream);
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
 
   void witness_exchanges();
-  bool is_timed(std::size_t index) const;
+  void give_starts_behind_gate();
   void forget_ops_not_held(OpTimes& times) const;
   bool poll_until_done(std::chrono::steady_clock::time_point deadline) const;
   std::string unfinished();
@@ -144,6 +165,7 @@ class CudaExecutor final : public Executor {
   bool is_cut_ = false;
   StepEvents own_events_;
   Event finished_;
+  EagerTimes eager_times_;
   // In the capture of a full graph.
   GraphOrder graph_order_;
   GraphTimes graph_times_;

@@ -38,21 +38,21 @@ class PieceLauncher final : public StepBody {
         body_(body),
         compute_(compute),
         graphs_(schedule.ops.size(), nullptr),
-        captured_(schedule.ops.size(), 0) {}
+        piece_of_(schedule.ops.size(), -1) {}
 
   void add(const GraphPiece& ops, const GraphExec& exec) {
     graphs_[static_cast<std::size_t>(ops.first)] = &exec;
     for (int i = ops.first; i < ops.end; ++i) {
-      captured_[static_cast<std::size_t>(i)] = 1;
+      piece_of_[static_cast<std::size_t>(i)] = ops.first;
     }
   }
 
-  /// [ops] 1 = part of a piece.
-  const std::vector<std::uint8_t>& captured() const { return captured_; }
+  /// As CudaExecutor::Flow.
+  const std::vector<int>& piece_of() const { return piece_of_; }
 
   void run(const Op& op) override {
     const auto index = static_cast<std::size_t>(&op - schedule_.ops.data());
-    if (captured_[index] == 0) {
+    if (piece_of_[index] < 0) {
       body_.run(op);
     } else if (graphs_[index] != nullptr) {
       graphs_[index]->launch(compute_);
@@ -64,16 +64,14 @@ class PieceLauncher final : public StepBody {
   StepBody& body_;
   cudaStream_t compute_;
   std::vector<const GraphExec*> graphs_;  ///< [ops]: at the first op of each piece
-  std::vector<std::uint8_t> captured_;
+  std::vector<int> piece_of_;
 };
 
-/// `captured` [ops]: 1 = is part of a graph; empty = none is.
-bool enqueues_kernels(const Schedule& schedule,
-                      PassKind pass,
-                      const std::vector<std::uint8_t>& captured) {
+/// `piece_of`: as CudaExecutor::Flow.
+bool enqueues_kernels(const Schedule& schedule, PassKind pass, const std::vector<int>& piece_of) {
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     const Phase phase = schedule.ops[i].phase;
-    if (runs_in(pass, phase) && !is_exchange(phase) && (captured.empty() || captured[i] == 0)) {
+    if (runs_in(pass, phase) && !is_exchange(phase) && (piece_of.empty() || piece_of[i] < 0)) {
       return true;
     }
   }
@@ -101,7 +99,7 @@ void CudaStepRunner::walk(const Schedule& schedule,
                           OpTimes* times,
                           CudaExecutor::Flow flow,
                           bool gated) {
-  last_enqueued_kernels_ = enqueues_kernels(schedule, pass, flow.times_itself);
+  last_enqueued_kernels_ = enqueues_kernels(schedule, pass, flow.piece_of);
   if (gated) {
     DOVETAIL_CHECK(times != nullptr, "only ops that are timed are held back");
     if (!gate_) {
@@ -180,6 +178,7 @@ void CudaStepRunner::capture_pieces(CapturedStep& step) {
     piece.graph = capture.end();
     step.pieces_.push_back(std::move(piece));
   }
+  step.events_.are_captured = true;
 }
 
 void CudaStepRunner::instantiate(CapturedStep& step) {
@@ -196,7 +195,7 @@ void CudaStepRunner::replay_full(CapturedStep& step, OpTimes* times) {
     times->reset(step.schedule_.ops.size());
   }
   try {
-    step.events_.begin_replay(compute_stream(), times != nullptr);
+    step.events_.begin_step(compute_stream(), times != nullptr);
     const std::int64_t start = now_ns();
     step.pieces_.front().exec.launch(compute_stream());
     executor_.wait_until_done("the replayed step (schedule " + step.schedule_.name + ", " +
@@ -220,7 +219,7 @@ void CudaStepRunner::replay_pieces(CapturedStep& step, OpTimes* times, bool gate
        launcher,
        step.pass_,
        times,
-       {.events = &step.events_, .times_itself = launcher.captured()},
+       {.events = &step.events_, .piece_of = launcher.piece_of()},
        gated);
 }
 

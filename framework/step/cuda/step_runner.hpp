@@ -31,19 +31,24 @@ class CudaStepRunner {
   void use_partition(bool is_cut) { executor_.use_partition(is_cut); }
 
   /// Enqueues the ops that `pass` runs and waits for their end. `times` may be null; else start and
-  /// end of each op by the host's clock: an op starts when its lane has come to it and its waits
-  /// are met, so a gap in which the host is late counts as part of it. `gated`, with times: an op
-  /// that is no exchange starts only once all of it is enqueued, so there is no such gap; where
-  /// that took longer than the gate holds, start and end are -1 (OpGate).
+  /// end of each op by the host's clock: an op starts when its lane has come to it, its waits are
+  /// met and the host has come to it, so what the host is late with within the op is part of it.
+  /// `gated`, with times: an op that is no exchange starts only once all of it is enqueued, so
+  /// there is no such gap; where that took longer than the gate holds, start and end are -1
+  /// (OpGate). Its times are taken twice there, by time stamps and by events, and by how much these
+  /// differ is part of clock_alignment().error_ns.
   void run_eager(
       const Schedule& schedule, StepBody& body, PassKind pass, OpTimes* times, bool gated = false);
+
+  /// No part of the step: ahead of run_eager with times, makes what they are taken by.
+  void make_times(const Schedule& schedule) { executor_.make_times(schedule); }
 
   /// Captures the step; local, and nothing runs. `full`: one graph, enqueued by the runner's
   /// threads or inline. `piecewise`: a graph for each of graph_pieces(), enqueued in this thread,
   /// without what is between them. `instrumented` adds what `times` of a replay are made of: in a
-  /// full graph time stamps and events (GraphTimes), in pieces events around each captured op.
-  /// Allocations come from a pool shared with this runner's other graphs and keep
-  /// their addresses. Two eager runs of the same step on this runner must have come before: threads
+  /// full graph (GraphTimes) and in pieces (EagerTimes) time stamps, and events where these are not
+  /// enough. Allocations come from a pool shared with this runner's other graphs and keep their
+  /// addresses. Two eager runs of the same step on this runner must have come before: threads
   /// and handles exist then, and what is made on first use. Throws as an eager run does, or
   /// RunError where the body did what a capture forbids; then all is as before and a capture can be
   /// tried again.

@@ -42,6 +42,19 @@ TEST(OpStarts, AreTheLaterEnds) {
   EXPECT_EQ(times.start_ns.back(), 400);
 }
 
+TEST(OpStarts, AreNotBeforeTheHostComesToTheOp) {
+  auto times = times_of(100, {200, 300, 450, 400, 600});
+  times.start_ns = {100, 190, 310, 120, 500};
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 0);
+  EXPECT_EQ(times.start_ns, (Times{100, 200, 310, 300, 500}));
+  EXPECT_EQ(times.end_ns, (Times{200, 300, 450, 400, 600}));
+  // By a clock that is 20 ns ahead.
+  times = times_of(100, {200, 300, 450, 400, 600});
+  times.start_ns[3] = 420;
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, {}, times), 20);
+  EXPECT_EQ(times.start_ns[3], 400);
+}
+
 /// The time of op 1's end was taken 40 ns late: op 2, which comes behind it, had ended by then.
 TEST(OpStarts, LowerEndsThatWereTakenLate) {
   auto times = times_of(100, {200, 300, 260, 290, 600});

@@ -177,8 +177,9 @@ __device__ void count_bytes(const PushArgs& args) {
 
 /// kPulls: fetches the blocks in place of storing them.
 template <bool kPulls>
-__global__ void __launch_bounds__(kThreads, 1)
-    push_kernel(const __grid_constant__ PushArgs args, std::uint64_t* time_stamp) {
+__global__ void __launch_bounds__(kThreads, 1) push_kernel(const __grid_constant__ PushArgs args,
+                                                           std::uint64_t* time_stamp,
+                                                           std::uint64_t* end_stamp) {
   write_time_stamp(time_stamp);
   const int step = static_cast<int>(threadIdx.x) + 1;
   const auto round = args.rounds[blockIdx.x];
@@ -213,9 +214,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     args.rounds[blockIdx.x] = round + 1;
   }
+  write_end_stamp(end_stamp);
 }
 
-void launch(void (*kernel)(PushArgs, std::uint64_t*),
+void launch(void (*kernel)(PushArgs, std::uint64_t*, std::uint64_t*),
             const PushArgs& args,
             int ctas,
             cudaStream_t stream) {
@@ -232,7 +234,9 @@ void launch(void (*kernel)(PushArgs, std::uint64_t*),
   config.stream = stream;
   config.attrs = &domain;
   config.numAttrs = 1;
-  check_cuda(cudaLaunchKernelEx(&config, kernel, args, take_time_stamp(stream)),
+  auto* const start = take_time_stamp(stream);
+  auto* const end = take_end_stamp(stream);
+  check_cuda(cudaLaunchKernelEx(&config, kernel, args, start, end),
              "launch of the exchange's push");
 }
 

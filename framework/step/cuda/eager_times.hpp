@@ -1,0 +1,54 @@
+// How the times of ops are taken that the host enqueues one by one, or that a piece of a graph
+// holds.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include <cuda_runtime_api.h>
+
+#include "framework/cuda/time_stamp.hpp"
+#include "framework/exec/lane_edges.hpp"
+#include "framework/exec/step_body.hpp"
+#include "framework/plan/phase.hpp"
+#include "framework/plan/schedule.hpp"
+#include "framework/step/cuda/step_events.hpp"
+
+namespace dovetail {
+
+/// A timing event costs its stream 2 us on an H200, an event that only orders streams next to
+/// nothing. So the end of an op is told, where it can be, by a time stamp of its own last kernel,
+/// or of the first kernel of the op that follows it at once, and only else by an event. Ends of
+/// exchanges are not told by what follows, which the host may be late with. Calls come from the
+/// thread that holds the baton, in the order of the ops.
+class EagerTimes {
+ public:
+  /// Ahead of the ops of a pass. `schedule` outlives it.
+  void begin_step(const Schedule& schedule, const LaneEdges& edges);
+
+  /// Runs the op, and keeps in `events` which time stamps it has written.
+  void run(StepBody& body,
+           const Op& op,
+           std::size_t index,
+           StampOrder order,
+           StepEvents& events,
+           cudaStream_t stream);
+
+  /// Right behind that: true where an event must tell the end of the op, which `events` keeps.
+  bool leave(std::size_t index, StepEvents& events);
+
+ private:
+  /// Whether the phase begins with a time stamp, as far as the step has come: the layers of a model
+  /// begin their phases alike.
+  bool& begins_stamped(const Op& op) {
+    return begins_stamped_[static_cast<std::size_t>(op.ubatch)][static_cast<std::size_t>(op.phase)];
+  }
+
+  const Schedule* schedule_ = nullptr;
+  std::vector<int> follows_;  ///< [ops] the op whose end its start may tell; -1 = none
+  std::vector<int> next_;     ///< [ops] the op that follows it so; -1 = none
+  std::vector<std::array<bool, kNumPhases>> begins_stamped_;  ///< [ubatches]
+};
+
+}  // namespace dovetail

@@ -1,0 +1,376 @@
+// Times of ops that the host enqueues one by one, or that pieces of a graph hold: what tells them,
+// and that this is right.
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <c10/cuda/CUDAStream.h>
+#include <gtest/gtest.h>
+
+#include "framework/base/clock.hpp"
+#include "framework/base/error.hpp"
+#include "framework/base/order_statistics.hpp"
+#include "framework/cuda/delay_kernel.hpp"
+#include "framework/cuda/event.hpp"
+#include "framework/exec/executor.hpp"
+#include "framework/exec/lane_edges.hpp"
+#include "framework/plan/policy.hpp"
+#include "tests/gpu/capture_support.hpp"
+#include "tests/gpu/marker_step.hpp"
+#include "tests/gpu/runner_options.hpp"
+#include "tests/unit/plan/random_schedule.hpp"
+
+namespace dovetail {
+namespace {
+
+using test::dual_batch;
+using test::first_of;
+using test::MarkerStep;
+using test::own_gpu;
+using test::TimeStampUse;
+using test::walk_by;
+using test::warm_up;
+
+/// A step whose ops the test itself enqueues, in its own thread.
+struct OwnStep {
+  explicit OwnStep(const Schedule& own_schedule)
+      : schedule(own_schedule), executor(own_gpu()), body(schedule) {
+    executor.enter_thread(-1);
+    run([](int) {}, [] {});  // loads kernels
+  }
+
+  /// `ahead` of each op, `behind` all of them.
+  template <typename Ahead, typename Behind>
+  void run(const Ahead& ahead, const Behind& behind) {
+    const int num_ops = static_cast<int>(schedule.ops.size());
+    times.reset(schedule.ops.size());
+    body.reset(1);
+    executor.begin_step(schedule, body, PassKind::full, &times);
+    for (int i = 0; i < num_ops; ++i) {
+      ahead(i);
+      executor.enqueue(i);
+    }
+    behind();
+    executor.end_step();
+    EXPECT_TRUE(body.errors(1).empty()) << first_of(body.errors(1));
+  }
+
+  const Schedule schedule;
+  CudaExecutor executor;
+  MarkerStep body;
+  OpTimes times;
+};
+
+/// The first op ends when the host has enqueued all: no other op may have waited for the host.
+TEST(EagerTimes, AnOpStartsWhenWhatItWaitsForHasEnded) {
+  DOVETAIL_REQUIRE_GPU();
+  OwnStep step(dual_batch());
+  step.body.awaiting_op = 0;
+  step.run([](int) {}, [&] { step.body.raise_flag(); });
+  EXPECT_EQ(step.body.missed(), 0);
+  LaneEdges edges;
+  find_lane_edges(step.schedule, PassKind::full, edges);
+  for (std::size_t i = 1; i < step.schedule.ops.size(); ++i) {
+    std::int64_t latest_ns = -1;
+    for (const int other : {edges.before[i], edges.wait_for[i]}) {
+      latest_ns = other < 0
+                      ? latest_ns
+                      : std::max(latest_ns, step.times.end_ns[static_cast<std::size_t>(other)]);
+    }
+    EXPECT_EQ(step.times.start_ns[i], latest_ns)
+        << describe_op(static_cast<int>(i), step.schedule.ops[i]);
+  }
+}
+
+/// What the host is late between two ops is part of neither.
+TEST(EagerTimes, NoOpStartsBeforeTheHostComesToIt) {
+  DOVETAIL_REQUIRE_GPU();
+  constexpr std::int64_t kLateNs = 1'000'000;
+  OwnStep step(dual_batch());
+  std::vector<std::int64_t> came_ns;
+  step.run(
+      [&](int) {
+        const auto until_ns = now_ns() + kLateNs;
+        while (now_ns() < until_ns) {
+        }
+        came_ns.push_back(now_ns());
+      },
+      [] {});
+  const auto error_ns = step.executor.clock_alignment().error_ns;
+  ASSERT_LT(error_ns, kLateNs / 4);
+  for (std::size_t i = 0; i < step.schedule.ops.size(); ++i) {
+    const auto name = describe_op(static_cast<int>(i), step.schedule.ops[i]);
+    EXPECT_GE(step.times.start_ns[i], came_ns[i] - error_ns) << name;
+    EXPECT_LT(step.times.end_ns[i] - step.times.start_ns[i], kLateNs / 2) << name;
+  }
+}
+
+Schedule make(const std::string& policy, int num_ubatches) {
+  const ModelShape model{{testing::kMoe, testing::kDense, testing::kShared, testing::kMoe}};
+  return policies().at(policy).make_schedule(
+      {.model = model, .phase = WorkPhase::decode, .num_ubatches = num_ubatches});
+}
+
+std::vector<Schedule> schedules() {
+  return {make("sequential", 1), make("shared_expert", 1), make("dual_batch", 2)};
+}
+
+/// Runs a step with times, eagerly or as replayed pieces.
+class TimedStep {
+ public:
+  TimedStep(const Schedule& schedule, std::int64_t spin_ns, GraphMode mode)
+      : schedule_(schedule),
+        mode_(mode),
+        body(schedule, spin_ns, spin_ns),
+        runner(own_gpu(), walk_by(HandOff::inline_walk)) {
+    warm_up(runner, schedule_, body);
+  }
+
+  /// `starts` and `ends`: what the kernels of the ops do, from now on.
+  void use(TimeStampUse starts, TimeStampUse ends) {
+    body.time_stamps = starts;
+    body.end_stamps = ends;
+    pieces_ = mode_ == GraphMode::none
+                  ? nullptr
+                  : runner.capture(schedule_, body, PassKind::full, mode_, true);
+  }
+
+  void run(OpTimes& times) {
+    body.reset(3);
+    if (pieces_ != nullptr) {
+      runner.replay(*pieces_, &times);
+    } else {
+      runner.run_eager(schedule_, body, PassKind::full, &times);
+    }
+    EXPECT_TRUE(body.errors(3).empty()) << first_of(body.errors(3));
+  }
+
+  const StepEvents& events() const {
+    return pieces_ != nullptr ? pieces_->events() : runner.executor().eager_events();
+  }
+
+ private:
+  const Schedule schedule_;
+  const GraphMode mode_;
+
+ public:
+  MarkerStep body;
+  CudaStepRunner runner;
+
+ private:
+  std::unique_ptr<CapturedStep> pieces_;
+};
+
+/// The ops whose ends the start of the op behind them may tell: in the same ubatch, on the same
+/// lane, without a wait between them, and no exchange.
+std::vector<int> followers(const Schedule& schedule) {
+  LaneEdges edges;
+  find_lane_edges(schedule, PassKind::full, edges);
+  std::vector<int> all(schedule.ops.size(), -1);
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (edges.before[i] >= 0 && edges.wait_for[i] < 0) {
+      const auto before = static_cast<std::size_t>(edges.before[i]);
+      const Op& op = schedule.ops[before];
+      all[before] =
+          op.ubatch == schedule.ops[i].ubatch && !is_exchange(op.phase) ? static_cast<int>(i) : -1;
+    }
+  }
+  return all;
+}
+
+int num_of_kind(const StepEvents& events, EndKind kind) {
+  return static_cast<int>(std::count_if(events.ends.begin(),
+                                        events.ends.end(),
+                                        [kind](const EndSource& end) { return end.kind == kind; }));
+}
+
+/// Where all ops begin or end with a kernel that writes time stamps, events are left for exchanges
+/// and for what comes before the first op of a phase.
+TEST(EagerTimes, AreToldByTimeStampsWhereTheseCan) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const auto& schedule : schedules()) {
+    const auto num_ops = static_cast<int>(schedule.ops.size());
+    const auto num_exchanges =
+        static_cast<int>(std::count_if(schedule.ops.begin(), schedule.ops.end(), [](const Op& op) {
+          return is_exchange(op.phase);
+        }));
+    const auto next = followers(schedule);
+    const auto num_followed = num_ops - static_cast<int>(std::count(next.begin(), next.end(), -1));
+    ASSERT_GT(num_followed, 0);
+    TimedStep step(schedule, 2'000, GraphMode::none);
+    OpTimes times;
+    step.use(TimeStampUse::leave, TimeStampUse::leave);
+    step.run(times);
+    EXPECT_EQ(num_of_kind(step.events(), EndKind::event), num_ops) << schedule.name;
+    step.use(TimeStampUse::leave, TimeStampUse::write);
+    step.run(times);
+    EXPECT_EQ(num_of_kind(step.events(), EndKind::own), num_ops - num_exchanges) << schedule.name;
+    EXPECT_EQ(num_of_kind(step.events(), EndKind::event), num_exchanges) << schedule.name;
+    step.use(TimeStampUse::write, TimeStampUse::leave);
+    step.run(times);
+    const auto num_stamps = num_of_kind(step.events(), EndKind::stamp);
+    EXPECT_GT(num_stamps, 0) << schedule.name;
+    EXPECT_GE(num_stamps, num_followed - kNumPhases * schedule.num_ubatches) << schedule.name;
+    EXPECT_EQ(num_of_kind(step.events(), EndKind::event), num_ops - num_stamps) << schedule.name;
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      const EndSource& end = step.events().ends[i];
+      if (end.kind == EndKind::stamp) {
+        EXPECT_EQ(end.op, next[i]) << describe_op(static_cast<int>(i), schedule.ops[i]);
+      }
+    }
+  }
+}
+
+/// [ops] median time over some steps, and the largest error of the clocks.
+std::vector<double> medians_of(TimedStep& step, std::size_t num_ops, double& error_ns) {
+  constexpr int kSteps = 21;
+  std::vector<std::vector<double>> all(num_ops);
+  for (int repeat = 0; repeat < kSteps; ++repeat) {
+    OpTimes times;
+    step.run(times);
+    for (std::size_t i = 0; i < num_ops; ++i) {
+      all[i].push_back(static_cast<double>(times.end_ns[i] - times.start_ns[i]));
+    }
+    error_ns = std::max(error_ns, static_cast<double>(step.runner.clock_alignment().error_ns));
+  }
+  std::vector<double> medians;
+  for (auto& values : all) {
+    medians.push_back(median(values));
+  }
+  return medians;
+}
+
+TEST(EagerTimes, ByTimeStampsAgreeWithThoseByEvents) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const GraphMode mode : {GraphMode::none, GraphMode::piecewise}) {
+    for (const auto& schedule : schedules()) {
+      TimedStep step(schedule, 150'000, mode);
+      double error_ns = 0;
+      step.use(TimeStampUse::leave, TimeStampUse::leave);
+      const auto by_events = medians_of(step, schedule.ops.size(), error_ns);
+      for (const bool ends : {false, true}) {
+        step.use(ends ? TimeStampUse::leave : TimeStampUse::write,
+                 ends ? TimeStampUse::write : TimeStampUse::leave);
+        const auto by_stamps = medians_of(step, schedule.ops.size(), error_ns);
+        EXPECT_LT(num_of_kind(step.events(), EndKind::event), static_cast<int>(by_stamps.size()));
+        for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+          EXPECT_NEAR(by_stamps[i], by_events[i], error_ns + 10'000)
+              << describe_op(static_cast<int>(i), schedule.ops[i]) << " of " << schedule.name
+              << ", " << to_string(mode) << (ends ? ", ends" : ", starts");
+        }
+      }
+    }
+  }
+}
+
+/// The twin: a kernel whose launcher took a time stamp does not write it.
+TEST(EagerTimes, ThatAreNotWrittenAreAnError) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const GraphMode mode : {GraphMode::none, GraphMode::piecewise}) {
+    TimedStep step(make("sequential", 1), 2'000, mode);
+    OpTimes times;
+    for (const bool ends : {false, true}) {
+      step.use(ends ? TimeStampUse::leave : TimeStampUse::forget,
+               ends ? TimeStampUse::forget : TimeStampUse::leave);
+      try {
+        step.run(times);
+        ADD_FAILURE() << "nothing was thrown";
+      } catch (const RunError& error) {
+        EXPECT_NE(
+            std::string(error.what())
+                .find(std::string("its ") + (ends ? "end" : "start") + " has not been written"),
+            std::string::npos)
+            << error.what();
+      }
+      step.use(ends ? TimeStampUse::leave : TimeStampUse::write,
+               ends ? TimeStampUse::write : TimeStampUse::leave);
+      step.run(times);
+      EXPECT_GT(times.end_ns.back(), 0);
+    }
+  }
+}
+
+/// Runs ops of a MarkerStep, with a delay behind some of them that is not seen: by another stream,
+/// as work of a library is not.
+class DelayedBehind final : public StepBody {
+ public:
+  DelayedBehind(StepBody& body, std::int64_t delay_ns) : body_(body), delay_ns_(delay_ns) {}
+
+  void run(const Op& op) override {
+    body_.run(op);
+    if (op.phase == Phase::route) {
+      const auto stream = c10::cuda::getCurrentCUDAStream();
+      there_.record(stream);
+      there_.hold(other_);
+      launch_delay(std::chrono::nanoseconds(delay_ns_), other_);
+      back_.record(other_);
+      back_.hold(stream);
+    }
+  }
+
+ private:
+  StepBody& body_;
+  std::int64_t delay_ns_;
+  c10::cuda::CUDAStream other_ = c10::cuda::getStreamFromPool();
+  Event there_{Event::Kind::order};
+  Event back_{Event::Kind::order};
+};
+
+/// Time stamps of an eager step are trusted to be of the first and the last kernel of an op, and
+/// judged where ops are held back, which have events as well.
+TEST(EagerTimes, DifferFromEventsWhereALastKernelIsNotTheLast) {
+  DOVETAIL_REQUIRE_GPU();
+  constexpr std::int64_t kBehindNs = 400'000;
+  const Schedule schedule = make("sequential", 1);
+  MarkerStep body(schedule);
+  body.end_stamps = TimeStampUse::write;
+  body.time_stamps = TimeStampUse::write;
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::inline_walk));
+  const auto& events = runner.executor().eager_events();
+  for (const bool is_delayed : {false, true}) {
+    DelayedBehind delayed(body, is_delayed ? kBehindNs : 0);
+    StepBody& used = is_delayed ? static_cast<StepBody&>(delayed) : body;
+    warm_up(runner, schedule, used);
+    OpTimes times;
+    runner.run_eager(schedule, used, PassKind::full, &times);
+    EXPECT_EQ(events.most_apart_ns(times), 0) << "no time was taken twice";
+    std::vector<double> apart_ns;
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      runner.run_eager(schedule, used, PassKind::full, &times, /*gated=*/true);
+      apart_ns.push_back(static_cast<double>(events.most_apart_ns(times)));
+      EXPECT_GE(static_cast<double>(runner.clock_alignment().error_ns), apart_ns.back());
+    }
+    if (is_delayed) {
+      EXPECT_GT(median(apart_ns), 0.9 * kBehindNs);
+    } else {
+      EXPECT_LT(median(apart_ns), 0.1 * kBehindNs);
+    }
+  }
+}
+
+/// A phase that began with a time stamp in the layer before was to tell the end of what it follows.
+TEST(EagerTimes, APhaseThatBeginsOtherwiseThanBeforeIsAnError) {
+  DOVETAIL_REQUIRE_GPU();
+  const Schedule schedule = make("sequential", 1);
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::inline_walk));
+  MarkerStep body(schedule);
+  warm_up(runner, schedule, body);
+  body.before = [&](int, const Op& op) {
+    body.time_stamps = op.layer < 2 ? TimeStampUse::write : TimeStampUse::leave;
+  };
+  OpTimes times;
+  try {
+    runner.run_eager(schedule, body, PassKind::full, &times);
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("begins otherwise"), std::string::npos) << text;
+    EXPECT_NE(text.find("layer 2"), std::string::npos) << text;
+  }
+}
+
+}  // namespace
+}  // namespace dovetail
