@@ -60,4 +60,20 @@ std::int64_t fill_starts(const Schedule& schedule,
   return most_ns;
 }
 
+void use_own_starts(const std::vector<std::int64_t>& begun_ns,
+                    const std::vector<std::int64_t>& own_start_ns,
+                    const OpsBefore& starts_behind,
+                    OpTimes& times) {
+  for (std::size_t i = 0; i < begun_ns.size(); ++i) {
+    if (own_start_ns[i] < 0 || begun_ns[i] < 0 || times.start_ns[i] != begun_ns[i]) {
+      continue;
+    }
+    std::int64_t start_ns = own_start_ns[i];
+    for (const int other : starts_behind[i]) {
+      start_ns = std::max(start_ns, times.end_ns[static_cast<std::size_t>(other)]);
+    }
+    times.start_ns[i] = std::min(start_ns, times.end_ns[i]);
+  }
+}
+
 }  // namespace dovetail

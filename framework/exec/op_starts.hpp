@@ -29,4 +29,14 @@ std::int64_t fill_starts(const Schedule& schedule,
                          const std::vector<EndSource>& ends,
                          OpTimes& times);
 
+/// Behind that, for ops that started when the host came to them (their start_ns is that of
+/// `begun_ns` [ops]): start_ns becomes the time that the op's own first kernel has written, by the
+/// clock of its end; between the clocks of host and device lie some us. `own_start_ns` [ops], -1 =
+/// the op has written none. Still no earlier than what the op starts behind, nor later than its
+/// end.
+void use_own_starts(const std::vector<std::int64_t>& begun_ns,
+                    const std::vector<std::int64_t>& own_start_ns,
+                    const OpsBefore& starts_behind,
+                    OpTimes& times);
+
 }  // namespace dovetail

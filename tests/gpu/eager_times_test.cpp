@@ -85,11 +85,15 @@ TEST(EagerTimes, AnOpStartsWhenWhatItWaitsForHasEnded) {
   }
 }
 
+/// Whether ops write when they begin.
+class EagerTimesByStamps : public ::testing::TestWithParam<TimeStampUse> {};
+
 /// What the host is late between two ops is part of neither.
-TEST(EagerTimes, NoOpStartsBeforeTheHostComesToIt) {
+TEST_P(EagerTimesByStamps, NoOpStartsBeforeTheHostComesToIt) {
   DOVETAIL_REQUIRE_GPU();
   constexpr std::int64_t kLateNs = 1'000'000;
   OwnStep step(dual_batch());
+  step.body.time_stamps = GetParam();
   std::vector<std::int64_t> came_ns;
   step.run(
       [&](int) {
@@ -107,6 +111,13 @@ TEST(EagerTimes, NoOpStartsBeforeTheHostComesToIt) {
     EXPECT_LT(step.times.end_ns[i] - step.times.start_ns[i], kLateNs / 2) << name;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Uses,
+                         EagerTimesByStamps,
+                         ::testing::Values(TimeStampUse::leave, TimeStampUse::write),
+                         [](const auto& tested) {
+                           return tested.param == TimeStampUse::leave ? "none" : "starts";
+                         });
 
 Schedule make(const std::string& policy, int num_ubatches) {
   const ModelShape model{{testing::kMoe, testing::kDense, testing::kShared, testing::kMoe}};

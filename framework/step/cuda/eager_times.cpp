@@ -29,18 +29,15 @@ void EagerTimes::run(StepBody& body,
                      StampOrder order,
                      StepEvents& events,
                      cudaStream_t stream) {
-  const int before = follows_[index];
-  auto* const start = before < 0 ? nullptr : events.start_stamp(index);
-  const TimeStampOffer offer(start, events.end_stamp(index), stream, order);
+  const TimeStampOffer offer(events.start_stamp(index), events.end_stamp(index), stream, order);
   body.run(op);
   events.heads[index] = offer.is_taken() ? OpHead::stamped : OpHead::other;
   events.tails[index] = offer.tells_end() ? OpTail::stamped : OpTail::other;
-  if (before < 0) {
-    return;
-  }
   begins_stamped(op) = offer.is_taken();
+  const int before = follows_[index];
   DOVETAIL_CHECK(
-      offer.is_taken() || events.ends[static_cast<std::size_t>(before)].kind != EndKind::stamp,
+      offer.is_taken() || before < 0 ||
+          events.ends[static_cast<std::size_t>(before)].kind != EndKind::stamp,
       describe_op(static_cast<int>(index), op) +
           " begins otherwise than that of the layer before, and should have told an end");
 }

@@ -177,6 +177,9 @@ void StepEvents::read(const Schedule& schedule,
     }
   }
   const std::int64_t late_ns = fill_starts(schedule, pass, starts_behind, ends, times);
+  if (timing_ == StepTiming::eager) {
+    use_own_starts(begun_ns, stamp_times_.start_ns, starts_behind, times);
+  }
   std::int64_t earliest_ns = clock.base_ns;
   for (const std::int64_t start_ns : times.start_ns) {
     earliest_ns = start_ns >= 0 ? std::min(earliest_ns, start_ns) : earliest_ns;

@@ -55,6 +55,18 @@ TEST(OpStarts, AreNotBeforeTheHostComesToTheOp) {
   EXPECT_EQ(times.start_ns[3], 400);
 }
 
+TEST(OpStarts, AreWhatTheOpHasWrittenWhereTheHostWasLate) {
+  auto times = times_of(100, {200, 300, 450, 400, 600});
+  times.start_ns = {100, 240, 310, 390, 470};
+  const Times begun = {100, 240, 250, 390, 470};
+  use_own_starts(begun, {-1, 260, 320, 410, 440}, kBefore, times);
+  // No stamp; late; not late; not behind its end; not ahead of what it waits for.
+  EXPECT_EQ(times.start_ns, (Times{100, 260, 310, 400, 450}));
+  EXPECT_EQ(times.end_ns, (Times{200, 300, 450, 400, 600}));
+  use_own_starts(Times(5, -1), {1, 1, 1, 1, 1}, kBefore, times);
+  EXPECT_EQ(times.start_ns, (Times{100, 260, 310, 400, 450}));
+}
+
 /// The time of op 1's end was taken 40 ns late: op 2, which comes behind it, had ended by then.
 TEST(OpStarts, LowerEndsThatWereTakenLate) {
   auto times = times_of(100, {200, 300, 260, 290, 600});
