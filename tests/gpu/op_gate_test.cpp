@@ -54,6 +54,15 @@ class LateHost final : public StepBody {
   at::Tensor memory_ = at::zeros({2}, at::TensorOptions().device(at::kCUDA).dtype(at::kLong));
 };
 
+bool knows_all(const OpTimes& times, const Schedule& schedule, PassKind pass) {
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (runs_in(pass, schedule.ops[i].phase) && times.start_ns[i] < 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 /// Without the gate what the host is late is part of the op's time.
 TEST(OpGate, TakesTheHostsGapsOutOfTheTimesOfOps) {
   DOVETAIL_REQUIRE_GPU();
@@ -67,7 +76,12 @@ TEST(OpGate, TakesTheHostsGapsOutOfTheTimesOfOps) {
       body.is_late = true;
       for (const bool gated : {false, true}) {
         OpTimes times;
-        runner.run_eager(schedule, body, pass, &times, gated);
+        // Where the host is busy, an op may take longer to enqueue than the gate holds, and says
+        // so.
+        for (int attempt = 0; attempt == 0 || (attempt < 5 && !knows_all(times, schedule, pass));
+             ++attempt) {
+          runner.run_eager(schedule, body, pass, &times, gated);
+        }
         EXPECT_TRUE(runner.last_enqueued_kernels());
         for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
           const Op& op = schedule.ops[i];
