@@ -278,7 +278,8 @@ TEST(EagerTimes, ByTimeStampsAgreeWithThoseByEvents) {
                  ends ? TimeStampUse::write : TimeStampUse::leave);
         const auto by_stamps = medians_of(step, schedule.ops.size(), error_ns);
         EXPECT_LT(num_of_kind(step.events(), EndKind::event), static_cast<int>(by_stamps.size()));
-        for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        // The first op waits for nothing but the host, which its own time stamp leaves out.
+        for (std::size_t i = 1; i < schedule.ops.size(); ++i) {
           EXPECT_NEAR(by_stamps[i], by_events[i], error_ns + 10'000)
               << describe_op(static_cast<int>(i), schedule.ops[i]) << " of " << schedule.name
               << ", " << to_string(mode) << (ends ? ", ends" : ", starts");
