@@ -39,16 +39,16 @@ class EagerTimes {
   bool leave(std::size_t index, StepEvents& events);
 
  private:
-  /// Whether the phase begins with a time stamp, as far as the step has come: the layers of a model
-  /// begin their phases alike.
-  bool& begins_stamped(const Op& op) {
-    return begins_stamped_[static_cast<std::size_t>(op.ubatch)][static_cast<std::size_t>(op.phase)];
-  }
+  /// How many ops of this phase in a row, behind ops of the phase of `before`, have begun with a
+  /// time stamp in this step: the layers of a model begin alike, and what with depends on what is
+  /// before (sums of a combine, or a norm). One alone may have begun with an injected delay.
+  int& stamped_in_a_row(std::size_t before, std::size_t op);
 
   const Schedule* schedule_ = nullptr;
   std::vector<int> follows_;  ///< [ops] the op whose end its start may tell; -1 = none
   std::vector<int> next_;     ///< [ops] the op that follows it so; -1 = none
-  std::vector<std::array<bool, kNumPhases>> begins_stamped_;  ///< [ubatches]
+  /// [ubatches] of the phase before and the own one.
+  std::vector<std::array<std::array<int, kNumPhases>, kNumPhases>> stamped_in_a_row_;
 };
 
 }  // namespace dovetail
