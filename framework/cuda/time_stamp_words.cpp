@@ -34,6 +34,11 @@ void TimeStampWords::clear(cudaStream_t stream) const {
   }
 }
 
+void TimeStampWords::clear_for_all(cudaStream_t stream) const {
+  clear(stream);
+  check_cuda(cudaStreamSynchronize(stream), "wait for the words of time stamps");
+}
+
 std::vector<std::uint64_t> TimeStampWords::read(cudaStream_t stream) const {
   std::vector<std::uint64_t> values(count_, 0);
   if (count_ > 0) {

@@ -40,6 +40,9 @@ class TimeStampWords {
   /// All 0 for work that `stream` is given from now on.
   void clear(cudaStream_t stream) const;
 
+  /// All 0 for work of any stream: waits until `stream` is idle.
+  void clear_for_all(cudaStream_t stream) const;
+
   /// [count] values, as the work that `stream` has been given leaves them, for whose end this
   /// waits: only for a stream that is idle, or will be at once.
   std::vector<std::uint64_t> read(cudaStream_t stream) const;

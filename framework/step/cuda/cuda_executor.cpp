@@ -140,7 +140,7 @@ void CudaExecutor::note_begin(std::size_t index, cudaStream_t stream) {
 }
 
 void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream) {
-  if (timing_ == StepTiming::eager && is_timed(index)) {
+  if (takes_eager_times(index)) {
     const auto order = flow_.capturing ? StampOrder::captured : StampOrder::unknown;
     eager_times_.run(*body_, op, index, order, events(), stream);
     return;
@@ -166,12 +166,12 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
 
 /// Right behind the body. An op that is held back has an event in any case, by which its time
 /// stamps are judged.
-void CudaExecutor::note_end(std::size_t index, StepEvents& events, cudaStream_t stream) {
-  if (timing_ != StepTiming::eager || !is_timed(index)) {
-    return;
-  }
+void CudaExecutor::note_end(std::size_t index,
+                            bool is_held,
+                            StepEvents& events,
+                            cudaStream_t stream) {
   const bool needs_event = eager_times_.leave(index, events);
-  if (is_held_back(index)) {
+  if (is_held) {
     events.ends[index] = {EndKind::event};
   } else if (!needs_event) {
     return;
@@ -196,6 +196,7 @@ void CudaExecutor::enqueue(int index) {
   StepEvents& step_events = events();
   const Event* end = end_of(i);
   auto* gate = is_held_back(i) ? flow_.gate : nullptr;
+  const bool takes_times = takes_eager_times(i);
   try {
     const auto& stream = stream_of(op);
     if (!flow_.in_pieces && edges_.wait_for[i] >= 0) {
@@ -213,7 +214,9 @@ void CudaExecutor::enqueue(int index) {
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
-    note_end(i, step_events, stream);
+    if (takes_times) {
+      note_end(i, gate != nullptr, step_events, stream);
+    }
     if (end != nullptr) {
       end->record(stream);
     }

@@ -51,7 +51,7 @@ void StepEvents::make_times(std::size_t num_ops, cudaStream_t stream) {
   if (stamps_.count() < 2 * num_ops) {
     stamps_ = TimeStampWords(2 * num_ops, stream);
     launch_timer_look(stamps_.word(0), stream);  // CUDA loads it at its first launch
-    stamps_.clear(stream);
+    stamps_.clear_for_all(stream);
     stamps_are_clear_ = true;
   }
 }
@@ -117,8 +117,8 @@ StepEvents::StampTimes StepEvents::read_stamps(const Schedule& schedule,
   }
   align_time_stamps(stream, clock);
   const auto words = stamps_.read(stream);
-  // No part of a later step.
-  stamps_.clear(stream);
+  // No part of a later step, whose lanes may be other streams.
+  stamps_.clear_for_all(stream);
   stamps_are_clear_ = true;
   const std::int64_t read_at_ns = now_ns();
   const auto time_of = [&](std::uint64_t word, std::size_t op, const char* what) {

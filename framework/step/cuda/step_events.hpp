@@ -42,7 +42,7 @@ struct StepEvents {
   // Where it is timed; [ops].
   std::vector<OpHead> heads;  ///< which ops have written a time stamp at their start, or are empty
   std::vector<OpTail> tails;  ///< likewise at their end
-  std::vector<EndSource> ends;  ///< where times are shared: find_ends
+  std::vector<EndSource> ends;  ///< by find_ends where times are shared, else by EagerTimes
   /// These are of a capture that is over, and stay as they are.
   bool are_captured = false;
 
