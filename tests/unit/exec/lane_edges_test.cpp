@@ -10,6 +10,7 @@
 
 #include "framework/exec/graph_pieces.hpp"
 #include "tests/unit/exec/lane_orders.hpp"
+#include "tests/unit/plan/op_set.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -27,11 +28,12 @@ Orders orders_to_keep(const Schedule& schedule, PassKind pass) {
     waits.push_back(op.waits);
   }
   auto orders = orders_of(schedule, PassKind::full, waits);
-  const auto runs = [&](std::size_t op) { return runs_in(pass, schedule.ops[op].phase); };
+  testing::OpSet run;
   for (std::size_t i = 0; i < orders.size(); ++i) {
-    for (std::size_t j = 0; j < orders.size(); ++j) {
-      orders[i][j] = orders[i][j] && runs(i) && runs(j);
-    }
+    run.set(i, runs_in(pass, schedule.ops[i].phase));
+  }
+  for (std::size_t i = 0; i < orders.size(); ++i) {
+    orders[i] = run[i] ? orders[i] & run : testing::OpSet();
   }
   return orders;
 }

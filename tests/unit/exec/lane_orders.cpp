@@ -3,6 +3,7 @@
 #include <random>
 #include <utility>
 
+#include "framework/base/check.hpp"
 #include "framework/exec/op_predecessors.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
@@ -11,7 +12,8 @@ namespace dovetail::testing {
 Orders orders_of(const Schedule& schedule,
                  PassKind pass,
                  const std::vector<std::vector<int>>& waits) {
-  Orders before(schedule.ops.size(), std::vector<bool>(schedule.ops.size()));
+  DOVETAIL_CHECK(schedule.ops.size() <= kMostOps, "more ops than a set holds");
+  Orders before(schedule.ops.size());
   std::vector<int> last = {-1, -1};
   for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
     if (!runs_in(pass, schedule.ops[i].phase)) {
@@ -19,10 +21,8 @@ Orders orders_of(const Schedule& schedule,
     }
     const auto add = [&](int waited_for) {
       const auto op = static_cast<std::size_t>(waited_for);
-      before[i][op] = true;
-      for (std::size_t earlier = 0; earlier < op; ++earlier) {
-        before[i][earlier] = before[i][earlier] || before[op][earlier];
-      }
+      before[i].set(op);
+      before[i] |= before[op];
     };
     int& lane_last = last[static_cast<std::size_t>(schedule.ops[i].lane)];
     if (lane_last >= 0) {

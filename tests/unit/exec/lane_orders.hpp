@@ -6,10 +6,11 @@
 #include "framework/base/types.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/plan/schedule.hpp"
+#include "tests/unit/plan/op_set.hpp"
 
 namespace dovetail::testing {
 
-using Orders = std::vector<std::vector<bool>>;  ///< [ops][ops]: which ones come before each
+using Orders = OpSets;  ///< which ops come before each
 
 /// All orders that lane order and the given waits imply, among the ops of `pass`.
 Orders orders_of(const Schedule& schedule,

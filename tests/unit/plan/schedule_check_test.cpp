@@ -15,6 +15,7 @@
 #include "framework/plan/policy.hpp"
 #include "tests/support/input_error.hpp"
 #include "tests/support/sanitized.hpp"
+#include "tests/unit/plan/op_set.hpp"
 #include "tests/unit/plan/random_schedule.hpp"
 
 namespace dovetail {
@@ -126,14 +127,12 @@ bool oracle_accepts(const Schedule& schedule) {
   // Of each op those that are done before it: what it waits for, the op before it in its lane, and
   // what is done before these. All of them stand ahead of it.
   const std::size_t n = schedule.ops.size();
-  std::vector<std::vector<bool>> before(n, std::vector<bool>(n, false));
+  testing::OpSets before(n);
   std::map<Lane, std::size_t> last;
   for (std::size_t i = 0; i < n; ++i) {
     const auto add = [&](std::size_t op) {
-      before[i][op] = true;
-      for (std::size_t j = 0; j < op; ++j) {
-        before[i][j] = before[i][j] || before[op][j];
-      }
+      before[i].set(op);
+      before[i] |= before[op];
     };
     for (const int wait : schedule.ops[i].waits) {
       add(static_cast<std::size_t>(wait));

@@ -10,6 +10,7 @@
 #include "framework/plan/planned_requests.hpp"
 #include "framework/plan/workload.hpp"
 #include "tests/support/input_error.hpp"
+#include "tests/support/sanitized.hpp"
 #include "tests/unit/plan/workload_world.hpp"
 
 namespace dovetail {
@@ -166,9 +167,10 @@ TEST(Workload, TracedRequestsGoWhereThePlainWayPutsThem) {
 TEST(Workload, ATraceOfAMillionRequestsOnManyRanks) {
   RequestTrace trace;
   trace.file = "long.jsonl";
-  trace.requests.assign(1'000'000, {.length = 2, .context_length = 1});
+  constexpr std::int64_t num_requests = testing::kSanitized ? 100'000 : 1'000'000;
+  trace.requests.assign(num_requests, {.length = 2, .context_length = 1});
   const auto counts = requests_per_rank(traced(), &trace, 1000);
-  EXPECT_EQ(counts, std::vector<std::int64_t>(1000, 1000));
+  EXPECT_EQ(counts, std::vector<std::int64_t>(1000, num_requests / 1000));
 }
 
 TEST(Workload, RulesOfATrace) {
