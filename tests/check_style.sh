@@ -27,12 +27,14 @@ lint_file() {
 export -f lint_file
 export database
 
-# lint_batch CHECKS JOINED SOURCES...: the joined source, which may clash within itself only; then its SOURCES alone have the word.
+# lint_batch CHECKS JOINED SOURCES...: the joined source, which may clash within itself only; then its SOURCES alone have the word, which
+# takes far longer.
 lint_batch() {
   local checks=$1 joined=$2 failed=0 source
   shift 2
   clang-tidy -p build/lint --quiet "--checks=$checks" '--header-filter=(framework|models|tests|launch)/.*\.(hpp|cuh|cpp)$' "$joined" >"$joined.log" 2>&1 && return
   for source in "$@"; do lint_file "$checks" "$source" || failed=1; done
+  [ $failed -ne 0 ] || echo "joined, these sources clash: $(grep -m 1 -E '(error|warning):' "$joined.log" || tail -n 1 "$joined.log")" >&2
   return $failed
 }
 export -f lint_batch

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-GREATEST_BATCH = 12  # at more, two processors no longer finish together
+GREATEST_BATCH = 16  # at more, two processors no longer finish together
 
 
 def batches(database, sources):

@@ -21,17 +21,17 @@ std::string print_value(double value) {
   return buffer;
 }
 
-constexpr double kInfinite = std::numeric_limits<double>::infinity();
+constexpr double kWorst = std::numeric_limits<double>::infinity();
 
 /// How far beyond its bounds a tensor is; comparable between tensors.
 double severity(const TensorReport& tensor) {
   if (tensor.bounds.row == 0) {  // bitwise, or integers
-    return tensor.problem.empty() ? 0.0 : kInfinite;
+    return tensor.problem.empty() ? 0.0 : kWorst;
   }
   const double severity =
       std::max(tensor.error / tensor.bounds.row, tensor.element_error / tensor.bounds.element);
   if (!tensor.problem.empty() && !(severity > 1)) {
-    return kInfinite;  // missing, not finite, of another shape: worse than any number
+    return kWorst;  // missing, not finite, of another shape: worse than any number
   }
   return severity;
 }

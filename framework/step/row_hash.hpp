@@ -47,8 +47,8 @@ class RowHasher {
 
   std::vector<HashedRows> parts_;
   int num_groups_;
-  at::Tensor table_;              ///< on a GPU: DeviceRows of each part, as bytes
-  std::int64_t most_pieces_ = 0;  ///< on a GPU: of any part
+  at::Tensor table_;                               ///< on a GPU: DeviceRows of each part, as bytes
+  [[maybe_unused]] std::int64_t most_pieces_ = 0;  ///< on a GPU: of any part
 };
 
 }  // namespace dovetail

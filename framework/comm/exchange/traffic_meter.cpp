@@ -6,26 +6,27 @@ namespace dovetail {
 
 namespace {
 
-constexpr std::int64_t Traffic::*kParts[] = {&Traffic::dispatch_wire_bytes,
-                                             &Traffic::combine_wire_bytes,
-                                             &Traffic::dispatch_received_bytes,
-                                             &Traffic::combine_received_bytes,
-                                             &Traffic::dispatch_logical_bytes,
-                                             &Traffic::combine_logical_bytes,
-                                             &Traffic::counts_wait_ns};
-static_assert(sizeof kParts / sizeof *kParts == sizeof(Traffic) / sizeof(std::int64_t));
+constexpr std::int64_t Traffic::*kTrafficParts[] = {&Traffic::dispatch_wire_bytes,
+                                                    &Traffic::combine_wire_bytes,
+                                                    &Traffic::dispatch_received_bytes,
+                                                    &Traffic::combine_received_bytes,
+                                                    &Traffic::dispatch_logical_bytes,
+                                                    &Traffic::combine_logical_bytes,
+                                                    &Traffic::counts_wait_ns};
+static_assert(sizeof kTrafficParts / sizeof *kTrafficParts ==
+              sizeof(Traffic) / sizeof(std::int64_t));
 
 }  // namespace
 
 Traffic& Traffic::operator+=(const Traffic& more) {
-  for (const auto part : kParts) {
+  for (const auto part : kTrafficParts) {
     this->*part += more.*part;
   }
   return *this;
 }
 
 Traffic& Traffic::operator-=(const Traffic& less) {
-  for (const auto part : kParts) {
+  for (const auto part : kTrafficParts) {
     this->*part -= less.*part;
   }
   return *this;
