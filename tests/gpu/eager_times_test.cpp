@@ -35,7 +35,9 @@ using test::walk_by;
 using test::warm_up;
 
 Schedule make(const std::string& policy, int num_ubatches) {
-  const ModelShape model{{testing::kMoe, testing::kDense, testing::kShared, testing::kMoe}};
+  // More than two layers with experts right behind their dispatch: no end of it is told by these.
+  using testing::kMoe;
+  const ModelShape model{{kMoe, testing::kDense, testing::kShared, kMoe, kMoe, kMoe}};
   return policies().at(policy).make_schedule(
       {.model = model, .phase = WorkPhase::decode, .num_ubatches = num_ubatches});
 }

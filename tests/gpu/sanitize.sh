@@ -38,6 +38,7 @@ memcheck batch_invariant_gpu -*Products*
 memcheck exchange_device *symmetric*BFloat16*:*gather*BFloat16*:*padded*BFloat16*:*copy_engine*BFloat16*
 memcheck exchange_graph *symmetric*
 memcheck exchange_symmetric_gpu -*NoWordIsWrong*
+memcheck gpu_time_stamps *PushKernel*
 memcheck gpu_row_hash *
 memcheck gpu_kv_fill *
 memcheck cuda_driver *
