@@ -202,8 +202,8 @@ int check_output(int exit_code) {
   return exit_code == kExitDone ? kExitRunFailure : exit_code;
 }
 
-/// All is done and closed: what LibTorch's destructors do would cost each rank a tenth of a second.
-[[noreturn]] void end_run(int exit_code) {
+/// All is done and closed: what LibTorch's destructors do would cost a process a tenth of a second.
+[[noreturn]] void end_process(int exit_code) {
   exit_code = check_output(exit_code);
   std::fflush(nullptr);
   _exit(exit_code);
@@ -217,7 +217,7 @@ int run_any_command(int argc, char** argv) {
       return exit_code;
     }
     if (line->command == "run") {
-      end_run(run_command(line->run));
+      return run_command(line->run);
     }
     return run_other_command(*line);
   } catch (const Error& error) {
@@ -236,5 +236,5 @@ int main(int argc, char** argv) {
   // A write beyond `ulimit -f` then fails, and the file is named, instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);  // NOLINT(cert-err33-c): cannot fail for this signal
   dovetail::keep_freed_memory();
-  return dovetail::check_output(dovetail::run_any_command(argc, argv));
+  dovetail::end_process(dovetail::run_any_command(argc, argv));
 }
