@@ -41,7 +41,7 @@ struct DriftingClock {
 class Drift : public ::testing::Test {
  protected:
   const unsigned seed_ = std::random_device{}();
-  const testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
+  const ::testing::ScopedTrace trace_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
   std::mt19937_64 random_{seed_};
 };
 
