@@ -21,8 +21,7 @@ void EagerTimes::begin_step(const Schedule& schedule, const LaneEdges& edges) {
       continue;
     }
     const auto before = static_cast<std::size_t>(edges.before[i]);
-    const bool is_awaited = edges.records[before] != 0;  // the other lane goes on at once
-    if (ops[before].ubatch == ops[i].ubatch && !is_awaited && !is_exchange(ops[before].phase)) {
+    if (ops[before].ubatch == ops[i].ubatch && edges.records[before] == 0) {
       follows_[i] = edges.before[i];
       next_[before] = static_cast<int>(i);
     }

@@ -20,8 +20,9 @@ namespace dovetail {
 /// A timing event costs its stream 2 us on an H200, an event that only orders streams next to
 /// nothing. So the end of an op is told, where it can be, by a time stamp of its own last kernel,
 /// or of the first kernel of the op that follows it at once, and only else by an event. The host
-/// may be late with what follows, so this tells neither the ends of exchanges nor those that the
-/// other lane waits for. Calls come from the thread that holds the baton, in the order of the ops.
+/// may be late with what follows, so this tells no end that somebody waits for: the other lane, or
+/// the host, which looks at the ends of exchanges. Calls come from the thread that holds the baton,
+/// in the order of the ops.
 class EagerTimes {
  public:
   /// Ahead of the ops of a pass. `schedule` outlives it.
