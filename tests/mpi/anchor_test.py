@@ -9,15 +9,15 @@ import unittest
 from anchor import MORE_POLICIES, AnchorTest
 
 
-LONG = bool(os.environ.get("DOVETAIL_LONG_TESTS"))
-MOST_RANKS_ONLY = {} if LONG else {"first_grid": -1}  # that grids compute what one rank does is a test of its own
+LONG = os.environ.get("DOVETAIL_LONG_TESTS") == "1"
 
 
 class Anchor(AnchorTest):
     POLICIES = MORE_POLICIES
 
+    @unittest.skipUnless(LONG, "long, and mixed batches have prefills as well: DOVETAIL_LONG_TESTS=1")
     def test_prefills(self):
-        self.check_runs("prefill", **MOST_RANKS_ONLY)
+        self.check_runs("prefill")
 
     def test_mixed_batches(self):
         self.check_runs("mixed", first_grid=-1)
