@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Format and lint: clang-format and clang-tidy (version 14) over our sources; the lint needs the configured host build.
-#   tests/check_style.sh format | tidy [PATHS...] | quick-tidy [PATHS...] | recent-tidy   (format and tidy of everything without arguments)
+#   tests/check_style.sh format | tidy [PATHS...] | quick-tidy [PATHS...]   (format and tidy of everything without arguments)
 # PATHS are files and folders; `headers` stands for all headers of the host build at once, also of tests. Kernels (.cu) need a CUDA toolkit's
 # headers and are left out where there are none. quick-tidy leaves out the static analyzer, which takes more than half of the time, and joins
 # the sources of a folder into one, which leaves a third of the rest; where it finds something there, it checks these sources one by one.
-# recent-tidy is quick-tidy of all headers and of what was changed, but for tests, within the day up to the last commit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -83,28 +82,12 @@ make_database() {
     { cat build/lint/configure.log >&2; exit 2; }
 }
 
-# What recent-tidy looks at; all of the product where the history does not reach back so far, or the rules have changed.
-recent_paths() {
-  local product=(framework models launch) last base changed
-  last=$(git log -1 --format=%ct)
-  base=$(git rev-list -1 --before=$((last - 24 * 3600)) HEAD)
-  if [ -z "$base" ] || ! git diff --quiet "$base" -- .clang-tidy; then
-    printf '%s\n' "${product[@]}" headers
-    return
-  fi
-  changed=$(git diff --name-only --diff-filter=d "$base" -- "${product[@]}" | sed -nE 's/[.](hpp|cpp|cuh|cu)$//p' | sort -u)
-  local stem
-  for stem in $changed; do git ls-files -- "$stem.cpp" "$stem.cu"; done # of a header its source
-  echo headers
-}
-
 mode=${1:-all}
 [ $# -eq 0 ] || shift
 case "$mode" in
   format) check_format ;;
   tidy) make_database && check_tidy '' "$@" ;;
   quick-tidy) make_database && check_tidy_quickly '-clang-analyzer-*' "$@" ;;
-  recent-tidy) recent_paths | xargs tests/check_style.sh quick-tidy ;;
   all) check_format && make_database && check_tidy '' ;;
-  *) echo "usage: tests/check_style.sh [format | tidy [PATHS...] | quick-tidy [PATHS...] | recent-tidy]" >&2; exit 2 ;;
+  *) echo "usage: tests/check_style.sh [format | tidy [PATHS...] | quick-tidy [PATHS...]]" >&2; exit 2 ;;
 esac

@@ -25,7 +25,8 @@ namespace dovetail {
 /// in the order of the ops.
 class EagerTimes {
  public:
-  /// Ahead of the ops of a pass. `schedule` outlives it.
+  /// Ahead of the ops of a pass. `schedule` outlives it. `edges` has the exchanges of an eager step
+  /// among its records.
   void begin_step(const Schedule& schedule, const LaneEdges& edges);
 
   /// Runs the op, and keeps in `events` which time stamps it has written.
