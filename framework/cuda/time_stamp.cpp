@@ -47,6 +47,7 @@ std::uint64_t* take_time_stamp(cudaStream_t stream) {
   if (offer == nullptr || !offer->is_for(stream)) {
     return nullptr;
   }
+  offer->was_asked_ = true;
   if (offer->order_ == StampOrder::unknown) {
     offer->end_is_taken_ = false;
   }
@@ -59,12 +60,22 @@ std::uint64_t* take_time_stamp(cudaStream_t stream) {
 
 std::uint64_t* take_end_stamp(cudaStream_t stream) {
   TimeStampOffer* offer = offer_of_thread;
-  if (offer == nullptr || !offer->is_for(stream) ||
-      (offer->order_ == StampOrder::captured && !find_last_nodes(stream, offer->end_behind_))) {
+  if (offer == nullptr || !offer->is_for(stream)) {
+    return nullptr;
+  }
+  offer->was_asked_ = true;
+  if (offer->order_ == StampOrder::captured && !find_last_nodes(stream, offer->end_behind_)) {
     return nullptr;
   }
   offer->end_is_taken_ = offer->end_ != nullptr;
   return offer->end_;
+}
+
+void tell_no_work(cudaStream_t stream) {
+  TimeStampOffer* offer = offer_of_thread;
+  if (offer != nullptr && offer->is_for(stream)) {
+    offer->is_told_empty_ = true;
+  }
 }
 
 }  // namespace dovetail

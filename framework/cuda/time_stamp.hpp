@@ -46,9 +46,14 @@ class TimeStampOffer {
   /// that writes `end`.
   bool tells_end() const;
 
+  /// Whether the work is empty, as far as that is known: tell_no_work() was called, and no launcher
+  /// asked for a word.
+  bool is_empty() const { return is_told_empty_ && !was_asked_; }
+
  private:
   friend std::uint64_t* take_time_stamp(cudaStream_t stream);
   friend std::uint64_t* take_end_stamp(cudaStream_t stream);
+  friend void tell_no_work(cudaStream_t stream);
 
   /// Whether it is made for work on that stream.
   bool is_for(cudaStream_t stream) const;
@@ -62,6 +67,8 @@ class TimeStampOffer {
   bool is_captured_ = false;
   bool is_taken_ = false;
   bool end_is_taken_ = false;
+  bool is_told_empty_ = false;
+  bool was_asked_ = false;
   // What work on the stream was to wait for when the offer was made, and when `end` was last taken.
   std::vector<cudaGraphNode_t> behind_;
   std::vector<cudaGraphNode_t> end_behind_;
@@ -75,5 +82,9 @@ std::uint64_t* take_time_stamp(cudaStream_t stream);
 /// Likewise for its write_end_stamp(): the word that the end is offered for, each time. It must
 /// launch one kernel right behind the call.
 std::uint64_t* take_end_stamp(cudaStream_t stream);
+
+/// For work on `stream` that turns out to be none, an exchange of one rank for instance: it then
+/// needs no event to tell its end.
+void tell_no_work(cudaStream_t stream);
 
 }  // namespace dovetail

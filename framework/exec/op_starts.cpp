@@ -21,23 +21,40 @@ std::int64_t most_lowered(const std::vector<std::int64_t>& before,
   return most_ns;
 }
 
+bool is_empty(const std::vector<EndSource>& ends, std::size_t op) {
+  return !ends.empty() && ends[op].kind == EndKind::start;
+}
+
+/// What begins behind an empty op begins behind what that one does.
+OpsBefore without_empty(const OpsBefore& starts_behind, const std::vector<EndSource>& ends) {
+  OpsBefore all(starts_behind.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    for (const int other : starts_behind[i]) {
+      const auto before = static_cast<std::size_t>(other);
+      if (is_empty(ends, before)) {
+        all[i].insert(all[i].end(), all[before].begin(), all[before].end());
+      } else {
+        all[i].push_back(other);
+      }
+    }
+  }
+  return all;
+}
+
 }  // namespace
 
 std::int64_t fill_starts(const Schedule& schedule,
                          PassKind pass,
-                         const OpsBefore& starts_behind,
+                         const OpsBefore& given,
                          const std::vector<EndSource>& ends,
                          OpTimes& times) {
+  const OpsBefore starts_behind = without_empty(given, ends);
   auto& start_ns = times.start_ns;
   auto& end_ns = times.end_ns;
   const auto taken_ends = end_ns;
   const auto runs = [&](std::size_t op) { return runs_in(pass, schedule.ops[op].phase); };
-  const auto is_empty = [&](std::size_t op) {
-    return !ends.empty() && ends[op].kind == EndKind::start;
-  };
-  // No empty op is among those that another one starts behind.
   for (std::size_t i = schedule.ops.size(); i-- > 0;) {
-    if (runs(i) && !is_empty(i)) {
+    if (runs(i) && !is_empty(ends, i)) {
       for (const int other : starts_behind[i]) {
         lower(end_ns[static_cast<std::size_t>(other)], end_ns[i]);
       }
@@ -51,7 +68,7 @@ std::int64_t fill_starts(const Schedule& schedule,
     for (const int other : starts_behind[i]) {
       start_ns[i] = std::max(start_ns[i], end_ns[static_cast<std::size_t>(other)]);
     }
-    if (!starts_behind[i].empty() && is_empty(i)) {
+    if (start_ns[i] >= 0 && is_empty(ends, i)) {
       end_ns[i] = start_ns[i];
     }
     most_ns = std::max(most_ns, start_ns[i] - end_ns[i]);

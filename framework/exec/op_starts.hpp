@@ -16,7 +16,8 @@ using OpsBefore = std::vector<std::vector<int>>;
 
 /// Fills start_ns of the ops of `pass` from the end_ns of the ops that they start behind, and
 /// end_ns of empty ones. Where start_ns has a time already, the op starts no earlier: the host came
-/// to enqueue it only then. `ends` [ops], or empty where no op is.
+/// to enqueue it only then. `given` [ops]; what starts behind an empty op starts behind what that
+/// one does. `ends` [ops], or empty where no op is.
 ///
 /// What takes the time of an end does so behind it, sometimes late (an event beside the lanes of a
 /// graph waits for the device's front end: up to 0.1 ms were seen), never early. So where a time is
@@ -25,7 +26,7 @@ using OpsBefore = std::vector<std::vector<int>>;
 /// without its being seen.
 std::int64_t fill_starts(const Schedule& schedule,
                          PassKind pass,
-                         const OpsBefore& starts_behind,
+                         const OpsBefore& given,
                          const std::vector<EndSource>& ends,
                          OpTimes& times);
 

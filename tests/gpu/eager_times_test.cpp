@@ -166,6 +166,35 @@ TEST(EagerTimes, AreToldByTimeStampsWhereTheseCan) {
   }
 }
 
+/// An exchange without peers enqueues nothing: it ends as it starts, no event is recorded for it,
+/// and what is behind it starts behind what is before it.
+TEST(EagerTimes, OfExchangesOfOneRankAreTheirStarts) {
+  DOVETAIL_REQUIRE_GPU();
+  constexpr std::int64_t kSpinNs = 200'000;  // the host is ahead
+  for (const auto& schedule : schedules()) {
+    TimedStep step(schedule, kSpinNs, GraphMode::none);
+    step.body.has_peers = false;
+    OpTimes times;
+    step.runner.run_eager(schedule, step.body, PassKind::full, &times);
+    std::int64_t busy_ns = 0;
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      const bool is_empty = is_exchange(schedule.ops[i].phase);
+      const auto name = describe_op(static_cast<int>(i), schedule.ops[i]);
+      EXPECT_EQ(step.events().ends[i].kind, is_empty ? EndKind::start : EndKind::event) << name;
+      EXPECT_EQ(times.end_ns[i] == times.start_ns[i], is_empty) << name;
+      busy_ns += times.end_ns[i] - times.start_ns[i];
+    }
+    const auto whole_ns = *std::max_element(times.end_ns.begin(), times.end_ns.end()) -
+                          *std::min_element(times.start_ns.begin(), times.start_ns.end());
+    EXPECT_EQ(busy_ns, whole_ns) << schedule.name << ": no gap, nothing twice";
+    step.runner.run_eager(schedule, step.body, PassKind::comm_only, &times);
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      EXPECT_EQ(times.start_ns[i] > 0, is_exchange(schedule.ops[i].phase));
+      EXPECT_EQ(times.end_ns[i], times.start_ns[i]);
+    }
+  }
+}
+
 /// [ops] median time over some steps, and the largest error of the clocks.
 std::vector<double> medians_of(TimedStep& step, std::size_t num_ops, double& error_ns) {
   constexpr int kSteps = 21;

@@ -13,7 +13,9 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/base/error.hpp"
 #include "framework/cuda/event.hpp"
+#include "framework/cuda/time_stamp.hpp"
 #include "framework/exec/graph_pieces.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_predecessors.hpp"
@@ -206,6 +208,34 @@ TEST(GraphStructure, OfOneRankIsAChain) {
       EXPECT_EQ(num_edges, counts["kernel"] - 1) << schedule.name;
       EXPECT_EQ(counts["event record"], 0) << schedule.name;
       EXPECT_EQ(error_of_looks(shape, instrumented ? 2 : 0), "") << schedule.name;
+    }
+  }
+}
+
+/// The twin: an exchange that says it has no work, and has some. An eager step would believe it.
+TEST(GraphStructure, WorkThatWasToldToBeNoneIsAnError) {
+  DOVETAIL_REQUIRE_GPU();
+  const Schedule schedule = make("sequential", 1);
+  CudaStepRunner runner(own_gpu(), walk_by(HandOff::inline_walk));
+  MarkerStep body(schedule);
+  bool is_told = false;
+  body.before = [&](int, const Op& op) {
+    if (is_told && op.phase == Phase::combine) {
+      tell_no_work(runner.compute_stream());
+    }
+  };
+  for (const bool tells : {false, true}) {
+    is_told = false;
+    runner.run_eager(schedule, body, PassKind::full, nullptr);
+    is_told = tells;
+    try {
+      runner.capture(schedule, body, PassKind::full, GraphMode::full, /*instrumented=*/true);
+      EXPECT_FALSE(tells);
+    } catch (const Error& error) {
+      EXPECT_TRUE(tells);
+      const std::string text = error.what();
+      EXPECT_NE(text.find("was told to have no work"), std::string::npos) << text;
+      EXPECT_NE(text.find("combine"), std::string::npos) << text;
     }
   }
 }

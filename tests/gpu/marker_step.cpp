@@ -116,6 +116,7 @@ void MarkerStep::run(const Op& op) {
     before(index, op);
   }
   if (!has_peers && is_exchange(op.phase)) {
+    tell_no_work(c10::cuda::getCurrentCUDAStream());
     return;
   }
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();

@@ -159,6 +159,8 @@ TEST_P(ModelGraph, EagerOpsTellTheirTimesByTheSameTimeStamps) {
     const auto name = describe_op(static_cast<int>(i), ops[i]);
     EXPECT_EQ(events.tails[i], tail_of(ops[i], made)) << name;
     EXPECT_EQ(events.ends[i].kind == EndKind::own, events.tails[i] == OpTail::stamped) << name;
+    const bool is_empty = is_exchange(ops[i].phase) && !made.has_peers();
+    EXPECT_EQ(events.ends[i].kind == EndKind::start, is_empty) << name;
     if (events.heads[i] == OpHead::stamped) {
       EXPECT_EQ(head_of(ops[i], made, true), OpHead::stamped) << name;
     }

@@ -117,6 +117,29 @@ TEST(TimeStamp, IsOfThoseThatAskWhereTheOrderIsUnknown) {
   EXPECT_EQ(take_time_stamp(stream), nullptr) << "without an offer";
 }
 
+/// Work is empty where somebody says so for its stream, and nobody asks for a word.
+TEST(TimeStamp, OfferIsEmptyWhereItIsToldSo) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto stream = c10::cuda::getStreamFromPool();
+  const auto other = c10::cuda::getStreamFromPool();
+  const TimeStampWords words(1, stream);
+  tell_no_work(stream);
+  for (const bool asks_for_start : {false, true}) {
+    const TimeStampOffer offer(nullptr, words.word(0), stream, StampOrder::unknown);
+    EXPECT_FALSE(offer.is_empty()) << "was told to nobody";
+    tell_no_work(other);
+    EXPECT_FALSE(offer.is_empty()) << "of another stream";
+    std::thread([&] { tell_no_work(stream); }).join();
+    EXPECT_FALSE(offer.is_empty()) << "of another thread";
+    tell_no_work(stream);
+    EXPECT_TRUE(offer.is_empty());
+    static_cast<void>(asks_for_start ? take_time_stamp(stream) : take_end_stamp(stream));
+    EXPECT_FALSE(offer.is_empty()) << "a launcher has asked";
+    tell_no_work(stream);
+    EXPECT_FALSE(offer.is_empty()) << "before";
+  }
+}
+
 /// The end is that of the last work on the stream, or it is not known.
 TEST(TimeStamp, OfAnEndIsOfTheLastKernelOnly) {
   DOVETAIL_REQUIRE_GPU();

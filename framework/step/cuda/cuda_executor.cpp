@@ -121,8 +121,13 @@ void CudaExecutor::give_starts_behind_gate() {
 }
 
 /// The event that the other lane waits for, and the host where the op hangs; null = there is none.
+/// Of an op that has been enqueued.
 const Event* CudaExecutor::end_of(std::size_t index) {
-  return !flow_.in_pieces && edges_.records[index] != 0 ? &events().done[index] : nullptr;
+  if (!is_awaited(index)) {
+    return nullptr;
+  }
+  const bool is_timed = takes_eager_times(index) && events().has_end_event(index);
+  return is_timed ? &events().end[index] : &events().done[index];
 }
 
 /// Ahead of the body. The host comes to all ops of a piece at once.
@@ -164,9 +169,9 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
   }
 }
 
-/// Right behind the body. An op that is held back has an event in any case, by which its time
-/// stamps are judged.
-void CudaExecutor::note_end(std::size_t index,
+/// Right behind the body: true where it has recorded a timing event. An op that is held back has one
+/// in any case, by which its time stamps are judged.
+bool CudaExecutor::note_end(std::size_t index,
                             bool is_held,
                             StepEvents& events,
                             cudaStream_t stream) {
@@ -174,13 +179,14 @@ void CudaExecutor::note_end(std::size_t index,
   if (is_held) {
     events.ends[index] = {EndKind::event};
   } else if (!needs_event) {
-    return;
+    return false;
   }
   if (flow_.capturing) {
     events.end[index].record_external(stream);  // in a capture, to be recorded by each replay
   } else {
     events.end[index].record(stream);
   }
+  return true;
 }
 
 void CudaExecutor::enqueue(int index) {
@@ -194,7 +200,7 @@ void CudaExecutor::enqueue(int index) {
   }
   // Looked up ahead of the body: a body that outlives its step must not look at the next one's.
   StepEvents& step_events = events();
-  const Event* end = end_of(i);
+  const bool is_end_awaited = is_awaited(i);
   auto* gate = is_held_back(i) ? flow_.gate : nullptr;
   const bool takes_times = takes_eager_times(i);
   try {
@@ -214,11 +220,10 @@ void CudaExecutor::enqueue(int index) {
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
-    if (takes_times) {
-      note_end(i, gate != nullptr, step_events, stream);
-    }
-    if (end != nullptr) {
-      end->record(stream);
+    // Who waits for the op waits for the timing event, where there is one: each costs the host 1 us.
+    const bool has_event = takes_times && note_end(i, gate != nullptr, step_events, stream);
+    if (is_end_awaited && !has_event) {
+      step_events.done[i].record(stream);
     }
     if (gate != nullptr) {
       gate->release(index);

@@ -149,11 +149,15 @@ class CudaExecutor final : public Executor {
     return timing_ == StepTiming::eager && is_timed(index);
   }
 
+  bool is_awaited(std::size_t index) const {
+    return !flow_.in_pieces && edges_.records[index] != 0;
+  }
+
   bool is_held_back(std::size_t index) const;
   const Event* end_of(std::size_t index);
   void note_begin(std::size_t index, cudaStream_t stream);
   void run_body(const Op& op, std::size_t index, cudaStream_t stream);
-  void note_end(std::size_t index, bool is_held, StepEvents& events, cudaStream_t stream);
+  bool note_end(std::size_t index, bool is_held, StepEvents& events, cudaStream_t stream);
 
   StepEvents& events() { return flow_.events != nullptr ? *flow_.events : own_events_; }
 

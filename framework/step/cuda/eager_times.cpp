@@ -43,7 +43,9 @@ void EagerTimes::run(StepBody& body,
                      cudaStream_t stream) {
   const TimeStampOffer offer(events.start_stamp(index), events.end_stamp(index), stream, order);
   body.run(op);
-  events.heads[index] = offer.is_taken() ? OpHead::stamped : OpHead::other;
+  events.heads[index] = offer.is_taken()   ? OpHead::stamped
+                        : offer.is_empty() ? OpHead::empty
+                                           : OpHead::other;
   events.tails[index] = offer.tells_end() ? OpTail::stamped : OpTail::other;
   if (follows_[index] < 0) {
     return;
@@ -62,7 +64,9 @@ bool EagerTimes::leave(std::size_t index, StepEvents& events) {
   const int next = next_[index];
   const bool is_told =
       next >= 0 && stamped_in_a_row(index, static_cast<std::size_t>(next)) >= kTrustedRow;
-  if (events.tails[index] == OpTail::stamped) {
+  if (events.heads[index] == OpHead::empty) {
+    end = {EndKind::start};
+  } else if (events.tails[index] == OpTail::stamped) {
     end = {EndKind::own};
   } else if (is_told) {
     end = {EndKind::stamp, next};

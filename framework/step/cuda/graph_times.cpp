@@ -55,6 +55,8 @@ void GraphTimes::run(StepBody& body,
   body.run(op);
   if (offer.is_taken()) {
     events.heads[index] = OpHead::stamped;
+  } else if (offer.is_empty()) {
+    events.heads[index] = OpHead::empty;
   }
   if (offer.tells_end()) {
     events.tails[index] = OpTail::stamped;
@@ -68,7 +70,12 @@ void GraphTimes::leave(const Op& op,
                        cudaStream_t stream) {
   if (predecessors.is_empty(index)) {
     events.heads[index] = OpHead::empty;
-  } else if (static_cast<int>(index) == last_op_) {
+    return;
+  }
+  DOVETAIL_CHECK(events.heads[index] != OpHead::empty,
+                 describe_op(static_cast<int>(index), op) +
+                     " was told to have no work, and the graph has some of it");
+  if (static_cast<int>(index) == last_op_) {
     launch_timer_look(events.end_stamp(index), stream);
     events.tails[index] = OpTail::stamped;
   } else {

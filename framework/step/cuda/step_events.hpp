@@ -30,7 +30,8 @@ enum class StepTiming {
 /// Kept and reused from step to step in the eager flow; every capture has a set of its own, because
 /// an event must not serve a capture and the eager flow at once.
 struct StepEvents {
-  std::vector<Event> done;   ///< [ops]: empty where nobody waits for the op
+  /// [ops]: empty where nobody waits for the op; not recorded where `end` is, outside of graphs
+  std::vector<Event> done;
   std::vector<Event> end;    ///< [ops] timing events; may be empty unless timed
   std::vector<Event> start;  ///< likewise; of the ops of give_start
   OpsBefore starts_behind;   ///< [ops], where it is timed

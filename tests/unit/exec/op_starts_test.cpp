@@ -113,5 +113,28 @@ TEST(OpStarts, OfEmptyOpsAreTheirEnds) {
   EXPECT_EQ(times.end_ns, (Times{200, 300, 300, 400, 600}));
 }
 
+/// What starts behind empty ops starts behind what they do, and its end bounds no time of theirs.
+TEST(OpStarts, BehindEmptyOpsAreBehindWhatTheseFollow) {
+  std::vector<EndSource> ends(5, {EndKind::event});
+  ends[1] = {EndKind::start};
+  ends[2] = {EndKind::start};
+  const OpsBefore before = {{}, {0}, {1}, {2}, {3, 2}};
+  auto times = times_of(100, {200, -1, -1, 400, 600});
+  times.start_ns[2] = 250;  // the host came to it then, and to what follows it
+  times.start_ns[3] = 260;
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, before, ends, times), 0);
+  EXPECT_EQ(times.start_ns, (Times{100, 200, 250, 260, 400}));
+  EXPECT_EQ(times.end_ns, (Times{200, 200, 250, 400, 600}));
+}
+
+/// The first op of a pass of exchanges that have nobody to exchange with.
+TEST(OpStarts, OfAnEmptyOpBehindNoneIsKnownByItself) {
+  const std::vector<EndSource> ends(5, {EndKind::start});
+  auto times = times_of(100, {-1, -1, -1, -1, -1});
+  EXPECT_EQ(fill_starts(small_step(), PassKind::full, kBefore, ends, times), 0);
+  EXPECT_EQ(times.start_ns, (Times{100, -1, -1, -1, -1}));
+  EXPECT_EQ(times.end_ns, (Times{100, -1, -1, -1, -1}));
+}
+
 }  // namespace
 }  // namespace dovetail

@@ -7,6 +7,7 @@
 #include "framework/comm/exchange/nccl/nccl_exchange_state.hpp"
 #include "framework/comm/nccl/nccl_comm.hpp"
 #include "framework/comm/nccl/poll.hpp"
+#include "framework/cuda/time_stamp.hpp"
 
 namespace dovetail {
 namespace {
@@ -176,6 +177,7 @@ void NcclExchange::send_blocks(int ubatch, Ubatch& slot) {
 void NcclExchange::dispatch(int ubatch, int group) {
   auto& slot = at(ubatch, group, "dispatch");
   if (shape_.ep_size == 1) {
+    tell_no_work(current_stream());
     return;
   }
   on_wire(ubatch, "dispatch", [&] {
@@ -202,6 +204,7 @@ void NcclExchange::combine(int ubatch, int group) {
   auto& slot = at(ubatch, group, "combine");
   // Without capacity no rank has a partial row.
   if (shape_.ep_size == 1 || slot.sizes.block.capacity == 0) {
+    tell_no_work(current_stream());
     return;
   }
   if (shares_memory(kind_)) {
