@@ -1,6 +1,7 @@
 #include "framework/cuda/time_stamp.hpp"
 
 #include "framework/base/check.hpp"
+#include "framework/base/clock.hpp"
 #include "framework/cuda/stream_capture.hpp"
 
 namespace dovetail {
@@ -54,7 +55,10 @@ std::uint64_t* take_time_stamp(cudaStream_t stream) {
   if (offer->is_taken_ || !offer->is_where_it_was_made()) {
     return nullptr;
   }
-  offer->is_taken_ = offer->start_ != nullptr;
+  if (offer->start_ != nullptr) {
+    offer->is_taken_ = true;
+    offer->taken_at_ns_ = now_ns();
+  }
   return offer->start_;
 }
 

@@ -18,9 +18,13 @@ struct OpTimes {
   /// What the call that ran the step has spent on reading these times behind the step's end: some
   /// us an op on a GPU. No part of the step.
   std::int64_t reading_ns = 0;
+  /// By how much the end of an op may be too late, since the host was late with what tells it; 0 =
+  /// all are right.
+  std::int64_t doubt_ns = 0;
 
   void reset(std::size_t num_ops) {
     reading_ns = 0;
+    doubt_ns = 0;
     for (auto* column : {&start_ns, &end_ns, &enqueued_ns, &hand_off_wait_ns}) {
       column->assign(num_ops, -1);
     }

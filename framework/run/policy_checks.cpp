@@ -1,10 +1,20 @@
 #include "framework/run/policy_checks.hpp"
 
+#include <algorithm>
+#include <array>
 #include <vector>
 
 #include "framework/base/clock.hpp"
+#include "framework/mpi/collectives.hpp"
 
 namespace dovetail {
+namespace {
+
+/// Of a pass whose times are in doubt.
+constexpr int kMostRepeats = 3;
+
+}  // namespace
+
 void PolicyChecks::run_with_poisoned_exchange() {
   const bool verifies = setup_.run.experiment.verify.mode != VerifyMode::none;
   for (int variant = 0; verifies && variant < setup_.workload.num_variants; ++variant) {
@@ -19,7 +29,7 @@ void PolicyChecks::run_with_poisoned_exchange() {
   }
 }
 
-void PolicyChecks::profile(int first, int end) {
+std::int64_t PolicyChecks::profile(int first, int end) {
   const auto& execution = setup_.policy.execution;
   const int behind_timed = execution.warmup + execution.iterations;
   for (int i = first; i < end; ++i) {
@@ -35,6 +45,7 @@ void PolicyChecks::profile(int first, int end) {
       }
     }
   }
+  return most_doubt_ns_;
 }
 
 /// The passes of a profiled step; the agreement before each makes the ranks start together. One
@@ -65,7 +76,15 @@ void PolicyChecks::profiled_step(const Place& place, bool is_recorded_first) {
   profiled_pass(place, ProfilePass::comm_only);
 }
 
-StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass, bool is_gated) {
+/// On any rank.
+bool PolicyChecks::is_in_doubt() const {
+  std::array<std::int64_t, 1> doubt = {times_.doubt_ns};
+  const auto& ranks = steps_.ranks();
+  all_reduce(ranks.groups.world, doubt, Reduction::max, ranks.wait);
+  return doubt.front() > 0;
+}
+
+PolicyChecks::PassRun PolicyChecks::run_pass(const Place& place, ProfilePass pass, bool is_gated) {
   const bool is_recorded = pass != ProfilePass::unrecorded;
   const auto agreed = steps_.prepare({.step = step_of(place.variant, place.step),
                                       .pass = ops_of(pass),
@@ -74,25 +93,40 @@ StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass, boo
                                       .is_gated = is_gated},
                                      is_recorded ? place.iteration : kNoIteration);
   times_.reset(agreed.schedule.ops.size());
-  const auto start_ns = now_ns();
+  PassRun ran;
+  ran.schedule = agreed.schedule_index;
+  ran.start_ns = now_ns();
   steps_.driver().run(is_recorded ? &times_ : nullptr);
-  const auto end_ns = now_ns() - times_.reading_ns;
-  const auto report = steps_.driver().finish();
+  ran.end_ns = now_ns() - times_.reading_ns;
+  ran.report = steps_.driver().finish();
+  return ran;
+}
+
+/// A full pass in which the end of an op is in doubt runs again: its executor then takes this time
+/// in another way.
+StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass, bool is_gated) {
+  auto ran = run_pass(place, pass, is_gated);
+  if (pass == ProfilePass::full && setup_.device.is_gpu()) {
+    for (int repeat = 0; repeat < kMostRepeats && is_in_doubt(); ++repeat) {
+      ran = run_pass(place, pass, is_gated);
+    }
+  }
+  most_doubt_ns_ = std::max(most_doubt_ns_, times_.doubt_ns);
   recorder_.write_profiled_pass(place.index,
                                 {.pass = pass,
-                                 .step_start_ns = start_ns,
-                                 .step_end_ns = end_ns,
+                                 .step_start_ns = ran.start_ns,
+                                 .step_end_ns = ran.end_ns,
                                  .op_start_ns = times_.start_ns,
                                  .op_end_ns = times_.end_ns});
   if (pass == ProfilePass::full) {
-    hashes_.write_profiled(place.index, place.variant, place.step, agreed.schedule_index);
+    hashes_.write_profiled(place.index, place.variant, place.step, ran.schedule);
     recorder_.write_profiled_host(place.index,
-                                  {.schedule = agreed.schedule_index,
+                                  {.schedule = ran.schedule,
                                    .enqueued_ns = times_.enqueued_ns,
                                    .hand_off_wait_ns = times_.hand_off_wait_ns,
-                                   .counts_wait_ns = report.traffic.counts_wait_ns});
+                                   .counts_wait_ns = ran.report.traffic.counts_wait_ns});
   }
-  return report;
+  return ran.report;
 }
 
 }  // namespace dovetail

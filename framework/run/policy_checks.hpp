@@ -23,8 +23,9 @@ class PolicyChecks {
   void run_with_poisoned_exchange();
 
   /// The profiled iterations from `first` to before `end`. What they leave behind in outputs and
-  /// cache is of passes that leave something out.
-  void profile(int first, int end);
+  /// cache is of passes that leave something out. Returns by how much the ends of ops may be too
+  /// late at most, in ns (OpTimes::doubt_ns).
+  std::int64_t profile(int first, int end);
 
  private:
   int num_steps() const { return static_cast<int>(setup_.workload.steps_per_iteration()); }
@@ -39,14 +40,25 @@ class PolicyChecks {
     int index = 0;      ///< in the file
   };
 
+  /// A pass that has run.
+  struct PassRun {
+    int schedule = 0;
+    std::int64_t start_ns = 0;
+    std::int64_t end_ns = 0;
+    StepReport report;
+  };
+
   void profiled_step(const Place& place, bool is_recorded_first);
   StepReport profiled_pass(const Place& place, ProfilePass pass, bool is_gated = false);
+  PassRun run_pass(const Place& place, ProfilePass pass, bool is_gated);
+  bool is_in_doubt() const;
 
   const PolicyRunSetup& setup_;
   PolicySteps& steps_;
   RankRecorder& recorder_;
   HashRecord& hashes_;
   OpTimes times_;
+  std::int64_t most_doubt_ns_ = 0;
 };
 
 }  // namespace dovetail

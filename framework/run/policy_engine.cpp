@@ -119,7 +119,14 @@ void PolicyEngine::check() {
 }
 
 void PolicyEngine::profile(int first, int end) {
-  PolicyChecks(setup_, steps_, recorder_, hashes_).profile(first, end);
+  const auto doubt_ns = PolicyChecks(setup_, steps_, recorder_, hashes_).profile(first, end);
+  most_doubt_ns_ = std::max(most_doubt_ns_, doubt_ns);
+}
+
+DriverReport PolicyEngine::report() {
+  auto report = steps_.driver().report();
+  report.device_clock_error_ns += most_doubt_ns_;
+  return report;
 }
 
 OutputSelection PolicyEngine::context_selection() const {

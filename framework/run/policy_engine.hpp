@@ -40,7 +40,7 @@ class PolicyEngine {
   void record_timed_iterations();
 
   /// Of all steps so far.
-  DriverReport report() { return steps_.driver().report(); }
+  DriverReport report();
 
   /// See policy_checks.hpp.
   void check();
@@ -68,8 +68,9 @@ class PolicyEngine {
   PolicySteps steps_;
   RankRecorder& recorder_;
   HashRecord& hashes_;
-  Traffic traffic_;       ///< of the last timed iteration
-  int last_variant_ = 0;  ///< likewise
+  Traffic traffic_;                 ///< of the last timed iteration
+  int last_variant_ = 0;            ///< likewise
+  std::int64_t most_doubt_ns_ = 0;  ///< of profiled steps: OpTimes::doubt_ns
 };
 
 }  // namespace dovetail

@@ -18,79 +18,25 @@
 #include "framework/cuda/event.hpp"
 #include "framework/exec/executor.hpp"
 #include "framework/exec/lane_edges.hpp"
-#include "framework/plan/policy.hpp"
-#include "tests/gpu/capture_support.hpp"
-#include "tests/gpu/marker_step.hpp"
-#include "tests/gpu/runner_options.hpp"
-#include "tests/unit/plan/random_schedule.hpp"
+#include "tests/gpu/timed_step.hpp"
 
 namespace dovetail {
 namespace {
 
-using test::first_of;
 using test::MarkerStep;
+using test::num_of_kind;
 using test::own_gpu;
+using test::timed_schedule;
+using test::TimedStep;
 using test::TimeStampUse;
 using test::walk_by;
 using test::warm_up;
 
-Schedule make(const std::string& policy, int num_ubatches) {
-  // More than two layers with experts right behind their dispatch: no end of it is told by these.
-  using testing::kMoe;
-  const ModelShape model{{kMoe, testing::kDense, testing::kShared, kMoe, kMoe, kMoe}};
-  return policies().at(policy).make_schedule(
-      {.model = model, .phase = WorkPhase::decode, .num_ubatches = num_ubatches});
-}
-
 std::vector<Schedule> schedules() {
-  return {make("sequential", 1), make("shared_expert", 1), make("dual_batch", 2)};
+  return {timed_schedule("sequential", 1),
+          timed_schedule("shared_expert", 1),
+          timed_schedule("dual_batch", 2)};
 }
-
-/// Runs a step with times, eagerly or as replayed pieces.
-class TimedStep {
- public:
-  TimedStep(const Schedule& schedule, std::int64_t spin_ns, GraphMode mode)
-      : schedule_(schedule),
-        mode_(mode),
-        body(schedule, spin_ns, spin_ns),
-        runner(own_gpu(), walk_by(HandOff::inline_walk)) {
-    warm_up(runner, schedule_, body);
-  }
-
-  /// `starts` and `ends`: what the kernels of the ops do, from now on.
-  void use(TimeStampUse starts, TimeStampUse ends) {
-    body.time_stamps = starts;
-    body.end_stamps = ends;
-    pieces_ = mode_ == GraphMode::none
-                  ? nullptr
-                  : runner.capture(schedule_, body, PassKind::full, mode_, true);
-  }
-
-  void run(OpTimes& times) {
-    body.reset(3);
-    if (pieces_ != nullptr) {
-      runner.replay(*pieces_, &times);
-    } else {
-      runner.run_eager(schedule_, body, PassKind::full, &times);
-    }
-    EXPECT_TRUE(body.errors(3).empty()) << first_of(body.errors(3));
-  }
-
-  const StepEvents& events() const {
-    return pieces_ != nullptr ? pieces_->events() : runner.executor().eager_events();
-  }
-
- private:
-  const Schedule schedule_;
-  const GraphMode mode_;
-
- public:
-  MarkerStep body;
-  CudaStepRunner runner;
-
- private:
-  std::unique_ptr<CapturedStep> pieces_;
-};
 
 /// The ops whose ends the start of the op behind them may tell: in the same ubatch, on the same
 /// lane, without a wait between them, and no exchange, nor what the other lane waits for.
@@ -123,12 +69,6 @@ int num_told(const Schedule& schedule, const std::vector<int>& next) {
     }
   }
   return count;
-}
-
-int num_of_kind(const StepEvents& events, EndKind kind) {
-  return static_cast<int>(std::count_if(events.ends.begin(),
-                                        events.ends.end(),
-                                        [kind](const EndSource& end) { return end.kind == kind; }));
 }
 
 /// Where all ops begin or end with a kernel that writes time stamps, events are left for exchanges
@@ -242,7 +182,7 @@ TEST(EagerTimes, ByTimeStampsAgreeWithThoseByEvents) {
 TEST(EagerTimes, ThatAreNotWrittenAreAnError) {
   DOVETAIL_REQUIRE_GPU();
   for (const GraphMode mode : {GraphMode::none, GraphMode::piecewise}) {
-    TimedStep step(make("sequential", 1), 2'000, mode);
+    TimedStep step(timed_schedule("sequential", 1), 2'000, mode);
     OpTimes times;
     for (const bool ends : {false, true}) {
       step.use(ends ? TimeStampUse::leave : TimeStampUse::forget,
@@ -296,7 +236,7 @@ class DelayedBehind final : public StepBody {
 TEST(EagerTimes, DifferFromEventsWhereALastKernelIsNotTheLast) {
   DOVETAIL_REQUIRE_GPU();
   constexpr std::int64_t kBehindNs = 400'000;
-  const Schedule schedule = make("sequential", 1);
+  const Schedule schedule = timed_schedule("sequential", 1);
   MarkerStep body(schedule);
   body.end_stamps = TimeStampUse::write;
   body.time_stamps = TimeStampUse::write;
@@ -327,7 +267,7 @@ TEST(EagerTimes, DifferFromEventsWhereALastKernelIsNotTheLast) {
 /// follows.
 TEST(EagerTimes, APhaseThatBeginsOtherwiseThanBeforeIsAnError) {
   DOVETAIL_REQUIRE_GPU();
-  const Schedule schedule = make("sequential", 1);
+  const Schedule schedule = timed_schedule("sequential", 1);
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::inline_walk));
   MarkerStep body(schedule);
   warm_up(runner, schedule, body);

@@ -147,6 +147,9 @@ void MarkerStep::run(const Op& op) {
                       nullptr,
                       end_stamps == TimeStampUse::write ? end : nullptr);
   }
+  if (behind) {
+    behind(index, op);
+  }
 }
 
 void MarkerStep::reset(std::uint64_t seed) {

@@ -72,13 +72,13 @@ void CudaExecutor::begin_step(const Schedule& schedule,
   if (options_.change_edges) {
     options_.change_edges(schedule, pass, edges_);
   }
+  if (timing_ == StepTiming::eager) {
+    eager_times_.begin_step(schedule, pass, edges_, flow_.piece_of, flow_.gate != nullptr);
+  }
   if (!flow_.capturing) {
     witness_exchanges();
   }
   events().prepare(edges_, timing_, compute_stream());
-  if (timing_ == StepTiming::eager) {
-    eager_times_.begin_step(schedule, edges_);
-  }
   if (!flow_.capturing && (timing_ == StepTiming::eager || events().are_captured)) {
     events().begin_step(compute_stream(), timing_ == StepTiming::eager);
   }
@@ -152,6 +152,10 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
   }
   if (!is_full_graph()) {
     body_->run(op);
+    if (timing_ == StepTiming::eager && is_in_piece(index) &&
+        flow_.piece_of[index] == static_cast<int>(index)) {
+      eager_times_.note_piece(index);
+    }
     return;
   }
   if (timing_ == StepTiming::shared) {
@@ -169,8 +173,8 @@ void CudaExecutor::run_body(const Op& op, std::size_t index, cudaStream_t stream
   }
 }
 
-/// Right behind the body: true where it has recorded a timing event. An op that is held back has one
-/// in any case, by which its time stamps are judged.
+/// Right behind the body: true where it has recorded a timing event. An op that is held back has
+/// one in any case, by which its time stamps are judged.
 bool CudaExecutor::note_end(std::size_t index,
                             bool is_held,
                             StepEvents& events,
@@ -220,7 +224,8 @@ void CudaExecutor::enqueue(int index) {
     if (options_.board != nullptr) {
       options_.board->end(op);
     }
-    // Who waits for the op waits for the timing event, where there is one: each costs the host 1 us.
+    // Who waits for the op waits for the timing event, where there is one: each costs the host 1
+    // us.
     const bool has_event = takes_times && note_end(i, gate != nullptr, step_events, stream);
     if (is_end_awaited && !has_event) {
       step_events.done[i].record(stream);
@@ -247,6 +252,7 @@ void CudaExecutor::end_step() {
   if (times_ != nullptr) {
     read_times(*schedule_, pass_, events(), *times_);
     forget_ops_not_held(*times_);
+    times_->doubt_ns = eager_times_.judge(events(), *times_, alignment_.error_ns);
     alignment_.error_ns = std::max(alignment_.error_ns, events().most_apart_ns(*times_));
   }
 }

@@ -1,0 +1,198 @@
+// Ends of exchanges in eager steps and between the pieces of a graph: by what follows them where
+// the host is ahead, else by events.
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "framework/base/clock.hpp"
+#include "framework/base/order_statistics.hpp"
+#include "framework/exec/host_lead.hpp"
+#include "framework/exec/lane_edges.hpp"
+#include "tests/gpu/timed_step.hpp"
+
+namespace dovetail {
+namespace {
+
+using test::timed_schedule;
+using test::TimedStep;
+using test::TimeStampUse;
+
+constexpr std::int64_t kSpinNs = 150'000;  ///< an op's kernels: the host is ahead
+
+/// [ops] what follows an exchange at once in its ubatch and lane, if no other lane waits for it; -1
+/// = none, or no exchange.
+std::vector<int> followers(const Schedule& schedule) {
+  LaneEdges edges;
+  find_lane_edges(schedule, PassKind::full, edges);
+  std::vector<int> all(schedule.ops.size(), -1);
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (edges.before[i] < 0 || edges.wait_for[i] >= 0) {
+      continue;
+    }
+    const auto before = static_cast<std::size_t>(edges.before[i]);
+    const Op& op = schedule.ops[before];
+    if (is_exchange(op.phase) && op.ubatch == schedule.ops[i].ubatch &&
+        edges.records[before] == 0) {
+      all[before] = static_cast<int>(i);
+    }
+  }
+  return all;
+}
+
+/// Those whose ends are told where the host is ahead. An eager step must have seen two such pairs
+/// of phases begin with a time stamp; pieces are known.
+std::vector<int> told(const Schedule& schedule, GraphMode mode) {
+  auto next = followers(schedule);
+  std::map<std::tuple<int, Phase, Phase>, int> counts;
+  for (std::size_t i = 0; i < next.size(); ++i) {
+    if (next[i] >= 0 && mode == GraphMode::none) {
+      const Op& op = schedule.ops[i];
+      const Phase phase = schedule.ops[static_cast<std::size_t>(next[i])].phase;
+      next[i] = ++counts[{op.ubatch, op.phase, phase}] > 2 ? next[i] : -1;
+    }
+  }
+  return next;
+}
+
+void run_until_known(TimedStep& step) {
+  OpTimes times;
+  for (int i = 0; i < HostLead::kExpectedSteps; ++i) {
+    step.run(times);
+  }
+}
+
+class EagerExchangesOf : public ::testing::TestWithParam<GraphMode> {};
+
+TEST_P(EagerExchangesOf, AreToldByWhatFollowsOnceTheHostWasAhead) {
+  DOVETAIL_REQUIRE_GPU();
+  for (const auto& schedule : {timed_schedule("sequential", 1), timed_schedule("dual_batch", 2)}) {
+    const auto next = told(schedule, GetParam());
+    const bool has_any = std::any_of(next.begin(), next.end(), [](int op) { return op >= 0; });
+    EXPECT_EQ(has_any, schedule.num_ubatches == 1) << "the other lane waits for exchanges";
+    TimedStep step(schedule, kSpinNs, GetParam());
+    step.use(TimeStampUse::write, TimeStampUse::leave);
+    for (int repeat = 0; repeat < HostLead::kExpectedSteps + 2; ++repeat) {
+      OpTimes times;
+      step.run(times);
+      const bool is_known = repeat >= HostLead::kExpectedSteps;
+      for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+        if (!is_exchange(schedule.ops[i].phase)) {
+          continue;
+        }
+        const auto name = describe_op(static_cast<int>(i), schedule.ops[i]);
+        const EndSource expected = is_known && next[i] >= 0 ? EndSource{EndKind::stamp, next[i]}
+                                                            : EndSource{EndKind::event};
+        EXPECT_EQ(step.events().ends[i], expected) << name << ", step " << repeat;
+      }
+      EXPECT_EQ(times.doubt_ns, 0);
+    }
+  }
+}
+
+/// Against the same steps in which no kernel writes a time stamp, so that events tell all.
+TEST_P(EagerExchangesOf, TakeAsLongByWhatFollows) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto schedule = timed_schedule("sequential", 1);
+  const auto next = told(schedule, GetParam());
+  std::map<TimeStampUse, std::vector<double>> medians;
+  double error_ns = 0;
+  TimedStep step(schedule, kSpinNs, GetParam());
+  for (const auto use : {TimeStampUse::leave, TimeStampUse::write}) {
+    step.use(use, TimeStampUse::leave);
+    run_until_known(step);
+    std::vector<std::vector<double>> all(schedule.ops.size());
+    for (int repeat = 0; repeat < 21; ++repeat) {
+      OpTimes times;
+      step.run(times);
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        all[i].push_back(static_cast<double>(times.end_ns[i] - times.start_ns[i]));
+      }
+      error_ns = std::max(error_ns, static_cast<double>(step.runner.clock_alignment().error_ns));
+    }
+    for (auto& lengths : all) {
+      medians[use].push_back(median(lengths));
+    }
+  }
+  for (std::size_t i = 0; i < next.size(); ++i) {
+    if (next[i] >= 0) {
+      EXPECT_EQ(step.events().ends[i].kind, EndKind::stamp);
+      EXPECT_NEAR(
+          medians[TimeStampUse::write][i], medians[TimeStampUse::leave][i], error_ns + 10'000)
+          << describe_op(static_cast<int>(i), schedule.ops[i]);
+    }
+  }
+}
+
+/// The twin: the host is late once with what follows an exchange. Its end cannot be right; this is
+/// said, and the next steps have an event there again.
+TEST_P(EagerExchangesOf, AreInDoubtWhereTheHostWasLate) {
+  DOVETAIL_REQUIRE_GPU();
+  constexpr std::int64_t kLateNs = 20'000'000;  // more than a step takes
+  const auto schedule = timed_schedule("sequential", 1);
+  const auto next = told(schedule, GetParam());
+  const auto last = static_cast<std::size_t>(
+      std::find_if(next.rbegin(), next.rend(), [](int op) { return op >= 0; }).base() -
+      next.begin() - 1);
+  TimedStep step(schedule, kSpinNs, GetParam());
+  step.use(TimeStampUse::write, TimeStampUse::leave);
+  run_until_known(step);
+  bool is_late = true;
+  const auto wait = [&] {
+    const auto until_ns = now_ns() + kLateNs;
+    while (now_ns() < until_ns) {
+    }
+  };
+  // The host does not come to the op within a piece; it does to the exchange, and is late behind
+  // it.
+  step.body.behind = [&](int index, const Op&) {
+    if (is_late && index == static_cast<int>(last)) {
+      wait();
+    }
+  };
+  OpTimes times;
+  step.run(times);
+  is_late = false;
+  EXPECT_EQ(step.events().ends[last].kind, EndKind::stamp);
+  const auto length_ns = times.end_ns[last] - times.start_ns[last];
+  EXPECT_GT(length_ns, kLateNs / 2) << "was ahead all the same";
+  EXPECT_GE(times.doubt_ns, length_ns);
+  step.run(times);
+  EXPECT_EQ(step.events().ends[last].kind, EndKind::event);
+  EXPECT_LT(times.end_ns[last] - times.start_ns[last], kLateNs / 2);
+  EXPECT_EQ(times.doubt_ns, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes,
+                         EagerExchangesOf,
+                         ::testing::Values(GraphMode::none, GraphMode::piecewise),
+                         [](const auto& tested) {
+                           return tested.param == GraphMode::none ? "eager" : "pieces";
+                         });
+
+/// Where ops are held back, what follows an exchange begins when the host lets it.
+TEST(EagerExchanges, AreToldByEventsWhereOpsAreHeldBack) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto schedule = timed_schedule("sequential", 1);
+  TimedStep step(schedule, kSpinNs, GraphMode::none);
+  step.use(TimeStampUse::write, TimeStampUse::leave);
+  run_until_known(step);
+  for (const bool gated : {true, false}) {
+    OpTimes times;
+    step.run(times, gated);
+    int num_told = 0;
+    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+      num_told += step.events().ends[i].kind == EndKind::stamp && is_exchange(schedule.ops[i].phase)
+                      ? 1
+                      : 0;
+    }
+    EXPECT_EQ(num_told == 0, gated) << num_told;
+  }
+}
+
+}  // namespace
+}  // namespace dovetail

@@ -1,0 +1,80 @@
+// Steps of marker kernels with times of their ops, eager or in the pieces of a graph.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "framework/exec/executor.hpp"
+#include "framework/plan/policy.hpp"
+#include "tests/gpu/capture_support.hpp"
+#include "tests/gpu/marker_step.hpp"
+#include "tests/gpu/runner_options.hpp"
+#include "tests/unit/plan/random_schedule.hpp"
+
+namespace dovetail::test {
+
+inline Schedule timed_schedule(const std::string& policy, int num_ubatches) {
+  // More than two layers with experts right behind their dispatch: no end of it is told by these.
+  using testing::kMoe;
+  const ModelShape model{{kMoe, testing::kDense, testing::kShared, kMoe, kMoe, kMoe}};
+  return policies().at(policy).make_schedule(
+      {.model = model, .phase = WorkPhase::decode, .num_ubatches = num_ubatches});
+}
+
+/// Runs a step with times, eagerly or as replayed pieces.
+class TimedStep {
+ public:
+  TimedStep(const Schedule& schedule, std::int64_t spin_ns, GraphMode mode)
+      : schedule_(schedule),
+        mode_(mode),
+        body(schedule, spin_ns, spin_ns),
+        runner(own_gpu(), walk_by(HandOff::inline_walk)) {
+    warm_up(runner, schedule_, body);
+  }
+
+  /// `starts` and `ends`: what the kernels of the ops do, from now on.
+  void use(TimeStampUse starts, TimeStampUse ends) {
+    body.time_stamps = starts;
+    body.end_stamps = ends;
+    pieces_ = mode_ == GraphMode::none
+                  ? nullptr
+                  : runner.capture(schedule_, body, PassKind::full, mode_, true);
+  }
+
+  void run(OpTimes& times, bool gated = false) {
+    body.reset(3);
+    if (pieces_ != nullptr) {
+      runner.replay(*pieces_, &times, gated);
+    } else {
+      runner.run_eager(schedule_, body, PassKind::full, &times, gated);
+    }
+    EXPECT_TRUE(body.errors(3).empty()) << first_of(body.errors(3));
+  }
+
+  const StepEvents& events() const {
+    return pieces_ != nullptr ? pieces_->events() : runner.executor().eager_events();
+  }
+
+ private:
+  const Schedule schedule_;
+  const GraphMode mode_;
+
+ public:
+  MarkerStep body;
+  CudaStepRunner runner;
+
+ private:
+  std::unique_ptr<CapturedStep> pieces_;
+};
+
+inline int num_of_kind(const StepEvents& events, EndKind kind) {
+  return static_cast<int>(std::count_if(events.ends.begin(),
+                                        events.ends.end(),
+                                        [kind](const EndSource& end) { return end.kind == kind; }));
+}
+
+}  // namespace dovetail::test
