@@ -1,20 +1,12 @@
 #include "framework/run/policy_checks.hpp"
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "framework/base/clock.hpp"
-#include "framework/mpi/collectives.hpp"
+#include "framework/run/repeat_in_doubt.hpp"
 
 namespace dovetail {
-namespace {
-
-/// Of a pass whose times are in doubt.
-constexpr int kMostRepeats = 3;
-
-}  // namespace
-
 void PolicyChecks::run_with_poisoned_exchange() {
   const bool verifies = setup_.run.experiment.verify.mode != VerifyMode::none;
   for (int variant = 0; verifies && variant < setup_.workload.num_variants; ++variant) {
@@ -76,14 +68,6 @@ void PolicyChecks::profiled_step(const Place& place, bool is_recorded_first) {
   profiled_pass(place, ProfilePass::comm_only);
 }
 
-/// On any rank.
-bool PolicyChecks::is_in_doubt() const {
-  std::array<std::int64_t, 1> doubt = {times_.doubt_ns};
-  const auto& ranks = steps_.ranks();
-  all_reduce(ranks.groups.world, doubt, Reduction::max, ranks.wait);
-  return doubt.front() > 0;
-}
-
 PolicyChecks::PassRun PolicyChecks::run_pass(const Place& place, ProfilePass pass, bool is_gated) {
   const bool is_recorded = pass != ProfilePass::unrecorded;
   const auto agreed = steps_.prepare({.step = step_of(place.variant, place.step),
@@ -105,11 +89,15 @@ PolicyChecks::PassRun PolicyChecks::run_pass(const Place& place, ProfilePass pas
 /// A full pass in which the end of an op is in doubt runs again: its executor then takes this time
 /// in another way.
 StepReport PolicyChecks::profiled_pass(const Place& place, ProfilePass pass, bool is_gated) {
-  auto ran = run_pass(place, pass, is_gated);
+  PassRun ran;
+  const auto run = [&] {
+    ran = run_pass(place, pass, is_gated);
+    return times_.doubt_ns > 0;
+  };
   if (pass == ProfilePass::full && setup_.device.is_gpu()) {
-    for (int repeat = 0; repeat < kMostRepeats && is_in_doubt(); ++repeat) {
-      ran = run_pass(place, pass, is_gated);
-    }
+    repeat_in_doubt(steps_.ranks().groups.world, steps_.ranks().wait, run);
+  } else {
+    run();
   }
   most_doubt_ns_ = std::max(most_doubt_ns_, times_.doubt_ns);
   recorder_.write_profiled_pass(place.index,

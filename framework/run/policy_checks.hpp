@@ -51,7 +51,6 @@ class PolicyChecks {
   void profiled_step(const Place& place, bool is_recorded_first);
   StepReport profiled_pass(const Place& place, ProfilePass pass, bool is_gated = false);
   PassRun run_pass(const Place& place, ProfilePass pass, bool is_gated);
-  bool is_in_doubt() const;
 
   const PolicyRunSetup& setup_;
   PolicySteps& steps_;
