@@ -23,7 +23,7 @@ class HostLead {
   static constexpr std::int64_t kLeastNs = 10'000;
   /// What was far ahead in some steps will be ahead.
   static constexpr std::int64_t kExpectedNs = 30'000;
-  static constexpr int kExpectedSteps = 3;
+  static constexpr int kExpectedSteps = 2;
   /// Once it was not, after having been expected, this many steps must show it.
   static constexpr int kStepsOfDoubt = 50;
 

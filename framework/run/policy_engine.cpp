@@ -9,9 +9,12 @@
 
 namespace dovetail {
 
-PolicyEngine::PolicyEngine(const PolicyRunSetup& setup, RankRecorder& recorder, HashRecord& hashes)
+PolicyEngine::PolicyEngine(const PolicyRunSetup& setup,
+                           RankRecorder& recorder,
+                           HashRecord& hashes,
+                           HostLead& host_lead)
     : setup_(setup),
-      steps_(setup, setup.run.experiment.verify.mode != VerifyMode::none),
+      steps_(setup, host_lead, setup.run.experiment.verify.mode != VerifyMode::none),
       recorder_(recorder),
       hashes_(hashes) {}
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/comm/exchange/exchange.hpp"
+#include "framework/exec/host_lead.hpp"
 #include "framework/run/hash_record.hpp"
 #include "framework/run/policy_run.hpp"
 #include "framework/run/policy_steps.hpp"
@@ -16,7 +17,10 @@ namespace dovetail {
 class PolicyEngine {
  public:
   /// Makes the driver. Everything outlives it.
-  PolicyEngine(const PolicyRunSetup& setup, RankRecorder& recorder, HashRecord& hashes);
+  PolicyEngine(const PolicyRunSetup& setup,
+               RankRecorder& recorder,
+               HashRecord& hashes,
+               HostLead& host_lead);
 
   /// Fills the KV cache up to the requests' contexts, unless an earlier policy has; not over an
   /// emulated link. Waits until all ranks are there.

@@ -103,7 +103,7 @@ void PolicyRun::begin() {
   guarded([&] {
     hashes_ =
         std::make_unique<HashRecord>(setup_.workload, setup_.iteration, setup_.outputs, recorder_);
-    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
+    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_, host_lead_);
     engine_->fill_context();
     engine_->warm_up();
   });
@@ -119,7 +119,7 @@ void PolicyRun::enter() {
   if (engine_) {
     warmup = std::min(kRoundWarmup, warmup);
   } else {
-    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_);
+    engine_ = std::make_unique<PolicyEngine>(setup_, recorder_, *hashes_, host_lead_);
   }
   engine_->warm_up_again(warmup, finished_);
 }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "framework/exec/host_lead.hpp"
 #include "framework/record/recorder.hpp"
 #include "framework/run/resolve.hpp"
 #include "framework/run/run_context.hpp"
@@ -113,6 +114,7 @@ class PolicyRun {
   int round_ = -1;         ///< that has begun last
   std::unique_ptr<ClockRecord> clock_;
   std::unique_ptr<HashRecord> hashes_;
+  HostLead host_lead_;  ///< of all engines
   std::unique_ptr<PolicyEngine> engine_;
 };
 

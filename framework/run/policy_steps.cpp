@@ -17,7 +17,7 @@ Ranks with_timeout(Ranks ranks, int timeout_s) {
 
 }  // namespace
 
-PolicySteps::PolicySteps(const PolicyRunSetup& setup, bool poisons_received)
+PolicySteps::PolicySteps(const PolicyRunSetup& setup, HostLead& host_lead, bool poisons_received)
     : setup_(setup),
       ranks_(with_timeout(setup.run.ranks, setup.policy.execution.timeout_s)),
       model_(setup.model.with_numerics(setup.policy.execution.numerics)),
@@ -42,6 +42,7 @@ PolicySteps::PolicySteps(const PolicyRunSetup& setup, bool poisons_received)
                               .outputs = setup.outputs,
                               .fault = fault_ ? &*fault_ : nullptr,
                               .board = &setup.run.failures.board(),
+                              .host_lead = &host_lead,
                               .poisons_received = poisons_received});
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "framework/exec/host_lead.hpp"
 #include "framework/plan/agreed_step.hpp"
 #include "framework/run/policy_run.hpp"
 #include "framework/step/fault.hpp"
@@ -20,8 +21,9 @@ inline constexpr int kNoIteration = -1;
 /// collective over the world, from the main thread.
 class PolicySteps {
  public:
-  /// `setup` outlives it. `poisons_received`: steps may be run with StepPass::poison_exchange.
-  PolicySteps(const PolicyRunSetup& setup, bool poisons_received);
+  /// `setup` outlives it, and so does `host_lead`, which is the policy's. `poisons_received`: steps
+  /// may be run with StepPass::poison_exchange.
+  PolicySteps(const PolicyRunSetup& setup, HostLead& host_lead, bool poisons_received);
 
   /// Whose waits are bounded by the policy's own timeout_s.
   const Ranks& ranks() const { return ranks_; }

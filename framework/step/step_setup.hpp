@@ -6,6 +6,7 @@
 #include "framework/comm/exchange/exchange.hpp"
 #include "framework/config/experiment.hpp"
 #include "framework/config/resolved_execution.hpp"
+#include "framework/exec/host_lead.hpp"
 #include "framework/exec/op_board.hpp"
 #include "framework/mpi/ranks.hpp"
 #include "framework/plan/policy_schedules.hpp"
@@ -31,6 +32,7 @@ struct StepSetup {
   std::vector<StepOutputs>& outputs;  ///< of each step
   InjectedFault* fault = nullptr;     ///< null = none
   OpBoard* board = nullptr;           ///< is told of each op; null = nobody is
+  HostLead* host_lead = nullptr;      ///< of the policy's earlier drivers; null = there is none
   bool poisons_received = false;  ///< what the exchange has received is NaN before every full pass
 };
 

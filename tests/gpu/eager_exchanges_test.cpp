@@ -66,6 +66,15 @@ void run_until_known(TimedStep& step) {
   }
 }
 
+/// Exchanges whose ends are told by what follows them.
+int num_told(const StepEvents& events, const Schedule& schedule) {
+  int count = 0;
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    count += events.ends[i].kind == EndKind::stamp && is_exchange(schedule.ops[i].phase) ? 1 : 0;
+  }
+  return count;
+}
+
 class EagerExchangesOf : public ::testing::TestWithParam<GraphMode> {};
 
 TEST_P(EagerExchangesOf, AreToldByWhatFollowsOnceTheHostWasAhead) {
@@ -174,6 +183,21 @@ INSTANTIATE_TEST_SUITE_P(Modes,
                            return tested.param == GraphMode::none ? "eager" : "pieces";
                          });
 
+/// What one executor has learned another one of the same policy knows: engines are made anew.
+TEST(EagerExchanges, AreToldByWhatEarlierExecutorsHaveLearned) {
+  DOVETAIL_REQUIRE_GPU();
+  const auto schedule = timed_schedule("sequential", 1);
+  HostLead host_lead;
+  for (const bool is_first : {true, false}) {
+    TimedStep step(schedule, kSpinNs, GraphMode::none, &host_lead);
+    step.use(TimeStampUse::write, TimeStampUse::leave);
+    OpTimes times;
+    step.run(times);
+    EXPECT_EQ(num_told(step.events(), schedule) == 0, is_first);
+    run_until_known(step);
+  }
+}
+
 /// Where ops are held back, what follows an exchange begins when the host lets it.
 TEST(EagerExchanges, AreToldByEventsWhereOpsAreHeldBack) {
   DOVETAIL_REQUIRE_GPU();
@@ -184,13 +208,7 @@ TEST(EagerExchanges, AreToldByEventsWhereOpsAreHeldBack) {
   for (const bool gated : {true, false}) {
     OpTimes times;
     step.run(times, gated);
-    int num_told = 0;
-    for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-      num_told += step.events().ends[i].kind == EndKind::stamp && is_exchange(schedule.ops[i].phase)
-                      ? 1
-                      : 0;
-    }
-    EXPECT_EQ(num_told == 0, gated) << num_told;
+    EXPECT_EQ(num_told(step.events(), schedule) == 0, gated);
   }
 }
 

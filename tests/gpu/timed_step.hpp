@@ -28,11 +28,15 @@ inline Schedule timed_schedule(const std::string& policy, int num_ubatches) {
 /// Runs a step with times, eagerly or as replayed pieces.
 class TimedStep {
  public:
-  TimedStep(const Schedule& schedule, std::int64_t spin_ns, GraphMode mode)
+  /// `host_lead`: as CudaExecutorOptions.
+  TimedStep(const Schedule& schedule,
+            std::int64_t spin_ns,
+            GraphMode mode,
+            HostLead* host_lead = nullptr)
       : schedule_(schedule),
         mode_(mode),
         body(schedule, spin_ns, spin_ns),
-        runner(own_gpu(), walk_by(HandOff::inline_walk)) {
+        runner(with_lead(host_lead), walk_by(HandOff::inline_walk)) {
     warm_up(runner, schedule_, body);
   }
 
@@ -60,6 +64,12 @@ class TimedStep {
   }
 
  private:
+  static CudaExecutorOptions with_lead(HostLead* host_lead) {
+    auto options = own_gpu();
+    options.host_lead = host_lead;
+    return options;
+  }
+
   const Schedule schedule_;
   const GraphMode mode_;
 

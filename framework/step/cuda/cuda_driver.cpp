@@ -80,7 +80,8 @@ CudaDriver::CudaDriver(const StepSetup& setup)
                .cancel_comm = [this] { cancel_comm(); },
                .change_edges = edge_change(setup.fault),
                .partition = find_partition(setup),
-               .board = setup.board},
+               .board = setup.board,
+               .host_lead = setup.host_lead},
               runner_options(setup)),
       graphs_(setup_, *exchange_, body_, runner_) {
   if (setup.fault != nullptr) {

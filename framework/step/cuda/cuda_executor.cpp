@@ -39,6 +39,7 @@ CudaExecutor::CudaExecutor(CudaExecutorOptions options)
                : std::optional(Lanes{.compute = options_.partition->compute_stream(),
                                      .comm = options_.partition->comm_stream()})),
       finished_(Event::Kind::order),
+      eager_times_(options_.host_lead),
       graph_times_(options_.device) {}
 
 void CudaExecutor::enter_thread(int ubatch) {

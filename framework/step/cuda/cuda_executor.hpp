@@ -15,6 +15,7 @@
 #include "framework/cuda/green_partition.hpp"
 #include "framework/cuda/op_gate.hpp"
 #include "framework/exec/executor.hpp"
+#include "framework/exec/host_lead.hpp"
 #include "framework/exec/lane_edges.hpp"
 #include "framework/exec/op_board.hpp"
 #include "framework/step/cuda/eager_times.hpp"
@@ -44,6 +45,8 @@ struct CudaExecutorOptions {
   /// step does.
   const GreenPartition* partition = nullptr;
   OpBoard* board = nullptr;  ///< is told of each op that is being enqueued; null = nobody is
+  /// What earlier executors of such steps have learned, and this one does; null = it begins anew.
+  HostLead* host_lead = nullptr;
   /// How long a wait looks without sleeping. Sleeps cost up to 0.1 ms of a measured step, a look a
   /// core.
   std::chrono::milliseconds spin{50};

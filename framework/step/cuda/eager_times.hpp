@@ -29,6 +29,10 @@ namespace dovetail {
 /// from the thread that holds the baton, in the order of the ops.
 class EagerTimes {
  public:
+  /// `host_lead` outlives it; null = one of its own.
+  explicit EagerTimes(HostLead* host_lead)
+      : host_lead_(host_lead != nullptr ? *host_lead : own_host_lead_) {}
+
   /// Ahead of the ops of a pass. `schedule` outlives it. `edges`: what the other lane waits for.
   /// `piece_of`: as CudaExecutor::Flow. `is_gated`: ops are held back, which no exchange's end may
   /// be told by.
@@ -69,7 +73,8 @@ class EagerTimes {
   const Schedule* schedule_ = nullptr;
   std::vector<int> piece_of_;
   bool is_gated_ = false;
-  HostLead host_lead_;
+  HostLead own_host_lead_;
+  HostLead& host_lead_;
   std::vector<std::int64_t> launched_ns_;  ///< [ops] their first kernel; -1 = not known
   std::vector<int> follows_;               ///< [ops] the op whose end its start may tell; -1 = none
   std::vector<int> next_;                  ///< [ops] the op that follows it so; -1 = none
