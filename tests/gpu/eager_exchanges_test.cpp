@@ -3,60 +3,31 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
-#include <string>
-#include <tuple>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "framework/base/clock.hpp"
 #include "framework/base/order_statistics.hpp"
 #include "framework/exec/host_lead.hpp"
-#include "framework/exec/lane_edges.hpp"
 #include "tests/gpu/timed_step.hpp"
 
 namespace dovetail {
 namespace {
 
+using test::be_late;
+using test::behind_two_alike;
+using test::followers;
 using test::timed_schedule;
 using test::TimedStep;
 using test::TimeStampUse;
 
 constexpr std::int64_t kSpinNs = 150'000;  ///< an op's kernels: the host is ahead
 
-/// [ops] what follows an exchange at once in its ubatch and lane, if no other lane waits for it; -1
-/// = none, or no exchange.
-std::vector<int> followers(const Schedule& schedule) {
-  LaneEdges edges;
-  find_lane_edges(schedule, PassKind::full, edges);
-  std::vector<int> all(schedule.ops.size(), -1);
-  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (edges.before[i] < 0 || edges.wait_for[i] >= 0) {
-      continue;
-    }
-    const auto before = static_cast<std::size_t>(edges.before[i]);
-    const Op& op = schedule.ops[before];
-    if (is_exchange(op.phase) && op.ubatch == schedule.ops[i].ubatch &&
-        edges.records[before] == 0) {
-      all[before] = static_cast<int>(i);
-    }
-  }
-  return all;
-}
-
-/// Those whose ends are told where the host is ahead. An eager step must have seen two such pairs
-/// of phases begin with a time stamp; pieces are known.
+/// Exchanges whose ends are told where the host is ahead, by which op. An eager step must have seen
+/// how the layers begin; pieces are known.
 std::vector<int> told(const Schedule& schedule, GraphMode mode) {
-  auto next = followers(schedule);
-  std::map<std::tuple<int, Phase, Phase>, int> counts;
-  for (std::size_t i = 0; i < next.size(); ++i) {
-    if (next[i] >= 0 && mode == GraphMode::none) {
-      const Op& op = schedule.ops[i];
-      const Phase phase = schedule.ops[static_cast<std::size_t>(next[i])].phase;
-      next[i] = ++counts[{op.ubatch, op.phase, phase}] > 2 ? next[i] : -1;
-    }
-  }
-  return next;
+  const auto next = followers(schedule, /*exchanged=*/true);
+  return mode == GraphMode::none ? behind_two_alike(schedule, next) : next;
 }
 
 void run_until_known(TimedStep& step) {
@@ -151,16 +122,11 @@ TEST_P(EagerExchangesOf, AreInDoubtWhereTheHostWasLate) {
   step.use(TimeStampUse::write, TimeStampUse::leave);
   run_until_known(step);
   bool is_late = true;
-  const auto wait = [&] {
-    const auto until_ns = now_ns() + kLateNs;
-    while (now_ns() < until_ns) {
-    }
-  };
   // The host does not come to the op within a piece; it does to the exchange, and is late behind
   // it.
   step.body.behind = [&](int index, const Op&) {
     if (is_late && index == static_cast<int>(last)) {
-      wait();
+      be_late(kLateNs);
     }
   };
   OpTimes times;

@@ -10,10 +10,12 @@
 #include "framework/exec/lane_edges.hpp"
 #include "tests/gpu/marker_step.hpp"
 #include "tests/gpu/runner_options.hpp"
+#include "tests/gpu/timed_step.hpp"
 
 namespace dovetail {
 namespace {
 
+using test::be_late;
 using test::dual_batch;
 using test::first_of;
 using test::MarkerStep;
@@ -84,9 +86,7 @@ TEST_P(EagerTimesByStamps, NoOpStartsBeforeTheHostComesToIt) {
   std::vector<std::int64_t> came_ns;
   step.run(
       [&](int) {
-        const auto until_ns = now_ns() + kLateNs;
-        while (now_ns() < until_ns) {
-        }
+        be_late(kLateNs);
         came_ns.push_back(now_ns());
       },
       [] {});

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include <c10/cuda/CUDAStream.h>
@@ -17,12 +15,13 @@
 #include "framework/cuda/delay_kernel.hpp"
 #include "framework/cuda/event.hpp"
 #include "framework/exec/executor.hpp"
-#include "framework/exec/lane_edges.hpp"
 #include "tests/gpu/timed_step.hpp"
 
 namespace dovetail {
 namespace {
 
+using test::behind_two_alike;
+using test::followers;
 using test::MarkerStep;
 using test::num_of_kind;
 using test::own_gpu;
@@ -38,39 +37,6 @@ std::vector<Schedule> schedules() {
           timed_schedule("dual_batch", 2)};
 }
 
-/// The ops whose ends the start of the op behind them may tell: in the same ubatch, on the same
-/// lane, without a wait between them, and no exchange, nor what the other lane waits for.
-std::vector<int> followers(const Schedule& schedule) {
-  LaneEdges edges;
-  find_lane_edges(schedule, PassKind::full, edges);
-  std::vector<int> all(schedule.ops.size(), -1);
-  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
-    if (edges.before[i] >= 0 && edges.wait_for[i] < 0) {
-      const auto before = static_cast<std::size_t>(edges.before[i]);
-      const Op& op = schedule.ops[before];
-      const bool is_told = op.ubatch == schedule.ops[i].ubatch && !is_exchange(op.phase) &&
-                           edges.records[before] == 0;
-      all[before] = is_told ? static_cast<int>(i) : -1;
-    }
-  }
-  return all;
-}
-
-/// How many of them are told where all ops write when they begin: of each two phases that follow
-/// each other in a ubatch, all but the first two.
-int num_told(const Schedule& schedule, const std::vector<int>& next) {
-  std::map<std::tuple<int, Phase, Phase>, int> counts;
-  int count = 0;
-  for (std::size_t i = 0; i < next.size(); ++i) {
-    if (next[i] >= 0) {
-      const Op& op = schedule.ops[i];
-      const Phase phase = schedule.ops[static_cast<std::size_t>(next[i])].phase;
-      count += ++counts[{op.ubatch, op.phase, phase}] > 2 ? 1 : 0;
-    }
-  }
-  return count;
-}
-
 /// Where all ops begin or end with a kernel that writes time stamps, events are left for exchanges
 /// and for what comes before the first ops of a phase.
 TEST(EagerTimes, AreToldByTimeStampsWhereTheseCan) {
@@ -81,8 +47,9 @@ TEST(EagerTimes, AreToldByTimeStampsWhereTheseCan) {
         static_cast<int>(std::count_if(schedule.ops.begin(), schedule.ops.end(), [](const Op& op) {
           return is_exchange(op.phase);
         }));
-    const auto next = followers(schedule);
-    ASSERT_GT(num_told(schedule, next), 0);
+    const auto next = behind_two_alike(schedule, followers(schedule, /*exchanged=*/false));
+    const auto num_told = std::count_if(next.begin(), next.end(), [](int op) { return op >= 0; });
+    ASSERT_GT(num_told, 0);
     TimedStep step(schedule, 2'000, GraphMode::none);
     OpTimes times;
     step.use(TimeStampUse::leave, TimeStampUse::leave);
@@ -95,7 +62,7 @@ TEST(EagerTimes, AreToldByTimeStampsWhereTheseCan) {
     step.use(TimeStampUse::write, TimeStampUse::leave);
     step.run(times);
     const auto num_stamps = num_of_kind(step.events(), EndKind::stamp);
-    EXPECT_EQ(num_stamps, num_told(schedule, next)) << schedule.name;
+    EXPECT_EQ(num_stamps, num_told) << schedule.name;
     EXPECT_EQ(num_of_kind(step.events(), EndKind::event), num_ops - num_stamps) << schedule.name;
     for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
       const EndSource& end = step.events().ends[i];

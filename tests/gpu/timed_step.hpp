@@ -3,12 +3,18 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "framework/base/clock.hpp"
 #include "framework/exec/executor.hpp"
+#include "framework/exec/lane_edges.hpp"
 #include "framework/plan/policy.hpp"
 #include "tests/gpu/capture_support.hpp"
 #include "tests/gpu/marker_step.hpp"
@@ -18,7 +24,7 @@
 namespace dovetail::test {
 
 inline Schedule timed_schedule(const std::string& policy, int num_ubatches) {
-  // More than two layers with experts right behind their dispatch: no end of it is told by these.
+  // More than two layers with experts right behind their dispatch, which these may tell the end of.
   using testing::kMoe;
   const ModelShape model{{kMoe, testing::kDense, testing::kShared, kMoe, kMoe, kMoe}};
   return policies().at(policy).make_schedule(
@@ -80,6 +86,48 @@ class TimedStep {
  private:
   std::unique_ptr<CapturedStep> pieces_;
 };
+
+/// [ops] the op whose start may tell the end of each: at once behind it in the same ubatch and
+/// lane, without a wait between them, and no other lane waits for it; -1 = none. `exchanged`: of
+/// exchanges, else of all others.
+inline std::vector<int> followers(const Schedule& schedule, bool exchanged) {
+  LaneEdges edges;
+  find_lane_edges(schedule, PassKind::full, edges);
+  std::vector<int> all(schedule.ops.size(), -1);
+  for (std::size_t i = 0; i < schedule.ops.size(); ++i) {
+    if (edges.before[i] < 0 || edges.wait_for[i] >= 0) {
+      continue;
+    }
+    const auto before = static_cast<std::size_t>(edges.before[i]);
+    const Op& op = schedule.ops[before];
+    if (is_exchange(op.phase) == exchanged && op.ubatch == schedule.ops[i].ubatch &&
+        edges.records[before] == 0) {
+      all[before] = static_cast<int>(i);
+    }
+  }
+  return all;
+}
+
+/// Those of `next` (followers) that tell an end in an eager step where all ops write when they
+/// begin: of each two phases that follow each other in a ubatch, all but the first two.
+inline std::vector<int> behind_two_alike(const Schedule& schedule, std::vector<int> next) {
+  std::map<std::tuple<int, Phase, Phase>, int> counts;
+  for (std::size_t i = 0; i < next.size(); ++i) {
+    if (next[i] >= 0) {
+      const Op& op = schedule.ops[i];
+      const Phase phase = schedule.ops[static_cast<std::size_t>(next[i])].phase;
+      next[i] = ++counts[{op.ubatch, op.phase, phase}] > 2 ? next[i] : -1;
+    }
+  }
+  return next;
+}
+
+/// Keeps the calling thread busy.
+inline void be_late(std::int64_t late_ns) {
+  const auto until_ns = now_ns() + late_ns;
+  while (now_ns() < until_ns) {
+  }
+}
 
 inline int num_of_kind(const StepEvents& events, EndKind kind) {
   return static_cast<int>(std::count_if(events.ends.begin(),
