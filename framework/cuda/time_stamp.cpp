@@ -1,7 +1,6 @@
 #include "framework/cuda/time_stamp.hpp"
 
 #include "framework/base/check.hpp"
-#include "framework/base/clock.hpp"
 #include "framework/cuda/stream_capture.hpp"
 
 namespace dovetail {
@@ -57,7 +56,6 @@ std::uint64_t* take_time_stamp(cudaStream_t stream) {
   }
   if (offer->start_ != nullptr) {
     offer->is_taken_ = true;
-    offer->taken_at_ns_ = now_ns();
   }
   return offer->start_;
 }

@@ -42,9 +42,6 @@ class TimeStampOffer {
   /// Whether a kernel writes `start`.
   bool is_taken() const { return is_taken_; }
 
-  /// Host time, ns, at which its launcher took it, right before the launch; -1 = none has.
-  std::int64_t taken_at_ns() const { return taken_at_ns_; }
-
   /// Whether the last work that `stream` has been given, as far as that is known, is one kernel
   /// that writes `end`.
   bool tells_end() const;
@@ -69,7 +66,6 @@ class TimeStampOffer {
   StampOrder order_;
   bool is_captured_ = false;
   bool is_taken_ = false;
-  std::int64_t taken_at_ns_ = -1;
   bool end_is_taken_ = false;
   bool is_told_empty_ = false;
   bool was_asked_ = false;

@@ -34,9 +34,9 @@ class HostLead {
   /// Whether the host is to be expected ahead at the end of the op.
   bool is_expected(std::size_t op) const;
 
-  /// Behind the step: the first kernel of what follows the op was launched at `launched_ns`, and
-  /// the op ended at `end_ns`, or, where that kernel tells the end, this began then. True where it
-  /// had been launched early enough to tell it.
+  /// Behind the step: the first kernel of what follows the op had been launched by `launched_ns`,
+  /// and the op ended at `end_ns`, or, where that kernel tells the end, this began then. True where
+  /// it had been launched early enough to tell it.
   bool tells_end(std::size_t op, std::int64_t launched_ns, std::int64_t end_ns);
 
  private:

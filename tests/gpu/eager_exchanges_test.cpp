@@ -109,23 +109,22 @@ TEST_P(EagerExchangesOf, TakeAsLongByWhatFollows) {
 }
 
 /// The twin: the host is late once with what follows an exchange. Its end cannot be right; this is
-/// said, and the next steps have an event there again.
-TEST_P(EagerExchangesOf, AreInDoubtWhereTheHostWasLate) {
-  DOVETAIL_REQUIRE_GPU();
+/// said, and the next steps have an event there again. `is_in_launch`: late between the ask for a
+/// time stamp and the launch, else behind the exchange.
+void expect_doubt_of_a_late_host(GraphMode mode, bool is_in_launch) {
   constexpr std::int64_t kLateNs = 20'000'000;  // more than a step takes
   const auto schedule = timed_schedule("sequential", 1);
-  const auto next = told(schedule, GetParam());
+  const auto next = told(schedule, mode);
   const auto last = static_cast<std::size_t>(
       std::find_if(next.rbegin(), next.rend(), [](int op) { return op >= 0; }).base() -
       next.begin() - 1);
-  TimedStep step(schedule, kSpinNs, GetParam());
+  TimedStep step(schedule, kSpinNs, mode);
   step.use(TimeStampUse::write, TimeStampUse::leave);
   run_until_known(step);
   bool is_late = true;
-  // The host does not come to the op within a piece; it does to the exchange, and is late behind
-  // it.
-  step.body.behind = [&](int index, const Op&) {
-    if (is_late && index == static_cast<int>(last)) {
+  const int late_op = is_in_launch ? next[last] : static_cast<int>(last);
+  (is_in_launch ? step.body.asked : step.body.behind) = [&](int index, const Op&) {
+    if (is_late && index == late_op) {
       be_late(kLateNs);
     }
   };
@@ -140,6 +139,17 @@ TEST_P(EagerExchangesOf, AreInDoubtWhereTheHostWasLate) {
   EXPECT_EQ(step.events().ends[last].kind, EndKind::event);
   EXPECT_LT(times.end_ns[last] - times.start_ns[last], kLateNs / 2);
   EXPECT_EQ(times.doubt_ns, 0);
+}
+
+TEST_P(EagerExchangesOf, AreInDoubtWhereTheHostWasLate) {
+  DOVETAIL_REQUIRE_GPU();
+  expect_doubt_of_a_late_host(GetParam(), /*is_in_launch=*/false);
+}
+
+/// The host does not come to the ops within a piece.
+TEST(EagerExchanges, AreInDoubtWhereTheHostWasLateWithinALaunch) {
+  DOVETAIL_REQUIRE_GPU();
+  expect_doubt_of_a_late_host(GraphMode::none, /*is_in_launch=*/true);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes,

@@ -127,6 +127,9 @@ void MarkerStep::run(const Op& op) {
     flag = MarkerFlag::await;
   }
   auto* stamp = time_stamps == TimeStampUse::leave ? nullptr : take_time_stamp(stream);
+  if (asked) {
+    asked(index, op);
+  }
   launch_marker(index,
                 board(),
                 op.lane == Lane::comm ? comm_spin_ns_ : spin_ns_,

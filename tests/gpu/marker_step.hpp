@@ -45,6 +45,7 @@ class MarkerStep final : public StepBody {
   MarkerStep& operator=(MarkerStep&&) = delete;
 
   std::function<void(int, const Op&)> before;  ///< in the op, ahead of its kernels; may throw
+  std::function<void(int, const Op&)> asked;   ///< likewise, behind the ask for a time stamp
   std::function<void(int, const Op&)> behind;  ///< likewise, behind its kernels
   int raising_op = -1;                         ///< raises the flag that awaiting_op waits for
   int awaiting_op = -1;

@@ -57,7 +57,9 @@ void EagerTimes::run(StepBody& body,
                         : offer.is_empty() ? OpHead::empty
                                            : OpHead::other;
   events.tails[index] = offer.tells_end() ? OpTail::stamped : OpTail::other;
-  launched_ns_[index] = offer.taken_at_ns();
+  if (offer.is_taken()) {
+    launched_ns_[index] = now_ns();
+  }
   if (follows_[index] < 0) {
     return;
   }

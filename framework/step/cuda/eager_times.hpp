@@ -75,7 +75,7 @@ class EagerTimes {
   bool is_gated_ = false;
   HostLead own_host_lead_;
   HostLead& host_lead_;
-  std::vector<std::int64_t> launched_ns_;  ///< [ops] their first kernel; -1 = not known
+  std::vector<std::int64_t> launched_ns_;  ///< [ops] their first kernel, by then; -1 = not known
   std::vector<int> follows_;               ///< [ops] the op whose end its start may tell; -1 = none
   std::vector<int> next_;                  ///< [ops] the op that follows it so; -1 = none
   /// [ubatches] of the phase before and the own one.
