@@ -65,9 +65,14 @@ def copy_tree(target):
         os.utime(copy)
 
 
+# Programs that have several tests of CTest each, named group.test.
+PROGRAMS = {"cli": "dovetail", "gpu": "dovetail", "load": "mpi_failing_load", "mpi_failure": "mpi_failing_run", "mpi_harness": "mpi_harness_broken"}
+
+
 def target_of(test):
     """The target that a test of CTest runs."""
-    return "dovetail" if re.match(r"cli\.|gpu\.", test) else "test_" + re.sub(r"(\.np\d+)?(:.*)?$", "", test)
+    name = re.sub(r"(\.np\d+)?(:.*)?$", "", test)
+    return PROGRAMS[name.partition(".")[0]] if "." in name else "test_" + name
 
 
 def end_group(process):

@@ -54,7 +54,8 @@ class PeerFailure : public RunError {
 ///
 /// mpirun ends all ranks by SIGTERM where one is gone (killed, crashed): a rank that is interrupted
 /// looks for the processes of its host first, and hears from the ranks of other hosts. Of those
-/// that are gone the lowest living rank prints the report.
+/// that are gone the lowest living rank prints the report. Where a signal comes amid the report of
+/// a failure, this waits for no more answers, for the process has no second left.
 ///
 /// Where nothing at all goes on in this process for a second longer than the bound of every wait
 /// (no op, no wait, no use of a core, nothing read or written), the thread reports that and ends
@@ -125,6 +126,7 @@ class FailureChannel {
   bool may_end();
 
   // failure_gone.cpp
+  bool is_interrupted() const;
   void note_interrupt(int rank);
   void settle_interrupt();
   std::vector<int> find_ended() const;

@@ -19,6 +19,10 @@ bool contains(const std::vector<int>& ranks, int rank) {
 
 }  // namespace
 
+bool FailureChannel::is_interrupted() const {
+  return has_run_ && signals_ != nullptr && signals_->interrupt_requested();
+}
+
 // With mutex_ held.
 void FailureChannel::note_interrupt(int rank) {
   if (interrupted_rank_ < 0) {
@@ -27,10 +31,11 @@ void FailureChannel::note_interrupt(int rank) {
   }
 }
 
-// Finds out what a signal was for, and says it. Nothing where none is known of, or where the run
-// ends for another reason. With mutex_ held.
+// Finds out what a signal was for, and says it. Nothing where none is known of. Where the run ends
+// for another reason already, a rank that has a signal only looks for peers that are gone, which
+// may be behind that reason. With mutex_ held.
 void FailureChannel::settle_interrupt() {
-  const bool has_signal = has_run_ && signals_ != nullptr && signals_->interrupt_requested();
+  const bool has_signal = is_interrupted();
   if (has_signal) {
     note_interrupt(rank_);
   }
@@ -38,13 +43,14 @@ void FailureChannel::settle_interrupt() {
     send(peer, kHereTag, &sent_code_, sizeof sent_code_);
   }
   asked_by_.clear();
-  if (interrupted_rank_ < 0 || is_settled_ || wants_report_) {
+  const bool is_over = is_settled_ || report_printed_ || !gone_.empty();
+  if (interrupted_rank_ < 0 || is_over || (wants_report_ && !has_signal)) {
     return;
   }
   const auto ended = find_ended();
   // Behind the look at the processes: what those that have ended had to say is here by now.
   take_messages();
-  if (wants_report_) {
+  if (wants_report_ && !has_signal) {
     return;
   }
   std::vector<int> silent;
@@ -60,6 +66,9 @@ void FailureChannel::settle_interrupt() {
   }
   if (!gone_.empty()) {
     tell_gone();
+    return;
+  }
+  if (wants_report_) {
     return;
   }
   if (has_signal || interrupted_rank_ == rank_) {

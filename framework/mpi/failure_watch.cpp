@@ -29,7 +29,7 @@ constexpr std::chrono::milliseconds kWaitForEnd{4500};
 // Of one in which nothing goes on: its peers may flush meanwhile.
 constexpr std::chrono::milliseconds kWaitForStillEnd{2500};
 constexpr std::chrono::milliseconds kWaitForFile{400};
-// Where a peer is gone: this process has 0.4 s since the signal.
+// Behind a signal, such as mpirun sends where a peer is gone: this process has 0.4 s.
 constexpr std::chrono::milliseconds kWaitForStatesOfLiving{150};
 constexpr std::chrono::milliseconds kWaitForFileOfLiving{100};
 
@@ -137,6 +137,9 @@ bool FailureChannel::must_print(Clock::time_point now) const {
             num_answered == std::ssize(states_) - std::ssize(gone_));
   }
   if (rank_ == 0) {
+    if (is_interrupted() && now > interrupted_at_ + kWaitForStatesOfLiving) {
+      return true;
+    }
     const bool knows_failures = std::all_of(told_by_.begin(), told_by_.end(), [&](int peer) {
       return has_answered(states_[static_cast<std::size_t>(peer)]);
     });
@@ -171,7 +174,7 @@ void FailureChannel::print_report(std::unique_lock<std::mutex>& lock) {
   auto text = to_text(report, kMaxPrintedRanks);
   if (!folder.empty()) {
     const auto path = folder / kFailureReportName;
-    const auto limit = gone.empty() ? kWaitForFile : kWaitForFileOfLiving;
+    const auto limit = gone.empty() && !is_interrupted() ? kWaitForFile : kWaitForFileOfLiving;
     text += write_bounded(path, to_json_text(report, states), limit)
                 ? "\n  report: " + path.string()
                 : "\n  " + path.string() + " could not be written";

@@ -95,6 +95,8 @@ class Parts(unittest.TestCase):
     def test_targets(self):
         self.assertEqual([mutate.target_of(test) for test in ("plan", "exec:Baton.*", "exchange_link.np2", "mpi_clock.np2:Clock.*", "cli.Verdicts", "gpu.GpuGrids")],
                          ["test_plan", "test_exec", "test_exchange_link", "test_mpi_clock", "dovetail", "dovetail"])
+        self.assertEqual([mutate.target_of(test) for test in ("mpi_failure.np4", "mpi_failure.bad_input.np2", "load.none", "mpi_harness.exits")],
+                         ["test_mpi_failure", "mpi_failing_run", "mpi_failing_load", "mpi_harness_broken"])
 
     def test_first_failures(self):
         for output, wanted in (("[  PASSED  ] 1\n[  FAILED  ] Split.Cuts/2 (1 ms)\n[  FAILED  ] Split.Other\n", "Split.Cuts/2"),

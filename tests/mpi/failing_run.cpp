@@ -119,6 +119,33 @@ void a_peer_is_stopped(const Run& run) {
   throw_beside(run, [] { ::raise(SIGSTOP); });
 }
 
+// A peer fails for want of that rank, and has not heard from all ranks when mpirun's signal comes,
+// 1 s behind the end of the rank.
+void is_gone_and_missed(const Run& run, int gone) {
+  const MPI_Comm comm = run.groups.world.raw();
+  const int peer = 1 - gone;
+  on_rank(run, gone, [&](const Run& here) {
+    MPI_Send(nullptr, 0, MPI_INT, peer, 0, comm);
+    kill_this_rank(here);
+  });
+  on_rank(run, peer, [&](const Run& here) {
+    MPI_Recv(nullptr, 0, MPI_INT, gone, 0, comm, MPI_STATUS_IGNORE);
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    throw_injected(here);
+  });
+}
+
+// Amid the report of its failure, while it waits for a peer that does not answer.
+void interrupted_in_its_report(const Run& run) {
+  on_rank(run, 0, [](const Run&) {
+    std::thread([] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      ::kill(getpid(), SIGTERM);
+    }).detach();
+  });
+  a_peer_is_stopped(run);
+}
+
 void the_others_time_out(const Run& run) {
   on_rank(run, 1, [](const Run&) {
     announce();
@@ -194,6 +221,9 @@ const std::map<std::string, Fault>& faults() {
       {"one_rank_exits", one_rank_exits},
       {"a_peer_is_stuck", a_peer_is_stuck},
       {"a_peer_is_stopped", a_peer_is_stopped},
+      {"a_peer_is_gone_and_missed", [](const Run& run) { is_gone_and_missed(run, 1); }},
+      {"the_first_rank_is_gone_and_missed", [](const Run& run) { is_gone_and_missed(run, 0); }},
+      {"interrupted_in_its_report", interrupted_in_its_report},
       {"the_others_time_out", the_others_time_out},
       {"worker_is_mid_wait", worker_is_mid_wait},
       {"bad_input", bad_input},
