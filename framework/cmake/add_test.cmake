@@ -1,6 +1,6 @@
 # Tests, one line each: add_host_test(name TIMEOUT s SOURCES ... LIBRARIES ...), add_mpi_test(name RANKS 1 2 4 TIMEOUT s SOURCES ... LIBRARIES ...).
 # add_gpu_test(name RANKS 1 2 4 ...) as add_mpi_test, one GPU a rank: shows as skipped where there are fewer GPUs than ranks, and in a build
-# without CUDA. Labels: host, mpi (and np1, np2, np4), gpu. An MPI test that skips everything shows as skipped; host tests (but record_mount) have nothing to skip.
+# without CUDA; with DOVETAIL_SHARE_GPU=1 in the environment ranks share the first. Labels: host, mpi (and np1, np2, np4), gpu. An MPI test that skips everything shows as skipped; host tests (but record_mount) have nothing to skip.
 
 # Sources of tests run once and are compiled often. (Sanitizers choose by themselves.)
 set(DOVETAIL_TEST_OPTIONS "")
@@ -91,7 +91,7 @@ foreach(line ${lines})
 endforeach()
 
 function(add_mpi_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;LAUNCHER" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
@@ -105,7 +105,7 @@ function(add_mpi_test name)
   foreach(ranks ${ARG_RANKS})
     math(EXPR processors "(${ranks} + 1) / 2") # ranks wait for each other most of the time
     set(test ${name}.np${ranks})
-    add_test(NAME ${test} COMMAND ${DOVETAIL_MPIRUN} -np ${ranks} $<TARGET_FILE:test_${name}>)
+    add_test(NAME ${test} COMMAND ${DOVETAIL_MPIRUN} -np ${ranks} ${ARG_LAUNCHER} $<TARGET_FILE:test_${name}>)
     set_tests_properties(
       ${test}
       PROPERTIES TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${processors} LABELS "mpi;np${ranks};${ARG_LABELS}"
@@ -114,6 +114,7 @@ function(add_mpi_test name)
   endforeach()
 endfunction()
 
+set(DOVETAIL_OWN_HOST ${CMAKE_SOURCE_DIR}/tests/support/own_host.sh) # ranks that are to share a GPU
 if(DOVETAIL_CUDA)
   add_custom_target(gpu_tests) # builds the GPU tests and nothing else
 endif()
@@ -121,9 +122,10 @@ endif()
 function(add_gpu_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;LIBRARIES;LABELS" ${ARGN})
   if(DOVETAIL_CUDA)
-    add_mpi_test(${ARGV} LABELS gpu)
+    add_mpi_test(${ARGV} LABELS gpu LAUNCHER ${DOVETAIL_OWN_HOST})
     add_dependencies(gpu_tests test_${name})
     foreach(ranks ${ARG_RANKS})
+      set_property(TEST ${name}.np${ranks} APPEND PROPERTY ENVIRONMENT DOVETAIL_HOST_NAME=$<TARGET_FILE:dovetail_host_name>)
       set_tests_properties(${name}.np${ranks} PROPERTIES RESOURCE_LOCK gpus LABELS "gpu;np${ranks}")
     endforeach()
     return()

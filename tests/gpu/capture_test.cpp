@@ -121,7 +121,7 @@ TEST(Capture, OrderedOpsDoNotOverlapInReplays) {
 /// go: the same bits, the same memory, and nobody else's memory touched.
 TEST(Capture, AThousandReplaysGiveTheSameBits) {
   DOVETAIL_REQUIRE_GPU();
-  const auto device = static_cast<c10::DeviceIndex>(test::session().local_rank());
+  const auto device = own_gpu().device;
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
   const Schedule schedules[] = {dual_batch(), dual_batch(3, 4)};
   std::vector<std::unique_ptr<MarkerStep>> bodies;
@@ -171,7 +171,7 @@ TEST(Capture, AThousandReplaysGiveTheSameBits) {
 
 TEST(Capture, CapturingAgainTakesNoMoreMemory) {
   DOVETAIL_REQUIRE_GPU();
-  const auto device = static_cast<c10::DeviceIndex>(test::session().local_rank());
+  const auto device = own_gpu().device;
   auto random = make_random();
   CudaStepRunner runner(own_gpu(), walk_by(HandOff::threads));
   const Schedule schedule = dual_batch();

@@ -27,6 +27,7 @@ class ExchangeCommSms : public ::testing::TestWithParam<std::string> {
   }
 
   ExchangeFacade make(NcclComm& few, NcclComm& many, int few_sms = kFew) const {
+    require_reach(GetParam());
     return ExchangeFacade(make_exchange(GetParam(),
                                         /*on_gpu=*/true,
                                         shape_,

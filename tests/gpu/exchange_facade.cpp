@@ -10,8 +10,10 @@
 #include <gtest/gtest.h>
 
 #include "framework/base/log.hpp"
+#include "framework/comm/exchange/exchange_table.hpp"
 #include "framework/comm/exchange/exchanges.hpp"
 #include "framework/cuda/check.hpp"
+#include "tests/support/host_place.hpp"
 #include "tests/support/mpi_world.hpp"
 
 namespace dovetail::test {
@@ -50,10 +52,22 @@ NcclComm* test_comm() {
   return comm.get();
 }
 
+void require_reach(const std::string& kind) {
+  const auto* row = find_exchange(kind);
+  if (row == nullptr || !row->shares_memory || !are_ranks_apart()) {
+    return;
+  }
+  const std::string reason = kind + " needs ranks of one host";
+  [&] { GTEST_SKIP() << reason; }();
+  throw ::testing::AssertionException(::testing::TestPartResult(
+      ::testing::TestPartResult::kSkip, __FILE__, __LINE__, reason.c_str()));
+}
+
 std::unique_ptr<Exchange> make_on_gpu(const TestGroup& group,
                                       const std::string& kind,
                                       const ExchangeShape& shape,
                                       double padded_capacity) {
+  require_reach(kind);
   std::map<int, NcclComm*> comms;
   if (auto* comm = test_comm()) {
     comms[kTestCommSms] = comm;

@@ -25,7 +25,11 @@ NcclComm* test_comm();
 /// SMs of its transfers.
 inline constexpr int kTestCommSms = 8;
 
-/// A device exchange over the world; `kind`: gather, ragged or padded.
+/// Skips the test where the ranks cannot have that exchange, as they are on several hosts: ends it
+/// by an exception that GoogleTest knows.
+void require_reach(const std::string& kind);
+
+/// A device exchange over the world. Skips as require_reach().
 std::unique_ptr<Exchange> make_on_gpu(const TestGroup& group,
                                       const std::string& kind,
                                       const ExchangeShape& shape,

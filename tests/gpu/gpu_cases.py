@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "mpi"))
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 
-from cli import BIN, FP32_BOUND, MPIRUN, TOP, CliTest, dovetail, exchanges_on, execute, lists, mpirun, with_other_policies  # noqa: E402, F401
+from cli import BIN, FP32_BOUND, MPIRUN, RANK, TOP, CliTest, dovetail, exchanges_on, execute, lists, mpirun, with_other_policies  # noqa: E402, F401
 
 GRAPH_MODES = ["none", "piecewise", "full"]  # their numbers in /timing/decision
 TINY = "{architecture: qwen3_moe, config: models/configs/qwen3-moe-tiny.json, weights: {seed: 42}}"
@@ -24,16 +24,26 @@ INFO = json.loads(dovetail("info", "--format", "json").out)
 BUILT_WITH_CUDA = INFO["versions"]["cuda"] != "built without CUDA"
 GPUS = sum(name.startswith("cuda:") for name in INFO["devices"])
 GPUS = min(GPUS, int(os.environ.get("DOVETAIL_GPUS", GPUS)))
-RANKS = min(GPUS, 2)  # of most tests
+SHARES_GPU = GPUS > 0 and bool(os.environ.get("DOVETAIL_SHARE_GPU"))  # two ranks have one together, and believe to be on two hosts (own_host.sh)
+PLACES = 2 if SHARES_GPU else GPUS  # ranks that can have a GPU
+RANKS = min(PLACES, 2)  # of most tests
+REACHING = [] if SHARES_GPU else ["symmetric"]  # exchanges that need GPUs of one host, which reach each other's memory
+
+
+def require_gpus(needed, may_share=True):
+    if PLACES < needed:
+        raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: {needed}")
+    if SHARES_GPU and not may_share:
+        raise unittest.SkipTest("nothing to run: ranks share a GPU")
 
 
 class GpuTest(CliTest):
     NEEDED = 1  # GPUs
+    MAY_SHARE = True  # ranks may have one together
 
     @classmethod
     def setUpClass(cls):
-        if GPUS < cls.NEEDED:
-            raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: {cls.NEEDED}")
+        require_gpus(cls.NEEDED, cls.MAY_SHARE)
 
     def run_on(self, ranks, text, name, *arguments, code=0):
         """Runs an experiment's text, or a file of experiments/; returns its folder and what it said."""

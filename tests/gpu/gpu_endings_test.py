@@ -16,7 +16,7 @@ from pathlib import Path
 
 import h5py
 
-from gpu_cases import BIN, MPIRUN, TINY, TOP, GpuTest
+from gpu_cases import MPIRUN, RANK, REACHING, TINY, TOP, GpuTest
 
 from cli import ranks_of  # of tests/mpi, which gpu_cases has put on the path
 from watchdog_test import rank_number
@@ -32,7 +32,7 @@ policies: [{name: dual_batch, ubatches: 2}]
 verify: {mode: none}
 record: {outputs: [hidden], timing: steps}
 """
-KINDS = [(graph, exchange) for graph in ("none", "full") for exchange in ("gather", "symmetric")]
+KINDS = [(graph, exchange) for graph in ("none", "full") for exchange in ("gather", *REACHING)]
 
 
 class Ending(GpuTest):
@@ -45,7 +45,7 @@ class Ending(GpuTest):
             self.child.wait(timeout=30)
         path = self.write(EXPERIMENT % {"model": TINY, "graph": graph, "exchange": exchange, "iterations": iterations, "timeout": timeout_s}, f"{name}.yaml")
         self.run_folder = self.folder / name
-        self.child = subprocess.Popen([*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(self.run_folder), *map(str, arguments)], cwd=TOP,
+        self.child = subprocess.Popen([*MPIRUN, "-np", "2", *RANK, "run", str(path), "--out", str(self.run_folder), *map(str, arguments)], cwd=TOP,
                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         self.addCleanup(self.child.kill)
         self.said = []
@@ -160,6 +160,7 @@ LEFT_BYTES = 3 << 30  # a context, libraries and communicators find room
 
 class GpuOutOfMemory(Ending):
     """The GPU of rank 1 has little memory left, which `check` cannot know: it counts what a card has."""
+    MAY_SHARE = False
 
     ASKED_FOR = r"(Tried to allocate [\d.]+ [KMG]iB|symmetric memory of \d+ bytes)"
 
@@ -208,7 +209,7 @@ class GpuFaultOfAReplay(Ending):
                 self.assertGreaterEqual(self.steps(1) or 0, 2, self.text())  # of iterations 1 and 2; 0 is the warm-up
 
     def test_a_rank_that_hangs_is_named(self):
-        for exchange in ("gather", "symmetric"):
+        for exchange in ("gather", *REACHING):
             with self.subTest(exchange=exchange):
                 self.begin(f"hang-{exchange}", "--set", "fault={kind: hang, rank: 1, ubatch: 0, layer: 1, phase: experts, iteration: 3}", graph="full",
                            exchange=exchange, iterations=5)

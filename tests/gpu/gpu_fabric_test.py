@@ -15,6 +15,7 @@ WAYS = {"nvlink": "P2P", "shared_memory": "SHM", "socket": "NET/Socket"}
 
 class GpuFabric(GpuTest):
     NEEDED = 2
+    MAY_SHARE = False
 
     def run_over(self, fabric, *arguments, code=0, **environment):
         outcome = mpirun(2, "run", "experiments/gpu_quick.yaml", "--out", self.folder / f"{fabric}-{self.id()}", "--set", f"parallel.fabric={fabric}",

@@ -9,7 +9,7 @@ import unittest
 import h5py
 import numpy as np
 
-from gpu_cases import GPUS
+from gpu_cases import require_gpus
 
 import faults_test  # of tests/mpi, which gpu_cases has put on the path
 from fault_cases import EARLY, MIDDLE, WARMUP, cases, endings, first_wrong, verification, waits
@@ -20,8 +20,7 @@ GRAPHS = {"none": "ragged", "piecewise": "ragged", "full": "padded"}
 class GpuFaults(faults_test.Faulty):
     @classmethod
     def setUpClass(cls):
-        if GPUS < 2:
-            raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: 2")
+        require_gpus(2)
 
     def on_gpus(self, graph, exchange=None):
         return {"device": "cuda", "dtype": "bfloat16", "policy": f", graph: {graph}, exchange: {exchange or GRAPHS[graph]}"}
@@ -70,8 +69,7 @@ class GpuEndedInAGroup(faults_test.EndedInAGroup):
 
     @classmethod
     def setUpClass(cls):
-        if GPUS < 2:
-            raise unittest.SkipTest(f"nothing to run: {GPUS} GPUs, needed: 2")
+        require_gpus(2, may_share=False)
 
     def end(self, fault, code, **options):
         return super().end(fault, code, **{**self.ON_GPUS, **options})

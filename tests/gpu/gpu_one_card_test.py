@@ -44,6 +44,7 @@ def cards():
 
 class GpuOneCardEach(GpuTest):
     NEEDED = 2
+    MAY_SHARE = False
 
     def start(self, visible, name, *arguments, code=0, **environment):
         """Two ranks, of which each sees one of `visible`."""

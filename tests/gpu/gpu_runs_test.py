@@ -4,6 +4,7 @@ experiments.
 
 gpu_runs_test.py [unittest arguments]
 """
+import itertools
 import json
 import re
 import unittest
@@ -11,7 +12,7 @@ import unittest
 import h5py
 import numpy as np
 
-from gpu_cases import BIN, BUILT_WITH_CUDA, FP32_BOUND, GPUS, GRAPH_MODES, LIMIT_S, MPIRUN, RANKS, TINY, TOP, GpuTest, dovetail, execute
+from gpu_cases import BIN, BUILT_WITH_CUDA, FP32_BOUND, GPUS, GRAPH_MODES, LIMIT_S, MPIRUN, RANKS, REACHING, TINY, TOP, GpuTest, dovetail, execute
 
 CHECKED = """
 experiment: checked
@@ -115,6 +116,7 @@ class GpuSoak(GpuTest):
 class GpuMemoryOfGroups(GpuTest):
     """What the experts of all groups return is held until the last one's sums: more by what `check` counts."""
     NEEDED = 2
+    MAY_SHARE = False
     TEXT = """
 experiment: memory
 model: %s
@@ -283,7 +285,7 @@ class GpuFailures(GpuTest):
 
     def test_a_failed_capture_on_one_rank_costs_that_step_only(self):
         text = checked(ep=2).replace("dtype: float32", "dtype: bfloat16").replace("mode: tolerance", "mode: bitwise")
-        for graph, exchange in (("full", "gather"), ("full", "padded"), ("full", "symmetric"), ("piecewise", "ragged")):
+        for graph, exchange in (("full", "gather"), ("full", "padded"), *(("full", exchange) for exchange in REACHING), ("piecewise", "ragged")):
             with self.subTest(graph=graph, exchange=exchange):
                 run, outcome = self.run_on(
                     2, text, f"capture-{graph}-{exchange}", "--policy", "dual_gather", "--set", f"execution.exchange={exchange}",
@@ -298,20 +300,20 @@ class GpuFailures(GpuTest):
                         self.assertEqual(file["timing/decision"][..., 1].tolist(), [[GRAPH_MODES.index(graph)]] * 2)
 
     def test_a_hanging_rank_is_noticed(self):
-        for exchange in ("gather", "symmetric"):
+        for exchange in ("gather", *REACHING):
             with self.subTest(exchange=exchange):
                 outcome = self.fail(f"hang-{exchange}", "{kind: hang, rank: 1, ubatch: 0, layer: 0, phase: attention, iteration: 1}",
                                     "--set", f"policies.dual_gather.exchange={exchange}")
                 self.assertRegex(outcome.err, self.PLACE + ".*4000 ms")
 
     def test_a_killed_rank_ends_the_run(self):
-        for exchange in ("gather", "symmetric"):
+        for exchange in ("gather", *REACHING):
             with self.subTest(exchange=exchange):
                 self.fail(f"kill-{exchange}", "{kind: kill, rank: 1, ubatch: 0, layer: 1, phase: experts, iteration: 1}",
                           "--set", f"policies.dual_gather.exchange={exchange}", code=137)
 
     def test_an_overflow_of_fixed_blocks_is_an_error(self):
-        for exchange, graph in (("padded", "none"), ("padded", "full"), ("symmetric", "none"), ("symmetric", "full")):
+        for exchange, graph in itertools.product(("padded", *REACHING), ("none", "full")):
             text = checked(ep=2).replace("dtype: float32", "dtype: bfloat16")
             text = text.replace("exchange: ragged", f"exchange: {exchange}, padded_capacity: 0.1")
             with self.subTest(exchange=exchange, graph=graph):

@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 
 #include "framework/base/check.hpp"
-#include "tests/support/mpi_world.hpp"
 
 namespace dovetail::test {
 
@@ -13,7 +12,7 @@ int num_gpus() {
 }
 
 void use_own_gpu() {
-  DOVETAIL_CHECK(cudaSetDevice(session().local_rank()) == cudaSuccess, "cudaSetDevice failed");
+  DOVETAIL_CHECK(cudaSetDevice(host_place().index) == cudaSuccess, "cudaSetDevice failed");
 }
 
 }  // namespace dovetail::test

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/host_place.hpp"
 #include "tests/support/mpi_world.hpp"
 
 namespace dovetail::test {
@@ -11,7 +12,8 @@ namespace dovetail::test {
 /// Number of usable GPUs; 0 without a driver.
 int num_gpus();
 
-/// Makes GPU local_rank this process's current device. Call it behind DOVETAIL_REQUIRE_GPU.
+/// Makes the GPU that is this rank's by host_place() the current device. Call it behind
+/// DOVETAIL_REQUIRE_GPU.
 void use_own_gpu();
 
 }  // namespace dovetail::test
@@ -20,7 +22,7 @@ void use_own_gpu();
 /// own.
 #define DOVETAIL_REQUIRE_GPU()                                                     \
   do {                                                                             \
-    if (::dovetail::test::num_gpus() < ::dovetail::test::session().local_size()) { \
+    if (::dovetail::test::num_gpus() < ::dovetail::test::host_place().num_ranks) { \
       GTEST_SKIP() << "needs one GPU a rank";                                      \
     }                                                                              \
     ::dovetail::test::use_own_gpu();                                               \

@@ -102,7 +102,7 @@ void PrintTo(const ModelGraphSetting& setting, std::ostream* out) {
 ModelGraphCase::ModelGraphCase(const ModelGraphSetting& setting)
     : setting_(setting),
       seed_(setting.seed != 0 ? setting.seed : fresh_seed()),
-      device_(at::kCUDA, static_cast<c10::DeviceIndex>(session().local_rank())) {
+      device_(at::kCUDA, static_cast<c10::DeviceIndex>(host_place().index)) {
   make_model();
   schedule_ = policies()
                   .at(setting.policy)

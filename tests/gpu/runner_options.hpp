@@ -10,7 +10,7 @@ namespace dovetail::test {
 
 inline CudaExecutorOptions own_gpu(std::chrono::milliseconds timeout = std::chrono::seconds(20)) {
   CudaExecutorOptions options;
-  options.device = static_cast<c10::DeviceIndex>(session().local_rank());
+  options.device = static_cast<c10::DeviceIndex>(host_place().index);
   options.timeout = timeout;
   return options;
 }

@@ -10,12 +10,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "tests/support/mpi_world.hpp"
+#include "tests/support/host_place.hpp"
 
 namespace dovetail::test {
 
 inline at::Device own_gpu() {
-  return {at::kCUDA, static_cast<c10::DeviceIndex>(session().local_rank())};
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(host_place().index)};
 }
 
 /// A new seed in each run and on each rank.

@@ -18,6 +18,7 @@ import h5py
 TOP = Path(__file__).resolve().parents[2]
 BIN = os.environ["DOVETAIL_BIN"]
 MPIRUN = shlex.split(os.environ["DOVETAIL_MPIRUN"])
+RANK = [str(TOP / "tests/support/own_host.sh"), BIN] if os.environ.get("DOVETAIL_SHARE_GPU") else [BIN]  # what mpirun starts
 FP32_BOUND = 2e-6
 
 
@@ -41,12 +42,12 @@ def dovetail(*arguments, **options):
 
 
 def mpirun(ranks, *arguments, **options):
-    return execute([*MPIRUN, "-np", str(ranks), BIN, *map(str, arguments)], **options)
+    return execute([*MPIRUN, "-np", str(ranks), *RANK, *map(str, arguments)], **options)
 
 
 def mpirun_apart(folders, *arguments, **options):
     """One rank in each folder, so that a relative path is another file on each."""
-    ranks = [["-np", "1", "-wdir", str(folder), BIN, *map(str, arguments)] for folder in folders]
+    ranks = [["-np", "1", "-wdir", str(folder), *RANK, *map(str, arguments)] for folder in folders]
     return execute(MPIRUN + [word for rank in ranks for word in [":", *rank]][1:], **options)
 
 

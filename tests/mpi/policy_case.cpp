@@ -14,6 +14,7 @@
 #include "framework/run/experiment_points.hpp"
 #include "framework/step/torch_dtype.hpp"
 #include "models/registry.hpp"
+#include "tests/support/host_place.hpp"
 #include "tests/support/mpi_world.hpp"
 
 namespace dovetail::test {
@@ -23,7 +24,7 @@ DevicePlacement placement_of(const Experiment& experiment) {
   if (experiment.execution.device != DeviceKind::cuda) {
     return {};
   }
-  return {.kind = DeviceKind::cuda, .ordinal = session().local_rank(), .name = "a GPU"};
+  return {.kind = DeviceKind::cuda, .ordinal = host_place().index, .name = "a GPU"};
 }
 
 }  // namespace

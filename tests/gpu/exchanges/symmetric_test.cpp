@@ -252,6 +252,7 @@ TEST_P(SharedMemory, AnAbortEndsTheWait) {
   }
   NcclComm comm(session().world(), {.max_ctas = kTestCommSms, .name = "to be aborted"}, {});
   const auto shape = group_.shape(4, 3);
+  require_reach(GetParam());
   const auto exchange = make_exchange(GetParam(),
                                       /*on_gpu=*/true,
                                       shape,
@@ -291,6 +292,7 @@ TEST_P(SharedMemory, KernelsEndBeforeAnotherCommunicatorTakesTheirMemory) {
   NcclComm first(session().world(), {.max_ctas = kTestCommSms, .name = "of the memory"}, {});
   NcclComm second(session().world(), {.max_ctas = kTestCommSms, .name = "of the step"}, {});
   const auto shape = group_.shape(4, 3);
+  require_reach(GetParam());
   const auto exchange =
       make_exchange(GetParam(),
                     /*on_gpu=*/true,
