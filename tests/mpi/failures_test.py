@@ -143,19 +143,6 @@ class Failures(SmallTest):
     def threads(self, pid):
         return int(self.status_of(pid, "Threads"))
 
-    def test_output_that_cannot_be_written(self):
-        run = self.folder / "run"
-        outcome = dovetail("run", self.experiment(ep=1), "--out", run, "--set", "parallel.expert_parallel=1")
-        self.assertEqual(outcome.code, 0, str(outcome))
-        policy = run / "sequential"
-        for command in (["compare", run], ["verify", policy, policy], ["check", "experiments/quickstart.yaml", "--ranks", 2, "--format", "json"], ["info"],
-                        ["--help"], ["run", self.experiment(ep=1), "--out", self.folder / "again", "--set", "parallel.expert_parallel=1"]):
-            with self.subTest(command=command):
-                with open("/dev/full", "w") as full:
-                    process = subprocess.run([BIN, *map(str, command)], cwd=TOP, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-                self.assertEqual(process.returncode, 3, process.stderr)
-                self.assertRegex(process.stderr, r"(?m)^dovetail.*: the output cannot be written")
-
     def await_end(self, pids):
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in pids):
@@ -192,44 +179,6 @@ class Failures(SmallTest):
                 return file["timing/step_ns"][2, 0] > 0
         except OSError:
             return False
-
-    def run_limited(self, limits, *arguments):
-        """Two ranks under limits of the shell; mpirun itself has none. Returns what dovetail itself said."""
-        command = shlex.join([BIN, "run", str(self.experiment()), "--out", str(self.folder / "run"), *arguments])
-        outcome = execute([*MPIRUN, "-np", "2", "bash", "-c", f"{limits}; exec {command}"])
-        self.assertEqual(outcome.code, 3, str(outcome))
-        self.assertNotIn("frame #", outcome.err)
-        return [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
-
-    def test_a_file_that_cannot_grow_is_named_once(self):
-        # As a full disk says ENOSPC, this says EFBIG; SIGXFSZ would end the process in silence.
-        for size in (20, 100):
-            said = self.run_limited(f"ulimit -f {size}")
-            self.assertEqual(len(said), 1, said)
-            self.assertRegex(said[0], rf"^dovetail\[rank 0\]: {self.folder}/run/sequential/rank-\*.h5.creating: /\S+: \w+: File too large$")
-            shutil.rmtree(self.folder / "run")
-
-    @unittest.skipUnless(os.geteuid() == 0, "mounts a file system")
-    def test_a_full_disk_is_named_once(self):
-        disk = self.folder / "disk"
-        disk.mkdir()
-        path = self.experiment()
-        for kibibytes in (500, 700, 1440):  # one rank file fits; those of the first policy; all, but not all that is made of them
-            with self.subTest(kibibytes=kibibytes):
-                command = shlex.join([*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(disk / "run"), "--policy", "dual_batch"])
-                outcome = execute(["unshare", "--mount", "bash", "-c", f"mount -t tmpfs -o size={kibibytes}k tmpfs {disk} && {command}"])
-                said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
-                self.assertEqual(outcome.code, 3, str(outcome))
-                self.assertEqual(len(said), 1, str(outcome))
-                self.assertRegex(said[0], rf"^dovetail\[rank \d\]: .*{disk}/run.*No space left on device")
-
-    def test_memory_that_runs_out_is_named_with_rank_and_phase(self):
-        said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=10", "--set", "workload.requests.length=100000",
-                                "--set", "policies=[{name: sequential}]", "--set", "record.outputs=[hidden]", "--set", "record.timing=steps")
-        self.assertGreaterEqual(len(said), 1)
-        for line in said:
-            self.assertRegex(line, r"^dovetail\[rank \d\]: (policy sequential: rank \d, ubatch \d, (layer \d, )?phase \w+: )?(rank \d: )?"
-                                   r"out of memory( while [A-Za-z ]+)?(: you tried to allocate \d+ bytes)?( \(at a step of the warm-up, iteration \d\))?$")
 
     def test_sigusr1_finishes_the_iteration(self):
         code, out, err = self.stop_with(signal.SIGUSR1, "dual_batch")  # behind the baseline, sequential
@@ -270,6 +219,61 @@ class Failures(SmallTest):
         with h5py.File(self.folder / "run" / "sequential" / "rank-00000.h5") as file:
             self.assertIn(file.attrs["status"], (b"failed", b"running"))
             self.assertGreater(file["timing/step_ns"][2, 0], 0)
+
+
+class Exhausted(SmallTest):
+    """Nothing is left to write to, or of memory."""
+
+    def test_output_that_cannot_be_written(self):
+        run = self.folder / "run"
+        outcome = dovetail("run", self.experiment(ep=1), "--out", run, "--set", "parallel.expert_parallel=1")
+        self.assertEqual(outcome.code, 0, str(outcome))
+        policy = run / "sequential"
+        for command in (["compare", run], ["verify", policy, policy], ["check", "experiments/quickstart.yaml", "--ranks", 2, "--format", "json"], ["info"],
+                        ["--help"], ["run", self.experiment(ep=1), "--out", self.folder / "again", "--set", "parallel.expert_parallel=1"]):
+            with self.subTest(command=command):
+                with open("/dev/full", "w") as full:
+                    process = subprocess.run([BIN, *map(str, command)], cwd=TOP, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+                self.assertEqual(process.returncode, 3, process.stderr)
+                self.assertRegex(process.stderr, r"(?m)^dovetail.*: the output cannot be written")
+
+    def run_limited(self, limits, *arguments):
+        """Two ranks under limits of the shell; mpirun itself has none. Returns what dovetail itself said."""
+        command = shlex.join([BIN, "run", str(self.experiment()), "--out", str(self.folder / "run"), *arguments])
+        outcome = execute([*MPIRUN, "-np", "2", "bash", "-c", f"{limits}; exec {command}"])
+        self.assertEqual(outcome.code, 3, str(outcome))
+        self.assertNotIn("frame #", outcome.err)
+        return [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+
+    def test_a_file_that_cannot_grow_is_named_once(self):
+        # As a full disk says ENOSPC, this says EFBIG; SIGXFSZ would end the process in silence.
+        for size in (20, 100):
+            said = self.run_limited(f"ulimit -f {size}")
+            self.assertEqual(len(said), 1, said)
+            self.assertRegex(said[0], rf"^dovetail\[rank 0\]: {self.folder}/run/sequential/rank-\*.h5.creating: /\S+: \w+: File too large$")
+            shutil.rmtree(self.folder / "run")
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounts a file system")
+    def test_a_full_disk_is_named_once(self):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        path = self.experiment()
+        for kibibytes in (500, 700, 1440):  # one rank file fits; those of the first policy; all, but not all that is made of them
+            with self.subTest(kibibytes=kibibytes):
+                command = shlex.join([*MPIRUN, "-np", "2", BIN, "run", str(path), "--out", str(disk / "run"), "--policy", "dual_batch"])
+                outcome = execute(["unshare", "--mount", "bash", "-c", f"mount -t tmpfs -o size={kibibytes}k tmpfs {disk} && {command}"])
+                said = [line for line in outcome.err.splitlines() if line.startswith("dovetail")]
+                self.assertEqual(outcome.code, 3, str(outcome))
+                self.assertEqual(len(said), 1, str(outcome))
+                self.assertRegex(said[0], rf"^dovetail\[rank \d\]: .*{disk}/run.*No space left on device")
+
+    def test_memory_that_runs_out_is_named_with_rank_and_phase(self):
+        said = self.run_limited("ulimit -v 3000000", "--set", "workload.requests.count=10", "--set", "workload.requests.length=100000",
+                                "--set", "policies=[{name: sequential}]", "--set", "record.outputs=[hidden]", "--set", "record.timing=steps")
+        self.assertGreaterEqual(len(said), 1)
+        for line in said:
+            self.assertRegex(line, r"^dovetail\[rank \d\]: (policy sequential: rank \d, ubatch \d, (layer \d, )?phase \w+: )?(rank \d: )?"
+                                   r"out of memory( while [A-Za-z ]+)?(: you tried to allocate \d+ bytes)?( \(at a step of the warm-up, iteration \d\))?$")
 
 
 if __name__ == "__main__":
