@@ -79,7 +79,7 @@ class ResumedRuns(CliTest):
         self.assertEqual(dovetail("compare", self.out).code, 0)
 
     def test_a_killed_run_keeps_what_is_complete(self):
-        path = self.write(THREE % (400, 1))
+        path = self.write(THREE % (150, 1))
         self.start_and_end(path, signal.SIGKILL)
         complete = digests(self.out / "sequential")
         outcome = self.resume(path)
@@ -97,7 +97,7 @@ class ResumedRuns(CliTest):
         self.assertEqual(digests(self.out), files)
 
     def test_policies_that_took_turns_are_all_measured_again(self):
-        path = self.write(THREE % (400, 5))
+        path = self.write(THREE % (150, 5))
         self.start_and_end(path, signal.SIGKILL)
         outcome = self.resume()  # the experiment is in the folder
         self.assertEqual(len(re.findall("(?m)^policy .* is measured again: ", outcome.out)), 3, str(outcome))

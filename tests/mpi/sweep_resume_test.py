@@ -24,7 +24,7 @@ from sweep_case import SweepTest, digests
 
 class Resume(SweepTest):
     LONG = "  workload.seed: [1, 2, 3]\n"
-    MANY = ("--set", "execution.iterations=800", "--set", "verify.mode=none", "--policy", "sequential")
+    MANY = ("--set", "execution.iterations=300", "--set", "verify.mode=none", "--policy", "sequential")
 
     def start(self, point):
         """Starts a sweep and returns when `point` has finished some iterations."""
@@ -117,7 +117,7 @@ class Resume(SweepTest):
         command = self.go_on_command(out)
         told = dovetail("compare", self.out)
         self.assertEqual(self.go_on_command(told.out), command, str(told))
-        self.assertRegex(self.read()["points"][1]["problem"], r"sequential: .*asked to stop after \d+ of 800 timed iterations")
+        self.assertRegex(self.read()["points"][1]["problem"], r"sequential: .*asked to stop after \d+ of 300 timed iterations")
         done = self.finish(path, command)
         self.assertEqual(list(done), ["point-0000"])
         self.assertNotIn("to go on", dovetail("compare", self.out).out)
