@@ -35,7 +35,8 @@ FIXTURES = {"qwen3-moe-tiny": (1, 2), "odd-heads-stacked": (1, 2, 3), "tied-dens
             "mixtral-linear": (1, 3), "mixtral-yarn-stacked": (1, 2, 3), "qwen2-moe-llama3": (1, 2, 3), "qwen2-moe-odd": (1, 3),
             "deepseek-v2-groups": (1, 2), "deepseek-v2-lite": (1, 3), "deepseek-v3-groups": (1, 2, 3), "kimi-k2-tiny": (1, 2), "glm4-moe-norms": (1, 2),
             "glm4-moe-biases": (1, 2)}
-FAULTY_FIXTURES = ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3", "deepseek-v2-groups", "deepseek-v3-groups", "glm4-moe-norms")  # one of each architecture
+# One of each architecture.
+ONE_OF_EACH = {name: FIXTURES[name] for name in ("qwen3-moe-tiny", "mixtral-linear", "qwen2-moe-llama3", "deepseek-v2-groups", "deepseek-v3-groups", "glm4-moe-norms")}
 # Of a row's norm. transformers computed in float32: in bfloat16 this run alone rounds, and at a near tie its router chooses otherwise, which few rows may.
 BOUND = {"float32": FP32_BOUND, "bfloat16": 2e-2}
 ROUNDS_MORE = ("deepseek-", "kimi-", "glm4-")  # their experts' weights are multiplied, and on GPUs their routers round too, where transformers' do not: up to 2.4e-2
@@ -141,7 +142,7 @@ class AnchorTest(CliTest):
         """One token of the last iteration has another rotary position, in every policy alike, for every architecture."""
         fault = "{kind: wrong_position, rank: 0, layer: -1, phase: embed, token: 5, iteration: 2}"
         arguments = ("--set", f"fault={fault}", "--allow-fault", "wrong_position", "--policy", "sequential", "--policy", "gather")
-        for name in FAULTY_FIXTURES:
+        for name in ONE_OF_EACH:
             run, requests = self.run_fixture(name, 1, "prefill", "float32", *arguments)
             for policy in ("sequential", "gather"):
                 with self.subTest(fixture=name, policy=policy), self.assertRaises(AssertionError):

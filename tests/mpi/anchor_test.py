@@ -6,7 +6,7 @@ anchor_test.py [unittest arguments]
 import os
 import unittest
 
-from anchor import MORE_POLICIES, AnchorTest
+from anchor import FIXTURES, MORE_POLICIES, ONE_OF_EACH, AnchorTest
 
 
 LONG = os.environ.get("DOVETAIL_LONG_TESTS") == "1"
@@ -27,7 +27,8 @@ class Anchor(AnchorTest):
         self.check_runs("chunk")
 
     def test_decode_steps(self):
-        self.check_runs("steps", first_grid=-1)
+        """Of one fixture of each architecture: mixed batches are of all."""
+        self.check_runs("steps", fixtures=FIXTURES if LONG else ONE_OF_EACH, first_grid=-1)
 
     @unittest.skipUnless(LONG, "long, and mixed batches have such steps as well: DOVETAIL_LONG_TESTS=1")
     def test_decode_steps_behind_contexts(self):
